@@ -1,0 +1,145 @@
+"""The error tree. Each error names the thing, the place and the next step, and keeps them as fields.
+
+StillwattError                    exit 1
+├── UsageError                    exit 2: what was typed or written cannot be meant
+│   ├── UnknownNameError          a sensor, key, stage kind or run that does not exist; "did you mean"
+│   └── ConfigError               a recipe or settings file, with its line
+├── MissingInputError             a model, a data set or a file that should be there
+├── SensorError                   an instrument cannot be used or read
+│   ├── SensorUnavailableError
+│   └── SensorReadError
+├── LedgerError                   a run directory or the ledger is not as it should be
+│   ├── RunNotFoundError          exit 2
+│   └── AmbiguousRunError         exit 2
+├── ArtifactError                 a cached artefact fails its check
+├── MissingExtraError             an optional dependency is not installed; carries the pip line
+└── IncompleteEnergyError         exit 3: a total was asked for while a part is unknown
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+
+class StillwattError(Exception):
+    """Root of every error that Stillwatt raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(StillwattError):
+    """What was asked for cannot be meant; nothing was done."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not known, with the nearest known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, place: str = "") -> None:
+        self.kind, self.name, self.place = kind, name, place
+        self.known = tuple(sorted(known))
+        self.suggestion = suggest(name, self.known)
+        hint = f"did you mean {self.suggestion!r}?" if self.suggestion else f"known: {', '.join(self.known) or 'none'}"
+        where = f"{place}: " if place else ""
+        super().__init__(f"{where}unknown {kind} {name!r}; {hint}")
+
+
+class ConfigError(UsageError):
+    """A settings file that cannot be used, with the place in it."""
+
+    def __init__(self, path: str, message: str, *, line: int | None = None) -> None:
+        self.path, self.line = path, line
+        where = path if line is None else f"{path}:{line}"
+        super().__init__(f"{where}: {message}")
+
+
+class MissingInputError(StillwattError):
+    """A model, data set or file that should be there is not; says which path and how to get it."""
+
+    def __init__(self, what: str, path: str, cure: str) -> None:
+        self.what, self.path, self.cure = what, path, cure
+        super().__init__(f"{what} not found at {path}; {cure}")
+
+
+class SensorError(StillwattError):
+    """An instrument cannot be used."""
+
+    def __init__(self, driver: str, detail: str, cure: str = "") -> None:
+        self.driver, self.detail, self.cure = driver, detail, cure
+        super().__init__(f"sensor {driver!r}: {detail}" + (f"; {cure}" if cure else ""))
+
+
+class SensorUnavailableError(SensorError):
+    """The instrument is not there or not readable."""
+
+
+class SensorReadError(SensorError):
+    """One reading failed; the sampling process writes a gap and goes on."""
+
+
+class LedgerError(StillwattError):
+    """A run directory or the ledger is not as it should be."""
+
+
+class RunNotFoundError(LedgerError):
+    """No run by that id, prefix or name."""
+
+    exit_code = 2
+
+    def __init__(self, wanted: str, runs_dir: str, known: Iterable[str] = ()) -> None:
+        self.wanted, self.runs_dir = wanted, runs_dir
+        near = suggest(wanted, known)
+        hint = f"did you mean {near!r}?" if near else "`stillwatt ledger list` shows what is there"
+        super().__init__(f"no run {wanted!r} in {runs_dir}; {hint}")
+
+
+class AmbiguousRunError(LedgerError):
+    """A prefix that fits several runs."""
+
+    exit_code = 2
+
+    def __init__(self, wanted: str, matches: Sequence[str]) -> None:
+        self.wanted, self.matches = wanted, tuple(matches)
+        super().__init__(f"{wanted!r} fits {len(matches)} runs: {', '.join(matches)}; give more of the id")
+
+
+class ArtifactError(StillwattError):
+    """A cached artefact fails its check; it is set aside, never used."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        self.path, self.detail = path, detail
+        super().__init__(f"artefact {path}: {detail}; it will be made again on the next run")
+
+
+class MissingExtraError(StillwattError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package, self.extra = package, extra
+        super().__init__(f"{package} is not installed; run: pip install 'stillwatt[{extra}]'")
+
+
+class IncompleteEnergyError(StillwattError):
+    """A total was asked for while one of its parts is unknown."""
+
+    exit_code = 3
+
+    def __init__(self, stage: str, absent: Sequence[str]) -> None:
+        self.stage, self.absent = stage, tuple(absent)
+        super().__init__(
+            f"stage {stage!r} has no energy for {', '.join(absent)}; "
+            "measure it, supply an estimate, or ask for the partial total"
+        )
+
+
+def suggest(name: str, known: Iterable[str]) -> str | None:
+    """The nearest known name, or None where nothing is near.
+
+    >>> suggest("nmvl", ["nvml", "rapl"])
+    'nvml'
+    """
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None

@@ -1,0 +1,32 @@
+"""Room 0: the vocabulary. Frozen records, no I/O; the other rooms meet in these nouns."""
+
+from stillwatt.records.channel import Basis, Boundary, Channel, Quantity, Role, worst_basis
+from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+from stillwatt.records.run import ProbeRecord, RunRecord, StageRecord, StageSpan, Trace, TracePoint
+from stillwatt.records.sample import ReadFailure, Reading, SampleGap
+from stillwatt.records.window import StageKind, StageStatus, StageWindow
+
+__all__ = [
+    "Absent",
+    "Basis",
+    "Boundary",
+    "Channel",
+    "Energy",
+    "NoTotal",
+    "ProbeRecord",
+    "Quantity",
+    "ReadFailure",
+    "Reading",
+    "Role",
+    "RunRecord",
+    "SampleGap",
+    "StageKind",
+    "StageRecord",
+    "StageSpan",
+    "StageStatus",
+    "StageWindow",
+    "Total",
+    "Trace",
+    "TracePoint",
+    "worst_basis",
+]

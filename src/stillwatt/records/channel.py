@@ -1,0 +1,101 @@
+"""What is measured, where, in which unit: parts, boundaries, bases, channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Basis(StrEnum):
+    """How a number came to be known, best first; a derived number takes the worst of its parts."""
+
+    MEASURED = "measured"
+    """Read from an instrument on this run."""
+    MODELLED = "modelled"
+    """Computed from a model of this device and a reading of its activity."""
+    ASSUMED = "assumed"
+    """Taken from a default."""
+
+    @property
+    def rank(self) -> int:
+        """0 for the best basis, growing as it gets worse."""
+        return list(Basis).index(self)
+
+
+def worst_basis(bases: list[Basis]) -> Basis:
+    """The basis of a number derived from several.
+
+    >>> worst_basis([Basis.MEASURED, Basis.MODELLED]).value
+    'modelled'
+    """
+    return max(bases, key=lambda basis: basis.rank)
+
+
+class Boundary(StrEnum):
+    """How much of the machine a number covers; numbers of different boundaries are never added silently."""
+
+    CHIP = "chip"
+    BOARD = "board"
+    NODE = "node"
+    WALL = "wall"
+    FACILITY = "facility"
+    COMPONENTS = "components"
+    """Sum of the metered boards, CPU packages and DRAM of one node: a subtotal of `node` without the rest."""
+
+
+class Quantity(StrEnum):
+    """What one count of a channel stands for."""
+
+    POWER = "power"
+    ENERGY_COUNTER = "energy_counter"
+
+
+class Role(StrEnum):
+    """What the accounting does with a channel."""
+
+    LEDGER = "ledger"
+    """Its energy is booked."""
+    WITNESS = "witness"
+    """It stands beside the ledger channel of the same part, to check it and to place stage edges."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One stream of numbers from one instrument.
+
+    `unit_si` is the SI value of one stored count: 0.001 for a counter in millijoules, 1.0 for a power in
+    watts. `gain_low_rel` and `gain_high_rel` bound the systematic error as fractions of the value: the true
+    value is held to lie between `value * (1 - gain_low_rel)` and `value * (1 + gain_high_rel)`.
+    """
+
+    part: str
+    device: str
+    boundary: Boundary
+    quantity: Quantity
+    role: Role
+    unit_si: float
+    driver: str
+    basis: Basis
+    gain_low_rel: float
+    gain_high_rel: float
+    update_period_ns: int
+    """How often the instrument's own value changes, at most."""
+    modulus: int | None = None
+    """Counts after which an energy counter starts again at 0; None where it does not wrap in practice."""
+    source: str = ""
+    """The call, file or formula the numbers come from, with the driver version where there is one."""
+
+    def __post_init__(self) -> None:
+        if not self.part or not self.part.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"part {self.part!r} must be letters, digits, '-' and '_' (it becomes a file name)")
+        if not 0.0 <= self.gain_low_rel <= 1.0 or self.gain_high_rel < 0.0:
+            raise ValueError(f"{self.part}: gain bounds {self.gain_low_rel}, {self.gain_high_rel} are not fractions")
+        if self.update_period_ns <= 0:
+            raise ValueError(f"{self.part}: update period {self.update_period_ns} ns is not a length of time")
+        if self.modulus is not None and (self.quantity is not Quantity.ENERGY_COUNTER or self.modulus <= 0):
+            raise ValueError(f"{self.part}: only an energy counter wraps, at a positive count")
+
+    @property
+    def stream(self) -> str:
+        """The channel's own name within a run: `gpu0.energy_counter`."""
+        return f"{self.part}.{self.quantity.value}"

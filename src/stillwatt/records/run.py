@@ -1,0 +1,189 @@
+"""A run as the ledger knows it: stages, their workload, energies, totals; and its published JSON form.
+
+`RunRecord.to_dict()` is the contract `stillwatt.run/1` (docs/reference/run.schema.json); it is what
+`stillwatt ledger show RUN --json` prints and what `run.result.to_dict()` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+from stillwatt.records.window import StageKind, StageStatus
+
+RUN_SCHEMA = "stillwatt.run/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRecord:
+    """What a driver said of itself when the run began."""
+
+    driver: str
+    usable: bool
+    detail: str
+    cure: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRecord:
+    """One attempt of one stage."""
+
+    stage_id: str
+    parent_id: str | None
+    name: str
+    kind: StageKind
+    attempt: int
+    status: StageStatus
+    start_utc: str
+    duration_s: float
+    workload: Mapping[str, float]
+    """Counts by name: `tokens` (those the stage processed), `supervised_tokens`, `steps`, …"""
+    labels: Mapping[str, str]
+    """What the stage belongs to: `arm`, `method`, `checkpoint`, `artifact`, …"""
+    results: Mapping[str, Any]
+    """What the stage found, e.g. scores; JSON values."""
+    energies: tuple[Energy | Absent, ...]
+    gross: Total | NoTotal
+    net: Total | NoTotal
+    """Gross minus idle power times duration; NoTotal where no idle baseline was measured."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stage's part of the contract."""
+        return {
+            "stage_id": self.stage_id,
+            "parent_id": self.parent_id,
+            "name": self.name,
+            "kind": self.kind.value,
+            "attempt": self.attempt,
+            "status": self.status.value,
+            "start_utc": self.start_utc,
+            "duration_s": self.duration_s,
+            "workload": dict(self.workload),
+            "labels": dict(self.labels),
+            "results": dict(self.results),
+            "channels": [channel_dict(energy) for energy in self.energies],
+            "gross_j": total_dict(self.gross),
+            "net_j": total_dict(self.net),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracePoint:
+    """One bucket of a part's power over time, for drawing: time since the session's start, mean and extremes."""
+
+    t_s: float
+    mean_w: float
+    low_w: float
+    high_w: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A part's power over one session, reduced for drawing; the samples themselves stay in the run directory."""
+
+    session: str
+    part: str
+    points: tuple[TracePoint, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpan:
+    """Where a stage lies on its session's time axis, in seconds since the session's start."""
+
+    stage_id: str
+    session: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """Everything the ledger holds of one run."""
+
+    run_id: str
+    name: str
+    status: StageStatus
+    start_utc: str
+    duration_s: float
+    """Sum of the sessions' lengths; the time between a kill and its resume is not in it."""
+    complete: bool
+    stages: tuple[StageRecord, ...]
+    unallocated: Total | NoTotal
+    total: Total | NoTotal
+    meter: Mapping[str, float]
+    """The meter's own account: `cpu_s`, `samples`, `failed_reads`, `sessions`."""
+    environment: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    settings_sha256: str
+    probes: tuple[ProbeRecord, ...]
+    gaps: int
+    warnings: tuple[str, ...]
+    """What the reader should know: torn journal lines, gaps, resets, lost sessions."""
+    traces: tuple[Trace, ...] = field(default=(), repr=False)
+    spans: tuple[StageSpan, ...] = field(default=(), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract `stillwatt.run/1`, ready for JSON."""
+        return {
+            "schema": RUN_SCHEMA,
+            "run_id": self.run_id,
+            "name": self.name,
+            "status": self.status.value,
+            "start_utc": self.start_utc,
+            "duration_s": self.duration_s,
+            "complete": self.complete,
+            "stages": [stage.to_dict() for stage in self.stages],
+            "unallocated_j": total_dict(self.unallocated),
+            "total_j": total_dict(self.total),
+            "meter": dict(self.meter),
+            "sensors": [
+                {"driver": p.driver, "usable": p.usable, "detail": p.detail, "cure": p.cure} for p in self.probes
+            ],
+            "environment": dict(self.environment),
+            "settings_sha256": self.settings_sha256,
+            "warnings": list(self.warnings),
+        }
+
+
+def channel_dict(energy: Energy | Absent) -> dict[str, Any]:
+    """One entry of a stage's `channels`."""
+    if isinstance(energy, Absent):
+        return {"channel": energy.part, "boundary": energy.boundary.value, "absent": energy.reason}
+    return {
+        "channel": energy.part,
+        "device": energy.device,
+        "boundary": energy.boundary.value,
+        "energy": {
+            "value_j": energy.value_j,
+            "low_j": energy.low_j,
+            "high_j": energy.high_j,
+            "basis": energy.basis.value,
+            "method": energy.method,
+            "coverage": energy.coverage,
+            "failed_reads": energy.failed_reads,
+            "random_j": energy.random_j,
+            "systematic_low_j": energy.systematic_low_j,
+            "systematic_high_j": energy.systematic_high_j,
+            "estimated_j": energy.estimated_j,
+            "missing_s": energy.missing_s,
+            "source": energy.source,
+        },
+    }
+
+
+def total_dict(total: Total | NoTotal) -> dict[str, Any]:
+    """A total, or the reason there is none."""
+    if isinstance(total, NoTotal):
+        return {"absent": total.reason}
+    return {
+        "value_j": total.value_j,
+        "low_j": total.low_j,
+        "high_j": total.high_j,
+        "basis": total.basis.value,
+        "complete": total.complete,
+        "boundary": total.boundary.value,
+        "absent_channels": list(total.absent),
+        "share_by_basis": {basis.value: share for basis, share in total.share_by_basis},
+    }

@@ -1,0 +1,39 @@
+"""Readings and the holes between them. Bulk samples travel as arrays, never as these objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One reading of one stream: the count as the instrument gave it, at a monotonic time."""
+
+    stream: str
+    t_ns: int
+    count: float
+    """Whole for counters (exact below 2**53), watts or milliwatts for power; `Channel.unit_si` scales it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadFailure:
+    """One reading that failed, and why."""
+
+    stream: str
+    t_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleGap:
+    """A span in which a stream has no readings; written to the journal, never bridged in silence."""
+
+    stream: str
+    start_ns: int
+    end_ns: int
+    failed_reads: int
+    reason: str
+
+    def __post_init__(self) -> None:
+        if self.end_ns < self.start_ns:
+            raise ValueError(f"{self.stream}: a gap cannot end ({self.end_ns}) before it starts ({self.start_ns})")
