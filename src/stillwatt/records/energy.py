@@ -45,6 +45,8 @@ class Energy:
     """Of `value_j`, the joules in seconds that no reading covers, carried over by the estimator."""
     missing_s: float
     """Seconds with no reading near enough to estimate from; they hold no joules of `value_j`."""
+    driver: str
+    """Which driver read it; systematic errors of one driver's parts are held to move together."""
     source: str
 
     def __post_init__(self) -> None:

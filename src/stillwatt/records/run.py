@@ -168,6 +168,7 @@ def channel_dict(energy: Energy | Absent) -> dict[str, Any]:
             "systematic_high_j": energy.systematic_high_j,
             "estimated_j": energy.estimated_j,
             "missing_s": energy.missing_s,
+            "driver": energy.driver,
             "source": energy.source,
         },
     }

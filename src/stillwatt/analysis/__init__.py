@@ -1,0 +1,1 @@
+"""Room: records to findings; pure."""

@@ -1,0 +1,1 @@
+"""Room: the command line: parse, call one workflow, print."""

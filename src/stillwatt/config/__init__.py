@@ -1,0 +1,1 @@
+"""Room: settings, parsed strictly and stored resolved."""

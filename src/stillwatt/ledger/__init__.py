@@ -1,0 +1,1 @@
+"""Room: keep it. Journals and segments are the truth, the SQLite ledger an index over them."""

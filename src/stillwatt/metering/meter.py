@@ -1,0 +1,187 @@
+"""The in-process half of the meter: stages that nest, counts, results; everything goes to a journal.
+
+This module runs inside the measured program, so it imports nothing heavy and lets no error of its own out:
+a journal that cannot be written is warned of once and counted (`Meter.lost_events`).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import math
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from stillwatt.clock import Clock
+from stillwatt.errors import UnknownNameError
+from stillwatt.records.window import StageKind
+from stillwatt.units import NS_PER_S
+
+_WORKLOAD_EVERY_NS = NS_PER_S // 2
+"""Counts are journalled at most this often, so that a kill loses less than a second of them."""
+
+
+class Journal(Protocol):
+    """Where events go."""
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Append one event; may raise OSError."""
+        ...
+
+
+class MeterWarning(UserWarning):
+    """The meter could not do something; the measured program goes on."""
+
+
+class Stage:
+    """One running stage; made by `Meter.stage`."""
+
+    def __init__(self, meter: Meter, stage_id: str, name: str) -> None:
+        self._meter = meter
+        self._lock = threading.Lock()
+        self._pending: dict[str, float] = {}
+        self._written_ns = meter.clock.monotonic_ns()
+        self.stage_id = stage_id
+        self.name = name
+
+    def add(self, **counts: float) -> None:
+        """Add to the stage's workload, by name; a count that is not a finite number is refused with a warning."""
+        now_ns = self._meter.clock.monotonic_ns()
+        with self._lock:
+            for key, amount in counts.items():
+                if isinstance(amount, (int, float)) and math.isfinite(amount):
+                    self._pending[key] = self._pending.get(key, 0) + amount
+                else:
+                    self._meter.warn(f"stage {self.name!r}: count {key}={amount!r} is not a number; left out")
+            if now_ns - self._written_ns >= _WORKLOAD_EVERY_NS:
+                self._flush(now_ns)
+
+    def add_tokens(self, count: int) -> None:
+        """Add tokens that the stage processed (docs/glossary.md: token)."""
+        self.add(tokens=count)
+
+    def record(self, results: Mapping[str, Any]) -> None:
+        """Keep what the stage found (scores, sizes, hashes); JSON values only."""
+        self._meter.write("result", stage_id=self.stage_id, results=dict(results))
+
+    def close(self) -> None:
+        """Write what is still pending."""
+        with self._lock:
+            self._flush(self._meter.clock.monotonic_ns())
+
+    def _flush(self, now_ns: int) -> None:
+        if self._pending:
+            self._meter.write("workload", stage_id=self.stage_id, counts=dict(self._pending))
+            self._pending.clear()
+        self._written_ns = now_ns
+
+
+class Meter:
+    """Writes stage marks to a journal; knows nothing of sensors.
+
+    `sync` is called at both ends of a stage, before the mark is taken, so that queued device work is billed
+    to the stage that queued it (pass `torch.cuda.synchronize`).
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        *,
+        prefix: str = "s",
+        earlier_attempts: Mapping[str, int] | None = None,
+        sync: Callable[[], object] | None = None,
+    ) -> None:
+        self.clock = clock
+        self.sync = sync
+        self.lost_events = 0
+        self._journal = journal
+        self._prefix = prefix
+        self._attempts = dict(earlier_attempts or {})
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._has_warned = False
+        self._current: contextvars.ContextVar[Stage | None] = contextvars.ContextVar("stage", default=None)
+
+    @contextmanager
+    def stage(
+        self, name: str, *, kind: StageKind | str = StageKind.OTHER, labels: Mapping[str, str] | None = None
+    ) -> Iterator[Stage]:
+        """Measure the block as a stage; stages nest, and an exception marks the stage failed and goes on up.
+
+        Raises:
+            UnknownNameError: `kind` is not a stage kind; nothing has been started then.
+        """
+        stage = self._start(name, parse_kind(kind), labels or {})
+        token = self._current.set(stage)
+        status, error = "ended", None
+        try:
+            yield stage
+        except BaseException as err:
+            status, error = "failed", f"{type(err).__name__}: {err}"[:500]
+            raise
+        finally:
+            self._current.reset(token)
+            self._synchronise()
+            t_ns = self.clock.monotonic_ns()
+            stage.close()
+            self.write("stage_ended", t_ns=t_ns, stage_id=stage.stage_id, status=status, error=error)
+
+    def write(self, event: str, *, t_ns: int | None = None, **fields: Any) -> None:
+        """Append an event; a failure is counted and warned of once, never raised."""
+        stamp_ns = self.clock.monotonic_ns() if t_ns is None else t_ns
+        try:
+            self._journal.write({"event": event, "t_ns": stamp_ns, **fields})
+        except (OSError, TypeError, ValueError) as err:
+            self.lost_events += 1
+            self.warn(f"the journal cannot be written ({err}); the energy of this run will have gaps")
+
+    def warn(self, message: str) -> None:
+        """Warn once per meter; later messages only count."""
+        if not self._has_warned:
+            self._has_warned = True
+            with warnings.catch_warnings():
+                # a user's `-W error` must not turn the meter's warning into the exception it promises not to raise
+                warnings.simplefilter("default", MeterWarning)
+                warnings.warn(message, MeterWarning, stacklevel=3)
+
+    def _start(self, name: str, kind: StageKind, labels: Mapping[str, str]) -> Stage:
+        parent = self._current.get()
+        with self._lock:
+            self._attempts[name] = self._attempts.get(name, 0) + 1
+            attempt = self._attempts[name]
+            stage = Stage(self, f"{self._prefix}{next(self._numbers)}", name)
+        self._synchronise()
+        self.write(
+            "stage_started",
+            stage_id=stage.stage_id,
+            parent_id=parent.stage_id if parent else None,
+            name=name,
+            kind=kind.value,
+            attempt=attempt,
+            labels={str(key): str(value) for key, value in labels.items()},
+        )
+        return stage
+
+    def _synchronise(self) -> None:
+        if self.sync is None:
+            return
+        try:
+            self.sync()
+        except Exception as err:  # noqa: BLE001 - the device library's own errors; the measured program must go on
+            self.warn(f"device synchronisation failed ({err}); stage edges may be early")
+
+
+def parse_kind(kind: StageKind | str) -> StageKind:
+    """The stage kind of that name.
+
+    >>> parse_kind("evaluate")
+    <StageKind.EVALUATE: 'evaluate'>
+    """
+    try:
+        return StageKind(kind)
+    except ValueError:
+        raise UnknownNameError("stage kind", str(kind), [k.value for k in StageKind]) from None

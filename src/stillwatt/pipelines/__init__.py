@@ -1,0 +1,1 @@
+"""Room: the measured work. The only room that may import a training stack."""

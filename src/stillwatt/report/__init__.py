@@ -1,0 +1,1 @@
+"""Room: findings to documents; pure."""

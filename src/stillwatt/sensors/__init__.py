@@ -1,0 +1,1 @@
+"""Room: read instruments; each driver by itself."""

@@ -1,0 +1,1 @@
+"""Room: the use cases; the only place where rooms are joined."""
