@@ -1,0 +1,63 @@
+# Everything sets itself up: each target installs what it needs into .venv, with the versions in constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+RUNS ?= runs
+INSTALL := $(PYTHON) tools/install.py
+SOURCES := pyproject.toml constraints.txt tools/install.py
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test check smoke bench bench-meter docs golden gpu-check clean
+
+help: ## Show what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: .venv/.quickstart ## Distil a small model three ways on this machine and open the books (about 5 minutes, no GPU)
+	$(BIN)/stillwatt run quickstart --runs $(RUNS)
+
+test: .venv/.dev ## Run every test with coverage
+	$(BIN)/python -m pytest -q --cov --cov-report=
+	@$(BIN)/python -m coverage report --skip-covered --fail-under=90 | tail -n 40
+	@$(BIN)/python -m coverage report --fail-under=100 \
+	  --include='src/stillwatt/units.py,src/stillwatt/metering/*,src/stillwatt/analysis/*' >/dev/null \
+	  || { echo "units, metering and analysis must have every branch covered"; exit 1; }
+
+check: .venv/.dev ## Lint, types, import contract, docs drift, golden diff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports
+	$(BIN)/python tools/drift.py
+
+smoke: ## Base install only, in a throw-away environment: doctor, measure, ledger
+	sh tools/smoke.sh $(PYTHON)
+
+bench: .venv/.dev ## The meter's own cost and the KD loss head, as ratios to peers in the same run
+	$(BIN)/python benchmarks/bench_meter_cost.py
+	$(BIN)/python benchmarks/bench_kd_head.py
+
+docs: .venv/.docs ## Regenerate the reference pages and build the site into site/
+	$(BIN)/python tools/drift.py --write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
+
+golden: .venv/.dev ## Rewrite the golden files; read the diff before you commit it
+	$(BIN)/python tools/drift.py --write
+	$(BIN)/python -m pytest -q -p no:randomly tests/golden --golden-write
+
+gpu-check: .venv/.dev ## On a machine with an NVIDIA GPU: the tests that need one, output kept with the date
+	$(BIN)/python -m pytest -q -m gpu -ra | tee benchmarks/gpu-check-$$(date -u +%Y-%m-%d).txt
+
+clean: ## Remove environments, caches and built files; runs/ stays
+	rm -rf .venv build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+
+.venv/.quickstart: $(SOURCES)
+	@echo "Installing PyTorch (CPU), transformers and Stillwatt into .venv …"
+	$(INSTALL) distill report
+	@touch $@
+
+.venv/.dev: $(SOURCES)
+	@echo "Installing Stillwatt with its test tools into .venv …"
+	$(INSTALL) distill report evaluate dev
+	@touch $@ .venv/.quickstart
+
+.venv/.docs: .venv/.dev
+	$(INSTALL) distill report evaluate dev docs
+	@touch $@

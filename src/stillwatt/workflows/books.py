@@ -1,0 +1,62 @@
+"""The ledger's use cases: list, show, rebuild, verify, export. Every look posts what is new first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stillwatt.ledger.store import RunLine
+    from stillwatt.ledger.verify import Finding
+    from stillwatt.records.run import RunRecord
+
+
+def list_runs(runs_dir: str | Path) -> Sequence[RunLine]:
+    """All runs, newest first."""
+    from stillwatt.ledger.store import LedgerStore
+
+    with LedgerStore(Path(runs_dir)) as store:
+        store.refresh()
+        return store.runs()
+
+
+def show_run(runs_dir: str | Path, reference: str) -> RunRecord:
+    """One run, by id, unique prefix, name or `latest`.
+
+    Raises:
+        RunNotFoundError: No such run.
+        AmbiguousRunError: The prefix fits several.
+    """
+    from stillwatt.ledger.store import LedgerStore
+
+    with LedgerStore(Path(runs_dir)) as store:
+        store.refresh()
+        return store.get(store.resolve(reference))
+
+
+def rebuild(runs_dir: str | Path) -> int:
+    """Drop the ledger and post every run directory again; returns how many runs it holds then."""
+    from stillwatt.ledger.store import LedgerStore
+
+    with LedgerStore(Path(runs_dir)) as store:
+        store.rebuild()
+        return len(store.runs())
+
+
+def verify(runs_dir: str | Path, reference: str | None = None) -> Sequence[Finding]:
+    """Check one run, or all of them, against their own files."""
+    from stillwatt.ledger.verify import verify as verify_books
+
+    return verify_books(Path(runs_dir), reference)
+
+
+def export(runs_dir: str | Path, reference: str, *, form: str, out: str | Path) -> Sequence[Path]:
+    """Write a run's stages, energies and samples as files for other programs; returns their paths."""
+    from stillwatt.ledger.export import export as export_run
+    from stillwatt.ledger.store import LedgerStore
+
+    with LedgerStore(Path(runs_dir)) as store:
+        store.refresh()
+        run_id = store.resolve(reference)
+        return export_run(store.get(run_id), Path(runs_dir) / run_id, form=form, out_dir=Path(out))

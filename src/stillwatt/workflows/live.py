@@ -1,0 +1,249 @@
+"""A run in progress: the public `Run`. Wires the in-process meter to the journal and the sampling process.
+
+Runs inside the measured program: imports only the standard library and light rooms, and lets no error of the
+meter's own out. What cannot be set up is warned of once and shows as a gap in the record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from stillwatt import __version__
+from stillwatt.clock import Clock, SystemClock
+from stillwatt.ledger.environment import boot_id, capture_environment
+from stillwatt.ledger.journal import JournalWriter
+from stillwatt.ledger.rundir import create_run_dir, session_name
+from stillwatt.metering.meter import Meter, Stage
+from stillwatt.records.window import StageKind
+from stillwatt.units import NS_PER_MS
+
+if TYPE_CHECKING:
+    from stillwatt.records.run import RunRecord
+
+_READY_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 10.0
+
+
+class Run(AbstractContextManager["Run"]):
+    """Measure a program from the inside.
+
+    Example:
+        with stillwatt.Run("my distillation", runs_dir="runs") as run:
+            with run.stage("teacher_generate", kind="teacher_generate") as stage:
+                stage.add_tokens(generate())
+        print(run.result.to_dict())
+
+    Args:
+        name: What to call the run; `ledger show NAME` finds it again.
+        runs_dir: Where run directories and the ledger live; made if absent.
+        sensors: Driver names, or `("auto",)` for whatever can be read here.
+        period_ms: Time between samples.
+        settings: What the run was asked to do; kept in the manifest with its hash.
+        options: Options for single drivers, by driver name.
+        run_id: An existing run to go on with (a new session of it), or None for a new run.
+        earlier_attempts: How often each stage was tried in earlier sessions of that run.
+        session_number: 0 for a run's first session; keeps stage ids of later sessions apart.
+        sync: Called at both ends of each stage; pass `torch.cuda.synchronize` where a GPU does the work.
+        clock: The clocks; tests pass a fake.
+
+    Raises:
+        UnknownNameError: A sensor name that does not exist.
+        OSError: The run directory cannot be made; nothing has been measured then.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        runs_dir: str | os.PathLike[str] = "runs",
+        sensors: Sequence[str] = ("auto",),
+        period_ms: int = 100,
+        settings: Mapping[str, Any] | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        run_id: str | None = None,
+        earlier_attempts: Mapping[str, int] | None = None,
+        session_number: int = 0,
+        sync: Callable[[], object] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        from stillwatt.sensors.registry import check_names
+
+        check_names(sensors)
+        self.name = name
+        self.runs_dir = Path(runs_dir)
+        self._clock = clock or SystemClock()
+        self._sampler_config = {
+            "period_ns": period_ms * NS_PER_MS,
+            "sensors": list(sensors),
+            "options": {driver: dict(values) for driver, values in (options or {}).items()},
+        }
+        self._settings = dict(settings or {})
+        self._earlier_attempts = dict(earlier_attempts or {})
+        self._prefix = session_prefix(session_number)
+        self._sync = sync
+        self._meter: Meter | None = None
+        self._journal: JournalWriter | None = None
+        self._sampler: subprocess.Popen[bytes] | None = None
+        self._result: RunRecord | None = None
+        self._is_new = run_id is None
+        self.run_id = run_id or ""
+
+    def __enter__(self) -> Run:
+        if self._is_new:
+            self.run_id = create_run_dir(
+                self.runs_dir,
+                self.name,
+                clock=self._clock,
+                settings=self._settings,
+                environment=capture_environment(),
+            )
+        session = session_name(self._clock)
+        journal_path = self.run_dir / f"journal.{session}.jsonl"
+        self._journal = JournalWriter(journal_path)
+        self._meter = Meter(
+            self._journal,
+            self._clock,
+            prefix=self._prefix,
+            earlier_attempts=self._earlier_attempts,
+            sync=self._sync,
+        )
+        self._meter.write(
+            "session_started",
+            utc_ns=self._clock.utc_ns(),
+            session=session,
+            run_id=self.run_id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            boot_id=boot_id(),
+            stillwatt=__version__,
+            python=sys.version.split()[0],
+        )
+        self._start_sampler(session, journal_path)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        meter = self.meter
+        status = "ended" if kind is None else "failed"
+        usage = os.times()
+        # the sampler's last reading must lie after the session's end, or the last stage's edge has no reading behind it
+        meter.write(
+            "session_ended",
+            utc_ns=self._clock.utc_ns(),
+            status=status,
+            lost_events=meter.lost_events,
+            cpu_s=usage.user + usage.system,
+        )
+        self._stop_sampler()
+        if self._journal is not None:
+            self._journal.close()
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's directory."""
+        return self.runs_dir / self.run_id
+
+    @property
+    def meter(self) -> Meter:
+        """The in-process meter; only inside the `with` block and after it."""
+        if self._meter is None:
+            raise RuntimeError("a Run measures inside its `with` block; enter it first")
+        return self._meter
+
+    def stage(
+        self, name: str, *, kind: StageKind | str = StageKind.OTHER, labels: Mapping[str, str] | None = None
+    ) -> AbstractContextManager[Stage]:
+        """Measure a block as a stage; stages nest. See `Meter.stage`."""
+        return self.meter.stage(name, kind=kind, labels=labels)
+
+    @property
+    def result(self) -> RunRecord:
+        """The run's account, posted to the ledger; ask for it after the `with` block."""
+        from stillwatt.workflows.books import show_run
+
+        if self._result is None:
+            self._result = show_run(self.runs_dir, self.run_id)
+        return self._result
+
+    def _start_sampler(self, session: str, journal_path: Path) -> None:
+        config = {
+            **self._sampler_config,
+            "run_dir": str(self.run_dir.resolve()),
+            "session": session,
+            "fsync_journal": str(journal_path.resolve()),
+        }
+        try:
+            self._sampler = subprocess.Popen(
+                [sys.executable, "-m", "stillwatt.ledger.recorder"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=_sampler_environment(),
+                start_new_session=True,
+            )
+            stdin = self._sampler.stdin
+            assert stdin is not None
+            stdin.write(json.dumps(config).encode() + b"\n")
+            stdin.flush()
+            if not _reads_ready(self._sampler, _READY_TIMEOUT_S):
+                self.meter.warn("the sampling process did not answer; this run's energy will be absent or incomplete")
+        except OSError as err:
+            self.meter.warn(f"the sampling process cannot be started ({err}); this run's energy will be absent")
+
+    def _stop_sampler(self) -> None:
+        sampler = self._sampler
+        if sampler is None:
+            return
+        try:
+            sampler.communicate(b"stop\n", timeout=_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            sampler.kill()
+            sampler.communicate()
+            self.meter.warn("the sampling process did not stop by itself and was ended; its last second may be lost")
+        except (OSError, ValueError) as err:
+            self.meter.warn(f"the sampling process was lost ({err}); see `stillwatt ledger verify`")
+        if sampler.stdout is not None:
+            sampler.stdout.close()
+
+
+def session_prefix(number: int) -> str:
+    """The prefix of stage ids in a run's n-th session: a, b, …, z, aa, ab, …
+
+    >>> [session_prefix(n) for n in (0, 1, 25, 26)]
+    ['a', 'b', 'z', 'aa']
+    """
+    letters = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("a") + rest) + letters
+    return letters
+
+
+def _sampler_environment() -> dict[str, str]:
+    """The program's own environment, less what would make the sampling process heavy or noisy."""
+    environment = dict(os.environ)
+    for name in ("PYTHONWARNINGS", "PYTHONPROFILEIMPORTTIME", "COVERAGE_PROCESS_START", "LD_PRELOAD"):
+        environment.pop(name, None)
+    return environment
+
+
+def _reads_ready(sampler: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Wait for the sampling process's first line; False when it dies or stays silent."""
+    answer: list[bytes] = []
+    stdout = sampler.stdout
+    assert stdout is not None
+    reader = threading.Thread(target=lambda: answer.append(stdout.readline()), daemon=True)
+    reader.start()
+    reader.join(timeout_s)
+    return bool(answer) and answer[0].strip() == b"ready"

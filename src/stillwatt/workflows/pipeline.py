@@ -1,0 +1,119 @@
+"""Run a recipe: find a run to go on with or begin one, measure every stage, write the report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stillwatt.errors import MissingExtraError
+from stillwatt.workflows.live import Run
+from stillwatt.workflows.publish import write_report
+
+if TYPE_CHECKING:
+    from stillwatt.config.load import Recipe
+    from stillwatt.pipelines.progress import Progress
+    from stillwatt.records.finding import Study
+    from stillwatt.records.run import RunRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineOutcome:
+    """A finished recipe."""
+
+    run_id: str
+    record: RunRecord
+    study: Study
+    report_html: Path
+    report_json: Path
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """A run of the same recipe that was cut short."""
+
+    run_id: str
+    sessions: int
+    attempts: dict[str, int]
+    """How often each stage was started so far, by name."""
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    runs_dir: str | Path,
+    fresh: bool,
+    sensors: Sequence[str] | None = None,
+    progress: Progress,
+    announce: Callable[[str], None],
+) -> PipelineOutcome:
+    """Carry a recipe out and account for it.
+
+    A run of the same resolved recipe that did not reach its end is gone on with, unless `fresh`; its finished
+    stages are not run again, and what the cut-off attempt spent stays on the books.
+
+    Raises:
+        MissingExtraError: The training stack is not installed.
+        MissingInputError: A model or data set is not there.
+    """
+    try:
+        from stillwatt.pipelines.runner import run_pipeline
+    except ModuleNotFoundError as err:
+        raise MissingExtraError(str(err.name), "distill") from err
+
+    root = Path(runs_dir)
+    unfinished = None if fresh else find_unfinished(root, recipe.settings_sha256)
+    if unfinished is not None:
+        announce(f"going on with {unfinished.run_id} (--fresh begins a new run)")
+    run = Run(
+        recipe.name,
+        runs_dir=root,
+        sensors=tuple(sensors or recipe.sensors),
+        period_ms=recipe.sample_period_ms,
+        settings=recipe.resolved(),
+        options=recipe.sensor_options,
+        run_id=unfinished.run_id if unfinished else None,
+        earlier_attempts=unfinished.attempts if unfinished else None,
+        session_number=unfinished.sessions if unfinished else 0,
+    )
+    with run:
+        announce(f"run {run.run_id}")
+        run_pipeline(
+            recipe.to_spec(),
+            meter=run.meter,
+            run_id=run.run_id,
+            run_dir=run.run_dir,
+            artifacts_dir=root / "artifacts",
+            progress=progress,
+            announce=announce,
+        )
+    paths = write_report(run.run_id, runs_dir=root)
+    return PipelineOutcome(
+        run_id=run.run_id,
+        record=paths.record,
+        study=paths.study,
+        report_html=paths.html,
+        report_json=paths.json,
+        resumed=unfinished is not None,
+    )
+
+
+def find_unfinished(runs_dir: Path, settings_sha256: str) -> Unfinished | None:
+    """The newest run of the same resolved settings whose last session did not end well, if there is one."""
+    from stillwatt.ledger.journal import read_journal
+    from stillwatt.ledger.rundir import list_run_dirs, program_journals
+
+    for run_dir in sorted(list_run_dirs(runs_dir), reverse=True):
+        manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
+        if manifest.get("settings_sha256") != settings_sha256:
+            continue
+        journals = [read_journal(path).events for path in program_journals(run_dir)]
+        if any(e["event"] == "session_ended" and e["status"] == "ended" for events in journals for e in events):
+            return None
+        attempts = Counter(e["name"] for events in journals for e in events if e["event"] == "stage_started")
+        return Unfinished(run_id=run_dir.name, sessions=len(journals), attempts=dict(attempts))
+    return None

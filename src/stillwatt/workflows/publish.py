@@ -1,0 +1,67 @@
+"""From the ledger to report.html and report.json: the same ledger gives the same bytes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stillwatt.errors import StillwattError
+from stillwatt.workflows.books import show_run
+
+if TYPE_CHECKING:
+    from stillwatt.records.finding import Study
+    from stillwatt.records.run import RunRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportPaths:
+    """Where a report was written, and what it says."""
+
+    html: Path
+    json: Path
+    record: RunRecord
+    study: Study
+
+
+def write_report(reference: str, *, runs_dir: str | Path = "runs", out_dir: str | Path | None = None) -> ReportPaths:
+    """Write both forms of a run's report; into the run's own directory where `out_dir` is not given.
+
+    Raises:
+        RunNotFoundError: No such run.
+        MissingExtraError: The template engine is not installed.
+    """
+    from stillwatt.report.data import report_dict, report_json
+    from stillwatt.report.html import report_html
+
+    record = show_run(runs_dir, reference)
+    study = summarise_run(record)
+    data = report_dict(record, study)
+    folder = Path(out_dir) if out_dir is not None else Path(runs_dir) / record.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = ReportPaths(html=folder / "report.html", json=folder / "report.json", record=record, study=study)
+    _write(paths.json, report_json(data))
+    _write(paths.html, report_html(data))
+    return paths
+
+
+def summarise_run(record: RunRecord) -> Study:
+    """What the run shows, by the choices its own settings made."""
+    from stillwatt.analysis.study import summarise
+
+    settings: dict[str, Any] = dict(record.settings.get("analysis", {}))
+    return summarise(
+        record, reuse=tuple(settings.get("reuse", (10,))), baseline_arm=str(settings.get("baseline_arm", "sft"))
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as err:
+        temporary.unlink(missing_ok=True)
+        raise StillwattError(f"the report cannot be written to {path}: {err.strerror or err}") from err
