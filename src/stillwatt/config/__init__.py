@@ -1,1 +1,1 @@
-"""Room: settings, parsed strictly and stored resolved."""
+"""Room: settings that people write, strict and resolved."""

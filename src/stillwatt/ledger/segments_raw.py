@@ -1,0 +1,119 @@
+"""Samples while a run is measured: fixed 16-byte records, appended; standard library only.
+
+A record is `<qd`: the monotonic time as a little-endian int64 of nanoseconds, then the instrument's count as
+a float64. Importing a columnar library would cost the sampling process tens of megabytes; this costs none,
+and a kill leaves at most `size % 16` torn bytes at the end.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import struct
+from pathlib import Path
+
+RECORD = struct.Struct("<qd")
+"""One sample: t_ns, count."""
+SAMPLES_DIR = "samples"
+RAW_SUFFIX = ".raw"
+
+_SAFE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+def raw_path(run_dir: Path, session: str, stream: str) -> Path:
+    """Where a stream's samples lie while they are written.
+
+    Raises:
+        ValueError: session or stream could not be a file name of this directory.
+
+    >>> raw_path(Path("runs/r1"), "host-12-ab", "gpu0.power").as_posix()
+    'runs/r1/samples/host-12-ab.gpu0.power.raw'
+    """
+    return Path(run_dir) / SAMPLES_DIR / f"{segment_stem(session, stream)}{RAW_SUFFIX}"
+
+
+def segment_stem(session: str, stream: str) -> str:
+    """`<session>.<stream>`, checked: neither a separator nor a leading dot can get into the name.
+
+    Raises:
+        ValueError: session or stream could not be a file name of this directory.
+    """
+    if not _SAFE.fullmatch(session) or "." in session:
+        raise ValueError(f"session {session!r} must be letters, digits, '-' and '_' (it becomes a file name)")
+    if not _SAFE.fullmatch(stream):
+        raise ValueError(f"stream {stream!r} must be letters, digits, '-', '_' and inner '.' (it becomes a file name)")
+    return f"{session}.{stream}"
+
+
+class RawWriter:
+    """Buffers one stream's samples and appends them in one `write` a flush.
+
+    A write that came out short is cut back to whole records, and what did not fit is kept for the next flush
+    up to `max_buffered` records; beyond that the oldest are let go and counted in `dropped`.
+    """
+
+    def __init__(self, path: Path, *, max_buffered: int = 100_000) -> None:
+        """Open the file to append; a torn tail of an earlier writer is cut off first.
+
+        Raises:
+            OSError: the folder cannot be made or the file cannot be opened.
+        """
+        self.path = Path(path)
+        self.dropped = 0
+        self._max_buffered = max_buffered
+        self._buffer = bytearray()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        self._align()
+
+    def append(self, t_ns: int, count: float) -> None:
+        """Keep one sample until the next flush; `count` is as the instrument gave it, in its own unit."""
+        self._buffer += RECORD.pack(t_ns, count)
+        excess = len(self._buffer) // RECORD.size - self._max_buffered
+        if excess > 0:
+            del self._buffer[: excess * RECORD.size]
+            self.dropped += excess
+
+    def flush(self) -> None:
+        """Append what is buffered with one `write`.
+
+        Raises:
+            OSError: not everything fitted; whole records are in the file, the rest stays buffered.
+        """
+        if not self._buffer:
+            return
+        if self._fd < 0:
+            raise OSError(errno.EBADF, "the segment is closed", str(self.path))
+        wanted = len(self._buffer)
+        written = os.write(self._fd, self._buffer)
+        whole = written - written % RECORD.size
+        del self._buffer[:whole]
+        if written != wanted:
+            self._align()
+            raise OSError(errno.ENOSPC, f"only {written} of {wanted} bytes fitted", str(self.path))
+
+    def fsync(self) -> None:
+        """Ask the disk to keep what was flushed."""
+        if self._fd >= 0:
+            os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Flush and close; closing twice is no error.
+
+        Raises:
+            OSError: the last samples did not fit; the file is closed all the same.
+        """
+        if self._fd < 0:
+            return
+        try:
+            self.flush()
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _align(self) -> None:
+        """Cut the file back to whole records, so that the next ones are not read askew."""
+        size = os.fstat(self._fd).st_size
+        if size % RECORD.size:
+            os.ftruncate(self._fd, size - size % RECORD.size)

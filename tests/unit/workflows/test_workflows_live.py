@@ -1,0 +1,200 @@
+"""The public `Run`, with the real sampling process and a made-up instrument."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stillwatt
+from stillwatt.errors import UnknownNameError
+from stillwatt.records import Absent, Energy, NoTotal, RunRecord, StageStatus, Total
+from stillwatt.workflows.books import show_run
+from stillwatt.workflows.live import session_prefix
+
+SYNTHETIC = ("synthetic",)
+
+
+def test_result_and_ledger_say_the_same(runs_dir: Path) -> None:
+    with (
+        stillwatt.Run("twice", runs_dir=runs_dir, sensors=SYNTHETIC) as run,
+        run.stage("teacher", kind="teacher_generate") as stage,
+    ):
+        stage.add_tokens(7)
+        stage.add_tokens(5)
+        stage.record({"note": "ü"})
+        time.sleep(0.5)
+    shown = subprocess.run(
+        [sys.executable, "-m", "stillwatt", "ledger", "show", "latest", "--runs", str(runs_dir), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(shown.stdout) == run.result.to_dict()
+    (teacher,) = run.result.stages
+    assert teacher.workload == {"tokens": 12}
+    assert teacher.results == {"note": "ü"}
+    assert teacher.kind is stillwatt.StageKind.TEACHER_GENERATE
+
+
+def test_books_close(runs_dir: Path) -> None:
+    with stillwatt.Run("closing", runs_dir=runs_dir, sensors=SYNTHETIC) as run, run.stage("outer"):
+        time.sleep(0.2)
+        with run.stage("inner"):
+            time.sleep(0.3)
+        with run.stage("inner"):
+            time.sleep(0.2)
+    record = run.result
+    outer, first, second = record.stages
+    assert (outer.parent_id, first.parent_id, second.parent_id) == (None, outer.stage_id, outer.stage_id)
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert first.name == second.name == "inner"
+    total, unallocated = _value(record.total), _value(record.unallocated)
+    assert _value(outer.gross) + unallocated == pytest.approx(total, rel=1e-9)
+    assert _value(first.gross) + _value(second.gross) < _value(outer.gross)
+
+
+def test_an_exception_goes_up_and_its_energy_stays(runs_dir: Path) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        stillwatt.Run("raises", runs_dir=runs_dir, sensors=SYNTHETIC) as run,
+        run.stage("breaks"),
+    ):
+        time.sleep(0.3)
+        _ = 1 / 0
+    (stage,) = run.result.stages
+    assert stage.status is StageStatus.FAILED
+    assert _value(stage.gross) > 0
+    assert run.result.status is StageStatus.FAILED
+
+
+def test_unknown_sensor_is_refused_before_anything_is_made(runs_dir: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'nvml'"):
+        stillwatt.Run("typo", runs_dir=runs_dir, sensors=("nvmll",))
+    assert not runs_dir.exists()
+
+
+def test_unreadable_sensor_is_absent_and_the_run_goes_on(runs_dir: Path) -> None:
+    with (
+        stillwatt.Run("no-rapl", runs_dir=runs_dir, sensors=("rapl",), options={"rapl": {"root": "/nonexistent"}}) as r,
+        r.stage("work"),
+    ):
+        time.sleep(0.3)
+    (stage,) = r.result.stages
+    absent = [e for e in stage.energies if isinstance(e, Absent)]
+    assert absent
+    assert "/nonexistent" in absent[0].reason
+    assert not r.result.complete
+
+
+def test_a_run_is_entered_before_it_measures(runs_dir: Path) -> None:
+    run = stillwatt.Run("outside", runs_dir=runs_dir)
+    with pytest.raises(RuntimeError, match="with"), run.stage("never"):
+        pass
+
+
+def test_losing_the_sampler_is_not_an_exception(runs_dir: Path) -> None:
+    with pytest.warns(stillwatt.MeterWarning) as caught:
+        with stillwatt.Run("lost-sampler", runs_dir=runs_dir, sensors=SYNTHETIC) as run, run.stage("work"):
+            time.sleep(0.6)
+            sampler = run._sampler
+            assert sampler is not None
+            os.kill(sampler.pid, signal.SIGKILL)
+            sampler.wait()
+            time.sleep(0.3)
+    assert len(caught) == 1
+    assert not run.result.complete
+    assert run.result.warnings
+
+
+def test_a_sampler_that_cannot_start_is_a_warning(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.warns(stillwatt.MeterWarning, match="cannot be started"):
+        with stillwatt.Run("no-sampler", runs_dir=runs_dir, sensors=SYNTHETIC) as run, run.stage("work"):
+            pass
+    (stage,) = run.result.stages
+    assert isinstance(stage.gross, NoTotal)
+    assert not run.result.complete
+
+
+def test_kill_nine_keeps_all_but_the_last_second(runs_dir: Path) -> None:
+    script = textwrap.dedent(
+        f"""
+        import os, signal, time, stillwatt
+        with stillwatt.Run("killed", runs_dir={str(runs_dir)!r}, sensors=("synthetic",)) as run:
+            with run.stage("done"):
+                time.sleep(0.4)
+            with run.stage("cut-off") as stage:
+                for _ in range(15):
+                    time.sleep(0.1)
+                    stage.add_tokens(10)
+                os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGKILL
+    record = _settled(runs_dir, "killed")
+    finished, cut = record.stages
+    assert finished.status is StageStatus.ENDED
+    assert cut.status is StageStatus.RECOVERED
+    assert cut.duration_s == pytest.approx(1.5, abs=1.0)
+    assert cut.workload["tokens"] >= 50
+    energy = cut.energies[0]
+    assert isinstance(energy, Energy)
+    assert energy.value_j > 0
+    assert any("recovered" in warning or "lost" in warning for warning in record.warnings)
+
+
+def test_a_full_disk_stops_neither_the_program_nor_the_account(runs_dir: Path) -> None:
+    """A file-size limit stands in for the full disk: the same write fails the same way."""
+    script = textwrap.dedent(
+        f"""
+        import resource, time, warnings, stillwatt
+        warnings.simplefilter("ignore")
+        with stillwatt.Run("full", runs_dir={str(runs_dir)!r}, sensors=("synthetic",)) as run:
+            with run.stage("before"):
+                time.sleep(0.3)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1200, 1200))
+            for n in range(40):
+                with run.stage(f"after-{{n}}"):
+                    pass
+        print("program finished", run.meter.lost_events > 0)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "program finished True\n", done.stderr
+    record = _settled(runs_dir, "full")
+    assert record.stages[0].name == "before"
+    assert record.stages[0].status is StageStatus.ENDED
+    assert not record.complete
+
+
+def test_stage_ids_of_sessions_do_not_meet() -> None:
+    prefixes = [session_prefix(number) for number in range(1000)]
+    assert len(set(prefixes)) == len(prefixes)
+
+
+def _value(total: Total | NoTotal) -> float:
+    assert isinstance(total, Total)
+    return total.value_j
+
+
+def _settled(runs_dir: Path, name: str) -> RunRecord:
+    """The record once the orphaned sampling process has written its last line."""
+    deadline = time.monotonic() + 10
+    while True:
+        record = show_run(runs_dir, name)
+        journals: list[dict[str, Any]] = []
+        for path in (runs_dir / record.run_id).glob("journal.*.meter.jsonl"):
+            journals += [json.loads(line) for line in path.read_text().splitlines()]
+        if any(event["event"] == "sampler_ended" for event in journals) or time.monotonic() > deadline:
+            return show_run(runs_dir, name)
+        time.sleep(0.1)

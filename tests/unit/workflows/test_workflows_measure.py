@@ -1,0 +1,89 @@
+"""`measure_command`: real commands, real signals, their own exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stillwatt.errors import UnknownNameError
+from stillwatt.records import StageStatus
+from stillwatt.workflows.measure import measure_command
+
+SYNTHETIC = ("synthetic",)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["true"], 0),
+        (["sh", "-c", "exit 7"], 7),
+        (["sh", "-c", "kill -TERM $$"], 128 + signal.SIGTERM),
+        (["/nonexistent/program"], 127),
+        (["/etc/passwd"], 126),
+    ],
+)
+def test_exit_status_is_the_commands_own(runs_dir: Path, argv: list[str], code: int) -> None:
+    outcome = measure_command(argv, runs_dir=runs_dir, sensors=SYNTHETIC)
+    assert outcome.exit_code == code
+    assert outcome.record is not None
+    (stage,) = outcome.record.stages
+    assert stage.status is (StageStatus.ENDED if code == 0 else StageStatus.FAILED)
+    assert stage.results["exit_code"] == code
+    assert (outcome.problem is None) == (code in (0, 7))
+
+
+def test_names_and_kinds_are_taken(runs_dir: Path) -> None:
+    outcome = measure_command(
+        ["sleep", "0.3"], name="teacher run", stage="generate", kind="teacher_generate", runs_dir=runs_dir,
+        sensors=SYNTHETIC,
+    )  # fmt: skip
+    assert outcome.record is not None
+    assert outcome.record.name == "teacher run"
+    assert outcome.record.stages[0].name == "generate"
+    assert outcome.record.stages[0].duration_s == pytest.approx(0.3, abs=0.25)
+    assert outcome.record.complete
+
+
+def test_unknown_kind_runs_nothing(runs_dir: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    with pytest.raises(UnknownNameError, match="did you mean 'evaluate'"):
+        measure_command(["touch", str(mark)], kind="evaluat", runs_dir=runs_dir, sensors=SYNTHETIC)
+    assert not mark.exists()
+
+
+def test_a_ledger_that_cannot_be_posted_keeps_the_exit_status(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs_dir.mkdir()
+    (runs_dir / "ledger.sqlite").write_bytes(b"this is no database, and long enough to look like a file" * 4)
+    outcome = measure_command(["sh", "-c", "exit 3"], runs_dir=runs_dir, sensors=SYNTHETIC)
+    assert outcome.exit_code == 3
+
+
+def test_interrupt_reaches_the_command_and_the_account_is_written(runs_dir: Path) -> None:
+    """As a terminal does it: the signal goes to the whole foreground group."""
+    script = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: sys.exit(5))\n"
+        "print('up', flush=True)\ntime.sleep(30)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stillwatt", "measure", "--runs", str(runs_dir), "--sensors", "synthetic",
+         "--name", "interrupted", "--", sys.executable, "-c", script],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 5, stderr
+    shown = subprocess.run(
+        [sys.executable, "-m", "stillwatt", "ledger", "show", "interrupted", "--runs", str(runs_dir), "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert '"status": "failed"' in shown.stdout, shown.stderr

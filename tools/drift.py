@@ -1,0 +1,69 @@
+"""Check that generated pages and golden files say what the code does, or write them anew with --write."""
+
+import difflib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def cli_reference() -> str:
+    """Every command with its options, walked from click."""
+    from stillwatt.cli.reference import reference_markdown
+
+    return reference_markdown()
+
+
+def recipe_reference() -> str:
+    """Every recipe key, from the settings models."""
+    from stillwatt.config.reference import reference_markdown
+
+    return reference_markdown()
+
+
+def recipe_schema() -> str:
+    """JSON Schema of a recipe, for editors."""
+    import json
+
+    from stillwatt.config.models import RecipeModel
+
+    return json.dumps(RecipeModel.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def public_api() -> str:
+    """The public surface, one name a line."""
+    import stillwatt
+
+    return "\n".join(sorted(stillwatt.__all__)) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/reference/cli.md": cli_reference,
+    "docs/reference/recipe.md": recipe_reference,
+    "docs/reference/recipe.schema.json": recipe_schema,
+    "tests/golden/public_api.txt": public_api,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Compare (or write) every page; 1 where one has drifted."""
+    drifted = 0
+    for name, make in PAGES.items():
+        path, text = ROOT / name, make()
+        if "--write" in arguments:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            continue
+        current = path.read_text(encoding="utf-8") if path.exists() else ""
+        if current != text:
+            drifted += 1
+            lines = difflib.unified_diff(current.splitlines(), text.splitlines(), name, "generated", lineterm="", n=1)
+            print("\n".join(list(lines)[:40]))
+    if drifted:
+        print(f"{drifted} generated page(s) have drifted; run: make golden, and read the diff")
+    return 1 if drifted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
