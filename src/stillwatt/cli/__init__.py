@@ -1,1 +1,1 @@
-"""Room: the command line: parse, call one workflow, print."""
+"""Room: the command line; thin. Each command parses, calls one workflow, prints."""

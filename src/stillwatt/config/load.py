@@ -27,6 +27,9 @@ _WORDS = (
     ("Input should be a valid tuple", "should be an array"),
     ("Input should be a valid array", "should be an array"),
     ("Tuple should have", "should have"),
+    (" after validation", ""),
+    ("Input should be a valid integer", "should be a whole number"),
+    ("Input should be a finite number", "should be a finite number"),
     ("Input should be a valid", "should be a"),
     ("Input should be", "should be"),
 )
@@ -105,8 +108,9 @@ def _faults(err: ValidationError, path: str, lines: dict[Place, int], changes: S
 
 def _placed(place: Place, message: str, path: str, lines: dict[Place, int], changes: Sequence[Override]) -> _Fault:
     for change in reversed(changes):
-        # the override wrote the key itself, or the table or array the key is in
-        if place[: len(change.place)] == change.place:
+        # the override wrote the key itself, or what it is in, or something in a table that the file does not have
+        is_inside = place[: len(change.place)] == change.place
+        if is_inside or (place not in lines and place and change.place[: len(place)] == place):
             return _Fault(origin=change.origin, line=None, message=message)
     return _Fault(origin=path, line=line_of(place, lines), message=message)
 
@@ -123,7 +127,7 @@ def _message(detail: ErrorDetails) -> str:
     text = detail["msg"]
     for pydantic_words, ours in _WORDS:
         text = text.replace(pydantic_words, ours)
-    return f"{dotted(place)}: {text}{_meant(detail)}, not {toml_value(detail['input'])}"
+    return f"{dotted(place)}: {text}{_meant(detail)}; it is {toml_value(detail['input'])}"
 
 
 def _needed(place: Place) -> str:

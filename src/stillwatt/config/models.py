@@ -7,8 +7,6 @@ tuple is meant in Python mode, and take it in JSON mode without taking `"50"` fo
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from stillwatt.config.names import DataSource, Name, StudentSource, TeacherSource
 from stillwatt.config.rules import problems
+from stillwatt.ledger.rundir import settings_hash
 from stillwatt.pipelines.spec import (
     ArmSpec,
     DataSpec,
@@ -39,6 +38,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """Start of a random sequence."""
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 """A part of a whole, more than nothing."""
+
+Option = bool | int | float | str
+"""A value a driver may be given; the driver checks it."""
 
 
 class Settings(BaseModel):
@@ -70,6 +72,11 @@ class MeterSettings(Settings):
         description="How long the idle machine is measured before anything else, so that net energies can be given; "
         "0 leaves it out, and then there are no net energies.",
         json_schema_extra=_unit("s"),
+    )
+    options: dict[str, dict[str, Option]] = Field(
+        default_factory=dict,
+        description="Options of single drivers, each in a table `[meter.options.DRIVER]`; the driver's page lists "
+        "them.",
     )
 
 
@@ -358,13 +365,21 @@ class Recipe(Settings):
         return self.model_dump(mode="json")
 
     @property
+    def sensors(self) -> tuple[str, ...]:
+        """Instruments to read."""
+        return self.meter.sensors
+
+    @property
+    def sample_period_ms(self) -> int:
+        """Time between two readings, in milliseconds."""
+        return self.meter.sample_period_ms
+
+    @property
+    def sensor_options(self) -> dict[str, dict[str, Option]]:
+        """Options of single drivers, by driver."""
+        return self.meter.options
+
+    @property
     def settings_sha256(self) -> str:
         """Hash of the resolved settings: the same for recipes that differ in layout and comments only."""
-        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def recipe_schema() -> dict[str, Any]:
-    """JSON Schema of a recipe, for editors that check and complete TOML."""
-    schema = Recipe.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Stillwatt recipe"}
+        return settings_hash(self.resolved())

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half a character, written as an escape by another program: valid JSON, but no text that can be stored."""
 
 
 class JournalWriter:
@@ -113,7 +118,10 @@ def read_journal(path: Path) -> JournalRead:
 def _parse(line: bytes) -> dict[str, Any] | str:
     """The event on a line, or what is wrong with it."""
     try:
-        event = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        text = line.decode("utf-8")
+        event = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if _SURROGATE_ESCAPE.search(text):
+            event = json.loads(json.dumps(event, ensure_ascii=False).encode("utf-8", errors="replace"))
     except (ValueError, RecursionError) as err:
         return f"not JSON ({err})"
     if not isinstance(event, dict):
@@ -126,6 +134,13 @@ def _parse(line: bytes) -> dict[str, Any] | str:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large for a number")
+    return number
 
 
 def _ends_torn(path: Path) -> bool:

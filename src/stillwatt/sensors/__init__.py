@@ -1,1 +1,5 @@
-"""Room: read instruments; each driver by itself."""
+"""Room 1: instruments. One driver a file; a driver reads, says exactly why it cannot, and never guesses."""
+
+from stillwatt.sensors.base import Probe, Sensor
+
+__all__ = ["Probe", "Sensor"]

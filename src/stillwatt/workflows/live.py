@@ -217,7 +217,7 @@ class Run(AbstractContextManager["Run"]):
 
 
 def session_prefix(number: int) -> str:
-    """The prefix of stage ids in a run's n-th session: a, b, …, z, aa, ab, …
+    """The prefix of stage ids in a run's n-th session, counted like a spreadsheet's columns.
 
     >>> [session_prefix(n) for n in (0, 1, 25, 26)]
     ['a', 'b', 'z', 'aa']

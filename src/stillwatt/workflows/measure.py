@@ -113,4 +113,3 @@ def _execute(argv: Sequence[str]) -> tuple[int, str | None]:
     if code < 0:
         return _SIGNALLED - code, f"ended by signal {signal.Signals(-code).name}"
     return code, None
-

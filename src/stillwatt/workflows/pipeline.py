@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stillwatt.errors import MissingExtraError
+from stillwatt.errors import MissingExtraError, StillwattError
 from stillwatt.workflows.live import Run
 from stillwatt.workflows.publish import write_report
 
 if TYPE_CHECKING:
-    from stillwatt.config.load import Recipe
+    from stillwatt.config.models import Recipe
     from stillwatt.pipelines.progress import Progress
     from stillwatt.records.finding import Study
     from stillwatt.records.run import RunRecord
@@ -103,17 +102,44 @@ def run_recipe(
 
 
 def find_unfinished(runs_dir: Path, settings_sha256: str) -> Unfinished | None:
-    """The newest run of the same resolved settings whose last session did not end well, if there is one."""
-    from stillwatt.ledger.journal import read_journal
-    from stillwatt.ledger.rundir import list_run_dirs, program_journals
+    """The newest run of the same resolved settings that was cut short, if no newer one reached its end.
+
+    A run whose last process still lives is left alone: it may be on its way.
+    """
+    from stillwatt.ledger.rundir import list_run_dirs, read_manifest
 
     for run_dir in sorted(list_run_dirs(runs_dir), reverse=True):
-        manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
+        try:
+            manifest = read_manifest(run_dir)
+        except StillwattError:
+            continue  # `ledger verify` reports it; it cannot be gone on with
         if manifest.get("settings_sha256") != settings_sha256:
             continue
-        journals = [read_journal(path).events for path in program_journals(run_dir)]
-        if any(e["event"] == "session_ended" and e["status"] == "ended" for events in journals for e in events):
+        events = _session_events(run_dir)
+        if any(e["event"] == "session_ended" and e["status"] == "ended" for session in events for e in session):
             return None
-        attempts = Counter(e["name"] for events in journals for e in events if e["event"] == "stage_started")
-        return Unfinished(run_id=run_dir.name, sessions=len(journals), attempts=dict(attempts))
+        if events and not _is_alive(events[-1]):
+            attempts = Counter(e["name"] for session in events for e in session if e["event"] == "stage_started")
+            return Unfinished(run_id=run_dir.name, sessions=len(events), attempts=dict(attempts))
     return None
+
+
+def _session_events(run_dir: Path) -> list[tuple[dict[str, Any], ...]]:
+    """Each session's events, in the order in which the sessions began."""
+    from stillwatt.ledger.journal import read_journal
+    from stillwatt.ledger.rundir import program_journals
+
+    journals = [read_journal(path).events for path in program_journals(run_dir)]
+    started = [events for events in journals if events and events[0]["event"] == "session_started"]
+    return sorted(started, key=lambda events: int(events[0]["utc_ns"]))
+
+
+def _is_alive(events: tuple[dict[str, Any], ...]) -> bool:
+    """Whether a session's process may still be at work."""
+    from stillwatt.ledger.liveness import ThisHost
+
+    first, last = events[0], events[-1]
+    if last["event"] == "session_ended":
+        return False
+    alive = ThisHost().is_alive(first["host"], first["boot_id"], first["pid"], last["t_ns"])
+    return alive is not False  # of another host's process nothing is known: two writers would be worse than a new run

@@ -1,0 +1,241 @@
+"""From a run's stages to its arms: what each checkpoint of each arm used, and how good it was.
+
+    E_prepare   the data preparation
+    E_teacher   the arm's artefacts, pro rata to the share of the token budget used at the checkpoint
+    E_student   the training increments up to the checkpoint
+    E_other     E_prepare and the checkpoint's own evaluation
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stillwatt.analysis.allocation import choose_allocations, teacher_share, token_shares
+from stillwatt.analysis.bills import Weights, add, price
+from stillwatt.analysis.bookings import Bookings, artifact_of, weights_of
+from stillwatt.analysis.quality import read_scores, relative_quality
+from stillwatt.records.energy import NoTotal
+from stillwatt.records.finding import AllocatedEnergy, Allocation, ArmPoint, ArtifactUse, Bill, Score
+from stillwatt.records.run import StageRecord
+from stillwatt.records.window import StageKind
+
+REFERENCE_ARMS = frozenset({"teacher", "start"})
+_WHOLE_BUDGET = "1.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arm:
+    """One arm's stages."""
+
+    arm: str
+    trained: tuple[StageRecord, ...]
+    """Ended training increments, in journal order."""
+    checkpoints: tuple[str, ...]
+    """In order of budget."""
+    unfinished: tuple[str, ...]
+    """Checkpoints whose training was begun and never ended."""
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """The artefacts the arm trains on."""
+        return tuple(sorted({artifact_of(stage) for stage in self.trained} - {""}))
+
+    def increments(self, checkpoint: str) -> list[StageRecord]:
+        """Training up to and including that checkpoint."""
+        return [stage for stage in self.trained if budget_share(stage) <= float(checkpoint)]
+
+
+def checkpoint_of(stage: StageRecord) -> str:
+    """A stage's checkpoint; a stage without one stands for the whole budget."""
+    return stage.labels.get("checkpoint", _WHOLE_BUDGET)
+
+
+def budget_share(stage: StageRecord) -> float:
+    """The share of the token budget used once the stage is over."""
+    return float(checkpoint_of(stage))
+
+
+def find_problems(bookings: Bookings) -> tuple[str, ...]:
+    """What in the labels keeps a stage out of the arms."""
+    found = [
+        f"stage {stage.name} has a checkpoint {checkpoint_of(stage)!r} that is no share of a budget: it is in no arm"
+        for stage in bookings.ended
+        if "arm" in stage.labels and not _has_share(stage)
+    ]
+    return tuple(found)
+
+
+def build_points(
+    bookings: Bookings, teacher_scores: Sequence[Score], reuse: Sequence[int]
+) -> tuple[tuple[ArmPoint, ...], tuple[Allocation, ...]]:
+    """Every arm at every checkpoint, and the allocations its bills are given under (method.md, eq. 20).
+
+    Args:
+        bookings: The run's stages, sorted.
+        teacher_scores: What quality is relative to; may be empty.
+        reuse: Hypothetical numbers of students that share an artefact.
+    """
+    arms = _find_arms(bookings)
+    users = {
+        artifact: [arm for arm in arms if artifact in arm.artifacts]
+        for artifact in sorted({name for arm in arms for name in arm.artifacts})
+    }
+    allocations = choose_allocations(reuse, [len(using) for using in users.values()])
+    builder = _Builder(bookings=bookings, users=users, teacher_scores=tuple(teacher_scores), allocations=allocations)
+    points = [builder.point(arm, checkpoint) for arm in arms for checkpoint in arm.checkpoints]
+    return tuple(points), allocations
+
+
+def _has_share(stage: StageRecord) -> bool:
+    try:
+        return 0.0 < budget_share(stage)
+    except ValueError:
+        return False
+
+
+def _find_arms(bookings: Bookings) -> list[_Arm]:
+    trainings: dict[str, list[StageRecord]] = {}
+    for stage in bookings.ended:
+        arm = stage.labels.get("arm", "")
+        if stage.kind is StageKind.STUDENT_TRAIN and arm and _has_share(stage):
+            trainings.setdefault(arm, []).append(stage)
+    arms = []
+    for arm, stages in trainings.items():
+        done = {checkpoint_of(stage) for stage in stages}
+        begun = {
+            checkpoint_of(stage)
+            for stage in bookings.lost
+            if stage.labels.get("arm") == arm and stage.kind is StageKind.STUDENT_TRAIN and _has_share(stage)
+        }
+        arms.append(
+            _Arm(
+                arm=arm,
+                trained=tuple(stages),
+                checkpoints=tuple(sorted(done, key=float)),
+                unfinished=tuple(sorted(begun - done, key=float)),
+            )
+        )
+    return arms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Builder:
+    """What all points of a run have in common."""
+
+    bookings: Bookings
+    users: Mapping[str, Sequence[_Arm]]
+    teacher_scores: tuple[Score, ...]
+    allocations: tuple[Allocation, ...]
+
+    def point(self, arm: _Arm, checkpoint: str) -> ArmPoint:
+        """One arm at one checkpoint."""
+        increments = arm.increments(checkpoint)
+        last = increments[-1].labels
+        evaluations = self._evaluations(arm.arm, checkpoint)
+        prepare = weights_of(stage for stage in self.bookings.ended if stage.kind is StageKind.PREPARE_DATA)
+        other = add(prepare, weights_of(evaluations))
+        student = self._student(arm, checkpoint, increments)
+        scores = read_scores(evaluations[-1].results) if evaluations else ()
+        uses = tuple(self._use(artifact, arm.arm, float(checkpoint)) for artifact in arm.artifacts)
+        lost = weights_of(stage for stage in self.bookings.lost if stage.labels.get("arm") == arm.arm)
+        return ArmPoint(
+            arm=arm.arm,
+            name=_plain_name(arm.arm, last),
+            method=last.get("method", ""),
+            student=last.get("student", ""),
+            seed=last.get("seed", ""),
+            checkpoint=checkpoint,
+            budget_share=float(checkpoint),
+            is_final=checkpoint == arm.checkpoints[-1],
+            tokens=_count(increments, "tokens"),
+            supervised_tokens=_count(increments, "supervised_tokens"),
+            prepare_energy=self._price(prepare),
+            teacher_energy=self._price(self._teacher(uses, None)),
+            student_energy=self._price(student),
+            evaluation_energy=self._price(weights_of(evaluations)),
+            other_energy=self._price(other),
+            experimentation_energy=self._price(lost),
+            artifacts=uses,
+            allocated=tuple(
+                AllocatedEnergy(allocation=rule, energy=self._price(_join(self._teacher(uses, rule), student, other)))
+                for rule in self.allocations
+            ),
+            scores=scores,
+            quality=relative_quality(scores, self.teacher_scores),
+        )
+
+    def _price(self, weights: Weights | NoTotal) -> Bill | NoTotal:
+        return weights if isinstance(weights, NoTotal) else price(self.bookings.book, weights)
+
+    def _evaluations(self, arm: str, checkpoint: str) -> list[StageRecord]:
+        return [
+            stage
+            for stage in self.bookings.ended
+            if stage.kind is StageKind.EVALUATE
+            and stage.labels.get("arm") == arm
+            and checkpoint_of(stage) == checkpoint
+        ]
+
+    def _student(self, arm: _Arm, checkpoint: str, increments: Sequence[StageRecord]) -> Weights | NoTotal:
+        holes = [name for name in arm.unfinished if float(name) <= float(checkpoint)]
+        if holes:
+            return NoTotal(reason=f"the training of {arm.arm} up to {', '.join(holes)} was never finished")
+        return weights_of(increments)
+
+    def _use(self, artifact: str, arm: str, share: float) -> ArtifactUse:
+        using = self.users[artifact]
+        shares = token_shares({user.arm: _count(user.trained, "tokens") for user in using})
+        bill = self.bookings.artifacts.get(artifact)
+        return ArtifactUse(
+            artifact=artifact,
+            kind=bill.kind if bill else "",
+            consumers=len(using),
+            budget_share=share,
+            token_share=shares[arm] if shares else None,
+            reused_from=bill.reused_from if bill else None,
+        )
+
+    def _teacher(self, uses: Sequence[ArtifactUse], rule: Allocation | None) -> Weights | NoTotal:
+        """The teacher's stages in one student's bill; without a rule, all of them."""
+        parts: list[Weights] = []
+        for use in uses:
+            share = 1.0 if rule is None else teacher_share(rule, use.token_share)
+            if share == 0.0:
+                continue
+            if share is None:
+                return NoTotal(reason=f"the tokens taken from {use.artifact} were not counted for every arm")
+            bill = self.bookings.artifacts.get(use.artifact)
+            if bill is None:
+                return NoTotal(reason=f"no stage of this run made artefact {use.artifact}, or says which run did")
+            if isinstance(bill.weights, NoTotal):
+                return bill.weights
+            parts.append(add(bill.weights, factor=share * use.budget_share))
+        return add(*parts)
+
+
+def _join(*parts: Weights | NoTotal) -> Weights | NoTotal:
+    known: list[Weights] = []
+    for part in parts:
+        if isinstance(part, NoTotal):
+            return part
+        known.append(part)
+    return add(*known)
+
+
+def _count(stages: Sequence[StageRecord], name: str) -> float | None:
+    """Sum of one count over stages; None where a stage did not count it."""
+    counts = [stage.workload.get(name) for stage in stages]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and len(known) == len(counts) else None
+
+
+def _plain_name(arm: str, labels: Mapping[str, str]) -> str:
+    """The arm's name without the student before it and the seed behind it.
+
+    >>> _plain_name("small.kd.s2", {"student": "small", "seed": "2"})
+    'kd'
+    """
+    name = arm.removeprefix(f"{labels['student']}.") if labels.get("student") else arm
+    return re.sub(rf"\.s{re.escape(labels['seed'])}$", "", name) if labels.get("seed") else name

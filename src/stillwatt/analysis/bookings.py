@@ -1,0 +1,128 @@
+"""Which stages of a run belong to what: ended attempts, lost ones, teacher artefacts with their bills.
+
+A book maps keys to stages. A run's own stages stand under their stage id; a stage of another run, whose artefact
+this run used again, stands under `<run id>/<stage id>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stillwatt.analysis.bills import Weights
+from stillwatt.records.energy import NoTotal
+from stillwatt.records.run import RunRecord, StageRecord
+from stillwatt.records.window import StageKind, StageStatus
+
+TEACHER_KINDS = frozenset({StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE})
+_LOST = frozenset({StageStatus.FAILED, StageStatus.RECOVERED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactBill:
+    """What making a teacher artefact took, and where that is booked."""
+
+    artifact: str
+    kind: str
+    weights: Weights | NoTotal
+    reused_from: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bookings:
+    """A run's stages, sorted."""
+
+    book: Mapping[str, StageRecord]
+    ended: tuple[StageRecord, ...]
+    """Finished attempts in journal order, without those inside a lost one and those that only point elsewhere."""
+    lost: tuple[StageRecord, ...]
+    """Failed and recovered attempts; one inside another is part of the outer one."""
+    artifacts: Mapping[str, ArtifactBill]
+    problems: tuple[str, ...] = field(default=())
+
+
+def sort_stages(run: RunRecord, others: Sequence[RunRecord] = ()) -> Bookings:
+    """Sort a run's stages for its account.
+
+    Args:
+        run: The run.
+        others: Earlier runs that may have made the artefacts this one used.
+    """
+    parents = {stage.stage_id: stage.parent_id for stage in run.stages}
+    lost_ids = {stage.stage_id for stage in run.stages if stage.status in _LOST}
+    is_inside_lost = {stage.stage_id: _has_ancestor(stage, parents, lost_ids) for stage in run.stages}
+    whole = [stage for stage in run.stages if not is_inside_lost[stage.stage_id]]
+    pointers = [stage for stage in whole if "reused_from" in stage.labels]
+    ended = [s for s in whole if s.status is StageStatus.ENDED and "reused_from" not in s.labels]
+    book = {stage.stage_id: stage for stage in run.stages}
+    artifacts = _own_artifacts(ended)
+    for pointer in pointers:
+        key, maker = _find_maker(pointer, others)
+        if maker is not None:
+            book[key] = maker
+        artifacts.setdefault(artifact_of(pointer), _pointed_bill(pointer, key, maker))
+    running = [stage.name for stage in whole if stage.status is StageStatus.RUNNING]
+    return Bookings(
+        book=book,
+        ended=tuple(ended),
+        lost=tuple(stage for stage in whole if stage.stage_id in lost_ids),
+        artifacts=artifacts,
+        problems=tuple(f"stage {name} is still running: it is in the total, in no arm" for name in running),
+    )
+
+
+def artifact_of(stage: StageRecord) -> str:
+    """The artefact a stage makes or uses, empty where it names none."""
+    return stage.labels.get("artifact", "")
+
+
+def weights_of(stages: Iterable[StageRecord], factor: float = 1.0) -> dict[str, float]:
+    """Each of the stages, that many times."""
+    return {stage.stage_id: factor for stage in stages}
+
+
+def _has_ancestor(stage: StageRecord, parents: Mapping[str, str | None], wanted: set[str]) -> bool:
+    parent = stage.parent_id
+    while parent is not None:
+        if parent in wanted:
+            return True
+        parent = parents.get(parent)
+    return False
+
+
+def _own_artifacts(ended: Sequence[StageRecord]) -> dict[str, ArtifactBill]:
+    makers: dict[str, list[StageRecord]] = {}
+    for stage in ended:
+        if stage.kind in TEACHER_KINDS and artifact_of(stage):
+            makers.setdefault(artifact_of(stage), []).append(stage)
+    return {
+        artifact: ArtifactBill(
+            artifact=artifact,
+            kind=stages[0].labels.get("artifact_kind", ""),
+            weights=weights_of(stages),
+            reused_from=None,
+        )
+        for artifact, stages in makers.items()
+    }
+
+
+def _find_maker(pointer: StageRecord, others: Sequence[RunRecord]) -> tuple[str, StageRecord | None]:
+    run_id = str(pointer.results.get("energy_run_id", pointer.labels["reused_from"]))
+    stage_id = str(pointer.results.get("energy_stage_id", ""))
+    for other in others:
+        if other.run_id == run_id:
+            for stage in other.stages:
+                if stage.stage_id == stage_id:
+                    return f"{run_id}/{stage_id}", stage
+    return f"{run_id}/{stage_id}", None
+
+
+def _pointed_bill(pointer: StageRecord, key: str, maker: StageRecord | None) -> ArtifactBill:
+    run_id = key.partition("/")[0]
+    missing = NoTotal(reason=f"artefact {artifact_of(pointer)} was made by run {run_id}, which is not at hand")
+    return ArtifactBill(
+        artifact=artifact_of(pointer),
+        kind=pointer.labels.get("artifact_kind", ""),
+        weights=missing if maker is None else {key: 1.0},
+        reused_from=run_id,
+    )

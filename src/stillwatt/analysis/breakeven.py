@@ -1,0 +1,246 @@
+"""When distilling has paid for its teacher: by reuse, by serving, at matched quality (method.md, eqs. 25 to 27).
+
+Intervals use the random parts alone: numerator and denominator are energies of the same parts, read by the same
+instruments, so a gain error multiplies both and cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from stillwatt.records.energy import NoTotal
+from stillwatt.records.finding import ArmPoint, Bill, BreakEven, BreakEvenKind, NoQuality, ServingRate, Verdict
+
+_Z_95 = 1.959963984540054
+"""Half-width of a 95 % interval in standard deviations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A value with the half-width of its random 95 % interval."""
+
+    value: float
+    random: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioInterval:
+    """The non-negative ratios that the data do not rule out; `high` None: no upper end."""
+
+    low: float
+    high: float | None
+
+
+def ratio_interval(numerator: Estimate, denominator: Estimate) -> RatioInterval | None:
+    """Fieller's 95 % interval of a ratio, cut at 0 (method.md, eq. 24).
+
+        all rho >= 0 with  (n - rho d)^2 <= h_n^2 + rho^2 h_d^2      (h: 95 % half-widths)
+
+    It has no upper end where the denominator cannot be told from 0, which is the truth about such a ratio.
+
+    Returns:
+        The interval; None where no ratio >= 0 is left.
+
+    >>> ratio_interval(Estimate(value=11.0, random=0.0), Estimate(value=1.1, random=0.1))
+    RatioInterval(low=9.166666666666666, high=11.0)
+    """
+    a = denominator.value**2 - denominator.random**2
+    half_b = numerator.value * denominator.value
+    c = numerator.value**2 - numerator.random**2
+    if a == 0.0:
+        return _linear_interval(half_b, c)
+    discriminant = half_b**2 - a * c
+    if discriminant < 0.0:
+        # only with a < 0: every ratio fits
+        return RatioInterval(low=0.0, high=None)
+    root = math.sqrt(discriminant)
+    first, second = sorted(((half_b - root) / a, (half_b + root) / a))
+    if a > 0.0:
+        return None if second < 0.0 else RatioInterval(low=max(first, 0.0), high=second)
+    # the ratios outside (first, second) fit, without an upper end
+    return RatioInterval(low=second if first < 0.0 < second else 0.0, high=None)
+
+
+def _linear_interval(half_b: float, c: float) -> RatioInterval:
+    """The interval where the denominator's own interval just touches 0: c <= 2 half_b rho."""
+    if half_b <= 0.0:
+        return RatioInterval(low=0.0, high=None)
+    return RatioInterval(low=max(c / (2.0 * half_b), 0.0), high=None)
+
+
+def break_even(extra: Estimate, saving: Estimate) -> tuple[Verdict, float | None, RatioInterval | None]:
+    """Extra energy over saving per unit, with a verdict; never negative (method.md, eqs. 25 and 26).
+
+    `never` where the saving is negative, or zero, beyond its random error; `undetermined` where its interval
+    reaches 0 from above or below; otherwise a value.
+
+    >>> break_even(Estimate(value=11.0, random=0.0), Estimate(value=-2.0, random=1.0))[0].value
+    'never'
+    """
+    if saving.value + saving.random <= 0.0:
+        return Verdict.NEVER, None, None
+    interval = ratio_interval(extra, saving)
+    value = extra.value / saving.value if saving.value > 0.0 else None
+    if saving.value - saving.random <= 0.0:
+        return Verdict.UNDETERMINED, value, interval
+    return Verdict.VALUE, value, interval
+
+
+def reuse_break_even(point: ArmPoint, baseline: ArmPoint) -> BreakEven:
+    """N*: students that must share the artefact before distilling uses no more than the baseline (method.md, eq. 25).
+
+    N* = E_teacher / (E_student,baseline - E_student,arm)                                                  [1]
+    """
+    blank = _blank(BreakEvenKind.REUSE, point)
+    known = _estimates(baseline.student_energy)
+    if isinstance(known, NoTotal):
+        return replace(blank, reason=known.reason)
+    return _reuse(blank, point, known[0], "at equal token budget")
+
+
+def serving_break_even(point: ArmPoint, teacher: ServingRate, student: ServingRate) -> BreakEven:
+    """T*: tokens to serve until the student has repaid its making, against serving the teacher (method.md, eq. 26).
+
+    T* = E_one-off / (j_teacher - j_student) ;  j in J per generated token                             [tokens]
+    """
+    blank = _blank(BreakEvenKind.SERVING, point)
+    known = _estimates(point.energy_under("one-off"), teacher.energy, student.energy)
+    if isinstance(known, NoTotal):
+        return replace(blank, reason=known.reason)
+    bill, served_teacher, served_student = known
+    saving = Estimate(
+        value=served_teacher.value / teacher.tokens - served_student.value / student.tokens,
+        random=math.hypot(served_teacher.random / teacher.tokens, served_student.random / student.tokens),
+    )
+    return _judge(blank, bill, saving, "against serving the teacher")
+
+
+def matched_quality_break_even(point: ArmPoint, baseline: Sequence[ArmPoint]) -> BreakEven:
+    """N* against the baseline at the arm's own quality (method.md, eq. 27).
+
+        E_b(Q) = E_k + (Q - Q_k) (E_{k+1} - E_k) / (Q_{k+1} - Q_k)   between neighbouring checkpoints        [J]
+
+    Where several stretches of the baseline's path pass the quality, the cheapest counts. Errors of both qualities
+    enter through the slope.
+
+    Args:
+        point: The arm's point.
+        baseline: The baseline's points, in checkpoint order.
+    """
+    blank = _blank(BreakEvenKind.MATCHED_QUALITY, point)
+    if isinstance(point.quality, NoQuality):
+        return replace(blank, reason=f"the arm has no quality: {point.quality.reason}")
+    known = [_known(entry) for entry in baseline]
+    path = [entry for entry in known if entry is not None]
+    if not path:
+        return replace(blank, reason="the baseline has no point with both energy and quality")
+    own_se = point.quality.own_se
+    crossings = [
+        crossing
+        for one, two in zip(path, path[1:], strict=False)
+        if (crossing := _read_off(one, two, point.quality.value, own_se)) is not None
+    ]
+    if not crossings:
+        return replace(blank, verdict=Verdict.NOT_AT_THIS_QUALITY, reason=_outside(path, point.quality.value))
+    matched = min(crossings, key=lambda crossing: crossing.value)
+    return _reuse(blank, point, matched, "against the baseline at this quality")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Observed:
+    """A baseline checkpoint with both coordinates."""
+
+    energy: Estimate
+    quality: float
+    quality_se: float | None
+
+
+def _known(point: ArmPoint) -> _Observed | None:
+    if isinstance(point.student_energy, NoTotal) or isinstance(point.quality, NoQuality):
+        return None
+    return _Observed(
+        energy=Estimate(value=point.student_energy.value_j, random=point.student_energy.random_j),
+        quality=point.quality.value,
+        quality_se=point.quality.own_se,
+    )
+
+
+def _read_off(one: _Observed, two: _Observed, quality: float, own_se: float | None) -> Estimate | None:
+    """The baseline's energy at a quality between two checkpoints; None outside."""
+    low, high = sorted((one.quality, two.quality))
+    if not low <= quality <= high:
+        return None
+    if low == high:
+        return min(one.energy, two.energy, key=lambda energy: energy.value)
+    place = (quality - one.quality) / (two.quality - one.quality)
+    slope = (two.energy.value - one.energy.value) / (two.quality - one.quality)
+    path_se = math.hypot((1.0 - place) * (one.quality_se or 0.0), place * (two.quality_se or 0.0))
+    # later checkpoints hold the earlier ones' energy, so the larger random part bounds that of the mixture
+    return Estimate(
+        value=one.energy.value + place * (two.energy.value - one.energy.value),
+        random=math.hypot(
+            max(one.energy.random, two.energy.random), _Z_95 * slope * math.hypot(path_se, own_se or 0.0)
+        ),
+    )
+
+
+def _outside(path: Sequence[_Observed], quality: float) -> str:
+    best = max(path, key=lambda entry: entry.quality)
+    if quality > best.quality:
+        return f"no baseline checkpoint reaches quality {quality:.3f}; its best is {best.quality:.3f}"
+    return f"every baseline checkpoint is better than quality {quality:.3f}; a shorter baseline run was not made"
+
+
+def _reuse(blank: BreakEven, point: ArmPoint, baseline: Estimate, against: str) -> BreakEven:
+    known = _estimates(point.teacher_energy, point.student_energy)
+    if isinstance(known, NoTotal):
+        return replace(blank, reason=known.reason)
+    teacher, own = known
+    saving = Estimate(value=baseline.value - own.value, random=math.hypot(baseline.random, own.random))
+    return _judge(blank, teacher, saving, against)
+
+
+def _judge(blank: BreakEven, extra: Estimate, saving: Estimate, against: str) -> BreakEven:
+    verdict, value, interval = break_even(extra, saving)
+    reasons = {
+        Verdict.VALUE: f"each unit saves energy {against}",
+        Verdict.NEVER: f"nothing is saved {against}: the difference is negative beyond its random error",
+        Verdict.UNDETERMINED: f"the saving {against} cannot be told from 0 on this run",
+    }
+    return replace(
+        blank,
+        verdict=verdict,
+        value=value,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        extra_j=extra.value,
+        saving_j=saving.value,
+        reason=reasons[verdict],
+    )
+
+
+def _blank(kind: BreakEvenKind, point: ArmPoint) -> BreakEven:
+    return BreakEven(
+        kind=kind,
+        arm=point.arm,
+        checkpoint=point.checkpoint,
+        verdict=Verdict.UNDETERMINED,
+        value=None,
+        low=None,
+        high=None,
+        extra_j=None,
+        saving_j=None,
+        reason="",
+    )
+
+
+def _estimates(*energies: Bill | NoTotal) -> list[Estimate] | NoTotal:
+    """Values with their random parts, or the first reason why there is none."""
+    found = []
+    for energy in energies:
+        if isinstance(energy, NoTotal):
+            return energy
+        found.append(Estimate(value=energy.value_j, random=energy.random_j))
+    return found

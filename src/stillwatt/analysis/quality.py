@@ -1,0 +1,97 @@
+"""Quality of a student relative to its teacher (method.md, eq. 22)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stillwatt.records.finding import NoQuality, Quality, Score, TaskRatio
+
+
+def read_scores(results: Mapping[str, Any]) -> tuple[Score, ...]:
+    """The scores an evaluation stage recorded; an entry without a finite value is left out.
+
+    >>> read_scores({"scores": [{"task": "perplexity", "value": 9.5, "se": 0.2, "n": 100, "higher_is_better": False}]})
+    (Score(task='perplexity', value=9.5, se=0.2, n=100, higher_is_better=False),)
+    """
+    found = []
+    for entry in results.get("scores") or ():
+        value, se, n = _number(entry.get("value")), _number(entry.get("se")), _number(entry.get("n"))
+        if value is not None:
+            found.append(
+                Score(
+                    task=str(entry.get("task", "unnamed")),
+                    value=value,
+                    se=se,
+                    n=None if n is None else int(n),
+                    higher_is_better=bool(entry.get("higher_is_better", True)),
+                )
+            )
+    return tuple(found)
+
+
+def relative_quality(student: Sequence[Score], teacher: Sequence[Score]) -> Quality | NoQuality:
+    """Unweighted mean over tasks of student over teacher, or teacher over student where lower is better.
+
+        Q = 1/K sum_k r_k ;  r_k = s_k / t_k  (higher is better)   or   t_k / s_k  (lower is better)
+        SE(Q) = 1/K sqrt(sum_k SE(r_k)^2), SE(r_k) by first-order propagation                              [1]
+
+    The student's and the teacher's errors are taken as independent. They answer the same items, so the true error
+    of the ratio is mostly smaller.
+    """
+    if not student or not teacher:
+        return NoQuality(reason="no scores" if not student else "the teacher was not evaluated")
+    by_task = {score.task: score for score in teacher}
+    ratios: list[tuple[TaskRatio, float | None]] = []
+    left_out: list[str] = []
+    for score in student:
+        reference = by_task.pop(score.task, None)
+        if reference is None:
+            left_out.append(f"{score.task}: the teacher has no score")
+        elif reference.higher_is_better != score.higher_is_better:
+            left_out.append(f"{score.task}: student and teacher disagree on which way is better")
+        elif min(_denominator(score, reference), score.value) < 0.0 or _denominator(score, reference) == 0.0:
+            left_out.append(f"{score.task}: a ratio of {score.value:g} and {reference.value:g} means nothing")
+        else:
+            ratios.append(_ratio(score, reference))
+    left_out += [f"{task}: the student has no score" for task in by_task]
+    if not ratios:
+        return NoQuality(reason="; ".join(left_out))
+    return Quality(
+        value=math.fsum(task.ratio for task, _ in ratios) / len(ratios),
+        se=_mean_se([task.se for task, _ in ratios]),
+        own_se=_mean_se([own for _, own in ratios]),
+        tasks=tuple(task for task, _ in ratios),
+        left_out=tuple(left_out),
+    )
+
+
+def _denominator(student: Score, teacher: Score) -> float:
+    return teacher.value if student.higher_is_better else student.value
+
+
+def _ratio(student: Score, teacher: Score) -> tuple[TaskRatio, float | None]:
+    """The ratio with its standard error, and the standard error from the student's score alone."""
+    if student.higher_is_better:
+        ratio = student.value / teacher.value
+        by_student, by_teacher = 1.0 / teacher.value, ratio / teacher.value
+    else:
+        ratio = teacher.value / student.value
+        by_student, by_teacher = ratio / student.value, 1.0 / student.value
+    own = None if student.se is None else by_student * student.se
+    both = None if own is None or teacher.se is None else math.hypot(own, by_teacher * teacher.se)
+    return TaskRatio(task=student.task, ratio=ratio, se=both), own
+
+
+def _mean_se(errors: Sequence[float | None]) -> float | None:
+    known = [error for error in errors if error is not None]
+    if len(known) < len(errors):
+        return None
+    return math.hypot(*known) / len(known)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

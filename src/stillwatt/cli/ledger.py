@@ -1,0 +1,112 @@
+"""`stillwatt ledger …`: look at runs, check them, take them elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from stillwatt.cli.options import json_option, runs_option
+from stillwatt.cli.screen import say, say_json
+
+
+@click.group()
+def ledger() -> None:
+    """Look at runs, check them, take them elsewhere.
+
+    RUN is a run's id, the beginning of one, its name (the newest of that name), or `latest`.
+    """
+
+
+@ledger.command("list")
+@runs_option
+@json_option
+def list_runs(runs_dir: str, as_json: bool) -> None:
+    """List all runs, newest first."""
+    from stillwatt.workflows import books
+
+    runs = books.list_runs(runs_dir)
+    if as_json:
+        say_json([asdict(run) for run in runs])
+        return
+    from stillwatt.cli.account import run_rows
+
+    for line in run_rows(runs):
+        say(line)
+    if not runs:
+        say(f"no runs in {runs_dir}; `stillwatt run smoke_cpu` makes one in seconds")
+
+
+@ledger.command()
+@click.argument("run")
+@runs_option
+@json_option
+def show(run: str, runs_dir: str, as_json: bool) -> None:
+    """Show one run: its stages with their energies, and what is not known."""
+    from stillwatt.workflows import books
+
+    record = books.show_run(runs_dir, run)
+    if as_json:
+        say_json(record.to_dict())
+        return
+    from stillwatt.cli.account import record_lines
+
+    for line in record_lines(record):
+        say(line)
+
+
+@ledger.command()
+@runs_option
+@json_option
+def rebuild(runs_dir: str, as_json: bool) -> None:
+    """Drop the ledger and post it anew from the run directories, which are the truth."""
+    from stillwatt.workflows import books
+
+    count = books.rebuild(runs_dir)
+    if as_json:
+        say_json({"runs": count})
+        return
+    say(f"{count} {'run' if count == 1 else 'runs'} in the ledger of {runs_dir}")
+
+
+@ledger.command()
+@click.argument("run", required=False)
+@runs_option
+@json_option
+@click.pass_context
+def verify(context: click.Context, run: str | None, runs_dir: str, as_json: bool) -> None:
+    """Check one run, or all, against their own files. Exits with 1 where something is not as it should be."""
+    from stillwatt.cli.account import finding_rows, is_failure
+    from stillwatt.workflows import books
+
+    findings = books.verify(runs_dir, run)
+    if as_json:
+        say_json([asdict(finding) for finding in findings])
+    else:
+        for line in finding_rows(findings):
+            say(line)
+    context.exit(1 if any(is_failure(finding) for finding in findings) else 0)
+
+
+@ledger.command()
+@click.argument("run")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "parquet", "jsonl"]),
+    required=True,
+    help="Kind of file.",
+)
+@click.option("--out", "out_dir", metavar="PATH", required=True, help="Directory to write to; made if absent.")
+@runs_option
+@json_option
+def export(run: str, form: str, out_dir: str, runs_dir: str, as_json: bool) -> None:
+    """Write a run's stages, energies and samples as files for other programs."""
+    from stillwatt.workflows import books
+
+    paths = books.export(runs_dir, run, form=form, out=out_dir)
+    if as_json:
+        say_json({"files": [str(path) for path in paths]})
+        return
+    for path in paths:
+        say(str(path))

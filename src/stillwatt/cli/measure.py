@@ -1,0 +1,86 @@
+"""`stillwatt measure -- COMMAND`: any program as one measured stage, transparent to whoever called it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from stillwatt.cli.options import runs_option, sensors_option
+from stillwatt.cli.screen import note
+from stillwatt.records.window import StageKind
+
+if TYPE_CHECKING:
+    from stillwatt.workflows.measure import MeasureOutcome
+
+_KINDS = [kind.value for kind in StageKind]
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--name", metavar="NAME", help="Name of the run.  [default: the command's name]")
+@click.option("--stage", metavar="NAME", help="Name of the stage.  [default: the command's name]")
+@click.option("--kind", type=click.Choice(_KINDS), default="other", show_default=True, help="What the stage does.")
+@runs_option
+@sensors_option
+@click.option(
+    "--period-ms",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Time between two readings, in milliseconds.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write the account as one JSON line, the last on stderr.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND [ARGUMENT]...")
+@click.pass_context
+def measure(
+    context: click.Context,
+    name: str | None,
+    stage: str | None,
+    kind: str,
+    runs_dir: str,
+    sensors: tuple[str, ...] | None,
+    period_ms: int,
+    as_json: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Run a command and account for its energy.
+
+    The command keeps its own input, output and exit status (128 + n where signal n ended it, 127 where it was not
+    found, 126 where it could not be started). What Stillwatt has to say goes to stderr.
+    """
+    from stillwatt.workflows.measure import measure_command
+
+    outcome = measure_command(
+        command,
+        name=name,
+        stage=stage,
+        kind=kind,
+        runs_dir=runs_dir,
+        sensors=sensors or ("auto",),
+        period_ms=period_ms,
+    )
+    if as_json:
+        note(json.dumps(outcome_dict(outcome)))
+    else:
+        _summarise(outcome)
+    context.exit(outcome.exit_code)
+
+
+def outcome_dict(outcome: MeasureOutcome) -> dict[str, object]:
+    """An outcome for programs: the run's record, or the reason there is none."""
+    return {
+        "run_id": outcome.run_id,
+        "exit_code": outcome.exit_code,
+        "problem": outcome.problem,
+        "record": outcome.record.to_dict() if outcome.record else None,
+    }
+
+
+def _summarise(outcome: MeasureOutcome) -> None:
+    from stillwatt.cli.account import record_lines
+
+    if outcome.problem:
+        note(f"stillwatt: {outcome.problem}")
+    for line in record_lines(outcome.record) if outcome.record else [f"stillwatt: run {outcome.run_id}: no account"]:
+        note(line)

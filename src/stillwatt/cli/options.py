@@ -1,0 +1,58 @@
+"""Options that several commands share, so that they are called and explained the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def runs_option(command: Command) -> Command:
+    """Where run directories and the ledger are."""
+    return click.option(
+        "--runs",
+        "runs_dir",
+        metavar="DIR",
+        default="runs",
+        show_default=True,
+        help="Directory of run directories and the ledger.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """The answer for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")(command)
+
+
+def sensors_option(command: Command) -> Command:
+    """Which instruments to read."""
+    return click.option(
+        "--sensors",
+        metavar="NAME[,NAME…]",
+        callback=_split_names,
+        help="Instruments to read, in order; `auto` takes what this machine has.",
+    )(command)
+
+
+def set_option(command: Command) -> Command:
+    """Changes to a recipe."""
+    return click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Change one setting of the recipe, e.g. data.seed=7 or arms.kd.alpha=0.3; may be given again.",
+    )(command)
+
+
+def _split_names(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Names as a tuple; None where the option is not given."""
+    if value is None:
+        return None
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    if not names:
+        raise click.BadParameter("names at least one instrument, for example auto or nvml,rapl")
+    return names

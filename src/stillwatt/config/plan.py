@@ -1,0 +1,146 @@
+"""What a recipe would do, said without doing it: stages in order, tokens through each, size of the teacher's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from stillwatt.pipelines.spec import Method, PipelineSpec
+from stillwatt.records.window import StageKind
+
+_TEACHER_STAGES = (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)
+_VALUE_BYTES = 2
+_SMALL_INDEX_BYTES = 2
+"""An index of a vocabulary of at most 65,536."""
+_LARGE_INDEX_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStage:
+    """One stage that would run."""
+
+    name: str
+    kind: StageKind
+    tokens: int | None
+    """Tokens that would go through a model; None where the data decides."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a recipe would do."""
+
+    stages: tuple[PlannedStage, ...]
+    cache_bytes_low: int | None
+    """Estimated size of the teacher's logit cache for a vocabulary of at most 65,536; None where there is no cache."""
+    cache_bytes_high: int | None
+    """The same for a larger vocabulary."""
+    downloads: tuple[str, ...]
+    """What the hub would be asked for."""
+
+    @property
+    def teacher_tokens(self) -> int:
+        """Tokens through the teacher to make its artefacts, at most one pass over the budget each."""
+        return sum(stage.tokens or 0 for stage in self.stages if stage.kind in _TEACHER_STAGES)
+
+    @property
+    def student_tokens(self) -> int:
+        """Tokens through students in training, all arms and seeds together."""
+        return sum(stage.tokens or 0 for stage in self.stages if stage.kind is StageKind.STUDENT_TRAIN)
+
+
+def plan(spec: PipelineSpec) -> Plan:
+    """The stages a study consists of, in the order they would run; no model, data or network is touched."""
+    low, high = _cache_bytes(spec)
+    return Plan(
+        stages=tuple(_stages(spec)),
+        cache_bytes_low=low,
+        cache_bytes_high=high,
+        downloads=tuple(source for source in _sources(spec) if source.startswith("hf:")),
+    )
+
+
+def arm_ids(spec: PipelineSpec) -> list[str]:
+    """Names under which the trained students appear: arm, with the student and seed where there are several."""
+    return [
+        ".".join(
+            ([student.name] if len(spec.students) > 1 else [])
+            + [arm.name]
+            + ([f"s{seed}"] if len(spec.train.seeds) > 1 else [])
+        )
+        for student in spec.students
+        for arm in spec.arms
+        for seed in spec.train.seeds
+    ]
+
+
+def _stages(spec: PipelineSpec) -> Iterator[PlannedStage]:
+    several = len(spec.students) > 1
+    suffixes = [f".{student.name}" if several else "" for student in spec.students]
+    if spec.idle_baseline_s > 0:
+        detail = f"{spec.idle_baseline_s:g} s of the idle machine"
+        yield PlannedStage(name="idle_baseline", kind=StageKind.IDLE_BASELINE, tokens=None, detail=detail)
+    yield PlannedStage(name="prepare_data", kind=StageKind.PREPARE_DATA, tokens=None, detail=_preparation(spec))
+    yield _evaluation(spec, "evaluate.teacher")
+    for suffix in suffixes:
+        yield _evaluation(spec, f"evaluate.start{suffix}")
+    yield from _artifacts(spec)
+    for arm_id in arm_ids(spec):
+        yield from _arm(spec, arm_id)
+    if spec.serve is not None:
+        for name in ["serve.teacher", *(f"serve.student{suffix}" for suffix in suffixes)]:
+            tokens = spec.serve.prompts * spec.serve.new_tokens
+            detail = f"{spec.serve.prompts} prompts of {spec.serve.prompt_tokens} tokens"
+            yield PlannedStage(name=name, kind=StageKind.SERVE, tokens=tokens, detail=detail)
+
+
+def _preparation(spec: PipelineSpec) -> str:
+    pruned = [student for student in spec.students if student.source == "prune-teacher"]
+    tried = ", ".join(f"{len(student.candidate_starts)} blocks tried for {student.name}" for student in pruned)
+    return f"{spec.data.source}, sequences of {spec.data.sequence_tokens} tokens" + (f"; {tried}" if tried else "")
+
+
+def _evaluation(spec: PipelineSpec, name: str) -> PlannedStage:
+    parts = [f"perplexity on {spec.evaluate.perplexity_tokens} tokens"]
+    if spec.evaluate.choice_items:
+        parts.append(f"{spec.evaluate.choice_items} choices of four")
+    parts += spec.evaluate.lm_eval_tasks
+    return PlannedStage(name=name, kind=StageKind.EVALUATE, tokens=None, detail=", ".join(parts))
+
+
+def _artifacts(spec: PipelineSpec) -> Iterator[PlannedStage]:
+    methods = {arm.method for arm in spec.arms}
+    tokens = spec.data.train_tokens
+    if spec.logits is not None and Method.KD in methods:
+        detail = f"top {spec.logits.top_k} at temperature {spec.logits.temperature:g}"
+        yield PlannedStage(name="teacher_logits", kind=StageKind.TEACHER_LOGITS, tokens=tokens, detail=detail)
+    if spec.generate is not None and Method.SYNTHETIC_SFT in methods:
+        generate = spec.generate
+        detail = f"{generate.prompt_tokens} + {generate.max_new_tokens} tokens each; more where some are rejected"
+        yield PlannedStage(name="teacher_generate", kind=StageKind.TEACHER_GENERATE, tokens=tokens, detail=detail)
+
+
+def _arm(spec: PipelineSpec, arm_id: str) -> Iterator[PlannedStage]:
+    done = 0.0
+    for share in spec.train.checkpoints:
+        tokens = round(spec.data.train_tokens * share) - round(spec.data.train_tokens * done)
+        name = f"train.{arm_id}.{share}"
+        yield PlannedStage(
+            name=name, kind=StageKind.STUDENT_TRAIN, tokens=tokens, detail=f"to {share:.0%} of the budget"
+        )
+        yield _evaluation(spec, f"evaluate.{arm_id}.{share}")
+        done = share
+
+
+def _cache_bytes(spec: PipelineSpec) -> tuple[int | None, int | None]:
+    """Entries of an index and a half-precision value, and one value for the tail, a token."""
+    if spec.logits is None:
+        return None, None
+    entries = spec.logits.top_k
+    low = entries * (_SMALL_INDEX_BYTES + _VALUE_BYTES) + _VALUE_BYTES
+    high = entries * (_LARGE_INDEX_BYTES + _VALUE_BYTES) + _VALUE_BYTES
+    return low * spec.data.train_tokens, high * spec.data.train_tokens
+
+
+def _sources(spec: PipelineSpec) -> list[str]:
+    return [spec.teacher.source, *(student.source for student in spec.students), spec.data.source]

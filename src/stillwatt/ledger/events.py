@@ -1,0 +1,163 @@
+"""The events of both journals as typed records; text from outside is checked here, once.
+
+The format is written down in docs/reference/run-directory.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from stillwatt.records.channel import Boundary, Channel
+from stillwatt.records.window import StageKind
+
+_Time = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    t_ns: _Time
+
+
+class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started"):
+    """A measured program began; anchors its monotonic clock to the wall clock."""
+
+    utc_ns: _Time
+    session: str
+    pid: int
+    host: str
+    boot_id: str
+    run_id: str = ""
+    stillwatt: str = ""
+    python: str = ""
+
+
+class StageStarted(_Event, frozen=True, kw_only=True, tag="stage_started"):
+    """One attempt of a stage began."""
+
+    stage_id: str
+    parent_id: str | None
+    name: str
+    kind: StageKind
+    attempt: int
+    labels: dict[str, str] = {}
+
+
+class Workload(_Event, frozen=True, kw_only=True, tag="workload"):
+    """Counts to add to a stage's workload."""
+
+    stage_id: str
+    counts: dict[str, int | float]
+
+
+class Result(_Event, frozen=True, kw_only=True, tag="result"):
+    """Results to merge into a stage's."""
+
+    stage_id: str
+    results: dict[str, Any]
+
+
+class StageEnded(_Event, frozen=True, kw_only=True, tag="stage_ended"):
+    """A stage came to its end, well or not."""
+
+    stage_id: str
+    status: Literal["ended", "failed"]
+    error: str | None = None
+
+
+class Warned(_Event, frozen=True, kw_only=True, tag="warning"):
+    """Something the reader should know."""
+
+    message: str
+
+
+class SessionEnded(_Event, frozen=True, kw_only=True, tag="session_ended"):
+    """A measured program came to its end."""
+
+    utc_ns: _Time
+    status: Literal["ended", "failed"]
+    cpu_s: float | None = None
+    lost_events: _Count = 0
+
+
+class ProbeLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What a driver said of itself."""
+
+    driver: str
+    usable: bool
+    detail: str
+    cure: str
+
+
+class AbsentLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A part that should be read and cannot be."""
+
+    part: str
+    boundary: Boundary
+    reason: str
+
+
+class SamplerStarted(_Event, frozen=True, kw_only=True, tag="sampler_started"):
+    """The sampling process opened its sensors."""
+
+    pid: int
+    period_ns: _Count
+    probes: list[ProbeLine]
+    channels: list[Channel]
+    absent: list[AbsentLine]
+
+
+class Gap(_Event, frozen=True, kw_only=True, tag="gap"):
+    """A stream had no readings for a while."""
+
+    stream: str
+    start_ns: _Time
+    end_ns: _Time
+    failed_reads: _Count
+    reason: str
+
+
+class MeterCount(_Event, frozen=True, kw_only=True, tag="meter"):
+    """The sampling process's own account so far; cumulative."""
+
+    samples: _Count
+    failed_reads: _Count
+    skipped_ticks: _Count
+    cpu_s: float
+
+
+class SamplerEnded(_Event, frozen=True, kw_only=True, tag="sampler_ended"):
+    """The sampling process's last account."""
+
+    samples: _Count
+    failed_reads: _Count
+    skipped_ticks: _Count
+    cpu_s: float
+
+
+class ParentLost(_Event, frozen=True, kw_only=True, tag="parent_lost"):
+    """The sampling process saw the measured program go without a word."""
+
+
+ProgramEvent = SessionStarted | StageStarted | Workload | Result | StageEnded | Warned | SessionEnded
+MeterEvent = SamplerStarted | Gap | MeterCount | SamplerEnded | ParentLost | Warned
+Event = ProgramEvent | MeterEvent
+
+
+def parse_events(lines: Iterable[Mapping[str, Any]]) -> tuple[tuple[Event, ...], tuple[str, ...]]:
+    """The events that can be understood, in order, and what is wrong with the others.
+
+    >>> events, problems = parse_events([{"event": "warning", "t_ns": 1, "message": "hot"}, {"event": "?", "t_ns": 2}])
+    >>> events[0].message, len(problems)
+    ('hot', 1)
+    """
+    events: list[Event] = []
+    problems: list[str] = []
+    for line in lines:
+        try:
+            events.append(msgspec.convert(line, type=Event))
+        except msgspec.ValidationError as err:
+            problems.append(f"event {line.get('event')!r} at t_ns {line.get('t_ns')} cannot be understood ({err})")
+    return tuple(events), tuple(problems)

@@ -1,0 +1,211 @@
+"""Run directories: making them, naming them, finding them and the journals inside; standard library only.
+
+A run directory is the truth of one run (docs/reference/run-directory.md). It counts as one as soon as its
+manifest is there, and the manifest appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stillwatt.clock import Clock, iso_utc
+from stillwatt.errors import LedgerError, UsageError
+from stillwatt.units import NS_PER_MS
+
+MANIFEST = "manifest.json"
+MANIFEST_SCHEMA = "stillwatt.manifest/1"
+
+_ATTEMPTS = 16
+_MAX_SLUG = 48
+_MAX_HOST = 40
+_UNSAFE = re.compile(r"[^A-Za-z0-9]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_PROGRAM_JOURNAL = re.compile(r"journal\.([A-Za-z0-9_-]+)\.jsonl")
+_METER_JOURNAL = re.compile(r"journal\.([A-Za-z0-9_-]+)\.meter\.jsonl")
+
+
+def create_run_dir(
+    runs_dir: Path, name: str, *, clock: Clock, settings: Mapping[str, Any], environment: Mapping[str, Any]
+) -> str:
+    """Make a new run directory with its manifest; returns the run's id.
+
+    The id sorts by time and ends in four random digits: `20261122-225501-quickstart-3f2a`. The name is kept as
+    given in the manifest, on one line; only letters, digits and `-` of it reach the path.
+
+    Raises:
+        UsageError: `settings` or `environment` hold what JSON cannot (a set, NaN).
+        OSError: the directory cannot be made.
+    """
+    utc_ns = clock.utc_ns()
+    label = one_line(name) or "run"
+    manifest: dict[str, Any] = {
+        "schema": MANIFEST_SCHEMA,
+        "run_id": "",
+        "name": label,
+        "created_utc": iso_utc(utc_ns),
+        "settings": dict(settings),
+        "settings_sha256": settings_hash(settings),
+        "environment": dict(environment),
+    }
+    _to_json(manifest, "the environment")
+    run_id = _make_directory(Path(runs_dir), f"{_stamp(utc_ns)}-{slug(label)}")
+    run_dir = Path(runs_dir) / run_id
+    (run_dir / "samples").mkdir()
+    manifest["run_id"] = run_id
+    write_whole(run_dir / MANIFEST, json.dumps(manifest, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+    return run_id
+
+
+def _make_directory(runs_dir: Path, stem: str) -> str:
+    """Make `<stem>-<4 hex>` with digits that are not taken yet."""
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    for _ in range(_ATTEMPTS):
+        run_id = f"{stem}-{os.urandom(2).hex()}"
+        try:
+            (runs_dir / run_id).mkdir()
+        except FileExistsError:
+            continue
+        return run_id
+    raise FileExistsError(f"no free run id of the form {runs_dir / stem}-xxxx after {_ATTEMPTS} tries")
+
+
+def session_name(clock: Clock) -> str:
+    """A name for a new session, `<host>-<pid>-<hex>`: safe as a file name, distinct on a shared disk.
+
+    The hex is the wall clock in milliseconds and two random bytes, since containers share host names and pids.
+    """
+    host = slug(socket.gethostname(), longest=_MAX_HOST) or "host"
+    return f"{host}-{os.getpid()}-{clock.utc_ns() // NS_PER_MS:011x}{os.urandom(2).hex()}"
+
+
+def slug(name: str, *, longest: int = _MAX_SLUG) -> str:
+    """The letters, digits and single dashes of a name, in lower case: never a path, never empty.
+
+    >>> slug("My distillation: ../../etc/passwd")
+    'my-distillation-etc-passwd'
+    >>> slug("..")
+    'run'
+    """
+    return _UNSAFE.sub("-", name).strip("-").lower()[:longest].strip("-") or "run"
+
+
+def one_line(text: str) -> str:
+    r"""The text with runs of control characters and line ends replaced by one space.
+
+    >>> one_line("two\nlines\x1b[31m ")
+    'two lines [31m'
+    """
+    return _CONTROL.sub(" ", text).strip()
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of the settings as compact JSON with sorted keys, in UTF-8: equal settings, equal hash.
+
+    Raises:
+        UsageError: the settings hold what JSON cannot.
+
+    >>> settings_hash({"a": 1, "b": [2]}) == settings_hash({"b": [2], "a": 1})
+    True
+    """
+    return hashlib.sha256(_to_json(settings, "settings").encode("utf-8", "replace")).hexdigest()
+
+
+def list_run_dirs(runs_dir: Path) -> tuple[Path, ...]:
+    """Every directory with a manifest below `runs_dir`, in order of run id (oldest first); empty if there is none."""
+    try:
+        with os.scandir(runs_dir) as entries:
+            found = [Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    return tuple(sorted((path for path in found if (path / MANIFEST).is_file()), key=lambda path: path.name))
+
+
+def read_manifest(run_dir: Path) -> dict[str, Any]:
+    """A run's manifest.
+
+    Raises:
+        LedgerError: it cannot be read, or is not a manifest of this schema.
+    """
+    path = Path(run_dir) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise LedgerError(f"{path} cannot be read ({err}); the run cannot be posted without it") from err
+    if not isinstance(manifest, dict) or manifest.get("schema") != MANIFEST_SCHEMA:
+        found = manifest.get("schema") if isinstance(manifest, dict) else type(manifest).__name__
+        raise LedgerError(f"{path} is not a {MANIFEST_SCHEMA} manifest (found {found!r}); is it of a newer version?")
+    for key, kind in _MANIFEST_FIELDS.items():
+        if not isinstance(manifest.get(key), kind):
+            raise LedgerError(f"{path}: {key!r} is missing or not a {kind.__name__}")
+    return manifest
+
+
+_MANIFEST_FIELDS: dict[str, type] = {
+    "run_id": str,
+    "name": str,
+    "created_utc": str,
+    "settings": dict,
+    "settings_sha256": str,
+    "environment": dict,
+}
+
+
+def program_journals(run_dir: Path) -> tuple[Path, ...]:
+    """The measured programs' journals of a run, one a session, in order of file name."""
+    return tuple(path for _, path in _journals(run_dir, _PROGRAM_JOURNAL))
+
+
+def meter_journals(run_dir: Path) -> tuple[Path, ...]:
+    """The sampling processes' journals of a run, one a session, in order of file name."""
+    return tuple(path for _, path in _journals(run_dir, _METER_JOURNAL))
+
+
+def sessions(run_dir: Path) -> dict[str, tuple[Path | None, Path | None]]:
+    """A run's sessions by name, each with its program's and its sampling process's journal where they exist."""
+    programs = dict(_journals(run_dir, _PROGRAM_JOURNAL))
+    meters = dict(_journals(run_dir, _METER_JOURNAL))
+    return {name: (programs.get(name), meters.get(name)) for name in sorted({*programs, *meters})}
+
+
+def _journals(run_dir: Path, pattern: re.Pattern[str]) -> list[tuple[str, Path]]:
+    paths = sorted(Path(run_dir).glob("journal.*.jsonl"))
+    matches = ((pattern.fullmatch(path.name), path) for path in paths)
+    return [(match.group(1), path) for match, path in matches if match]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a temporary file beside it, synced, then renamed over it.
+
+    Raises:
+        OSError: it cannot be written; an earlier file of that name is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _stamp(utc_ns: int) -> str:
+    """`20261122-225501` of a wall-clock time."""
+    day, _, moment = iso_utc(utc_ns).partition("T")
+    return f"{day.replace('-', '')}-{moment[:8].replace(':', '')}"
+
+
+def _to_json(value: Mapping[str, Any], what: str) -> str:
+    try:
+        return json.dumps(dict(value), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as err:
+        raise UsageError(f"{what} must hold JSON values only: {err}") from err

@@ -1,0 +1,268 @@
+"""What the journals of one session say: its stages with their ends decided, its channels, its troubles.
+
+A session is one process of the measured program with its own sampling process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from stillwatt.ledger.events import (
+    Event,
+    Gap,
+    MeterCount,
+    ParentLost,
+    SamplerEnded,
+    SamplerStarted,
+    SessionEnded,
+    SessionStarted,
+    Warned,
+    parse_events,
+)
+from stillwatt.ledger.journal import read_journal
+from stillwatt.ledger.liveness import Liveness
+from stillwatt.ledger.segments import Segment, read_segment
+from stillwatt.ledger.stages import StageFacts, stage_facts
+from stillwatt.records.channel import Channel
+from stillwatt.records.energy import Absent
+from stillwatt.records.run import ProbeRecord
+from stillwatt.records.sample import SampleGap
+from stillwatt.records.window import StageStatus
+
+_E = TypeVar("_E", bound=Event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFacts:
+    """One session as its journals and segments tell it."""
+
+    session: str
+    status: StageStatus
+    """ENDED or FAILED as it said itself; RECOVERED where it was lost; RUNNING where it is not over."""
+    start_ns: int
+    end_ns: int
+    start_utc_ns: int
+    stages: tuple[StageFacts, ...]
+    channels: Mapping[str, Channel]
+    """By stream."""
+    segments: Mapping[str, Segment]
+    """By stream; one for each channel."""
+    absent: tuple[Absent, ...]
+    probes: tuple[ProbeRecord, ...]
+    gaps: tuple[SampleGap, ...]
+    meter: Mapping[str, float]
+    """`samples`, `failed_reads`, `skipped_ticks`, `cpu_s`: the sampling process's last account."""
+    has_sampler: bool
+    """Whether a sampling process ever wrote to this session's journal."""
+    is_sealable: bool
+    """Whether session and sampling process are certainly gone, so that nobody appends to its segments."""
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Journals:
+    program: tuple[Event, ...]
+    meter: tuple[Event, ...]
+    warnings: tuple[str, ...]
+
+
+def read_session(
+    run_dir: Path, session: str, program: Path | None, meter: Path | None, *, liveness: Liveness, created_utc_ns: int
+) -> SessionFacts:
+    """Read one session's journals and segments.
+
+    Args:
+        run_dir: The run's directory.
+        session: The session's name.
+        program: The measured program's journal, or None where it is lost.
+        meter: The sampling process's journal, or None where there is none.
+        liveness: Tells whether the session's processes are still there.
+        created_utc_ns: Wall-clock time to fall back on where the journal has no anchor left.
+
+    Raises:
+        OSError: a journal or a segment cannot be read.
+    """
+    journals = _read_journals(program, meter)
+    started = _first(journals.program, SessionStarted)
+    sampler = _first(journals.meter, SamplerStarted)
+    channels, problems = _channels(journals.meter)
+    segments = {stream: read_segment(run_dir, session, stream) for stream in channels}
+    last_ns = _last_sign(journals, segments)
+    start_ns = started.t_ns if started else min((event.t_ns for event in journals.program), default=last_ns)
+    status, end_ns = _session_status(journals, started, last_ns, liveness)
+    status_warnings = [] if status is not StageStatus.RUNNING else _running_warnings(started, liveness)
+    stages, stage_warnings = stage_facts(journals.program, status, end_ns)
+    return SessionFacts(
+        session=session,
+        status=status,
+        start_ns=start_ns,
+        end_ns=max(start_ns, end_ns),
+        start_utc_ns=_start_utc_ns(journals.program, start_ns, created_utc_ns),
+        stages=stages,
+        channels=channels,
+        segments=segments,
+        absent=tuple(Absent(part=a.part, boundary=a.boundary, reason=a.reason) for a in sampler.absent)
+        if sampler
+        else (),
+        probes=tuple(
+            ProbeRecord(driver=p.driver, usable=p.usable, detail=p.detail, cure=p.cure) for p in sampler.probes
+        )
+        if sampler
+        else (),
+        gaps=_gaps(journals.meter),
+        meter=_meter_account(journals.meter),
+        has_sampler=sampler is not None,
+        is_sealable=status is not StageStatus.RUNNING and _sampler_is_gone(journals, started, sampler, liveness),
+        warnings=(
+            *journals.warnings,
+            *problems,
+            *status_warnings,
+            *_loss_warnings(journals, status, started, sampler),
+            *stage_warnings,
+            *_segment_warnings(segments),
+        ),
+    )
+
+
+def _read_journals(program: Path | None, meter: Path | None) -> _Journals:
+    warnings: list[str] = []
+    read: list[tuple[Event, ...]] = []
+    for path in (program, meter):
+        if path is None:
+            read.append(())
+            continue
+        journal = read_journal(path)
+        events, problems = parse_events(journal.events)
+        warnings += [f"{path.name}: {problem}" for problem in (*journal.problems, *problems)]
+        if journal.torn_bytes:
+            warnings.append(f"{path.name}: the last line was torn off ({journal.torn_bytes} bytes) and is left out")
+        read.append(events)
+    warnings += [event.message for events in read for event in _all(events, Warned)]
+    return _Journals(program=read[0], meter=read[1], warnings=tuple(warnings))
+
+
+def _all(events: Sequence[Event], kind: type[_E]) -> Iterator[_E]:
+    return (event for event in events if isinstance(event, kind))
+
+
+def _first(events: Sequence[Event], kind: type[_E]) -> _E | None:
+    return next(_all(events, kind), None)
+
+
+def _channels(meter: Sequence[Event]) -> tuple[dict[str, Channel], list[str]]:
+    """The channels by stream; a stream named twice is a fault of the sampling process and counts once."""
+    channels: dict[str, Channel] = {}
+    problems = []
+    for event in _all(meter, SamplerStarted):
+        for channel in event.channels:
+            if channels.setdefault(channel.stream, channel) != channel:
+                problems.append(f"stream {channel.stream} is described twice; the first description is used")
+    return channels, problems
+
+
+def _last_sign(journals: _Journals, segments: Mapping[str, Segment]) -> int:
+    """The latest time at which anything of the session was written; 0 where nothing was."""
+    samples = [int(segment.t_ns[-1]) for segment in segments.values() if segment.t_ns.size]
+    return max([event.t_ns for event in (*journals.program, *journals.meter)] + samples, default=0)
+
+
+def _session_status(
+    journals: _Journals, started: SessionStarted | None, last_ns: int, liveness: Liveness
+) -> tuple[StageStatus, int]:
+    """How the session came to its end, and when."""
+    ended = _first(journals.program, SessionEnded)
+    if ended is not None:
+        return StageStatus(ended.status), ended.t_ns
+    lost = _first(journals.meter, ParentLost)
+    if lost is not None:
+        return StageStatus.RECOVERED, max([lost.t_ns, *(event.t_ns for event in journals.program)])
+    if started is None:
+        return StageStatus.RECOVERED, last_ns
+    if liveness.is_alive(started.host, started.boot_id, started.pid, started.t_ns) is False:
+        return StageStatus.RECOVERED, last_ns
+    return StageStatus.RUNNING, last_ns
+
+
+def _running_warnings(started: SessionStarted | None, liveness: Liveness) -> list[str]:
+    if started is None or liveness.is_alive(started.host, started.boot_id, started.pid, started.t_ns):
+        return []
+    return [f"session {started.session} has no end and runs on {started.host}; from here it cannot be told if it lives"]
+
+
+def _sampler_is_gone(
+    journals: _Journals, started: SessionStarted | None, sampler: SamplerStarted | None, liveness: Liveness
+) -> bool:
+    if sampler is None or _first(journals.meter, SamplerEnded) is not None:
+        return True
+    return started is not None and (
+        liveness.is_alive(started.host, started.boot_id, sampler.pid, sampler.t_ns) is False
+    )
+
+
+def _loss_warnings(
+    journals: _Journals, status: StageStatus, started: SessionStarted | None, sampler: SamplerStarted | None
+) -> list[str]:
+    """What was lost of the session's two processes."""
+    warnings = []
+    if started is None:
+        warnings.append("the journal has no start of session; the wall-clock times of its stages are not certain")
+    if status is StageStatus.RECOVERED:
+        warnings.append("the measured program was lost; open stages end at its last sign of life")
+    if sampler is None and status is not StageStatus.RUNNING:
+        warnings.append("no sampling process wrote to this session; its energy is not known")
+    is_closed = any(isinstance(event, SamplerEnded | ParentLost) for event in journals.meter)
+    if sampler is not None and not is_closed and status is not StageStatus.RUNNING:
+        warnings.append("the sampling process was lost; no samples after its last flush")
+    ended = _first(journals.program, SessionEnded)
+    if ended is not None and ended.lost_events:
+        warnings.append(f"{ended.lost_events} journal events could not be written; stages may be missing or too long")
+    return warnings
+
+
+def _segment_warnings(segments: Mapping[str, Segment]) -> list[str]:
+    warnings = []
+    for stream, segment in segments.items():
+        if segment.problem is not None:
+            warnings.append(f"samples of {stream}: {segment.problem}")
+        if segment.torn_bytes:
+            warnings.append(f"samples of {stream}: {segment.torn_bytes} torn bytes at the end are left out")
+        if segment.dropped:
+            warnings.append(f"samples of {stream}: {segment.dropped} records out of order or not finite are left out")
+    return warnings
+
+
+def _gaps(meter: Sequence[Event]) -> tuple[SampleGap, ...]:
+    return tuple(
+        SampleGap(
+            stream=gap.stream,
+            start_ns=min(gap.start_ns, gap.end_ns),
+            end_ns=gap.end_ns,
+            failed_reads=gap.failed_reads,
+            reason=gap.reason,
+        )
+        for gap in _all(meter, Gap)
+    )
+
+
+def _meter_account(meter: Sequence[Event]) -> dict[str, float]:
+    counts = [event for event in meter if isinstance(event, MeterCount | SamplerEnded)]
+    if not counts:
+        return {}
+    last = counts[-1]
+    return {
+        "samples": last.samples,
+        "failed_reads": last.failed_reads,
+        "skipped_ticks": last.skipped_ticks,
+        "cpu_s": float(last.cpu_s),
+    }
+
+
+def _start_utc_ns(program: Sequence[Event], start_ns: int, created_utc_ns: int) -> int:
+    """The wall-clock time of the session's start, by whichever anchor is left."""
+    for event in program:
+        if isinstance(event, SessionStarted | SessionEnded):
+            return event.utc_ns - (event.t_ns - start_ns)
+    return created_utc_ns

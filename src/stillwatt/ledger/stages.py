@@ -1,0 +1,131 @@
+"""The stages of one session with their ends decided.
+
+A stage whose end is not in the journal ends with the nearest ended stage it lies in, else with the session's
+last sign of life; it is recovered if the session is over, and running if it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stillwatt.ledger.events import Event, Result, StageEnded, StageStarted, Workload
+from stillwatt.records.window import StageKind, StageStatus
+
+_EXACT = 1 << 53
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageFacts:
+    """One attempt of one stage, on its session's monotonic clock."""
+
+    stage_id: str
+    parent_id: str | None
+    name: str
+    kind: StageKind
+    attempt: int
+    labels: Mapping[str, str]
+    start_ns: int
+    end_ns: int
+    status: StageStatus
+    workload: Mapping[str, float]
+    results: Mapping[str, Any]
+
+
+def stage_facts(
+    program: Sequence[Event], status: StageStatus, session_end_ns: int
+) -> tuple[tuple[StageFacts, ...], list[str]]:
+    """The session's stages in the order they began, each with an end, and what was odd about them.
+
+    Args:
+        program: The measured program's events, in order.
+        status: The session's own status.
+        session_end_ns: The session's end, or its last sign of life.
+    """
+    warnings: list[str] = []
+    started: dict[str, StageStarted] = {}
+    for event in program:
+        if isinstance(event, StageStarted) and started.setdefault(event.stage_id, event) is not event:
+            warnings.append(f"stage id {event.stage_id} was given twice; its second stage {event.name!r} is left out")
+    ended: dict[str, StageEnded] = {}
+    for event in program:
+        if isinstance(event, StageEnded):
+            ended.setdefault(event.stage_id, event)
+    workloads, results = _workloads(program), _results(program)
+    strangers = {e.stage_id for e in program if isinstance(e, Workload | Result | StageEnded)} - started.keys()
+    warnings += [f"events of stage {stage_id}, whose start is not in the journal" for stage_id in sorted(strangers)]
+    facts = []
+    for stage_id, start in started.items():
+        stage_status, end_ns = _stage_end(start, started, ended, status, session_end_ns)
+        warnings += _stage_warnings(start, ended.get(stage_id), stage_status, end_ns)
+        facts.append(
+            StageFacts(
+                stage_id=stage_id,
+                parent_id=start.parent_id,
+                name=start.name,
+                kind=start.kind,
+                attempt=start.attempt,
+                labels=dict(start.labels),
+                start_ns=start.t_ns,
+                end_ns=max(start.t_ns, end_ns),
+                status=stage_status,
+                workload=workloads.get(stage_id, {}),
+                results=results.get(stage_id, {}),
+            )
+        )
+    return tuple(facts), warnings
+
+
+def _stage_end(
+    stage: StageStarted,
+    started: Mapping[str, StageStarted],
+    ended: Mapping[str, StageEnded],
+    session_status: StageStatus,
+    session_end_ns: int,
+) -> tuple[StageStatus, int]:
+    """A stage's own end; where it has none, that of the nearest ended parent; else the session's."""
+    if stage.stage_id in ended:
+        own = ended[stage.stage_id]
+        return StageStatus(own.status), own.t_ns
+    above, seen = stage.parent_id, {stage.stage_id}
+    while above is not None and above in started and above not in seen:
+        if above in ended:
+            return StageStatus.RECOVERED, min(ended[above].t_ns, session_end_ns)
+        seen.add(above)
+        above = started[above].parent_id
+    is_over = session_status is not StageStatus.RUNNING
+    return (StageStatus.RECOVERED if is_over else StageStatus.RUNNING), session_end_ns
+
+
+def _stage_warnings(stage: StageStarted, end: StageEnded | None, status: StageStatus, end_ns: int) -> list[str]:
+    warnings = []
+    if status is StageStatus.RECOVERED:
+        warnings.append(f"stage {stage.name!r} ({stage.stage_id}) was cut off; its end is the last sign of life")
+    if status is StageStatus.FAILED and end is not None:
+        warnings.append(f"stage {stage.name!r} ({stage.stage_id}) failed: {end.error or 'no reason given'}")
+    if end_ns < stage.t_ns:
+        warnings.append(f"stage {stage.name!r} ({stage.stage_id}) ends before it starts; it is held to have no length")
+    return warnings
+
+
+def _workloads(program: Sequence[Event]) -> dict[str, dict[str, float]]:
+    """Counts summed over each stage's events; whole where they are whole and a float can hold them exactly."""
+    totals: dict[str, dict[str, float]] = {}
+    for event in program:
+        if isinstance(event, Workload):
+            stage = totals.setdefault(event.stage_id, {})
+            for name, amount in event.counts.items():
+                stage[name] = stage.get(name, 0) + amount
+    for stage in totals.values():
+        stage.update({name: float(total) for name, total in stage.items() if abs(total) >= _EXACT})
+    return totals
+
+
+def _results(program: Sequence[Event]) -> dict[str, dict[str, Any]]:
+    """Each stage's results, later ones over earlier ones of the same name."""
+    merged: dict[str, dict[str, Any]] = {}
+    for event in program:
+        if isinstance(event, Result):
+            merged.setdefault(event.stage_id, {}).update(event.results)
+    return merged

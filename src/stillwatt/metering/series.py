@@ -1,0 +1,64 @@
+"""One stream's readings as arrays, in time order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from stillwatt.records.channel import Channel
+from stillwatt.records.sample import SampleGap
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+_GAP_PERIODS = 3
+"""Readings further apart than this many sampling periods have a gap between them (method.md, eq. 5)."""
+_GAP_UPDATES = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """All readings of one stream in one session.
+
+    Readings are put in time order; of readings with the same time the last is kept, and a count that is not a
+    finite number is no reading. `dropped` says how many were left out in this way.
+
+    Attributes:
+        channel: what the counts mean.
+        t_ns: shape [n], strictly increasing times of the readings.
+        count: shape [n], the counts as the instrument gave them; `channel.unit_si` scales them.
+        gaps: spans the sampling process reported as unread, with their failed reads.
+        dropped: readings left out because of their time or count.
+    """
+
+    channel: Channel
+    t_ns: IntArray
+    count: FloatArray
+    gaps: tuple[SampleGap, ...] = ()
+    dropped: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        t_ns = np.asarray(self.t_ns, dtype=np.int64)
+        count = np.asarray(self.count, dtype=np.float64)
+        if t_ns.ndim != 1 or t_ns.shape != count.shape:
+            raise ValueError(f"{self.channel.stream}: {t_ns.shape} times do not go with {count.shape} counts")
+        usable = np.isfinite(count)
+        order = np.argsort(t_ns[usable], kind="stable")
+        t_sorted, count_sorted = t_ns[usable][order], count[usable][order]
+        is_last = np.append(np.diff(t_sorted) > 0, np.ones(min(1, t_sorted.size), dtype=np.bool_))
+        object.__setattr__(self, "t_ns", t_sorted[is_last])
+        object.__setattr__(self, "count", count_sorted[is_last])
+        object.__setattr__(self, "dropped", int(t_ns.size - np.count_nonzero(is_last)))
+
+    @property
+    def period_ns(self) -> int:
+        """Median time between readings, an estimate of the sampling period; 0 with fewer than two readings."""
+        return int(np.median(np.diff(self.t_ns))) if self.t_ns.size > 1 else 0
+
+    @property
+    def max_gap_ns(self) -> int:
+        """The largest distance between two readings that still counts as covered (method.md, eq. 5)."""
+        return max(_GAP_PERIODS * self.period_ns, _GAP_UPDATES * self.channel.update_period_ns)

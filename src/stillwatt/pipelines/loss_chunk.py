@@ -1,0 +1,142 @@
+"""Losses of one chunk of logits, turned into their own gradient in place; the arithmetic under `losses`.
+
+Shapes: C positions of one chunk, N all positions, V vocabulary, K kept teacher tokens per position; 1 a kept axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "HeadShape",
+    "Teacher",
+    "check_temperature",
+    "cross_entropy_to_gradient",
+    "cross_terms",
+    "distil_to_gradient",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadShape:
+    """The numbers of a head's loss."""
+
+    alpha: float
+    temperature: float
+    chunk_tokens: int
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
+        if not 0.0 <= self.alpha <= 1.0:
+            raise ValueError(f"alpha {self.alpha} is not a share; it must lie in [0, 1]")
+        if self.chunk_tokens < 1:
+            raise ValueError(f"chunk_tokens {self.chunk_tokens} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """What the cache holds for some positions."""
+
+    ids_NK: Tensor
+    logp_NK: Tensor
+    tail_logmass_N: Tensor
+
+    def rows(self, rows: slice, dtype: torch.dtype) -> Teacher:
+        """The part for one chunk, in the dtype the loss is computed in."""
+        return Teacher(self.ids_NK[rows].long(), self.logp_NK[rows].to(dtype), self.tail_logmass_N[rows].to(dtype))
+
+
+def cross_entropy_to_gradient(logits_CV: Tensor, target_C: Tensor) -> Tensor:
+    """Return the cross-entropy per position and turn `logits_CV` into its gradient, softmax minus one-hot."""
+    target_C1 = target_C[:, None]
+    logit_C1 = logits_CV.gather(-1, target_C1)
+    greatest_C1 = logits_CV.amax(-1, keepdim=True)
+    sum_C1 = logits_CV.sub_(greatest_C1).exp_().sum(-1, keepdim=True)
+    logits_CV.div_(sum_C1)
+    logits_CV.scatter_add_(-1, target_C1, torch.full_like(logit_C1, -1.0))
+    return (sum_C1.log() + (greatest_C1 - logit_C1)).squeeze(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """A student's softmax in two parts: the kept tokens, and all others as one bucket."""
+
+    log_q_CK: Tensor
+    log_q_rest_C1: Tensor
+    log_sum_C1: Tensor
+    """Logarithm of the softmax's denominator."""
+    per_weight_C1: Tensor
+    """1 / sum of the weights outside K, which makes of each weight its share of the bucket; 0 where K = V."""
+
+
+def _split(inside_CK: Tensor, outside_CV: Tensor) -> _Split:
+    """Split a softmax; `outside_CV` (-inf on K) is turned into weights exp(z - max outside K) in place.
+
+    The two parts are compared through their sums, so that q_r needs no 1 - sum and keeps full relative precision.
+    """
+    # a finite stand-in for the maximum of nothing (K = V) keeps -inf - (-inf) away
+    greatest_C1 = outside_CV.amax(-1, keepdim=True).clamp_min(torch.finfo(outside_CV.dtype).min)
+    sum_C1 = outside_CV.sub_(greatest_C1).exp_().sum(-1, keepdim=True)
+    outside_C1 = greatest_C1 + sum_C1.log()
+    inside_C1 = torch.logsumexp(inside_CK, dim=-1, keepdim=True)
+    log_sum_C1 = torch.logaddexp(outside_C1, inside_C1)
+    return _Split(
+        log_q_CK=inside_CK - log_sum_C1,
+        log_q_rest_C1=F.logsigmoid(outside_C1 - inside_C1),
+        log_sum_C1=log_sum_C1,
+        per_weight_C1=torch.where(sum_C1 > 0.0, sum_C1.reciprocal(), torch.zeros_like(sum_C1)),
+    )
+
+
+def distil_to_gradient(
+    logits_CV: Tensor, target_C: Tensor, teacher: Teacher, shape: HeadShape
+) -> tuple[Tensor, Tensor]:
+    """Return cross-entropy and divergence per position; turn `logits_CV` into the gradient of eq. 43 in place."""
+    ids_CK, temperature = teacher.ids_NK, shape.temperature
+    target_C1, tail_C1 = target_C[:, None], teacher.tail_logmass_N[:, None]
+    logit_C1, inside_CK = logits_CV.gather(-1, target_C1), logits_CV.gather(-1, ids_CK)
+    logits_CV.scatter_(-1, ids_CK, -torch.inf)
+    tempered_CV = logits_CV if temperature == 1.0 else logits_CV / temperature
+    tempered = _split(inside_CK / temperature, tempered_CV)
+    plain = tempered if temperature == 1.0 else _split(inside_CK, logits_CV)
+
+    p_CK, p_rest_C1 = teacher.logp_NK.exp(), tail_C1.exp()
+    mass_C1 = p_CK.sum(-1, keepdim=True) + p_rest_C1
+    divergence_C = cross_terms(teacher.logp_NK, tempered.log_q_CK).sum(-1)
+    divergence_C += cross_terms(tail_C1, tempered.log_q_rest_C1).squeeze(-1)
+    cross_entropy_C = (plain.log_sum_C1 - logit_C1).squeeze(-1)
+
+    # d(T^2 L)/dz = T dL/du; exact at T = 1
+    to_divergence = (1.0 - shape.alpha) * temperature
+    rest_C1 = to_divergence * (mass_C1 * tempered.log_q_rest_C1.exp() - p_rest_C1) * tempered.per_weight_C1
+    plain_rest_C1 = shape.alpha * plain.log_q_rest_C1.exp() * plain.per_weight_C1
+    if tempered_CV is logits_CV:
+        logits_CV.mul_(rest_C1 + plain_rest_C1)
+    else:
+        logits_CV.mul_(plain_rest_C1).add_(tempered_CV.mul_(rest_C1))
+    kept_CK = to_divergence * (mass_C1 * tempered.log_q_CK.exp() - p_CK) + shape.alpha * plain.log_q_CK.exp()
+    logits_CV.scatter_(-1, ids_CK, kept_CK)
+    logits_CV.scatter_add_(-1, target_C1, torch.full_like(logit_C1, -shape.alpha))
+    return cross_entropy_C, divergence_C
+
+
+def cross_terms(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return p (log p - log q), and 0 where p is 0 whatever q is; any shape."""
+    nothing = log_p == -torch.inf
+    # both operands are made finite before the product, or the untaken branch would still spoil gradients with NaN
+    difference = log_p.masked_fill(nothing, 0.0) - log_q.masked_fill(nothing, 0.0)
+    return log_p.exp() * difference
+
+
+def check_temperature(temperature: float) -> None:
+    """Refuse a temperature that divides by nothing, or is not a number.
+
+    Raises:
+        ValueError: `temperature` is not positive.
+    """
+    if not temperature > 0.0:
+        raise ValueError(f"temperature {temperature} must be positive")

@@ -1,0 +1,56 @@
+"""What every instrument answers to: probe, open, read, close."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from stillwatt.records import Absent, Channel, ReadFailure, Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What a driver says of itself on this machine; made without an exception, whatever is wrong."""
+
+    driver: str
+    usable: bool
+    detail: str
+    """What was found, or exactly why the driver cannot be used."""
+    cure: str = ""
+    """What would make it usable (or better); empty where nothing needs to be done."""
+    channels: tuple[Channel, ...] = ()
+    absent: tuple[Absent, ...] = ()
+    """Parts known to be in the machine that this driver cannot read."""
+
+
+@runtime_checkable
+class Sensor(Protocol):
+    """An instrument.
+
+    A constructor takes a `Clock` and the driver's options as keywords, opens nothing, and raises `UsageError`
+    for an option that cannot be meant. Between `open` and `close` every `read` gives one result for each
+    channel of `open`; the stamps of a stream never go back.
+    """
+
+    driver: str
+
+    def probe(self) -> Probe:
+        """Say whether the instrument can be used here; never raises, leaves nothing open."""
+        ...
+
+    def open(self) -> tuple[Channel, ...]:
+        """Make ready to read; opening what is open gives the same channels again.
+
+        Raises:
+            SensorUnavailableError: it cannot be used; says why and what would cure it.
+        """
+        ...
+
+    def read(self) -> Sequence[Reading | ReadFailure]:
+        """Read every stream once; the driver's own errors come back as `ReadFailure`, in its own words."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the instrument; closing what is closed is no error."""
+        ...

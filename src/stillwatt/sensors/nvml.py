@@ -1,0 +1,306 @@
+"""NVIDIA GPUs through NVML: the energy counter as ledger, power beside it as witness.
+
+One physical card is one part (`gpu0`, `gpu1`, … in NVML's order), whatever CUDA_VISIBLE_DEVICES says: what a
+process may use and what its node draws are different questions. NVML has no power of MIG instances; a card in
+MIG mode is measured whole and its source says so.
+
+What a power reading averages over depends on chip, field and driver (docs/reference/sensors.md), so a channel's
+source names all three. A witness is read from the field nearest to instantaneous, because it places stage edges;
+where power is the ledger, the field that averages over all of the time is preferred, because a sensor that looks at
+25 of every 100 ms aliases with loads that repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillwatt.clock import Clock
+from stillwatt.errors import SensorUnavailableError, UsageError
+from stillwatt.records import Absent, Basis, Boundary, Channel, Quantity, ReadFailure, Reading, Role
+from stillwatt.sensors import nvml_library
+from stillwatt.sensors.base import Probe
+from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S, W_PER_MW_MILLI
+
+_UPDATE_PERIOD_NS = 100 * NS_PER_MS
+_OLD_UPDATE_PERIOD_NS = 20 * NS_PER_MS
+_AVERAGING_NS = NS_PER_S
+_OLD_ARCHITECTURES = (4, 5)
+"""Pascal and Volta renew their readings every 20 ms, all others every 100 ms."""
+_REOPEN_NS = 5 * NS_PER_S
+_REOPEN_MAX_NS = 320 * NS_PER_S
+_TRIES = 3
+"""How often a call is tried at `open` before a passing error is taken for a lasting one."""
+_CURES = {
+    nvml_library.LIBRARY_NOT_FOUND: "install the NVIDIA driver; a container needs the `utility` driver capability "
+    "(NVIDIA_DRIVER_CAPABILITIES) of the NVIDIA container toolkit",
+    nvml_library.DRIVER_NOT_LOADED: "load the driver (`sudo modprobe nvidia`), or pass the GPUs to the container",
+    nvml_library.NO_PERMISSION: "let this user read /dev/nvidiactl and /dev/nvidia*",
+    nvml_library.VERSION_MISMATCH: "the driver was updated under a running kernel module; reboot or reload the module",
+}
+
+
+@dataclass(slots=True)
+class _Source:
+    """One way to read one quantity of one card."""
+
+    quantity: Quantity
+    call: str
+    read: Callable[[Any], int]
+    is_average: bool = False
+
+
+@dataclass(slots=True)
+class _Card:
+    """A physical GPU, with what can be read of it."""
+
+    part: str
+    uuid: str
+    handle: Any
+    channels: list[tuple[Channel, _Source]] = field(default_factory=list)
+
+
+class NvmlSensor:
+    """Energy counter and power of every NVIDIA card of the machine.
+
+    `devices` limits it to some cards, by NVML index or by UUID. `library` is the path of an NVML to load instead
+    of the system's. `gain_rel` bounds the card's systematic error, about 5 % where cards were compared with
+    shunts; give your card's own where you know it. `device_root` is where device files would show that there are
+    cards although NVML cannot be used.
+    """
+
+    driver = "nvml"
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        devices: Sequence[int | str] | None = None,
+        library: str | None = None,
+        gain_rel: float = 0.05,
+        device_root: str = "/dev",
+    ) -> None:
+        if not 0.0 <= gain_rel < 1.0:
+            raise UsageError(f"sensor 'nvml': gain_rel = {gain_rel} must be a fraction from 0 to below 1")
+        self._clock = clock
+        self._wanted = None if devices is None else tuple(devices)
+        self._library = library
+        self._gain_rel = gain_rel
+        self._device_root = Path(device_root)
+        self._nvml: Any = None
+        self._cards: list[_Card] = []
+        self._absent: list[Absent] = []
+        self._driver_version = ""
+        self._reopen_at_ns: int | None = None
+        self._reopen_wait_ns = _REOPEN_NS
+
+    def probe(self) -> Probe:
+        """List the cards and what can be read of each."""
+        was_open = self._nvml is not None
+        try:
+            channels = self.open()
+        except SensorUnavailableError as err:
+            return Probe(
+                driver=self.driver, usable=False, detail=err.detail, cure=err.cure, absent=self._seen_cards(err.detail)
+            )
+        parts = ", ".join(f"{card.part} {card.uuid}" for card in self._cards if card.channels)
+        detail = "; ".join([f"driver {self._driver_version}: {parts}", *(item.reason for item in self._absent)])
+        absent = tuple(self._absent)
+        if not was_open:
+            self.close()
+        return Probe(driver=self.driver, usable=True, detail=detail, channels=channels, absent=absent)
+
+    def open(self) -> tuple[Channel, ...]:
+        """Initialise NVML and find out what each card gives.
+
+        Raises:
+            SensorUnavailableError: no binding, no library, no driver, no card, or no card with power or energy.
+        """
+        if self._nvml is None:
+            nvml = nvml_library.load(self._library)
+            try:
+                nvml.nvmlInit()
+            except nvml.NVMLError as err:
+                raise self._unavailable(err) from err
+            self._nvml = nvml
+            try:
+                self._find_cards()
+            except nvml.NVMLError as err:
+                self.close()
+                raise self._unavailable(err) from err
+            except SensorUnavailableError:
+                self.close()
+                raise
+        return tuple(channel for card in self._cards for channel, _ in card.channels)
+
+    def read(self) -> Sequence[Reading | ReadFailure]:
+        """Read every stream; an error of NVML becomes a failure in its own words, and a lost NVML is tried again."""
+        self._reopen_when_due()
+        return [self._read_one(card, channel, source) for card in self._cards for channel, source in card.channels]
+
+    def close(self) -> None:
+        """Shut NVML down; its own errors no longer matter then."""
+        if self._nvml is not None:
+            self._shutdown()
+        self._nvml, self._cards, self._absent = None, [], []
+        self._reopen_at_ns, self._reopen_wait_ns = None, _REOPEN_NS
+
+    def _read_one(self, card: _Card, channel: Channel, source: _Source) -> Reading | ReadFailure:
+        begun_ns = self._clock.monotonic_ns()
+        try:
+            count = source.read(card.handle)
+        except self._nvml.NVMLError as err:
+            if err.value in nvml_library.REOPEN and self._reopen_at_ns is None:
+                self._reopen_at_ns = begun_ns + self._reopen_wait_ns
+            reason = f"{source.call}: {err}"
+            return ReadFailure(stream=channel.stream, t_ns=self._clock.monotonic_ns(), reason=reason)
+        # the value was taken somewhere inside the call, so the middle is off by no more than half its length
+        t_ns = (begun_ns + self._clock.monotonic_ns()) // 2
+        return Reading(stream=channel.stream, t_ns=t_ns, count=float(count))
+
+    def _reopen_when_due(self) -> None:
+        """Initialise NVML again some seconds after it was lost, then ever more rarely: it takes long on big nodes."""
+        if self._reopen_at_ns is None or self._clock.monotonic_ns() < self._reopen_at_ns:
+            return
+        self._shutdown()
+        try:
+            self._nvml.nvmlInit()
+            for card in self._cards:
+                card.handle = self._nvml.nvmlDeviceGetHandleByUUID(card.uuid)
+        except self._nvml.NVMLError:
+            pass  # the reads that follow report it in NVML's words
+        self._reopen_at_ns = None
+        self._reopen_wait_ns = min(2 * self._reopen_wait_ns, _REOPEN_MAX_NS)
+
+    def _shutdown(self) -> None:
+        try:
+            self._nvml.nvmlShutdown()
+        except self._nvml.NVMLError:
+            pass  # nothing to shut down any more
+
+    def _find_cards(self) -> None:
+        nvml = self._nvml
+        self._driver_version = nvml.nvmlSystemGetDriverVersion()
+        for index in range(nvml.nvmlDeviceGetCount()):
+            part = f"gpu{index}"
+            try:
+                handle = self._patiently(nvml.nvmlDeviceGetHandleByIndex, index)
+                card = _Card(part=part, uuid=self._patiently(nvml.nvmlDeviceGetUUID, handle), handle=handle)
+            except nvml.NVMLError as err:
+                if self._is_wanted(index, None):
+                    self._absent.append(Absent(part=part, boundary=Boundary.BOARD, reason=f"nvml: {part}: {err}"))
+                continue
+            if self._is_wanted(index, card.uuid):
+                self._describe(card)
+        self._check_found()
+
+    def _check_found(self) -> None:
+        if any(card.channels for card in self._cards):
+            return
+        reasons = "; ".join(item.reason for item in self._absent)
+        which = "no NVIDIA GPU" if self._wanted is None else f"none of the devices {list(self._wanted)}"
+        raise SensorUnavailableError(
+            self.driver, reasons or f"driver {self._driver_version}: {which}", "`nvidia-smi -L` lists the cards"
+        )
+
+    def _is_wanted(self, index: int, uuid: str | None) -> bool:
+        return self._wanted is None or index in self._wanted or uuid in self._wanted
+
+    def _describe(self, card: _Card) -> None:
+        """Find the card's counter and its best power reading."""
+        reasons: list[str] = []
+        counter = self._first_readable(card, [self._counter_source()], reasons)
+        power = self._first_readable(card, self._power_sources(is_witness=counter is not None), reasons)
+        about = self._about(card)
+        for source in filter(None, (counter, power)):
+            role = Role.WITNESS if counter is not None and source is power else Role.LEDGER
+            card.channels.append((self._channel(card, source, role, about), source))
+        if card.channels:
+            self._cards.append(card)
+        else:
+            reason = f"nvml: {card.part}: {'; '.join(reasons)}"
+            self._absent.append(Absent(part=card.part, boundary=Boundary.BOARD, reason=reason))
+
+    def _channel(self, card: _Card, source: _Source, role: Role, about: str) -> Channel:
+        is_counter = source.quantity is Quantity.ENERGY_COUNTER
+        architecture = self._ask(self._nvml.nvmlDeviceGetArchitecture, card.handle)
+        period_ns = _OLD_UPDATE_PERIOD_NS if architecture in _OLD_ARCHITECTURES else _UPDATE_PERIOD_NS
+        return Channel(
+            part=card.part,
+            device=card.uuid,
+            boundary=Boundary.BOARD,
+            quantity=source.quantity,
+            role=role,
+            unit_si=J_PER_MJ_MILLI if is_counter else W_PER_MW_MILLI,
+            driver=self.driver,
+            basis=Basis.MEASURED,
+            gain_low_rel=self._gain_rel,
+            gain_high_rel=self._gain_rel,
+            # a reading that averages over a second tells no more of when than that second does
+            update_period_ns=_AVERAGING_NS if source.is_average else period_ns,
+            # 64 bits of millijoules outlast the machine: a count that goes back was reset, it did not wrap
+            modulus=None,
+            source=f"{source.call}; {about}",
+        )
+
+    def _about(self, card: _Card) -> str:
+        name = self._ask(self._nvml.nvmlDeviceGetName, card.handle) or "unnamed card"
+        mode = self._ask(self._nvml.nvmlDeviceGetMigMode, card.handle)
+        whole = "; MIG mode: the whole card, all instances together" if mode and mode[0] == 1 else ""
+        return f"{name}; driver {self._driver_version}{whole}"
+
+    def _counter_source(self) -> _Source:
+        call = "nvmlDeviceGetTotalEnergyConsumption"
+        return _Source(Quantity.ENERGY_COUNTER, call, self._nvml.nvmlDeviceGetTotalEnergyConsumption)
+
+    def _power_sources(self, *, is_witness: bool) -> list[_Source]:
+        """The ways to read power, best first for the use that is made of it."""
+        usage = _Source(Quantity.POWER, "nvmlDeviceGetPowerUsage", self._nvml.nvmlDeviceGetPowerUsage)
+        average = self._field_source("AVERAGE", nvml_library.POWER_AVERAGE, is_average=True)
+        instant = self._field_source("INSTANT", nvml_library.POWER_INSTANT)
+        return [instant, usage, average] if is_witness else [average, usage, instant]
+
+    def _field_source(self, name: str, number: int, *, is_average: bool = False) -> _Source:
+        nvml = self._nvml
+        call = f"nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_{name} = {number})"
+        return _Source(Quantity.POWER, call, lambda handle: nvml_library.field_value(nvml, handle, number), is_average)
+
+    def _first_readable(self, card: _Card, sources: Sequence[_Source], reasons: list[str]) -> _Source | None:
+        for source in sources:
+            try:
+                self._patiently(source.read, card.handle)
+            except self._nvml.NVMLError as err:
+                reasons.append(f"{source.call}: {err}")
+            else:
+                return source
+        return None
+
+    def _patiently(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call NVML, again where the error may pass: one bad answer must not cost a run its counter."""
+        for _ in range(_TRIES - 1):
+            try:
+                return call(*arguments)
+            except self._nvml.NVMLError as err:
+                if err.value in nvml_library.LASTING:
+                    raise
+        return call(*arguments)
+
+    def _ask(self, call: Callable[[Any], Any], handle: Any) -> Any:
+        """What a card says of itself, or None where it does not: it decides nothing, so it may be missing."""
+        try:
+            return self._patiently(call, handle)
+        except self._nvml.NVMLError:
+            return None
+
+    def _unavailable(self, err: Any) -> SensorUnavailableError:
+        return SensorUnavailableError(self.driver, str(err), _CURES.get(err.value, "`nvidia-smi` may say more"))
+
+    def _seen_cards(self, detail: str) -> tuple[Absent, ...]:
+        """Cards that have a device file here, so this process was meant to use them, and that cannot be read."""
+        files = sorted(path.name for path in self._device_root.glob("nvidia[0-9]*"))
+        numbers = sorted(int(name[6:]) for name in files if name[6:].isdigit())
+        return tuple(
+            Absent(part=f"gpu{number}", boundary=Boundary.BOARD, reason=f"nvml: {detail}") for number in numbers
+        )

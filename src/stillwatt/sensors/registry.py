@@ -1,0 +1,221 @@
+"""Drivers are named, not imported: a lazy table plus entry points, and the choice that `auto` stands for.
+
+An installed package adds a driver with an entry point in the group `stillwatt.sensors`, whose value is
+`module:Class`. A driver of this table cannot be replaced by one of the same name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+
+from stillwatt.clock import Clock
+from stillwatt.errors import SensorUnavailableError, UnknownNameError, UsageError
+from stillwatt.records import Absent, Boundary, Channel, Role
+from stillwatt.sensors.base import Probe, Sensor
+
+AUTO = "auto"
+GROUP = "stillwatt.sensors"
+Options = Mapping[str, Mapping[str, Any]]
+
+_DRIVERS = {
+    "nvml": "stillwatt.sensors.nvml:NvmlSensor",
+    "rapl": "stillwatt.sensors.rapl:RaplSensor",
+    "host_model": "stillwatt.sensors.host_model:HostModelSensor",
+    "synthetic": "stillwatt.sensors.synthetic:SyntheticSensor",
+    "replay": "stillwatt.sensors.replay:ReplaySensor",
+}
+_MEASURING = ("nvml", "rapl")
+_MODEL = "host_model"
+_MODELLED_KINDS = ("cpu", "dram")
+_EXPECTED = {"nvml": ("gpu0", Boundary.BOARD), "rapl": ("cpu0", Boundary.CHIP), _MODEL: ("cpu0", Boundary.CHIP)}
+"""The part that is missing when a driver was asked for by name and does not know what there would be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSensor:
+    """A sensor that was opened, with the channels it will be booked under."""
+
+    sensor: Sensor
+    channels: tuple[Channel, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """What the names came to on this machine."""
+
+    opened: tuple[OpenSensor, ...]
+    probes: tuple[Probe, ...]
+    """Every driver that was considered, usable or not."""
+    absent: tuple[Absent, ...]
+    """Parts that should have an energy and have no channel."""
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """All channels of all opened sensors."""
+        return tuple(channel for opened in self.opened for channel in opened.channels)
+
+    def close(self) -> None:
+        """Close every sensor."""
+        for opened in self.opened:
+            opened.sensor.close()
+
+
+def known_names() -> tuple[str, ...]:
+    """Every name that `make_sensor` understands: this package's drivers, then installed ones."""
+    return (*_DRIVERS, *(name for name in sorted(_plugins()) if name not in _DRIVERS))
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse a name that is neither a driver nor `auto`; opens nothing.
+
+    Raises:
+        UnknownNameError: with the nearest known name.
+    """
+    for name in names:
+        if name != AUTO and name not in _DRIVERS and name not in _plugins():
+            raise UnknownNameError("sensor", name, (AUTO, *known_names()))
+
+
+def make_sensor(name: str, clock: Clock, **options: Any) -> Sensor:
+    """Make the driver of that name; imports its module, opens nothing.
+
+    Raises:
+        UnknownNameError: no such driver, or the driver has no such option.
+        UsageError: an option's value cannot be meant, or an installed driver's class cannot be loaded.
+    """
+    check_names([name])
+    if name == AUTO:
+        raise UsageError(f"{AUTO!r} stands for several sensors; use resolve")
+    factory = _load(name)
+    known = [key for key in inspect.signature(factory).parameters if key not in ("self", "clock")]
+    for key in options:
+        if key not in known:
+            raise UnknownNameError(f"option of sensor {name!r}:", key, known)
+    try:
+        sensor: Sensor = factory(clock, **options)
+    except (TypeError, ValueError) as err:
+        raise UsageError(f"sensor {name!r}: an option's value cannot be used ({err})") from err
+    return sensor
+
+
+def probe_all(clock: Clock, options: Options | None = None) -> tuple[Probe, ...]:
+    """Probe every driver that reads something of this machine, installed ones included; opens nothing.
+
+    The simulated and replayed instruments are left out: they say nothing of the machine.
+    """
+    chosen = options or {}
+    names = [name for name in known_names() if name not in ("synthetic", "replay")]
+    return tuple(make_sensor(name, clock, **chosen.get(name, {})).probe() for name in names)
+
+
+def resolve(names: Sequence[str], clock: Clock, options: Options | None = None) -> Resolution:
+    """Open what the names stand for; what cannot be used is Absent, never an error.
+
+    `auto` takes NVML and RAPL where they are usable, and the host model for CPU and DRAM where RAPL gives
+    none. A driver named explicitly and not usable leaves its parts Absent; when nothing at all is readable the
+    host is modelled instead. A part belongs to the sensor named first; a later one stands beside it as witness.
+
+    Raises:
+        UnknownNameError: a name or an option that does not exist; nothing is left open.
+        UsageError: an option's value cannot be meant, or two sensors give the same stream.
+    """
+    check_names(names)
+    work = _Resolver(clock, options or {})
+    try:
+        for name in names:
+            if name == AUTO:
+                work.add_auto()
+            else:
+                work.add(name, is_wanted=True)
+        if not work.opened:
+            work.add_model(_MODELLED_KINDS)
+    except BaseException:
+        work.finish().close()
+        raise
+    return work.finish()
+
+
+class _Resolver:
+    """Collects sensors, probes and absent parts while names are worked off."""
+
+    def __init__(self, clock: Clock, options: Options) -> None:
+        self._clock = clock
+        self._options = options
+        self._considered: set[str] = set()
+        self.opened: list[OpenSensor] = []
+        self._probes: list[Probe] = []
+        self._absent: list[Absent] = []
+
+    def add_auto(self) -> None:
+        """Take what this machine has, and model the rest of the host."""
+        for name in _MEASURING:
+            self.add(name, is_wanted=False)
+        parts = {channel.part for opened in self.opened for channel in opened.channels}
+        self.add_model([kind for kind in _MODELLED_KINDS if not any(part.startswith(kind) for part in parts)])
+
+    def add_model(self, kinds: Sequence[str]) -> None:
+        """Model those kinds of part."""
+        if kinds:
+            self.add(_MODEL, is_wanted=False, defaults={"parts": list(kinds)})
+
+    def add(self, name: str, *, is_wanted: bool, defaults: Mapping[str, Any] | None = None) -> None:
+        """Probe and open one driver; a name that came before is not taken twice."""
+        if name in self._considered:
+            return
+        self._considered.add(name)
+        sensor = make_sensor(name, self._clock, **{**(defaults or {}), **self._options.get(name, {})})
+        probe = sensor.probe()
+        if probe.usable:
+            try:
+                self._take(OpenSensor(sensor=sensor, channels=sensor.open()))
+            except SensorUnavailableError as err:
+                probe = replace(probe, usable=False, detail=err.detail, cure=err.cure, channels=())
+        self._probes.append(probe)
+        self._absent.extend(probe.absent)
+        if is_wanted and not probe.usable and not probe.absent:
+            part, boundary = _EXPECTED.get(name, (name, Boundary.COMPONENTS))
+            self._absent.append(Absent(part=part, boundary=boundary, reason=f"{name}: {probe.detail}"))
+
+    def finish(self) -> Resolution:
+        """What came of it; a part that some sensor gives is not absent."""
+        parts = {channel.part for opened in self.opened for channel in opened.channels}
+        absent = {item.part: item for item in reversed(self._absent) if item.part not in parts}
+        return Resolution(
+            opened=tuple(self.opened),
+            probes=tuple(self._probes),
+            absent=tuple(absent[part] for part in sorted(absent)),
+        )
+
+    def _take(self, fresh: OpenSensor) -> None:
+        taken = [channel for opened in self.opened for channel in opened.channels]
+        owner = {channel.stream: channel.driver for channel in taken}
+        booked = {channel.part for channel in taken if channel.role is Role.LEDGER}
+        for channel in fresh.channels:
+            if channel.stream in owner:
+                fresh.sensor.close()
+                raise UsageError(
+                    f"sensors {owner[channel.stream]!r} and {channel.driver!r} both give {channel.stream}; name one"
+                )
+        channels = tuple(
+            replace(channel, role=Role.WITNESS) if channel.part in booked else channel for channel in fresh.channels
+        )
+        self.opened.append(OpenSensor(sensor=fresh.sensor, channels=channels))
+
+
+def _load(name: str) -> Any:
+    target = _DRIVERS.get(name) or _plugins()[name]
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as err:
+        raise UsageError(f"sensor {name!r}: its entry point {target!r} cannot be loaded ({err})") from err
+
+
+def _plugins() -> dict[str, str]:
+    from importlib.metadata import entry_points  # costs a megabyte or two, and most runs need no plug-in
+
+    return {point.name: point.value for point in entry_points(group=GROUP)}

@@ -1,0 +1,146 @@
+"""What can be measured on this machine, and exactly what would fix the rest. Changes nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from stillwatt.clock import SystemClock
+from stillwatt.sensors.base import Probe
+from stillwatt.sensors.registry import make_sensor, probe_all
+from stillwatt.units import BYTES_PER_GIB
+
+_EXTRAS = {
+    "distill": ("torch", "transformers", "accelerate", "safetensors", "gguf"),
+    "evaluate": ("lm_eval",),
+    "report": ("jinja2",),
+}
+_USES = {
+    "distill": "`stillwatt run`",
+    "evaluate": "lm-evaluation-harness tasks in a recipe",
+    "report": "report.html",
+}
+_ENOUGH_FREE_GIB = 3.0
+"""The quick start keeps about 2 GiB: the converted model, checkpoints of three arms, the caches."""
+
+
+class Health(StrEnum):
+    """How well something serves."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorFinding:
+    """One thing that was looked at."""
+
+    subject: str
+    status: Health
+    detail: str
+    cure: str
+    """What would make it better, as something to type where that is possible; empty where nothing is wrong."""
+
+
+def examine(sensors: Sequence[str] = (), *, runs_dir: str | Path = ".") -> list[DoctorFinding]:
+    """Look at every instrument (or those named), the extras and the disk.
+
+    Raises:
+        UnknownNameError: A sensor name that does not exist.
+    """
+    clock = SystemClock()
+    named = [name for name in sensors if name != "auto"]
+    probes = tuple(make_sensor(name, clock).probe() for name in named) if named else probe_all(clock)
+    return [
+        *(_sensor_finding(probe) for probe in probes),
+        _verdict(probes),
+        *(_extra_finding(extra) for extra in _EXTRAS),
+        _disk_finding(Path(runs_dir)),
+        _python_finding(),
+    ]
+
+
+def _sensor_finding(probe: Probe) -> DoctorFinding:
+    """A model is usable and yet no measurement, so it is never more than degraded."""
+    is_model = any(channel.basis.value != "measured" for channel in probe.channels)
+    status = Health.MISSING if not probe.usable else Health.DEGRADED if is_model else Health.OK
+    return DoctorFinding(subject=f"sensor {probe.driver}", status=status, detail=probe.detail, cure=probe.cure)
+
+
+def _verdict(probes: Sequence[Probe]) -> DoctorFinding:
+    """What a run on this machine would stand on."""
+    bases: dict[str, set[str]] = {}
+    for probe in probes:
+        for channel in probe.channels if probe.usable else ():
+            bases.setdefault(channel.basis.value, set()).add(channel.part)
+    measured = sorted(bases.get("measured", set()))
+    modelled = sorted(bases.get("modelled", set()) - set(measured))
+    if not measured and not modelled:
+        return DoctorFinding(
+            subject="energy",
+            status=Health.MISSING,
+            detail="nothing can be measured or modelled here; runs go on with their energy absent",
+            cure="see the sensors above",
+        )
+    detail = "; ".join(
+        text
+        for text in (
+            f"measured: {', '.join(measured)}" if measured else "nothing is measured here",
+            f"modelled: {', '.join(modelled)} (wide interval, said so on every number)" if modelled else "",
+        )
+        if text
+    )
+    return DoctorFinding(
+        subject="energy",
+        status=Health.OK if measured else Health.DEGRADED,
+        detail=detail,
+        cure="" if measured else "make one of the sensors above readable",
+    )
+
+
+def _extra_finding(extra: str) -> DoctorFinding:
+    missing = [package for package in _EXTRAS[extra] if not _is_installed(package)]
+    if missing:
+        return DoctorFinding(
+            subject=f"extra {extra}",
+            status=Health.MISSING,
+            detail=f"not installed: {', '.join(missing)}; needed for {_USES[extra]}",
+            cure=f"pip install 'stillwatt[{extra}]'",
+        )
+    versions = ", ".join(f"{package} {_version(package)}" for package in _EXTRAS[extra][:3])
+    return DoctorFinding(subject=f"extra {extra}", status=Health.OK, detail=versions, cure="")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        _version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
+
+
+def _disk_finding(place: Path) -> DoctorFinding:
+    free_gib = shutil.disk_usage(place).free / BYTES_PER_GIB
+    is_enough = free_gib >= _ENOUGH_FREE_GIB
+    return DoctorFinding(
+        subject="disk",
+        status=Health.OK if is_enough else Health.DEGRADED,
+        detail=f"{free_gib:.1f} GiB free in {place.resolve()}",
+        cure="" if is_enough else f"the quick start needs about {_ENOUGH_FREE_GIB:.0f} GiB; --runs DIR moves its files",
+    )
+
+
+def _python_finding() -> DoctorFinding:
+    return DoctorFinding(
+        subject="python", status=Health.OK, detail=f"{sys.version.split()[0]} at {sys.executable}", cure=""
+    )
