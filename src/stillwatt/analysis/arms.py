@@ -1,9 +1,9 @@
 """From a run's stages to its arms: what each checkpoint of each arm used, and how good it was.
 
-    E_prepare   the data preparation
-    E_teacher   the arm's artefacts, pro rata to the share of the token budget used at the checkpoint
-    E_student   the training increments up to the checkpoint
-    E_other     E_prepare and the checkpoint's own evaluation
+E_prepare   the data preparation
+E_teacher   the arm's artefacts, pro rata to the share of the token budget used at the checkpoint
+E_student   the training increments up to the checkpoint
+E_other     E_prepare and the checkpoint's own evaluation
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from stillwatt.analysis.allocation import choose_allocations, teacher_share, token_shares
 from stillwatt.analysis.bills import Weights, add, price
-from stillwatt.analysis.bookings import Bookings, artifact_of, weights_of
+from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of, weights_of
 from stillwatt.analysis.quality import read_scores, relative_quality
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import AllocatedEnergy, Allocation, ArmPoint, ArtifactUse, Bill, Score
@@ -64,6 +64,12 @@ def find_problems(bookings: Bookings) -> tuple[str, ...]:
         for stage in bookings.ended
         if "arm" in stage.labels and not _has_share(stage)
     ]
+    used = {artifact_of(stage) for stage in bookings.ended if stage.kind is StageKind.STUDENT_TRAIN}
+    found += [
+        f"teacher stage {stage.name} made no artefact that an arm of this run trains on: it is in no arm's bill"
+        for stage in bookings.ended
+        if stage.kind in TEACHER_KINDS and artifact_of(stage) not in used - {""}
+    ]
     return tuple(found)
 
 
@@ -90,7 +96,7 @@ def build_points(
 
 def _has_share(stage: StageRecord) -> bool:
     try:
-        return 0.0 < budget_share(stage)
+        return 0.0 < budget_share(stage) <= 1.0
     except ValueError:
         return False
 

@@ -6,6 +6,7 @@ instruments, so a gain error multiplies both and cancels.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -139,7 +140,7 @@ def matched_quality_break_even(point: ArmPoint, baseline: Sequence[ArmPoint]) ->
     own_se = point.quality.own_se
     crossings = [
         crossing
-        for one, two in zip(path, path[1:], strict=False)
+        for one, two in itertools.pairwise(path)
         if (crossing := _read_off(one, two, point.quality.value, own_se)) is not None
     ]
     if not crossings:

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from stillwatt.cli.screen import columns
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+from stillwatt.records.run import total_dict
+from stillwatt.report.format import (
+    Unit,
+    count_text,
+    duration_text,
+    energy_text,
+    percent_text,
+    pick_unit,
+)
 from stillwatt.units import Joules, to_kwh
 
 if TYPE_CHECKING:
+    from stillwatt.ledger.finding import Finding
     from stillwatt.ledger.store import RunLine
-    from stillwatt.ledger.verify import Finding
+    from stillwatt.records.finding import Study
     from stillwatt.records.run import RunRecord, StageRecord
 
-_PREFIXES = ((1_000_000_000, "GJ"), (1_000_000, "MJ"), (1_000, "kJ"), (1, "J"))
 
-
-def joules_text(energy_j: float) -> str:
-    """Joules with four digits and the fitting prefix.
-
-    >>> joules_text(1234.5), joules_text(-0.25)
-    ('1.234 kJ', '-0.25 J')
-    """
-    size, unit = next(((s, u) for s, u in _PREFIXES if abs(energy_j) >= s), (1, "J"))
-    return f"{energy_j / size:.4g} {unit}"
-
-
-def total_text(total: Total | NoTotal) -> str:
+def total_text(total: Total | NoTotal, unit: Unit | None = None) -> str:
     """A total with interval, basis and what is missing; or why there is none.
 
     >>> total_text(NoTotal(reason="no idle baseline"))
@@ -35,7 +34,7 @@ def total_text(total: Total | NoTotal) -> str:
     """
     if isinstance(total, NoTotal):
         return f"not known: {total.reason}"
-    text = f"{joules_text(total.value_j)} ({joules_text(total.low_j)} to {joules_text(total.high_j)}), {_bases(total)}"
+    text = f"{energy_text(total_dict(total), unit)} {_bases(total)}"
     if total.complete:
         return text
     return f"{text}; incomplete" + (f", without {', '.join(total.absent)}" if total.absent else "")
@@ -43,9 +42,10 @@ def total_text(total: Total | NoTotal) -> str:
 
 def record_lines(record: RunRecord) -> list[str]:
     """A run: its stages with their energies, its total, and what the reader should know."""
-    lines = [f"run {record.run_id}  {record.name}: {record.status.value}, {record.duration_s:.1f} s"]
-    rows = [["stage", "kind", "status", "seconds", "tokens", "energy"]]
-    rows += [_stage_row(stage) for stage in record.stages]
+    lines = [f"run {record.run_id}  {record.name}: {record.status.value}, {duration_text(record.duration_s)}"]
+    rows = [["stage", "kind", "status", "time", "tokens", "energy"]]
+    unit = pick_unit(stage.gross.value_j for stage in record.stages if isinstance(stage.gross, Total))
+    rows += [_stage_row(stage, unit) for stage in record.stages]
     lines += columns(rows) if record.stages else ["no stages"]
     lines.append(f"outside any stage  {total_text(record.unallocated)}")
     lines.append(f"total  {total_text(record.total)}{_kwh(record.total)}")
@@ -58,24 +58,39 @@ def run_rows(runs: Sequence[RunLine]) -> list[str]:
     """Runs as a table."""
     if not runs:
         return []
-    rows = [["run", "name", "status", "started", "seconds", "energy"]]
+    rows = [["run", "name", "status", "started", "time", "energy"]]
     rows += [
-        [run.run_id, run.name, run.status.value, run.start_utc, f"{run.duration_s:.1f}", total_text(run.total)]
+        [run.run_id, run.name, run.status.value, run.start_utc, duration_text(run.duration_s), total_text(run.total)]
         for run in runs
     ]
     return columns(rows)
 
 
-def _stage_row(stage: StageRecord) -> list[str]:
+def run_dict(run: RunLine) -> dict[str, Any]:
+    """A run of the list for programs."""
+    return {**asdict(run), "status": run.status.value, "total": total_dict(run.total)}
+
+
+def finding_rows(findings: Sequence[Finding]) -> list[str]:
+    """What a check found, as a table."""
+    return columns([[finding.severity.value, finding.where, finding.message] for finding in findings])
+
+
+def study_lines(record: RunRecord, study: Study) -> list[str]:
+    """A study's answer."""
+    return [*record_lines(record), *(f"note: {warning}" for warning in study.warnings)]
+
+
+def _stage_row(stage: StageRecord, unit: Unit) -> list[str]:
     tokens = stage.workload.get("tokens")
     name = stage.name if stage.attempt == 1 else f"{stage.name} (attempt {stage.attempt})"
     return [
         name,
         stage.kind.value,
         stage.status.value,
-        f"{stage.duration_s:.1f}",
-        "-" if tokens is None else f"{tokens:,.0f}",
-        total_text(stage.gross),
+        duration_text(stage.duration_s),
+        count_text(tokens),
+        total_text(stage.gross, unit),
     ]
 
 
@@ -99,8 +114,8 @@ def _bases(total: Total) -> str:
     shares = [(basis, share) for basis, share in total.share_by_basis if share > 0]
     if len(shares) < 2:
         return total.basis.value
-    return ", ".join(f"{share:.0%} {basis.value}" for basis, share in shares)
+    return ", ".join(f"{percent_text(share)} {basis.value}" for basis, share in shares)
 
 
 def _kwh(total: Total | NoTotal) -> str:
-    return "" if isinstance(total, NoTotal) else f" = {to_kwh(Joules(total.value_j)):.4g} kWh"
+    return "" if isinstance(total, NoTotal) else f" = {to_kwh(Joules(total.value_j)):.3g} kWh"

@@ -18,7 +18,7 @@ from stillwatt.cli.measure import measure
 from stillwatt.cli.recipe import recipe
 from stillwatt.cli.report import report
 from stillwatt.cli.run import run
-from stillwatt.cli.screen import note, prepare_streams
+from stillwatt.cli.screen import note, prepare_streams, show_meter_warnings_plainly
 from stillwatt.errors import StillwattError
 
 INTERRUPTED = 130
@@ -69,4 +69,5 @@ for verb in (doctor, measure, run, recipe, ledger, report):
 def main() -> None:
     """Entry point of the console script."""
     prepare_streams()
+    show_meter_warnings_plainly()
     cli(prog_name="stillwatt")

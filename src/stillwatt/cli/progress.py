@@ -6,18 +6,17 @@ The machine is being measured while this draws, so it draws seldom (twice a seco
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from stillwatt.cli.screen import note
 from stillwatt.clock import Clock
-from stillwatt.pipelines.progress import Progress, Task
+from stillwatt.pipelines.progress import Progress
 from stillwatt.units import seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
 
 _DRAWS_PER_S = 2.0
 
@@ -70,30 +69,35 @@ class LineReporter:
         """Print a line."""
         note(text)
 
-    @contextmanager
-    def task(self, description: str, *, total: float, unit: str) -> Iterator[Task]:
+    def task(self, description: str, *, total: float, unit: str) -> LineTask:
         """Say when the task starts and ends, and how much of it was done."""
-        start_ns = self._clock.monotonic_ns()
-        note(f"{description}: {total:g} {unit}")
-        counter = _Counter()
-        ending = "stopped"
-        try:
-            yield counter
-            ending = "done"
-        finally:
-            length_s = seconds(self._clock.monotonic_ns() - start_ns)
-            note(f"{description}: {ending}, {counter.amount:g} {unit} in {length_s:.1f} s")
+        return LineTask(self._clock, description, total, unit)
 
 
-class _Counter:
-    """A bar that only counts."""
+class LineTask:
+    """A task that is told in two lines."""
 
-    def __init__(self) -> None:
-        self.amount = 0.0
+    def __init__(self, clock: Clock, description: str, total: float, unit: str) -> None:
+        self._clock = clock
+        self._description = description
+        self._total = total
+        self._unit = unit
+        self._amount = 0.0
+        self._start_ns = clock.monotonic_ns()
+
+    def __enter__(self) -> LineTask:
+        self._start_ns = self._clock.monotonic_ns()
+        note(f"{self._description}: {self._total:g} {self._unit}")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        length_s = seconds(self._clock.monotonic_ns() - self._start_ns)
+        ending = "done" if exc[0] is None else "stopped"
+        note(f"{self._description}: {ending}, {self._amount:g} {self._unit} in {length_s:.1f} s")
 
     def advance(self, amount: float = 1) -> None:
         """Move on."""
-        self.amount += amount
+        self._amount += amount
 
 
 class BarReporter:
@@ -106,25 +110,25 @@ class BarReporter:
         """Print a line above the bars."""
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def task(self, description: str, *, total: float, unit: str) -> AbstractContextManager[Task]:
+    def task(self, description: str, *, total: float, unit: str) -> BarTask:
         """Draw a bar while the task runs."""
-        return self._draw(description, total, unit)
-
-    @contextmanager
-    def _draw(self, description: str, total: float, unit: str) -> Iterator[Task]:
-        bar = self._bars.add_task(description, total=total, unit=unit)
-        try:
-            yield _Bar(self._bars, bar)
-        finally:
-            self._bars.remove_task(bar)
+        return BarTask(self._bars, description, total, unit)
 
 
-class _Bar:
-    """One drawn bar."""
+class BarTask:
+    """A task that is drawn as a bar."""
 
-    def __init__(self, drawn: Bars, bar: TaskID) -> None:
+    def __init__(self, drawn: Bars, description: str, total: float, unit: str) -> None:
         self._bars = drawn
-        self._bar = bar
+        self._bar = drawn.add_task(description, total=total, unit=unit, start=False, visible=False)
+
+    def __enter__(self) -> BarTask:
+        self._bars.start_task(self._bar)
+        self._bars.update(self._bar, visible=True)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.remove_task(self._bar)
 
     def advance(self, amount: float = 1) -> None:
         """Move on."""

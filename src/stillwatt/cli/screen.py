@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
+
+from stillwatt.metering.meter import MeterWarning
 
 
 def prepare_streams() -> None:
@@ -16,6 +19,26 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def show_meter_warnings_plainly() -> None:
+    """Let the meter's own warnings appear as one line, without the place in the code; other warnings as ever."""
+    show = warnings.showwarning
+
+    def show_plainly(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, MeterWarning):
+            note(f"stillwatt: {message}")
+        else:
+            show(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show_plainly
 
 
 def say(text: str = "") -> None:

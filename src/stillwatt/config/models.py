@@ -7,9 +7,10 @@ tuple is meant in Python mode, and take it in JSON mode without taking `"50"` fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from stillwatt.config.names import DataSource, Name, StudentSource, TeacherSource
@@ -38,9 +39,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """Start of a random sequence."""
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 """A part of a whole, more than nothing."""
-
-Option = bool | int | float | str
-"""A value a driver may be given; the driver checks it."""
 
 
 class Settings(BaseModel):
@@ -73,7 +71,7 @@ class MeterSettings(Settings):
         "0 leaves it out, and then there are no net energies.",
         json_schema_extra=_unit("s"),
     )
-    options: dict[str, dict[str, Option]] = Field(
+    options: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict,
         description="Options of single drivers, each in a table `[meter.options.DRIVER]`; the driver's page lists "
         "them.",
@@ -145,7 +143,8 @@ class DataSettings(Settings):
     )
     sequence_tokens: int = Field(ge=8, description="Length of one packed sequence.", json_schema_extra=_unit("tokens"))
     train_tokens: Count = Field(
-        description="Budget of every arm: tokens that go through the student, padding excluded.",
+        description="Budget of every arm: tokens that go through the student, padding excluded; a multiple of "
+        "`sequence_tokens`.",
         json_schema_extra=_unit("tokens"),
     )
     held_out_share: float = Field(
@@ -189,7 +188,9 @@ class GenerateSettings(Settings):
         description="Continuations whose most frequent 4-gram makes up more than this share of their 4-grams are "
         "rejected, and billed."
     )
-    temperature: float = Field(gt=0.0, le=100.0, description="Sampling temperature.")
+    temperature: float = Field(
+        ge=0.0, le=100.0, description="Sampling temperature; at 0 the most probable token is always taken."
+    )
     top_p: Share = Field(description="Nucleus sampling: the smallest set of tokens with this probability.")
     batch_size: Count = Field(description="Continuations written together.", json_schema_extra=_unit("sequences"))
     max_rounds: Count = Field(
@@ -375,7 +376,7 @@ class Recipe(Settings):
         return self.meter.sample_period_ms
 
     @property
-    def sensor_options(self) -> dict[str, dict[str, Option]]:
+    def sensor_options(self) -> Mapping[str, Mapping[str, Any]]:
         """Options of single drivers, by driver."""
         return self.meter.options
 

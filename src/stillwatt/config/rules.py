@@ -7,14 +7,16 @@ tested and given a place in the file.
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stillwatt.errors import suggest
+from stillwatt.clock import SystemClock
+from stillwatt.config.plan import sequences_at
+from stillwatt.errors import UsageError, suggest
 from stillwatt.pipelines.spec import Method
+from stillwatt.sensors.registry import check_names, make_sensor
 
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
@@ -36,6 +38,7 @@ class Problem:
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
     """Every broken rule, in the order of the file's tables."""
+    yield from _meter(recipe)
     yield from _names(recipe)
     yield from _sources(recipe)
     yield from _budget(recipe)
@@ -44,6 +47,20 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _arms(recipe)
     yield from _artifacts(recipe)
     yield from _comparison(recipe)
+
+
+def _meter(recipe: Recipe) -> Iterator[Problem]:
+    """A driver's name or option that does not exist would otherwise show only in the sampling process."""
+    for number, name in enumerate(recipe.meter.sensors):
+        try:
+            check_names([name])
+        except UsageError as err:
+            yield Problem(place=("meter", "sensors", number), message=str(err))
+    for driver, options in recipe.meter.options.items():
+        try:
+            make_sensor(driver, SystemClock(), **options)
+        except UsageError as err:
+            yield Problem(place=("meter", "options", driver), message=str(err))
 
 
 def _names(recipe: Recipe) -> Iterator[Problem]:
@@ -78,16 +95,41 @@ def _sources(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _budget(recipe: Recipe) -> Iterator[Problem]:
-    if recipe.data.train_tokens < recipe.data.sequence_tokens:
-        text = f"{recipe.data.train_tokens} tokens do not fill one sequence of {recipe.data.sequence_tokens}"
+    length = recipe.data.sequence_tokens
+    count, rest = divmod(recipe.data.train_tokens, length)
+    if rest or not count:
+        text = (
+            f"{recipe.data.train_tokens} is not a multiple of sequence_tokens = {length}; "
+            f"the nearest are {max(count, 1) * length} and {(max(count, 1) + 1) * length}"
+        )
         yield Problem(place=("data", "train_tokens"), message=text)
+    if recipe.evaluate.perplexity_tokens < 2 * length:
+        text = f"must be at least two sequences of {length} tokens, or the perplexity would have no standard error"
+        yield Problem(place=("evaluate", "perplexity_tokens"), message=text)
+    for table in ("teacher_generate", "serve"):
+        settings = getattr(recipe, table)
+        if settings is not None and settings.prompt_tokens > length:
+            text = f"prompts are cut from sequences of {length} tokens, so {settings.prompt_tokens} cannot be had"
+            yield Problem(place=(table, "prompt_tokens"), message=text)
 
 
 def _generate(recipe: Recipe) -> Iterator[Problem]:
     generate = recipe.teacher_generate
-    if generate is not None and generate.min_new_tokens > generate.max_new_tokens:
+    if generate is None:
+        return
+    if generate.min_new_tokens > generate.max_new_tokens:
         text = f"at least {generate.min_new_tokens} and at most {generate.max_new_tokens} new tokens cannot both hold"
         yield Problem(place=("teacher_generate", "min_new_tokens"), message=text)
+    # at temperature 0 a second round would only repeat the first
+    rounds = generate.max_rounds if generate.temperature > 0 else 1
+    prompts = recipe.data.train_tokens // recipe.data.sequence_tokens
+    most = prompts * rounds * (generate.prompt_tokens + generate.max_new_tokens)
+    if most < recipe.data.train_tokens:
+        text = (
+            f"{prompts} prompts in {rounds} rounds give {most} tokens at most, fewer than "
+            f"data.train_tokens = {recipe.data.train_tokens}; raise max_new_tokens or max_rounds"
+        )
+        yield Problem(place=("teacher_generate", "max_new_tokens"), message=text)
 
 
 def _checkpoints(recipe: Recipe) -> Iterator[Problem]:
@@ -105,9 +147,8 @@ def _checkpoints(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _falls_into_one_step(recipe: Recipe) -> bool:
-    sequences = recipe.data.train_tokens / recipe.data.sequence_tokens
-    steps = sequences / (recipe.train.batch_size * recipe.train.accumulation_steps)
-    ends = [0, *(math.ceil(share * steps) for share in recipe.train.checkpoints)]
+    spec = recipe.train.to_spec()
+    ends = [0, *(sequences_at(share, recipe.data.to_spec(), spec) for share in recipe.train.checkpoints)]
     return any(later == earlier for earlier, later in itertools.pairwise(ends))
 
 

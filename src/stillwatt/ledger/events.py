@@ -13,8 +13,8 @@ import msgspec
 from stillwatt.records.channel import Boundary, Channel
 from stillwatt.records.window import StageKind
 
-_Time = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+_Time = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):

@@ -86,6 +86,14 @@ def load_run(database: sqlite3.Connection, run_id: str) -> RunRecord | None:
         raise LedgerError(f"run {run_id}: the ledger lacks its row {err}; run `stillwatt ledger rebuild`") from err
 
 
+def run_total(database: sqlite3.Connection, run_id: str) -> Total | NoTotal:
+    """A run's total alone, for lists."""
+    rows = [row for row in _rows(database, "totals", run_id, "rowid") if row["scope"] == "run"]
+    return (
+        _total(rows[0]) if rows else NoTotal(reason="the ledger lacks the run's total; run `stillwatt ledger rebuild`")
+    )
+
+
 def total_row(total: Total | NoTotal) -> dict[str, Any]:
     """The columns of a total, or of the reason there is none."""
     if isinstance(total, NoTotal):

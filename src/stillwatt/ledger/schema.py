@@ -72,7 +72,8 @@ CREATE TABLE totals (
   {_OF_RUN}, scope TEXT NOT NULL CHECK (scope IN ('run', 'unallocated', 'gross', 'net')),
   stage_id TEXT, value_j REAL, low_j REAL, high_j REAL, basis TEXT, complete INTEGER, boundary TEXT,
   absent TEXT, share_by_basis TEXT, absent_reason TEXT,
-  CHECK ((value_j IS NULL) = (absent_reason IS NOT NULL)), CHECK ((stage_id IS NULL) = (scope IN ('run', 'unallocated')))
+  CHECK ((value_j IS NULL) = (absent_reason IS NOT NULL)),
+  CHECK ((stage_id IS NULL) = (scope IN ('run', 'unallocated')))
 ) STRICT;
 CREATE TABLE meter ({_OF_RUN}, ordinal INTEGER NOT NULL, name TEXT NOT NULL, amount ANY NOT NULL) STRICT;
 CREATE TABLE probes (

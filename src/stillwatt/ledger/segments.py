@@ -42,7 +42,7 @@ class Segment:
     torn_bytes: int
     """Bytes at the end of the raw file that are no whole record; left out."""
     dropped: int
-    """Records left out because their time does not grow or their count is not finite."""
+    """Records left out because their count is not finite or a later record has the same time."""
     problem: str | None
     """Why the samples could not be read, where there is no other file that holds them."""
 
@@ -221,14 +221,13 @@ def _parquet_rows(path: Path) -> int:
 
 
 def _checked(t_ns: Times, count: Counts, torn_bytes: int) -> Segment:
-    """Keep the records whose time lies after every earlier one and whose count is a number."""
-    is_good = np.isfinite(count)
-    if t_ns.size > 1:
-        is_good[1:] &= t_ns[1:] > np.maximum.accumulate(t_ns)[:-1]
-    dropped = int(t_ns.size - is_good.sum())
-    if dropped:
-        t_ns, count = t_ns[is_good], count[is_good]
-    return Segment(t_ns=t_ns, count=count, torn_bytes=torn_bytes, dropped=dropped, problem=None)
+    """Put the records in time order; of those with one time keep the last, and none whose count is not finite."""
+    is_number = np.isfinite(count)
+    order = np.argsort(t_ns[is_number], kind="stable")
+    times, counts = t_ns[is_number][order], count[is_number][order]
+    is_last = np.append(np.diff(times) > 0, np.ones(min(1, times.size), dtype=np.bool_))
+    dropped = int(t_ns.size - np.count_nonzero(is_last))
+    return Segment(t_ns=times[is_last], count=counts[is_last], torn_bytes=torn_bytes, dropped=dropped, problem=None)
 
 
 def _no_times() -> Times:

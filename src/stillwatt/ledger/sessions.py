@@ -57,6 +57,10 @@ class SessionFacts:
     """`samples`, `failed_reads`, `skipped_ticks`, `cpu_s`: the sampling process's last account."""
     has_sampler: bool
     """Whether a sampling process ever wrote to this session's journal."""
+    is_sampler_lost: bool
+    """Whether the sampling process went without a word."""
+    is_live: bool
+    """Whether the session or its sampling process may still write, as far as can be told."""
     is_sealable: bool
     """Whether session and sampling process are certainly gone, so that nobody appends to its segments."""
     warnings: tuple[str, ...]
@@ -91,8 +95,10 @@ def read_session(
     channels, problems = _channels(journals.meter)
     segments = {stream: read_segment(run_dir, session, stream) for stream in channels}
     last_ns = _last_sign(journals, segments)
-    start_ns = started.t_ns if started else min((event.t_ns for event in journals.program), default=last_ns)
+    start_ns = started.t_ns if started else _first_sign(journals, segments)
     status, end_ns = _session_status(journals, started, last_ns, liveness)
+    is_sampler_alive = _is_sampler_alive(journals, started, sampler, liveness)
+    is_sampler_lost = _is_sampler_lost(journals, status) and is_sampler_alive is not True
     status_warnings = [] if status is not StageStatus.RUNNING else _running_warnings(started, liveness)
     stages, stage_warnings = stage_facts(journals.program, status, end_ns)
     return SessionFacts(
@@ -115,12 +121,14 @@ def read_session(
         gaps=_gaps(journals.meter),
         meter=_meter_account(journals.meter),
         has_sampler=sampler is not None,
-        is_sealable=status is not StageStatus.RUNNING and _sampler_is_gone(journals, started, sampler, liveness),
+        is_sampler_lost=is_sampler_lost,
+        is_live=status is StageStatus.RUNNING or is_sampler_alive is True,
+        is_sealable=status is not StageStatus.RUNNING and is_sampler_alive is False,
         warnings=(
             *journals.warnings,
             *problems,
             *status_warnings,
-            *_loss_warnings(journals, status, started, sampler),
+            *_loss_warnings(journals, status, is_sampler_lost=is_sampler_lost),
             *stage_warnings,
             *_segment_warnings(segments),
         ),
@@ -163,6 +171,13 @@ def _channels(meter: Sequence[Event]) -> tuple[dict[str, Channel], list[str]]:
     return channels, problems
 
 
+def _first_sign(journals: _Journals, segments: Mapping[str, Segment]) -> int:
+    """The earliest time at which anything of the session was written; 0 where nothing was."""
+    samples = [int(segment.t_ns[0]) for segment in segments.values() if segment.t_ns.size]
+    openings = [event.t_ns for event in _all(journals.meter, SamplerStarted)]
+    return min([event.t_ns for event in journals.program] + openings + samples, default=0)
+
+
 def _last_sign(journals: _Journals, segments: Mapping[str, Segment]) -> int:
     """The latest time at which anything of the session was written; 0 where nothing was."""
     samples = [int(segment.t_ns[-1]) for segment in segments.values() if segment.t_ns.size]
@@ -192,29 +207,34 @@ def _running_warnings(started: SessionStarted | None, liveness: Liveness) -> lis
     return [f"session {started.session} has no end and runs on {started.host}; from here it cannot be told if it lives"]
 
 
-def _sampler_is_gone(
+def _is_sampler_alive(
     journals: _Journals, started: SessionStarted | None, sampler: SamplerStarted | None, liveness: Liveness
-) -> bool:
+) -> bool | None:
+    """Whether the sampling process may still append; None where it cannot be told from here."""
     if sampler is None or _first(journals.meter, SamplerEnded) is not None:
-        return True
-    return started is not None and (
-        liveness.is_alive(started.host, started.boot_id, sampler.pid, sampler.t_ns) is False
-    )
+        return False
+    if started is None:
+        return None
+    return liveness.is_alive(started.host, started.boot_id, sampler.pid, sampler.t_ns)
 
 
-def _loss_warnings(
-    journals: _Journals, status: StageStatus, started: SessionStarted | None, sampler: SamplerStarted | None
-) -> list[str]:
+def _is_sampler_lost(journals: _Journals, status: StageStatus) -> bool:
+    """Whether the sampling process of a session that is over began and never said that it ended."""
+    is_closed = any(isinstance(event, SamplerEnded | ParentLost) for event in journals.meter)
+    has_begun = _first(journals.meter, SamplerStarted) is not None
+    return has_begun and not is_closed and status is not StageStatus.RUNNING
+
+
+def _loss_warnings(journals: _Journals, status: StageStatus, *, is_sampler_lost: bool) -> list[str]:
     """What was lost of the session's two processes."""
     warnings = []
-    if started is None:
+    if _first(journals.program, SessionStarted) is None:
         warnings.append("the journal has no start of session; the wall-clock times of its stages are not certain")
     if status is StageStatus.RECOVERED:
         warnings.append("the measured program was lost; open stages end at its last sign of life")
-    if sampler is None and status is not StageStatus.RUNNING:
+    if _first(journals.meter, SamplerStarted) is None and status is not StageStatus.RUNNING:
         warnings.append("no sampling process wrote to this session; its energy is not known")
-    is_closed = any(isinstance(event, SamplerEnded | ParentLost) for event in journals.meter)
-    if sampler is not None and not is_closed and status is not StageStatus.RUNNING:
+    if is_sampler_lost:
         warnings.append("the sampling process was lost; no samples after its last flush")
     ended = _first(journals.program, SessionEnded)
     if ended is not None and ended.lost_events:
@@ -230,7 +250,9 @@ def _segment_warnings(segments: Mapping[str, Segment]) -> list[str]:
         if segment.torn_bytes:
             warnings.append(f"samples of {stream}: {segment.torn_bytes} torn bytes at the end are left out")
         if segment.dropped:
-            warnings.append(f"samples of {stream}: {segment.dropped} records out of order or not finite are left out")
+            warnings.append(
+                f"samples of {stream}: {segment.dropped} records with a repeated time or no finite count are left out"
+            )
     return warnings
 
 

@@ -102,19 +102,25 @@ def exclusive_windows(
         raise ValueError("two stages of one session have the same id")
     if start_ns == end_ns:
         return {owner: () for owner in owners.windows}
-    marks: dict[int, list[tuple[str, bool]]] = defaultdict(list)
-    for stage in stages:
-        first, last = max(stage.start_ns, start_ns), min(stage.end_ns, end_ns)
-        if first < last:
-            marks[first].append((stage.stage_id, True))
-            marks[last].append((stage.stage_id, False))
-    marks.setdefault(start_ns, [])
+    marks = _marks(stages, start_ns, end_ns)
     for now_ns in sorted(marks):
         for stage_id, starts in marks[now_ns]:
             owners.mark(stage_id, starts=starts)
         if now_ns < end_ns:
             owners.settle(now_ns)
     return owners.finish(end_ns)
+
+
+def _marks(stages: Sequence[StageWindow], start_ns: int, end_ns: int) -> dict[int, list[tuple[str, bool]]]:
+    """Starts (True) and ends of stages by time, clipped to the session; a stage of no length leaves none."""
+    marks: dict[int, list[tuple[str, bool]]] = defaultdict(list)
+    marks[start_ns] = []
+    for stage in stages:
+        first, last = max(stage.start_ns, start_ns), min(stage.end_ns, end_ns)
+        if first < last:
+            marks[first].append((stage.stage_id, True))
+            marks[last].append((stage.stage_id, False))
+    return marks
 
 
 def ancestors(stages: Sequence[StageWindow]) -> dict[str, tuple[str, ...]]:

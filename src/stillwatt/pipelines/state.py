@@ -44,6 +44,10 @@ class RunState:
         """Mark a stage as finished, with what later stages need from it."""
         write_json(self._path(stage), dict(outcome))
 
+    def forget(self, stage: str) -> None:
+        """Let a stage run again, where what it left is gone."""
+        self._path(stage).unlink(missing_ok=True)
+
     def folder(self, name: str) -> Path:
         """A folder for a stage's files; not made here."""
         return self.directory / name

@@ -12,6 +12,7 @@ where power is the ledger, the field that averages over all of the time is prefe
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,9 +103,8 @@ class NvmlSensor:
         try:
             channels = self.open()
         except SensorUnavailableError as err:
-            return Probe(
-                driver=self.driver, usable=False, detail=err.detail, cure=err.cure, absent=self._seen_cards(err.detail)
-            )
+            absent = tuple(self._absent) or self._seen_cards(err.detail)
+            return Probe(driver=self.driver, usable=False, detail=err.detail, cure=err.cure, absent=absent)
         parts = ", ".join(f"{card.part} {card.uuid}" for card in self._cards if card.channels)
         detail = "; ".join([f"driver {self._driver_version}: {parts}", *(item.reason for item in self._absent)])
         absent = tuple(self._absent)
@@ -119,6 +119,7 @@ class NvmlSensor:
             SensorUnavailableError: no binding, no library, no driver, no card, or no card with power or energy.
         """
         if self._nvml is None:
+            self._absent = []
             nvml = nvml_library.load(self._library)
             try:
                 nvml.nvmlInit()
@@ -144,7 +145,7 @@ class NvmlSensor:
         """Shut NVML down; its own errors no longer matter then."""
         if self._nvml is not None:
             self._shutdown()
-        self._nvml, self._cards, self._absent = None, [], []
+        self._nvml, self._cards = None, []
         self._reopen_at_ns, self._reopen_wait_ns = None, _REOPEN_NS
 
     def _read_one(self, card: _Card, channel: Channel, source: _Source) -> Reading | ReadFailure:
@@ -165,26 +166,25 @@ class NvmlSensor:
         if self._reopen_at_ns is None or self._clock.monotonic_ns() < self._reopen_at_ns:
             return
         self._shutdown()
-        try:
+        with contextlib.suppress(self._nvml.NVMLError):  # the reads that follow report it in NVML's words
             self._nvml.nvmlInit()
-            for card in self._cards:
+        for card in self._cards:
+            with contextlib.suppress(self._nvml.NVMLError):
                 card.handle = self._nvml.nvmlDeviceGetHandleByUUID(card.uuid)
-        except self._nvml.NVMLError:
-            pass  # the reads that follow report it in NVML's words
         self._reopen_at_ns = None
         self._reopen_wait_ns = min(2 * self._reopen_wait_ns, _REOPEN_MAX_NS)
 
     def _shutdown(self) -> None:
-        try:
+        with contextlib.suppress(self._nvml.NVMLError):  # nothing to shut down any more
             self._nvml.nvmlShutdown()
-        except self._nvml.NVMLError:
-            pass  # nothing to shut down any more
 
     def _find_cards(self) -> None:
         nvml = self._nvml
         self._driver_version = nvml.nvmlSystemGetDriverVersion()
+        found: set[int | str] = set()
         for index in range(nvml.nvmlDeviceGetCount()):
             part = f"gpu{index}"
+            found.add(index)
             try:
                 handle = self._patiently(nvml.nvmlDeviceGetHandleByIndex, index)
                 card = _Card(part=part, uuid=self._patiently(nvml.nvmlDeviceGetUUID, handle), handle=handle)
@@ -192,18 +192,23 @@ class NvmlSensor:
                 if self._is_wanted(index, None):
                     self._absent.append(Absent(part=part, boundary=Boundary.BOARD, reason=f"nvml: {part}: {err}"))
                 continue
+            found.add(card.uuid)
             if self._is_wanted(index, card.uuid):
                 self._describe(card)
-        self._check_found()
+        self._check_found(found)
 
-    def _check_found(self) -> None:
+    def _check_found(self, found: set[int | str]) -> None:
+        """Note devices that were asked for and are not there; refuse to open when nothing can be read."""
+        for wanted in self._wanted or ():
+            if wanted not in found:
+                part = f"gpu{wanted}" if isinstance(wanted, int) else wanted
+                reason = f"nvml: driver {self._driver_version} has no device {wanted}"
+                self._absent.append(Absent(part=part, boundary=Boundary.BOARD, reason=reason))
         if any(card.channels for card in self._cards):
             return
         reasons = "; ".join(item.reason for item in self._absent)
-        which = "no NVIDIA GPU" if self._wanted is None else f"none of the devices {list(self._wanted)}"
-        raise SensorUnavailableError(
-            self.driver, reasons or f"driver {self._driver_version}: {which}", "`nvidia-smi -L` lists the cards"
-        )
+        detail = reasons or f"driver {self._driver_version}: no NVIDIA GPU"
+        raise SensorUnavailableError(self.driver, detail, "`nvidia-smi -L` lists the cards")
 
     def _is_wanted(self, index: int, uuid: str | None) -> bool:
         return self._wanted is None or index in self._wanted or uuid in self._wanted

@@ -214,6 +214,8 @@ class Run(AbstractContextManager["Run"]):
             self.meter.warn(f"the sampling process was lost ({err}); see `stillwatt ledger verify`")
         if sampler.stdout is not None:
             sampler.stdout.close()
+        if sampler.returncode:
+            self.meter.warn(f"the sampling process was lost (status {sampler.returncode}); this run has a gap")
 
 
 def session_prefix(number: int) -> str:

@@ -82,17 +82,30 @@ def test_unknown_sensor_is_refused_before_anything_is_made(runs_dir: Path) -> No
     assert not runs_dir.exists()
 
 
-def test_unreadable_sensor_is_absent_and_the_run_goes_on(runs_dir: Path) -> None:
-    with (
-        stillwatt.Run("no-rapl", runs_dir=runs_dir, sensors=("rapl",), options={"rapl": {"root": "/nonexistent"}}) as r,
-        r.stage("work"),
-    ):
+def test_unreadable_gpu_is_absent_and_the_run_goes_on(runs_dir: Path) -> None:
+    options = {"nvml": {"library": "/nonexistent/libnvidia-ml.so.1"}}
+    with stillwatt.Run("no-gpu", runs_dir=runs_dir, sensors=("nvml", "host_model"), options=options) as run:
+        with run.stage("work"):
+            time.sleep(0.3)
+    (stage,) = run.result.stages
+    (absent,) = [energy for energy in stage.energies if isinstance(energy, Absent)]
+    assert absent.part == "gpu0"
+    assert absent.reason
+    assert not run.result.complete
+    assert isinstance(stage.gross, Total)
+    assert stage.gross.absent == ("gpu0",)
+
+
+def test_with_nothing_readable_the_host_is_modelled_and_said_so(runs_dir: Path) -> None:
+    options = {"rapl": {"root": "/nonexistent"}}
+    with stillwatt.Run("no-rapl", runs_dir=runs_dir, sensors=("rapl",), options=options) as run, run.stage("work"):
         time.sleep(0.3)
-    (stage,) = r.result.stages
-    absent = [e for e in stage.energies if isinstance(e, Absent)]
-    assert absent
-    assert "/nonexistent" in absent[0].reason
-    assert not r.result.complete
+    (stage,) = run.result.stages
+    assert isinstance(stage.gross, Total)
+    assert stage.gross.basis is stillwatt.Basis.MODELLED
+    (rapl,) = [probe for probe in run.result.probes if probe.driver == "rapl"]
+    assert not rapl.usable
+    assert "/nonexistent" in rapl.detail
 
 
 def test_a_run_is_entered_before_it_measures(runs_dir: Path) -> None:

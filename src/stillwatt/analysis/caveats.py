@@ -1,0 +1,97 @@
+"""What a reader must know before believing a number: one sentence each, worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from stillwatt.analysis.bills import SUMMED_BOUNDARIES
+from stillwatt.records.channel import Basis
+from stillwatt.records.energy import Absent, Energy, NoTotal
+from stillwatt.records.finding import ArmPoint, Bill, Quality, ReferenceModel, ServingRate, StageTable
+from stillwatt.records.run import RunRecord
+
+_FEW_ITEMS = 1000
+"""Below this many items a proportion near one half has a standard error above 1.5 points."""
+
+
+def find_caveats(
+    run: RunRecord,
+    points: Sequence[ArmPoint],
+    references: Sequence[ReferenceModel],
+    serving: Sequence[ServingRate],
+    table: StageTable,
+    baseline_arm: str,
+) -> tuple[str, ...]:
+    """Everything to beware of in a run's findings."""
+    return (
+        *_energy_caveats(run, table),
+        *(_arm_caveats(points, references, serving, baseline_arm) if points else ()),
+    )
+
+
+def _energy_caveats(run: RunRecord, table: StageTable) -> Iterator[str]:
+    if isinstance(table.total, NoTotal):
+        yield f"the run has no total: {table.total.reason}"
+    elif not table.total.complete:
+        absent = f" ({', '.join(table.total.absent)} absent)" if table.total.absent else ""
+        yield f"the total is incomplete{absent}: the true energy is higher"
+    if table.closes is False:
+        yield f"the stage table does not close: {table.residual_j:.6g} J are in the total and in no row"
+    energies = [part for stage in run.stages for part in stage.energies]
+    for basis in (Basis.MODELLED, Basis.ASSUMED):
+        parts = sorted({e.part for e in energies if isinstance(e, Energy) and e.basis is basis})
+        sources = sorted({e.source for e in energies if isinstance(e, Energy) and e.basis is basis} - {""})
+        if parts:
+            how = f": {'; '.join(sources)}" if sources else ""
+            yield f"energy of {', '.join(parts)} is {basis.value}, not measured{how}"
+    unsummed = sorted({f"{part.part} ({part.boundary.value})" for part in energies if _is_outside(part)})
+    if unsummed:
+        yield f"{', '.join(unsummed)} covers other parts again and is in no bill"
+
+
+def _is_outside(part: Energy | Absent) -> bool:
+    return part.boundary not in SUMMED_BOUNDARIES
+
+
+def _arm_caveats(
+    points: Sequence[ArmPoint],
+    references: Sequence[ReferenceModel],
+    serving: Sequence[ServingRate],
+    baseline_arm: str,
+) -> Iterator[str]:
+    if len({point.arm for point in points}) > 1 and len({point.seed for point in points}) == 1:
+        yield "one seed: each arm was trained once, so a difference between arms is not a significance"
+    yield from _quality_caveats(points, references)
+    if baseline_arm not in {point.name for point in points}:
+        yield f"no arm is called {baseline_arm!r}: there is no baseline, so no N*"
+    if not any(rate.is_teacher for rate in serving) or all(rate.is_teacher for rate in serving):
+        yield "serving was not measured for both teacher and student: there is no T*"
+    drivers = {
+        name for point in points if isinstance(point.student_energy, Bill) for name in point.student_energy.drivers
+    }
+    if len(drivers) > 1:
+        yield (
+            f"energies rest on {', '.join(sorted(drivers))}: their gain errors cancel in N* and T* only as far as "
+            "stages draw on them in the same proportion"
+        )
+    short = sorted({point.key for point in points if _is_incomplete(point)})
+    if short:
+        yield f"bills are incomplete for {', '.join(short)}: parts are absent or seconds are missing"
+
+
+def _is_incomplete(point: ArmPoint) -> bool:
+    return any(isinstance(entry.energy, Bill) and not entry.energy.complete for entry in point.allocated)
+
+
+def _quality_caveats(points: Sequence[ArmPoint], references: Sequence[ReferenceModel]) -> Iterator[str]:
+    if not any(model.model == "teacher" for model in references):
+        yield "the teacher was not evaluated: there is no quality Q"
+    items = {score.task: score.n for point in points for score in point.scores if score.n is not None}
+    few = {task: n for task, n in items.items() if n < _FEW_ITEMS}
+    if few:
+        listed = ", ".join(f"{n} items of {task}" for task, n in sorted(few.items()))
+        yield f"quality rests on {listed}: small differences in Q are noise"
+    qualities = [point.quality for point in points if isinstance(point.quality, Quality)]
+    left_out = sorted({gap for quality in qualities for gap in quality.left_out})
+    if left_out:
+        yield f"Q leaves out {'; '.join(left_out)}"

@@ -1,0 +1,175 @@
+"""All findings of one run in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from stillwatt.analysis.arms import build_points, find_problems
+from stillwatt.analysis.bills import price
+from stillwatt.analysis.bookings import Bookings, sort_stages, weights_of
+from stillwatt.analysis.breakeven import matched_quality_break_even, reuse_break_even, serving_break_even
+from stillwatt.analysis.caveats import find_caveats
+from stillwatt.analysis.frontier import Candidate, frontier_probabilities, place_points
+from stillwatt.analysis.quality import read_scores, relative_quality
+from stillwatt.analysis.stages import stage_table
+from stillwatt.records.energy import NoTotal
+from stillwatt.records.finding import (
+    Allocation,
+    ArmPoint,
+    BreakEven,
+    FrontierPoint,
+    NoQuality,
+    ReferenceModel,
+    Rejected,
+    Score,
+    ServingRate,
+    Study,
+)
+from stillwatt.records.run import RunRecord
+from stillwatt.records.window import StageKind
+
+
+def summarise(
+    run: RunRecord, *, reuse: Sequence[int], baseline_arm: str = "sft", others: Sequence[RunRecord] = ()
+) -> Study:
+    """Everything a run shows: stage table, arms, frontier, break-evens, and what to beware of.
+
+    A run without arms (`stillwatt measure -- cmd`) has its stage table and nothing else.
+
+    Args:
+        run: The run.
+        reuse: Hypothetical numbers of students that share a teacher artefact; the actual one is always shown.
+        baseline_arm: Name of the arm that the others are held against.
+        others: Earlier runs that may have made artefacts this run used again.
+    """
+    bookings = sort_stages(run, others)
+    references = _references(bookings)
+    teacher_scores = next((model.scores for model in references if model.model == "teacher"), ())
+    points, allocations = build_points(bookings, teacher_scores, reuse)
+    serving = _serving_rates(bookings)
+    frontier, rejected = _frontiers(points, allocations if points else ())
+    table = stage_table(run, bookings)
+    return Study(
+        run_id=run.run_id,
+        baseline_arm=baseline_arm,
+        allocations=allocations if points else (),
+        table=table,
+        arms=points,
+        references=references,
+        serving=serving,
+        frontier=frontier,
+        rejected=rejected,
+        break_evens=tuple(_break_evens(points, serving, baseline_arm)),
+        experimentation=price(bookings.book, weights_of(bookings.lost)),
+        warnings=(
+            *bookings.problems,
+            *find_problems(bookings),
+            *find_caveats(run, points, references, serving, table, baseline_arm),
+        ),
+    )
+
+
+def _references(bookings: Bookings) -> tuple[ReferenceModel, ...]:
+    found: dict[tuple[str, str], tuple[Score, ...]] = {}
+    for stage in bookings.ended:
+        model = stage.labels.get("arm")
+        if stage.kind is StageKind.EVALUATE and model in ("teacher", "start"):
+            found[model, stage.labels.get("student", "")] = read_scores(stage.results)
+    teacher = next((scores for (model, _), scores in found.items() if model == "teacher"), ())
+    return tuple(
+        ReferenceModel(model=model, student=student, scores=scores, quality=relative_quality(scores, teacher))
+        for (model, student), scores in found.items()
+    )
+
+
+def _serving_rates(bookings: Bookings) -> tuple[ServingRate, ...]:
+    rates = []
+    for stage in bookings.ended:
+        tokens = stage.workload.get("tokens", 0.0)
+        if stage.kind is StageKind.SERVE and tokens > 0.0:
+            is_teacher = stage.labels.get("arm") == "teacher"
+            rates.append(
+                ServingRate(
+                    model="teacher" if is_teacher else stage.labels.get("student", ""),
+                    is_teacher=is_teacher,
+                    tokens=tokens,
+                    energy=price(bookings.book, {stage.stage_id: 1.0}),
+                )
+            )
+    return tuple(rates)
+
+
+def _frontiers(
+    points: Sequence[ArmPoint], allocations: Sequence[Allocation]
+) -> tuple[tuple[FrontierPoint, ...], tuple[Rejected, ...]]:
+    placed: list[FrontierPoint] = []
+    rejected: list[Rejected] = []
+    for allocation in allocations:
+        candidates: list[tuple[ArmPoint, Candidate]] = []
+        for point in points:
+            candidate = _candidate(point, allocation.label)
+            if isinstance(candidate, str):
+                rejected.append(
+                    Rejected(allocation=allocation.label, arm=point.arm, checkpoint=point.checkpoint, reason=candidate)
+                )
+            else:
+                candidates.append((point, candidate))
+        placed += _placed(allocation.label, candidates)
+    return tuple(placed), tuple(rejected)
+
+
+def _candidate(point: ArmPoint, allocation: str) -> Candidate | str:
+    """The point on the plane, or why it is not on it."""
+    energy = point.energy_under(allocation)
+    if isinstance(energy, NoTotal):
+        return energy.reason
+    if isinstance(point.quality, NoQuality):
+        return point.quality.reason
+    return Candidate(
+        name=point.key,
+        energy_j=energy.value_j,
+        energy_random_j=energy.random_j,
+        quality=point.quality.value,
+        quality_se=point.quality.own_se,
+    )
+
+
+def _placed(allocation: str, candidates: Sequence[tuple[ArmPoint, Candidate]]) -> Iterator[FrontierPoint]:
+    plane = [candidate for _, candidate in candidates]
+    for (point, candidate), place, probability in zip(
+        candidates, place_points(plane), frontier_probabilities(plane), strict=True
+    ):
+        yield FrontierPoint(
+            allocation=allocation,
+            arm=point.arm,
+            checkpoint=point.checkpoint,
+            energy_j=candidate.energy_j,
+            energy_random_j=candidate.energy_random_j,
+            quality=candidate.quality,
+            quality_se=candidate.quality_se,
+            is_on_frontier=place.is_on_frontier,
+            dominated_by=place.dominated_by,
+            on_frontier_probability=probability,
+        )
+
+
+def _break_evens(points: Sequence[ArmPoint], serving: Sequence[ServingRate], baseline_arm: str) -> Iterator[BreakEven]:
+    teacher = next((rate for rate in serving if rate.is_teacher), None)
+    for point in points:
+        path = [p for p in points if (p.name, p.student, p.seed) == (baseline_arm, point.student, point.seed)]
+        if point.artifacts and path:
+            same_budget = [p for p in path if p.budget_share == point.budget_share]
+            if same_budget:
+                yield reuse_break_even(point, same_budget[0])
+            yield matched_quality_break_even(point, path)
+        student = _served(serving, point)
+        if teacher is not None and student is not None:
+            yield serving_break_even(point, teacher, student)
+
+
+def _served(serving: Sequence[ServingRate], point: ArmPoint) -> ServingRate | None:
+    """The student's serving rate; all arms of one student serve alike."""
+    students = [rate for rate in serving if not rate.is_teacher]
+    own = [rate for rate in students if rate.model == point.student]
+    chosen = own or (students if len(students) == 1 else [])
+    return chosen[0] if chosen else None

@@ -1,0 +1,244 @@
+"""From a run directory to the record of its run: read, account, describe. Writes nothing.
+
+The same directory gives the same record, whoever posts it and however often; only a session that is still
+running makes it grow. Numbers come from `stillwatt.metering`; this module brings files and stages together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stillwatt.clock import iso_utc
+from stillwatt.errors import LedgerError
+from stillwatt.ledger.booking import BookedRun, book_run
+from stillwatt.ledger.liveness import Liveness, ThisHost
+from stillwatt.ledger.rundir import one_line, read_manifest, sessions
+from stillwatt.ledger.sessions import SessionFacts, read_session
+from stillwatt.ledger.stages import StageFacts
+from stillwatt.metering.trace import trace_points
+from stillwatt.records.energy import NoTotal, Total
+from stillwatt.records.run import ProbeRecord, RunRecord, StageRecord, StageSpan, Trace
+from stillwatt.records.window import StageStatus
+from stillwatt.units import NS_PER_S, NS_PER_US, seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """A run directory as read: its manifest and its sessions, earliest first."""
+
+    run_id: str
+    """The directory's name, which is what tells runs of one ledger apart."""
+    manifest: Mapping[str, Any]
+    created_utc_ns: int
+    sessions: tuple[SessionFacts, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a process of the run may still write, so that the record will change."""
+        return any(session.is_live for session in self.sessions)
+
+
+def build_record(run_dir: Path, *, liveness: Liveness | None = None) -> RunRecord:
+    """The record of a run from its directory alone.
+
+    Args:
+        run_dir: A directory with a manifest.
+        liveness: Tells whether processes still live; this machine's /proc if None.
+
+    Raises:
+        LedgerError: the manifest is missing or not one of this schema.
+        OSError: a file cannot be read.
+    """
+    return account_run(read_run(run_dir, liveness=liveness or ThisHost()))
+
+
+def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
+    """Read a run directory.
+
+    Raises:
+        LedgerError: the manifest is missing or not one of this schema.
+        OSError: a file cannot be read.
+    """
+    run_dir = Path(run_dir)
+    manifest = read_manifest(run_dir)
+    created_utc_ns = _utc_ns(str(manifest["created_utc"]), run_dir)
+    found = [
+        read_session(run_dir, name, program, meter, liveness=liveness, created_utc_ns=created_utc_ns)
+        for name, (program, meter) in sessions(run_dir).items()
+    ]
+    ordered = sorted(found, key=lambda session: (session.start_utc_ns, session.session))
+    warnings = []
+    run_id = run_dir.resolve().name
+    if manifest["run_id"] != run_id:
+        warnings.append(f"the directory was renamed; its manifest calls the run {one_line(manifest['run_id'])}")
+    if not ordered:
+        warnings.append("the run directory holds no journal; nothing was measured")
+    distinct, renamed = _distinct_stage_ids(ordered)
+    return RunFacts(
+        run_id=run_id,
+        manifest=manifest,
+        created_utc_ns=created_utc_ns,
+        sessions=distinct,
+        warnings=(*warnings, *renamed),
+    )
+
+
+def account_run(facts: RunFacts) -> RunRecord:
+    """The record of a run that was read."""
+    booked = book_run(facts.sessions)
+    stages = tuple(_stage_records(booked))
+    start_utc_ns = facts.sessions[0].start_utc_ns if facts.sessions else facts.created_utc_ns
+    return RunRecord(
+        run_id=facts.run_id,
+        name=str(facts.manifest["name"]),
+        status=_run_status(facts),
+        start_utc=iso_utc(start_utc_ns),
+        duration_s=float(seconds(sum(session.end_ns - session.start_ns for session in facts.sessions))),
+        complete=_is_complete(facts, stages, booked.total),
+        stages=stages,
+        unallocated=booked.unallocated,
+        total=booked.total,
+        meter=_meter_account(facts.sessions),
+        environment=dict(facts.manifest["environment"]),
+        settings=dict(facts.manifest["settings"]),
+        settings_sha256=str(facts.manifest["settings_sha256"]),
+        probes=_probes(facts.sessions),
+        gaps=sum(len(session.gaps) for session in facts.sessions),
+        warnings=tuple(_warnings(facts, booked)),
+        traces=tuple(_traces(booked)),
+        spans=tuple(_spans(facts.sessions)),
+    )
+
+
+def _distinct_stage_ids(found: Sequence[SessionFacts]) -> tuple[tuple[SessionFacts, ...], list[str]]:
+    """Sessions whose stage ids no earlier session has; two sessions at once may have taken the same prefix."""
+    taken: set[str] = set()
+    distinct, warnings = [], []
+    for session in found:
+        own = {stage.stage_id for stage in session.stages}
+        if taken & own:
+            session = replace(session, stages=tuple(_qualified(stage, session.session) for stage in session.stages))
+            own = {stage.stage_id for stage in session.stages}
+            warnings.append(f"session {session.session} reuses stage ids of an earlier one; its ids carry its name")
+        taken |= own
+        distinct.append(session)
+    return tuple(distinct), warnings
+
+
+def _qualified(stage: StageFacts, session: str) -> StageFacts:
+    parent_id = None if stage.parent_id is None else f"{stage.parent_id}@{session}"
+    return replace(stage, stage_id=f"{stage.stage_id}@{session}", parent_id=parent_id)
+
+
+def _run_status(facts: RunFacts) -> StageStatus:
+    """Running while any session is; else what the last session came to; recovered where nothing was begun."""
+    if any(session.status is StageStatus.RUNNING for session in facts.sessions):
+        return StageStatus.RUNNING
+    return facts.sessions[-1].status if facts.sessions else StageStatus.RECOVERED
+
+
+def _is_complete(facts: RunFacts, stages: Sequence[StageRecord], total: Total | NoTotal) -> bool:
+    """Whether no part is absent, no second is missing, and every session that is over was sampled."""
+    totals = [total, *(stage.gross for stage in stages)]
+    return (
+        bool(facts.sessions)
+        and not facts.is_live
+        and all(session.has_sampler for session in facts.sessions)
+        and all(isinstance(each, Total) and each.complete for each in totals)
+    )
+
+
+def _stage_records(booked: BookedRun) -> Iterator[StageRecord]:
+    for session in booked.sessions:
+        facts = session.facts
+        for stage in facts.stages:
+            energies = session.stages[stage.stage_id]
+            yield StageRecord(
+                stage_id=stage.stage_id,
+                parent_id=stage.parent_id,
+                name=stage.name,
+                kind=stage.kind,
+                attempt=stage.attempt,
+                status=stage.status,
+                start_utc=iso_utc(facts.start_utc_ns + stage.start_ns - facts.start_ns),
+                duration_s=float(seconds(stage.end_ns - stage.start_ns)),
+                workload=dict(stage.workload),
+                labels=dict(stage.labels),
+                results=dict(stage.results),
+                energies=energies.gross,
+                gross=energies.gross_total,
+                net=energies.net_total,
+            )
+
+
+def _meter_account(found: Sequence[SessionFacts]) -> dict[str, float]:
+    """What the meter did and cost; `cpu_s` is left out where no sampling process gave its account."""
+    account: dict[str, float] = {
+        "sessions": len(found),
+        "samples": sum(int(segment.t_ns.size) for session in found for segment in session.segments.values()),
+    }
+    for name in ("failed_reads", "skipped_ticks", "cpu_s"):
+        given = [session.meter[name] for session in found if name in session.meter]
+        if given:
+            account[name] = sum(given)
+    return account
+
+
+def _probes(found: Sequence[SessionFacts]) -> tuple[ProbeRecord, ...]:
+    """What drivers said, each thing once."""
+    return tuple(dict.fromkeys(probe for session in found for probe in session.probes))
+
+
+def _warnings(facts: RunFacts, booked: BookedRun) -> Iterator[str]:
+    yield from facts.warnings
+    for number, session in enumerate(booked.sessions, start=1):
+        where = f"session {number} of {len(booked.sessions)}: " if len(booked.sessions) > 1 else ""
+        for warning in (*session.facts.warnings, *_gap_warnings(session.facts), *session.notes):
+            yield where + one_line(warning)
+
+
+def _gap_warnings(session: SessionFacts) -> Iterator[str]:
+    """One line for each stream with gaps."""
+    for stream in dict.fromkeys(gap.stream for gap in session.gaps):
+        gaps = [gap for gap in session.gaps if gap.stream == stream]
+        length_s = seconds(sum(gap.end_ns - gap.start_ns for gap in gaps))
+        failed = sum(gap.failed_reads for gap in gaps)
+        what = f"{len(gaps)} gap{'' if len(gaps) == 1 else 's'}"
+        yield f"{stream}: {what} of {length_s:.3g} s in all, {failed} failed reads; first reason: {gaps[0].reason}"
+
+
+def _traces(booked: BookedRun) -> Iterator[Trace]:
+    for session in booked.sessions:
+        for part, (ledger, _) in session.series.items():
+            points = trace_points(ledger, session.facts.start_ns)
+            if points:
+                yield Trace(session=session.facts.session, part=part, points=points)
+
+
+def _spans(found: Sequence[SessionFacts]) -> Iterator[StageSpan]:
+    for session in found:
+        for stage in session.stages:
+            yield StageSpan(
+                stage_id=stage.stage_id,
+                session=session.session,
+                start_s=float(seconds(stage.start_ns - session.start_ns)),
+                end_s=float(seconds(stage.end_ns - session.start_ns)),
+            )
+
+
+def _utc_ns(text: str, run_dir: Path) -> int:
+    """Nanoseconds since 1970 of a label written by `clock.iso_utc`."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as err:
+        raise LedgerError(f"{run_dir}: created_utc {text!r} is not a time ({err})") from err
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    whole_s = since.days * 24 * 60 * 60 + since.seconds
+    return whole_s * NS_PER_S + since.microseconds * NS_PER_US

@@ -1,0 +1,385 @@
+"""The sampling process: reads every sensor at fixed deadlines and keeps what it read.
+
+`python -m stillwatt.ledger.recorder` takes one line of JSON on its standard input (`parse_config`), answers
+`ready` once every stream was read for the first time (or `failed <why>`), and samples until the line `stop` or
+the end of its input, which means that the measured program is gone.
+
+Nothing may hold sampling up. Each sensor reads in a thread of its own, so one that hangs leaves a gap in its own
+streams only; files are written in another thread, so a slow disk costs no reading, and a full one costs none
+until the buffers are full. Signals for the program's process group are ignored: the one way to end is that the
+program ends. Only the standard library and the drivers are imported, to stay at some 20 MB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from stillwatt.clock import Clock, SystemClock
+from stillwatt.errors import StillwattError, UsageError
+from stillwatt.ledger.journal import JournalWriter
+from stillwatt.ledger.segments_raw import RawWriter, raw_path
+from stillwatt.sensors.registry import Resolution, resolve
+from stillwatt.sensors.sampler import Gaps, Sampler, missed_ticks
+from stillwatt.sensors.worker import Job, Worker, WorkerLike
+from stillwatt.units import NS_PER_S, seconds
+
+_FLUSH_NS = NS_PER_S
+_ACCOUNT_NS = 10 * NS_PER_S
+_DISK_PATIENCE_S = 5.0
+_MAX_PENDING = 50_000
+"""Samples held while the disk does not answer at all: some 8 MB."""
+_MAX_BUFFERED = 36_000
+"""Samples of one stream held while the disk is full: an hour at 10 Hz, 0.6 MB."""
+_MAX_EVENTS = 10_000
+_LINE_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderConfig:
+    """What the sampling process is told."""
+
+    run_dir: Path
+    session: str
+    period_ns: int
+    sensors: tuple[str, ...]
+    options: Mapping[str, Mapping[str, Any]]
+    fsync_journal: Path | None
+    """The measured program's journal: it is asked of the disk here, so that the program never waits for that."""
+
+
+def parse_config(line: str) -> RecorderConfig:
+    """Read the line of JSON that starts the sampling process.
+
+    Raises:
+        UsageError: it is not JSON, a key is missing, or a value cannot be meant.
+
+    >>> parse_config('{"run_dir": "r", "session": "h-1-a", "period_ns": 100000000}').sensors
+    ('auto',)
+    """
+    try:
+        given = json.loads(line)
+        fsync_journal = given.get("fsync_journal")
+        config = RecorderConfig(
+            run_dir=Path(given["run_dir"]),
+            session=str(given["session"]),
+            period_ns=int(given["period_ns"]),
+            sensors=tuple(given.get("sensors", ["auto"])),
+            options=dict(given.get("options", {})),
+            fsync_journal=Path(fsync_journal) if fsync_journal else None,
+        )
+    except KeyError as err:
+        raise UsageError(f"the sampling process was not told its {err.args[0]}") from err
+    except (ValueError, TypeError, AttributeError) as err:
+        raise UsageError(f"the sampling process cannot understand what it was told ({err})") from err
+    try:
+        raw_path(config.run_dir, config.session, "stream")
+    except ValueError as err:
+        raise UsageError(str(err)) from err
+    if config.period_ns <= 0:
+        raise UsageError(f"period_ns = {config.period_ns} is not a length of time")
+    return config
+
+
+class Journal(Protocol):
+    """Where events are kept."""
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Append one event; may raise OSError."""
+        ...
+
+    def fsync(self) -> None:
+        """Ask the disk to keep it; may raise OSError."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+class Disk:
+    """Everything that is written: samples and journal. `keep` and `event` never wait, `flush` may.
+
+    `keep` and `event` belong to the sampling thread, `flush` to the writing one; the two meet in deques only.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        open_writer: Callable[[str], RawWriter],
+        clock: Clock,
+        *,
+        fsync_journal: Path | None = None,
+        max_pending: int = _MAX_PENDING,
+        max_buffered: int = _MAX_BUFFERED,
+        max_events: int = _MAX_EVENTS,
+    ) -> None:
+        self._journal = journal
+        self._open_writer = open_writer
+        self._clock = clock
+        self._fsync_journal = fsync_journal
+        self._max_pending, self._max_buffered, self._max_events = max_pending, max_buffered, max_events
+        self._samples: deque[tuple[str, int, float]] = deque()
+        self._events: deque[Mapping[str, Any]] = deque()
+        self._writers: dict[str, RawWriter] = {}
+        self._unwritten: dict[str, int] = {}
+        self._dropped = Gaps(self.event)
+        self._lost_events = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further sample can be taken before the disk answers."""
+        return len(self._samples) >= self._max_pending
+
+    def keep(self, stream: str, t_ns: int, count: float) -> None:
+        """Hold a sample until the next flush."""
+        self._samples.append((stream, t_ns, count))
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Hold an event until the next flush; beyond a bound it is counted and let go."""
+        if len(self._events) >= self._max_events:
+            self._lost_events += 1
+        else:
+            self._events.append(event)
+
+    def flush(self) -> None:
+        """Write what is held, one write a stream, then ask the disk to keep it; what fails stays held."""
+        while self._samples:
+            self._buffer(*self._samples.popleft())
+        for stream, writer in self._writers.items():
+            with contextlib.suppress(OSError):  # what did not fit stays in the writer, and is counted in _unwritten
+                writer.flush()
+                self._unwritten[stream] = 0
+        self._write_events()
+        self._fsync()
+
+    def close(self) -> None:
+        """Write the rest, end the gaps of dropped samples, and close the files."""
+        self.flush()
+        now_ns = self._clock.monotonic_ns()
+        for stream, writer in self._writers.items():
+            try:
+                writer.close()
+            except OSError as err:
+                self._dropped.failed(stream, now_ns, f"readings dropped: {err}")
+        self._dropped.finish(now_ns)
+        self._write_events()
+        self._fsync()
+        self._journal.close()
+
+    def _buffer(self, stream: str, t_ns: int, count: float) -> None:
+        unwritten = self._unwritten.get(stream, 0)
+        try:
+            if unwritten >= self._max_buffered:
+                raise OSError("nothing can be written and the buffer is full")
+            if stream not in self._writers:
+                self._writers[stream] = self._open_writer(stream)
+        except OSError as err:
+            self._dropped.failed(stream, t_ns, f"readings dropped: {err}")
+            return
+        self._writers[stream].append(t_ns, count)
+        self._unwritten[stream] = unwritten + 1
+        self._dropped.good(stream, t_ns)
+
+    def _write_events(self) -> None:
+        """Write events in their order; one that cannot be written now is held with all that follow it."""
+        with contextlib.suppress(OSError):
+            while self._events:
+                self._journal.write(self._events[0])
+                self._events.popleft()
+            if self._lost_events:
+                message = f"{self._lost_events} events of the sampling process could not be kept"
+                self._journal.write({"event": "warning", "t_ns": self._clock.monotonic_ns(), "message": message})
+                self._lost_events = 0
+
+    def _fsync(self) -> None:
+        with contextlib.suppress(OSError):  # the lines are written; the next second asks again
+            self._journal.fsync()
+            if self._fsync_journal is not None:
+                fd = os.open(self._fsync_journal, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+
+
+class Recorder:
+    """A sampler, the disk its samples go to, and the thread that writes them."""
+
+    def __init__(
+        self,
+        resolution: Resolution,
+        disk: Disk,
+        clock: Clock,
+        period_ns: int,
+        *,
+        make_worker: Callable[[str, Job], WorkerLike] = Worker,
+    ) -> None:
+        self._resolution = resolution
+        self._disk = disk
+        self._clock = clock
+        self._period_ns = period_ns
+        self._sampler = Sampler(resolution.opened, disk, clock, period_ns, make_worker=make_worker)
+        self._writer = make_worker("write", disk.flush)
+        self._skipped_ticks = 0
+
+    def start(self) -> None:
+        """Write what is measured, take the first reading of every stream, and see both on disk."""
+        resolution = self._resolution
+        self._event(
+            "sampler_started",
+            pid=os.getpid(),
+            period_ns=self._period_ns,
+            probes=[
+                {"driver": probe.driver, "usable": probe.usable, "detail": probe.detail, "cure": probe.cure}
+                for probe in resolution.probes
+            ],
+            channels=[dataclasses.asdict(channel) for channel in resolution.channels],
+            absent=[dataclasses.asdict(absent) for absent in resolution.absent],
+        )
+        self._sampler.tick()
+        self.flush()
+        self._writer.wait(_DISK_PATIENCE_S)
+
+    def tick(self, *, skipped: int = 0) -> None:
+        """Take one reading of every stream; `skipped` deadlines passed without one."""
+        self._skipped_ticks += skipped
+        self._sampler.tick()
+
+    def flush(self) -> None:
+        """Have everything written; a disk that still works on the flush before is left to it."""
+        self._writer.ask()
+
+    def account(self, event: str = "meter") -> None:
+        """Write the sampling process's own account, cumulative."""
+        self._event(
+            event,
+            samples=self._sampler.samples,
+            failed_reads=self._sampler.failed_reads,
+            skipped_ticks=self._skipped_ticks,
+            cpu_s=round(time.process_time(), 6),
+        )
+
+    def finish(self, *, is_parent_lost: bool) -> None:
+        """Take the last reading, end open gaps, write everything and close.
+
+        Raises:
+            Exception: the last flush failed in a way that is a mistake of this program; everything else is done.
+        """
+        if is_parent_lost:
+            self._event("parent_lost")
+        self._sampler.tick()
+        self._sampler.finish()
+        self.account()
+        self.account("sampler_ended")
+        if self._writer.wait(_DISK_PATIENCE_S):
+            self._disk.close()
+        self._writer.close()
+        self._sampler.close()
+        if self._writer.error is not None:
+            raise self._writer.error
+
+    def _event(self, event: str, **fields: Any) -> None:
+        self._disk.event({"event": event, "t_ns": self._clock.monotonic_ns(), **fields})
+
+
+class Commands:
+    """Lines from the measured program."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = b""
+
+    def wait(self, timeout_s: float | None) -> str | None:
+        """The next line without its newline; `""` at the end of input, None when none came in time."""
+        while b"\n" not in self._buffer:
+            if not select.select([self._fd], [], [], timeout_s)[0]:
+                return None
+            data = os.read(self._fd, _LINE_BYTES)
+            if not data:
+                return ""
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode("utf-8", errors="replace").strip() or " "
+
+
+def sample_until_told(recorder: Recorder, commands: Commands, clock: Clock, period_ns: int) -> bool:
+    """Sample at the deadlines until told to stop; True when the measured program was lost instead.
+
+    A parent that is gone while something else holds its end of the pipe open (a forked worker) is noticed by
+    the change of this process's parent.
+    """
+    parent = os.getppid()
+    deadline_ns = clock.monotonic_ns() + period_ns
+    flush_ns, account_ns = clock.monotonic_ns() + _FLUSH_NS, clock.monotonic_ns() + _ACCOUNT_NS
+    while True:
+        wake_ns = min(deadline_ns, flush_ns)
+        command = commands.wait(max(seconds(wake_ns - clock.monotonic_ns()), 0.0))
+        if command in ("stop", ""):
+            return command == ""
+        now_ns = clock.monotonic_ns()
+        if now_ns >= deadline_ns:
+            missed = missed_ticks(deadline_ns, now_ns, period_ns)
+            recorder.tick(skipped=missed)
+            deadline_ns += (missed + 1) * period_ns
+        if now_ns >= account_ns:
+            recorder.account()
+            account_ns = now_ns + _ACCOUNT_NS
+        if now_ns >= flush_ns:
+            recorder.flush()
+            flush_ns = now_ns + _FLUSH_NS
+            if os.getppid() != parent:
+                return True
+
+
+def record(commands: Commands, answer: Callable[[str], None], clock: Clock) -> int:
+    """Run the sampling process from its configuration to its end; gives the exit status."""
+    line = commands.wait(None)
+    try:
+        config = parse_config(line or "")
+        journal = JournalWriter(config.run_dir / f"journal.{config.session}.meter.jsonl")
+        resolution = resolve(config.sensors, clock, config.options)
+    except (StillwattError, OSError) as err:
+        answer(f"failed {' '.join(str(err).split())}")
+        return getattr(err, "exit_code", 1)
+    disk = Disk(
+        journal,
+        lambda stream: RawWriter(raw_path(config.run_dir, config.session, stream)),
+        clock,
+        fsync_journal=config.fsync_journal,
+    )
+    recorder = Recorder(resolution, disk, clock, config.period_ns)
+    recorder.start()
+    answer("ready")
+    is_parent_lost = sample_until_told(recorder, commands, clock, config.period_ns)
+    recorder.finish(is_parent_lost=is_parent_lost)
+    return 0
+
+
+def _answer(line: str) -> None:
+    try:
+        os.write(sys.stdout.fileno(), line.encode() + b"\n")
+    except OSError:
+        return  # nobody listens any more; the end of input says the same in a moment
+
+
+def main() -> int:
+    """Sample on behalf of the process at the other end of the standard input."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    return record(Commands(sys.stdin.fileno()), _answer, SystemClock())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""A counter's cumulative energy: where in time each of its values belongs (method.md, eqs. 2, 3, 5, 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stillwatt.metering.attribute import WeightedWindow
+from stillwatt.metering.curve import Curve, Segment, carry_on, cover
+from stillwatt.metering.halfwidth import evaluate
+from stillwatt.metering.series import FloatArray, IntArray, Series
+from stillwatt.metering.unwrap import unwrap
+from stillwatt.metering.windows import profile
+from stillwatt.units import NS_PER_S
+
+_LEAST_TICK_JITTER = 0.05
+"""Half-range of a counter's tick, at least, as a share of its update period: drivers' timers are not exact."""
+_STANDING_UPDATES = 2
+"""A counter that stands for this many update periods belongs to a part that draws nothing."""
+_FINE_STEPS = 4
+"""A counter with this many steps in a sampling period tells each interval's power by itself (eq. 6)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Steps:
+    """Energy between neighbouring readings, with resets repaired or left out; arrays of [n - 1]."""
+
+    energy_j: FloatArray
+    kind: npt.NDArray[np.int8]
+    whole_j: FloatArray
+    resets: IntArray
+    """Indices of the readings before a reset."""
+    repaired_j: FloatArray
+    """One per reset; NaN where there was no witness."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Knots:
+    """Times and energies of the counter's updates."""
+
+    x_ns: IntArray
+    energy_j: FloatArray
+    half_ns: FloatArray
+    """Half-range of each time."""
+    kind: npt.NDArray[np.int8]
+    whole_j: FloatArray
+
+
+def counter_curve(series: Series, witness: Curve | None) -> Curve:
+    """Knots at the counter's updates, straight lines between them (eqs. 3, 5, 6)."""
+    steps = _steps(series, witness)
+    knots = _knots(series, steps)
+    reach = _reach(series)
+    left_w, right_w = _beside(knots, reach)
+    length_s = np.diff(knots.x_ns) / NS_PER_S
+    mean_w = np.diff(knots.energy_j) / length_s
+    known_w = np.concatenate((left_w, right_w))
+    range_w = np.array([known_w.min(), known_w.max()])
+    low_w, high_w = _bounds(knots, mean_w, reach, witness)
+    covered = cover(series, steps.kind)
+    read = Curve(
+        x_ns=knots.x_ns,
+        energy_j=knots.energy_j,
+        power_w=mean_w,
+        slope_w_per_s=np.zeros(mean_w.size),
+        kind=knots.kind,
+        low_w=low_w,
+        high_w=high_w,
+        whole_j=knots.whole_j,
+        sampling_j2=np.zeros(mean_w.size),
+        lag_j=np.maximum(left_w, right_w) * knots.half_ns / NS_PER_S + series.channel.unit_si / 2,
+        lag_ns=0,
+        cover_ns=covered.cover_ns,
+        covered_s=covered.covered_s,
+        present_s=covered.present_s,
+        resets_ns=series.t_ns[steps.resets],
+        repaired_j=steps.repaired_j,
+    )
+    return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)
+
+
+def _steps(series: Series, witness: Curve | None) -> _Steps:
+    """Joules between neighbouring readings; a reset's come from the witness, or are none."""
+    unwrapped = unwrap(series)
+    energy_j = unwrapped.increments * series.channel.unit_si
+    is_gap = np.diff(series.t_ns) > series.max_gap_ns
+    kind = np.where(is_gap, Segment.COUNTED_GAP, Segment.READ).astype(np.int8)
+    whole_j, repaired_j = np.zeros(energy_j.size), np.full(unwrapped.resets.size, np.nan)
+    for number, i in enumerate(unwrapped.resets):
+        kind[i] = Segment.MISSING
+        if witness is None:
+            continue
+        span = WeightedWindow(int(series.t_ns[i]), int(series.t_ns[i + 1]))
+        seen = evaluate(witness, profile([[span]]))
+        if seen.missing_s[0] == 0:
+            kind[i] = Segment.REPAIRED
+            energy_j[i] = repaired_j[number] = seen.value_j[0]
+            whole_j[i] = seen.random_j[0]
+    return _Steps(energy_j, kind, whole_j, unwrapped.resets, repaired_j)
+
+
+def _knots(series: Series, steps: _Steps) -> _Knots:
+    """Where in time each of the counter's values belongs (eq. 3)."""
+    t_ns = series.t_ns
+    is_reset = np.isin(steps.kind, (Segment.MISSING, Segment.REPAIRED))
+    moves = (np.diff(series.count) != 0) | is_reset
+    first = np.append(0, np.flatnonzero(moves) + 1)
+    last = np.append(first[1:] - 1, t_ns.size - 1)
+    update_ns = _update_ns(series, first, last)
+    since_ns = np.append(update_ns, np.diff(t_ns)[first[1:] - 1])
+    seen_ns, stood_ns = t_ns[first], t_ns[last] - t_ns[first]
+    earliest_ns = np.maximum(seen_ns - np.minimum(since_ns, update_ns), t_ns[last] - update_ns)
+    earliest_ns = np.minimum(earliest_ns, seen_ns)
+    # rounded up, so that two knots a nanosecond apart stay two
+    middle_ns = (earliest_ns + seen_ns + 1) // 2
+    half_ns = np.maximum((seen_ns - earliest_ns) / 2, _LEAST_TICK_JITTER * update_ns)
+    stands = stood_ns >= _STANDING_UPDATES * update_ns
+    total_j = np.append(0.0, np.cumsum(steps.energy_j))[first]
+    x_ns = np.concatenate((middle_ns, t_ns[last][stands] - update_ns))
+    order = np.argsort(x_ns, kind="stable")
+    into = np.concatenate((np.append(0, first[1:] - 1), np.full(np.count_nonzero(stands), -1)))[order][1:]
+    kind = np.where(into < 0, Segment.READ, steps.kind[into]).astype(np.int8)
+    return _Knots(
+        x_ns=x_ns[order],
+        energy_j=np.concatenate((total_j, total_j[stands]))[order],
+        half_ns=np.concatenate((half_ns, half_ns[stands]))[order],
+        kind=kind,
+        whole_j=np.where(into < 0, 0.0, steps.whole_j[into]),
+    )
+
+
+def _update_ns(series: Series, first: IntArray, last: IntArray) -> int:
+    """The update period: the channel's, or the spacing of the changes where most values repeat for longer."""
+    declared_ns = series.channel.update_period_ns
+    changes_ns = series.t_ns[first]
+    repeated_ns = (series.t_ns[last] - changes_ns)[1:-1]
+    if repeated_ns.size == 0 or np.median(repeated_ns) < declared_ns:
+        return declared_ns
+    return max(declared_ns, int(np.median(np.diff(changes_ns))))
+
+
+def _reach(series: Series) -> int:
+    """Intervals over which power beside a knot is averaged: two where the counter's steps make one uneven (eq. 6)."""
+    return 1 if series.channel.update_period_ns * _FINE_STEPS <= series.period_ns else 2
+
+
+def _beside(knots: _Knots, reach: int) -> tuple[FloatArray, FloatArray]:
+    """Mean power left and right of each knot, over `reach` intervals; at an end, that of the other side."""
+    number = np.arange(knots.x_ns.size)
+    before, after = np.maximum(number - reach, 0), np.minimum(number + reach, number[-1])
+    left_w, right_w = _mean_w(knots, before, number), _mean_w(knots, number, after)
+    left_w[0], right_w[-1] = right_w[0], left_w[-1]
+    return left_w, right_w
+
+
+def _bounds(knots: _Knots, mean_w: FloatArray, reach: int, witness: Curve | None) -> tuple[FloatArray, FloatArray]:
+    """Least and largest power held possible inside each interval (eq. 6)."""
+    left_w, right_w = _beside(knots, reach)
+    # the two nearest on each side of interval j: left of knots j - 1 and j, right of knots j + 1 and j + 2
+    further_left_w, further_right_w = np.append(left_w[0], left_w)[:-2], np.append(right_w, right_w[-1])[2:]
+    near_w = np.stack((left_w[:-1], further_left_w, right_w[1:], further_right_w))
+    low_w, high_w = near_w.min(axis=0), near_w.max(axis=0)
+    if witness is not None:
+        low_w, high_w = _widened(knots, witness, low_w, high_w)
+    is_open = np.isin(knots.kind, (Segment.COUNTED_GAP, Segment.REPAIRED))
+    low_w = np.where(is_open, min(left_w.min(), right_w.min()), low_w)
+    high_w = np.where(is_open, max(left_w.max(), right_w.max()), high_w)
+    is_missing = knots.kind == Segment.MISSING
+    return (
+        np.where(is_missing, 0.0, np.minimum(low_w, mean_w)),
+        np.where(is_missing, 0.0, np.maximum(high_w, mean_w)),
+    )
+
+
+def _mean_w(knots: _Knots, start: IntArray, end: IntArray) -> FloatArray:
+    length_s = (knots.x_ns[end] - knots.x_ns[start]) / NS_PER_S
+    distance_j = knots.energy_j[end] - knots.energy_j[start]
+    return np.divide(distance_j, length_s, out=np.zeros(length_s.size), where=length_s > 0)
+
+
+def _ends(series: Series, knots: _Knots, mean_w: FloatArray) -> FloatArray:
+    """Power held before the first and after the last knot: the mean over the nearest two update periods."""
+    reach_ns = _STANDING_UPDATES * series.channel.update_period_ns
+    is_read = knots.kind != Segment.MISSING
+    if not np.any(is_read):
+        return np.zeros(2)
+    inward = int(np.searchsorted(knots.x_ns, knots.x_ns[0] + reach_ns))
+    outward = int(np.searchsorted(knots.x_ns, knots.x_ns[-1] - reach_ns, side="right")) - 1
+    spans = (slice(0, max(1, inward)), slice(max(0, min(outward, mean_w.size - 1)), mean_w.size))
+    length_s = np.diff(knots.x_ns) / NS_PER_S
+    ends_w = []
+    for span in spans:
+        usable = is_read[span]
+        if np.any(usable):
+            ends_w.append(np.average(mean_w[span][usable], weights=length_s[span][usable]))
+        else:
+            ends_w.append(np.median(mean_w[is_read]))
+    return np.array(ends_w)
+
+
+def _widened(knots: _Knots, witness: Curve, low_w: FloatArray, high_w: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Bounds widened by the witness's extremes around each interval, relative to its own mean there (eq. 6)."""
+    count = knots.x_ns.size
+    before = np.maximum(np.arange(count - 1) - 1, 0)
+    after = np.minimum(np.arange(1, count) + 1, count - 1)
+    local_w = _mean_w(knots, before, after)
+    seen = np.append(witness.power_w, 0.0)
+    lo = np.searchsorted(witness.x_ns[:-1], knots.x_ns[before])
+    hi = np.searchsorted(witness.x_ns[:-1], knots.x_ns[after])
+    pairs = np.stack((lo, np.maximum(hi, lo))).T.ravel()
+    least_w, most_w = (extreme.reduceat(seen, pairs)[::2] for extreme in (np.minimum, np.maximum))
+    mean_w = np.add.reduceat(seen, pairs)[::2] / np.maximum(hi - lo, 1)
+    is_seen = (hi > lo) & (mean_w > 0)
+    scale = np.divide(local_w, mean_w, out=np.zeros(local_w.size), where=is_seen)
+    return (
+        np.where(is_seen, np.minimum(low_w, least_w * scale), low_w),
+        np.where(is_seen, np.maximum(high_w, most_w * scale), high_w),
+    )

@@ -1,0 +1,142 @@
+"""Energies of windows from a ledger stream and its witness (method.md, eqs. 2 to 7 and 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stillwatt.metering.attribute import WeightedWindow
+from stillwatt.metering.cumulate import cumulate
+from stillwatt.metering.curve import Curve, hold_ns
+from stillwatt.metering.halfwidth import Evaluation, evaluate
+from stillwatt.metering.series import IntArray, Series
+from stillwatt.metering.windows import Profile, profile
+from stillwatt.records.channel import Basis, Channel, Quantity
+from stillwatt.records.energy import Absent, Energy
+from stillwatt.units import NS_PER_S
+
+_ALL_MISSING = 1.0 - 2.0**-40
+"""A window of which this share is missing holds nothing but rounding."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimates:
+    """Energies of several owners of windows, from one part's streams.
+
+    Attributes:
+        energies: one per owner.
+        notes: what the reader of the record should know: resets, readings left out.
+    """
+
+    energies: tuple[Energy | Absent, ...]
+    notes: tuple[str, ...]
+
+
+def estimate(ledger: Series, witness: Series | None, windows: Sequence[WeightedWindow]) -> Energy | Absent:
+    """Energy of one set of windows with its interval (method.md, eqs. 3 to 9).
+
+    Args:
+        ledger: the stream that is booked.
+        witness: a stream of the same part beside it; used where the ledger is a counter.
+        windows: may touch or overlap; overlapping weights add.
+
+    Returns:
+        The energy, or Absent where there is no reading to estimate from: never 0 for "don't know".
+
+    >>> from stillwatt.records import Boundary, Role
+    >>> channel = Channel(part="gpu0", device="x", boundary=Boundary.BOARD, quantity=Quantity.POWER, unit_si=1.0,
+    ...                   role=Role.LEDGER, driver="nvml", basis=Basis.MEASURED, gain_low_rel=0.05,
+    ...                   gain_high_rel=0.05, update_period_ns=1)
+    >>> series = Series(channel, np.arange(5) * NS_PER_S, np.full(5, 100.0))
+    >>> energy = estimate(series, None, [WeightedWindow(NS_PER_S, 3 * NS_PER_S)])
+    >>> energy.value_j, energy.random_j, energy.systematic_high_j
+    (200.0, 0.0, 10.0)
+    """
+    return estimate_many(ledger, witness, [windows]).energies[0]
+
+
+def estimate_many(ledger: Series, witness: Series | None, owners: Sequence[Sequence[WeightedWindow]]) -> Estimates:
+    """Energies of many owners at once; one pass over the readings (method.md, eqs. 3 to 9)."""
+    return estimate_profile(ledger, witness, profile(owners))
+
+
+def estimate_profile(ledger: Series, witness: Series | None, windows: Profile) -> Estimates:
+    """`estimate_many` for windows that are already laid out as arrays."""
+    channel = ledger.channel
+    beside = cumulate(witness) if witness is not None else None
+    curve = cumulate(ledger, beside if isinstance(beside, Curve) else None)
+    notes = _dropped(ledger) + (() if witness is None else _dropped(witness))
+    if isinstance(curve, str):
+        absent = Absent(part=channel.part, boundary=channel.boundary, reason=curve)
+        return Estimates((absent,) * windows.num_owners, notes)
+    found = evaluate(curve, windows)
+    failed = _failed_reads(ledger, windows)
+    energies = tuple(_energy(ledger, found, owner, int(failed[owner])) for owner in range(windows.num_owners))
+    return Estimates(energies, notes + _resets(channel, curve))
+
+
+def _energy(ledger: Series, found: Evaluation, owner: int, failed_reads: int) -> Energy | Absent:
+    channel = ledger.channel
+    total_s, missing_s = float(found.total_s[owner]), float(found.missing_s[owner])
+    if total_s > 0 and missing_s >= total_s * _ALL_MISSING:
+        reach_s = hold_ns(ledger) / NS_PER_S
+        reason = f"no usable reading of {channel.stream} within {reach_s:.3g} s of these {total_s:.3g} s"
+        return Absent(part=channel.part, boundary=channel.boundary, reason=reason)
+    value_j = float(found.value_j[owner])
+    return Energy(
+        part=channel.part,
+        device=channel.device,
+        boundary=channel.boundary,
+        value_j=value_j,
+        random_j=float(found.random_j[owner]),
+        systematic_low_j=channel.gain_low_rel * abs(value_j),
+        systematic_high_j=channel.gain_high_rel * abs(value_j),
+        basis=channel.basis,
+        method=_method(channel),
+        coverage=float(found.covered_s[owner]) / total_s if total_s > 0 else 1.0,
+        failed_reads=failed_reads,
+        estimated_j=float(found.estimated_j[owner]),
+        missing_s=missing_s,
+        driver=channel.driver,
+        source=channel.source,
+    )
+
+
+def _method(channel: Channel) -> str:
+    if channel.basis is not Basis.MEASURED:
+        return "model"
+    return "counter" if channel.quantity is Quantity.ENERGY_COUNTER else "power_trapezoid"
+
+
+def _failed_reads(ledger: Series, windows: Profile) -> IntArray:
+    """Failed reads inside each owner's windows: those of a gap lie at equal distances inside it (eq. 5)."""
+    failed_ns = np.sort(
+        np.concatenate(
+            [np.array([], dtype=np.int64)]
+            + [
+                gap.start_ns
+                + (2 * np.arange(gap.failed_reads) + 1) * (gap.end_ns - gap.start_ns) // (2 * gap.failed_reads)
+                for gap in ledger.gaps
+                if gap.failed_reads > 0
+            ]
+        )
+    )
+    inside = np.searchsorted(failed_ns, windows.end_ns) - np.searchsorted(failed_ns, windows.start_ns)
+    return np.round(windows.per_owner(inside.astype(np.float64))).astype(np.int64)
+
+
+def _dropped(series: Series) -> tuple[str, ...]:
+    if not series.dropped:
+        return ()
+    return (f"{series.channel.stream}: {series.dropped} readings left out (no number, or two at one time)",)
+
+
+def _resets(channel: Channel, curve: Curve) -> tuple[str, ...]:
+    notes = []
+    for t_ns, repaired_j in zip(curve.resets_ns.tolist(), curve.repaired_j.tolist(), strict=True):
+        what = f"{channel.stream}: the counter's distance after the reading at {t_ns / NS_PER_S:.3f} s is unknown"
+        cure = "its joules are missing" if np.isnan(repaired_j) else f"{repaired_j:.3g} J from the witness stand in"
+        notes.append(f"{what} (reset or unseen wrap); {cure}")
+    return tuple(notes)

@@ -1,0 +1,178 @@
+"""Energy of many owners' windows from one curve, with random half-widths (method.md, eqs. 3 to 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stillwatt.metering.curve import Curve, Segment
+from stillwatt.metering.series import FloatArray, IntArray
+from stillwatt.metering.windows import Profile, sums
+from stillwatt.units import NS_PER_S
+
+_TWO_SIDED_95 = 1.959963984540054
+"""Of a normal distribution; wider than exact for one or two uniform terms (method.md, eq. 6)."""
+_UNIFORM = 1.0 / 3.0
+"""Variance of a uniform distribution, in squares of its half-range."""
+_EDGE_VARIANCE = 6.0
+"""A share f of an interval has at most this times f squared of the interval's sampling variance (eq. 7)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What one curve says about each owner; arrays of one entry per owner.
+
+    Attributes:
+        value_j: energy.
+        random_j: half-width of the random part, 95 %.
+        estimated_j: joules of `value_j` that no reading covers.
+        total_s: weighted seconds of the owner's windows.
+        covered_s: of these, those covered by readings.
+        missing_s: of these, those that hold no joules.
+    """
+
+    value_j: FloatArray
+    random_j: FloatArray
+    estimated_j: FloatArray
+    total_s: FloatArray
+    covered_s: FloatArray
+    missing_s: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pieces:
+    """Segments that an owner's windows cut or end in, each once per owner, with the share owned."""
+
+    owner: IntArray
+    segment: IntArray
+    held_s: FloatArray
+    """Weighted seconds of the segment that the owner holds."""
+    weight: FloatArray
+    """Largest weight with which the owner holds any of it."""
+
+
+def evaluate(curve: Curve, windows: Profile) -> Evaluation:
+    """Energy, seconds and random half-width of every owner's windows.
+
+    The energies are differences of one function of time: cutting a window conserves them.
+    """
+    total_s = windows.seconds
+    pieces = _pieces(curve, windows)
+    variance_j2 = _lag_j2(curve, windows) + _delay_j2(curve, windows) + _pieces_j2(curve, pieces, windows.num_owners)
+    variance_j2 += _interior_j2(curve, windows)
+    partly_j = _partly_counted_j(curve, pieces, windows.num_owners)
+    present_s = _difference(windows, curve.present_at(windows.start_ns), curve.present_at(windows.end_ns))
+    covered_s = _difference(windows, curve.covered_at(windows.start_ns), curve.covered_at(windows.end_ns))
+    before_j, after_j = curve.estimated_at(windows.start_ns), curve.estimated_at(windows.end_ns)
+    return Evaluation(
+        value_j=_energy(curve, windows, 0),
+        random_j=_placing_j(curve, pieces, windows.num_owners) + _TWO_SIDED_95 * np.sqrt(variance_j2),
+        estimated_j=_difference(windows, before_j, after_j) + partly_j,
+        total_s=total_s,
+        covered_s=np.clip(covered_s, 0.0, total_s),
+        missing_s=np.clip(total_s - present_s, 0.0, total_s),
+    )
+
+
+def _difference(windows: Profile, at_start: FloatArray, at_end: FloatArray) -> FloatArray:
+    return windows.per_owner(windows.weight * (at_end - at_start))
+
+
+def _energy(curve: Curve, windows: Profile, shift_ns: int) -> FloatArray:
+    at_start, at_end = curve.energy_at(windows.start_ns + shift_ns), curve.energy_at(windows.end_ns + shift_ns)
+    return _difference(windows, at_start, at_end)
+
+
+def _delay_j2(curve: Curve, windows: Profile) -> FloatArray:
+    """Variance from a delay common to all readings (eq. 7)."""
+    if not curve.lag_ns:
+        return np.zeros(windows.num_owners)
+    as_it_is = _energy(curve, windows, 0)
+    moved = [np.abs(_energy(curve, windows, shift_ns) - as_it_is) for shift_ns in (curve.lag_ns, -curve.lag_ns)]
+    return np.maximum(*moved) ** 2 * _UNIFORM
+
+
+def _lag_j2(curve: Curve, windows: Profile) -> FloatArray:
+    """Variance from each knot's own lag (eq. 6); neighbours of one sign add linearly."""
+    edges_ns = np.clip(np.concatenate((windows.start_ns, windows.end_ns)), curve.x_ns[0], curve.x_ns[-1])
+    signed = np.concatenate((-windows.weight, windows.weight))
+    j = curve.segment(edges_ns)
+    share = (edges_ns - curve.x_ns[j]) / np.diff(curve.x_ns)[j]
+    first_key = np.tile(windows.owner, 2) * curve.x_ns.size + j
+    keys, where = np.unique(np.concatenate((first_key, first_key + 1)), return_inverse=True)
+    gamma = sums(where, np.concatenate((signed * (1 - share), signed * share)), keys.size)
+    owner, knot = np.divmod(keys, curve.x_ns.size)
+    half_j = gamma * curve.lag_j[knot]
+    is_neighbour = (np.diff(keys) == 1) & (np.diff(owner) == 0)
+    shared_j2 = np.where(is_neighbour, np.maximum(half_j[:-1] * half_j[1:], 0.0), 0.0) if keys.size else half_j
+    variance_j2 = half_j**2
+    variance_j2[: shared_j2.size] += 2 * shared_j2
+    return sums(owner, variance_j2, windows.num_owners) * _UNIFORM
+
+
+def _pieces(curve: Curve, windows: Profile) -> _Pieces:
+    """The first and last segment of every window, joined where one owner meets a segment more than once."""
+    start_ns = np.clip(windows.start_ns, curve.x_ns[0], curve.x_ns[-1])
+    end_ns = np.clip(windows.end_ns, curve.x_ns[0], curve.x_ns[-1])
+    is_inside = end_ns > start_ns
+    start_ns, end_ns = start_ns[is_inside], end_ns[is_inside]
+    owner, weight = windows.owner[is_inside], windows.weight[is_inside]
+    first, last = curve.segment(start_ns), _ending_segment(curve, end_ns)
+    is_long = last > first
+    segment = np.concatenate((first, last[is_long]))
+    held_ns = np.concatenate(
+        (np.minimum(end_ns, curve.x_ns[first + 1]) - start_ns, (end_ns - curve.x_ns[last])[is_long])
+    )
+    weight = np.concatenate((weight, weight[is_long]))
+    keys, where = np.unique(np.concatenate((owner, owner[is_long])) * curve.power_w.size + segment, return_inverse=True)
+    held_s = sums(where, weight * held_ns / NS_PER_S, keys.size)
+    largest = np.zeros(keys.size)
+    np.maximum.at(largest, where, weight)
+    owner, segment = np.divmod(keys, curve.power_w.size)
+    return _Pieces(owner, segment, held_s, largest)
+
+
+def _ending_segment(curve: Curve, end_ns: IntArray) -> IntArray:
+    """Segment that a window's last moment lies in: one that ends on a knot does not touch the next."""
+    return np.asarray(np.searchsorted(curve.x_ns, end_ns, side="left") - 1, dtype=np.int64)
+
+
+def _share(curve: Curve, pieces: _Pieces) -> FloatArray:
+    share: FloatArray = pieces.held_s / (pieces.weight * curve.length_s[pieces.segment])
+    return np.minimum(share, 1.0)
+
+
+def _placing_j(curve: Curve, pieces: _Pieces, num_owners: int) -> FloatArray:
+    """Bound on the error of placing energy inside the intervals that windows cut (eq. 6).
+
+    Added up linearly: stages begin and end where load changes, so the bound is reached, and to the same side.
+    """
+    j, share = pieces.segment, _share(curve, pieces)
+    above_w, below_w = curve.high_w[j] - curve.mean_w[j], curve.mean_w[j] - curve.low_w[j]
+    up_w = np.minimum(above_w * share, below_w * (1 - share))
+    down_w = np.minimum(below_w * share, above_w * (1 - share))
+    return sums(pieces.owner, np.maximum(up_w, down_w) * curve.length_s[j] * pieces.weight, num_owners)
+
+
+def _pieces_j2(curve: Curve, pieces: _Pieces, num_owners: int) -> FloatArray:
+    """Variance from sampling and from what is estimated in the segments where windows begin and end."""
+    j, share = pieces.segment, _share(curve, pieces)
+    whole_j = curve.whole_j[j] * share * pieces.weight
+    sampling_j2 = curve.sampling_j2[j] * np.minimum(1.0, _EDGE_VARIANCE * share**2) * pieces.weight**2
+    return sums(pieces.owner, whole_j**2 * _UNIFORM + sampling_j2, num_owners)
+
+
+def _interior_j2(curve: Curve, windows: Profile) -> FloatArray:
+    """Variance of the segments that a window holds whole, between the first and the last."""
+    cumulative_j2 = np.append(0.0, np.cumsum(curve.whole_j**2 * _UNIFORM + curve.sampling_j2))
+    first = curve.segment(np.clip(windows.start_ns, curve.x_ns[0], curve.x_ns[-1])) + 1
+    last = np.maximum(_ending_segment(curve, np.clip(windows.end_ns, curve.x_ns[0], curve.x_ns[-1])), first)
+    return windows.per_owner(windows.weight**2 * np.maximum(cumulative_j2[last] - cumulative_j2[first], 0.0))
+
+
+def _partly_counted_j(curve: Curve, pieces: _Pieces, num_owners: int) -> FloatArray:
+    """Joules a counter gives for a gap of which the owner holds only a part: their placing is estimated."""
+    is_partial = (curve.kind[pieces.segment] == Segment.COUNTED_GAP) & (_share(curve, pieces) < 1.0)
+    placed_j = np.where(is_partial, pieces.held_s * curve.mean_w[pieces.segment], 0.0)
+    return sums(pieces.owner, placed_j, num_owners)

@@ -1,0 +1,150 @@
+"""Sums of energies: one part over stages, and several parts (method.md, eqs. 10, 11 and 14)."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from stillwatt.records.channel import Basis, Boundary, worst_basis
+from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+
+_COMPONENTS = frozenset({Boundary.CHIP, Boundary.BOARD, Boundary.COMPONENTS})
+"""Boundaries that do not contain one another, so that they may be added."""
+
+
+def sum_part(energies: Sequence[Energy | Absent], lengths_s: Sequence[float]) -> Energy | Absent:
+    """Energy of one part over several stages or sessions (method.md, eq. 10).
+
+    Random parts add in quadrature, systematic parts linearly; coverage is weighted by the stages' lengths. A
+    stage in which the part is absent adds no joules, and all its seconds to `missing_s`.
+
+    Args:
+        energies: of one part, one per stage; at least one.
+        lengths_s: seconds of each stage.
+
+    Raises:
+        ValueError: no energies, several parts or boundaries, or a number of lengths that does not fit.
+    """
+    if len(energies) != len(lengths_s) or not energies:
+        raise ValueError(f"{len(energies)} energies do not go with {len(lengths_s)} lengths")
+    if len({(energy.part, energy.boundary) for energy in energies}) > 1:
+        raise ValueError(f"not one part: {', '.join(sorted({energy.part for energy in energies}))}")
+    known = [energy for energy in energies if isinstance(energy, Energy)]
+    if not known:
+        reasons = _joined((energy.reason for energy in energies if isinstance(energy, Absent)), "; ")
+        return Absent(part=energies[0].part, boundary=energies[0].boundary, reason=reasons)
+    pairs = list(zip(energies, lengths_s, strict=True))
+    total_s = math.fsum(lengths_s)
+    covered_s = math.fsum(energy.coverage * length_s for energy, length_s in pairs if isinstance(energy, Energy))
+    lost_s = math.fsum(length_s for energy, length_s in pairs if isinstance(energy, Absent))
+    return replace(
+        known[0],
+        device=_joined((energy.device for energy in known), " + "),
+        value_j=math.fsum(energy.value_j for energy in known),
+        random_j=math.hypot(*(energy.random_j for energy in known)),
+        systematic_low_j=math.fsum(energy.systematic_low_j for energy in known),
+        systematic_high_j=math.fsum(energy.systematic_high_j for energy in known),
+        basis=worst_basis([energy.basis for energy in known]),
+        method=_joined((energy.method for energy in known), "+"),
+        coverage=min(1.0, covered_s / total_s) if total_s > 0 else min(energy.coverage for energy in known),
+        failed_reads=sum(energy.failed_reads for energy in known),
+        estimated_j=math.fsum(energy.estimated_j for energy in known),
+        missing_s=lost_s + math.fsum(energy.missing_s for energy in known),
+        driver=_joined((energy.driver for energy in known), "+"),
+        source=_joined((energy.source for energy in known), "; "),
+    )
+
+
+def merge_parts(
+    stages: Sequence[Mapping[str, Energy | Absent]], lengths_s: Sequence[float]
+) -> dict[str, Energy | Absent]:
+    """`sum_part` for every part of several stages or sessions (method.md, eq. 10).
+
+    A part that a stage's mapping does not name did not exist there (another host) and is no gap.
+
+    Raises:
+        ValueError: a number of lengths that does not fit.
+    """
+    if len(stages) != len(lengths_s):
+        raise ValueError(f"{len(stages)} stages do not go with {len(lengths_s)} lengths")
+    found: dict[str, list[tuple[Energy | Absent, float]]] = defaultdict(list)
+    for energies, length_s in zip(stages, lengths_s, strict=True):
+        for part, energy in energies.items():
+            found[part].append((energy, length_s))
+    return {
+        part: sum_part([energy for energy, _ in entries], [length_s for _, length_s in entries])
+        for part, entries in found.items()
+    }
+
+
+def combine(parts: Sequence[Energy | Absent]) -> Total | NoTotal:
+    """Sum over parts of one stage, with its interval (method.md, eqs. 11 and 14).
+
+    Systematic parts of one driver add linearly, those of different drivers and all random parts in quadrature.
+    Absent parts are named and the total is not complete; nor is it where seconds are missing.
+
+    Args:
+        parts: each part once.
+
+    Returns:
+        NoTotal where no part has an energy, or where the boundaries contain one another.
+
+    Raises:
+        ValueError: a part stands there twice; add it up with `sum_part` first.
+    """
+    names = [part.part for part in parts]
+    if len(set(names)) != len(names):
+        raise ValueError(f"a part stands twice among {', '.join(names)}")
+    known = [part for part in parts if isinstance(part, Energy)]
+    absent = [part for part in parts if isinstance(part, Absent)]
+    if not known:
+        reasons = "; ".join(f"{part.part}: {part.reason}" for part in absent)
+        return NoTotal(reason=reasons or "no part of this machine is metered")
+    boundary = _boundary({part.boundary for part in known})
+    if boundary is None:
+        found = ", ".join(f"{part.part} ({part.boundary.value})" for part in known)
+        return NoTotal(reason=f"boundaries that contain one another are not added: {found}")
+    value_j = math.fsum(part.value_j for part in known)
+    return Total(
+        value_j=value_j,
+        low_j=value_j - _half_width_j(known, lambda part: part.systematic_low_j),
+        high_j=value_j + _half_width_j(known, lambda part: part.systematic_high_j),
+        basis=worst_basis([part.basis for part in known]),
+        complete=not absent and not any(part.missing_s > 0 for part in known),
+        boundary=boundary,
+        absent=tuple(part.part for part in absent),
+        share_by_basis=_shares(known),
+    )
+
+
+def _half_width_j(parts: Sequence[Energy], systematic_j: Callable[[Energy], float]) -> float:
+    by_driver: dict[str, float] = defaultdict(float)
+    for part in parts:
+        by_driver[part.driver] += systematic_j(part)
+    return math.hypot(*(part.random_j for part in parts), *by_driver.values())
+
+
+def _boundary(boundaries: set[Boundary]) -> Boundary | None:
+    """Boundary of the sum, or None where one contains another."""
+    if boundaries <= _COMPONENTS:
+        return Boundary.COMPONENTS
+    return next(iter(boundaries)) if len(boundaries) == 1 else None
+
+
+def _shares(parts: Sequence[Energy]) -> tuple[tuple[Basis, float], ...]:
+    """Shares of the sum of absolute values by basis (eq. 14); empty where that is 0."""
+    whole_j = math.fsum(abs(part.value_j) for part in parts)
+    if whole_j == 0:
+        return ()
+    found = {part.basis for part in parts}
+    return tuple(
+        (basis, math.fsum(abs(part.value_j) for part in parts if part.basis is basis) / whole_j)
+        for basis in Basis
+        if basis in found
+    )
+
+
+def _joined(words: Iterable[str], between: str) -> str:
+    return between.join(dict.fromkeys(words))

@@ -1,0 +1,151 @@
+"""What the stages of one study share: its models, its prepared data, and the way a stage is run and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stillwatt.errors import ArtifactError, StillwattError
+from stillwatt.metering.meter import Meter, Stage
+from stillwatt.pipelines import prepare_data
+from stillwatt.pipelines.corpus import Prepared
+from stillwatt.pipelines.model_sources import ModelPlace, resolve_model
+from stillwatt.pipelines.models import free_memory, load_model, load_tokenizer
+from stillwatt.pipelines.progress import Progress, Task
+from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
+from stillwatt.pipelines.state import RunState
+from stillwatt.records.window import StageKind
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Bench", "Work"]
+
+Work = Callable[[Stage, Task], Mapping[str, Any]]
+"""What a stage does; returns its results."""
+
+
+class Bench:
+    """One study's tools. Models are loaded by the stage that first needs them, and billed to it."""
+
+    def __init__(
+        self,
+        spec: PipelineSpec,
+        *,
+        meter: Meter,
+        run_id: str,
+        state: RunState,
+        artifacts_dir: Path,
+        progress: Progress,
+        announce: Callable[[str], None],
+    ) -> None:
+        self.spec = spec
+        self.run_id = run_id
+        self.state = state
+        self.artifacts_dir = artifacts_dir
+        self.announce = announce
+        self.meter = meter
+        self._progress = progress
+        self._places: dict[str, ModelPlace] = {}
+        self._teacher: PreTrainedModel | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._data: Prepared | None = None
+
+    def run_stage(
+        self,
+        name: str,
+        kind: StageKind,
+        work: Work,
+        *,
+        labels: Mapping[str, str] | None = None,
+        total: float,
+        unit: str = "tokens",
+    ) -> Mapping[str, Any]:
+        """Do a stage's work under the meter and keep its results, or take those of an earlier session.
+
+        The stage is marked finished after its window is closed: a kill in between costs one more attempt, while the
+        other order could leave a stage that never ended.
+        """
+        kept = self.state.finished(name)
+        if kept is not None:
+            return kept
+        with (
+            self.meter.stage(name, kind=kind, labels=labels) as stage,
+            self._progress.task(name, total=total, unit=unit) as task,
+        ):
+            results = dict(work(stage, task))
+            stage.record(results)
+        self.state.finish(name, results)
+        free_memory()
+        return results
+
+    def place(self, source: str, revision: str | None, *, is_student: bool = False) -> ModelPlace:
+        """Where a model's files are; found, and checked, once per session."""
+        key = f"{source}@{revision}#{is_student}"
+        if key not in self._places:
+            self._places[key] = resolve_model(source, revision=revision, announce=self.announce, is_student=is_student)
+        return self._places[key]
+
+    def teacher_place(self) -> ModelPlace:
+        """Where the teacher's files are."""
+        return self.place(self.spec.teacher.source, self.spec.teacher.revision)
+
+    def teacher(self) -> PreTrainedModel:
+        """The teacher, loaded on first use and kept until `drop_teacher`."""
+        if self._teacher is None:
+            self._teacher = load_model(self.teacher_place().directory, dtype=self.spec.teacher.dtype)
+        return self._teacher
+
+    def drop_teacher(self) -> None:
+        """Let go of the teacher's memory."""
+        self._teacher = None
+        free_memory()
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The teacher's tokenizer, which the students share."""
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self.teacher_place().directory)
+        return self._tokenizer
+
+    def start_dir(self, student: StudentSpec) -> Path:
+        """Where a student's untrained start lies; a pruned one is made by `prepare_data`."""
+        if student.source == "prune-teacher":
+            return self.state.folder(f"start.{student.name}")
+        return self.place(student.source, student.revision, is_student=True).directory
+
+    def data_dir(self) -> Path:
+        """Where the prepared tokens lie."""
+        return self.state.folder("data")
+
+    def data(self) -> Prepared:
+        """The prepared tokens, checked against the hash that their stage wrote down.
+
+        Raises:
+            StillwattError: `prepare_data` has not run, or its file has changed since.
+        """
+        if self._data is None:
+            kept = self.state.finished("prepare_data") or {}
+            data = prepare_data.load(self.data_dir())
+            if data.sha256 != kept.get("corpus_sha256"):
+                raise StillwattError(
+                    f"{self.data_dir()}: the prepared tokens have changed since they were written; begin a new run"
+                )
+            self._data = data
+        return self._data
+
+
+def device_sync() -> Callable[[], object] | None:
+    """What the meter calls at a stage's ends, so that queued GPU work is billed to the stage that queued it."""
+    return torch.cuda.synchronize if torch.cuda.is_available() else None
+
+
+def found_or_announced(find: Callable[[], Any], announce: Callable[[str], None]) -> Any:
+    """What `find` finds; a damaged artefact is told of, once, and counts as none."""
+    try:
+        return find()
+    except ArtifactError as err:
+        announce(str(err))
+        return None

@@ -1,0 +1,232 @@
+"""Stage: a model's quality on held-out text. Scores come with a standard error; nothing here is trained on.
+
+Shapes: B sequences or questions, T tokens of a sequence, C context tokens, L continuation tokens, O = 4 options,
+D hidden width, N positions.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from stillwatt.errors import StillwattError
+from stillwatt.pipelines.corpus import Prepared
+from stillwatt.pipelines.models import head_weight, hidden_states, next_token_losses, token_losses
+from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.spec import EvaluateSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["OPTIONS", "Question", "choice_questions", "choice_score", "make", "perplexity_score", "total_work"]
+
+OPTIONS = 4
+"""Continuations of a question; guessing scores 1/4."""
+
+
+def total_work(spec: EvaluateSpec) -> int:
+    """Tokens that `make` passes through the model, without those of lm-evaluation-harness; the bar's length."""
+    per_item = spec.choice_context_tokens + OPTIONS * spec.choice_continuation_tokens
+    return spec.perplexity_tokens + spec.choice_items * per_item
+
+
+def make(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Prepared,
+    spec: EvaluateSpec,
+    *,
+    task: Task,
+) -> list[dict[str, Any]]:
+    """Take every score that the recipe asks for.
+
+    Returns:
+        Entries {task, value, se, n, higher_is_better}, ready for JSON.
+
+    Raises:
+        StillwattError: The held-out text is too short for what is asked.
+        MissingExtraError: lm-evaluation-harness tasks are asked for and it is not installed.
+    """
+    length = data.train.ids_ST.shape[1]
+    ids_ST = _held_out_sequences(data, spec, length, end_id=int(tokenizer.eos_token_id))
+    scores = [perplexity_score(_losses_by_sequence(model, ids_ST, spec.batch_size, task))]
+    if spec.choice_items:
+        questions = choice_questions(data.held_out_documents, spec)
+        scores.append(choice_score(_right_answers(model, questions, spec.batch_size, task)))
+    if spec.lm_eval_tasks:
+        from stillwatt.pipelines.evaluate_harness import harness_scores
+
+        scores += harness_scores(model, tokenizer, spec)
+    return scores
+
+
+def perplexity_score(losses_ST: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Perplexity and its standard error from per-token cross-entropies in nats (method.md, eq. 44).
+
+        m = sum_s l_s / sum_s n_s                         l_s, n_s: summed loss and tokens of sequence s
+        var(m) = S / (S - 1) * sum_s (l_s - m n_s)^2 / (sum_s n_s)^2
+        ppl = exp(m),   se(ppl) = ppl * se(m)
+
+    Tokens of one sequence are not independent, so the sequence is the unit that varies (a cluster). The last step
+    is the delta method.
+
+    Args:
+        losses_ST: One row per sequence, at least two.
+
+    Raises:
+        StillwattError: Fewer than two sequences; there is no standard error then.
+
+    >>> score = perplexity_score(np.log(np.array([[2.0, 2.0], [2.0, 2.0]])))
+    >>> round(score["value"], 6), score["se"], score["n"]
+    (2.0, 0.0, 4)
+    """
+    num_sequences = losses_ST.shape[0]
+    if num_sequences < 2:
+        raise StillwattError("perplexity needs at least two held-out sequences; raise evaluate.perplexity_tokens")
+    num_tokens = losses_ST.size
+    mean = float(losses_ST.sum()) / num_tokens
+    residuals_S = losses_ST.sum(axis=1) - mean * losses_ST.shape[1]
+    variance = num_sequences / (num_sequences - 1) * float((residuals_S**2).sum()) / num_tokens**2
+    if mean > math.log(np.finfo(np.float64).max):
+        raise StillwattError(f"held-out cross-entropy is {mean:.3g} nats per token; the model is broken")
+    perplexity = math.exp(mean)
+    return _score("perplexity", perplexity, perplexity * math.sqrt(variance), num_tokens, higher_is_better=False)
+
+
+def choice_score(is_right: Sequence[bool]) -> dict[str, Any]:
+    """Share of questions answered rightly, and its standard error (method.md, eq. 45).
+
+        a = k / n,   se(a) = sqrt(p (1 - p) / (n + 4))  with  p = (k + 2) / (n + 4)
+
+    The standard error is that of Agresti and Coull: unlike sqrt(a (1 - a) / n) it does not claim certainty when
+    every answer, or none, is right.
+
+    >>> score = choice_score([True, True, True, False])
+    >>> score["value"], round(score["se"], 3), score["n"]
+    (0.75, 0.171, 4)
+    """
+    num_right, num_items = sum(is_right), len(is_right)
+    shrunk = (num_right + 2) / (num_items + 4)
+    error = math.sqrt(shrunk * (1 - shrunk) / (num_items + 4))
+    return _score("choice4", num_right / num_items, error, num_items, higher_is_better=True)
+
+
+def _score(task: str, value: float, error: float, count: int, *, higher_is_better: bool) -> dict[str, Any]:
+    return {"task": task, "value": value, "se": error, "n": count, "higher_is_better": higher_is_better}
+
+
+def _held_out_sequences(data: Prepared, spec: EvaluateSpec, length: int, *, end_id: int) -> Tensor:
+    end = np.array([end_id], dtype=np.int32)
+    stream = np.concatenate([piece for ids in data.held_out_documents for piece in (ids, end)])
+    wanted, available = spec.perplexity_tokens // length, len(stream) // length
+    if wanted < 2 or available < wanted:
+        raise StillwattError(
+            f"evaluate.perplexity_tokens = {spec.perplexity_tokens} is {wanted} held-out sequences of {length} tokens; "
+            f"at least 2 are needed and {available} are there: change it, or data.held_out_share"
+        )
+    # spread evenly over the held-out text: the first sequences alone would be one or two documents
+    chosen = [index * available // wanted for index in range(wanted)]
+    rows_ST = stream[: available * length].reshape(available, length)[chosen]
+    return torch.from_numpy(rows_ST.astype(np.int64))
+
+
+def _losses_by_sequence(model: PreTrainedModel, ids_ST: Tensor, batch_size: int, task: Task) -> npt.NDArray[np.float64]:
+    rows: list[npt.NDArray[np.float64]] = []
+    for ids_BT in ids_ST.split(batch_size):
+        rows.append(next_token_losses(model, ids_BT).double().cpu().numpy())
+        task.advance(ids_BT.numel())
+    return np.concatenate(rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A context, and four continuations of which one is the real one."""
+
+    context: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...]
+    right: int
+
+
+def choice_questions(documents: Sequence[npt.NDArray[np.int32]], spec: EvaluateSpec) -> list[Question]:
+    """Make the questions: the same for every model, by `spec.seed`.
+
+    Contexts with their real continuation are cut side by side from the held-out documents, so no text serves twice
+    as a context; the other three continuations are cut from other held-out documents, equally long.
+
+    Raises:
+        StillwattError: The held-out text holds too few such pieces, or only one document.
+    """
+    rng = random.Random(spec.seed)
+    context, length = spec.choice_context_tokens, spec.choice_continuation_tokens
+    pieces = [
+        (index, start)
+        for index, ids in enumerate(documents)
+        for start in range(0, len(ids) - context - length + 1, context + length)
+    ]
+    sources = [index for index, ids in enumerate(documents) if len(ids) >= length]
+    if len(pieces) < spec.choice_items or len(sources) < 2:
+        raise StillwattError(
+            f"evaluate.choice_items = {spec.choice_items}, but there are {len(pieces)} pieces of {context} + {length} "
+            f"tokens from {len(sources)} held-out documents; lower it, or raise data.held_out_share"
+        )
+    rng.shuffle(pieces)
+    questions = []
+    for index, start in pieces[: spec.choice_items]:
+        ids = documents[index]
+        real = _ids(ids, start + context, length)
+        others = [other for other in sources if other != index]
+        chosen = rng.sample(others, OPTIONS - 1) if len(others) >= OPTIONS - 1 else rng.choices(others, k=OPTIONS - 1)
+        options = [_ids(documents[i], rng.randrange(len(documents[i]) - length + 1), length) for i in chosen]
+        # the place of the right one is drawn, or a model that finds all four alike would always be right
+        right = rng.randrange(OPTIONS)
+        options.insert(right, real)
+        questions.append(Question(context=_ids(ids, start, context), options=tuple(options), right=right))
+    return questions
+
+
+def _ids(ids: npt.NDArray[np.int32], start: int, length: int) -> tuple[int, ...]:
+    return tuple(int(token) for token in ids[start : start + length])
+
+
+def _right_answers(model: PreTrainedModel, questions: Sequence[Question], batch_size: int, task: Task) -> list[bool]:
+    answers: list[bool] = []
+    for first in range(0, len(questions), batch_size):
+        batch = questions[first : first + batch_size]
+        losses_BO = option_losses(model, batch)
+        answers += [int(row.argmin()) == item.right for row, item in zip(losses_BO, batch, strict=True)]
+        task.advance(sum(len(item.context) + sum(map(len, item.options)) for item in batch))
+    return answers
+
+
+@torch.no_grad()
+def option_losses(model: PreTrainedModel, questions: Sequence[Question]) -> Tensor:
+    """Mean cross-entropy of each option after its context, in nats; float32 [B, O], lowest is the answer.
+
+    The context goes through the model once and its key-value cache serves all four options, where the model has one
+    that can be repeated; only positions that predict an option's token reach the output layer.
+    """
+    context_BC = torch.tensor([item.context for item in questions], device=model.device)
+    options_BOL = torch.tensor([item.options for item in questions], device=model.device)
+    num_questions, _, length = options_BOL.shape
+    options_NL = options_BOL.flatten(0, 1)
+    decoder = model.get_decoder()
+    seen = decoder(input_ids=context_BC, use_cache=True)
+    cache = getattr(seen, "past_key_values", None)
+    if hasattr(cache, "batch_repeat_interleave"):
+        cache.batch_repeat_interleave(OPTIONS)
+        states_NLD = decoder(input_ids=options_NL[:, :-1], past_key_values=cache, use_cache=True).last_hidden_state
+        last_N1D = seen.last_hidden_state[:, -1:].repeat_interleave(OPTIONS, dim=0)
+        states_NLD = torch.cat([last_N1D, states_NLD], dim=1)
+    else:
+        whole_NT = torch.cat([context_BC.repeat_interleave(OPTIONS, dim=0), options_NL[:, :-1]], dim=1)
+        states_NLD = hidden_states(model, whole_NT)[:, -length:]
+    losses = token_losses(states_NLD.flatten(0, 1), head_weight(model), options_NL.flatten())
+    return losses.view(num_questions, OPTIONS, length).mean(-1)

@@ -1,0 +1,280 @@
+"""Loads teachers and students, checks that they fit together, and makes a student by leaving layers out.
+
+Shapes: B sequences, T tokens of a sequence, D hidden width, V vocabulary, N positions (batch and time flattened).
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stillwatt.errors import StillwattError
+from stillwatt.pipelines.model_sources import ModelPlace
+from stillwatt.pipelines.spec import StudentSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "LayerChoice",
+    "check_same_vocabulary",
+    "choose_layers",
+    "device",
+    "free_memory",
+    "head_weight",
+    "hidden_states",
+    "load_model",
+    "load_tokenizer",
+    "next_token_losses",
+    "open_place",
+    "prune_layers",
+    "quieten",
+    "save_model",
+    "token_losses",
+    "tokenizer_sha256",
+]
+
+_CHUNK = 256
+"""Positions whose logits exist at once; never alters a result."""
+_SELECTION_BATCH = 2
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def quieten() -> None:
+    """Stop the training stack from writing bars and advice to the terminal."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        import datasets
+    except ImportError:
+        return
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+
+
+def device() -> torch.device:
+    """The device that `accelerate` places work on: the first GPU where there is one, else the CPU."""
+    from accelerate import PartialState
+
+    place: torch.device = PartialState().device
+    return place
+
+
+def free_memory() -> None:
+    """Give back what dropped models held, on the host and on the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def load_model(directory: Path, *, dtype: str) -> PreTrainedModel:
+    """Load a model for evaluation onto `device()`; spread over all GPUs by `accelerate` where there are several.
+
+    Raises:
+        StillwattError: The folder cannot be loaded, or its output layer is one that the fused losses do not cover.
+    """
+    from transformers import AutoModelForCausalLM
+
+    spread: dict[str, Any] = {"device_map": "auto"} if torch.cuda.device_count() > 1 else {}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(directory), dtype=_DTYPES[dtype], local_files_only=True, **spread
+        )
+    except (OSError, ValueError, KeyError) as err:
+        raise StillwattError(f"{directory}: cannot be loaded as a causal language model ({err})") from err
+    check_plain_head(model)
+    placed: PreTrainedModel = model if spread else model.to(device())
+    return placed.eval()
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a model's folder.
+
+    Raises:
+        StillwattError: It cannot be loaded or has no end-of-text token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    except (OSError, ValueError, KeyError) as err:
+        raise StillwattError(f"{directory}: no tokenizer can be loaded ({err})") from err
+    if tokenizer.eos_token_id is None:
+        raise StillwattError(f"{directory}: the tokenizer has no end-of-text token; documents cannot be separated")
+    return tokenizer
+
+
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash over every token and its id."""
+    digest = hashlib.sha256()
+    for token, index in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        digest.update(f"{index}:{token}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def check_same_vocabulary(teacher_size: int, student_size: int, *, student: str, same_tokens: bool = True) -> None:
+    """Refuse a student whose output rows do not stand for the teacher's tokens.
+
+    Raises:
+        StillwattError: Other numbers of rows, or other tokens.
+    """
+    if teacher_size != student_size:
+        raise StillwattError(
+            f"the teacher predicts {teacher_size} tokens and student {student!r} {student_size}; distillation compares "
+            "them token by token. Choose two models of one family, or resize the student's embeddings to "
+            f"{teacher_size} rows (`resize_token_embeddings`) and save it"
+        )
+    if not same_tokens:
+        raise StillwattError(
+            f"teacher and student {student!r} have {teacher_size} tokens each, but not the same ones; "
+            "choose a student with the teacher's tokenizer"
+        )
+
+
+def check_plain_head(model: PreTrainedModel) -> None:
+    """Refuse output layers that do more than `hidden @ weight.T`; the losses would silently be others.
+
+    Raises:
+        StillwattError: The head has a bias, or its logits are capped or scaled.
+    """
+    config = model.config.get_text_config()
+    for name, neutral in (("final_logit_softcapping", None), ("logit_scale", 1.0), ("logits_scaling", 1.0)):
+        value = getattr(config, name, None)
+        if value is not None and value != neutral:
+            raise StillwattError(f"{type(model).__name__} has {name} = {value}; the losses here do not cover that")
+    head = model.get_output_embeddings()
+    if head is None or getattr(head, "bias", None) is not None:
+        raise StillwattError(f"{type(model).__name__} has no output layer, or one with a bias; choose another model")
+
+
+def head_weight(model: PreTrainedModel) -> Tensor:
+    """The output layer's matrix [V, D]."""
+    weight: Tensor = model.get_output_embeddings().weight
+    return weight
+
+
+def hidden_states(model: PreTrainedModel, ids_BT: Tensor, **more: Any) -> Tensor:
+    """The last hidden states [B, T, D], before the output layer; logits are left to the caller."""
+    decoder = model.get_decoder()
+    states_BTD: Tensor = decoder(input_ids=ids_BT, use_cache=False, **more).last_hidden_state
+    return states_BTD
+
+
+@torch.no_grad()
+def token_losses(states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+    """Cross-entropy of each target in nats, float32 [N]; logits exist for a few hundred positions at a time."""
+    parts = [
+        F.cross_entropy((states_CD @ weight_VD.T).float(), targets_C, reduction="none")
+        for states_CD, targets_C in zip(states_ND.split(_CHUNK), targets_N.split(_CHUNK), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def next_token_losses(model: PreTrainedModel, ids_BT: Tensor) -> Tensor:
+    """Cross-entropy of each token but the first, given those before it, in nats; float32 [B, T - 1]."""
+    ids_BT = ids_BT.to(model.device)
+    states_ND = hidden_states(model, ids_BT)[:, :-1].flatten(0, 1)
+    losses_N = token_losses(states_ND, head_weight(model), ids_BT[:, 1:].flatten())
+    return losses_N.view(ids_BT.shape[0], -1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerChoice:
+    """Which block of layers a student goes without, and how the candidates compared."""
+
+    start: int
+    count: int
+    losses: dict[int, float]
+    """Mean cross-entropy in nats on training text, by first layer of the block left out."""
+
+
+def choose_layers(model: PreTrainedModel, student: StudentSpec, ids_ST: Tensor) -> LayerChoice:
+    """Choose the block of layers that the teacher misses least, on training text only (method.md, eq. 47).
+
+        start* = argmin_s  1/N * sum_n -ln p(x_n | x_<n; teacher without layers s .. s + drop_layers - 1)
+
+    Raises:
+        StillwattError: A candidate block does not lie within the teacher.
+    """
+    num_layers = len(_layers(model))
+    losses: dict[int, float] = {}
+    for start in student.candidate_starts:
+        if start < 0 or start + student.drop_layers > num_layers or student.drop_layers >= num_layers:
+            raise StillwattError(
+                f"student {student.name!r}: layers {start} to {start + student.drop_layers - 1} cannot be left out of "
+                f"a teacher of {num_layers}; correct candidate_starts or drop_layers"
+            )
+        with _without_layers(model, start, student.drop_layers):
+            losses[start] = _mean_loss(model, ids_ST)
+    if not losses:
+        raise StillwattError(f"student {student.name!r}: candidate_starts is empty; name at least one first layer")
+    return LayerChoice(start=min(losses, key=lambda s: losses[s]), count=student.drop_layers, losses=losses)
+
+
+def _mean_loss(model: PreTrainedModel, ids_ST: Tensor) -> float:
+    return float(torch.cat([next_token_losses(model, ids_BT) for ids_BT in ids_ST.split(_SELECTION_BATCH)]).mean())
+
+
+def prune_layers(model: PreTrainedModel, start: int, count: int) -> PreTrainedModel:
+    """A copy of the model without `count` layers from `start` on; the model itself is left as it was."""
+    with _without_layers(model, start, count):
+        student = copy.deepcopy(model)
+    for index, layer in enumerate(_layers(student)):
+        for part in layer.modules():
+            if hasattr(part, "layer_idx"):
+                part.layer_idx = index  # type: ignore[assignment]  # a plain int attribute, typed as a submodule
+    return student
+
+
+@contextmanager
+def _without_layers(model: PreTrainedModel, start: int, count: int) -> Iterator[None]:
+    decoder, config = model.get_decoder(), model.config.get_text_config()
+    whole = decoder.layers
+    kept = [index for index in range(len(whole)) if not start <= index < start + count]
+    types = getattr(config, "layer_types", None)
+    decoder.layers = torch.nn.ModuleList([whole[index] for index in kept])
+    config.num_hidden_layers = len(kept)
+    if types is not None:
+        config.layer_types = [types[index] for index in kept]
+    try:
+        yield
+    finally:
+        decoder.layers = whole
+        config.num_hidden_layers = len(whole)
+        if types is not None:
+            config.layer_types = types
+
+
+def _layers(model: PreTrainedModel) -> Sequence[torch.nn.Module]:
+    layers: Sequence[torch.nn.Module] | None = getattr(model.get_decoder(), "layers", None)
+    if layers is None:
+        raise StillwattError(f"{type(model).__name__}: its layers cannot be found; prune it elsewhere and give `path:`")
+    return layers
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Write a folder that `load_model` and other programs load."""
+    with warnings.catch_warnings():
+        # saving re-reads generation settings of the source model, which may warn of its own defaults
+        warnings.simplefilter("ignore", UserWarning)
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+
+
+def open_place(place: ModelPlace, *, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model and its tokenizer from where `resolve_model` put them."""
+    return load_model(place.directory, dtype=dtype), load_tokenizer(place.directory)

@@ -1,0 +1,152 @@
+"""Stage: tokenise, split by document, pack, and keep the result with its hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+
+from stillwatt.errors import StillwattError
+from stillwatt.pipelines.corpus import (
+    Corpus,
+    Packed,
+    Prepared,
+    load_corpus,
+    pack_documents,
+    split_documents,
+    tokenise,
+)
+from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.spec import DataSpec, EvaluateSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["load", "make", "num_sequences"]
+
+_FILE = "tokens.safetensors"
+
+
+def num_sequences(data: DataSpec) -> int:
+    """How many sequences the token budget is.
+
+    Raises:
+        StillwattError: The budget is not a whole number of sequences, so arms could not keep to it.
+    """
+    count, rest = divmod(data.train_tokens, data.sequence_tokens)
+    if rest or not count:
+        raise StillwattError(
+            f"data.train_tokens = {data.train_tokens} is not a multiple of data.sequence_tokens = "
+            f"{data.sequence_tokens}; the nearest is {max(count, 1) * data.sequence_tokens}"
+        )
+    return count
+
+
+def make(
+    data: DataSpec, evaluate: EvaluateSpec, tokenizer: PreTrainedTokenizerBase, out_dir: Path, *, task: Task
+) -> dict[str, Any]:
+    """Prepare the corpus in `out_dir` and return what was found.
+
+    No more is tokenised than the budget and the evaluation need.
+
+    Raises:
+        StillwattError: The corpus is too small for the budget.
+    """
+    count = num_sequences(data)
+    corpus = load_corpus(data.source, seed=data.seed)
+    train, held_out = split_documents(corpus.names, held_out_share=data.held_out_share, seed=data.seed)
+    used: list[int] = []
+    packed = pack_documents(
+        _tokenised(corpus, train, tokenizer, task, used),
+        end_id=int(tokenizer.eos_token_id),
+        length=data.sequence_tokens,
+        sequences=count,
+    )
+    documents = list(_enough_held_out(corpus, held_out, tokenizer, task, data=data, evaluate=evaluate))
+    sha256 = _save(out_dir, packed, documents)
+    return {
+        "train_documents": len(used),
+        "train_documents_available": len(train),
+        "held_out_documents": len(documents),
+        "held_out_documents_available": len(held_out),
+        "train_tokens": int(packed.ids_ST.size),
+        "dropped_tokens": packed.dropped_tokens,
+        "held_out_tokens": int(sum(len(ids) for ids in documents)),
+        "corpus_sha256": sha256,
+    }
+
+
+def load(out_dir: Path) -> Prepared:
+    """Read what `make` wrote."""
+    arrays = load_file(out_dir / _FILE)
+    ends = np.cumsum(arrays["held_out_lengths"])
+    documents = tuple(np.split(arrays["held_out_ids"], ends[:-1]))
+    packed = Packed(
+        ids_ST=arrays["train_ids"],
+        supervised_ST=_all_but_first(arrays["train_ids"].shape),
+        dropped_tokens=int(arrays["dropped_tokens"][0]),
+    )
+    return Prepared(train=packed, held_out_documents=documents, sha256=_hash(packed, documents))
+
+
+def _tokenised(
+    corpus: Corpus, indices: list[int], tokenizer: PreTrainedTokenizerBase, task: Task, used: list[int]
+) -> Iterator[npt.NDArray[np.int32]]:
+    for index in indices:
+        ids = tokenise(tokenizer, corpus.read(index))
+        used.append(index)
+        task.advance(len(ids))
+        yield ids
+
+
+def _enough_held_out(
+    corpus: Corpus,
+    indices: list[int],
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    *,
+    data: DataSpec,
+    evaluate: EvaluateSpec,
+) -> Iterator[npt.NDArray[np.int32]]:
+    """Held-out documents until perplexity and twice the choice items have text; distractors want a few documents."""
+    per_item = evaluate.choice_context_tokens + evaluate.choice_continuation_tokens
+    wanted = evaluate.perplexity_tokens + data.sequence_tokens + 2 * evaluate.choice_items * per_item
+    total, num_documents = 0, 0
+    for ids in _tokenised(corpus, indices, tokenizer, task, []):
+        yield ids
+        total, num_documents = total + len(ids), num_documents + 1
+        if total >= wanted and num_documents >= 8:
+            return
+
+
+def _all_but_first(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    supervised_ST = np.ones(shape, dtype=np.bool_)
+    supervised_ST[:, 0] = False
+    return supervised_ST
+
+
+def _save(out_dir: Path, packed: Packed, documents: list[npt.NDArray[np.int32]]) -> str:
+    out_dir.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {
+            "train_ids": packed.ids_ST,
+            "dropped_tokens": np.asarray([packed.dropped_tokens], dtype=np.int64),
+            "held_out_ids": np.concatenate(documents),
+            "held_out_lengths": np.asarray([len(ids) for ids in documents], dtype=np.int64),
+        },
+        out_dir / _FILE,
+    )
+    return _hash(packed, documents)
+
+
+def _hash(packed: Packed, documents: list[npt.NDArray[np.int32]] | tuple[npt.NDArray[np.int32], ...]) -> str:
+    digest = hashlib.sha256()
+    for ids in (packed.ids_ST, *documents):
+        digest.update(f"{ids.shape}".encode())
+        digest.update(np.ascontiguousarray(ids, dtype="<i4").tobytes())
+    return digest.hexdigest()

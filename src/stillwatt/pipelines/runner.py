@@ -1,0 +1,127 @@
+"""Carries out a pipeline: every stage in order, each measured, each kept once it is done.
+
+The only place where stages meet. A run that was killed is started again with the same run directory: finished
+stages are skipped, the one that was cut off runs again from its own beginning (a logit cache or generated text
+from its last sealed piece), and its first attempt stays on the books.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from stillwatt.metering.meter import Meter
+from stillwatt.pipelines import study
+from stillwatt.pipelines.bench import Bench, device_sync
+from stillwatt.pipelines.models import quieten
+from stillwatt.pipelines.progress import Progress
+from stillwatt.pipelines.spec import PipelineSpec
+from stillwatt.pipelines.state import RunState
+from stillwatt.records.window import StageKind
+
+__all__ = ["run_pipeline"]
+
+_OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+def run_pipeline(
+    spec: PipelineSpec,
+    *,
+    meter: Meter,
+    run_id: str,
+    run_dir: Path,
+    artifacts_dir: Path,
+    progress: Progress,
+    announce: Callable[[str], None],
+) -> None:
+    """Run a whole study, or what is left of it.
+
+    Args:
+        spec: The study.
+        meter: Marks the stages; its `sync` is set where a GPU does the work.
+        run_id: The run that pays for artefacts made now.
+        run_dir: The run's directory; `state/` in it says what is finished.
+        artifacts_dir: Where teacher artefacts are kept and found, across runs.
+        progress: Draws bars.
+        announce: Told one line about what is going on, now and then.
+
+    Raises:
+        StillwattError: A stage cannot be carried out; it is marked failed and what came before it is kept.
+    """
+    study.check(spec)
+    bench = Bench(
+        spec,
+        meter=meter,
+        run_id=run_id,
+        state=RunState(run_dir),
+        artifacts_dir=artifacts_dir,
+        progress=progress,
+        announce=announce,
+    )
+    # before anything is loaded, and before a GPU is first touched: a CUDA context raises a GPU's idle power
+    _measure_idle(bench)
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
+    meter.sync = device_sync()
+    with _offline_where_local(spec):
+        quieten()
+        _stages(bench)
+
+
+def _stages(bench: Bench) -> None:
+    """The whole study, in order."""
+    spec = bench.spec
+    study.fetch_models(bench)
+    study.prepare(bench)
+    study.evaluate_teacher(bench)
+    for student in spec.students:
+        study.evaluate_start(bench, student)
+    artifacts = study.make_artifacts(bench)
+    bench.drop_teacher()
+    for student in spec.students:
+        for arm in spec.arms:
+            for seed in spec.train.seeds:
+                study.run_arm(bench, student, arm, seed, artifacts)
+    if spec.serve is not None:
+        study.serve_teacher(bench)
+        bench.drop_teacher()
+        for student in spec.students:
+            study.serve_student(bench, student)
+
+
+def _measure_idle(bench: Bench) -> None:
+    seconds = bench.spec.idle_baseline_s
+    if seconds <= 0:
+        return
+
+    def work(_stage: object, task: object) -> dict[str, float]:
+        time.sleep(seconds)
+        return {"idle_baseline_s": seconds}
+
+    bench.run_stage("idle_baseline", StageKind.IDLE_BASELINE, work, total=1, unit="baselines")
+
+
+@contextmanager
+def _offline_where_local(spec: PipelineSpec) -> Iterator[None]:
+    """Keep the hub libraries off the network where nothing of the study comes from it."""
+    sources = [spec.teacher.source, spec.data.source, *(student.source for student in spec.students)]
+    needs_hub = any(source.startswith("hf:") for source in sources)
+    needs_hub = needs_hub or bool(spec.evaluate.lm_eval_tasks and not spec.evaluate.lm_eval_include_path)
+    if needs_hub:
+        yield
+        return
+    before = {name: os.environ.get(name) for name in _OFFLINE_VARIABLES}
+    os.environ.update(dict.fromkeys(_OFFLINE_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

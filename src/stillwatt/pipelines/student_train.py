@@ -1,0 +1,268 @@
+"""Stage: train one student arm from one checkpoint to the next; the same loop for every method.
+
+Two arms differ in what the loss compares and in nothing else: start, order of sequences, steps, learning rates.
+No token is padding. A step's gradient is that of the mean loss over all of its supervised tokens, however they
+fall into microbatches.
+
+Shapes: S sequences, B sequences of a microbatch, T tokens of a sequence, D hidden width, N supervised positions,
+K kept teacher tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stillwatt.errors import StillwattError
+from stillwatt.metering.meter import Stage
+from stillwatt.pipelines.artifacts import replace_dir, write_json
+from stillwatt.pipelines.corpus import Packed
+from stillwatt.pipelines.losses import HeadLoss, cached_kd_head, cross_entropy_head
+from stillwatt.pipelines.models import head_weight, hidden_states, load_model, load_tokenizer, save_model
+from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["TeacherCache", "TrainJob", "learning_rate", "num_steps", "step_at", "train"]
+
+_OPTIMIZER_FILE = "optimizer.safetensors"
+_PROGRESS_FILE = "training.json"
+
+
+class CachedRows(Protocol):
+    """Some sequences' teacher distributions; T - 1 or T positions, position t predicts token t + 1."""
+
+    ids_BTK: Tensor
+    logp_BTK: Tensor
+    tail_logmass_BT: Tensor
+
+
+class TeacherCache(Protocol):
+    """The logit cache, as far as training needs it."""
+
+    def batch(self, sequence_indices: Any) -> CachedRows:
+        """The distributions of those sequences."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJob:
+    """What stays the same over all increments of one arm."""
+
+    arm_id: str
+    arm: ArmSpec
+    train: TrainSpec
+    dtype: str
+    """`float32`, or `bfloat16` for bf16 autocast on a GPU; weights are float32 either way."""
+    seed: int
+    examples: Packed
+    cache: TeacherCache | None
+
+
+def num_steps(job: TrainJob) -> int:
+    """Optimiser steps of the whole budget; the last may be short."""
+    return math.ceil(len(job.examples.ids_ST) / (job.train.batch_size * job.train.accumulation_steps))
+
+
+def step_at(share: float, steps: int) -> int:
+    """The step at which a share of the budget is used, rounded up to whole steps.
+
+    >>> step_at(0.5, 7), step_at(1.0, 7), step_at(0.1, 30)
+    (4, 7, 3)
+    """
+    # 0.1 * 30 is a little above 3 in binary; the decimal share is what is meant
+    return min(steps, math.ceil(round(share * steps, 6)))
+
+
+def learning_rate(train: TrainSpec, step: int, steps: int) -> float:
+    """Learning rate of a step, counted from 0: linear warm-up, then constant or a cosine to 0 after the last step.
+
+    A function of the step alone, so a resumed run goes on exactly where it was.
+    """
+    if step < train.warmup_steps:
+        return train.learning_rate * (step + 1) / train.warmup_steps
+    if train.schedule == "constant":
+        return train.learning_rate
+    if train.schedule != "cosine":
+        raise StillwattError(f"train.schedule {train.schedule!r}; known: constant, cosine")
+    done = (step - train.warmup_steps) / max(1, steps - train.warmup_steps)
+    return train.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def train(
+    job: TrainJob, start_dir: Path, *, from_share: float, to_share: float, out_dir: Path, stage: Stage, task: Task
+) -> dict[str, Any]:
+    """Train from one share of the budget to the next and write the next checkpoint, whole or not at all.
+
+    Args:
+        job: The arm.
+        start_dir: The student's start where `from_share` is 0, else the checkpoint written for `from_share`.
+        from_share: Share of the budget already used.
+        to_share: Share at which to stop; at 1.0 no optimiser state is kept.
+        out_dir: Where the checkpoint goes: a folder that transformers loads.
+        stage: Counts tokens, supervised tokens and steps.
+        task: The bar, in tokens.
+
+    Returns:
+        loss_first, loss_last (mean of the first and last step of this increment), tokens_total (so far).
+
+    Raises:
+        StillwattError: The loss is no longer a number, or a setting is unknown.
+    """
+    torch.manual_seed(job.seed)
+    loop = _Loop(job, load_model(start_dir, dtype="float32"))
+    steps = num_steps(job)
+    first = step_at(from_share, steps) if from_share > 0 else 0
+    if first:
+        loop.restore(start_dir, first)
+    order_S = np.random.default_rng(job.seed).permutation(len(job.examples.ids_ST))
+    per_step = job.train.batch_size * job.train.accumulation_steps
+    losses: list[float] = []
+    last = step_at(to_share, steps)
+    for step in range(first, last):
+        rows = order_S[step * per_step : (step + 1) * per_step]
+        losses.append(loop.step(rows, step, steps))
+        tokens = int(job.examples.ids_ST[rows].size)
+        stage.add(tokens=tokens, supervised_tokens=int(job.examples.supervised_ST[rows].sum()), steps=1)
+        task.advance(tokens)
+    tokens_total = int(job.examples.ids_ST[order_S[: last * per_step]].size)
+    loop.save(start_dir, out_dir, steps_done=last, is_final=to_share >= 1.0)
+    return {
+        "loss_first": losses[0] if losses else None,
+        "loss_last": losses[-1] if losses else None,
+        "tokens_total": tokens_total,
+    }
+
+
+class _Loop:
+    """Model, optimiser and `accelerate` for one increment."""
+
+    def __init__(self, job: TrainJob, model: PreTrainedModel) -> None:
+        from accelerate import Accelerator
+
+        on_gpu = torch.cuda.is_available()
+        self._job = job
+        self._accelerator = Accelerator(mixed_precision="bf16" if job.dtype == "bfloat16" and on_gpu else "no")
+        if self._accelerator.num_processes > 1:
+            raise StillwattError("a pipeline runs in one process; start it without a launcher")
+        model.train()
+        self._model: PreTrainedModel = model.to(self._accelerator.device)
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = self._accelerator.prepare(_optimizer(job.train, self._parameters))
+
+    def step(self, rows: npt.NDArray[np.int64], step: int, steps: int) -> float:
+        """One optimiser step over those sequences; returns the mean loss over their supervised tokens, in nats."""
+        job = self._job
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(job.train, step, steps)
+        # one divisor for the whole step: a mean per microbatch would weigh tokens of short ones more
+        count = max(1, int(job.examples.supervised_ST[rows].sum()))
+        total = torch.zeros((), device=self._accelerator.device)
+        for start in range(0, len(rows), job.train.batch_size):
+            loss = self._loss(rows[start : start + job.train.batch_size]).sum / count
+            self._accelerator.backward(loss)
+            total += loss.detach()
+        mean = float(total)
+        if not math.isfinite(mean):
+            raise StillwattError(
+                f"arm {job.arm_id!r}: the loss is {mean} at step {step + 1} of {steps}; lower train.learning_rate, "
+                "or add warmup_steps"
+            )
+        self._accelerator.clip_grad_norm_(self._parameters, job.train.max_grad_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return mean
+
+    def _loss(self, rows: npt.NDArray[np.int64]) -> HeadLoss:
+        job, place = self._job, self._accelerator.device
+        ids_BT = torch.from_numpy(job.examples.ids_ST[rows].astype(np.int64)).to(place)
+        predicted_BT = torch.from_numpy(job.examples.supervised_ST[rows][:, 1:]).to(place)
+        with self._accelerator.autocast():
+            states_BTD = hidden_states(self._model, ids_BT)
+        states_ND, targets_N = states_BTD[:, :-1][predicted_BT], ids_BT[:, 1:][predicted_BT]
+        if job.cache is None:
+            return cross_entropy_head(states_ND, head_weight(self._model), targets_N)
+        cached = job.cache.batch(rows.tolist())
+        length = predicted_BT.shape[1]
+        assert job.arm.alpha is not None  # checked by `check_arm`
+        assert job.arm.temperature is not None
+        return cached_kd_head(
+            states_ND,
+            head_weight(self._model),
+            targets_N,
+            cached.ids_BTK[:, :length].to(place)[predicted_BT],
+            cached.logp_BTK[:, :length].to(place)[predicted_BT],
+            cached.tail_logmass_BT[:, :length].to(place)[predicted_BT],
+            alpha=job.arm.alpha,
+            temperature=job.arm.temperature,
+        )
+
+    def restore(self, directory: Path, first: int) -> None:
+        """Take over the optimiser's state and the random state of a checkpoint."""
+        done = json.loads((directory / _PROGRESS_FILE).read_text(encoding="utf-8"))["steps_done"]
+        if done != first:
+            raise StillwattError(
+                f"{directory}: written at step {done}, expected {first}; remove the run and start again"
+            )
+        tensors = load_file(directory / _OPTIMIZER_FILE)
+        torch.set_rng_state(tensors.pop("rng"))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            index, _, name = key.partition(".")
+            state.setdefault(int(index), {})[name] = value
+        whole = self._optimizer.state_dict()
+        whole["state"] = state
+        self._optimizer.load_state_dict(whole)
+
+    def save(self, start_dir: Path, out_dir: Path, *, steps_done: int, is_final: bool) -> None:
+        """Write the checkpoint beside its place and move it there in one step."""
+        scratch = out_dir.with_name(f".{out_dir.name}.writing")
+        scratch.mkdir(parents=True, exist_ok=True)
+        save_model(self._model, load_tokenizer(start_dir), scratch)
+        write_json(scratch / _PROGRESS_FILE, {"arm": self._job.arm_id, "steps_done": steps_done})
+        if not is_final:
+            tensors = {
+                f"{index}.{name}": value.contiguous()
+                for index, values in self._optimizer.state_dict()["state"].items()
+                for name, value in values.items()
+                if isinstance(value, Tensor)
+            }
+            save_file({**tensors, "rng": torch.get_rng_state()}, scratch / _OPTIMIZER_FILE)
+        replace_dir(scratch, out_dir)
+
+
+def _optimizer(train: TrainSpec, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser, without weight decay; other settings are torch's own."""
+    if train.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=train.learning_rate, weight_decay=0.0)
+    if train.optimizer == "adafactor":
+        return torch.optim.Adafactor(parameters, lr=train.learning_rate, weight_decay=0.0)
+    raise StillwattError(f"train.optimizer {train.optimizer!r}; known: adamw, adafactor")
+
+
+def check_arm(arm: ArmSpec, cache_temperature: float | None) -> None:
+    """Refuse an arm whose settings cannot be meant.
+
+    Raises:
+        StillwattError: A KD arm without alpha or temperature, or at another temperature than the cache's.
+    """
+    if arm.method is not Method.KD:
+        return
+    if arm.alpha is None or arm.temperature is None:
+        raise StillwattError(f"arm {arm.name!r}: kd needs alpha and temperature")
+    if arm.temperature != cache_temperature:
+        raise StillwattError(
+            f"arm {arm.name!r}: temperature {arm.temperature} differs from the logit cache's {cache_temperature}; "
+            "a top-k cache cannot be re-tempered, so set both alike"
+        )

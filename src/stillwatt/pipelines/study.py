@@ -1,0 +1,365 @@
+"""The stages of a study, as the runner strings them: what each is called, which labels it carries, what it keeps."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stillwatt.errors import ArtifactError, StillwattError
+from stillwatt.metering.meter import Stage
+from stillwatt.pipelines import evaluate, prepare_data, serve, student_train, teacher_generate, teacher_logits
+from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, replace_dir, seal_artifact
+from stillwatt.pipelines.bench import Bench, found_or_announced
+from stillwatt.pipelines.corpus import Packed, pack_samples, prompts_of
+from stillwatt.pipelines.logit_cache import LogitCache
+from stillwatt.pipelines.model_sources import is_ready
+from stillwatt.pipelines.models import (
+    check_same_vocabulary,
+    choose_layers,
+    load_model,
+    load_tokenizer,
+    prune_layers,
+    save_model,
+    tokenizer_sha256,
+)
+from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.spec import ArmSpec, Method, PipelineSpec, StudentSpec
+from stillwatt.records.window import StageKind
+
+__all__ = [
+    "arm_id",
+    "check",
+    "evaluate_start",
+    "evaluate_teacher",
+    "fetch_models",
+    "make_artifacts",
+    "prepare",
+    "run_arm",
+    "serve_student",
+    "serve_teacher",
+]
+
+PRUNED = "prune-teacher"
+"""The student source that is made from the teacher."""
+
+
+def check(spec: PipelineSpec) -> None:
+    """Refuse, before anything is spent, a study that cannot be carried out.
+
+    Raises:
+        StillwattError: The budget is not whole sequences, or an arm lacks the settings of its method.
+    """
+    prepare_data.num_sequences(spec.data)
+    for arm in spec.arms:
+        student_train.check_arm(arm, None if spec.logits is None else spec.logits.temperature)
+        settings = {"logits": spec.logits, "text": spec.generate}.get(arm.method.artifact_kind or "", spec)
+        if settings is None:
+            raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")
+
+
+def arm_id(spec: PipelineSpec, student: StudentSpec, arm: ArmSpec, seed: int) -> str:
+    """The arm's id: its name, with the student's before it and the seed behind it where there are several."""
+    name = arm.name if len(spec.students) == 1 else f"{student.name}.{arm.name}"
+    return name if len(spec.train.seeds) == 1 else f"{name}.s{seed}"
+
+
+def fetch_models(bench: Bench) -> None:
+    """Bring models to this machine, as a stage of its own: what a download costs is no part of any arm."""
+    spec = bench.spec
+    wanted = [(spec.teacher.source, spec.teacher.revision, False)]
+    wanted += [(s.source, s.revision, True) for s in spec.students if s.source != PRUNED]
+    if all(is_ready(source) for source, _, _ in wanted):
+        return
+
+    def work(_stage: Stage, task: Task) -> dict[str, Any]:
+        models = {}
+        for source, revision, is_student in wanted:
+            models[source] = bench.place(source, revision, is_student=is_student).identity
+            task.advance()
+        return {"models": models}
+
+    bench.run_stage("fetch_models", StageKind.OTHER, work, total=len(wanted), unit="models")
+
+
+def prepare(bench: Bench) -> None:
+    """Prepare the text, check that the models fit together, and make the pruned students' starts."""
+    spec = bench.spec
+
+    def work(_stage: Stage, task: Task) -> dict[str, Any]:
+        results = prepare_data.make(spec.data, spec.evaluate, bench.tokenizer(), bench.data_dir(), task=task)
+        train = prepare_data.load(bench.data_dir()).train
+        chosen: dict[str, list[int]] = {}
+        losses: dict[str, dict[str, float]] = {}
+        for student in spec.students:
+            if student.source == PRUNED:
+                chosen[student.name], losses[student.name] = _prune(bench, student, train)
+            else:
+                _check_fit(bench, student)
+        return {**results, "chosen_layers": chosen, "layer_losses": losses}
+
+    bench.run_stage("prepare_data", StageKind.PREPARE_DATA, work, total=spec.data.train_tokens)
+
+
+def _prune(bench: Bench, student: StudentSpec, train: Packed) -> tuple[list[int], dict[str, float]]:
+    num_rows = max(1, student.selection_tokens // train.ids_ST.shape[1])
+    ids_ST = torch.from_numpy(train.ids_ST[:num_rows].astype(np.int64))
+    choice = choose_layers(bench.teacher(), student, ids_ST)
+    target = bench.start_dir(student)
+    scratch = target.with_name(f".{target.name}.writing")
+    save_model(prune_layers(bench.teacher(), choice.start, choice.count), bench.tokenizer(), scratch)
+    replace_dir(scratch, target)
+    left_out = list(range(choice.start, choice.start + choice.count))
+    return left_out, {str(start): loss for start, loss in choice.losses.items()}
+
+
+def _check_fit(bench: Bench, student: StudentSpec) -> None:
+    from transformers import AutoConfig
+
+    sizes = [
+        int(AutoConfig.from_pretrained(str(directory), local_files_only=True).get_text_config().vocab_size)
+        for directory in (bench.teacher_place().directory, bench.start_dir(student))
+    ]
+    theirs = tokenizer_sha256(load_tokenizer(bench.start_dir(student)))
+    same = theirs == tokenizer_sha256(bench.tokenizer())
+    check_same_vocabulary(sizes[0], sizes[1], student=student.name, same_tokens=same)
+
+
+def evaluate_teacher(bench: Bench) -> None:
+    """Score the teacher; its scores are what qualities are relative to."""
+
+    def work(_stage: Stage, task: Task) -> dict[str, Any]:
+        scores = evaluate.make(bench.teacher(), bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)
+        return {"scores": scores}
+
+    total = evaluate.total_work(bench.spec.evaluate)
+    bench.run_stage("evaluate.teacher", StageKind.EVALUATE, work, labels={"arm": "teacher"}, total=total)
+
+
+def evaluate_start(bench: Bench, student: StudentSpec) -> None:
+    """Score a student before any training."""
+    name = "evaluate.start" if len(bench.spec.students) == 1 else f"evaluate.start.{student.name}"
+    labels = {"arm": "start", "student": student.name}
+    _evaluate_folder(bench, student, bench.start_dir(student), name, labels)
+
+
+def _evaluate_folder(bench: Bench, student: StudentSpec, directory: Path, name: str, labels: Mapping[str, str]) -> None:
+    def work(_stage: Stage, task: Task) -> dict[str, Any]:
+        model = load_model(directory, dtype=student.dtype)
+        return {"scores": evaluate.make(model, bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)}
+
+    total = evaluate.total_work(bench.spec.evaluate)
+    bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total)
+
+
+def make_artifacts(bench: Bench) -> dict[str, Artifact]:
+    """Make, or find from an earlier run, the teacher artefacts that the arms consume; by kind."""
+    wanted = {arm.method.artifact_kind for arm in bench.spec.arms}
+    makers = {"logits": _logits_maker, "text": _text_maker}
+    return {kind: _make_artifact(bench, make(bench)) for kind, make in makers.items() if kind in wanted}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Maker:
+    """How one kind of teacher artefact is made."""
+
+    kind: str
+    stage_kind: StageKind
+    inputs: Mapping[str, Any]
+    make: Any
+    """Called with (out_dir, stage, task)."""
+    total: int
+
+
+def _logits_maker(bench: Bench) -> _Maker:
+    settings, train = bench.spec.logits, bench.data().train
+    assert settings is not None  # `check` has seen to it
+
+    def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
+        sequences = [row.tolist() for row in train.ids_ST]
+        return teacher_logits.make(bench.teacher(), sequences, settings, out_dir, task=task, stage=stage)
+
+    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": asdict(settings)}
+    return _Maker(
+        kind="logits", stage_kind=StageKind.TEACHER_LOGITS, inputs=inputs, make=make, total=int(train.ids_ST.size)
+    )
+
+
+def _text_maker(bench: Bench) -> _Maker:
+    settings, train = bench.spec.generate, bench.data().train
+    assert settings is not None  # `check` has seen to it
+    needed = int(train.ids_ST.size)
+
+    def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
+        prompts = prompts_of(train.ids_ST, settings.prompt_tokens)
+        return teacher_generate.make(
+            bench.teacher(), bench.tokenizer(), prompts, settings, needed, out_dir, task=task, stage=stage
+        )
+
+    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": asdict(settings)}
+    return _Maker(
+        kind="text",
+        stage_kind=StageKind.TEACHER_GENERATE,
+        inputs={**inputs, "needed_tokens": needed},
+        make=make,
+        total=needed,
+    )
+
+
+def _teacher_inputs(bench: Bench) -> dict[str, Any]:
+    return {
+        "teacher": bench.teacher_place().identity,
+        "dtype": bench.spec.teacher.dtype,
+        "tokenizer_sha256": tokenizer_sha256(bench.tokenizer()),
+    }
+
+
+def _ids_sha256(packed: Packed) -> str:
+    return hashlib.sha256(np.ascontiguousarray(packed.ids_ST, dtype="<i4").tobytes()).hexdigest()
+
+
+def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
+    name = f"teacher_{'logits' if maker.kind == 'logits' else 'generate'}"
+    target = bench.artifacts_dir / artifact_id(maker.kind, maker.inputs)
+    labels = {"artifact": target.name, "artifact_kind": maker.kind}
+    found: Artifact | None = found_or_announced(lambda: find_artifact(target), bench.announce)
+    if found is not None:
+        _point_to_maker(bench, name, maker.stage_kind, labels, found)
+        return found
+    bench.state.forget(name)
+    scratch = bench.artifacts_dir / f".making.{bench.run_id}.{target.name}"
+
+    def work(stage: Stage, task: Task) -> Mapping[str, Any]:
+        try:
+            results = maker.make(scratch, stage, task)
+        except ArtifactError as err:
+            # what an attempt left behind is damaged, or complete but never put in its place: begin again
+            bench.announce(str(err))
+            shutil.rmtree(scratch, ignore_errors=True)
+            results = maker.make(scratch, stage, task)
+        made_by = {"run_id": bench.run_id, "stage_id": stage.stage_id}
+        seal_artifact(scratch, target, kind=maker.kind, inputs=maker.inputs, results=results, made_by=made_by)
+        return dict(results)
+
+    bench.run_stage(name, maker.stage_kind, work, labels=labels, total=maker.total)
+    made = find_artifact(target)
+    if made is None:
+        raise StillwattError(f"{target}: vanished after it was made; run again")
+    return made
+
+
+def _point_to_maker(bench: Bench, name: str, kind: StageKind, labels: Mapping[str, str], found: Artifact) -> None:
+    """A stage of no length that says which run paid for an artefact found on disk."""
+    if bench.state.finished(name) is not None:
+        return
+    bench.announce(f"{name}: {found.artifact_id} was made by run {found.made_by['run_id']}; used again")
+
+    def work(_stage: Stage, _task: Task) -> dict[str, Any]:
+        bill = {"energy_run_id": found.made_by["run_id"], "energy_stage_id": found.made_by["stage_id"]}
+        return {**found.results, **bill}
+
+    pointing = {**labels, "reused_from": found.made_by["run_id"]}
+    bench.run_stage(name, kind, work, labels=pointing, total=1, unit="artefacts")
+
+
+def run_arm(bench: Bench, student: StudentSpec, arm: ArmSpec, seed: int, artifacts: Mapping[str, Artifact]) -> None:
+    """Train one arm from checkpoint to checkpoint, each evaluated as it is reached."""
+    spec, name = bench.spec, arm_id(bench.spec, student, arm, seed)
+    artifact = artifacts.get(arm.method.artifact_kind or "")
+    labels = {"arm": name, "method": arm.method.value, "student": student.name, "seed": str(seed)}
+    if artifact is not None:
+        labels["artifact"] = artifact.artifact_id
+    previous, from_share = bench.start_dir(student), 0.0
+    for share in spec.train.checkpoints:
+        here = {**labels, "checkpoint": str(float(share))}
+        out_dir = checkpoint_dir(bench, name, share)
+        _train_increment(bench, student, arm, seed, artifact, previous, (from_share, share), here)
+        _evaluate_folder(bench, student, out_dir, f"evaluate.{name}.{float(share)}", here)
+        if from_share > 0:
+            # the next checkpoint holds everything a resume needs; only the last is kept as a model
+            shutil.rmtree(previous, ignore_errors=True)
+        previous, from_share = out_dir, share
+    bench.announce(f"{name}: trained student in {previous}")
+
+
+def checkpoint_dir(bench: Bench, name: str, share: float) -> Path:
+    """Where an arm's checkpoint at that share of the budget lies."""
+    return bench.state.folder("checkpoints") / name / str(float(share))
+
+
+def _train_increment(
+    bench: Bench,
+    student: StudentSpec,
+    arm: ArmSpec,
+    seed: int,
+    artifact: Artifact | None,
+    start: Path,
+    shares: tuple[float, float],
+    labels: Mapping[str, str],
+) -> None:
+    name = labels["arm"]
+
+    def work(stage: Stage, task: Task) -> dict[str, Any]:
+        job = student_train.TrainJob(
+            arm_id=name,
+            arm=arm,
+            train=bench.spec.train,
+            dtype=student.dtype,
+            seed=seed,
+            examples=_examples(bench, arm, artifact),
+            cache=LogitCache.open(artifact.directory) if artifact and arm.method is Method.KD else None,
+        )
+        out_dir = checkpoint_dir(bench, name, shares[1])
+        return student_train.train(
+            job, start, from_share=shares[0], to_share=shares[1], out_dir=out_dir, stage=stage, task=task
+        )
+
+    total = bench.spec.data.train_tokens * (shares[1] - shares[0])
+    bench.run_stage(f"train.{name}.{labels['checkpoint']}", StageKind.STUDENT_TRAIN, work, labels=labels, total=total)
+
+
+def _examples(bench: Bench, arm: ArmSpec, artifact: Artifact | None) -> Packed:
+    train = bench.data().train
+    if arm.method is not Method.SYNTHETIC_SFT or artifact is None:
+        return train
+    text = teacher_generate.load(artifact.directory)
+    return pack_samples(
+        text.sequences,
+        text.prompt_lengths,
+        end_id=int(bench.tokenizer().eos_token_id),
+        length=train.ids_ST.shape[1],
+        count=len(train.ids_ST),
+    )
+
+
+def serve_teacher(bench: Bench) -> None:
+    """Measure the teacher under the serving load."""
+    _serve(bench, "serve.teacher", {"arm": "teacher"}, None, None)
+
+
+def serve_student(bench: Bench, student: StudentSpec) -> None:
+    """Measure a student under the same load; all its arms have one shape, so one of them stands for all."""
+    spec = bench.spec
+    name = "serve.student" if len(spec.students) == 1 else f"serve.student.{student.name}"
+    first = arm_id(spec, student, spec.arms[0], spec.train.seeds[0])
+    directory = checkpoint_dir(bench, first, spec.train.checkpoints[-1])
+    _serve(bench, name, {"student": student.name}, directory, student.dtype)
+
+
+def _serve(bench: Bench, name: str, labels: Mapping[str, str], directory: Path | None, dtype: str | None) -> None:
+    load = bench.spec.serve
+    assert load is not None  # the runner asks only where there is one
+
+    def work(stage: Stage, task: Task) -> dict[str, Any]:
+        model = bench.teacher() if directory is None else load_model(directory, dtype=dtype or "float32")
+        prompts = prompts_of(bench.data().train.ids_ST, load.prompt_tokens)
+        end_id = int(bench.tokenizer().eos_token_id)
+        return {"generated_tokens": serve.make(model, prompts, load, end_id=end_id, task=task, stage=stage)}
+
+    bench.run_stage(name, StageKind.SERVE, work, labels=labels, total=load.prompts * load.new_tokens)

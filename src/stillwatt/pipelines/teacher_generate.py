@@ -1,0 +1,301 @@
+"""Stage: the teacher continues prompts, and what it writes becomes training text for students.
+
+Everything the teacher processes is billed, what is then rejected included: prompts, kept and rejected completions.
+Padding and whatever stands behind an end token is neither billed, stored nor counted.
+
+Shapes: B prompts of a batch, P longest prompt of the batch, L = P + longest completion of the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from stillwatt.errors import ArtifactError
+from stillwatt.pipelines.artifacts import canonical_json, write_json
+from stillwatt.pipelines.generated import INDEX_NAME, Accepted, Generated, load, results, save
+from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.spec import GenerateSpec
+
+__all__ = ["Generated", "load", "make"]
+
+_SCRATCH = "batches"
+
+
+class Counter(Protocol):
+    """What a stage is told of work done; `metering.meter.Stage` is one."""
+
+    def add(self, **counts: float) -> None:
+        """Add to the workload, by name."""
+        ...
+
+
+class Teacher(Protocol):
+    """The part of a transformers causal language model that is used here."""
+
+    generation_config: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        ...
+
+    def eval(self) -> Any:
+        """Switch dropout and the like off."""
+        ...
+
+    def generate(self, inputs: Any, /, **settings: Any) -> Any:
+        """Continue a batch."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """The part of a tokenizer that is used here."""
+
+    @property
+    def eos_token_id(self) -> Any:
+        """The token that ends a text, or None."""
+        ...
+
+    @property
+    def pad_token_id(self) -> Any:
+        """The token that fills a batch, or None."""
+        ...
+
+
+def make(
+    teacher_model: Teacher,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    spec: GenerateSpec,
+    needed_tokens: int,
+    out_dir: Path,
+    *,
+    task: Task,
+    stage: Counter,
+) -> dict[str, Any]:
+    """Generate until the kept samples hold `needed_tokens`, or every prompt has been used `max_rounds` times.
+
+    Each batch is sampled from its own seed, made from `spec.seed`, the round and the batch, so the text does not
+    depend on what ran before. A finished batch is on disk at once; in a folder where an earlier attempt was
+    stopped, finished batches are taken over and not billed again. At temperature 0 the most probable token is
+    always taken, and there is one round, as a second could only repeat the first.
+
+    Args:
+        teacher_model: A causal language model; it is set to evaluation mode.
+        tokenizer: Names the end and padding tokens.
+        prompts: Token ids, cut to `spec.prompt_tokens` by the caller; of any lengths.
+        spec: Sampling, rejection, batch size, rounds, seed.
+        needed_tokens: Tokens of kept samples, prompts included.
+        out_dir: Made if it is not there.
+        task: Advances by tokens of kept samples.
+        stage: Gets `tokens` (prompts and completions processed in this attempt), `generated_tokens`,
+            `accepted_tokens`, `accepted_samples`, `rejected_samples`.
+
+    Returns:
+        `artifact_sha256`; `tokens` and `samples` kept; `rejects` by reason; `shortfall_tokens`, 0 where the text
+        suffices; `rounds` begun. A folder that is complete already gives the same, with nothing run or billed.
+
+    Raises:
+        ArtifactError: `out_dir` holds text of other prompts or settings.
+        ValueError: There are no prompts, or one of them has no tokens.
+    """
+    _check_prompts(prompts, spec)
+    inputs = {"spec": asdict(spec), "needed_tokens": needed_tokens, "prompts_sha256": _prompts_sha256(prompts)}
+    batches = _Batches(out_dir, inputs)
+    if (out_dir / INDEX_NAME).exists():
+        found = results(out_dir, inputs)
+        batches.remove()
+        task.advance(found["tokens"])
+        return found
+    batches.begin()
+    ends = _end_ids(teacher_model, tokenizer)
+    accepted, rounds = Accepted(spec, ends), 0
+    writer = _Writer(teacher_model, tokenizer, spec, ends)
+    for round_number, batch_number, chosen in _schedule(len(prompts), spec):
+        if accepted.tokens >= needed_tokens:
+            break
+        rounds = round_number + 1
+        texts = [prompts[index] for index in chosen]
+        completions = batches.finished(round_number, batch_number)
+        is_new = completions is None
+        if completions is None:
+            completions = writer.write(texts, _seed(spec.seed, round_number, batch_number))
+            batches.finish(round_number, batch_number, completions)
+        counts = _judge(accepted, texts, completions)
+        if is_new:
+            stage.add(**counts)
+        task.advance(counts["accepted_tokens"])
+    found = save(accepted, out_dir, inputs=inputs, needed_tokens=needed_tokens, rounds=rounds)
+    batches.remove()
+    return found
+
+
+def _judge(accepted: Accepted, prompts: Sequence[Sequence[int]], completions: list[list[int]]) -> dict[str, int]:
+    """Judge a batch; returns what it adds to the workload."""
+    tokens_before, samples_before = accepted.tokens, len(accepted.sequences)
+    for prompt, completion in zip(prompts, completions, strict=True):
+        accepted.judge(prompt, completion)
+    generated = sum(map(len, completions))
+    kept = len(accepted.sequences) - samples_before
+    return {
+        "tokens": sum(map(len, prompts)) + generated,
+        "generated_tokens": generated,
+        "accepted_tokens": accepted.tokens - tokens_before,
+        "accepted_samples": kept,
+        "rejected_samples": len(completions) - kept,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """A teacher that continues batches of prompts."""
+
+    model: Teacher
+    tokenizer: Tokenizer
+    spec: GenerateSpec
+    end_ids: frozenset[int]
+
+    def write(self, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
+        """Each prompt's completion, its end token included where it came to one."""
+        tokens_BP, mask_BP = _padded_left(prompts, self._pad_id())
+        place = self.model.device
+        self.model.eval()
+        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), _own_settings(self.model):
+            torch.manual_seed(seed)
+            tokens_BL = self.model.generate(
+                tokens_BP.to(place), attention_mask=mask_BP.to(place), generation_config=self._settings()
+            )
+        rows = tokens_BL[:, tokens_BP.shape[1] :].tolist()
+        return [self._until_end(row) for row in rows]
+
+    def _until_end(self, tokens: list[int]) -> list[int]:
+        for place, token in enumerate(tokens):
+            if token in self.end_ids:
+                return tokens[: place + 1]
+        return tokens
+
+    def _pad_id(self) -> int:
+        if self.tokenizer.pad_token_id is not None:
+            return int(self.tokenizer.pad_token_id)
+        return min(self.end_ids, default=0)  # masked before the prompt, cut off behind the end: any id will do
+
+    def _settings(self) -> Any:
+        from transformers import GenerationConfig
+
+        sampling: dict[str, Any] = {"do_sample": False}
+        if self.spec.temperature > 0.0:
+            # top_k = 0: transformers would keep the 50 most probable tokens only, unasked
+            sampling = {"do_sample": True, "temperature": self.spec.temperature, "top_p": self.spec.top_p, "top_k": 0}
+        return GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=self.spec.max_new_tokens,
+            eos_token_id=sorted(self.end_ids) or None,
+            pad_token_id=self._pad_id(),
+            **sampling,
+        )
+
+
+@contextmanager
+def _own_settings(model: Teacher) -> Iterator[None]:
+    """Put the model's own generation settings aside: what a checkpoint carries would fill in for what we leave out."""
+    from transformers import GenerationConfig
+
+    kept, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        model.generation_config = kept
+
+
+def _padded_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Prompts that end together, so that every completion starts right behind its own prompt; and their mask.
+
+    >>> tokens_BP, mask_BP = _padded_left([[5, 6, 7], [8]], 0)
+    >>> tokens_BP.tolist(), mask_BP.tolist()
+    ([[5, 6, 7], [0, 0, 8]], [[1, 1, 1], [0, 0, 1]])
+    """
+    longest = max(map(len, prompts))
+    rows = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    masks = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(rows, dtype=torch.long), torch.tensor(masks, dtype=torch.long)
+
+
+class _Batches:
+    """Finished batches of an unfinished artefact; removed once the whole is written."""
+
+    def __init__(self, out_dir: Path, inputs: dict[str, Any]) -> None:
+        self._directory, self._inputs = out_dir / _SCRATCH, inputs
+
+    def begin(self) -> None:
+        """Make the folder, or take over that of an earlier attempt at the same text."""
+        place = self._directory / "inputs.json"
+        if place.exists():
+            earlier = json.loads(place.read_text(encoding="utf-8"))
+            if canonical_json(earlier) != canonical_json(self._inputs):
+                raise ArtifactError(str(self._directory.parent), "it was begun with other prompts or settings")
+        write_json(place, self._inputs)
+
+    def finished(self, round_number: int, batch_number: int) -> list[list[int]] | None:
+        """The completions of a batch that an earlier attempt finished."""
+        place = self._place(round_number, batch_number)
+        if not place.exists():
+            return None
+        completions: list[list[int]] = json.loads(place.read_text(encoding="utf-8"))["completions"]
+        return completions
+
+    def finish(self, round_number: int, batch_number: int, completions: list[list[int]]) -> None:
+        """Put a batch's completions on disk."""
+        write_json(self._place(round_number, batch_number), {"completions": completions})
+
+    def remove(self) -> None:
+        """They are part of the artefact now."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _place(self, round_number: int, batch_number: int) -> Path:
+        return self._directory / f"{round_number:04d}-{batch_number:06d}.json"
+
+
+def _schedule(num_prompts: int, spec: GenerateSpec) -> Iterator[tuple[int, int, range]]:
+    """Round, batch and prompts, in the order they are used."""
+    rounds = spec.max_rounds if spec.temperature > 0.0 else min(1, spec.max_rounds)
+    for round_number in range(rounds):
+        for batch_number, start in enumerate(range(0, num_prompts, spec.batch_size)):
+            yield round_number, batch_number, range(start, min(start + spec.batch_size, num_prompts))
+
+
+def _seed(seed: int, round_number: int, batch_number: int) -> int:
+    """A batch's own seed; batches of one run never share a random stream."""
+    digest = hashlib.sha256(f"{seed}/{round_number}/{batch_number}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def _end_ids(model: Teacher, tokenizer: Tokenizer) -> frozenset[int]:
+    """Tokens that end a text: the tokenizer's, and those of the model, which may have several."""
+    ids: set[int] = set()
+    for found in (tokenizer.eos_token_id, model.generation_config.eos_token_id):
+        if found is not None:
+            ids.update(found if isinstance(found, (list, tuple)) else (found,))
+    return frozenset(ids)
+
+
+def _check_prompts(prompts: Sequence[Sequence[int]], spec: GenerateSpec) -> None:
+    if not prompts:
+        raise ValueError("there are no prompts to continue")
+    for index, prompt in enumerate(prompts):
+        if not prompt:
+            raise ValueError(f"prompt {index} has no tokens")
+    if spec.temperature < 0.0 or spec.batch_size < 1:
+        raise ValueError(f"temperature {spec.temperature} or batch_size {spec.batch_size} has no meaning")
+
+
+def _prompts_sha256(prompts: Sequence[Sequence[int]]) -> str:
+    return hashlib.sha256(canonical_json([list(prompt) for prompt in prompts]).encode()).hexdigest()

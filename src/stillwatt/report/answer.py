@@ -1,0 +1,299 @@
+"""The answer in plain words: which arm was worth it, by how much, and how sure that is.
+
+Words are chosen by rules from the study's own verdicts; nothing is claimed that an interval does not carry.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stillwatt.records.channel import Basis
+from stillwatt.records.energy import NoTotal, Total
+from stillwatt.records.finding import ArmPoint, Bill, BreakEven, BreakEvenKind, Quality, StageGroup, Study, Verdict
+from stillwatt.records.run import RunRecord, total_dict
+from stillwatt.report.format import (
+    duration_text,
+    energy_text,
+    percent_text,
+    rounded,
+    significant,
+    students_text,
+)
+
+_Z_95 = 1.96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A distilled arm beside its baseline, both at their last checkpoint."""
+
+    point: ArmPoint
+    baseline: ArmPoint
+    one_off_ratio: float | None
+    """Energy with all of the teacher's work, over the baseline's."""
+    marginal_ratio: float | None
+    """Energy without the teacher's work, over the baseline's."""
+    quality_gain: float | None
+    gain_half_width: float | None
+    """95 %, from the items both were scored on; None where a score has no standard error."""
+    reuse: BreakEven | None
+    matched: BreakEven | None
+
+    @property
+    def is_better(self) -> bool:
+        """Better beyond its noise."""
+        return self._beyond(self.quality_gain)
+
+    @property
+    def is_worse(self) -> bool:
+        """Worse beyond its noise."""
+        return self._beyond(None if self.quality_gain is None else -self.quality_gain)
+
+    @property
+    def is_cheaper(self) -> bool:
+        """Cheaper beyond its noise, even with the whole teacher on its own account."""
+        own, other = self.point.energy_under("one-off"), self.baseline.energy_under("one-off")
+        if isinstance(own, NoTotal) or isinstance(other, NoTotal):
+            return False
+        return own.value_j + math.hypot(own.random_j, other.random_j) < other.value_j
+
+    @property
+    def pays_by_reuse(self) -> bool:
+        """Its N* has a value."""
+        return self.reuse is not None and self.reuse.verdict is Verdict.VALUE
+
+    def _beyond(self, gain: float | None) -> bool:
+        return gain is not None and self.gain_half_width is not None and gain > self.gain_half_width
+
+
+def compare(study: Study) -> tuple[Comparison, ...]:
+    """Every distilled arm beside the baseline of the same student and seed."""
+    found = []
+    for point in study.final_points:
+        baseline = next(
+            (
+                other
+                for other in study.final_points
+                if (other.name, other.student, other.seed) == (study.baseline_arm, point.student, point.seed)
+            ),
+            None,
+        )
+        if baseline is not None and point.name != study.baseline_arm:
+            gain, half_width = _gain(point, baseline)
+            found.append(
+                Comparison(
+                    point=point,
+                    baseline=baseline,
+                    one_off_ratio=_ratio(point, baseline, "one-off"),
+                    marginal_ratio=_ratio(point, baseline, "marginal"),
+                    quality_gain=gain,
+                    gain_half_width=half_width,
+                    reuse=study.break_even(BreakEvenKind.REUSE, point),
+                    matched=study.break_even(BreakEvenKind.MATCHED_QUALITY, point),
+                )
+            )
+    return tuple(found)
+
+
+def answer_dict(run: RunRecord, study: Study) -> dict[str, Any]:
+    """Title, sentences and key numbers."""
+    comparisons = compare(study)
+    if not study.arms:
+        title, sentences = _without_arms(run)
+    elif not comparisons:
+        title = f"{len(study.final_points)} arms were trained; none could be held against a baseline"
+        sentences = [f"No other arm stands beside {study.baseline_arm} with the same student and seed."]
+    else:
+        title = _title(comparisons)
+        sentences = [_sentence(entry) for entry in comparisons] + _frontier_sentence(study)
+    return {"title": title, "sentences": [*sentences, *_basis_sentence(run)], "key_numbers": _key_numbers(run, study)}
+
+
+def _gain(point: ArmPoint, baseline: ArmPoint) -> tuple[float | None, float | None]:
+    if not isinstance(point.quality, Quality) or not isinstance(baseline.quality, Quality):
+        return None, None
+    errors = (point.quality.own_se, baseline.quality.own_se)
+    known = [error for error in errors if error is not None]
+    half_width = _Z_95 * math.hypot(*known) if len(known) == len(errors) else None
+    return point.quality.value - baseline.quality.value, half_width
+
+
+def _ratio(point: ArmPoint, baseline: ArmPoint, allocation: str) -> float | None:
+    own, other = point.energy_under(allocation), baseline.energy_under(allocation)
+    if isinstance(own, NoTotal) or isinstance(other, NoTotal) or other.value_j <= 0.0:
+        return None
+    return own.value_j / other.value_j
+
+
+def _title(comparisons: Sequence[Comparison]) -> str:
+    """The best thing that can be said of any arm."""
+    base = comparisons[0].baseline.arm
+    titles = [text for entry in comparisons if (text := _praise(entry)) is not None]
+    if titles:
+        return min(titles)[1]
+    if any(entry.one_off_ratio is None for entry in comparisons):
+        return "Whether distilling was worth it cannot be said: an energy is missing"
+    return f"Not shown to be worth it: no distilled arm was clearly better or clearly cheaper than {base}"
+
+
+def _praise(entry: Comparison) -> tuple[int, str] | None:
+    """What speaks for an arm, with its rank: 0 is best."""
+    arm, base = entry.point.arm, entry.baseline.arm
+    if entry.is_cheaper and not entry.is_worse:
+        return 0, f"{arm} was worth it at once: less energy than {base}, its teacher included"
+    if entry.is_better and entry.one_off_ratio is not None:
+        return 1, f"{arm} made a better student than {base}, for {significant(entry.one_off_ratio)} times the energy"
+    if entry.is_worse:
+        return (3, f"{arm} took less energy than {base}, but made a worse student") if entry.is_cheaper else None
+    if entry.pays_by_reuse and entry.reuse and entry.reuse.value is not None:
+        times = max(math.ceil(entry.reuse.value), 1)
+        return 2, f"{arm} is worth it if {times:,} or more students share its teacher's work"
+    return None
+
+
+def _sentence(entry: Comparison) -> str:
+    """One arm against its baseline: quality, energy, break-even."""
+    return f"{_quality_clause(entry)}{_energy_clause(entry)} {_reuse_clause(entry)}".strip()
+
+
+def _quality_clause(entry: Comparison) -> str:
+    arm, base = entry.point.arm, entry.baseline.arm
+    if entry.quality_gain is None:
+        return f"{arm} and {base} have no quality to compare."
+    direction = "higher" if entry.quality_gain >= 0.0 else "lower"
+    size = rounded(abs(entry.quality_gain), 2)
+    if entry.gain_half_width is None:
+        return f"{arm} scored {size} {direction} than {base} (no standard error was given)."
+    noise = f"{size} ± {rounded(entry.gain_half_width, 2)}"
+    if entry.is_better or entry.is_worse:
+        return f"{arm} scored {direction} than {base}, beyond its noise (Q by {noise})."
+    return f"{arm} scored {direction} than {base}, but within the noise (Q by {noise})."
+
+
+def _energy_clause(entry: Comparison) -> str:
+    if entry.one_off_ratio is None:
+        energy = entry.point.energy_under("one-off")
+        why = energy.reason if isinstance(energy, NoTotal) else "the baseline has no energy"
+        return f" Its energy with the teacher's work is not known: {why}."
+    clause = (
+        f" It used {significant(entry.one_off_ratio)} times the energy of {entry.baseline.arm} with all of the "
+        "teacher's work on one student"
+    )
+    if entry.marginal_ratio is not None:
+        clause += f", {significant(entry.marginal_ratio)} times with that work left out"
+    return f"{clause}."
+
+
+def _reuse_clause(entry: Comparison) -> str:
+    found, matched = entry.reuse, entry.matched
+    clause = ""
+    if found is not None:
+        clause = _reuse_words(found)
+    if matched is not None and matched.verdict is Verdict.VALUE and matched.value is not None:
+        number = students_text(matched.value, matched.low, matched.high)
+        clause += f" Against {entry.baseline.arm} at the same quality, N* = {number}."
+    return clause.strip()
+
+
+def _reuse_words(found: BreakEven) -> str:
+    if found.verdict is Verdict.VALUE and found.value is not None:
+        return f"Its teacher's work is repaid at N* = {students_text(found.value, found.low, found.high)} students."
+    if found.verdict is Verdict.NEVER:
+        return "At the same token budget no amount of reuse repays its teacher, because training it saved nothing."
+    if found.low is not None:
+        return f"Reuse repays its teacher from {significant(found.low, 2)} students on, or never: {found.reason}."
+    return f"Its N* is not known: {found.reason}."
+
+
+def _frontier_sentence(study: Study) -> list[str]:
+    on = [p for p in study.frontier if p.allocation == "one-off" and p.is_on_frontier]
+    if not on:
+        return []
+    budgets: dict[str, list[str]] = {}
+    for point in on:
+        budgets.setdefault(point.arm, []).append(percent_text(float(point.checkpoint)))
+    names = "; ".join(f"{arm} at {' and '.join(shares)} of the budget" for arm, shares in budgets.items())
+    sure = sum(1 for point in on if point.is_separable)
+    return [
+        f"On the energy-quality frontier with the teacher's work on one student: {names}. "
+        f"Of these {len(on)} points, {sure} {'stands' if sure == 1 else 'stand'} out from the noise."
+    ]
+
+
+def _without_arms(run: RunRecord) -> tuple[str, list[str]]:
+    if isinstance(run.total, NoTotal):
+        return f"{run.name}: no energy", [f"The run has no total: {run.total.reason}."]
+    total = total_dict(run.total)
+    sentences = [f"It ran for {duration_text(run.duration_s)}; the interval is 95 %."]
+    return f"{run.name} used {energy_text(total)}", sentences
+
+
+def _basis_sentence(run: RunRecord) -> list[str]:
+    if isinstance(run.total, NoTotal):
+        return []
+    shares = dict(run.total.share_by_basis)
+    modelled = 1.0 - shares.get(Basis.MEASURED, 0.0) if shares else 0.0
+    if modelled <= 0.0:
+        return []
+    share = "All" if modelled > 0.995 else percent_text(modelled)
+    return [f"{share} of the energy is modelled, not measured: the joules are rough, the ratios between stages firmer."]
+
+
+def _key_numbers(run: RunRecord, study: Study) -> list[dict[str, str]]:
+    numbers = [_total_number(run)]
+    if study.arms:
+        numbers += _teacher_number(run, study)
+        numbers += [_break_even_number(study, kind) for kind in (BreakEvenKind.REUSE, BreakEvenKind.SERVING)]
+    numbers.append({"label": "Duration", "value": duration_text(run.duration_s), "note": _meter_note(run)})
+    return numbers
+
+
+def _total_number(run: RunRecord) -> dict[str, str]:
+    if isinstance(run.total, NoTotal):
+        return {"label": "Energy of the run", "value": "unknown", "note": run.total.reason}
+    number, _, interval = energy_text(total_dict(run.total)).partition(" [")
+    note = f"[{interval}, {run.total.basis.value}" + ("" if run.total.complete else ", incomplete")
+    return {"label": "Energy of the run", "value": number, "note": note}
+
+
+def _teacher_number(run: RunRecord, study: Study) -> list[dict[str, str]]:
+    rows = [row.energy for row in study.table.rows if row.group is StageGroup.TEACHER]
+    bills = [energy for energy in rows if isinstance(energy, Bill)]
+    if not bills or not isinstance(run.total, Total) or run.total.value_j <= 0.0:
+        return []
+    teacher_j = math.fsum(bill.value_j for bill in bills)
+    return [
+        {
+            "label": "Teacher's work",
+            "value": percent_text(teacher_j / run.total.value_j),
+            "note": "of the run's energy went into logits and generated text",
+        }
+    ]
+
+
+def _break_even_number(study: Study, kind: BreakEvenKind) -> dict[str, str]:
+    """The smallest break-even of any distilled arm at its last checkpoint."""
+    finals = {point.key for point in study.final_points if point.artifacts}
+    found = [b for b in study.break_evens if b.kind is kind and f"{b.arm} @ {b.checkpoint}" in finals]
+    label = "Reuse break-even N*" if kind is BreakEvenKind.REUSE else "Serving break-even T*"
+    unit = "students" if kind is BreakEvenKind.REUSE else "tokens served"
+    reached = [b for b in found if b.verdict is Verdict.VALUE and b.value is not None]
+    if reached:
+        best = min(reached, key=lambda b: b.value or 0.0)
+        number, _, interval = students_text(best.value or 0.0, best.low, best.high).partition(" ")
+        return {"label": label, "value": number, "note": f"{unit}, {best.arm} {interval}".strip()}
+    if found and all(b.verdict is Verdict.NEVER for b in found):
+        return {"label": label, "value": "never", "note": "training a distilled student saved nothing"}
+    if found:
+        return {"label": label, "value": "undetermined", "note": "the saving cannot be told from zero"}
+    return {"label": label, "value": "not known", "note": "nothing to hold it against was measured"}
+
+
+def _meter_note(run: RunRecord) -> str:
+    cpu_s = run.meter.get("cpu_s")
+    if cpu_s is None or run.duration_s <= 0.0:
+        return "the meter's own time is not known"
+    return f"metering took {percent_text(cpu_s / run.duration_s)} of one core"

@@ -1,0 +1,248 @@
+"""Energy against quality, one panel an allocation; and energy against reuse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from stillwatt.report.format import Unit, percent_text, pick_unit, significant
+from stillwatt.report.vega import ARM_COLOURS, ARM_SHAPES, Spec, colours, columns_that_fit, padded, spec, tips, x
+
+_Z_95 = 1.96
+_HEIGHT_PX = 300
+_FEWEST_STUDENTS = 100
+"""The reuse axis goes at least this far."""
+
+
+def arm_names(data: Mapping[str, Any]) -> list[str]:
+    """The arms in order, the baseline's first, so that colours stay with arms."""
+    arms = list(dict.fromkeys((point["arm"], point["name"]) for point in data["arms"]))
+    return [arm for arm, _ in sorted(arms, key=lambda entry: entry[1] != data["baseline_arm"])]
+
+
+def allocation_title(label: str) -> str:
+    """What an allocation means, in a few words.
+
+    >>> allocation_title("reuse:10")
+    "teacher's work shared by 10 students"
+    """
+    kind, _, students = label.partition(":")
+    return {
+        "one-off": "all of the teacher's work on one student",
+        "reuse": f"teacher's work shared by {students} students",
+        "tokens": "teacher's work shared by tokens used",
+        "marginal": "teacher's work left out",
+    }[kind]
+
+
+def frontier_panels(data: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
+    """One panel for each allocation, all on the same axes."""
+    points = data["frontier"]
+    unit = pick_unit(point["energy_j"] for point in points)
+    values = [_point(point, unit) for point in points]
+    domain_x = padded([v[key] for v in values for key in ("low", "high")], floor=0.0)
+    domain_y = padded([v[key] for v in values for key in ("worst", "best")])
+    for label in data["allocations"]:
+        chosen = [value for value in values if value["allocation"] == label]
+        if chosen:
+            title = allocation_title(label)
+            yield title[0].upper() + title[1:], _plane(chosen, arm_names(data), unit, domain_x, domain_y)
+
+
+def _point(point: Mapping[str, Any], unit: Unit) -> dict[str, Any]:
+    error = _Z_95 * (point["quality_se"] or 0.0)
+    energy = unit.of(point["energy_j"])
+    random = unit.of(point["energy_random_j"])
+    budget = percent_text(float(point["checkpoint"]))
+    probability = point["on_frontier_probability"]
+    return {
+        "allocation": point["allocation"],
+        "arm": point["arm"],
+        "label": f"{point['arm']} {budget}",
+        "budget": budget,
+        "share": float(point["checkpoint"]),
+        "energy": energy,
+        "low": energy - random,
+        "high": energy + random,
+        "quality": point["quality"],
+        "worst": point["quality"] - error,
+        "best": point["quality"] + error,
+        "on": point["is_on_frontier"],
+        "energy_text": f"{significant(energy)} ± {significant(random, 2)} {unit.symbol}",
+        "quality_text": f"{point['quality']:.3f} ± {error:.3f}",
+        "place": "on the frontier" if point["is_on_frontier"] else f"beaten by {point['dominated_by']}",
+        "probability": "not known" if probability is None else f"{probability:.2f}",
+    }
+
+
+def _plane(
+    values: Sequence[Mapping[str, Any]],
+    arms: Sequence[str],
+    unit: Unit,
+    domain_x: Sequence[float],
+    domain_y: Sequence[float],
+) -> Spec:
+    at = {
+        "x": x("energy", f"energy of one student ({unit.symbol})", scale={"domain": list(domain_x), "nice": False}),
+        "y": x("quality", "quality Q (teacher = 1)", scale={"domain": list(domain_y), "nice": False}),
+    }
+    arm = {
+        "field": "arm",
+        "type": "nominal",
+        "scale": colours(arms, ARM_COLOURS),
+        "legend": {"columns": columns_that_fit(len(arms)), "symbolStrokeWidth": 2},
+    }
+    shape = {"field": "arm", "type": "nominal", "scale": {"domain": list(arms), "range": _shapes(arms)}}
+    only_on = [{"filter": "datum.on"}]
+    tooltip = tips(
+        ("arm", "arm"),
+        ("budget", "budget"),
+        ("energy", "energy_text"),
+        ("quality", "quality_text"),
+        ("place", "place"),
+        ("probability", "probability"),
+    )
+    return spec(
+        values,
+        [
+            {
+                "transform": only_on,
+                "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 7, "opacity": 0.1},
+                "encoding": {**at, "order": {"field": "energy"}, "color": {"value": "currentColor"}},
+            },
+            {
+                "mark": {"type": "line", "strokeDash": [4, 3], "opacity": 0.7, "strokeWidth": 1.5},
+                "encoding": {**at, "order": {"field": "share"}, "color": arm},
+            },
+            _error("x", at, arm, "low", "high"),
+            _error("y", at, arm, "worst", "best"),
+            {
+                "transform": [{"filter": "!datum.on"}],
+                "mark": {"type": "point", "size": 90, "strokeWidth": 2, "filled": False},
+                "encoding": {**at, "color": arm, "shape": shape, "tooltip": tooltip},
+            },
+            {
+                "transform": only_on,
+                "mark": {"type": "point", "size": 110, "strokeWidth": 1, "filled": True, "opacity": 1},
+                "encoding": {**at, "color": arm, "shape": shape, "tooltip": tooltip},
+            },
+            {
+                "mark": {"type": "text", "align": "left", "dx": 9, "dy": -9, "fontSize": 11, "opacity": 0.9},
+                "encoding": {**at, "text": {"field": "label"}},
+            },
+        ],
+        height=_HEIGHT_PX,
+    )
+
+
+def _shapes(arms: Sequence[str]) -> list[str]:
+    return [ARM_SHAPES[index % len(ARM_SHAPES)] for index in range(len(arms))]
+
+
+def _error(axis: str, at: Mapping[str, Spec], arm: Spec, low: str, high: str) -> Spec:
+    moved = {**at, axis: {**at[axis], "field": low}, f"{axis}2": {"field": high}, "color": arm}
+    return {"mark": {"type": "rule", "strokeWidth": 1.2, "opacity": 0.45}, "encoding": moved}
+
+
+def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
+    """E(N) = E_teacher / N + E_student + E_other for each distilled arm, beside its baseline (method.md, eq. 20)."""
+    finals = [point for point in data["arms"] if point["is_final"]]
+    curves = [point for point in finals if point["artifacts"] and "absent" not in point["allocated"]["one-off"]]
+    if not curves:
+        return None
+    counts = _student_counts(data)
+    flat = [p for p in finals if p["name"] == data["baseline_arm"] and "absent" not in p["allocated"]["one-off"]]
+    unit = pick_unit(point["allocated"]["one-off"]["value_j"] for point in (*curves, *flat))
+    values = [_reuse_value(point, n, unit) for point in (*curves, *flat) for n in counts]
+    arms = [arm for arm in arm_names(data) if arm in {value["arm"] for value in values}]
+    scale = colours(arms, [ARM_COLOURS[arm_names(data).index(arm) % len(ARM_COLOURS)] for arm in arms])
+    color = {"field": "arm", "type": "nominal", "scale": scale, "legend": {"columns": columns_that_fit(len(arms))}}
+    at = {
+        "x": x(
+            "students",
+            "students that share the teacher's work, N",
+            scale={"type": "log", "domain": [1, counts[-1]], "nice": False},
+            axis={"values": _ticks(counts[-1]), "format": ",d", "grid": False},
+        ),
+        "y": x("energy", f"energy of one student ({unit.symbol})", scale={"zero": True}),
+    }
+    tooltip = tips(("arm", "arm"), ("students", "students"), ("energy of one", "text"))
+    return spec(
+        values,
+        [
+            {
+                "transform": [{"filter": "datum.has_teacher"}],
+                "mark": {"type": "line", "strokeWidth": 2.5},
+                "encoding": {**at, "color": color},
+            },
+            {
+                "transform": [{"filter": "!datum.has_teacher"}],
+                "mark": {"type": "line", "strokeWidth": 2, "strokeDash": [6, 4]},
+                "encoding": {**at, "color": color},
+            },
+            {
+                "transform": [{"filter": "datum.has_teacher"}],
+                "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+                "encoding": {**at, "color": color, "tooltip": tooltip},
+            },
+            *_crossings(data, at, unit, counts[-1]),
+        ],
+        height=_HEIGHT_PX - 40,
+    )
+
+
+def _crossings(data: Mapping[str, Any], at: Mapping[str, Spec], unit: Unit, last: int) -> list[Spec]:
+    """A mark where a break-even lies on the axis."""
+    finals = {point["arm"]: point for point in data["arms"] if point["is_final"]}
+    marks = []
+    for found in data["break_evens"]:
+        point = finals.get(found["arm"])
+        if found["kind"] != "reuse" or found["verdict"] != "value" or point is None:
+            continue
+        if found["checkpoint"] == point["checkpoint"] and 1.0 <= found["value"] <= last:
+            rest_j = point["allocated"]["marginal"]["value_j"]
+            energy = unit.of(point["teacher"]["value_j"] / found["value"] + rest_j)
+            label = f"N* = {significant(found['value'], 2)}"
+            marks.append({"students": found["value"], "energy": energy, "label": label})
+    if not marks:
+        return []
+    source: Spec = {"data": {"values": marks}}
+    return [
+        {**source, "mark": {"type": "point", "size": 160, "strokeWidth": 2, "color": "currentColor"}, "encoding": at},
+        {
+            **source,
+            "mark": {"type": "text", "dy": -16, "fontWeight": 600},
+            "encoding": {**at, "text": {"field": "label"}},
+        },
+    ]
+
+
+def _student_counts(data: Mapping[str, Any]) -> list[int]:
+    """1, 2, 5, 10, … as far as a finite break-even or a stated reuse lies."""
+    stated = [int(label.partition(":")[2]) for label in data["allocations"] if label.startswith("reuse:")]
+    found = [b["value"] for b in data["break_evens"] if b["kind"] == "reuse" and b["verdict"] == "value"]
+    furthest = max([_FEWEST_STUDENTS, *stated, *(min(math.ceil(value * 2), 1_000_000) for value in found)])
+    counts: list[int] = []
+    decade = 1
+    while decade <= furthest:
+        counts += [decade, 2 * decade, 5 * decade]
+        decade *= 10
+    return [*[n for n in counts if n < furthest], furthest]
+
+
+def _ticks(last: int) -> list[int]:
+    return [10**power for power in range(len(str(last)))]
+
+
+def _reuse_value(point: Mapping[str, Any], students: int, unit: Unit) -> dict[str, Any]:
+    has_teacher = bool(point["artifacts"])
+    rest_j = point["allocated"]["marginal"]["value_j"]
+    energy = unit.of(rest_j + point["teacher"]["value_j"] / students)
+    return {
+        "arm": point["arm"],
+        "students": students,
+        "energy": energy,
+        "text": f"{significant(energy)} {unit.symbol}",
+        "has_teacher": has_teacher,
+    }

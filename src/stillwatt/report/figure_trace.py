@@ -1,0 +1,150 @@
+"""Power over time, with the stages behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from stillwatt.report.format import MISSING, duration_text, significant
+from stillwatt.report.tables import Column, Row, Table
+from stillwatt.report.vega import KIND_COLOURS, KIND_TITLES, LOST_COLOUR, Spec, colours, columns_that_fit, spec, tips, x
+
+_HEIGHT_PX = 190
+_LETTER_PX = 6.2
+"""Width of a letter of the stage labels, about."""
+
+
+def trace_panels(data: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
+    """One panel for each part in each session."""
+    sessions = list(dict.fromkeys(trace["session"] for trace in data["traces"]))
+    for trace in data["traces"]:
+        if trace["t_s"]:
+            place = f", session {sessions.index(trace['session']) + 1} of {len(sessions)}" if len(sessions) > 1 else ""
+            yield f"{trace['part']}{place}", _panel(trace, _bands(data, trace["session"]))
+
+
+def _bands(data: Mapping[str, Any], session: str) -> list[dict[str, Any]]:
+    """The outermost stages of a session, as stretches of its time."""
+    return [
+        {
+            "stage": span["name"],
+            "short": _short(span["name"]),
+            "kind": KIND_TITLES["experimentation" if span["status"] in ("failed", "recovered") else span["kind"]],
+            "start": span["start_s"],
+            "end": span["end_s"],
+            "length": duration_text(span["end_s"] - span["start_s"]),
+        }
+        for span in data["spans"]
+        if span["session"] == session and not span["is_nested"] and span["end_s"] > span["start_s"]
+    ]
+
+
+def _short(name: str) -> str:
+    """A stage's name without its verb, for a narrow stretch.
+
+    >>> _short("train.kd.0.5"), _short("teacher_logits"), _short("python train.py")
+    ('kd 0.5', 'teacher logits', 'python train.py')
+    """
+    verb, _, rest = name.partition(".")
+    if verb in ("train", "evaluate", "serve") and rest:
+        arm, _, share = rest.partition(".")
+        return f"{arm} {share}".strip()
+    return name.replace("_", " ")
+
+
+def _panel(trace: Mapping[str, Any], bands: Sequence[Mapping[str, Any]]) -> Spec:
+    last_s = max([trace["t_s"][-1], *(band["end"] for band in bands)])
+    top_w = max(trace["high_w"]) * 1.18 or 1.0
+    points = [
+        {
+            "t": t,
+            "mean": mean,
+            "low": low,
+            "high": high,
+            "text": f"{significant(mean)} W ({significant(low)} to {significant(high)})",
+            "at": duration_text(t),
+        }
+        for t, mean, low, high in zip(trace["t_s"], trace["mean_w"], trace["low_w"], trace["high_w"], strict=True)
+    ]
+    time = x("t", "time since the start (s)", scale={"domain": [0, last_s], "nice": False}, axis={"grid": False})
+    watts = x("mean", "power (W)", scale={"domain": [0, top_w], "nice": False})
+    return spec(
+        points,
+        [
+            *_stage_layers(bands, last_s, top_w),
+            {
+                "mark": {"type": "area", "opacity": 0.35, "color": "currentColor"},
+                "encoding": {"x": time, "y": {**watts, "field": "low"}, "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "line", "strokeWidth": 1.2, "color": "currentColor"},
+                "encoding": {"x": time, "y": watts, "tooltip": tips(("time", "at"), ("power", "text"))},
+            },
+        ],
+        height=_HEIGHT_PX,
+    )
+
+
+def _stage_layers(bands: Sequence[Mapping[str, Any]], last_s: float, top_w: float) -> list[Spec]:
+    if not bands:
+        return []
+    known = {KIND_TITLES[kind]: colour for kind, colour in KIND_COLOURS.items()}
+    known[KIND_TITLES["experimentation"]] = LOST_COLOUR
+    present = [title for title in known if title in {band["kind"] for band in bands}]
+    color = {
+        "field": "kind",
+        "type": "nominal",
+        "scale": colours(present, [known[title] for title in present]),
+        "legend": {"columns": columns_that_fit(len(present)), "symbolType": "square"},
+    }
+    fits = f"(datum.end - datum.start) / {last_s!r} * width > {_LETTER_PX} * length(datum.short) + 4"
+    return [
+        {
+            "data": {"values": [dict(band) for band in bands]},
+            "mark": {"type": "rect", "opacity": 0.5, "strokeWidth": 0},
+            "encoding": {
+                "x": x("start", "time since the start (s)"),
+                "x2": {"field": "end"},
+                "color": color,
+                "tooltip": tips(("stage", "stage"), ("kind", "kind"), ("time", "length")),
+            },
+        },
+        {
+            "data": {"values": [dict(band) | {"middle": (band["start"] + band["end"]) / 2} for band in bands]},
+            "transform": [{"calculate": f"{fits} ? datum.short : ''", "as": "shown"}],
+            "mark": {"type": "text", "baseline": "top", "fontSize": 11, "dy": 4},
+            "encoding": {"x": x("middle", ""), "y": {"datum": top_w}, "text": {"field": "shown"}},
+        },
+    ]
+
+
+def trace_table(data: Mapping[str, Any]) -> Table:
+    """Mean and highest power of each part in each outermost stage, from the drawn points."""
+    parts = list(dict.fromkeys(trace["part"] for trace in data["traces"]))
+    rows = []
+    for span in data["spans"]:
+        if span["is_nested"]:
+            continue
+        cells = [_power_text(data, part, span) for part in parts]
+        start, length = duration_text(span["start_s"]), duration_text(span["end_s"] - span["start_s"])
+        rows.append(Row(cells=(span["name"], start, length, *cells)))
+    columns = (
+        Column(title="stage"),
+        Column(title="from", is_number=True),
+        Column(title="for", is_number=True),
+        *(Column(title=f"{part}: mean, highest", is_number=True) for part in parts),
+    )
+    return Table(title="Power by stage", columns=columns, rows=tuple(rows), note="Read off the drawn points.")
+
+
+def _power_text(data: Mapping[str, Any], part: str, span: Mapping[str, Any]) -> str:
+    means, highs = [], []
+    for trace in data["traces"]:
+        if trace["part"] == part and trace["session"] == span["session"]:
+            for t, mean, high in zip(trace["t_s"], trace["mean_w"], trace["high_w"], strict=True):
+                if span["start_s"] <= t < span["end_s"]:
+                    means.append(mean)
+                    highs.append(high)
+    if not means:
+        return MISSING
+    return f"{significant(sum(means) / len(means))} W, {significant(max(highs))} W"

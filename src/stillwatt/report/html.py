@@ -1,0 +1,91 @@
+"""One self-contained page: the report's data, drawn and told. Opens from a disk, asks the network for nothing.
+
+The page is a function of the report's data alone, so a published report.json can be turned into its page again. A
+content security policy names the page's own scripts by hash: nothing else can run in it, and nothing can be fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from stillwatt.errors import MissingExtraError
+from stillwatt.report import tables
+from stillwatt.report.figures import build_figures
+from stillwatt.report.runtimes import load_runtimes
+
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def report_html(data: Mapping[str, Any]) -> str:
+    """The page for a report's data (`report.data.report_dict`); the same data gives the same bytes.
+
+    Raises:
+        MissingExtraError: The template engine is not installed.
+        MissingInputError: A drawing runtime is damaged.
+    """
+    try:
+        import jinja2
+    except ModuleNotFoundError as err:
+        raise MissingExtraError("jinja2", "report") from err
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    figures = build_figures(data)
+    scripts = (*load_runtimes(), _template("report.js"))
+    specs = {f"{figure.name}-{number}": panel.spec for figure in figures for number, panel in enumerate(figure.panels)}
+    return environment.get_template("report.html.j2").render(
+        data=data,
+        figures={figure.name: figure for figure in figures},
+        tables=_tables(data),
+        reasons=tables.reason_rows(data),
+        scripts=scripts,
+        hashes=[_script_hash(script) for script in scripts],
+        style=_template("report.css"),
+        report_text=embed_json(data),
+        specs_text=embed_json(specs),
+    )
+
+
+def embed_json(value: Any) -> str:
+    r"""JSON that cannot end the script element it stands in, nor start markup.
+
+    >>> embed_json({"name": "</script>&"})
+    '{"name": "\\u003c/script\\u003e\\u0026"}'
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    for character, escape in _ESCAPES.items():
+        text = text.replace(character, escape)
+    return text
+
+
+def _template(name: str) -> str:
+    return (resources.files("stillwatt.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _script_hash(script: str) -> str:
+    """A script's hash as a content security policy writes it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+
+
+def _tables(data: Mapping[str, Any]) -> dict[str, tables.Table]:
+    """The tables that stand on their own; those behind figures come with them."""
+    return {
+        "stages": tables.stage_table(data),
+        "arms": tables.arms_table(data),
+        "break_evens": tables.break_even_table(data),
+        "scores": tables.scores_table(data),
+        "parts": tables.parts_table(data),
+        "sensors": tables.sensors_table(data),
+        "environment": tables.environment_table(data),
+        "not_counted": tables.not_counted_table(data),
+    }

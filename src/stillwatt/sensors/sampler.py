@@ -1,0 +1,195 @@
+"""Sampling: every sensor read at each tick, each in a thread of its own, and one gap for every span of failures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from stillwatt.clock import Clock
+from stillwatt.records import Channel, ReadFailure, Reading
+from stillwatt.sensors.base import Sensor
+from stillwatt.sensors.registry import OpenSensor
+from stillwatt.sensors.worker import Job, Worker, WorkerLike
+from stillwatt.units import NS_PER_S, seconds
+
+_STALL_NS = NS_PER_S
+"""A reading that took longer than this, and than a period, has no time that can be stood by."""
+
+
+class Sink(Protocol):
+    """Where samples and events go; neither door may wait."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further sample can be taken."""
+        ...
+
+    def keep(self, stream: str, t_ns: int, count: float) -> None:
+        """Take a sample."""
+        ...
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Take an event of the sampling process's journal."""
+        ...
+
+
+def missed_ticks(deadline_ns: int, now_ns: int, period_ns: int) -> int:
+    """Deadlines after this one that have passed as well; they are skipped and counted, never made up.
+
+    >>> missed_ticks(1000, 1050, 100), missed_ticks(1000, 1250, 100)
+    (0, 2)
+    """
+    return max(now_ns - deadline_ns, 0) // period_ns
+
+
+class Gaps:
+    """Turns good and failed readings into one gap event per stream and span of failures.
+
+    A gap reaches from the last good reading before it to the first one after it.
+    """
+
+    def __init__(self, emit: Callable[[Mapping[str, Any]], None]) -> None:
+        self._emit = emit
+        self._last_ns: dict[str, int] = {}
+        self._open: dict[str, dict[str, Any]] = {}
+
+    def last_ns(self, stream: str) -> int | None:
+        """When the stream's last good reading was."""
+        return self._last_ns.get(stream)
+
+    def good(self, stream: str, t_ns: int) -> None:
+        """Note a good reading; a gap that was open ends here."""
+        self._last_ns[stream] = t_ns
+        if stream in self._open:
+            self._close(stream, t_ns)
+
+    def failed(self, stream: str, t_ns: int, reason: str) -> None:
+        """Note a failed reading; the first one's reason is the gap's."""
+        gap = self._open.get(stream)
+        if gap is None:
+            start_ns = self._last_ns.get(stream, t_ns)
+            gap = {"event": "gap", "stream": stream, "start_ns": start_ns, "failed_reads": 0, "reason": reason}
+            self._open[stream] = gap
+        gap["failed_reads"] += 1
+
+    def finish(self, t_ns: int) -> None:
+        """End every gap that is still open."""
+        for stream in list(self._open):
+            self._close(stream, t_ns)
+
+    def _close(self, stream: str, t_ns: int) -> None:
+        gap = self._open.pop(stream)
+        self._emit({**gap, "t_ns": t_ns, "end_ns": max(t_ns, gap["start_ns"])})
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One sensor with the thread that reads it."""
+
+    sensor: Sensor
+    channels: tuple[Channel, ...]
+    clock: Clock
+    worker: WorkerLike = field(init=False)
+    results: Sequence[Reading | ReadFailure] = ()
+    returned_ns: int = 0
+    asked_ns: int | None = None
+    """When the reading that has not been collected yet was asked for."""
+
+    def read(self) -> None:
+        """The worker's job."""
+        self.results = ()
+        self.results = self.sensor.read()
+        self.returned_ns = self.clock.monotonic_ns()
+
+
+class Sampler:
+    """Samples opened sensors; the loop around it says when."""
+
+    def __init__(
+        self,
+        opened: Sequence[OpenSensor],
+        sink: Sink,
+        clock: Clock,
+        period_ns: int,
+        *,
+        make_worker: Callable[[str, Job], WorkerLike] = Worker,
+    ) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._period_ns = period_ns
+        self._gaps = Gaps(sink.event)
+        self._lanes = [_Lane(item.sensor, item.channels, clock) for item in opened]
+        for lane in self._lanes:
+            lane.worker = make_worker(f"read-{lane.sensor.driver}", lane.read)
+        self.samples = self.failed_reads = 0
+
+    def tick(self) -> None:
+        """Ask every sensor for a reading and book what has come within a period, or a second of it."""
+        for lane in self._lanes:
+            self._collect(lane)
+            if lane.asked_ns is None:
+                lane.asked_ns = self._clock.monotonic_ns()
+                lane.worker.ask()
+            else:
+                age_s = seconds(self._clock.monotonic_ns() - lane.asked_ns)
+                self._fail(lane, f"{lane.sensor.driver}: a reading has not returned for {age_s:.1f} s")
+        patience_ns = self._clock.monotonic_ns() + min(self._period_ns, _STALL_NS)
+        for lane in self._lanes:
+            lane.worker.wait(max(seconds(patience_ns - self._clock.monotonic_ns()), 0.0))
+            self._collect(lane)
+
+    def finish(self) -> None:
+        """End the gaps that are still open."""
+        self._gaps.finish(self._clock.monotonic_ns())
+
+    def close(self) -> None:
+        """Close the sensors, but for those that hang in a reading: they would hang in their close too."""
+        for lane in self._lanes:
+            lane.worker.close()
+            if lane.asked_ns is None:
+                lane.sensor.close()
+
+    def _collect(self, lane: _Lane) -> None:
+        """Book what a lane's finished reading brought."""
+        if lane.asked_ns is None or not lane.worker.wait(0.0):
+            return
+        took_ns = lane.returned_ns - lane.asked_ns
+        lane.asked_ns = None
+        if lane.worker.error is not None:
+            error = lane.worker.error
+            self._fail(lane, f"{lane.sensor.driver} raised {type(error).__name__}: {error}")
+        elif took_ns > max(self._period_ns, _STALL_NS):
+            self._fail(lane, f"{lane.sensor.driver}: a reading took {seconds(took_ns):.1f} s; its time is not known")
+        else:
+            silent = {channel.stream for channel in lane.channels}
+            for result in lane.results:
+                silent.discard(result.stream)
+                self._book(result)
+            for stream in sorted(silent):
+                self._failed(stream, "the driver gave no reading")
+
+    def _book(self, result: Reading | ReadFailure) -> None:
+        if isinstance(result, ReadFailure):
+            self._failed(result.stream, result.reason, result.t_ns)
+            return
+        last_ns = self._gaps.last_ns(result.stream)
+        if not math.isfinite(result.count):
+            self._failed(result.stream, f"the driver gave {result.count}, which is no count")
+        elif last_ns is not None and result.t_ns <= last_ns:
+            self._failed(result.stream, "the reading's time is not after the one before")
+        elif self._sink.is_full:
+            self._failed(result.stream, "readings dropped: the disk does not answer")
+        else:
+            self._gaps.good(result.stream, result.t_ns)
+            self._sink.keep(result.stream, result.t_ns, result.count)
+            self.samples += 1
+
+    def _fail(self, lane: _Lane, reason: str) -> None:
+        for channel in lane.channels:
+            self._failed(channel.stream, reason)
+
+    def _failed(self, stream: str, reason: str, t_ns: int | None = None) -> None:
+        self.failed_reads += 1
+        self._gaps.failed(stream, self._clock.monotonic_ns() if t_ns is None else t_ns, reason)

@@ -1,0 +1,232 @@
+"""What every instrument must hold to, simulated or real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from fakes import FakeClock, fake_powercap, fake_proc, set_cpu_ticks
+from nvml_simulator_build import NvmlSimulator
+from stillwatt.clock import SystemClock
+from stillwatt.errors import SensorUnavailableError
+from stillwatt.records import Boundary, ReadFailure, Reading
+from stillwatt.sensors import Probe, Sensor
+from stillwatt.sensors.host_model import HostModelSensor
+from stillwatt.sensors.nvml import NvmlSensor
+from stillwatt.sensors.rapl import RaplSensor
+from stillwatt.sensors.replay import ReplaySensor
+from stillwatt.sensors.synthetic import SyntheticSensor
+
+
+class Bench:
+    """A sensor, and how to let time pass for it."""
+
+    def __init__(self, sensor: Sensor, advance: Callable[[float], None], *, break_it: Callable[[], None]) -> None:
+        self.sensor = sensor
+        self.advance = advance
+        self.break_it = break_it
+
+
+def _synthetic(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock = FakeClock()
+    channels = [
+        {"part": "gpu0", "shape": "square", "watts": 300.0, "low_watts": 80.0, "fail_from_s": 100.0},
+        {"part": "gpu0", "quantity": "power", "role": "witness", "watts": 200.0, "fail_from_s": 100.0},
+    ]
+    return Bench(SyntheticSensor(clock, channels=channels), clock.advance, break_it=lambda: clock.advance(100.0))
+
+
+def _replay(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock = FakeClock()
+    rows = [f"{i / 10},gpu0,{100 + i},{i * 10}\n{i / 10},cpu0,{20 + i}," for i in range(200)]
+    path = tmp_path / "recording.csv"
+    path.write_text("\n".join(["t_s,part,power_w,counter_j", *rows]), encoding="utf-8")
+    return Bench(ReplaySensor(clock, path=path), clock.advance, break_it=lambda: clock.advance(100.0))
+
+
+def _rapl(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock = FakeClock()
+    tree = fake_powercap(tmp_path)
+
+    def break_it() -> None:
+        for zone in ("intel-rapl:0", "intel-rapl:1", "intel-rapl:0:1", "intel-rapl:1:1"):
+            tree.set_uj(zone, "no number")
+
+    return Bench(RaplSensor(clock, root=tree.root), clock.advance, break_it=break_it)
+
+
+def _nvml(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock = FakeClock()
+    simulator.configure("gpu watts=300 low=80 hz=2 die_s=100;gpu watts=100 counter=0 die_s=100", now_ns=clock.now_ns)
+
+    def advance(seconds: float) -> None:
+        clock.advance(seconds)
+        simulator.set_time_ns(clock.now_ns)
+
+    return Bench(NvmlSensor(clock, library=simulator.library), advance, break_it=lambda: advance(100.0))
+
+
+def _host_model(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock = FakeClock()
+    proc = fake_proc(tmp_path / "proc")
+
+    def advance(seconds: float) -> None:
+        clock.advance(seconds)
+        ticks = clock.now_ns // 10_000_000
+        set_cpu_ticks(proc, busy=ticks, idle=3 * ticks)
+
+    sensor = HostModelSensor(clock, parts=["cpu"], proc_root=proc, sleep=advance)
+    return Bench(sensor, advance, break_it=lambda: (proc / "stat").write_text("nonsense\n") and None)
+
+
+def _real(make: Callable[[SystemClock], Sensor]) -> Bench:
+    import time
+
+    sensor = make(SystemClock())
+    probe = sensor.probe()
+    if not probe.usable:
+        pytest.skip(f"{probe.driver} is not usable here: {probe.detail}")
+    return Bench(sensor, time.sleep, break_it=lambda: pytest.skip("real hardware is not broken for a test"))
+
+
+def _real_nvml(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    return _real(lambda clock: NvmlSensor(clock))
+
+
+def _real_host(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    return _real(lambda clock: HostModelSensor(clock))
+
+
+def _real_rapl(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    return _real(lambda clock: RaplSensor(clock))
+
+
+MAKERS = [
+    pytest.param(_synthetic, id="synthetic"),
+    pytest.param(_replay, id="replay"),
+    pytest.param(_rapl, id="rapl"),
+    pytest.param(_nvml, id="nvml"),
+    pytest.param(_host_model, id="host_model"),
+    pytest.param(_real_host, id="real-host_model"),
+    pytest.param(_real_rapl, id="real-rapl"),
+    pytest.param(_real_nvml, id="real-nvml", marks=pytest.mark.gpu),
+]
+
+
+@pytest.fixture(params=MAKERS)
+def bench(request: pytest.FixtureRequest, tmp_path: Path, nvml_simulator: NvmlSimulator) -> Iterator[Bench]:
+    made: Bench = request.param(tmp_path, nvml_simulator)
+    yield made
+    made.sensor.close()
+
+
+def test_it_answers_to_the_protocol(bench: Bench) -> None:
+    assert isinstance(bench.sensor, Sensor)
+    assert bench.sensor.driver
+
+
+def test_probe_describes_what_open_gives_and_leaves_nothing_open(bench: Bench) -> None:
+    probe = bench.sensor.probe()
+    assert isinstance(probe, Probe)
+    assert probe.usable
+    assert probe.detail
+    assert probe.driver == bench.sensor.driver
+    assert probe.channels == bench.sensor.open()
+
+
+def test_channels_can_be_written_as_json_and_name_their_source(bench: Bench) -> None:
+    channels = bench.sensor.open()
+    assert channels
+    assert len({channel.stream for channel in channels}) == len(channels)
+    for channel in channels:
+        assert channel.driver == bench.sensor.driver
+        assert channel.source
+        assert channel.boundary in (Boundary.CHIP, Boundary.BOARD)
+        assert json.loads(json.dumps(asdict(channel)))["part"] == channel.part
+
+
+def test_every_reading_has_one_result_for_each_stream(bench: Bench) -> None:
+    streams = sorted(channel.stream for channel in bench.sensor.open())
+    for _ in range(5):
+        bench.advance(0.1)
+        assert sorted(result.stream for result in bench.sensor.read()) == streams
+
+
+def test_a_first_reading_right_after_open_has_values(bench: Bench) -> None:
+    bench.sensor.open()
+    assert all(isinstance(result, Reading) and result.count >= 0.0 for result in bench.sensor.read())
+
+
+def test_stamps_of_a_stream_never_go_back(bench: Bench) -> None:
+    bench.sensor.open()
+    stamps: dict[str, list[int]] = {}
+    for _ in range(10):
+        bench.advance(0.05)
+        for result in bench.sensor.read():
+            stamps.setdefault(result.stream, []).append(result.t_ns)
+    assert all(times == sorted(times) for times in stamps.values())
+
+
+def test_counters_do_not_fall_between_readings(bench: Bench) -> None:
+    counters = {channel.stream for channel in bench.sensor.open() if channel.quantity == "energy_counter"}
+    counts: dict[str, list[float]] = {}
+    for _ in range(10):
+        bench.advance(0.05)
+        for result in bench.sensor.read():
+            if isinstance(result, Reading) and result.stream in counters:
+                counts.setdefault(result.stream, []).append(result.count)
+    assert set(counts) == counters
+    assert all(series == sorted(series) for series in counts.values())
+
+
+def test_opening_and_closing_twice_is_no_error(bench: Bench) -> None:
+    first = bench.sensor.open()
+    assert bench.sensor.open() == first
+    bench.sensor.close()
+    bench.sensor.close()
+    assert bench.sensor.open() == first
+    bench.advance(0.1)
+    assert len(bench.sensor.read()) == len(first)
+
+
+def test_probing_an_open_sensor_does_not_close_it(bench: Bench) -> None:
+    channels = bench.sensor.open()
+    bench.sensor.probe()
+    bench.advance(0.1)
+    assert all(isinstance(result, Reading) for result in bench.sensor.read())
+    assert bench.sensor.open() == channels
+
+
+def test_errors_become_failures_and_say_something(bench: Bench) -> None:
+    streams = sorted(channel.stream for channel in bench.sensor.open())
+    bench.advance(0.1)
+    bench.break_it()
+    results = bench.sensor.read()
+    assert sorted(result.stream for result in results) == streams
+    assert all(isinstance(result, ReadFailure) and result.reason for result in results)
+
+
+UNUSABLE = [
+    pytest.param(lambda clock: NvmlSensor(clock, library="/nonexistent/libnvidia-ml.so.1"), id="nvml"),
+    pytest.param(lambda clock: RaplSensor(clock, root="/nonexistent"), id="rapl"),
+    pytest.param(lambda clock: HostModelSensor(clock, proc_root="/nonexistent"), id="host_model"),
+    pytest.param(lambda clock: ReplaySensor(clock, path="/nonexistent.csv"), id="replay"),
+]
+
+
+@pytest.mark.parametrize("make", UNUSABLE)
+def test_what_cannot_be_used_says_why_and_what_would_help(make: Callable[[FakeClock], Sensor]) -> None:
+    sensor = make(FakeClock())
+    probe = sensor.probe()
+    assert not probe.usable
+    assert probe.channels == ()
+    assert "nonexistent" in probe.detail
+    assert probe.cure
+    with pytest.raises(SensorUnavailableError, match="nonexistent"):
+        sensor.open()
+    assert sensor.read() == []
+    sensor.close()

@@ -1,0 +1,298 @@
+/* A libnvidia-ml.so.1 that plays known power traces: NVML's call interface, in real time or at a set time.
+ *
+ * The trace is configured by the environment variable NVML_SIMULATOR (read at nvmlInit) or by sim_configure().
+ * Sections are separated by ';', words within a section by spaces. A section that starts with `gpu` adds a card:
+ *
+ *   driver=550.54 ; gpu watts=300 low=80 hz=2 duty=0.5 gain=1.05 ; gpu watts=100 counter=0
+ *
+ * globals:  driver=TEXT  init_error=CODE  origin_ns=N (the trace's time 0; default: when it was configured)
+ * cards:    watts=W low=W hz=F duty=SHARE   constant when hz is 0, else a square wave that starts high
+ *           gain=G            what the sensor reports over what is true
+ *           step_ms=MS        how often counter and power are renewed (100)
+ *           window_ms=MS      what an instantaneous power looks at before each renewal (25)
+ *           usage_ms=MS       the same for nvmlDeviceGetPowerUsage (25)
+ *           counter=0|1 power=0|1 instant=0|1 average=0|1   what is supported
+ *           offset_mj=N       count of the counter at the origin
+ *           reset_s=S         the counter starts again at 0
+ *           fail_every=N fail_code=C  every nth reading fails (999)
+ *           fail_from_s=S fail_until_s=S  every reading in that span fails
+ *           die_s=S           the card is lost
+ *           uninit_s=S        NVML is uninitialised from then on, until it is initialised again
+ *           handle_error=C    the card has no handle
+ *           arch=N mig=0|1 name=TEXT uuid=TEXT  (no spaces)
+ *
+ * Symbols are left out of the library with -DOMIT_<name>.
+ */
+#define _GNU_SOURCE
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef unsigned int nvmlReturn_t;
+enum {
+    SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
+    INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15, UNKNOWN = 999
+};
+
+typedef struct {
+    double watts, low, hz, duty, gain, step_ms, window_ms, usage_ms, offset_mj;
+    double reset_s, fail_from_s, fail_until_s, die_s, uninit_s;
+    int counter, power, instant, average, fail_every, fail_code, handle_error, arch, mig;
+    char name[96], uuid[96];
+    unsigned long calls;
+} Gpu;
+
+typedef union {
+    double dVal; unsigned int uiVal; unsigned long ulVal; unsigned long long ullVal; long long sllVal; int siVal;
+} nvmlValue_t;
+typedef struct {
+    uint32_t fieldId, scopeId;
+    int64_t timestamp, latencyUsec;
+    uint32_t valueType, nvmlReturn;
+    nvmlValue_t value;
+} nvmlFieldValue_t;
+
+#define MAX_GPUS 16
+static Gpu gpus[MAX_GPUS];
+static unsigned gpu_count, init_error;
+static int is_configured, init_depth;
+static int64_t origin_ns, set_time_ns = -1, initialised_ns;
+static char driver_version[80];
+
+static int64_t now_ns(void) {
+    struct timespec t;
+    if (set_time_ns >= 0) return set_time_ns;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static double since_origin_s(int64_t t_ns) { return (double)(t_ns - origin_ns) / 1e9; }
+
+/* True joules from the trace's origin to t, exact for t before the origin too. */
+static double energy_j(const Gpu *g, double t) {
+    if (g->hz <= 0) return g->watts * t;
+    double period = 1.0 / g->hz, high_s = period * g->duty;
+    double whole = floor(t / period), rest = t - whole * period;
+    double cycle = high_s * g->watts + (period - high_s) * g->low;
+    return whole * cycle + fmin(rest, high_s) * g->watts + fmax(rest - high_s, 0) * g->low;
+}
+
+static double renewed_s(const Gpu *g, double t) {
+    double step = g->step_ms / 1e3;
+    return floor(t / step + 1e-9) * step;
+}
+
+static double power_w(const Gpu *g, double t, double window_ms) {
+    double end = renewed_s(g, t), window = window_ms / 1e3;
+    return (energy_j(g, end) - energy_j(g, end - window)) / window * g->gain;
+}
+
+static void set_number(const char *key, const char *value, Gpu *g) {
+    double x = atof(value);
+    struct { const char *key; double *to; } reals[] = {
+        {"watts", &g->watts}, {"low", &g->low}, {"hz", &g->hz}, {"duty", &g->duty}, {"gain", &g->gain},
+        {"step_ms", &g->step_ms}, {"window_ms", &g->window_ms}, {"usage_ms", &g->usage_ms},
+        {"offset_mj", &g->offset_mj}, {"reset_s", &g->reset_s}, {"fail_from_s", &g->fail_from_s},
+        {"fail_until_s", &g->fail_until_s}, {"die_s", &g->die_s}, {"uninit_s", &g->uninit_s}};
+    struct { const char *key; int *to; } wholes[] = {
+        {"counter", &g->counter}, {"power", &g->power}, {"instant", &g->instant}, {"average", &g->average},
+        {"fail_every", &g->fail_every}, {"fail_code", &g->fail_code}, {"handle_error", &g->handle_error},
+        {"arch", &g->arch}, {"mig", &g->mig}};
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+        if (!strcmp(key, reals[i].key)) *reals[i].to = x;
+    for (size_t i = 0; i < sizeof wholes / sizeof *wholes; i++)
+        if (!strcmp(key, wholes[i].key)) *wholes[i].to = (int)x;
+}
+
+static void set_word(char *word, Gpu *g) {
+    char *value = strchr(word, '=');
+    if (!value) return;
+    *value++ = 0;
+    if (g && !strcmp(word, "name")) snprintf(g->name, sizeof g->name, "%s", value);
+    else if (g && !strcmp(word, "uuid")) snprintf(g->uuid, sizeof g->uuid, "%s", value);
+    else if (g) set_number(word, value, g);
+    else if (!strcmp(word, "driver")) snprintf(driver_version, sizeof driver_version, "%s", value);
+    else if (!strcmp(word, "init_error")) init_error = (unsigned)atoi(value);
+    else if (!strcmp(word, "origin_ns")) origin_ns = atoll(value);
+}
+
+static Gpu *add_gpu(void) {
+    if (gpu_count == MAX_GPUS) return NULL;
+    Gpu *g = &gpus[gpu_count];
+    *g = (Gpu){.watts = 100, .duty = 0.5, .gain = 1, .step_ms = 100, .window_ms = 25, .usage_ms = 25,
+               .reset_s = INFINITY, .fail_from_s = INFINITY, .fail_until_s = INFINITY, .die_s = INFINITY,
+               .uninit_s = INFINITY, .counter = 1, .power = 1, .instant = 1, .average = 1,
+               .fail_code = UNKNOWN, .arch = 9};
+    snprintf(g->name, sizeof g->name, "Simulated-GPU");
+    snprintf(g->uuid, sizeof g->uuid, "GPU-00000000-0000-0000-0000-%012u", gpu_count);
+    gpu_count++;
+    return g;
+}
+
+/* Replace the configuration; the trace starts now unless origin_ns says otherwise. NVML is left uninitialised. */
+void sim_configure(const char *text) {
+    char *copy = strdup(text), *rest = copy, *section;
+    gpu_count = init_error = 0;
+    init_depth = 0;
+    origin_ns = now_ns();
+    snprintf(driver_version, sizeof driver_version, "550.54.15");
+    while ((section = strsep(&rest, ";"))) {
+        char *words = section, *word;
+        Gpu *g = NULL;
+        while ((word = strsep(&words, " ")))
+            if (!strcmp(word, "gpu")) g = add_gpu();
+            else set_word(word, g);
+    }
+    free(copy);
+    is_configured = 1;
+}
+
+void sim_set_time_ns(int64_t t_ns) { set_time_ns = t_ns; }
+int64_t sim_origin_ns(void) { return origin_ns; }
+double sim_true_energy_j(unsigned index, int64_t start_ns, int64_t end_ns) {
+    return energy_j(&gpus[index], since_origin_s(end_ns)) - energy_j(&gpus[index], since_origin_s(start_ns));
+}
+
+static nvmlReturn_t check(void *device) {
+    Gpu *g = device;
+    double t = since_origin_s(now_ns());
+    if (!init_depth) return UNINITIALIZED;
+    if (g < gpus || g >= gpus + gpu_count) return INVALID_ARGUMENT;
+    if (t >= g->uninit_s && since_origin_s(initialised_ns) < g->uninit_s) return UNINITIALIZED;
+    return t >= g->die_s ? GPU_IS_LOST : SUCCESS;
+}
+
+/* The same for calls that read a sensor: these fail on request. */
+static nvmlReturn_t check_reading(void *device) {
+    nvmlReturn_t code = check(device);
+    if (code) return code;
+    Gpu *g = device;
+    double t = since_origin_s(now_ns());
+    if (t >= g->fail_from_s && t < g->fail_until_s) return (nvmlReturn_t)g->fail_code;
+    if (g->fail_every && ++g->calls % (unsigned long)g->fail_every == 0) return (nvmlReturn_t)g->fail_code;
+    return SUCCESS;
+}
+
+static nvmlReturn_t copy_text(const char *text, char *to, unsigned length) {
+    if (strlen(text) + 1 > length) return INSUFFICIENT_SIZE;
+    strcpy(to, text);
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlInitWithFlags(unsigned flags) {
+    (void)flags;
+    if (!is_configured) sim_configure(getenv("NVML_SIMULATOR") ? getenv("NVML_SIMULATOR") : "");
+    if (init_error) return init_error;
+    init_depth++;
+    initialised_ns = now_ns();
+    return SUCCESS;
+}
+nvmlReturn_t nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+
+nvmlReturn_t nvmlShutdown(void) {
+    if (!init_depth) return UNINITIALIZED;
+    init_depth--;
+    return SUCCESS;
+}
+
+const char *nvmlErrorString(nvmlReturn_t code) { return code == UNKNOWN ? "Unknown Error" : "Simulated Error"; }
+
+nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned length) {
+    return init_depth ? copy_text(driver_version, version, length) : UNINITIALIZED;
+}
+nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned length) {
+    return init_depth ? copy_text("12.550.54.15", version, length) : UNINITIALIZED;
+}
+
+nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count) {
+    if (!init_depth) return UNINITIALIZED;
+    *count = gpu_count;
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
+    if (!init_depth) return UNINITIALIZED;
+    if (index >= gpu_count) return INVALID_ARGUMENT;
+    if (gpus[index].handle_error) return (nvmlReturn_t)gpus[index].handle_error;
+    *device = &gpus[index];
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
+    if (!init_depth) return UNINITIALIZED;
+    for (unsigned i = 0; i < gpu_count; i++)
+        if (!strcmp(uuid, gpus[i].uuid)) return nvmlDeviceGetHandleByIndex_v2(i, device);
+    return NOT_FOUND;
+}
+
+nvmlReturn_t nvmlDeviceGetUUID(void *device, char *uuid, unsigned length) {
+    nvmlReturn_t code = check(device);
+    return code ? code : copy_text(((Gpu *)device)->uuid, uuid, length);
+}
+nvmlReturn_t nvmlDeviceGetName(void *device, char *name, unsigned length) {
+    nvmlReturn_t code = check(device);
+    return code ? code : copy_text(((Gpu *)device)->name, name, length);
+}
+
+nvmlReturn_t nvmlDeviceGetArchitecture(void *device, unsigned *architecture) {
+    nvmlReturn_t code = check(device);
+    if (!code) *architecture = (unsigned)((Gpu *)device)->arch;
+    return code;
+}
+
+#ifndef OMIT_nvmlDeviceGetMigMode
+nvmlReturn_t nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {
+    nvmlReturn_t code = check(device);
+    if (!code) *current = *pending = (unsigned)((Gpu *)device)->mig;
+    return code;
+}
+#endif
+
+#ifndef OMIT_nvmlDeviceGetTotalEnergyConsumption
+nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy_mj) {
+    nvmlReturn_t code = check_reading(device);
+    Gpu *g = device;
+    if (code) return code;
+    if (!g->counter) return NOT_SUPPORTED;
+    double t = renewed_s(g, since_origin_s(now_ns()));
+    double joules = t >= g->reset_s ? energy_j(g, t) - energy_j(g, g->reset_s) : energy_j(g, t) + g->offset_mj / 1e3;
+    *energy_mj = (unsigned long long)floor(joules * 1e3 * g->gain + 1e-6);
+    return SUCCESS;
+}
+#endif
+
+#ifndef OMIT_nvmlDeviceGetPowerUsage
+nvmlReturn_t nvmlDeviceGetPowerUsage(void *device, unsigned *power_mw) {
+    nvmlReturn_t code = check_reading(device);
+    Gpu *g = device;
+    if (code) return code;
+    if (!g->power) return NOT_SUPPORTED;
+    *power_mw = (unsigned)lround(power_w(g, since_origin_s(now_ns()), g->usage_ms) * 1e3);
+    return SUCCESS;
+}
+#endif
+
+#ifndef OMIT_nvmlDeviceGetFieldValues
+static void fill_field(const Gpu *g, nvmlFieldValue_t *field) {
+    double t = since_origin_s(now_ns());
+    int is_average = field->fieldId == 185, is_instant = field->fieldId == 186;
+    field->timestamp = now_ns() / 1000;
+    field->latencyUsec = 0;
+    field->valueType = 1; /* unsigned int */
+    field->nvmlReturn = NOT_SUPPORTED;
+    if ((is_average && g->average) || (is_instant && g->instant)) {
+        field->nvmlReturn = SUCCESS;
+        field->value.uiVal = (unsigned)lround(power_w(g, t, is_average ? 1000 : g->window_ms) * 1e3);
+    }
+}
+
+nvmlReturn_t nvmlDeviceGetFieldValues(void *device, int count, nvmlFieldValue_t *fields) {
+    nvmlReturn_t code = check_reading(device);
+    if (code) return code;
+    for (int i = 0; i < count; i++) fill_field(device, &fields[i]);
+    return SUCCESS;
+}
+#endif

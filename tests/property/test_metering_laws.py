@@ -1,0 +1,241 @@
+"""What must hold for every trace, every window and every journal."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillwatt.metering.account import SessionInput, account_session
+from stillwatt.metering.attribute import WeightedWindow, exclusive_windows
+from stillwatt.metering.estimate import estimate, estimate_many
+from stillwatt.metering.series import Series
+from stillwatt.metering.totals import combine, sum_part
+from stillwatt.metering.trace import trace_points
+from stillwatt.metering.unwrap import unwrap
+from stillwatt.records import Absent, Energy, Quantity, StageWindow, Total
+from stillwatt.units import NS_PER_MS, NS_PER_S
+from strategies import EPOCH_NS, channel, cuts, power_channel, stage_trees, traces
+
+
+def joules(energy: Energy | Absent) -> float:
+    return energy.value_j if isinstance(energy, Energy) else 0.0
+
+
+def missing_seconds(energy: Energy | Absent, length_s: float) -> float:
+    return energy.missing_s if isinstance(energy, Energy) else length_s
+
+
+@given(traces(), st.data())
+def test_cutting_a_window_conserves_energy_and_seconds(series: Series, data: st.DataObject) -> None:
+    marks = data.draw(cuts(series))
+    pieces = [WeightedWindow(start, end) for start, end in pairwise(marks)]
+    whole = WeightedWindow(marks[0], marks[-1])
+    *parts, total, joined = estimate_many(series, None, [*([piece] for piece in pieces), [whole], pieces]).energies
+    if isinstance(total, Absent):
+        assert all(isinstance(part, Absent) for part in parts)
+        return
+    assert isinstance(joined, Energy)
+    assert joined == total
+    scale_j = max(abs(joules(part)) for part in [total, *parts])
+    assert math.fsum(map(joules, parts)) == pytest.approx(total.value_j, rel=1e-9, abs=1e-9 * scale_j + 1e-9)
+    lengths_s = [(piece.end_ns - piece.start_ns) / NS_PER_S for piece in pieces]
+    missing_s = math.fsum(missing_seconds(part, length_s) for part, length_s in zip(parts, lengths_s, strict=True))
+    assert missing_s == pytest.approx(total.missing_s, rel=1e-9, abs=1e-9)
+    covered_s = [part.coverage * s for part, s in zip(parts, lengths_s, strict=True) if isinstance(part, Energy)]
+    assert math.fsum(covered_s) == pytest.approx(total.coverage * math.fsum(lengths_s), rel=1e-9, abs=1e-9)
+    if all(isinstance(part, Energy) for part in parts):
+        assert sum(part.failed_reads for part in parts if isinstance(part, Energy)) == total.failed_reads
+
+
+@given(traces(), st.data(), st.floats(0.01, 1.0))
+def test_the_weight_of_a_window_scales_its_energy(series: Series, data: st.DataObject, weight: float) -> None:
+    start, *_, end = data.draw(cuts(series))
+    whole = estimate(series, None, [WeightedWindow(start, end)])
+    share = estimate(series, None, [WeightedWindow(start, end, weight)])
+    assert isinstance(whole, Energy) == isinstance(share, Energy)
+    if isinstance(whole, Energy) and isinstance(share, Energy):
+        for name in ("value_j", "random_j", "estimated_j", "missing_s"):
+            assert getattr(share, name) == pytest.approx(weight * getattr(whole, name), rel=1e-6, abs=1e-6), name
+        assert share.coverage == pytest.approx(whole.coverage, rel=1e-6)
+
+
+@given(traces(), st.data())
+def test_energy_is_never_negative_and_never_more_than_the_largest_power_allows(
+    series: Series, data: st.DataObject
+) -> None:
+    marks = data.draw(cuts(series))
+    owners = [[WeightedWindow(start, end)] for start, end in pairwise(marks)]
+    for energy, (start, end) in zip(estimate_many(series, None, owners).energies, pairwise(marks), strict=True):
+        if isinstance(energy, Absent):
+            continue
+        assert energy.value_j >= -1e-6
+        assert -1e-6 <= energy.estimated_j <= energy.value_j + 1e-6
+        assert energy.missing_s <= (end - start) / NS_PER_S + 1e-9
+        if series.channel.quantity is Quantity.POWER:
+            assert energy.value_j <= float(series.count.max()) * (end - start) / NS_PER_S + 1e-6
+
+
+@given(st.floats(1.0, 500.0), st.integers(2, 60), st.data())
+def test_constant_power_is_measured_exactly_by_both_kinds(watts: float, count: int, data: st.DataObject) -> None:
+    """A counter that is always up to date and a power reading agree with watts times seconds."""
+    t_ns = EPOCH_NS + np.arange(count, dtype=np.int64) * 100 * NS_PER_MS
+    counter = Series(channel(update_period_ns=1), t_ns, watts * (t_ns - EPOCH_NS) / NS_PER_S)
+    power = Series(power_channel(), t_ns, np.full(count, watts))
+    last_ms = (count - 1) * 100
+    start_ms = data.draw(st.integers(0, last_ms - 1))
+    end_ms = data.draw(st.integers(start_ms + 1, last_ms))
+    window = WeightedWindow(EPOCH_NS + start_ms * NS_PER_MS, EPOCH_NS + end_ms * NS_PER_MS)
+    for series in (counter, power):
+        energy = estimate(series, None, [window])
+        assert isinstance(energy, Energy)
+        assert energy.value_j == pytest.approx(watts * (end_ms - start_ms) * NS_PER_MS / NS_PER_S, rel=1e-6)
+        assert energy.coverage == pytest.approx(1.0)
+        assert energy.missing_s == 0.0
+
+
+@given(st.lists(st.integers(0, 999), min_size=2, max_size=50), st.integers(1_000, 5_000))
+def test_unwrapping_gives_back_the_distance(steps: list[int], modulus: int) -> None:
+    true = np.cumsum(steps)
+    t_ns = EPOCH_NS + np.arange(len(steps), dtype=np.int64) * NS_PER_S
+    found = unwrap(Series(channel(modulus=modulus), t_ns, (true % modulus).astype(np.float64)))
+    assert np.all(found.increments >= 0)
+    if found.resets.size == 0:
+        assert found.increments.sum() == true[-1] - true[0]
+
+
+@given(stage_trees(), st.integers(0, 50), st.integers(50, 120))
+def test_weighted_windows_partition_the_session(stages: list[StageWindow], start: int, end: int) -> None:
+    owned = exclusive_windows(stages, start, end)
+    assert set(owned) == {None, *(stage.stage_id for stage in stages)}
+    length = sum(
+        Fraction(window.weight).limit_denominator(100) * (window.end_ns - window.start_ns)
+        for windows in owned.values()
+        for window in windows
+    )
+    assert length == end - start
+    for stage in stages:
+        for window in owned[stage.stage_id]:
+            assert max(stage.start_ns, start) <= window.start_ns < window.end_ns <= min(stage.end_ns, end)
+            assert 0 < window.weight <= 1
+
+
+@given(stage_trees())
+def test_each_moment_belongs_to_the_innermost_stages_that_run(stages: list[StageWindow]) -> None:
+    """Against the definition, nanosecond by nanosecond."""
+    owned = exclusive_windows(stages, 0, 100)
+    parents = {stage.stage_id: stage.parent_id for stage in stages}
+    for t in range(0, 100, 7):
+        active = {stage.stage_id for stage in stages if stage.start_ns <= t < stage.end_ns}
+        above: set[str] = set()
+        for stage_id in active:
+            seen, parent = {stage_id}, parents[stage_id]
+            while parent is not None and parent in parents and parent not in seen:
+                seen.add(parent)
+                above.add(parent)
+                parent = parents[parent]
+        expected: set[str | None] = set(active - above) or {None}
+        holders = {
+            owner: window.weight
+            for owner, windows in owned.items()
+            for window in windows
+            if window.start_ns <= t < window.end_ns
+        }
+        assert holders == dict.fromkeys(expected, 1.0 / len(expected))
+
+
+@settings(max_examples=60)
+@given(traces(), stage_trees(broken=False), st.booleans())
+def test_children_and_unallocated_add_up_to_the_session(
+    series: Series, stages: list[StageWindow], has_witness: bool
+) -> None:
+    span = int(series.t_ns[-1] - series.t_ns[0])
+
+    def place(moment: int) -> int:
+        return int(series.t_ns[0]) + span * moment // 100
+
+    windows = [
+        StageWindow(
+            session="one",
+            stage_id=stage.stage_id,
+            parent_id=stage.parent_id,
+            start_ns=place(stage.start_ns),
+            end_ns=place(stage.end_ns),
+        )
+        for stage in stages
+    ]
+    witness = Series(power_channel(), series.t_ns, np.full(series.t_ns.size, 50.0)) if has_witness else None
+    account = account_session(
+        SessionInput(windows=windows, start_ns=place(0), end_ns=place(100), series={"gpu0": (series, witness)})
+    )
+    total_j = joules(account.total["gpu0"])
+    tolerance = {"rel": 1e-9, "abs": 1e-9 * max(1.0, abs(total_j))}
+    children: dict[str | None, float] = {}
+    seconds: dict[str | None, float] = {}
+    for stage in windows:
+        stage_account = account.stages[stage.stage_id]
+        children[stage.parent_id] = children.get(stage.parent_id, 0.0) + joules(stage_account.gross["gpu0"])
+        seconds[stage.parent_id] = seconds.get(stage.parent_id, 0.0) + stage_account.gross_s
+    for stage in windows:
+        stage_account = account.stages[stage.stage_id]
+        own_and_below_j = joules(stage_account.self_energies["gpu0"]) + children.get(stage.stage_id, 0.0)
+        assert own_and_below_j == pytest.approx(joules(stage_account.gross["gpu0"]), **tolerance)
+    assert children.get(None, 0.0) + joules(account.unallocated["gpu0"]) == pytest.approx(total_j, **tolerance)
+    assert seconds.get(None, 0.0) + account.unallocated_s == pytest.approx(account.total_s, abs=1e-9)
+
+
+energies = st.builds(
+    Energy,
+    part=st.sampled_from(["gpu0", "gpu1", "cpu0"]),
+    device=st.just("x"),
+    boundary=st.just(channel().boundary),
+    value_j=st.floats(-1e3, 1e6),
+    random_j=st.floats(0, 1e3),
+    systematic_low_j=st.floats(0, 1e3),
+    systematic_high_j=st.floats(0, 1e3),
+    basis=st.sampled_from(list(type(channel().basis))),
+    method=st.just("counter"),
+    coverage=st.floats(0, 1),
+    failed_reads=st.integers(0, 5),
+    estimated_j=st.floats(0, 10),
+    missing_s=st.just(0.0),
+    driver=st.sampled_from(["nvml", "rapl"]),
+    source=st.just(""),
+)
+
+
+@given(st.lists(energies, min_size=1, max_size=3, unique_by=lambda energy: energy.part), st.randoms())
+def test_a_total_does_not_depend_on_the_order_of_its_parts(parts: list[Energy], shuffler: object) -> None:
+    total, backwards = combine(parts), combine(parts[::-1])
+    assert isinstance(total, Total)
+    assert isinstance(backwards, Total)
+    assert total.value_j == backwards.value_j
+    assert total.high_j == pytest.approx(backwards.high_j)
+    assert total.share_by_basis == pytest.approx(backwards.share_by_basis) or math.isclose(total.value_j, 0.0)
+    widest = max(math.hypot(part.random_j, part.systematic_high_j) for part in parts)
+    assert total.high_j - total.value_j >= widest * (1 - 1e-9) - 1e-9
+    assert math.fsum(share for _, share in total.share_by_basis) == pytest.approx(1.0) or not total.share_by_basis
+
+
+@given(st.lists(energies, min_size=1, max_size=5))
+def test_repeats_shrink_the_random_part_and_never_the_systematic(parts: list[Energy]) -> None:
+    same = [type(part)(**{**{name: getattr(parts[0], name) for name in part.__slots__}}) for part in parts]
+    total = sum_part(same, [1.0] * len(same))
+    assert isinstance(total, Energy)
+    assert total.random_j == pytest.approx(math.sqrt(len(same)) * parts[0].random_j)
+    assert total.systematic_high_j == pytest.approx(len(same) * parts[0].systematic_high_j)
+    assert total.coverage == pytest.approx(parts[0].coverage)
+
+
+@given(traces(), st.integers(1, 50))
+def test_a_drawing_stays_between_its_extremes_and_within_its_points(series: Series, max_points: int) -> None:
+    points = trace_points(series, int(series.t_ns[0]), max_points=max_points)
+    assert len(points) <= max_points
+    assert [point.t_s for point in points] == sorted(point.t_s for point in points)
+    for point in points:
+        assert point.low_w - 1e-6 <= point.mean_w <= point.high_w + 1e-6

@@ -1,0 +1,51 @@
+"""Accounts as text: no number without its interval and basis, nothing missing shown as 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillwatt.cli.account import record_lines, total_text
+from stillwatt.records import Basis, NoTotal, RunRecord, Total
+
+
+def test_a_run_as_lines(make_record: Callable[..., RunRecord]) -> None:
+    lines = record_lines(make_record())
+    assert lines[0] == "run 20261122-225501-demo-3f2a  demo: ended, 13.5 s"
+    assert "teacher_logits (attempt 2)" in lines[2]
+    assert "8,192" in lines[2]
+    assert "1,500 J [1,400, 1,600] 80 % measured, 20 % modelled" in lines[2]
+    assert "outside any stage  not known: nothing ran outside stages" in lines
+    assert "gpu0  not known: the driver is not installed" in lines
+    assert "cpu0  measured by rapl (/sys/class/powercap), device of cpu0" in lines
+    assert "dram0  modelled by rapl (/sys/class/powercap), device of dram0" in lines
+    assert lines[-1] == "note: one line of a journal was torn"
+
+
+@given(st.floats(0, 1e12), st.floats(0, 1e6), st.floats(0, 1e6), st.sampled_from(Basis), st.booleans())
+def test_a_total_always_says_its_interval_basis_and_holes(
+    value: float, below: float, above: float, basis: Basis, complete: bool
+) -> None:
+    total = Total(
+        value_j=value,
+        low_j=value - below,
+        high_j=value + above,
+        basis=basis,
+        complete=complete,
+        absent=() if complete else ("gpu0", "dram0"),
+    )
+    text = total_text(total)
+    assert "[" in text
+    assert basis.value in text
+    assert ("incomplete, without gpu0, dram0" in text) == (not complete)
+
+
+def test_seconds_without_readings_are_incomplete_too() -> None:
+    total = Total(value_j=1.0, low_j=1.0, high_j=1.0, basis=Basis.MEASURED, complete=False)
+    assert total_text(total).endswith("measured; incomplete")
+
+
+def test_an_unknown_total_is_not_a_number() -> None:
+    assert not any(character.isdigit() for character in total_text(NoTotal(reason="no reading")))

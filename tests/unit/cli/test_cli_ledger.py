@@ -1,0 +1,108 @@
+"""The ledger's verbs ask the books and print what they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from stillwatt.errors import RunNotFoundError
+from stillwatt.ledger.finding import Finding, Severity
+from stillwatt.ledger.store import RunLine
+from stillwatt.records import NoTotal, RunRecord, StageStatus
+from stillwatt.workflows import books
+
+Stillwatt = Callable[..., Result]
+LINE = RunLine(
+    run_id="20261122-225501-demo-3f2a",
+    name="demo",
+    status=StageStatus.RECOVERED,
+    start_utc="2026-11-22T22:55:01.000Z",
+    duration_s=13.5,
+    complete=False,
+    stages=3,
+    warnings=1,
+    total=NoTotal(reason="no reading"),
+)
+
+
+def test_list_is_a_table_or_json(stillwatt: Stillwatt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "list_runs", lambda runs_dir: [LINE] if runs_dir == "r" else [])
+    head, row = stillwatt("ledger", "list", "--runs", "r").stdout.splitlines()
+    assert head.split() == ["run", "name", "status", "started", "time", "energy"]
+    assert row.split("  ")[0] == LINE.run_id
+    assert "not known: no reading" in row
+    (entry,) = json.loads(stillwatt("ledger", "list", "--runs", "r", "--json").stdout)
+    assert entry["status"] == "recovered"
+    assert entry["total"] == {"absent": "no reading"}
+    assert entry["stages"] == 3
+
+
+def test_an_empty_list_says_so(stillwatt: Stillwatt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "list_runs", lambda runs_dir: [])
+    assert stillwatt("ledger", "list").stdout.startswith("no runs in runs;")
+    assert json.loads(stillwatt("ledger", "list", "--json").stdout) == []
+
+
+def test_show_json_is_the_record_and_nothing_else(
+    stillwatt: Stillwatt, monkeypatch: pytest.MonkeyPatch, make_record: Callable[..., RunRecord]
+) -> None:
+    record = make_record()
+    monkeypatch.setattr(books, "show_run", lambda runs_dir, reference: record)
+    assert stillwatt("ledger", "show", "x", "--json").stdout == json.dumps(record.to_dict(), indent=2) + "\n"
+    assert record.run_id in stillwatt("ledger", "show", "x").stdout
+
+
+def test_an_unknown_run_exits_with_2(stillwatt: Stillwatt, monkeypatch: pytest.MonkeyPatch) -> None:
+    def show_run(runs_dir: str, reference: str) -> RunRecord:
+        raise RunNotFoundError(reference, runs_dir, ["demo"])
+
+    monkeypatch.setattr(books, "show_run", show_run)
+    result = stillwatt("ledger", "show", "dmeo")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: no run 'dmeo' in runs; did you mean 'demo'?\n"
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "0 runs"), (1, "1 run in"), (2, "2 runs")])
+def test_rebuild_counts(count: int, words: str, stillwatt: Stillwatt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "rebuild", lambda runs_dir: count)
+    assert stillwatt("ledger", "rebuild").stdout.startswith(words)
+    assert json.loads(stillwatt("ledger", "rebuild", "--json").stdout) == {"runs": count}
+
+
+@pytest.mark.parametrize(
+    ("severities", "status"), [([], 0), ([Severity.INFO, Severity.WARNING], 0), ([Severity.WARNING, Severity.ERROR], 1)]
+)
+def test_verify_fails_where_a_number_may_be_wrong(
+    severities: list[Severity], status: int, stillwatt: Stillwatt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [Finding(severity=severity, code="torn-line", where="r1", message="one line") for severity in severities]
+    monkeypatch.setattr(books, "verify", lambda runs_dir, reference: found if reference == "r1" else [])
+    result = stillwatt("ledger", "verify", "r1")
+    assert result.exit_code == status
+    if not found:
+        assert result.stdout == "everything is as it should be\n"
+    for severity in severities:
+        assert any(line.split() == [severity.value, "r1", "one", "line"] for line in result.stdout.splitlines())
+    answer = json.loads(stillwatt("ledger", "verify", "r1", "--json").stdout)
+    assert [entry["severity"] for entry in answer] == [severity.value for severity in severities]
+    assert stillwatt("ledger", "verify").exit_code == 0
+
+
+def test_export_prints_its_files(stillwatt: Stillwatt, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def export(runs_dir: str, reference: str, **options: Any) -> list[Path]:
+        asked.update(options, runs_dir=runs_dir, reference=reference)
+        return [Path("o/stages.csv"), Path("o/energies.csv")]
+
+    monkeypatch.setattr(books, "export", export)
+    arguments = ("ledger", "export", "latest", "--format", "csv", "--out", "o")
+    assert stillwatt(*arguments).stdout == "o/stages.csv\no/energies.csv\n"
+    assert asked == {"runs_dir": "runs", "reference": "latest", "form": "csv", "out": "o"}
+    assert json.loads(stillwatt(*arguments, "--json").stdout) == {"files": ["o/stages.csv", "o/energies.csv"]}
+    assert stillwatt("ledger", "export", "latest", "--format", "xls", "--out", "o").exit_code == 2

@@ -1,0 +1,49 @@
+"""`report` writes the files and says where they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from stillwatt.records import RunRecord
+from stillwatt.records.finding import Study
+from stillwatt.workflows.publish import ReportPaths
+
+Stillwatt = Callable[..., Result]
+
+
+@pytest.fixture
+def asked(
+    monkeypatch: pytest.MonkeyPatch, make_record: Callable[..., RunRecord], make_study: Callable[[RunRecord], Study]
+) -> dict[str, Any]:
+    """What `write_report` was asked for."""
+    question: dict[str, Any] = {}
+
+    def write_report(reference: str, **options: Any) -> ReportPaths:
+        question.update(options, reference=reference)
+        record = make_record()
+        return ReportPaths(
+            html=Path("d/report.html"), json=Path("d/report.json"), record=record, study=make_study(record)
+        )
+
+    monkeypatch.setattr("stillwatt.workflows.publish.write_report", write_report)
+    return question
+
+
+def test_paths_and_answer_are_printed(stillwatt: Stillwatt, asked: dict[str, Any]) -> None:
+    result = stillwatt("report", "latest", "--runs", "r", "--out", "d")
+    assert result.exit_code == 0
+    assert asked == {"reference": "latest", "runs_dir": "r", "out_dir": "d"}
+    assert "1,500" in result.stdout
+    assert result.stdout.endswith("report  d/report.html\ndata    d/report.json\n")
+
+
+def test_paths_as_json(stillwatt: Stillwatt, asked: dict[str, Any]) -> None:
+    answer = json.loads(stillwatt("report", "latest", "--json").stdout)
+    assert answer == {"run_id": "20261122-225501-demo-3f2a", "html": "d/report.html", "json": "d/report.json"}
+    assert asked["out_dir"] is None

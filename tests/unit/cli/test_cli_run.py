@@ -1,0 +1,145 @@
+"""`run` loads the recipe, calls one workflow and tells what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from stillwatt.config.bundled import bundled_recipes
+from stillwatt.config.load import load_recipe
+from stillwatt.config.models import Recipe
+from stillwatt.errors import MissingExtraError
+from stillwatt.records import RunRecord
+from stillwatt.records.finding import Study
+from stillwatt.workflows.pipeline import PipelineOutcome
+
+Stillwatt = Callable[..., Result]
+
+
+class Workflow:
+    """Stands in for `run_recipe`."""
+
+    def __init__(self, record: RunRecord, study: Study, error: BaseException | None = None) -> None:
+        self.record, self.study, self.error = record, study, error
+        self.recipe: Recipe | None = None
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, recipe: Recipe, **options: Any) -> PipelineOutcome:
+        self.recipe, self.options = recipe, options
+        options["announce"](f"run {self.record.run_id}")
+        with options["progress"].task("train.sft.1.0", total=2, unit="steps") as task:
+            task.advance(2)
+        if self.error is not None:
+            raise self.error
+        return PipelineOutcome(
+            run_id=self.record.run_id,
+            record=self.record,
+            study=self.study,
+            report_html=Path("d/report.html"),
+            report_json=Path("d/report.json"),
+            resumed=False,
+        )
+
+
+@pytest.fixture
+def install(
+    monkeypatch: pytest.MonkeyPatch,
+    make_record: Callable[..., RunRecord],
+    make_study: Callable[[RunRecord], Study],
+) -> Callable[..., Workflow]:
+    def put(error: BaseException | None = None, **record: Any) -> Workflow:
+        made = make_record(**record)
+        workflow = Workflow(made, make_study(made), error)
+        monkeypatch.setattr("stillwatt.workflows.pipeline.run_recipe", workflow)
+        return workflow
+
+    return put
+
+
+def test_recipe_and_options_reach_the_workflow(stillwatt: Stillwatt, install: Callable[..., Workflow]) -> None:
+    workflow = install()
+    result = stillwatt(
+        *("run", "quickstart", "--runs", "d", "--set", "data.seed=7", "--set", "run.threads=1"),
+        *("--fresh", "--sensors", "synthetic"),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert workflow.recipe == load_recipe(bundled_recipes()["quickstart"], ["data.seed=7", "run.threads=1"])
+    assert workflow.options["runs_dir"] == "d"
+    assert workflow.options["fresh"] is True
+    assert workflow.options["sensors"] == ("synthetic",)
+
+
+def test_without_options_the_recipe_decides(stillwatt: Stillwatt, install: Callable[..., Workflow]) -> None:
+    workflow = install()
+    stillwatt("run", str(bundled_recipes()["smoke_cpu"]))
+    assert (workflow.options["sensors"], workflow.options["fresh"]) == (None, False)
+    assert workflow.options["runs_dir"] == "runs"
+    assert workflow.recipe == load_recipe(bundled_recipes()["smoke_cpu"])
+
+
+def test_the_answer_is_on_stdout_and_the_way_there_on_stderr(
+    stillwatt: Stillwatt, install: Callable[..., Workflow]
+) -> None:
+    workflow = install()
+    result = stillwatt("run", "smoke_cpu")
+    assert "1,500" in result.stdout
+    assert result.stdout.endswith("report  d/report.html\n")
+    assert result.stderr.startswith(f"run {workflow.record.run_id}\ntrain.sft.1.0: 2 steps\n")
+    assert "train.sft.1.0" not in result.stdout
+
+
+def test_json_is_all_there_is_on_stdout(stillwatt: Stillwatt, install: Callable[..., Workflow]) -> None:
+    workflow = install()
+    answer = json.loads(stillwatt("run", "smoke_cpu", "--json").stdout)
+    assert answer["record"] == workflow.record.to_dict()
+    assert answer["report_html"] == "d/report.html"
+    assert (answer["complete"], answer["resumed"]) == (True, False)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_incomplete_energy_exits_with_3_after_the_answer(
+    as_json: bool, stillwatt: Stillwatt, install: Callable[..., Workflow]
+) -> None:
+    install(complete=False, absent=["gpu0"])
+    result = stillwatt("run", "smoke_cpu", *(["--json"] if as_json else []))
+    assert result.exit_code == 3
+    assert "exit status 3" in result.stderr
+    assert "gpu0" in result.stdout
+
+
+def test_an_interrupt_says_how_to_go_on(stillwatt: Stillwatt, install: Callable[..., Workflow]) -> None:
+    install(KeyboardInterrupt())
+    result = stillwatt("run", "smoke_cpu")
+    assert result.exit_code == 130
+    assert "the same command goes on from there" in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_error_is_one_sentence(stillwatt: Stillwatt, install: Callable[..., Workflow]) -> None:
+    install(MissingExtraError("torch", "distill"))
+    result = stillwatt("run", "smoke_cpu")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("error: torch is not installed; run: pip install 'stillwatt[distill]'\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("quikstart",), "did you mean 'quickstart'?"),
+        (("none.toml",), "none.toml: no such file"),
+        (("quickstart", "--set", "data.sead=1"), "did you mean 'seed'?"),
+    ],
+)
+def test_what_cannot_be_meant_runs_nothing(
+    arguments: tuple[str, ...], words: str, stillwatt: Stillwatt, install: Callable[..., Workflow]
+) -> None:
+    workflow = install()
+    result = stillwatt("run", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert workflow.recipe is None

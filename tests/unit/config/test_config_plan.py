@@ -1,0 +1,102 @@
+"""What a recipe would do: stages in order, tokens that add up to the budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillwatt.config.bundled import bundled_recipes
+from stillwatt.config.load import load_recipe
+from stillwatt.config.plan import arm_ids, plan, sequences_at
+from stillwatt.pipelines.student_train import step_at
+from stillwatt.records.window import StageKind
+
+RECIPE = bundled_recipes()["quickstart"]
+
+
+@given(st.integers(1, 200), st.integers(1, 8), st.integers(1, 4), st.floats(0.01, 1.0))
+def test_a_share_is_reached_in_the_trainers_own_steps(sequences: int, batch: int, passes: int, share: float) -> None:
+    data = replace(load_recipe(RECIPE).to_spec().data, train_tokens=sequences * 256)
+    train = replace(load_recipe(RECIPE).to_spec().train, batch_size=batch, accumulation_steps=passes)
+    reached = sequences_at(share, data, train)
+    rows = range(sequences)
+    steps = [rows[first : first + batch * passes] for first in range(0, sequences, batch * passes)]
+    assert reached == sum(len(step) for step in steps[: step_at(share, len(steps))])
+
+
+@given(
+    st.integers(400, 40_000).map(lambda sequences: sequences * 256),
+    st.lists(st.integers(1, 99), unique=True, max_size=4),
+    st.lists(st.integers(0, 1000), unique=True, min_size=1, max_size=3),
+)
+def test_increments_of_every_arm_add_up_to_the_budget(budget: int, shares: list[int], seeds: list[int]) -> None:
+    checkpoints = [*(share / 100 for share in sorted(shares)), 1.0]
+    changes = [f"data.train_tokens={budget}", f"train.checkpoints={checkpoints}", f"train.seeds={seeds}"]
+    spec = load_recipe(RECIPE, changes).to_spec()
+    would = plan(spec)
+    for arm_id in arm_ids(spec):
+        increments = [s.tokens for s in would.stages if s.name.startswith(f"train.{arm_id}.")]
+        assert len(increments) == len(checkpoints)
+        assert sum(tokens or 0 for tokens in increments) == budget
+    assert would.student_tokens == budget * len(arm_ids(spec))
+
+
+def test_the_quickstart_in_order() -> None:
+    would = plan(load_recipe(RECIPE).to_spec())
+    assert [stage.name for stage in would.stages] == [
+        "idle_baseline",
+        "fetch_models",
+        "prepare_data",
+        "evaluate.teacher",
+        "evaluate.start",
+        "teacher_logits",
+        "teacher_generate",
+        "train.sft.0.5",
+        "evaluate.sft.0.5",
+        "train.sft.1.0",
+        "evaluate.sft.1.0",
+        "train.kd.0.5",
+        "evaluate.kd.0.5",
+        "train.kd.1.0",
+        "evaluate.kd.1.0",
+        "train.synthetic.0.5",
+        "evaluate.synthetic.0.5",
+        "train.synthetic.1.0",
+        "evaluate.synthetic.1.0",
+        "serve.teacher",
+        "serve.student",
+    ]
+    assert would.teacher_tokens == 2 * 8192
+    assert would.downloads == ()
+
+
+def test_several_students_and_seeds_are_in_the_names() -> None:
+    spec = load_recipe(bundled_recipes()["paper_tulu3"], ["train.seeds=[1, 2]"]).to_spec()
+    assert arm_ids(spec)[:3] == ["1b.sft.s1", "1b.sft.s2", "1b.kd.s1"]
+    names = [stage.name for stage in plan(spec).stages]
+    assert "evaluate.start.7b" in names
+    assert "serve.student.13b" in names
+    assert "train.13b.synthetic.s2.1.0" in names
+    assert len(names) == len(set(names))
+    assert len(plan(spec).downloads) == 5
+
+
+def test_an_unmeasured_idle_and_an_absent_table_plan_no_stage() -> None:
+    changes = ["meter.idle_baseline_s=0", "train.checkpoints=[1.0]"]
+    spec = load_recipe(RECIPE, changes).to_spec()
+    kinds = {stage.kind for stage in plan(spec).stages}
+    assert StageKind.IDLE_BASELINE not in kinds
+    assert StageKind.SERVE in kinds
+
+
+def test_the_cache_grows_with_k_and_with_the_budget() -> None:
+    sizes = [plan(load_recipe(RECIPE, [f"teacher_logits.top_k={k}"]).to_spec()) for k in (1, 16, 64)]
+    lows = [size.cache_bytes_low or 0 for size in sizes]
+    assert all(later > earlier for earlier, later in pairwise(lows))
+    double = plan(load_recipe(RECIPE, ["data.train_tokens=16384"]).to_spec())
+    assert double.cache_bytes_low == 2 * lows[-1]
+    assert lows[-1] == 8192 * (64 * 4 + 4)
+    assert (sizes[-1].cache_bytes_high or 0) > lows[-1]

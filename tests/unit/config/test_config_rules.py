@@ -1,0 +1,102 @@
+"""What one key demands of another: each rule once broken, and the key it blames."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from stillwatt.config.bundled import bundled_recipes
+from stillwatt.config.load import load_recipe
+from stillwatt.config.models import Recipe
+from stillwatt.config.rules import problems
+from stillwatt.errors import ConfigError
+
+RECIPE = bundled_recipes()["quickstart"]
+LOGITS = "teacher_logits={top_k=64, temperature=1.0, batch_size=4}"
+SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["arms.synthetic.name=kd"], "the name 'kd' is used 2 times"),
+        (["arms.kd.name=teacher"], "'teacher' is a name the study uses itself"),
+        (["arms.kd.name=start"], "'start' is a name the study uses itself"),
+        (["teacher.revision=main"], "teacher.revision: only a source hf:ORG/NAME has revisions"),
+        (["students.0.revision=main"], "students.0.revision: only a source hf:ORG/NAME has revisions"),
+        (["students.0.drop_layers=0"], "prune-teacher needs drop_layers"),
+        (["students.0.candidate_starts=[]"], "prune-teacher needs candidate_starts"),
+        (["students.0.selection_tokens=0"], "prune-teacher needs selection_tokens"),
+        (["students.0.source=tiny-random"], 'only source = "prune-teacher" takes drop_layers'),
+        (["data.train_tokens=255"], "255 is not a multiple of sequence_tokens = 256; the nearest are 256 and 512"),
+        (["data.train_tokens=8193"], "8193 is not a multiple of sequence_tokens = 256; the nearest are 8192 and 8448"),
+        (["evaluate.perplexity_tokens=511"], "must be at least two sequences of 256 tokens"),
+        (["teacher_generate.prompt_tokens=257"], "prompts are cut from sequences of 256 tokens"),
+        (["serve.prompt_tokens=257"], "prompts are cut from sequences of 256 tokens"),
+        (
+            ["teacher_generate.max_rounds=1", "teacher_generate.max_new_tokens=223"],
+            "32 prompts in 1 rounds give 8160 tokens at most, fewer than data.train_tokens = 8192",
+        ),
+        (
+            ["teacher_generate.temperature=0", "teacher_generate.max_new_tokens=223"],
+            "32 prompts in 1 rounds give 8160 tokens at most",
+        ),
+        (["teacher_generate.min_new_tokens=225"], "at least 225 and at most 224 new tokens cannot both hold"),
+        (["train.checkpoints=[1.0, 0.5]"], "[1.0, 0.5] must ascend"),
+        (["train.checkpoints=[0.5, 0.5, 1.0]"], "must ascend"),
+        (["train.checkpoints=[0.5]"], "the last must be 1.0, the whole budget, not 0.5"),
+        (["train.checkpoints=[0.96, 1.0]"], "fall into one optimiser step"),
+        (["train.seeds=[1, 2, 1]"], "[1, 2, 1] repeats a seed"),
+        (['arms.kd={name="kd", method="kd", temperature=1.0}'], "arm 'kd': method kd needs alpha"),
+        (['arms.kd={name="kd", method="kd", alpha=0.5}'], "arm 'kd': method kd needs temperature"),
+        (["arms.sft.alpha=0.5"], "arm 'sft': method sft takes no alpha; only kd does"),
+        (["arms.synthetic.temperature=1.0"], "method synthetic_sft takes no temperature"),
+        (["arms.kd.temperature=2.0"], "temperature 2.0 is not the cache's, 1.0"),
+        (["teacher_logits.temperature=2.0"], "temperature 1.0 is not the cache's, 2.0"),
+        ([SFT_ONLY], "no arm uses [teacher_logits]"),
+        ([SFT_ONLY], "no arm uses [teacher_generate]"),
+        (["analysis.baseline_arm=sftt"], "the baseline 'sftt' is not an arm; did you mean 'sft'?"),
+        (["analysis.baseline_arm=none"], "the baseline 'none' is not an arm; arms: sft, kd, synthetic"),
+        (["analysis.baseline_arm=kd"], "the baseline 'kd' must be of method sft, not kd"),
+        (["analysis.reuse=[10, 5]"], "[10, 5] must ascend"),
+        (["evaluate.lm_eval_limit=3"], "lm_eval_limit without lm_eval_tasks has no effect"),
+        (["evaluate.lm_eval_include_path=x"], "lm_eval_include_path without lm_eval_tasks has no effect"),
+    ],
+)
+def test_a_broken_rule_is_refused_in_words(overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(RECIPE, overrides)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("table", "method"), [("teacher_logits", "kd"), ("teacher_generate", "synthetic_sft")])
+def test_a_method_needs_the_table_of_its_artefact(table: str, method: str) -> None:
+    settings = load_recipe(RECIPE)
+    without = settings.model_copy(update={table: None})
+    assert f"method {method} needs the table [{table}]" in next(p.message for p in problems(without))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.checkpoints=[1.0]"],
+        ["evaluate.perplexity_tokens=512"],
+        ["serve.prompt_tokens=256", "teacher_generate.prompt_tokens=256"],
+        ["teacher_generate.temperature=0"],
+        ["train.checkpoints=[0.9, 1.0]"],
+        ["teacher_generate.min_new_tokens=224"],
+        ["data.train_tokens=256", "train.checkpoints=[1.0]"],
+        ["arms.kd.alpha=0", "arms.kd.temperature=2", "teacher_logits.temperature=2.0"],
+        ['evaluate.lm_eval_tasks=["ifeval"]', "evaluate.lm_eval_limit=3"],
+        ["teacher.source=hf:a/b", "teacher.revision=main"],
+        ["arms.sft.name=base", "analysis.baseline_arm=base"],
+    ],
+)
+def test_what_the_rules_allow_loads(overrides: list[str]) -> None:
+    assert not list(problems(load_recipe(RECIPE, overrides)))
+
+
+def test_no_way_of_making_a_recipe_goes_around_the_rules() -> None:
+    broken = load_recipe(RECIPE).model_copy(update={"teacher_logits": None})
+    with pytest.raises(ValidationError, match="needs the table"):
+        Recipe.model_validate_json(broken.model_dump_json())

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from stillwatt.errors import StillwattError
+from stillwatt.pipelines.model_sources import resolve_model
+from stillwatt.pipelines.models import (
+    check_plain_head,
+    check_same_vocabulary,
+    choose_layers,
+    load_model,
+    load_tokenizer,
+    next_token_losses,
+    prune_layers,
+    tokenizer_sha256,
+)
+from tiny_models import smoke_spec
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+
+@pytest.fixture
+def teacher() -> PreTrainedModel:
+    place = resolve_model("tiny-random", revision=None, announce=lambda _: None)
+    return load_model(place.directory, dtype="float32")
+
+
+def _ids(rows: int = 3, length: int = 20) -> torch.Tensor:
+    return torch.randint(0, 256, (rows, length), generator=torch.Generator().manual_seed(5))
+
+
+def test_pruning_leaves_out_that_block_and_nothing_else(teacher: PreTrainedModel) -> None:
+    student = prune_layers(teacher, 1, 2)
+    kept = student.state_dict()
+    whole = teacher.state_dict()
+    assert student.config.num_hidden_layers == 2
+    assert [layer.self_attn.layer_idx for layer in student.model.layers] == [0, 1]
+    for name, values in kept.items():
+        source = name.replace("layers.1.", "layers.3.")
+        assert torch.equal(values, whole[source]), name
+
+
+def test_pruning_leaves_the_teacher_alone(teacher: PreTrainedModel) -> None:
+    before = {name: values.clone() for name, values in teacher.state_dict().items()}
+    student = prune_layers(teacher, 0, 1)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.zero_()
+    assert teacher.config.num_hidden_layers == 4
+    assert len(teacher.model.layers) == 4
+    assert all(torch.equal(values, before[name]) for name, values in teacher.state_dict().items())
+
+
+def test_a_pruned_student_keeps_its_tie_and_generates_with_its_cache(teacher: PreTrainedModel) -> None:
+    student = prune_layers(teacher, 1, 2)
+    assert student.get_output_embeddings().weight is student.get_input_embeddings().weight
+    ids = _ids(2, 6)
+    cached = student.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False)
+    plain = student.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False, use_cache=False
+    )
+    assert torch.equal(cached, plain)
+
+
+def test_the_chosen_block_is_the_one_whose_pruned_model_loses_least(teacher: PreTrainedModel) -> None:
+    spec = dataclasses.replace(smoke_spec().students[0], candidate_starts=(0, 1, 2), drop_layers=2)
+    ids = _ids()
+    choice = choose_layers(teacher, spec, ids)
+    by_hand = {start: float(next_token_losses(prune_layers(teacher, start, 2), ids).mean()) for start in (0, 1, 2)}
+    assert choice.losses == pytest.approx(by_hand, rel=1e-5)
+    assert choice.start == min(by_hand, key=lambda start: by_hand[start])
+    assert len(set(choice.losses.values())) == 3
+
+
+def test_next_token_losses_are_those_of_the_models_own_loss(teacher: PreTrainedModel) -> None:
+    ids = _ids()
+    with torch.no_grad():
+        own = float(teacher(input_ids=ids, labels=ids).loss)
+    assert float(next_token_losses(teacher, ids).mean()) == pytest.approx(own, rel=1e-5)
+
+
+@pytest.mark.parametrize(("starts", "count"), [((3,), 2), ((-1,), 2), ((0,), 4), ((), 2)])
+def test_blocks_that_are_not_in_the_teacher_are_refused(
+    teacher: PreTrainedModel, starts: tuple[int, ...], count: int
+) -> None:
+    spec = dataclasses.replace(smoke_spec().students[0], candidate_starts=starts, drop_layers=count)
+    with pytest.raises(StillwattError, match="candidate_starts"):
+        choose_layers(teacher, spec, _ids())
+
+
+def test_other_vocabulary_sizes_name_both_numbers_and_the_way_out() -> None:
+    with pytest.raises(StillwattError, match=r"151936 tokens and student 'small' 152064.*resize_token_embeddings"):
+        check_same_vocabulary(151_936, 152_064, student="small")
+    with pytest.raises(StillwattError, match="not the same ones"):
+        check_same_vocabulary(257, 257, student="small", same_tokens=False)
+    check_same_vocabulary(257, 257, student="small")
+
+
+def test_the_tokenizer_hash_is_that_of_its_tokens(teacher: PreTrainedModel) -> None:
+    place = resolve_model("tiny-random", revision=None, announce=lambda _: None)
+    first, second = load_tokenizer(place.directory), load_tokenizer(place.directory)
+    assert tokenizer_sha256(first) == tokenizer_sha256(second)
+    second.add_tokens(["new"])
+    assert tokenizer_sha256(first) != tokenizer_sha256(second)
+
+
+def test_heads_that_do_more_than_multiply_are_refused() -> None:
+    config = LlamaConfig(
+        vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = LlamaForCausalLM(config)
+    check_plain_head(model)
+    model.config.final_logit_softcapping = 30.0
+    with pytest.raises(StillwattError, match="final_logit_softcapping = 30"):
+        check_plain_head(model)
+    model.config.final_logit_softcapping = None
+    model.lm_head = torch.nn.Linear(8, 16, bias=True)
+    with pytest.raises(StillwattError, match="bias"):
+        check_plain_head(model)

