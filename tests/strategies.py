@@ -69,9 +69,7 @@ class StepLoad:
         return float(after_j - before_j)
 
 
-def random_load(
-    rng: np.random.Generator, length_s: float, *, dwell_s: tuple[float, float] = (0.2, 3.0)
-) -> StepLoad:
+def random_load(rng: np.random.Generator, length_s: float, *, dwell_s: tuple[float, float] = (0.2, 3.0)) -> StepLoad:
     """Levels of 20 to 700 W that last from `dwell_s[0]` to `dwell_s[1]`."""
     dwells_s = rng.uniform(*dwell_s, size=int(length_s / dwell_s[0]) + 2)
     steps_ns = EPOCH_NS + np.append(0, np.cumsum(dwells_s * NS_PER_S)).astype(np.int64)
@@ -133,7 +131,7 @@ def cuts(draw: st.DrawFn, series: Series) -> list[int]:
 
 @st.composite
 def stage_trees(draw: st.DrawFn, *, broken: bool = True) -> list[StageWindow]:
-    """Up to twelve stages between 0 and 100 ns; with `broken`, also children that outlive or never knew their parent."""
+    """Up to twelve stages between 0 and 100 ns; `broken` ones may outlive or never have known their parent."""
     stages: list[StageWindow] = []
     for number in range(draw(st.integers(0, 12))):
         names = [None, *(stage.stage_id for stage in stages), *(["lost", f"s{number}"] if broken else [])]
@@ -143,9 +141,7 @@ def stage_trees(draw: st.DrawFn, *, broken: bool = True) -> list[StageWindow]:
         start_ns = draw(st.integers(low, high))
         end_ns = draw(st.integers(start_ns, high))
         stages.append(
-            StageWindow(
-                session="one", stage_id=f"s{number}", parent_id=parent_id, start_ns=start_ns, end_ns=end_ns
-            )
+            StageWindow(session="one", stage_id=f"s{number}", parent_id=parent_id, start_ns=start_ns, end_ns=end_ns)
         )
     return stages
 

@@ -25,7 +25,7 @@ from stillwatt.sensors.synthetic import SyntheticSensor
 class Bench:
     """A sensor, and how to let time pass for it."""
 
-    def __init__(self, sensor: Sensor, advance: Callable[[float], None], *, break_it: Callable[[], None]) -> None:
+    def __init__(self, sensor: Sensor, advance: Callable[[float], None], *, break_it: Callable[[], object]) -> None:
         self.sensor = sensor
         self.advance = advance
         self.break_it = break_it
@@ -80,7 +80,7 @@ def _host_model(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
         set_cpu_ticks(proc, busy=ticks, idle=3 * ticks)
 
     sensor = HostModelSensor(clock, parts=["cpu"], proc_root=proc, sleep=advance)
-    return Bench(sensor, advance, break_it=lambda: (proc / "stat").write_text("nonsense\n") and None)
+    return Bench(sensor, advance, break_it=lambda: (proc / "stat").write_text("nonsense\n"))
 
 
 def _real(make: Callable[[SystemClock], Sensor]) -> Bench:

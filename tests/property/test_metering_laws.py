@@ -18,9 +18,12 @@ from stillwatt.metering.series import Series
 from stillwatt.metering.totals import combine, sum_part
 from stillwatt.metering.trace import trace_points
 from stillwatt.metering.unwrap import unwrap
-from stillwatt.records import Absent, Energy, Quantity, StageWindow, Total
+from stillwatt.records import Absent, Basis, Energy, Quantity, StageWindow, Total
 from stillwatt.units import NS_PER_MS, NS_PER_S
 from strategies import EPOCH_NS, channel, cuts, power_channel, stage_trees, traces
+
+law = settings(deadline=None, max_examples=80)
+"""No deadline: the machine may be busy, and nothing here is about time."""
 
 
 def joules(energy: Energy | Absent) -> float:
@@ -31,6 +34,7 @@ def missing_seconds(energy: Energy | Absent, length_s: float) -> float:
     return energy.missing_s if isinstance(energy, Energy) else length_s
 
 
+@law
 @given(traces(), st.data())
 def test_cutting_a_window_conserves_energy_and_seconds(series: Series, data: st.DataObject) -> None:
     marks = data.draw(cuts(series))
@@ -53,6 +57,7 @@ def test_cutting_a_window_conserves_energy_and_seconds(series: Series, data: st.
         assert sum(part.failed_reads for part in parts if isinstance(part, Energy)) == total.failed_reads
 
 
+@law
 @given(traces(), st.data(), st.floats(0.01, 1.0))
 def test_the_weight_of_a_window_scales_its_energy(series: Series, data: st.DataObject, weight: float) -> None:
     start, *_, end = data.draw(cuts(series))
@@ -65,6 +70,7 @@ def test_the_weight_of_a_window_scales_its_energy(series: Series, data: st.DataO
         assert share.coverage == pytest.approx(whole.coverage, rel=1e-6)
 
 
+@law
 @given(traces(), st.data())
 def test_energy_is_never_negative_and_never_more_than_the_largest_power_allows(
     series: Series, data: st.DataObject
@@ -81,6 +87,7 @@ def test_energy_is_never_negative_and_never_more_than_the_largest_power_allows(
             assert energy.value_j <= float(series.count.max()) * (end - start) / NS_PER_S + 1e-6
 
 
+@law
 @given(st.floats(1.0, 500.0), st.integers(2, 60), st.data())
 def test_constant_power_is_measured_exactly_by_both_kinds(watts: float, count: int, data: st.DataObject) -> None:
     """A counter that is always up to date and a power reading agree with watts times seconds."""
@@ -99,6 +106,7 @@ def test_constant_power_is_measured_exactly_by_both_kinds(watts: float, count: i
         assert energy.missing_s == 0.0
 
 
+@law
 @given(st.lists(st.integers(0, 999), min_size=2, max_size=50), st.integers(1_000, 5_000))
 def test_unwrapping_gives_back_the_distance(steps: list[int], modulus: int) -> None:
     true = np.cumsum(steps)
@@ -109,6 +117,7 @@ def test_unwrapping_gives_back_the_distance(steps: list[int], modulus: int) -> N
         assert found.increments.sum() == true[-1] - true[0]
 
 
+@law
 @given(stage_trees(), st.integers(0, 50), st.integers(50, 120))
 def test_weighted_windows_partition_the_session(stages: list[StageWindow], start: int, end: int) -> None:
     owned = exclusive_windows(stages, start, end)
@@ -125,6 +134,7 @@ def test_weighted_windows_partition_the_session(stages: list[StageWindow], start
             assert 0 < window.weight <= 1
 
 
+@law
 @given(stage_trees())
 def test_each_moment_belongs_to_the_innermost_stages_that_run(stages: list[StageWindow]) -> None:
     """Against the definition, nanosecond by nanosecond."""
@@ -149,7 +159,7 @@ def test_each_moment_belongs_to_the_innermost_stages_that_run(stages: list[Stage
         assert holders == dict.fromkeys(expected, 1.0 / len(expected))
 
 
-@settings(max_examples=60)
+@law
 @given(traces(), stage_trees(broken=False), st.booleans())
 def test_children_and_unallocated_add_up_to_the_session(
     series: Series, stages: list[StageWindow], has_witness: bool
@@ -174,7 +184,7 @@ def test_children_and_unallocated_add_up_to_the_session(
         SessionInput(windows=windows, start_ns=place(0), end_ns=place(100), series={"gpu0": (series, witness)})
     )
     total_j = joules(account.total["gpu0"])
-    tolerance = {"rel": 1e-9, "abs": 1e-9 * max(1.0, abs(total_j))}
+    tolerance_j = 1e-9 * max(1.0, abs(total_j))
     children: dict[str | None, float] = {}
     seconds: dict[str | None, float] = {}
     for stage in windows:
@@ -184,8 +194,10 @@ def test_children_and_unallocated_add_up_to_the_session(
     for stage in windows:
         stage_account = account.stages[stage.stage_id]
         own_and_below_j = joules(stage_account.self_energies["gpu0"]) + children.get(stage.stage_id, 0.0)
-        assert own_and_below_j == pytest.approx(joules(stage_account.gross["gpu0"]), **tolerance)
-    assert children.get(None, 0.0) + joules(account.unallocated["gpu0"]) == pytest.approx(total_j, **tolerance)
+        assert own_and_below_j == pytest.approx(joules(stage_account.gross["gpu0"]), rel=1e-9, abs=tolerance_j)
+    assert children.get(None, 0.0) + joules(account.unallocated["gpu0"]) == pytest.approx(
+        total_j, rel=1e-9, abs=tolerance_j
+    )
     assert seconds.get(None, 0.0) + account.unallocated_s == pytest.approx(account.total_s, abs=1e-9)
 
 
@@ -198,7 +210,7 @@ energies = st.builds(
     random_j=st.floats(0, 1e3),
     systematic_low_j=st.floats(0, 1e3),
     systematic_high_j=st.floats(0, 1e3),
-    basis=st.sampled_from(list(type(channel().basis))),
+    basis=st.sampled_from(list(Basis)),
     method=st.just("counter"),
     coverage=st.floats(0, 1),
     failed_reads=st.integers(0, 5),
@@ -209,29 +221,31 @@ energies = st.builds(
 )
 
 
-@given(st.lists(energies, min_size=1, max_size=3, unique_by=lambda energy: energy.part), st.randoms())
-def test_a_total_does_not_depend_on_the_order_of_its_parts(parts: list[Energy], shuffler: object) -> None:
+@law
+@given(st.lists(energies, min_size=1, max_size=3, unique_by=lambda energy: energy.part))
+def test_a_total_does_not_depend_on_the_order_of_its_parts(parts: list[Energy]) -> None:
     total, backwards = combine(parts), combine(parts[::-1])
     assert isinstance(total, Total)
     assert isinstance(backwards, Total)
     assert total.value_j == backwards.value_j
     assert total.high_j == pytest.approx(backwards.high_j)
-    assert total.share_by_basis == pytest.approx(backwards.share_by_basis) or math.isclose(total.value_j, 0.0)
+    assert dict(total.share_by_basis) == pytest.approx(dict(backwards.share_by_basis))
     widest = max(math.hypot(part.random_j, part.systematic_high_j) for part in parts)
     assert total.high_j - total.value_j >= widest * (1 - 1e-9) - 1e-9
     assert math.fsum(share for _, share in total.share_by_basis) == pytest.approx(1.0) or not total.share_by_basis
 
 
-@given(st.lists(energies, min_size=1, max_size=5))
-def test_repeats_shrink_the_random_part_and_never_the_systematic(parts: list[Energy]) -> None:
-    same = [type(part)(**{**{name: getattr(parts[0], name) for name in part.__slots__}}) for part in parts]
-    total = sum_part(same, [1.0] * len(same))
+@law
+@given(energies, st.integers(1, 9))
+def test_repeats_shrink_the_random_part_and_never_the_systematic(energy: Energy, repeats: int) -> None:
+    total = sum_part([energy] * repeats, [1.0] * repeats)
     assert isinstance(total, Energy)
-    assert total.random_j == pytest.approx(math.sqrt(len(same)) * parts[0].random_j)
-    assert total.systematic_high_j == pytest.approx(len(same) * parts[0].systematic_high_j)
-    assert total.coverage == pytest.approx(parts[0].coverage)
+    assert total.random_j == pytest.approx(math.sqrt(repeats) * energy.random_j)
+    assert total.systematic_high_j == pytest.approx(repeats * energy.systematic_high_j)
+    assert total.coverage == pytest.approx(energy.coverage)
 
 
+@law
 @given(traces(), st.integers(1, 50))
 def test_a_drawing_stays_between_its_extremes_and_within_its_points(series: Series, max_points: int) -> None:
     points = trace_points(series, int(series.t_ns[0]), max_points=max_points)

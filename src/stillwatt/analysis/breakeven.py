@@ -47,14 +47,16 @@ def ratio_interval(numerator: Estimate, denominator: Estimate) -> RatioInterval 
     >>> ratio_interval(Estimate(value=11.0, random=0.0), Estimate(value=1.1, random=0.1))
     RatioInterval(low=9.166666666666666, high=11.0)
     """
-    a = denominator.value**2 - denominator.random**2
-    half_b = numerator.value * denominator.value
-    c = numerator.value**2 - numerator.random**2
+    n, h_n, d, h_d = numerator.value, numerator.random, denominator.value, denominator.random
+    a = (d - h_d) * (d + h_d)
+    half_b = n * d
+    c = (n - h_n) * (n + h_n)
     if a == 0.0:
         return _linear_interval(half_b, c)
-    discriminant = half_b**2 - a * c
+    # half_b^2 - a c, written without the difference of near-equal numbers that would lose a narrow interval
+    discriminant = (n * h_d) ** 2 + (d * h_n) ** 2 - (h_n * h_d) ** 2
     if discriminant < 0.0:
-        # only with a < 0: every ratio fits
+        # only where both intervals hold 0: every ratio fits
         return RatioInterval(low=0.0, high=None)
     root = math.sqrt(discriminant)
     first, second = sorted(((half_b - root) / a, (half_b + root) / a))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stillwatt.cli.screen import columns
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
@@ -21,9 +22,40 @@ from stillwatt.units import Joules, to_kwh
 
 if TYPE_CHECKING:
     from stillwatt.ledger.finding import Finding
-    from stillwatt.ledger.store import RunLine
     from stillwatt.records.finding import Study
     from stillwatt.records.run import RunRecord, StageRecord
+    from stillwatt.records.window import StageStatus
+
+
+class _ListedRun(Protocol):
+    """A run as the list of runs gives it; the store itself is not this room's to know."""
+
+    @property
+    def run_id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def status(self) -> StageStatus: ...
+
+    @property
+    def start_utc(self) -> str: ...
+
+    @property
+    def duration_s(self) -> float: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def stages(self) -> int: ...
+
+    @property
+    def warnings(self) -> int: ...
+
+    @property
+    def total(self) -> Total | NoTotal: ...
 
 
 def total_text(total: Total | NoTotal, unit: Unit | None = None) -> str:
@@ -54,7 +86,7 @@ def record_lines(record: RunRecord) -> list[str]:
     return lines
 
 
-def run_rows(runs: Sequence[RunLine]) -> list[str]:
+def run_rows(runs: Sequence[_ListedRun]) -> list[str]:
     """Runs as a table."""
     if not runs:
         return []
@@ -66,9 +98,19 @@ def run_rows(runs: Sequence[RunLine]) -> list[str]:
     return columns(rows)
 
 
-def run_dict(run: RunLine) -> dict[str, Any]:
+def run_dict(run: _ListedRun) -> dict[str, Any]:
     """A run of the list for programs."""
-    return {**asdict(run), "status": run.status.value, "total": total_dict(run.total)}
+    return {
+        "run_id": run.run_id,
+        "name": run.name,
+        "status": run.status.value,
+        "start_utc": run.start_utc,
+        "duration_s": run.duration_s,
+        "complete": run.complete,
+        "stages": run.stages,
+        "warnings": run.warnings,
+        "total_j": total_dict(run.total),
+    }
 
 
 def finding_rows(findings: Sequence[Finding]) -> list[str]:
@@ -76,9 +118,13 @@ def finding_rows(findings: Sequence[Finding]) -> list[str]:
     return columns([[finding.severity.value, finding.where, finding.message] for finding in findings])
 
 
-def study_lines(record: RunRecord, study: Study) -> list[str]:
-    """A study's answer."""
-    return [*record_lines(record), *(f"note: {warning}" for warning in study.warnings)]
+def study_text(record: RunRecord, study: Study) -> str:
+    """A study's answer, as wide as the terminal, and plain where stdout is none."""
+    from stillwatt.report.terminal import COLUMNS, answer_text
+
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size((COLUMNS, 24)).columns if is_terminal else COLUMNS
+    return answer_text(record, study, columns=width, is_terminal=is_terminal)
 
 
 def _stage_row(stage: StageRecord, unit: Unit) -> list[str]:

@@ -24,9 +24,8 @@ def report(run: str, runs_dir: str, out_dir: str | None, as_json: bool) -> None:
     if as_json:
         say_json({"run_id": paths.record.run_id, "html": str(paths.html), "json": str(paths.json)})
         return
-    from stillwatt.cli.account import study_lines
+    from stillwatt.cli.account import study_text
 
-    for line in study_lines(paths.record, paths.study):
-        say(line)
+    say(study_text(paths.record, paths.study))
     say(f"report  {paths.html}")
     say(f"data    {paths.json}")

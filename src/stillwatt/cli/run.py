@@ -67,10 +67,9 @@ def _tell(outcome: PipelineOutcome, *, as_json: bool) -> None:
     if as_json:
         say_json(outcome_dict(outcome))
     else:
-        from stillwatt.cli.account import study_lines
+        from stillwatt.cli.account import study_text
 
-        for line in study_lines(outcome.record, outcome.study):
-            say(line)
+        say(study_text(outcome.record, outcome.study))
         say(f"report  {outcome.report_html}")
     if not outcome.record.complete:
         note("the energy of a part is not known: the totals are of the known parts (exit status 3)")

@@ -82,7 +82,7 @@ def sequences_at(share: float, data: DataSpec, train: TrainSpec) -> int:
     per_step = train.batch_size * train.accumulation_steps
     # 0.1 * 30 is a little above 3 in binary; the decimal share is what is meant
     steps = math.ceil(round(share * math.ceil(budget / per_step), 6))
-    return steps * per_step
+    return min(budget, steps * per_step)
 
 
 def _stages(spec: PipelineSpec) -> Iterator[PlannedStage]:

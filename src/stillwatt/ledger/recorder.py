@@ -283,10 +283,12 @@ class Recorder:
         self._sampler.finish()
         self.account()
         self.account("sampler_ended")
-        if self._writer.wait(_DISK_PATIENCE_S):
-            self._disk.close()
-        self._writer.close()
-        self._sampler.close()
+        try:
+            if self._writer.wait(_DISK_PATIENCE_S):
+                self._disk.close()
+        finally:
+            self._writer.close()
+            self._sampler.close()
         if self._writer.error is not None:
             raise self._writer.error
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from stillwatt.errors import LedgerError
+from stillwatt.ledger.schema import TABLES
 from stillwatt.records.channel import Basis, Boundary
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.run import ProbeRecord, RunRecord, StageRecord, StageSpan, Trace, TracePoint
@@ -40,8 +41,9 @@ def insert_run(database: sqlite3.Connection, record: RunRecord) -> None:
 
 
 def delete_run(database: sqlite3.Connection, run_id: str) -> None:
-    """Remove a run's rows from every table."""
-    database.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+    """Remove a run's rows from every table, children first, also those whose run somebody deleted by hand."""
+    for table in reversed(TABLES):
+        database.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
 
 
 def load_run(database: sqlite3.Connection, run_id: str) -> RunRecord | None:

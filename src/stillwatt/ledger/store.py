@@ -132,8 +132,8 @@ class LedgerStore:
         """
         with self._lock, self._translated():
             with self._transaction():
-                self._database.execute("DELETE FROM runs")
-                self._database.execute("DELETE FROM posted")
+                for table in ("posted", *reversed(schema.TABLES)):
+                    self._database.execute(f"DELETE FROM {table}")
             return self.refresh()
 
     def runs(self) -> tuple[RunLine, ...]:
@@ -252,7 +252,7 @@ class LedgerStore:
         """Post one run if it is new or changed; whether it was."""
         run_id = run_dir.name
         row = self._database.execute(
-            "SELECT signature, fingerprint, is_live FROM posted WHERE run_id = ?", (run_id,)
+            "SELECT signature, fingerprint, is_live FROM posted JOIN runs USING (run_id) WHERE run_id = ?", (run_id,)
         ).fetchone()
         signature = stat_signature(run_dir)
         if row is not None and row[0] == signature and not row[2]:

@@ -164,9 +164,11 @@ def _bounds(knots: _Knots, mean_w: FloatArray, reach: int, witness: Curve | None
     low_w, high_w = near_w.min(axis=0), near_w.max(axis=0)
     if witness is not None:
         low_w, high_w = _widened(knots, witness, low_w, high_w)
+    # over a gap a mean says little: the session's extremes, and as far beyond the mean as they lie before it
     is_open = np.isin(knots.kind, (Segment.COUNTED_GAP, Segment.REPAIRED))
-    low_w = np.where(is_open, min(left_w.min(), right_w.min()), low_w)
-    high_w = np.where(is_open, max(left_w.max(), right_w.max()), high_w)
+    least_w, most_w = min(left_w.min(), right_w.min()), max(left_w.max(), right_w.max())
+    low_w = np.where(is_open, np.maximum(np.minimum(least_w, 2 * mean_w - most_w), 0.0), low_w)
+    high_w = np.where(is_open, np.maximum(most_w, 2 * mean_w - least_w), high_w)
     is_missing = knots.kind == Segment.MISSING
     return (
         np.where(is_missing, 0.0, np.minimum(low_w, mean_w)),

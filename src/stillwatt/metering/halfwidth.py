@@ -9,7 +9,7 @@ import numpy as np
 from stillwatt.metering.curve import Curve, Segment
 from stillwatt.metering.series import FloatArray, IntArray
 from stillwatt.metering.windows import Profile, sums
-from stillwatt.units import NS_PER_S
+from stillwatt.units import NS_PER_S, NS_PER_US
 
 _TWO_SIDED_95 = 1.959963984540054
 """Of a normal distribution; wider than exact for one or two uniform terms (method.md, eq. 6)."""
@@ -17,6 +17,8 @@ _UNIFORM = 1.0 / 3.0
 """Variance of a uniform distribution, in squares of its half-range."""
 _EDGE_VARIANCE = 6.0
 """A share f of an interval has at most this times f squared of the interval's sampling variance (eq. 7)."""
+_ROUNDING_S = NS_PER_US / NS_PER_S
+"""Fewer missing seconds than this are rounding: a total must not be incomplete for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +73,7 @@ def evaluate(curve: Curve, windows: Profile) -> Evaluation:
         estimated_j=_difference(windows, before_j, after_j) + partly_j,
         total_s=total_s,
         covered_s=np.clip(covered_s, 0.0, total_s),
-        missing_s=np.clip(total_s - present_s, 0.0, total_s),
+        missing_s=np.where(total_s - present_s < _ROUNDING_S, 0.0, total_s - present_s),
     )
 
 

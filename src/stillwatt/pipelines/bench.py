@@ -13,14 +13,14 @@ from stillwatt.metering.meter import Meter, Stage
 from stillwatt.pipelines import prepare_data
 from stillwatt.pipelines.corpus import Prepared
 from stillwatt.pipelines.model_sources import ModelPlace, resolve_model
-from stillwatt.pipelines.models import free_memory, load_model, load_tokenizer
+from stillwatt.pipelines.models import CausalModel, free_memory, load_model, load_tokenizer
 from stillwatt.pipelines.progress import Progress, Task
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
 from stillwatt.pipelines.state import RunState
 from stillwatt.records.window import StageKind
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Bench", "Work"]
 
@@ -50,7 +50,7 @@ class Bench:
         self.meter = meter
         self._progress = progress
         self._places: dict[str, ModelPlace] = {}
-        self._teacher: PreTrainedModel | None = None
+        self._teacher: CausalModel | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._data: Prepared | None = None
 
@@ -93,7 +93,7 @@ class Bench:
         """Where the teacher's files are."""
         return self.place(self.spec.teacher.source, self.spec.teacher.revision)
 
-    def teacher(self) -> PreTrainedModel:
+    def teacher(self) -> CausalModel:
         """The teacher, loaded on first use and kept until `drop_teacher`."""
         if self._teacher is None:
             self._teacher = load_model(self.teacher_place().directory, dtype=self.spec.teacher.dtype)

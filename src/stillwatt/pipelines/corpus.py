@@ -131,7 +131,7 @@ def split_documents(names: Sequence[str], *, held_out_share: float, seed: int) -
 def tokenise(tokenizer: PreTrainedTokenizerBase, document: Document) -> npt.NDArray[np.int32]:
     """Token ids of one document, without special tokens; conversations go through the chat template."""
     if document.messages is not None:
-        text = str(tokenizer.apply_chat_template(list(document.messages), tokenize=False))
+        text = str(tokenizer.apply_chat_template([dict(message) for message in document.messages], tokenize=False))
     else:
         text = document.text or ""
     # long documents are cut into sequences afterwards, so a warning about their length would be beside the point
@@ -213,8 +213,14 @@ def _cut(
 
 
 def prompts_of(ids_ST: npt.NDArray[np.int32], prompt_tokens: int) -> list[list[int]]:
-    """The first tokens of every sequence, as prompts for generation and serving."""
-    return [[int(token) for token in row[:prompt_tokens]] for row in ids_ST]
+    """Prompts for generation and serving: how each sequence begins, then how each second half begins.
+
+    >>> prompts_of(np.array([[1, 2, 3, 4], [5, 6, 7, 8]], dtype=np.int32), 2)
+    [[1, 2], [5, 6], [3, 4], [7, 8]]
+    """
+    length = ids_ST.shape[1]
+    starts = (0, length // 2) if prompt_tokens <= length // 2 else (0,)
+    return [row[start : start + prompt_tokens].tolist() for start in starts for row in ids_ST]
 
 
 def _in_memory(documents: Sequence[Document]) -> Corpus:

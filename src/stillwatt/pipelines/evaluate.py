@@ -19,12 +19,12 @@ from torch import Tensor
 
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.corpus import Prepared
-from stillwatt.pipelines.models import head_weight, hidden_states, next_token_losses, token_losses
+from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, next_token_losses, token_losses
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import EvaluateSpec
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["OPTIONS", "Question", "choice_questions", "choice_score", "make", "perplexity_score", "total_work"]
 
@@ -39,7 +39,7 @@ def total_work(spec: EvaluateSpec) -> int:
 
 
 def make(
-    model: PreTrainedModel,
+    model: CausalModel,
     tokenizer: PreTrainedTokenizerBase,
     data: Prepared,
     spec: EvaluateSpec,
@@ -138,9 +138,9 @@ def _held_out_sequences(data: Prepared, spec: EvaluateSpec, length: int, *, end_
     return torch.from_numpy(rows_ST.astype(np.int64))
 
 
-def _losses_by_sequence(model: PreTrainedModel, ids_ST: Tensor, batch_size: int, task: Task) -> npt.NDArray[np.float64]:
+def _losses_by_sequence(model: CausalModel, ids_ST: Tensor, batch_size: int, task: Task) -> npt.NDArray[np.float64]:
     rows: list[npt.NDArray[np.float64]] = []
-    for ids_BT in ids_ST.split(batch_size):
+    for ids_BT in torch.split(ids_ST, batch_size):
         rows.append(next_token_losses(model, ids_BT).double().cpu().numpy())
         task.advance(ids_BT.numel())
     return np.concatenate(rows)
@@ -196,7 +196,7 @@ def _ids(ids: npt.NDArray[np.int32], start: int, length: int) -> tuple[int, ...]
     return tuple(int(token) for token in ids[start : start + length])
 
 
-def _right_answers(model: PreTrainedModel, questions: Sequence[Question], batch_size: int, task: Task) -> list[bool]:
+def _right_answers(model: CausalModel, questions: Sequence[Question], batch_size: int, task: Task) -> list[bool]:
     answers: list[bool] = []
     for first in range(0, len(questions), batch_size):
         batch = questions[first : first + batch_size]
@@ -207,7 +207,7 @@ def _right_answers(model: PreTrainedModel, questions: Sequence[Question], batch_
 
 
 @torch.no_grad()
-def option_losses(model: PreTrainedModel, questions: Sequence[Question]) -> Tensor:
+def option_losses(model: CausalModel, questions: Sequence[Question]) -> Tensor:
     """Mean cross-entropy of each option after its context, in nats; float32 [B, O], lowest is the answer.
 
     The context goes through the model once and its key-value cache serves all four options, where the model has one
@@ -220,7 +220,7 @@ def option_losses(model: PreTrainedModel, questions: Sequence[Question]) -> Tens
     decoder = model.get_decoder()
     seen = decoder(input_ids=context_BC, use_cache=True)
     cache = getattr(seen, "past_key_values", None)
-    if hasattr(cache, "batch_repeat_interleave"):
+    if cache is not None and hasattr(cache, "batch_repeat_interleave"):
         cache.batch_repeat_interleave(OPTIONS)
         states_NLD = decoder(input_ids=options_NL[:, :-1], past_key_values=cache, use_cache=True).last_hidden_state
         last_N1D = seen.last_hidden_state[:, -1:].repeat_interleave(OPTIONS, dim=0)

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import MissingExtraError, StillwattError
+from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.spec import EvaluateSpec
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["harness_scores"]
 
 
-def harness_scores(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: EvaluateSpec
-) -> list[dict[str, Any]]:
+def harness_scores(model: CausalModel, tokenizer: PreTrainedTokenizerBase, spec: EvaluateSpec) -> list[dict[str, Any]]:
     """Run the recipe's harness tasks; one score for each task and metric, named `lm_eval:<task>:<metric>`.
 
     Raises:

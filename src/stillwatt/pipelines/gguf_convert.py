@@ -18,7 +18,7 @@ from stillwatt.errors import StillwattError
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from transformers import PretrainedConfig, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 _MAGIC = b"GGUF"
 _NUMBER_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -139,7 +139,8 @@ def convert(gguf_path: Path, out_dir: Path) -> None:
 
     header = read_header(gguf_path)
     config = llama_config(header.metadata, is_tied=all(t.name != "output.weight" for t in header.tensors))
-    num_heads, num_kv_heads = config.num_attention_heads, config.num_key_value_heads
+    num_heads = config.num_attention_heads
+    num_kv_heads = config.num_key_value_heads or num_heads
     weights: dict[str, torch.Tensor] = {}
     for tensor in header.tensors:
         values = unpack(gguf_path, tensor)
@@ -199,7 +200,7 @@ def _undo_rotary_order(values: npt.NDArray[np.float32], num_heads: int) -> npt.N
     return pairs.swapaxes(1, 2).reshape(values.shape)
 
 
-def llama_config(metadata: Mapping[str, Any], *, is_tied: bool) -> PretrainedConfig:
+def llama_config(metadata: Mapping[str, Any], *, is_tied: bool) -> LlamaConfig:
     """The transformers configuration that the metadata describe."""
     from transformers import LlamaConfig
 
@@ -247,7 +248,7 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> PreTrainedTokenizerFast:
         index = metadata.get(f"tokenizer.ggml.{key}_token_id")
         return None if index is None else tokens[index]
 
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token=named("bos"),
         eos_token=named("eos"),

@@ -132,7 +132,7 @@ class LogitCacheWriter:
             "shards": [],
         }
         directory.mkdir(parents=True, exist_ok=True)
-        pass
+        remove_scratch(directory)
         self._sealed = self._resume()
 
     @property

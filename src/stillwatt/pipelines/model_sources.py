@@ -179,7 +179,9 @@ def _write_tiny(directory: Path, *, num_layers: int, seed: int) -> None:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens(["<|end|>"])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>", pad_token="<|end|>")
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend, eos_token="<|end|>", pad_token="<|end|>"
+    )
     config = LlamaConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,

@@ -24,9 +24,10 @@ from stillwatt.pipelines.model_sources import ModelPlace
 from stillwatt.pipelines.spec import StudentSpec
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "CausalModel",
     "LayerChoice",
     "check_same_vocabulary",
     "choose_layers",
@@ -45,6 +46,9 @@ __all__ = [
     "tokenizer_sha256",
 ]
 
+CausalModel = Any
+"""A transformers causal language model, whose own annotations do not pass strict checking."""
+
 _CHUNK = 256
 """Positions whose logits exist at once; never alters a result."""
 _SELECTION_BATCH = 2
@@ -55,8 +59,9 @@ def quieten() -> None:
     """Stop the training stack from writing bars and advice to the terminal."""
     import transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    logging: Any = transformers.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         import datasets
     except ImportError:
@@ -80,7 +85,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def load_model(directory: Path, *, dtype: str) -> PreTrainedModel:
+def load_model(directory: Path, *, dtype: str) -> CausalModel:
     """Load a model for evaluation onto `device()`; spread over all GPUs by `accelerate` where there are several.
 
     Raises:
@@ -90,14 +95,13 @@ def load_model(directory: Path, *, dtype: str) -> PreTrainedModel:
 
     spread: dict[str, Any] = {"device_map": "auto"} if torch.cuda.device_count() > 1 else {}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: CausalModel = AutoModelForCausalLM.from_pretrained(
             str(directory), dtype=_DTYPES[dtype], local_files_only=True, **spread
         )
     except (OSError, ValueError, KeyError) as err:
         raise StillwattError(f"{directory}: cannot be loaded as a causal language model ({err})") from err
     check_plain_head(model)
-    placed: PreTrainedModel = model if spread else model.to(device())
-    return placed.eval()
+    return (model if spread else model.to(device())).eval()
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
@@ -144,7 +148,7 @@ def check_same_vocabulary(teacher_size: int, student_size: int, *, student: str,
         )
 
 
-def check_plain_head(model: PreTrainedModel) -> None:
+def check_plain_head(model: CausalModel) -> None:
     """Refuse output layers that do more than `hidden @ weight.T`; the losses would silently be others.
 
     Raises:
@@ -160,13 +164,13 @@ def check_plain_head(model: PreTrainedModel) -> None:
         raise StillwattError(f"{type(model).__name__} has no output layer, or one with a bias; choose another model")
 
 
-def head_weight(model: PreTrainedModel) -> Tensor:
+def head_weight(model: CausalModel) -> Tensor:
     """The output layer's matrix [V, D]."""
     weight: Tensor = model.get_output_embeddings().weight
     return weight
 
 
-def hidden_states(model: PreTrainedModel, ids_BT: Tensor, **more: Any) -> Tensor:
+def hidden_states(model: CausalModel, ids_BT: Tensor, **more: Any) -> Tensor:
     """The last hidden states [B, T, D], before the output layer; logits are left to the caller."""
     decoder = model.get_decoder()
     states_BTD: Tensor = decoder(input_ids=ids_BT, use_cache=False, **more).last_hidden_state
@@ -178,13 +182,13 @@ def token_losses(states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Ten
     """Cross-entropy of each target in nats, float32 [N]; logits exist for a few hundred positions at a time."""
     parts = [
         F.cross_entropy((states_CD @ weight_VD.T).float(), targets_C, reduction="none")
-        for states_CD, targets_C in zip(states_ND.split(_CHUNK), targets_N.split(_CHUNK), strict=True)
+        for states_CD, targets_C in zip(torch.split(states_ND, _CHUNK), torch.split(targets_N, _CHUNK), strict=True)
     ]
     return torch.cat(parts)
 
 
 @torch.no_grad()
-def next_token_losses(model: PreTrainedModel, ids_BT: Tensor) -> Tensor:
+def next_token_losses(model: CausalModel, ids_BT: Tensor) -> Tensor:
     """Cross-entropy of each token but the first, given those before it, in nats; float32 [B, T - 1]."""
     ids_BT = ids_BT.to(model.device)
     states_ND = hidden_states(model, ids_BT)[:, :-1].flatten(0, 1)
@@ -202,7 +206,7 @@ class LayerChoice:
     """Mean cross-entropy in nats on training text, by first layer of the block left out."""
 
 
-def choose_layers(model: PreTrainedModel, student: StudentSpec, ids_ST: Tensor) -> LayerChoice:
+def choose_layers(model: CausalModel, student: StudentSpec, ids_ST: Tensor) -> LayerChoice:
     """Choose the block of layers that the teacher misses least, on training text only (method.md, eq. 47).
 
         start* = argmin_s  1/N * sum_n -ln p(x_n | x_<n; teacher without layers s .. s + drop_layers - 1)
@@ -225,11 +229,13 @@ def choose_layers(model: PreTrainedModel, student: StudentSpec, ids_ST: Tensor) 
     return LayerChoice(start=min(losses, key=lambda s: losses[s]), count=student.drop_layers, losses=losses)
 
 
-def _mean_loss(model: PreTrainedModel, ids_ST: Tensor) -> float:
-    return float(torch.cat([next_token_losses(model, ids_BT) for ids_BT in ids_ST.split(_SELECTION_BATCH)]).mean())
+def _mean_loss(model: CausalModel, ids_ST: Tensor) -> float:
+    return float(
+        torch.cat([next_token_losses(model, ids_BT) for ids_BT in torch.split(ids_ST, _SELECTION_BATCH)]).mean()
+    )
 
 
-def prune_layers(model: PreTrainedModel, start: int, count: int) -> PreTrainedModel:
+def prune_layers(model: CausalModel, start: int, count: int) -> CausalModel:
     """A copy of the model without `count` layers from `start` on; the model itself is left as it was."""
     with _without_layers(model, start, count):
         student = copy.deepcopy(model)
@@ -241,7 +247,7 @@ def prune_layers(model: PreTrainedModel, start: int, count: int) -> PreTrainedMo
 
 
 @contextmanager
-def _without_layers(model: PreTrainedModel, start: int, count: int) -> Iterator[None]:
+def _without_layers(model: CausalModel, start: int, count: int) -> Iterator[None]:
     decoder, config = model.get_decoder(), model.config.get_text_config()
     whole = decoder.layers
     kept = [index for index in range(len(whole)) if not start <= index < start + count]
@@ -259,14 +265,14 @@ def _without_layers(model: PreTrainedModel, start: int, count: int) -> Iterator[
             config.layer_types = types
 
 
-def _layers(model: PreTrainedModel) -> Sequence[torch.nn.Module]:
+def _layers(model: CausalModel) -> Sequence[torch.nn.Module]:
     layers: Sequence[torch.nn.Module] | None = getattr(model.get_decoder(), "layers", None)
     if layers is None:
         raise StillwattError(f"{type(model).__name__}: its layers cannot be found; prune it elsewhere and give `path:`")
     return layers
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+def save_model(model: CausalModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
     """Write a folder that `load_model` and other programs load."""
     with warnings.catch_warnings():
         # saving re-reads generation settings of the source model, which may warn of its own defaults
@@ -275,6 +281,6 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, direc
         tokenizer.save_pretrained(directory)
 
 
-def open_place(place: ModelPlace, *, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def open_place(place: ModelPlace, *, dtype: str) -> tuple[CausalModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer from where `resolve_model` put them."""
     return load_model(place.directory, dtype=dtype), load_tokenizer(place.directory)

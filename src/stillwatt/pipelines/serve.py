@@ -6,23 +6,20 @@ Shapes: B prompts, T tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from stillwatt.metering.meter import Stage
+from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import ServeSpec
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 __all__ = ["make"]
 
 
 @torch.no_grad()
 def make(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], spec: ServeSpec, *, end_id: int, task: Task, stage: Stage
+    model: CausalModel, prompts: Sequence[Sequence[int]], spec: ServeSpec, *, end_id: int, task: Task, stage: Stage
 ) -> int:
     """Answer the prompts greedily, in batches, and count the generated tokens; returns their number.
 
@@ -33,7 +30,7 @@ def make(
     from transformers import GenerationConfig
 
     chosen = [list(prompts[index % len(prompts)]) for index in range(spec.prompts)]
-    settings = GenerationConfig(
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         num_beams=1,
         use_cache=True,

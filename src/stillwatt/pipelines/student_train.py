@@ -14,7 +14,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,34 +26,16 @@ from stillwatt.errors import StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.artifacts import replace_dir, write_json
 from stillwatt.pipelines.corpus import Packed
+from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.losses import HeadLoss, cached_kd_head, cross_entropy_head
-from stillwatt.pipelines.models import head_weight, hidden_states, load_model, load_tokenizer, save_model
+from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, load_model, load_tokenizer, save_model
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-__all__ = ["TeacherCache", "TrainJob", "learning_rate", "num_steps", "step_at", "train"]
+__all__ = ["TrainJob", "learning_rate", "num_steps", "step_at", "train"]
 
 _OPTIMIZER_FILE = "optimizer.safetensors"
 _PROGRESS_FILE = "training.json"
-
-
-class CachedRows(Protocol):
-    """Some sequences' teacher distributions; T - 1 or T positions, position t predicts token t + 1."""
-
-    ids_BTK: Tensor
-    logp_BTK: Tensor
-    tail_logmass_BT: Tensor
-
-
-class TeacherCache(Protocol):
-    """The logit cache, as far as training needs it."""
-
-    def batch(self, sequence_indices: Any) -> CachedRows:
-        """The distributions of those sequences."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +49,7 @@ class TrainJob:
     """`float32`, or `bfloat16` for bf16 autocast on a GPU; weights are float32 either way."""
     seed: int
     examples: Packed
-    cache: TeacherCache | None
+    cache: LogitCache | None
 
 
 def num_steps(job: TrainJob) -> int:
@@ -148,7 +130,7 @@ def train(
 class _Loop:
     """Model, optimiser and `accelerate` for one increment."""
 
-    def __init__(self, job: TrainJob, model: PreTrainedModel) -> None:
+    def __init__(self, job: TrainJob, model: CausalModel) -> None:
         from accelerate import Accelerator
 
         on_gpu = torch.cuda.is_available()
@@ -157,7 +139,7 @@ class _Loop:
         if self._accelerator.num_processes > 1:
             raise StillwattError("a pipeline runs in one process; start it without a launcher")
         model.train()
-        self._model: PreTrainedModel = model.to(self._accelerator.device)
+        self._model: CausalModel = model.to(self._accelerator.device)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = self._accelerator.prepare(_optimizer(job.train, self._parameters))
 
@@ -194,16 +176,15 @@ class _Loop:
         if job.cache is None:
             return cross_entropy_head(states_ND, head_weight(self._model), targets_N)
         cached = job.cache.batch(rows.tolist())
-        length = predicted_BT.shape[1]
         assert job.arm.alpha is not None  # checked by `check_arm`
         assert job.arm.temperature is not None
         return cached_kd_head(
             states_ND,
             head_weight(self._model),
             targets_N,
-            cached.ids_BTK[:, :length].to(place)[predicted_BT],
-            cached.logp_BTK[:, :length].to(place)[predicted_BT],
-            cached.tail_logmass_BT[:, :length].to(place)[predicted_BT],
+            cached.ids_BTK.to(place)[predicted_BT],
+            cached.logp_BTK.to(place)[predicted_BT],
+            cached.tail_logmass_BT.to(place)[predicted_BT],
             alpha=job.arm.alpha,
             temperature=job.arm.temperature,
         )

@@ -198,9 +198,15 @@ def _text_maker(bench: Bench) -> _Maker:
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         prompts = prompts_of(train.ids_ST, settings.prompt_tokens)
-        return teacher_generate.make(
+        found = teacher_generate.make(
             bench.teacher(), bench.tokenizer(), prompts, settings, needed, out_dir, task=task, stage=stage
         )
+        if found["shortfall_tokens"]:
+            raise StillwattError(
+                f"the teacher's kept text holds {found['tokens']} tokens and the budget is {needed} (rejected samples: "
+                f"{found['rejects']}); raise teacher_generate.max_rounds, or reject less"
+            )
+        return found
 
     inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": asdict(settings)}
     return _Maker(

@@ -21,6 +21,7 @@ from stillwatt.report.format import (
     rounded,
     significant,
     students_text,
+    times_text,
 )
 
 _Z_95 = 1.96
@@ -145,7 +146,7 @@ def _praise(entry: Comparison) -> tuple[int, str] | None:
     if entry.is_cheaper and not entry.is_worse:
         return 0, f"{arm} was worth it at once: less energy than {base}, its teacher included"
     if entry.is_better and entry.one_off_ratio is not None:
-        return 1, f"{arm} made a better student than {base}, for {significant(entry.one_off_ratio)} times the energy"
+        return 1, f"{arm} made a better student than {base}, for {times_text(entry.one_off_ratio)} times the energy"
     if entry.is_worse:
         return (3, f"{arm} took less energy than {base}, but made a worse student") if entry.is_cheaper else None
     if entry.pays_by_reuse and entry.reuse and entry.reuse.value is not None:
@@ -179,11 +180,11 @@ def _energy_clause(entry: Comparison) -> str:
         why = energy.reason if isinstance(energy, NoTotal) else "the baseline has no energy"
         return f" Its energy with the teacher's work is not known: {why}."
     clause = (
-        f" It used {significant(entry.one_off_ratio)} times the energy of {entry.baseline.arm} with all of the "
+        f" It used {times_text(entry.one_off_ratio)} times the energy of {entry.baseline.arm} with all of the "
         "teacher's work on one student"
     )
     if entry.marginal_ratio is not None:
-        clause += f", {significant(entry.marginal_ratio)} times with that work left out"
+        clause += f", {times_text(entry.marginal_ratio)} times with that work left out"
     return f"{clause}."
 
 
@@ -288,7 +289,7 @@ def _break_even_number(study: Study, kind: BreakEvenKind) -> dict[str, str]:
     if found and all(b.verdict is Verdict.NEVER for b in found):
         return {"label": label, "value": "never", "note": "training a distilled student saved nothing"}
     if found:
-        return {"label": label, "value": "undetermined", "note": "the saving cannot be told from zero"}
+        return {"label": label, "value": "undetermined", "note": "the saving cannot be told from 0"}
     return {"label": label, "value": "not known", "note": "nothing to hold it against was measured"}
 
 

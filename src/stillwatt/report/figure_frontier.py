@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stillwatt.report.format import Unit, percent_text, pick_unit, significant
-from stillwatt.report.vega import ARM_COLOURS, ARM_SHAPES, Spec, colours, columns_that_fit, padded, spec, tips, x
+from stillwatt.report.vega import ARM_COLOURS, ARM_SHAPES, TICKS, Spec, by_colour, colours, padded, spec, tips, x
 
 _Z_95 = 1.96
 _HEIGHT_PX = 300
@@ -21,18 +21,23 @@ def arm_names(data: Mapping[str, Any]) -> list[str]:
     return [arm for arm, _ in sorted(arms, key=lambda entry: entry[1] != data["baseline_arm"])]
 
 
+def arm_scale(data: Mapping[str, Any]) -> Spec:
+    """One colour an arm, the same in all figures."""
+    return colours(arm_names(data), ARM_COLOURS)
+
+
 def allocation_title(label: str) -> str:
-    """What an allocation means, in a few words.
+    """Who pays for the teacher, in a few words.
 
     >>> allocation_title("reuse:10")
-    "teacher's work shared by 10 students"
+    '10 students share it'
     """
     kind, _, students = label.partition(":")
     return {
-        "one-off": "all of the teacher's work on one student",
-        "reuse": f"teacher's work shared by {students} students",
-        "tokens": "teacher's work shared by tokens used",
-        "marginal": "teacher's work left out",
+        "one-off": "One student pays it all",
+        "reuse": f"{students} students share it",
+        "tokens": "Shared by tokens used",
+        "marginal": "Nobody: it was there anyway",
     }[kind]
 
 
@@ -42,12 +47,13 @@ def frontier_panels(data: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
     unit = pick_unit(point["energy_j"] for point in points)
     values = [_point(point, unit) for point in points]
     domain_x = padded([v[key] for v in values for key in ("low", "high")], floor=0.0)
+    for value in values:
+        value["side"] = "left" if value["energy"] > sum(domain_x) / 2.0 else "right"
     domain_y = padded([v[key] for v in values for key in ("worst", "best")])
     for label in data["allocations"]:
         chosen = [value for value in values if value["allocation"] == label]
         if chosen:
-            title = allocation_title(label)
-            yield title[0].upper() + title[1:], _plane(chosen, arm_names(data), unit, domain_x, domain_y)
+            yield allocation_title(label), _plane(chosen, arm_scale(data), unit, domain_x, domain_y)
 
 
 def _point(point: Mapping[str, Any], unit: Unit) -> dict[str, Any]:
@@ -78,22 +84,18 @@ def _point(point: Mapping[str, Any], unit: Unit) -> dict[str, Any]:
 
 def _plane(
     values: Sequence[Mapping[str, Any]],
-    arms: Sequence[str],
+    scale: Spec,
     unit: Unit,
     domain_x: Sequence[float],
     domain_y: Sequence[float],
 ) -> Spec:
+    title = f"energy of one student ({unit.symbol})"
     at = {
-        "x": x("energy", f"energy of one student ({unit.symbol})", scale={"domain": list(domain_x), "nice": False}),
+        "x": x("energy", title, scale={"domain": list(domain_x), "nice": False}, axis=TICKS),
         "y": x("quality", "quality Q (teacher = 1)", scale={"domain": list(domain_y), "nice": False}),
     }
-    arm = {
-        "field": "arm",
-        "type": "nominal",
-        "scale": colours(arms, ARM_COLOURS),
-        "legend": {"columns": columns_that_fit(len(arms)), "symbolStrokeWidth": 2},
-    }
-    shape = {"field": "arm", "type": "nominal", "scale": {"domain": list(arms), "range": _shapes(arms)}}
+    arm = by_colour("arm", scale)
+    shape = by_colour("arm", {"domain": scale["domain"], "range": _shapes(scale["domain"])})
     only_on = [{"filter": "datum.on"}]
     tooltip = tips(
         ("arm", "arm"),
@@ -127,13 +129,21 @@ def _plane(
                 "mark": {"type": "point", "size": 110, "strokeWidth": 1, "filled": True, "opacity": 1},
                 "encoding": {**at, "color": arm, "shape": shape, "tooltip": tooltip},
             },
-            {
-                "mark": {"type": "text", "align": "left", "dx": 9, "dy": -9, "fontSize": 11, "opacity": 0.9},
-                "encoding": {**at, "text": {"field": "label"}},
-            },
+            _labels("right", at),
+            _labels("left", at),
         ],
         height=_HEIGHT_PX,
     )
+
+
+def _labels(side: str, at: Mapping[str, Spec]) -> Spec:
+    """Names of the points on the side where there is room."""
+    align, dx = ("left", 9) if side == "right" else ("right", -9)
+    return {
+        "transform": [{"filter": f"datum.side === '{side}'"}],
+        "mark": {"type": "text", "align": align, "dx": dx, "dy": -9, "fontSize": 11, "opacity": 0.9},
+        "encoding": {**at, "text": {"field": "label"}},
+    }
 
 
 def _shapes(arms: Sequence[str]) -> list[str]:
@@ -155,9 +165,7 @@ def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
     flat = [p for p in finals if p["name"] == data["baseline_arm"] and "absent" not in p["allocated"]["one-off"]]
     unit = pick_unit(point["allocated"]["one-off"]["value_j"] for point in (*curves, *flat))
     values = [_reuse_value(point, n, unit) for point in (*curves, *flat) for n in counts]
-    arms = [arm for arm in arm_names(data) if arm in {value["arm"] for value in values}]
-    scale = colours(arms, [ARM_COLOURS[arm_names(data).index(arm) % len(ARM_COLOURS)] for arm in arms])
-    color = {"field": "arm", "type": "nominal", "scale": scale, "legend": {"columns": columns_that_fit(len(arms))}}
+    color = by_colour("arm", arm_scale(data))
     at = {
         "x": x(
             "students",

@@ -7,7 +7,7 @@ from typing import Any
 
 from stillwatt.report.format import MISSING, duration_text, significant
 from stillwatt.report.tables import Column, Row, Table
-from stillwatt.report.vega import KIND_COLOURS, KIND_TITLES, LOST_COLOUR, Spec, colours, columns_that_fit, spec, tips, x
+from stillwatt.report.vega import KIND_TITLES, TICKS, Spec, by_colour, kind_scale, spec, tips, x
 
 _HEIGHT_PX = 190
 _LETTER_PX = 6.2
@@ -21,6 +21,12 @@ def trace_panels(data: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
         if trace["t_s"]:
             place = f", session {sessions.index(trace['session']) + 1} of {len(sessions)}" if len(sessions) > 1 else ""
             yield f"{trace['part']}{place}", _panel(trace, _bands(data, trace["session"]))
+
+
+def trace_scale(data: Mapping[str, Any]) -> Spec:
+    """The colours of all stages that are drawn."""
+    sessions = dict.fromkeys(trace["session"] for trace in data["traces"])
+    return kind_scale([band["kind"] for session in sessions for band in _bands(data, session)])
 
 
 def _bands(data: Mapping[str, Any], session: str) -> list[dict[str, Any]]:
@@ -66,7 +72,9 @@ def _panel(trace: Mapping[str, Any], bands: Sequence[Mapping[str, Any]]) -> Spec
         }
         for t, mean, low, high in zip(trace["t_s"], trace["mean_w"], trace["low_w"], trace["high_w"], strict=True)
     ]
-    time = x("t", "time since the start (s)", scale={"domain": [0, last_s], "nice": False}, axis={"grid": False})
+    time = x(
+        "t", "time since the start (s)", scale={"domain": [0, last_s], "nice": False}, axis={"grid": False, **TICKS}
+    )
     watts = x("mean", "power (W)", scale={"domain": [0, top_w], "nice": False})
     return spec(
         points,
@@ -88,15 +96,7 @@ def _panel(trace: Mapping[str, Any], bands: Sequence[Mapping[str, Any]]) -> Spec
 def _stage_layers(bands: Sequence[Mapping[str, Any]], last_s: float, top_w: float) -> list[Spec]:
     if not bands:
         return []
-    known = {KIND_TITLES[kind]: colour for kind, colour in KIND_COLOURS.items()}
-    known[KIND_TITLES["experimentation"]] = LOST_COLOUR
-    present = [title for title in known if title in {band["kind"] for band in bands}]
-    color = {
-        "field": "kind",
-        "type": "nominal",
-        "scale": colours(present, [known[title] for title in present]),
-        "legend": {"columns": columns_that_fit(len(present)), "symbolType": "square"},
-    }
+    color = by_colour("kind", kind_scale([band["kind"] for band in bands]))
     fits = f"(datum.end - datum.start) / {last_s!r} * width > {_LETTER_PX} * length(datum.short) + 4"
     return [
         {

@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stillwatt.report.figure_frontier import frontier_panels, reuse_panel
-from stillwatt.report.figure_trace import trace_panels, trace_table
+from stillwatt.report.figure_frontier import arm_scale, frontier_panels, reuse_panel
+from stillwatt.report.figure_trace import trace_panels, trace_scale, trace_table
 from stillwatt.report.format import Unit, energy_text, percent_text, pick_unit
 from stillwatt.report.tables import Table, arms_table, break_even_table, frontier_table, stage_table, table_unit
 from stillwatt.report.vega import (
-    KIND_COLOURS,
     KIND_TITLES,
-    LOOSE_COLOUR,
-    LOST_COLOUR,
+    TICKS,
     Spec,
+    Swatch,
+    by_colour,
     colours,
-    columns_that_fit,
+    kind_scale,
     nominal,
     spec,
+    swatches,
     tips,
     x,
 )
@@ -45,6 +46,7 @@ class Figure:
     alt: str
     panels: tuple[Panel, ...]
     table: Table
+    legend: tuple[Swatch, ...] = ()
 
 
 def build_figures(data: Mapping[str, Any]) -> tuple[Figure, ...]:
@@ -80,6 +82,7 @@ def _stages_figure(data: Mapping[str, Any]) -> Figure:
         + (f" The largest is {largest['stage']} with {largest['text']}." if largest else ""),
         panels=(Panel(title="", spec=_bars(values, unit)),) if values else (),
         table=stage_table(data),
+        legend=swatches(kind_scale([value["kind"] for value in values])),
     )
 
 
@@ -103,16 +106,15 @@ def _bar(name: str, kind: str, energy: Mapping[str, Any], unit: Unit, total_j: f
 def _bars(values: Sequence[dict[str, Any]], unit: Unit) -> Spec:
     y = nominal("stage", axis={"title": None, "domain": False, "ticks": False, "labelPadding": 6})
     tooltip = tips(("stage", "stage"), ("energy", "text"), ("of the total", "share"), ("basis", "basis"))
-    scale = _kind_scale([value["kind"] for value in values])
-    legend = {"columns": columns_that_fit(len(scale["domain"]))}
+    scale = kind_scale([value["kind"] for value in values])
     return spec(
         values,
         [
             {
                 "mark": {"type": "bar", "cornerRadiusEnd": 2, "height": {"band": 0.66}},
                 "encoding": {
-                    "x": x("energy", f"energy ({unit.symbol})"),
-                    "color": {"field": "kind", "type": "nominal", "scale": scale, "legend": legend},
+                    "x": x("energy", f"energy ({unit.symbol})", axis=TICKS),
+                    "color": by_colour("kind", scale),
                     "tooltip": tooltip,
                 },
             },
@@ -130,19 +132,17 @@ def _whisker() -> Spec:
     }
 
 
-def _kind_scale(kinds: Sequence[str]) -> Spec:
-    known = {KIND_TITLES[kind]: colour for kind, colour in KIND_COLOURS.items()}
-    known |= {KIND_TITLES["experimentation"]: LOST_COLOUR, KIND_TITLES["unallocated"]: LOOSE_COLOUR}
-    present = [title for title in known if title in set(kinds)]
-    return colours(present, [known[title] for title in present])
-
-
 _SEGMENTS = (
     ("prepare", "prepare data", "#8A94A6"),
     ("teacher", "teacher's work, all of it", "#E69F00"),
     ("student_training", "train student", "#2F7FC1"),
     ("evaluation", "evaluate", "#56B4E9"),
 )
+
+
+def _segment_scale(values: Sequence[Mapping[str, Any]]) -> Spec:
+    present = [(title, colour) for _, title, colour in _SEGMENTS if any(v["part"] == title for v in values)]
+    return colours([title for title, _ in present], [colour for _, colour in present])
 
 
 def _arms_figure(data: Mapping[str, Any]) -> Figure:
@@ -185,25 +185,19 @@ def _arms_figure(data: Mapping[str, Any]) -> Figure:
         + ".",
         panels=(Panel(title="", spec=_stacked(values, totals, unit)),) if totals else (),
         table=arms_table(data),
+        legend=swatches(_segment_scale(values)),
     )
 
 
 def _stacked(values: Sequence[dict[str, Any]], totals: Sequence[dict[str, Any]], unit: Unit) -> Spec:
-    present = [(title, colour) for _, title, colour in _SEGMENTS if any(v["part"] == title for v in values)]
-    scale = colours([title for title, _ in present], [colour for _, colour in present])
     return spec(
         values,
         [
             {
                 "mark": {"type": "bar", "height": {"band": 0.6}},
                 "encoding": {
-                    "x": x("energy", f"energy ({unit.symbol})", stack="zero"),
-                    "color": {
-                        "field": "part",
-                        "type": "nominal",
-                        "scale": scale,
-                        "legend": {"columns": columns_that_fit(len(present))},
-                    },
+                    "x": x("energy", f"energy ({unit.symbol})", stack="zero", axis=TICKS),
+                    "color": by_colour("part", _segment_scale(values)),
                     "order": {"field": "order", "type": "quantitative"},
                     "tooltip": tips(("arm", "arm"), ("work", "part"), ("energy", "text")),
                 },
@@ -228,6 +222,7 @@ def _frontier_figure(data: Mapping[str, Any]) -> Figure:
         f"{first}. On a frontier: {', '.join(dict.fromkeys(on))}.",
         panels=tuple(Panel(title=title, spec=drawn) for title, drawn in frontier_panels(data)),
         table=frontier_table(data),
+        legend=swatches(arm_scale(data)),
     )
 
 
@@ -242,6 +237,7 @@ def _reuse_figure(data: Mapping[str, Any]) -> Figure:
         "its marginal energy.",
         panels=(Panel(title="", spec=drawn),) if drawn else (),
         table=break_even_table(data),
+        legend=swatches(arm_scale(data)),
     )
 
 
@@ -254,4 +250,5 @@ def _trace_figure(data: Mapping[str, Any]) -> Figure:
         alt=f"Power of {parts} over the run, with the stages marked.",
         panels=tuple(Panel(title=title, spec=drawn) for title, drawn in trace_panels(data)),
         table=trace_table(data),
+        legend=swatches(trace_scale(data)),
     )

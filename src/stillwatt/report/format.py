@@ -153,6 +153,25 @@ def duration_text(duration_s: float) -> str:
     return f"{minutes // _S_PER_MIN:,} h {minutes % _S_PER_MIN} min"
 
 
+def times_text(ratio: float) -> str:
+    """A factor, to two decimals or three digits.
+
+    >>> times_text(0.987), times_text(1.302), times_text(123.4)
+    ('0.99', '1.30', '123')
+    """
+    return f"{ratio:.2f}" if ratio < 10.0 else significant(ratio)
+
+
+def date_text(iso_utc: str) -> str:
+    """A time stamp to the minute.
+
+    >>> date_text("2026-03-01T10:00:00.000Z")
+    '2026-03-01 10:00 UTC'
+    """
+    day, _, time = iso_utc.partition("T")
+    return f"{day} {time[:5]} UTC" if time else iso_utc
+
+
 def percent_text(share: float) -> str:
     """A share in per cent.
 
@@ -163,13 +182,18 @@ def percent_text(share: float) -> str:
     return f"{percent:.0f} %" if percent >= 10.0 or percent == 0.0 else f"{percent:.2g} %"
 
 
-def per_token_text(energy_j: float | None) -> str:
-    """Joules per token, scaled.
+def per_token_text(entry: Mapping[str, Any], tokens: float | None) -> str:
+    """Joules per token, scaled and rounded by the energy's interval.
 
-    >>> per_token_text(0.0963), per_token_text(2.8), per_token_text(None)
-    ('96.3 mJ', '2.80 J', '–')
+    >>> per_token_text({"value_j": 690.0, "low_j": 413.0, "high_j": 966.0}, 7168)
+    '96 mJ'
+    >>> per_token_text({"value_j": 690.0, "low_j": 413.0, "high_j": 966.0}, None)
+    '–'
     """
-    return MISSING if energy_j is None else energy_value_text(energy_j)
+    if "absent" in entry or not tokens:
+        return MISSING
+    per_token = {key: entry[key] / tokens for key in ("value_j", "low_j", "high_j")}
+    return energy_text(per_token).partition(" [")[0]
 
 
 def quality_text(quality: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -16,8 +17,10 @@ from typing import Any
 from stillwatt.errors import MissingExtraError
 from stillwatt.report import tables
 from stillwatt.report.figures import build_figures
+from stillwatt.report.format import date_text
 from stillwatt.report.runtimes import load_runtimes
 
+_NUMBER_AND_UNIT = re.compile(r"(\d) (%|(?:mJ|kJ|J|kWh|W|s|min|h)\b)")
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -40,6 +43,7 @@ def report_html(data: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(keep=keep_units, date=date_text)
     figures = build_figures(data)
     scripts = (*load_runtimes(), _template("report.js"))
     specs = {f"{figure.name}-{number}": panel.spec for figure in figures for number, panel in enumerate(figure.panels)}
@@ -66,6 +70,15 @@ def embed_json(value: Any) -> str:
     for character, escape in _ESCAPES.items():
         text = text.replace(character, escape)
     return text
+
+
+def keep_units(text: str) -> str:
+    """The text with its numbers held to their units at line ends.
+
+    >>> keep_units("100 % of 7 kJ, at 50 % and 3 arms").count(chr(160))
+    3
+    """
+    return _NUMBER_AND_UNIT.sub("\\1\u00a0\\2", text)
 
 
 def _template(name: str) -> str:

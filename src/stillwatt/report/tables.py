@@ -22,7 +22,7 @@ from stillwatt.report.format import (
 
 GROUP_TITLES = {
     "shared": "every arm",
-    "overhead": "study overhead",
+    "overhead": "overhead",
     "experimentation": "experimentation",
     "other": "",
 }
@@ -69,32 +69,23 @@ def stage_table(data: Mapping[str, Any]) -> Table:
             cells=(
                 row["label"],
                 row["arm"] or GROUP_TITLES.get(row["group"], ""),
+                *_energy_cells(row["energy"], unit, total_j),
                 duration_text(row["duration_s"]),
                 count_text(row["tokens"]),
-                *_energy_cells(row["energy"], unit, total_j),
-                per_token_text(row["j_per_token"]),
+                per_token_text(row["energy"], row["tokens"]),
             )
         )
         for row in table["rows"]
     ]
-    rows.append(Row(cells=("in no stage", "", "", "", *_energy_cells(table["unallocated"], unit, total_j), "")))
-    rows.append(
-        Row(
-            cells=(
-                "total",
-                "",
-                duration_text(data["run"]["duration_s"]),
-                "",
-                *_energy_cells(table["total"], unit, total_j),
-                "",
-            ),
-            is_sum=True,
-        )
-    )
+    rows.append(Row(cells=("in no stage", "", *_energy_cells(table["unallocated"], unit, total_j), "", "", "")))
+    length = duration_text(data["run"]["duration_s"])
+    rows.append(Row(cells=("total", "", *_energy_cells(table["total"], unit, total_j), length, "", ""), is_sum=True))
     missing = [f"{row['label']}: {row['energy']['absent']}" for row in table["rows"] if "absent" in row["energy"]]
     return Table(
         title="Where the joules went",
-        columns=_columns("stage", "for", ">time", ">tokens", ">energy", ">95 %", ">share", "basis", ">per token"),
+        columns=_columns(
+            "stage", "for", f">energy ({unit.symbol})", ">95 %", ">share", "basis", ">time", ">tokens", ">per token"
+        ),
         rows=tuple(rows),
         note=_closing_note(table) + "".join(f" No energy for {entry}." for entry in missing),
     )
@@ -110,7 +101,7 @@ def _energy_cells(entry: Mapping[str, Any], unit: Unit, total_j: float | None) -
     """Energy, interval, share of the total, basis."""
     if "absent" in entry:
         return MISSING, MISSING, MISSING, "absent"
-    number, _, interval = energy_text(entry, unit).partition(" [")
+    number, _, interval = energy_text(entry, unit).replace(f" {unit.symbol}", "").partition(" [")
     basis = (entry["basis"] or "") + ("" if entry["complete"] else ", incomplete")
     return number, f"[{interval}", percent_text(entry["value_j"] / total_j) if total_j else MISSING, basis
 
@@ -225,14 +216,14 @@ def break_even_text(found: Mapping[str, Any] | None) -> str:
     """One break-even in words."""
     if found is None:
         return MISSING
-    words = {"never": "never", "not_at_this_quality": "baseline not seen at this quality"}
+    words = {"never": "never", "not_at_this_quality": "no baseline at this quality"}
     if found["verdict"] in words:
         return words[found["verdict"]]
     if found["verdict"] == "value":
         return students_text(found["value"], found["low"], found["high"])
     if found["low"] is None:
         return f"undetermined: {found['reason']}"
-    return f"undetermined: {significant(found['low'], 2)} or more, or never"
+    return f"{significant(found['low'], 2)} or more, or never"
 
 
 def reason_rows(data: Mapping[str, Any]) -> Sequence[str]:

@@ -7,6 +7,7 @@ those of Okabe and Ito, which stay apart for colour-blind readers; shapes and la
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Spec = dict[str, Any]
@@ -61,18 +62,6 @@ CONFIG: Spec = {
         "titlePadding": 8,
         "labelLimit": 190,
     },
-    "legend": {
-        "labelColor": "currentColor",
-        "titleColor": "currentColor",
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "labelOpacity": 0.85,
-        "orient": "top",
-        "direction": "horizontal",
-        "title": None,
-        "symbolStrokeWidth": 0,
-        "offset": 6,
-    },
     "text": {"color": "currentColor", "fontSize": 12},
     "rule": {"color": "currentColor"},
 }
@@ -90,6 +79,10 @@ def spec(values: Sequence[Mapping[str, Any]], layers: Sequence[Spec], *, height:
         "config": CONFIG,
         **more,
     }
+
+
+TICKS: Spec = {"tickCount": {"expr": "clamp(width / 80, 3, 10)"}}
+"""Fewer ticks on a narrow page."""
 
 
 def x(name: str, title: str, **more: Any) -> Spec:
@@ -124,6 +117,28 @@ def padded(values: Sequence[float], *, share: float = 0.08, floor: float | None 
     return [bottom if floor is None else max(bottom, floor), high + margin]
 
 
-def columns_that_fit(entries: int) -> Spec:
-    """Legend columns: fewer on a narrow page."""
-    return {"expr": f"width < 420 ? 2 : {entries}"}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swatch:
+    """One entry of a figure's legend, which the page draws itself so that it wraps on a narrow one."""
+
+    title: str
+    colour: str
+
+
+def swatches(scale: Mapping[str, Any]) -> tuple[Swatch, ...]:
+    """The legend of a colour scale."""
+    pairs = zip(scale["domain"], scale["range"], strict=True)
+    return tuple(Swatch(title=str(title), colour=str(colour)) for title, colour in pairs)
+
+
+def by_colour(name: str, scale: Spec) -> Spec:
+    """A colour channel; its legend stands on the page."""
+    return {"field": name, "type": "nominal", "scale": scale, "legend": None}
+
+
+def kind_scale(kinds: Sequence[str]) -> Spec:
+    """Colours of the stage kinds that occur, by title."""
+    known = {KIND_TITLES[kind]: colour for kind, colour in KIND_COLOURS.items()}
+    known |= {KIND_TITLES["experimentation"]: LOST_COLOUR, KIND_TITLES["unallocated"]: LOOSE_COLOUR}
+    present = [title for title in known if title in set(kinds)]
+    return colours(present, [known[title] for title in present])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -40,9 +41,8 @@ class Worker:
         self._job = job
         self._is_busy = False
         self._is_closed = False
-        self._asked, self._returned = threading.Lock(), threading.Lock()
-        self._asked.acquire()
-        self._returned.acquire()
+        self._asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._returned: queue.SimpleQueue[None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def ask(self) -> bool:
@@ -50,32 +50,33 @@ class Worker:
         if self._is_closed or not self.wait(0.0):
             return False
         self._is_busy = True
-        self._asked.release()
+        self._asked.put(True)
         return True
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until the job has returned; False where it has not in that time."""
-        if self._is_busy and self._returned.acquire(timeout=timeout_s):
+        if self._is_busy:
+            try:
+                self._returned.get(timeout=timeout_s)
+            except queue.Empty:
+                return False
             self._is_busy = False
-        return not self._is_busy
+        return True
 
     def close(self) -> None:
         """End the thread once its job returns; does not wait for it."""
         if not self._is_closed:
             self._is_closed = True
-            self._asked.release()
+            self._asked.put(False)
 
     def _run(self) -> None:
-        while True:
-            self._asked.acquire()
-            if self._is_closed:
-                return
+        while self._asked.get():
             try:
                 self.error = None
                 self._job()
             except BaseException as err:  # noqa: BLE001 - handed to whoever asked; the thread must live on
                 self.error = err
-            self._returned.release()
+            self._returned.put(None)
 
 
 class InlineWorker:

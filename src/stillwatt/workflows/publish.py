@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stillwatt.errors import StillwattError
+from stillwatt.errors import RunNotFoundError, StillwattError
 from stillwatt.workflows.books import show_run
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def write_report(reference: str, *, runs_dir: str | Path = "runs", out_dir: str 
     from stillwatt.report.html import report_html
 
     record = show_run(runs_dir, reference)
-    study = summarise_run(record)
+    study = summarise_run(record, runs_dir=runs_dir)
     data = report_dict(record, study)
     folder = Path(out_dir) if out_dir is not None else Path(runs_dir) / record.run_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,14 +46,29 @@ def write_report(reference: str, *, runs_dir: str | Path = "runs", out_dir: str 
     return paths
 
 
-def summarise_run(record: RunRecord) -> Study:
-    """What the run shows, by the choices its own settings made."""
+def summarise_run(record: RunRecord, *, runs_dir: str | Path) -> Study:
+    """What the run shows, by the choices its own settings made; artefacts of earlier runs are billed from theirs."""
     from stillwatt.analysis.study import summarise
 
     settings: dict[str, Any] = dict(record.settings.get("analysis", {}))
     return summarise(
-        record, reuse=tuple(settings.get("reuse", (10,))), baseline_arm=str(settings.get("baseline_arm", "sft"))
+        record,
+        reuse=tuple(settings.get("reuse", (10,))),
+        baseline_arm=str(settings.get("baseline_arm", "sft")),
+        others=_makers(record, runs_dir),
     )
+
+
+def _makers(record: RunRecord, runs_dir: str | Path) -> tuple[RunRecord, ...]:
+    """The runs that made what this one used again; one that is gone is said so by the analysis."""
+    wanted = sorted({stage.labels["reused_from"] for stage in record.stages if "reused_from" in stage.labels})
+    found = []
+    for run_id in wanted:
+        try:
+            found.append(show_run(runs_dir, run_id))
+        except RunNotFoundError:
+            continue
+    return tuple(found)
 
 
 def _write(path: Path, text: str) -> None:

@@ -38,7 +38,7 @@ def test_list_is_a_table_or_json(stillwatt: Stillwatt, monkeypatch: pytest.Monke
     assert "not known: no reading" in row
     (entry,) = json.loads(stillwatt("ledger", "list", "--runs", "r", "--json").stdout)
     assert entry["status"] == "recovered"
-    assert entry["total"] == {"absent": "no reading"}
+    assert entry["total_j"] == {"absent": "no reading"}
     assert entry["stages"] == 3
 
 

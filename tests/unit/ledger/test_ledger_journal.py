@@ -65,7 +65,12 @@ def _umask() -> int:
 def test_one_line_and_one_write_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: sizes.append(len(data)) or real(fd, data))
+
+    def counted(descriptor: int, data: bytes) -> int:
+        sizes.append(len(data))
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", counted)
     writer = JournalWriter(tmp_path / "j.jsonl")
     writer.write(_event(1, text="two\nlines\u2028and ünïcode"))
     writer.close()

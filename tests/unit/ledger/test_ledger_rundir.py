@@ -12,7 +12,6 @@ import pytest
 
 from run_dirs import FixedClock
 from stillwatt.errors import LedgerError, UsageError
-from stillwatt.ledger import rundir
 from stillwatt.ledger.environment import boot_id, capture_environment, cpu_model, git_commit
 from stillwatt.ledger.liveness import ThisHost
 from stillwatt.ledger.rundir import (
@@ -107,7 +106,7 @@ def test_writing_whole_keeps_the_old_file_when_it_fails(tmp_path: Path, monkeypa
     path = tmp_path / "f.json"
     write_whole(path, "old")
     with monkeypatch.context() as patch:
-        patch.setattr(rundir.os, "fsync", lambda _fd: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        patch.setattr(os, "fsync", lambda _fd: (_ for _ in ()).throw(OSError(5, "Input/output error")))
         with pytest.raises(OSError, match="Input/output"):
             write_whole(path, "new")
     assert path.read_text() == "old"

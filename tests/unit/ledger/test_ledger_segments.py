@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from run_dirs import cpu_counter, gpu_counter, gpu_power
-from stillwatt.ledger import segments
 from stillwatt.ledger.segments import (
     parquet_path,
     read_segment,
@@ -131,7 +130,7 @@ def test_a_crash_at_any_step_of_sealing_is_harmless(tmp_path: Path, monkeypatch:
     def crash(*_args: object, **_kwargs: object) -> None:
         raise Crash
 
-    owner = {"write_table": segments.pq, "fsync": os, "replace": os, "unlink": Path}[step]
+    owner = {"write_table": pq, "fsync": os, "replace": os, "unlink": Path}[step]
     with monkeypatch.context() as patch:
         patch.setattr(owner, step, crash)
         with pytest.raises(Crash):
@@ -149,7 +148,7 @@ def test_a_full_disk_while_sealing_leaves_the_raw_file(tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(segments.pq, "write_table", full)
+        patch.setattr(pq, "write_table", full)
         with pytest.raises(OSError, match="No space"):
             seal(tmp_path, SESSION, CHANNELS)
     assert [path.name for path in (tmp_path / "samples").iterdir()] == [f"{SESSION}.{STREAM}.raw"]

@@ -14,7 +14,7 @@ import pytest
 
 from run_dirs import FakeLiveness, SyntheticRun, constant_counter, gpu_counter, quick_run
 from stillwatt.errors import AmbiguousRunError, LedgerError, RunNotFoundError
-from stillwatt.ledger import store as store_module
+from stillwatt.ledger import schema
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.store import LEDGER_FILE, LedgerStore
 from stillwatt.records import StageStatus
@@ -207,7 +207,7 @@ def test_a_locked_ledger_says_so(runs_dir: Path, monkeypatch: pytest.MonkeyPatch
     quick_run(runs_dir)
     with _open(runs_dir):
         pass
-    monkeypatch.setattr(store_module.schema, "BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(schema, "BUSY_TIMEOUT_S", 0.01)
     holder = sqlite3.connect(runs_dir / LEDGER_FILE, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(LedgerError, match="locked"):
@@ -224,7 +224,7 @@ def test_a_failed_post_leaves_the_old_rows_whole(runs_dir: Path, monkeypatch: py
         with (run.path / f"journal.{session}.jsonl").open("a") as file:
             file.write('{"event":"warning","t_ns":1,"message":"late"}\n')
 
-        def crash(*_args: object) -> None:
+        def crash(*_args: object, **_kwargs: object) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:

@@ -7,11 +7,12 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM
+
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.gguf_convert import convert, read_header, transformers_name
 from stillwatt.pipelines.models import load_model, load_tokenizer, quieten
-from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM
 
 _LAYERS, _WIDTH, _INNER, _HEADS, _KV_HEADS = 2, 64, 96, 4, 2
 _MERGES = ["a b", "ab c", "Ġ a"]
@@ -24,7 +25,10 @@ def _tokens() -> list[str]:
 
 def _weights(rng: np.random.Generator) -> dict[str, Any]:
     kv = _WIDTH // _HEADS * _KV_HEADS
-    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (len(_tokens()), _WIDTH), "output_norm.weight": (_WIDTH,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (len(_tokens()), _WIDTH),
+        "output_norm.weight": (_WIDTH,),
+    }
     for layer in range(_LAYERS):
         for name, shape in {
             "attn_norm": (_WIDTH,),

@@ -4,9 +4,12 @@ import dataclasses
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import (
+    CausalModel,
     check_plain_head,
     check_same_vocabulary,
     choose_layers,
@@ -17,11 +20,10 @@ from stillwatt.pipelines.models import (
     tokenizer_sha256,
 )
 from tiny_models import smoke_spec
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 
 @pytest.fixture
-def teacher() -> PreTrainedModel:
+def teacher() -> CausalModel:
     place = resolve_model("tiny-random", revision=None, announce=lambda _: None)
     return load_model(place.directory, dtype="float32")
 
@@ -30,7 +32,7 @@ def _ids(rows: int = 3, length: int = 20) -> torch.Tensor:
     return torch.randint(0, 256, (rows, length), generator=torch.Generator().manual_seed(5))
 
 
-def test_pruning_leaves_out_that_block_and_nothing_else(teacher: PreTrainedModel) -> None:
+def test_pruning_leaves_out_that_block_and_nothing_else(teacher: CausalModel) -> None:
     student = prune_layers(teacher, 1, 2)
     kept = student.state_dict()
     whole = teacher.state_dict()
@@ -41,7 +43,7 @@ def test_pruning_leaves_out_that_block_and_nothing_else(teacher: PreTrainedModel
         assert torch.equal(values, whole[source]), name
 
 
-def test_pruning_leaves_the_teacher_alone(teacher: PreTrainedModel) -> None:
+def test_pruning_leaves_the_teacher_alone(teacher: CausalModel) -> None:
     before = {name: values.clone() for name, values in teacher.state_dict().items()}
     student = prune_layers(teacher, 0, 1)
     with torch.no_grad():
@@ -52,7 +54,7 @@ def test_pruning_leaves_the_teacher_alone(teacher: PreTrainedModel) -> None:
     assert all(torch.equal(values, before[name]) for name, values in teacher.state_dict().items())
 
 
-def test_a_pruned_student_keeps_its_tie_and_generates_with_its_cache(teacher: PreTrainedModel) -> None:
+def test_a_pruned_student_keeps_its_tie_and_generates_with_its_cache(teacher: CausalModel) -> None:
     student = prune_layers(teacher, 1, 2)
     assert student.get_output_embeddings().weight is student.get_input_embeddings().weight
     ids = _ids(2, 6)
@@ -63,7 +65,7 @@ def test_a_pruned_student_keeps_its_tie_and_generates_with_its_cache(teacher: Pr
     assert torch.equal(cached, plain)
 
 
-def test_the_chosen_block_is_the_one_whose_pruned_model_loses_least(teacher: PreTrainedModel) -> None:
+def test_the_chosen_block_is_the_one_whose_pruned_model_loses_least(teacher: CausalModel) -> None:
     spec = dataclasses.replace(smoke_spec().students[0], candidate_starts=(0, 1, 2), drop_layers=2)
     ids = _ids()
     choice = choose_layers(teacher, spec, ids)
@@ -73,7 +75,7 @@ def test_the_chosen_block_is_the_one_whose_pruned_model_loses_least(teacher: Pre
     assert len(set(choice.losses.values())) == 3
 
 
-def test_next_token_losses_are_those_of_the_models_own_loss(teacher: PreTrainedModel) -> None:
+def test_next_token_losses_are_those_of_the_models_own_loss(teacher: CausalModel) -> None:
     ids = _ids()
     with torch.no_grad():
         own = float(teacher(input_ids=ids, labels=ids).loss)
@@ -82,7 +84,7 @@ def test_next_token_losses_are_those_of_the_models_own_loss(teacher: PreTrainedM
 
 @pytest.mark.parametrize(("starts", "count"), [((3,), 2), ((-1,), 2), ((0,), 4), ((), 2)])
 def test_blocks_that_are_not_in_the_teacher_are_refused(
-    teacher: PreTrainedModel, starts: tuple[int, ...], count: int
+    teacher: CausalModel, starts: tuple[int, ...], count: int
 ) -> None:
     spec = dataclasses.replace(smoke_spec().students[0], candidate_starts=starts, drop_layers=count)
     with pytest.raises(StillwattError, match="candidate_starts"):
@@ -97,7 +99,7 @@ def test_other_vocabulary_sizes_name_both_numbers_and_the_way_out() -> None:
     check_same_vocabulary(257, 257, student="small")
 
 
-def test_the_tokenizer_hash_is_that_of_its_tokens(teacher: PreTrainedModel) -> None:
+def test_the_tokenizer_hash_is_that_of_its_tokens(teacher: CausalModel) -> None:
     place = resolve_model("tiny-random", revision=None, announce=lambda _: None)
     first, second = load_tokenizer(place.directory), load_tokenizer(place.directory)
     assert tokenizer_sha256(first) == tokenizer_sha256(second)
@@ -106,9 +108,7 @@ def test_the_tokenizer_hash_is_that_of_its_tokens(teacher: PreTrainedModel) -> N
 
 
 def test_heads_that_do_more_than_multiply_are_refused() -> None:
-    config = LlamaConfig(
-        vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
-    )
+    config = LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
     model = LlamaForCausalLM(config)
     check_plain_head(model)
     model.config.final_logit_softcapping = 30.0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from stillwatt.errors import MissingInputError, StillwattError, UnknownNameError
 from stillwatt.pipelines import model_sources
 from stillwatt.pipelines.artifacts import file_sha256

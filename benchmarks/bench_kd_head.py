@@ -1,0 +1,179 @@
+"""Time and memory of the output layer with its loss, forward and backward; prints a table and JSON.
+
+    python benchmarks/bench_kd_head.py [--repeats 5] [--threads 2] [--json FILE]
+
+Every variant runs in a fresh process, so that one's freed memory does not serve the next; the processes take turns,
+so that a busy machine slows all variants alike. Seconds are the best of all repeats: compare ratios, not digits.
+Peak is the growth of the resident set over the state with inputs in place, read every 2 ms; it includes the gradients
+of the hidden states and of the output matrix, which every variant has to make.
+
+Shapes: N positions, D hidden width, V vocabulary, K kept teacher tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+N, D, V, K = 2048, 576, 49_152, 64
+ALPHA = 0.5
+BYTES_PER_MB = 1_000_000
+VARIANTS = ("plain_ce", "naive_full_kl", "ce_head", "cached_tail_t1", "cached_tail_t2")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5, help="processes a variant; each times two passes")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--json", type=Path, help="write the result here too")
+    parser.add_argument("--variant", choices=VARIANTS, help="time this one alone, in this process")
+    arguments = parser.parse_args()
+    if arguments.variant:
+        print(json.dumps(measure(arguments.variant, arguments.threads)))
+        return
+    runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
+    for _ in range(arguments.repeats):
+        for variant in VARIANTS:
+            runs[variant].append(in_fresh_process(variant, arguments.threads))
+    result = summarise(runs, arguments.threads)
+    print_table(result)
+    print(json.dumps(result))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def in_fresh_process(variant: str, threads: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--variant", variant, "--threads", str(threads)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def summarise(runs: dict[str, list[dict[str, float]]], threads: int) -> dict[str, Any]:
+    best = {variant: min(run["seconds"] for run in found) for variant, found in runs.items()}
+    return {
+        "shape": {"N": N, "D": D, "V": V, "K": K, "dtype": "float32", "threads": threads},
+        "variants": {
+            variant: {
+                "seconds": round(best[variant], 4),
+                "ratio_to_plain_ce": round(best[variant] / best["plain_ce"], 4),
+                "seconds_all": [round(run["seconds"], 4) for run in found],
+                "peak_mb": round(max(run["peak_mb"] for run in found), 1),
+                "loss": found[0]["loss"],
+            }
+            for variant, found in runs.items()
+        },
+    }
+
+
+def print_table(result: dict[str, Any]) -> None:
+    print(f"{'variant':<16}{'s':>8}{'x CE':>8}{'tok/s':>8}{'peak MB':>9}")
+    for variant, row in result["variants"].items():
+        speed = N / row["seconds"]
+        print(f"{variant:<16}{row['seconds']:>8.3f}{row['ratio_to_plain_ce']:>8.3f}{speed:>8.0f}{row['peak_mb']:>9.0f}")
+
+
+def measure(variant: str, threads: int) -> dict[str, float]:
+    """Time two passes of one variant; the first also gives the peak, as memory it frees may be kept."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    # one small product first, so that the libraries' own threads and buffers are not counted
+    (torch.randn(64, 64) @ torch.randn(64, 64)).sum()
+    step = make_step(variant)
+    peak = PeakMemory()
+    seconds: list[float] = []
+    loss = 0.0
+    for _ in range(2):
+        start_ns = time.perf_counter_ns()
+        if not seconds:
+            with peak:
+                loss = step()
+        else:
+            step()
+        seconds.append((time.perf_counter_ns() - start_ns) / 1e9)
+    return {"seconds": min(seconds), "peak_mb": peak.growth_bytes / BYTES_PER_MB, "loss": loss}
+
+
+def make_step(variant: str) -> Callable[[], float]:
+    """One forward and backward pass, inputs in place; returns the mean loss."""
+    import torch
+    import torch.nn.functional as F
+
+    from stillwatt.pipelines.losses import cached_kd_head, cross_entropy_head
+
+    hidden_ND = torch.randn(N, D, requires_grad=True)
+    weight_VD = (torch.randn(V, D) * 0.05).requires_grad_()
+    targets_N = torch.randint(0, V, (N,))
+    cached = make_cache(torch) if variant.startswith("cached") else None
+    teacher_ND = torch.randn(N, D) if variant == "naive_full_kl" else torch.empty(0)
+
+    def forward() -> Any:
+        if variant == "plain_ce":
+            return F.cross_entropy(hidden_ND @ weight_VD.T, targets_N)
+        if variant == "naive_full_kl":
+            with torch.no_grad():
+                teacher_NV = torch.log_softmax(teacher_ND @ weight_VD.T, -1)
+            student_NV = torch.log_softmax(hidden_ND @ weight_VD.T, -1)
+            return F.kl_div(student_NV, teacher_NV, log_target=True, reduction="batchmean")
+        if cached is None:
+            head = cross_entropy_head(hidden_ND, weight_VD, targets_N)
+        else:
+            temperature = 2.0 if variant == "cached_tail_t2" else 1.0
+            head = cached_kd_head(hidden_ND, weight_VD, targets_N, *cached, alpha=ALPHA, temperature=temperature)
+        return head.sum / head.count
+
+    def step() -> float:
+        hidden_ND.grad = weight_VD.grad = None
+        loss = forward()
+        loss.backward()
+        return float(loss)
+
+    return step
+
+
+def make_cache(torch: Any) -> tuple[Any, Any, Any]:
+    """What a cache of top-64 gives: kept ids, their log-probabilities, the tail; 0.9 of the mass kept."""
+    ids_NK = torch.stack([torch.randperm(V)[:K] for _ in range(N)])
+    kept_NK = torch.log_softmax(torch.randn(N, K) * 3.0, -1) + torch.log(torch.tensor(0.9))
+    return ids_NK, kept_NK, torch.full((N,), 0.1).log()
+
+
+class PeakMemory:
+    """Greatest growth of the resident set inside the block."""
+
+    def __init__(self) -> None:
+        self.growth_bytes = 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> PeakMemory:
+        self._start_bytes = resident_bytes()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.002):
+            self.growth_bytes = max(self.growth_bytes, resident_bytes() - self._start_bytes)
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,513 @@
+"""From a run's stages to its findings: arms, bills, the table that closes, and what is said of gaps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from run_records import arm_stages, energy, measured_command, quickstart, run_record, scores, stage
+from stillwatt.analysis.study import summarise
+from stillwatt.records import (
+    Absent,
+    Basis,
+    Boundary,
+    Energy,
+    NoTotal,
+    RunRecord,
+    StageKind,
+    StageRecord,
+    StageStatus,
+    Total,
+)
+from stillwatt.records.finding import ArmPoint, Bill, BreakEvenKind, NoQuality, StageGroup, Study, Verdict
+
+LOGITS = {"artifact": "logits-1", "artifact_kind": "logits"}
+
+
+def value(found: Bill | NoTotal) -> float:
+    assert isinstance(found, Bill)
+    return found.value_j
+
+
+def reason(found: Bill | NoTotal) -> str:
+    assert isinstance(found, NoTotal)
+    return found.reason
+
+
+def at(study: Study, arm: str, checkpoint: str = "1.0") -> ArmPoint:
+    return next(p for p in study.arms if (p.arm, p.checkpoint) == (arm, checkpoint))
+
+
+def teacher_stage(joules: float | None = 1000.0, **changes: object) -> StageRecord:
+    made = stage(
+        "t1", "teacher_logits", StageKind.TEACHER_LOGITS, joules=joules, tokens=100, labels=LOGITS, duration_s=30.0
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def two_arms(*extra: StageRecord, **options: str) -> list[StageRecord]:
+    found = (scores(30.0, 0.6), scores(25.0, 0.7))
+    return [
+        stage("p1", "prepare_data", StageKind.PREPARE_DATA, joules=10.0),
+        stage(
+            "e1",
+            "evaluate.teacher",
+            StageKind.EVALUATE,
+            joules=7.0,
+            labels={"arm": "teacher"},
+            results=scores(15.0, 0.8),
+        ),
+        *extra,
+        *arm_stages(11, "sft", "sft", (300.0, 300.0), found),
+        *arm_stages(21, "kd", "kd", (200.0, 200.0), found, artifact="logits-1"),
+    ]
+
+
+def summary(stages: list[StageRecord], *, reuse: tuple[int, ...] = (10,), others: tuple[RunRecord, ...] = ()) -> Study:
+    return summarise(run_record(stages), reuse=reuse, others=others)
+
+
+def test_an_arm_at_full_budget_by_hand() -> None:
+    study = summary(two_arms(teacher_stage()))
+    kd = at(study, "kd")
+    assert value(kd.prepare_energy) == pytest.approx(10.0)
+    assert value(kd.teacher_energy) == pytest.approx(1000.0)
+    assert value(kd.student_energy) == pytest.approx(400.0)
+    assert value(kd.evaluation_energy) == pytest.approx(420.0)
+    assert value(kd.other_energy) == pytest.approx(430.0)
+    assert value(kd.energy_under("one-off")) == pytest.approx(1830.0)
+    assert value(kd.energy_under("reuse:10")) == pytest.approx(930.0)
+    assert value(kd.energy_under("marginal")) == pytest.approx(830.0)
+    assert (kd.tokens, kd.supervised_tokens, kd.is_final) == (32768, 32704, True)
+    with pytest.raises(KeyError):
+        kd.energy_under("tokens")
+
+
+def test_half_the_budget_bears_half_the_artefact_and_its_own_evaluation_only() -> None:
+    half = at(summary(two_arms(teacher_stage())), "kd", "0.5")
+    assert value(half.teacher_energy) == pytest.approx(500.0)
+    assert value(half.student_energy) == pytest.approx(200.0)
+    assert value(half.energy_under("one-off")) == pytest.approx(500.0 + 200.0 + 430.0)
+    assert (half.artifacts[0].budget_share, half.tokens, half.is_final) == (0.5, 16384, False)
+
+
+def test_an_arm_without_a_teacher_is_billed_exactly_nothing_for_one() -> None:
+    sft = at(summary(two_arms(teacher_stage())), "sft")
+    assert sft.teacher_energy == Bill(
+        value_j=0.0, random_j=0.0, systematic_low_j=0.0, systematic_high_j=0.0, basis=None, complete=True
+    )
+    assert len({value(entry.energy) for entry in sft.allocated}) == 1
+
+
+@given(st.floats(min_value=0.0, max_value=1e6), st.integers(min_value=2, max_value=30))
+def test_n_students_that_share_pay_for_the_teacher_once(teacher_j: float, students: int) -> None:
+    kd = at(summary(two_arms(teacher_stage(teacher_j)), reuse=(students,)), "kd")
+    shared = value(kd.energy_under(f"reuse:{students}")) - value(kd.energy_under("marginal"))
+    assert shared * students == pytest.approx(value(kd.teacher_energy), rel=1e-6, abs=1e-4)
+
+
+def test_two_consumers_share_by_the_tokens_they_took() -> None:
+    stages = two_arms(teacher_stage())
+    extra = arm_stages(31, "kd_long", "kd", (100.0, 100.0), (scores(30.0, 0.6), scores(25.0, 0.7)), artifact="logits-1")
+    extra = [
+        replace(entry, workload={"tokens": 3 * 16384.0}) if entry.kind is StageKind.STUDENT_TRAIN else entry
+        for entry in extra
+    ]
+    study = summary([*stages, *extra])
+    assert [allocation.label for allocation in study.allocations] == [
+        "one-off",
+        "reuse:2",
+        "reuse:10",
+        "tokens",
+        "marginal",
+    ]
+    parts = [
+        value(at(study, arm).energy_under("tokens")) - value(at(study, arm).energy_under("marginal"))
+        for arm in ("kd", "kd_long")
+    ]
+    assert parts == pytest.approx([250.0, 750.0])
+    assert math.fsum(parts) == pytest.approx(value(at(study, "kd").teacher_energy))
+    assert at(study, "kd").artifacts[0].consumers == 2
+
+
+def test_uncounted_tokens_leave_the_token_allocation_unknown() -> None:
+    extra = arm_stages(31, "kd_b", "kd", (100.0, 100.0), (scores(30.0, 0.6), scores(25.0, 0.7)), artifact="logits-1")
+    extra = [replace(entry, workload={}) if entry.kind is StageKind.STUDENT_TRAIN else entry for entry in extra]
+    study = summary([*two_arms(teacher_stage()), *extra])
+    assert "were not counted" in reason(at(study, "kd").energy_under("tokens"))
+    assert at(study, "kd_b").tokens is None
+    assert any(r.allocation == "tokens" and "not counted" in r.reason for r in study.rejected)
+
+
+def test_failed_attempts_are_experimentation_and_in_no_bill() -> None:
+    lost = stage(
+        "x1",
+        "train.kd.0.5",
+        StageKind.STUDENT_TRAIN,
+        joules=70.0,
+        status=StageStatus.RECOVERED,
+        labels={"arm": "kd", "checkpoint": "0.5", "artifact": "logits-1"},
+    )
+    failed_teacher = teacher_stage(stage_id="x2", status=StageStatus.FAILED)
+    study = summary(two_arms(teacher_stage(), lost, failed_teacher))
+    assert value(at(study, "kd").experimentation_energy) == pytest.approx(70.0)
+    assert value(at(study, "sft").experimentation_energy) == 0.0
+    assert value(study.experimentation) == pytest.approx(1070.0)
+    assert value(at(study, "kd").energy_under("one-off")) == pytest.approx(1830.0)
+    rows = [row for row in study.table.rows if row.group is StageGroup.EXPERIMENTATION]
+    assert {row.label for row in rows} == {"train.kd.0.5, recovered", "teacher_logits, failed"}
+    assert study.table.closes
+
+
+def test_what_ended_inside_a_lost_attempt_is_lost_with_it() -> None:
+    outer = stage("x1", "whole", StageKind.OTHER, joules=50.0, status=StageStatus.FAILED)
+    middle = stage("x2", "middle", StageKind.OTHER, joules=40.0, parent_id="x1")
+    inner = stage("x3", "train", StageKind.STUDENT_TRAIN, joules=30.0, parent_id="x2", labels={"arm": "late"})
+    study = summary(two_arms(teacher_stage(), outer, middle, inner))
+    assert "late" not in {point.arm for point in study.arms}
+    assert value(study.experimentation) == pytest.approx(50.0)
+    assert study.table.closes
+
+
+def test_a_checkpoint_whose_training_never_ended_leaves_later_ones_without_energy() -> None:
+    stages = [
+        replace(entry, status=StageStatus.FAILED) if entry.name == "train.kd.0.5" else entry
+        for entry in two_arms(teacher_stage())
+    ]
+    study = summary(stages)
+    assert [point.checkpoint for point in study.arms if point.arm == "kd"] == ["1.0"]
+    assert reason(at(study, "kd").student_energy) == "the training of kd up to 0.5 was never finished"
+    assert "never finished" in reason(at(study, "kd").energy_under("marginal"))
+    found = study.break_even(BreakEvenKind.REUSE, at(study, "kd"))
+    assert found is not None
+    assert found.verdict is Verdict.UNDETERMINED
+
+
+def pointer(results: dict[str, str]) -> StageRecord:
+    return stage(
+        "t1",
+        "teacher_logits",
+        StageKind.TEACHER_LOGITS,
+        duration_s=0.0,
+        labels=LOGITS | {"reused_from": "run-a"},
+        results=results,
+    )
+
+
+BILLED = {"energy_run_id": "run-a", "energy_stage_id": "t9"}
+
+
+def test_a_reused_artefact_is_billed_from_the_run_that_made_it() -> None:
+    maker = run_record([teacher_stage(stage_id="t9")], run_id="run-a")
+    study = summary(two_arms(pointer(BILLED)), others=(run_record([], run_id="run-b"), maker))
+    kd = at(study, "kd")
+    assert value(kd.teacher_energy) == pytest.approx(1000.0)
+    assert kd.artifacts[0].reused_from == "run-a"
+    row = next(row for row in study.table.rows if row.group is StageGroup.TEACHER)
+    assert reason(row.energy) == "booked in run run-a, which made the artefact"
+    assert study.table.closes
+
+
+@pytest.mark.parametrize("others", [(), (run_record([teacher_stage(stage_id="t8")], run_id="run-a"),)])
+@pytest.mark.parametrize("results", [BILLED, {}])
+def test_a_reused_artefact_whose_maker_is_not_at_hand_is_absent(
+    results: dict[str, str], others: tuple[RunRecord, ...]
+) -> None:
+    study = summary(two_arms(pointer(results)), others=others)
+    kd = at(study, "kd")
+    assert reason(kd.teacher_energy) == "artefact logits-1 was made by run run-a, which is not at hand"
+    assert isinstance(kd.energy_under("one-off"), NoTotal)
+    assert value(kd.energy_under("marginal")) == pytest.approx(830.0)
+    assert {r.allocation for r in study.rejected} == {"one-off", "reuse:10"}
+
+
+def test_an_artefact_that_nobody_made_is_absent() -> None:
+    study = summary(two_arms())
+    assert "no stage of this run made artefact logits-1" in reason(at(study, "kd").teacher_energy)
+    assert at(study, "kd").artifacts[0].kind == ""
+
+
+def test_teacher_work_that_no_arm_uses_is_said() -> None:
+    idle = stage("t5", "teacher_generate", StageKind.TEACHER_GENERATE, joules=9.0, labels={"artifact": "text-9"})
+    bare = stage("t6", "teacher_bare", StageKind.TEACHER_GENERATE, joules=9.0)
+    study = summary(two_arms(teacher_stage(), idle, bare))
+    assert sum("made no artefact that an arm of this run trains on" in text for text in study.warnings) == 2
+
+
+def test_students_and_seeds_are_held_against_their_own_baseline() -> None:
+    found = (scores(30.0, 0.6), scores(25.0, 0.7))
+    stages = [
+        stage(
+            "e1",
+            "evaluate.teacher",
+            StageKind.EVALUATE,
+            joules=7.0,
+            labels={"arm": "teacher"},
+            results=scores(15.0, 0.8),
+        ),
+        teacher_stage(),
+    ]
+    for number, (student, seed, baseline_j) in enumerate(
+        [("small", "1", 300.0), ("small", "2", 320.0), ("large", "1", 900.0)]
+    ):
+        options = {"student": student, "seed": seed}
+        suffix = f".s{seed}"
+        stages += arm_stages(
+            100 + 20 * number, f"{student}.sft{suffix}", "sft", (baseline_j, baseline_j), found, **options
+        )
+        stages += arm_stages(
+            110 + 20 * number, f"{student}.kd{suffix}", "kd", (200.0, 200.0), found, artifact="logits-1", **options
+        )
+    study = summary(stages)
+    savings = {b.arm: b.saving_j for b in study.break_evens if b.kind is BreakEvenKind.REUSE and b.checkpoint == "1.0"}
+    assert savings == {
+        "small.kd.s1": pytest.approx(200.0),
+        "small.kd.s2": pytest.approx(240.0),
+        "large.kd.s1": pytest.approx(1400.0),
+    }
+    assert at(study, "small.kd.s2").name == "kd"
+    assert not any(text.startswith("one seed") for text in study.warnings)
+
+
+def test_a_stage_labelled_by_hand_stands_for_the_whole_budget() -> None:
+    stages = [
+        stage("a1", "my training", StageKind.STUDENT_TRAIN, joules=5.0, labels={"arm": "mine"}),
+        stage("a2", "my test", StageKind.EVALUATE, joules=1.0, labels={"arm": "mine"}),
+    ]
+    study = summary(stages)
+    mine = at(study, "mine")
+    assert (mine.name, mine.budget_share, mine.seed, mine.student) == ("mine", 1.0, "", "")
+    assert mine.quality == NoQuality(reason="no scores")
+    assert any("no arm is called 'sft'" in text for text in study.warnings)
+    assert any("teacher was not evaluated" in text for text in study.warnings)
+
+
+@pytest.mark.parametrize("checkpoint", ["late", "-1", "0", "200", "nan"])
+def test_a_checkpoint_that_is_no_share_is_said(checkpoint: str) -> None:
+    odd = stage("x1", "train.odd", StageKind.STUDENT_TRAIN, joules=5.0, labels={"arm": "odd", "checkpoint": checkpoint})
+    study = summary(two_arms(teacher_stage(), odd))
+    assert "odd" not in {point.arm for point in study.arms}
+    assert any("is no share of a budget" in text for text in study.warnings)
+    assert study.table.closes
+
+
+def test_an_arm_without_evaluation_has_no_quality() -> None:
+    stages = [entry for entry in two_arms(teacher_stage()) if entry.name != "evaluate.kd.1.0"]
+    study = summary(stages)
+    assert at(study, "kd").quality == NoQuality(reason="no scores")
+    assert any((r.arm, r.checkpoint, r.reason) == ("kd", "1.0", "no scores") for r in study.rejected)
+
+
+def test_a_running_stage_is_said_and_in_no_arm() -> None:
+    running = stage(
+        "x1", "train.kd.1.0", StageKind.STUDENT_TRAIN, joules=5.0, labels={"arm": "kd"}, status=StageStatus.RUNNING
+    )
+    study = summary(two_arms(teacher_stage(), running))
+    assert value(at(study, "kd").student_energy) == pytest.approx(400.0)
+    assert any("still running" in text for text in study.warnings)
+    assert study.table.closes
+
+
+# every kind of tree: ids grow, a parent is an earlier stage or none, children hold at most their parent's energy
+@st.composite
+def trees(draw: st.DrawFn) -> list[StageRecord]:
+    made: list[StageRecord] = []
+    left: dict[str, float] = {}
+    for number in range(draw(st.integers(min_value=1, max_value=12))):
+        parent = draw(st.sampled_from([None, *left]))
+        most = 1000.0 if parent is None else left[parent]
+        joules = draw(st.floats(min_value=0.0, max_value=most))
+        stage_id = f"a{number}"
+        if parent is not None:
+            left[parent] -= joules
+        left[stage_id] = joules
+        kind = draw(st.sampled_from(list(StageKind)))
+        status = draw(st.sampled_from(list(StageStatus)))
+        labels = draw(st.sampled_from([{}, {"arm": "sft"}, {"arm": "kd", "artifact": "x"}, {"arm": "teacher"}]))
+        made.append(
+            stage(
+                stage_id,
+                f"{kind.value}{number % 3}",
+                kind,
+                joules=joules,
+                status=status,
+                labels=labels,
+                parent_id=parent,
+            )
+        )
+    return made
+
+
+@given(trees(), st.floats(min_value=0.0, max_value=100.0))
+def test_rows_and_unallocated_add_up_to_the_total(stages: list[StageRecord], unallocated_j: float) -> None:
+    run = run_record(stages, unallocated_j=unallocated_j)
+    table = summarise(run, reuse=(10,)).table
+    assert isinstance(run.total, Total)
+    booked = math.fsum(value(row.energy) for row in table.rows)
+    assert booked + unallocated_j == pytest.approx(run.total.value_j, rel=1e-9, abs=1e-6)
+    assert table.closes
+    assert sorted({i for row in table.rows for i in row.stage_ids}) <= sorted(s.stage_id for s in stages)
+
+
+def test_a_table_that_does_not_close_says_so() -> None:
+    run = quickstart()
+    assert isinstance(run.total, Total)
+    wrong = replace(run.total, value_j=run.total.value_j + 5.0, high_j=run.total.high_j + 5.0)
+    study = summarise(replace(run, total=wrong), reuse=(10,))
+    assert study.table.closes is False
+    assert any("does not close: 5 J" in text for text in study.warnings)
+
+
+def test_without_a_total_nothing_is_held_against_it() -> None:
+    study = summarise(quickstart(total=NoTotal(reason="every part is absent")), reuse=(10,))
+    assert (study.table.closes, study.table.residual_j) == (None, None)
+    assert "the run has no total: every part is absent" in study.warnings
+
+
+def test_rows_of_the_quickstart() -> None:
+    table = summarise(quickstart(), reuse=(10,)).table
+    rows = {(row.group.value, row.arm, row.label): row for row in table.rows}
+    assert value(rows["arm", "kd", "train"].energy) == pytest.approx(3490.0 + 3505.0)
+    assert rows["arm", "kd", "train"].stage_ids == ("a11", "a13")
+    assert rows["arm", "kd", "train"].j_per_token == pytest.approx(6995.0 / 32768)
+    assert rows["teacher", "synthetic", "teacher_generate"].tokens == 44032
+    assert rows["overhead", "", "idle_baseline"].j_per_token is None
+    assert {row.group for row in table.rows} == {
+        StageGroup.ARM,
+        StageGroup.OVERHEAD,
+        StageGroup.SHARED,
+        StageGroup.TEACHER,
+    }
+
+
+def test_children_that_hold_all_tokens_leave_their_parent_without() -> None:
+    outer = stage("a1", "whole", StageKind.OTHER, joules=50.0, duration_s=20.0)
+    inner = stage("a2", "part", StageKind.OTHER, joules=40.0, duration_s=15.0, tokens=8, parent_id="a1")
+    rows = summary([outer, inner]).table.rows
+    assert [(row.label, row.duration_s, row.tokens) for row in rows] == [
+        ("whole (beside its stages)", 5.0, None),
+        ("part", 15.0, 8),
+    ]
+    assert value(rows[0].energy) == pytest.approx(10.0)
+
+
+def test_a_run_without_arms_has_its_table_and_nothing_else() -> None:
+    study = summarise(measured_command(), reuse=(10,))
+    assert [row.label for row in study.table.rows] == ["python train.py"]
+    assert study.table.closes
+    assert (study.arms, study.allocations, study.frontier, study.break_evens) == ((), (), (), ())
+    assert len(study.warnings) == 1
+    assert study.warnings[0].startswith("energy of cpu0, dram0 is modelled, not measured")
+
+
+def test_the_quickstart_s_caveats() -> None:
+    warnings = summarise(quickstart(), reuse=(10,)).warnings
+    assert any(text.startswith("one seed") for text in warnings)
+    assert any("32 items of choice4" in text for text in warnings)
+
+
+def test_the_baseline_has_no_reuse_break_even_and_every_arm_has_a_serving_one() -> None:
+    study = summarise(quickstart(), reuse=(10,))
+    kinds = {(b.kind, b.arm) for b in study.break_evens}
+    assert (BreakEvenKind.REUSE, "sft") not in kinds
+    assert {arm for kind, arm in kinds if kind is BreakEvenKind.SERVING} == {"sft", "kd", "synthetic"}
+    assert study.break_even(BreakEvenKind.REUSE, at(study, "sft")) is None
+
+
+def test_a_baseline_without_the_arm_s_checkpoint_gives_matched_quality_alone() -> None:
+    stages = [entry for entry in two_arms(teacher_stage()) if not entry.name.endswith("sft.0.5")]
+    kinds = {(b.kind, b.checkpoint) for b in summary(stages).break_evens if b.arm == "kd"}
+    assert (BreakEvenKind.REUSE, "0.5") not in kinds
+    assert (BreakEvenKind.MATCHED_QUALITY, "0.5") in kinds
+
+
+def serve(stage_id: str, joules: float, tokens: float | None = 100.0, **labels: str) -> StageRecord:
+    return stage(stage_id, f"serve.{stage_id}", StageKind.SERVE, joules=joules, tokens=tokens, labels=labels)
+
+
+def test_serving_is_told_apart_by_student() -> None:
+    loads = (
+        serve("s1", 500.0, arm="teacher"),
+        serve("s2", 100.0, student="pruned"),
+        serve("s3", 200.0, student="other"),
+        serve("s4", 200.0, None, student="silent"),
+    )
+    study = summary(two_arms(teacher_stage(), *loads))
+    assert [(rate.model, rate.is_teacher) for rate in study.serving] == [
+        ("teacher", True),
+        ("pruned", False),
+        ("other", False),
+    ]
+    found = study.break_even(BreakEvenKind.SERVING, at(study, "kd"))
+    assert found is not None
+    assert found.saving_j == pytest.approx(4.0)
+
+
+def test_a_single_served_student_stands_for_all_and_several_strangers_for_none() -> None:
+    one = summary(two_arms(teacher_stage(), serve("s1", 500.0, arm="teacher"), serve("s2", 100.0)))
+    assert one.break_even(BreakEvenKind.SERVING, at(one, "kd")) is not None
+    strangers = (serve("s1", 500.0, arm="teacher"), serve("s2", 1.0, student="x"), serve("s3", 1.0, student="y"))
+    none = summary(two_arms(teacher_stage(), *strangers))
+    assert none.break_even(BreakEvenKind.SERVING, at(none, "kd")) is None
+
+
+@pytest.mark.parametrize("loads", [(), (serve("s1", 5.0, arm="teacher"),), (serve("s1", 5.0, student="pruned"),)])
+def test_half_a_serving_measurement_is_said(loads: tuple[StageRecord, ...]) -> None:
+    warnings = summary(two_arms(teacher_stage(), *loads)).warnings
+    assert any("there is no T*" in text for text in warnings)
+
+
+def test_references_hold_teacher_and_start() -> None:
+    references = {model.model: model for model in summarise(quickstart(), reuse=(10,)).references}
+    assert set(references) == {"teacher", "start"}
+    assert references["start"].student == "pruned"
+    assert not isinstance(references["teacher"].quality, NoQuality)
+    assert references["teacher"].quality.value == pytest.approx(1.0)
+
+
+def test_caveats_about_energy() -> None:
+    parts: list[Energy | Absent] = [
+        energy(5.0, basis=Basis.ASSUMED, source=""),
+        energy(5.0, "gpu0", driver="nvml", boundary=Boundary.BOARD, basis=Basis.MEASURED),
+        energy(50.0, "wall0", boundary=Boundary.WALL, basis=Basis.MEASURED),
+        Absent(part="dram0", boundary=Boundary.CHIP, reason="not readable"),
+    ]
+    stages = [replace(entry, energies=tuple(parts)) for entry in two_arms(teacher_stage())]
+    run = run_record(stages)
+    assert isinstance(run.total, Total)
+    warnings = summarise(run, reuse=(10,)).warnings
+    assert "the total is incomplete (dram0 absent): the true energy is higher" in warnings
+    assert "energy of cpu0 is assumed, not measured" in warnings
+    assert "wall0 (wall) covers other parts again and is in no bill" in warnings
+    assert any("energies rest on host_model, nvml" in text for text in warnings)
+    assert any(text.startswith("bills are incomplete for kd @ 0.5, kd @ 1.0") for text in warnings)
+    seconds = summarise(replace(run, total=replace(run.total, absent=())), reuse=(10,)).warnings
+    assert "the total is incomplete: the true energy is higher" in seconds
+
+
+def test_tasks_left_out_of_quality_are_said() -> None:
+    stages = two_arms(teacher_stage())
+    stages[1] = replace(stages[1], results={"scores": scores(15.0, 0.8)["scores"][:1]})
+    warnings = summary(stages).warnings
+    assert "Q leaves out choice4: the teacher has no score" in warnings
+
+
+def test_many_items_are_no_caveat() -> None:
+    stages = [
+        replace(entry, results=scores(20.0, 0.7, items=5000)) if entry.kind is StageKind.EVALUATE else entry
+        for entry in two_arms(teacher_stage())
+    ]
+    assert not any("items of" in text for text in summary(stages).warnings)
+
+
+def test_frontier_points_say_whether_they_stand_out() -> None:
+    study = summarise(quickstart(), reuse=(10,))
+    by_key = {(p.allocation, p.arm, p.checkpoint): p for p in study.frontier}
+    assert by_key["one-off", "sft", "0.5"].is_separable
+    assert by_key["one-off", "sft", "1.0"].is_separable is False
+    assert by_key["one-off", "synthetic", "1.0"].dominated_by == "kd @ 1.0"
+    assert replace(by_key["one-off", "sft", "0.5"], on_frontier_probability=None).is_separable is None

@@ -1,0 +1,236 @@
+"""The in-process half of the meter: it writes marks, and never troubles the measured program."""
+
+from __future__ import annotations
+
+import json
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from stillwatt.errors import UnknownNameError
+from stillwatt.metering.meter import Meter, MeterWarning, parse_kind
+from stillwatt.records import StageKind
+from stillwatt.units import NS_PER_MS, NS_PER_S
+
+
+@dataclass
+class SteppingClock:
+    """A clock that moves when told to."""
+
+    now_ns: int = 0
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def utc_ns(self) -> int:
+        return self.now_ns
+
+    def advance(self, span_ns: int) -> None:
+        self.now_ns += span_ns
+
+
+@dataclass
+class MemoryJournal:
+    """Keeps what it is given, as JSON would; refuses when the disk is full."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    is_full: bool = False
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        if self.is_full:
+            raise OSError("no space left on device")
+        self.events.append(json.loads(json.dumps(event)))
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == name]
+
+
+@pytest.fixture
+def clock() -> SteppingClock:
+    return SteppingClock()
+
+
+@pytest.fixture
+def journal() -> MemoryJournal:
+    return MemoryJournal()
+
+
+@pytest.fixture
+def meter(journal: MemoryJournal, clock: SteppingClock) -> Meter:
+    return Meter(journal, clock, prefix="a")
+
+
+def test_a_stage_is_two_marks(meter: Meter, journal: MemoryJournal, clock: SteppingClock) -> None:
+    clock.advance(5)
+    with meter.stage("train", kind="student_train", labels={"seed": "3"}):
+        clock.advance(10)
+    assert journal.events == [
+        {"event": "stage_started", "t_ns": 5, "stage_id": "a1", "parent_id": None, "name": "train",
+         "kind": "student_train", "attempt": 1, "labels": {"seed": "3"}},
+        {"event": "stage_ended", "t_ns": 15, "stage_id": "a1", "status": "ended", "error": None},
+    ]  # fmt: skip
+
+
+def test_stages_nest_and_siblings_do_not(meter: Meter, journal: MemoryJournal) -> None:
+    with meter.stage("outer"):
+        with meter.stage("first"):
+            pass
+        with meter.stage("second"):
+            pass
+    started = {event["name"]: event for event in journal.named("stage_started")}
+    assert started["outer"]["parent_id"] is None
+    assert started["first"]["parent_id"] == started["second"]["parent_id"] == started["outer"]["stage_id"]
+
+
+def test_a_stage_in_another_thread_has_no_parent(meter: Meter, journal: MemoryJournal) -> None:
+    def work() -> None:
+        with meter.stage("other"):
+            pass
+
+    with meter.stage("main"):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert [event["parent_id"] for event in journal.named("stage_started")] == [None, None]
+    assert len({event["stage_id"] for event in journal.named("stage_started")}) == 2
+
+
+def test_an_exception_marks_the_stage_failed_and_goes_on_up(meter: Meter, journal: MemoryJournal) -> None:
+    with pytest.raises(RuntimeError, match="out of memory"), meter.stage("train"):
+        raise RuntimeError("out of memory")
+    ended = journal.named("stage_ended")[0]
+    assert (ended["status"], ended["error"]) == ("failed", "RuntimeError: out of memory")
+
+
+def test_an_interrupt_is_a_failure_too_and_the_next_stage_has_no_lost_parent(
+    meter: Meter, journal: MemoryJournal
+) -> None:
+    with pytest.raises(KeyboardInterrupt), meter.stage("train"):
+        raise KeyboardInterrupt
+    with meter.stage("next"):
+        pass
+    assert journal.named("stage_ended")[0]["status"] == "failed"
+    assert journal.named("stage_started")[1]["parent_id"] is None
+
+
+def test_attempts_are_counted_by_name_and_go_on_from_earlier_sessions(
+    journal: MemoryJournal, clock: SteppingClock
+) -> None:
+    meter = Meter(journal, clock, earlier_attempts={"train": 2})
+    for name in ("train", "train", "serve"):
+        with meter.stage(name):
+            pass
+    assert [event["attempt"] for event in journal.named("stage_started")] == [3, 4, 1]
+
+
+def test_an_unknown_kind_is_refused_before_anything_starts(meter: Meter, journal: MemoryJournal) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'evaluate'"), meter.stage("x", kind="evaluat"):
+        pass
+    assert journal.events == []
+    assert parse_kind(StageKind.SERVE) is StageKind.SERVE
+
+
+def test_counts_are_summed_and_written_twice_a_second_at_most(
+    meter: Meter, journal: MemoryJournal, clock: SteppingClock
+) -> None:
+    with meter.stage("train") as stage:
+        for _ in range(100):
+            stage.add(tokens=10, steps=1)
+            clock.advance(10 * NS_PER_MS)
+        stage.add_tokens(7)
+    counts = [event["counts"] for event in journal.named("workload")]
+    assert len(counts) <= 4
+    assert sum(count.get("tokens", 0) for count in counts) == 1007
+    assert sum(count.get("steps", 0) for count in counts) == 100
+
+
+def test_pending_counts_stand_before_the_end_of_their_stage(meter: Meter, journal: MemoryJournal) -> None:
+    with meter.stage("train") as stage:
+        stage.add_tokens(7)
+    assert [event["event"] for event in journal.events] == ["stage_started", "workload", "stage_ended"]
+
+
+def test_counts_of_many_threads_are_all_there(meter: Meter, journal: MemoryJournal, clock: SteppingClock) -> None:
+    with meter.stage("train") as stage:
+
+        def count() -> None:
+            for _ in range(500):
+                clock.advance(NS_PER_MS)
+                stage.add_tokens(1)
+
+        threads = [threading.Thread(target=count) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sum(event["counts"]["tokens"] for event in journal.named("workload")) == 2000
+
+
+@pytest.mark.parametrize("amount", [float("nan"), float("inf"), "12"])
+def test_a_count_that_is_no_number_is_refused_with_a_warning(meter: Meter, journal: MemoryJournal, amount: Any) -> None:
+    with meter.stage("train") as stage, pytest.warns(MeterWarning, match="is not a number; left out"):
+        stage.add(tokens=amount, steps=1)
+    assert journal.named("workload")[0]["counts"] == {"steps": 1}
+
+
+def test_results_are_kept(meter: Meter, journal: MemoryJournal) -> None:
+    with meter.stage("evaluate") as stage:
+        stage.record({"scores": [1, 2]})
+    assert journal.named("result")[0]["results"] == {"scores": [1, 2]}
+
+
+def test_a_full_disk_costs_events_but_never_an_exception(meter: Meter, journal: MemoryJournal) -> None:
+    journal.is_full = True
+    with pytest.warns(MeterWarning, match="no space left"), meter.stage("train") as stage:
+        stage.add_tokens(1)
+    assert meter.lost_events == 3
+    assert journal.events == []
+
+
+def test_a_result_that_is_no_json_costs_an_event_but_never_an_exception(meter: Meter, journal: MemoryJournal) -> None:
+    with pytest.warns(MeterWarning, match="not JSON serializable"), meter.stage("evaluate") as stage:
+        stage.record({"scores": object()})
+    assert meter.lost_events == 1
+    assert journal.named("result") == []
+
+
+def test_the_meter_warns_once_and_counts_the_rest(meter: Meter, journal: MemoryJournal) -> None:
+    journal.is_full = True
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            with meter.stage("train"):
+                pass
+    assert len(seen) == 1
+    assert meter.lost_events == 6
+
+
+def test_a_warning_stays_a_warning_where_warnings_are_errors(meter: Meter, journal: MemoryJournal) -> None:
+    journal.is_full = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.warns(MeterWarning), meter.stage("train"):
+            pass
+
+
+def test_queued_device_work_is_finished_before_each_mark(journal: MemoryJournal, clock: SteppingClock) -> None:
+    meter = Meter(journal, clock, sync=lambda: clock.advance(NS_PER_S))
+    with meter.stage("train"):
+        pass
+    assert [event["t_ns"] for event in journal.events] == [NS_PER_S, 2 * NS_PER_S]
+
+
+def test_a_failing_synchronisation_is_warned_of_and_the_stage_goes_on(
+    journal: MemoryJournal, clock: SteppingClock
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("CUDA error: device lost")
+
+    meter = Meter(journal, clock, sync=broken)
+    with pytest.warns(MeterWarning, match="stage edges may be early"), meter.stage("train"):
+        pass
+    assert [event["event"] for event in journal.events] == ["stage_started", "stage_ended"]

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillwatt.errors import MissingInputError, StillwattError, UnknownNameError
+from stillwatt.pipelines import prepare_data
+from stillwatt.pipelines.corpus import (
+    load_corpus,
+    pack_documents,
+    pack_samples,
+    prompts_of,
+    split_documents,
+    tokenise,
+)
+from stillwatt.pipelines.model_sources import resolve_model
+from stillwatt.pipelines.models import load_tokenizer
+from tiny_models import CountingTask, smoke_spec
+
+_names = st.lists(st.text(max_size=8), min_size=3, max_size=60, unique=True)
+
+
+@given(names=_names, share=st.floats(0.05, 0.6), seed=st.integers(0, 99))
+def test_a_split_uses_each_document_once_and_depends_on_names_alone(names: list[str], share: float, seed: int) -> None:
+    train, held_out = split_documents(names, held_out_share=share, seed=seed)
+    assert sorted(train + held_out) == list(range(len(names)))
+    backwards = names[::-1]
+    _, again = split_documents(backwards, held_out_share=share, seed=seed)
+    assert [names[index] for index in held_out] == [backwards[index] for index in again]
+
+
+@given(names=_names)
+def test_another_seed_gives_another_order(names: list[str]) -> None:
+    orders = {
+        tuple(train) + tuple(held_out)
+        for train, held_out in (split_documents(names, held_out_share=0.3, seed=seed) for seed in range(40))
+    }
+    assert len(orders) > 1
+
+
+def test_a_split_without_a_side_is_refused() -> None:
+    with pytest.raises(StillwattError, match="1 of 1 documents"):
+        split_documents(["only"], held_out_share=0.5, seed=1)
+
+
+@given(
+    documents=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), min_size=1, max_size=20),
+    length=st.integers(2, 7),
+)
+def test_packing_keeps_every_token_in_order_and_adds_ends_only(documents: list[list[int]], length: int) -> None:
+    stream = [token for document in documents for token in (*document, 0)]
+    count = len(stream) // length
+    if count == 0:
+        return
+    packed = pack_documents(iter(np.array(d) for d in documents), end_id=0, length=length, sequences=count)
+    flat = packed.ids_ST.flatten().tolist()
+    assert flat == stream[: len(flat)]
+    assert packed.ids_ST.shape == (count, length)
+    assert not packed.supervised_ST[:, 0].any()
+    assert packed.supervised_ST[:, 1:].all()
+    # nothing is padding: dropped tokens are what was read and left over
+    read = next(n for n in np.cumsum([len(d) + 1 for d in documents]) if n >= count * length)
+    assert packed.dropped_tokens == read - count * length
+
+
+def test_text_that_is_too_short_names_both_numbers() -> None:
+    with pytest.raises(StillwattError, match="holds 3 tokens and the budget is 8"):
+        pack_documents(iter([np.array([1, 2])]), end_id=0, length=4, sequences=2)
+
+
+@given(
+    samples=st.lists(
+        st.tuples(
+            st.lists(st.integers(1, 9), min_size=1, max_size=4), st.lists(st.integers(0, 9), min_size=1, max_size=8)
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    length=st.integers(2, 6),
+)
+def test_only_the_teachers_own_tokens_are_supervised(samples: list[tuple[list[int], list[int]]], length: int) -> None:
+    sequences = [[*prompt, *completion] for prompt, completion in samples]
+    marks: list[bool] = []
+    for prompt, completion in samples:
+        marks += [False] * len(prompt) + [True] * len(completion)
+        marks += [False] if completion[-1] != 0 else []
+    count = len(marks) // length
+    if count == 0:
+        return
+    packed = pack_samples(sequences, [len(p) for p, _ in samples], end_id=0, length=length, count=count)
+    wanted = np.array(marks[: count * length]).reshape(count, length)
+    wanted[:, 0] = False
+    assert (packed.supervised_ST == wanted).all()
+
+
+def test_prompts_begin_sequences_then_their_second_halves() -> None:
+    ids = np.arange(12, dtype=np.int32).reshape(2, 6)
+    assert prompts_of(ids, 3) == [[0, 1, 2], [6, 7, 8], [3, 4, 5], [9, 10, 11]]
+    assert prompts_of(ids, 4) == [[0, 1, 2, 3], [6, 7, 8, 9]]
+
+
+def test_the_python_topics_are_there_without_a_download() -> None:
+    corpus = load_corpus("pydoc-topics", seed=1)
+    assert len(corpus.names) > 50
+    assert all(corpus.read(index).text for index in range(len(corpus.names)))
+    assert list(corpus.names) == sorted(corpus.names)
+
+
+def test_random_words_follow_the_seed() -> None:
+    texts = [load_corpus("random-words", seed=seed).read(0).text for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def _jsonl(path: Path, rows: list[Any]) -> str:
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    return f"path:{path}"
+
+
+def test_a_file_of_texts_and_conversations_is_read(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "world"}]
+    corpus = load_corpus(_jsonl(tmp_path / "c.jsonl", [{"text": "abc"}, {"messages": messages}]), seed=1)
+    assert len(corpus.names) == 2
+    tokenizer = load_tokenizer(resolve_model("tiny-random", revision=None, announce=lambda _: None).directory)
+    tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    assert tokenizer.decode(tokenise(tokenizer, corpus.read(0)).tolist()) == "abc"
+    assert tokenizer.decode(tokenise(tokenizer, corpus.read(1)).tolist()) == "[user]hello[assistant]world"
+
+
+@pytest.mark.parametrize(("row", "said"), [({"body": "x"}, "neither `text`"), ([1], "expected an object")])
+def test_a_line_of_another_kind_is_named(tmp_path: Path, row: Any, said: str) -> None:
+    with pytest.raises(StillwattError, match=said) as caught:
+        load_corpus(_jsonl(tmp_path / "c.jsonl", [{"text": "a"}, row]), seed=1)
+    assert f"{tmp_path / 'c.jsonl'}:2" in str(caught.value)
+
+
+def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text('{"text": "a"}\n\n{"text":\n')
+    with pytest.raises(StillwattError, match=r"c\.jsonl:3: not JSON"):
+        load_corpus(f"path:{tmp_path / 'c.jsonl'}", seed=1)
+
+
+def test_sources_that_are_not_there_say_so(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"none\.jsonl"):
+        load_corpus(f"path:{tmp_path / 'none.jsonl'}", seed=1)
+    with pytest.raises(UnknownNameError, match="pydoc-topics"):
+        load_corpus("pydoc-topic", seed=1)
+
+
+def test_preparing_twice_gives_the_same_tokens_and_no_overlap(tmp_path: Path) -> None:
+    spec = smoke_spec()
+    tokenizer = load_tokenizer(resolve_model("tiny-random", revision=None, announce=lambda _: None).directory)
+    found = [
+        prepare_data.make(spec.data, spec.evaluate, tokenizer, tmp_path / name, task=CountingTask()) for name in "ab"
+    ]
+    assert found[0] == found[1]
+    data = prepare_data.load(tmp_path / "a")
+    assert data.sha256 == found[0]["corpus_sha256"]
+    assert data.train.ids_ST.shape == (16, 32)
+    assert found[0]["train_tokens"] == 512
+    assert found[0]["held_out_tokens"] == sum(map(len, data.held_out_documents))
+    train_text = tokenizer.decode(data.train.ids_ST.flatten().tolist())
+    for document in data.held_out_documents:
+        assert tokenizer.decode(document[:60].tolist()) not in train_text
+
+
+def test_a_budget_that_is_not_whole_sequences_is_refused() -> None:
+    spec = smoke_spec()
+    broken = type(spec.data)(source="random-words", sequence_tokens=32, train_tokens=500, held_out_share=0.25, seed=1)
+    with pytest.raises(StillwattError, match="the nearest is 480"):
+        prepare_data.num_sequences(broken)

@@ -1,0 +1,371 @@
+from __future__ import annotations
+
+import builtins
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fakes import FakeClock
+from nvml_simulator_build import ENVIRONMENT, NvmlSimulator, build
+from stillwatt.errors import SensorUnavailableError, UsageError
+from stillwatt.records import Boundary, Channel, Quantity, Reading, Role
+from stillwatt.sensors import nvml_library
+from stillwatt.sensors.nvml import NvmlSensor
+from stillwatt.units import NS_PER_MS, NS_PER_S
+
+INSTANT = "nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_INSTANT = 186)"
+AVERAGE = "nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_AVERAGE = 185)"
+
+
+class Rig:
+    """A sensor on a simulator at a set time."""
+
+    def __init__(self, simulator: NvmlSimulator, text: str, **options: Any) -> None:
+        self.clock = FakeClock()
+        self.simulator = simulator
+        simulator.configure(text, now_ns=self.clock.now_ns)
+        self.sensor = NvmlSensor(self.clock, library=simulator.library, **options)
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.simulator.set_time_ns(self.clock.now_ns)
+
+    def shown(self) -> dict[str, float | str]:
+        return {r.stream: r.count if isinstance(r, Reading) else r.reason for r in self.sensor.read()}
+
+
+def _by_stream(channels: tuple[Channel, ...]) -> dict[str, Channel]:
+    return {channel.stream: channel for channel in channels}
+
+
+def test_the_counter_is_the_ledger_and_instant_power_its_witness(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(nvml_simulator, "driver=535.1;gpu watts=300 name=H100")
+    channels = _by_stream(rig.sensor.open())
+    counter, power = channels["gpu0.energy_counter"], channels["gpu0.power"]
+    assert (counter.role, counter.unit_si, counter.modulus) == (Role.LEDGER, 0.001, None)
+    assert (power.role, power.unit_si) == (Role.WITNESS, 0.001)
+    assert counter.source == "nvmlDeviceGetTotalEnergyConsumption; H100; driver 535.1"
+    assert power.source == f"{INSTANT}; H100; driver 535.1"
+    assert counter.device == "GPU-00000000-0000-0000-0000-000000000000"
+    assert counter.boundary is Boundary.BOARD
+    assert (counter.gain_low_rel, counter.gain_high_rel) == (0.05, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("card", "role", "call"),
+    [
+        ("instant=0", Role.WITNESS, "nvmlDeviceGetPowerUsage"),
+        ("instant=0 power=0", Role.WITNESS, AVERAGE),
+        ("counter=0", Role.LEDGER, AVERAGE),
+        ("counter=0 average=0", Role.LEDGER, "nvmlDeviceGetPowerUsage"),
+        ("counter=0 average=0 power=0", Role.LEDGER, INSTANT),
+    ],
+)
+def test_the_best_power_reading_is_chosen_for_its_use(
+    nvml_simulator: NvmlSimulator, card: str, role: Role, call: str
+) -> None:
+    channel = _by_stream(Rig(nvml_simulator, f"gpu {card}").sensor.open())["gpu0.power"]
+    assert (channel.role, channel.source.partition(";")[0]) == (role, call)
+    assert channel.update_period_ns == (NS_PER_S if call == AVERAGE else 100 * NS_PER_MS)
+
+
+def test_a_counter_alone_is_enough(nvml_simulator: NvmlSimulator) -> None:
+    channels = Rig(nvml_simulator, "gpu instant=0 average=0 power=0").sensor.open()
+    assert [(c.quantity, c.role) for c in channels] == [(Quantity.ENERGY_COUNTER, Role.LEDGER)]
+
+
+@pytest.mark.parametrize(("architecture", "period_ms"), [(4, 20), (5, 20), (7, 100), (9, 100)])
+def test_the_update_period_is_the_chips(nvml_simulator: NvmlSimulator, architecture: int, period_ms: int) -> None:
+    channels = Rig(nvml_simulator, f"gpu arch={architecture}").sensor.open()
+    assert {channel.update_period_ns for channel in channels} == {period_ms * NS_PER_MS}
+
+
+def test_mig_is_measured_whole_and_said_so(nvml_simulator: NvmlSimulator) -> None:
+    channels = Rig(nvml_simulator, "gpu mig=1").sensor.open()
+    assert all("MIG mode: the whole card" in channel.source for channel in channels)
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    watts=st.integers(50, 700),
+    low=st.integers(0, 50),
+    hz=st.sampled_from([0.0, 0.5, 1.3, 7.0]),
+    gain=st.floats(0.9, 1.1),
+    steps=st.integers(1, 60),
+)
+def test_the_counter_tells_the_true_energy_to_one_step_and_the_gain(
+    nvml_simulator: NvmlSimulator, watts: int, low: int, hz: float, gain: float, steps: int
+) -> None:
+    rig = Rig(nvml_simulator, f"gpu watts={watts} low={low} hz={hz} gain={gain!r}")
+    rig.sensor.open()
+    start_ns = rig.clock.now_ns
+    first = rig.shown()["gpu0.energy_counter"]
+    rig.advance(steps * 0.09)
+    last = rig.shown()["gpu0.energy_counter"]
+    rig.sensor.close()
+    assert isinstance(first, float)
+    assert isinstance(last, float)
+    true_j = nvml_simulator.true_energy_j(0, start_ns, rig.clock.now_ns)
+    assert 0.0 <= true_j * gain - (last - first) / 1000 <= watts * 0.1 * gain + 0.01
+
+
+def test_power_is_in_milliwatts_and_of_its_own_window(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(nvml_simulator, "gpu watts=300 low=100 hz=1 counter=1;gpu watts=300 low=100 hz=1 counter=0")
+    rig.sensor.open()
+    rig.advance(2.4)
+    shown = rig.shown()
+    assert shown["gpu0.power"] == 300_000.0
+    assert shown["gpu1.power"] == pytest.approx(200_000.0, abs=1.0)
+
+
+def test_each_failing_call_is_a_failure_in_nvmls_words(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(nvml_simulator, "gpu fail_from_s=1 fail_until_s=2;gpu watts=50")
+    rig.sensor.open()
+    rig.advance(1.0)
+    shown = rig.shown()
+    assert shown["gpu0.energy_counter"] == "nvmlDeviceGetTotalEnergyConsumption: Unknown Error"
+    assert shown["gpu0.power"] == f"{INSTANT}: Unknown Error"
+    assert shown["gpu1.power"] == 50_000.0
+    rig.advance(1.0)
+    assert shown["gpu1.energy_counter"] == 50_000.0
+    assert isinstance(rig.shown()["gpu0.power"], float)
+
+
+def test_one_bad_answer_at_open_does_not_cost_the_counter(nvml_simulator: NvmlSimulator) -> None:
+    streams = [channel.stream for channel in Rig(nvml_simulator, "gpu fail_every=2").sensor.open()]
+    assert streams == ["gpu0.energy_counter", "gpu0.power"]
+
+
+def test_a_lost_gpu_fails_and_the_others_go_on(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(nvml_simulator, "gpu watts=100 die_s=1;gpu watts=50")
+    rig.sensor.open()
+    rig.advance(1.5)
+    for _ in range(40):  # beyond the first attempts to initialise NVML again
+        shown = rig.shown()
+        assert shown["gpu0.power"] == f"{INSTANT}: GPU is lost"
+        assert shown["gpu1.power"] == 50_000.0
+        rig.advance(1.0)
+
+
+def test_a_lost_nvml_is_initialised_again_after_some_seconds(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(nvml_simulator, "gpu watts=100 uninit_s=1")
+    rig.sensor.open()
+    rig.advance(1.0)
+    assert rig.shown()["gpu0.power"] == f"{INSTANT}: Uninitialized"
+    rig.advance(4.0)
+    assert rig.shown()["gpu0.power"] == f"{INSTANT}: Uninitialized"
+    rig.advance(1.1)
+    assert rig.shown()["gpu0.power"] == 100_000.0
+
+
+def test_nvml_is_not_initialised_again_at_every_reading(
+    nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(nvml_simulator, "gpu die_s=1")
+    rig.sensor.open()
+    inits: list[int] = []
+    import pynvml
+
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: inits.append(rig.clock.now_ns // NS_PER_S))
+    for _ in range(100):
+        rig.advance(1.0)
+        rig.sensor.read()
+    waits = [later - earlier for earlier, later in itertools.pairwise(inits)]
+    assert 3 <= len(inits) <= 5
+    assert waits == sorted(waits)
+    assert min(waits) >= 9
+
+
+def test_a_reset_counter_is_shown_as_it_is(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(nvml_simulator, "gpu watts=100 offset_mj=5000000 reset_s=1")
+    rig.sensor.open()
+    assert rig.shown()["gpu0.energy_counter"] == 5_000_000.0
+    rig.advance(1.5)
+    assert rig.shown()["gpu0.energy_counter"] == 50_000.0
+
+
+@pytest.mark.parametrize("devices", [[1], ["GPU-00000000-0000-0000-0000-000000000001"]])
+def test_devices_are_chosen_by_index_or_uuid(nvml_simulator: NvmlSimulator, devices: list[int | str]) -> None:
+    rig = Rig(nvml_simulator, "gpu;gpu;gpu handle_error=15", devices=devices)
+    assert {channel.part for channel in rig.sensor.open()} == {"gpu1"}
+    assert rig.sensor.probe().absent == ()
+
+
+def test_a_device_that_is_not_there_is_absent(nvml_simulator: NvmlSimulator) -> None:
+    probe = Rig(nvml_simulator, "gpu", devices=[0, 4, "GPU-4711"]).sensor.probe()
+    assert [absent.part for absent in probe.absent] == ["gpu4", "GPU-4711"]
+    assert "has no device 4" in probe.absent[0].reason
+
+
+def test_cuda_visible_devices_does_not_hide_a_card(
+    nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert {channel.part for channel in Rig(nvml_simulator, "gpu;gpu").sensor.open()} == {"gpu0", "gpu1"}
+
+
+def test_a_card_that_gives_nothing_is_absent_with_every_reason(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(nvml_simulator, "gpu;gpu counter=0 power=0 instant=0 average=0;gpu handle_error=15")
+    probe = rig.sensor.probe()
+    assert probe.usable
+    silent, lost = probe.absent
+    assert (silent.part, lost.part) == ("gpu1", "gpu2")
+    assert silent.reason.count("Not Supported") == 4
+    assert lost.reason == "nvml: gpu2: GPU is lost"
+    assert lost.reason in probe.detail
+
+
+def test_no_card_with_anything_is_not_usable(nvml_simulator: NvmlSimulator) -> None:
+    probe = Rig(nvml_simulator, "gpu counter=0 power=0 instant=0 average=0").sensor.probe()
+    assert not probe.usable
+    assert [absent.part for absent in probe.absent] == ["gpu0"]
+
+
+def test_no_card_at_all_is_not_usable(nvml_simulator: NvmlSimulator, tmp_path: Path) -> None:
+    probe = Rig(nvml_simulator, "driver=1.2", device_root=str(tmp_path)).sensor.probe()
+    assert (probe.usable, probe.detail, probe.absent) == (False, "driver 1.2: no NVIDIA GPU", ())
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "cure"),
+    [
+        (9, "Driver Not Loaded", "modprobe"),
+        (4, "Insufficient Permissions", "/dev/nvidiactl"),
+        (18, "version mismatch", "reboot"),
+        (999, "Unknown Error", "nvidia-smi"),
+    ],
+)
+def test_an_nvml_that_does_not_start_says_why(
+    nvml_simulator: NvmlSimulator, tmp_path: Path, code: int, words: str, cure: str
+) -> None:
+    probe = Rig(nvml_simulator, f"init_error={code}", device_root=str(tmp_path)).sensor.probe()
+    assert not probe.usable
+    assert words in probe.detail
+    assert cure in probe.cure
+    assert probe.absent == ()
+
+
+def test_cards_with_device_files_are_absent_when_nvml_does_not_start(
+    nvml_simulator: NvmlSimulator, tmp_path: Path
+) -> None:
+    for name in ("nvidia0", "nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm", "nvidia3x"):
+        (tmp_path / name).touch()
+    probe = Rig(nvml_simulator, "init_error=9", device_root=str(tmp_path)).sensor.probe()
+    assert [absent.part for absent in probe.absent] == ["gpu0", "gpu2", "gpu10"]
+    assert probe.absent[0].reason == "nvml: Driver Not Loaded"
+
+
+def test_a_call_that_fails_while_cards_are_listed_leaves_nothing_open(
+    nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(nvml_simulator, "gpu")
+    pynvml = nvml_library.load(nvml_simulator.library)
+
+    def refuse() -> int:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pynvml, "nvmlDeviceGetCount", refuse)
+        with pytest.raises(SensorUnavailableError, match="Unknown Error"):
+            rig.sensor.open()
+    assert rig.sensor.read() == []
+    assert len(rig.sensor.open()) == 2
+
+
+def test_closing_survives_an_nvml_that_is_gone(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(nvml_simulator, "gpu")
+    rig.sensor.open()
+    nvml_library.load(nvml_simulator.library).nvmlShutdown()
+    rig.sensor.close()
+    assert rig.sensor.read() == []
+
+
+@pytest.mark.parametrize(
+    "name", ["nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetFieldValues", "nvmlDeviceGetMigMode"]
+)
+def test_an_old_library_without_a_function_is_used_for_what_it_has(tmp_path: Path, name: str) -> None:
+    simulator = NvmlSimulator(build(tmp_path, omit=[name]))
+    rig = Rig(simulator, "gpu")
+    channels = _by_stream(rig.sensor.open())
+    rig.sensor.close()
+    if name == "nvmlDeviceGetTotalEnergyConsumption":
+        assert [(c.stream, c.role) for c in channels.values()] == [("gpu0.power", Role.LEDGER)]
+    else:
+        assert channels["gpu0.energy_counter"].role is Role.LEDGER
+        assert ("PowerUsage" in channels["gpu0.power"].source) == (name == "nvmlDeviceGetFieldValues")
+
+
+class _Field:
+    """One entry of a field-value answer."""
+
+    def __init__(self, value_type: int, **members: float) -> None:
+        self.nvmlReturn = 0
+        self.valueType = value_type
+        self.value = type("Value", (), members)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [(_Field(0, dVal=1.9), 1), (_Field(1, uiVal=2), 2), (_Field(3, ullVal=3), 3), (_Field(5, siVal=4), 4)],
+)
+def test_a_field_is_read_by_its_type(entry: _Field, expected: int) -> None:
+    fake = type("Binding", (), {"nvmlDeviceGetFieldValues": staticmethod(lambda handle, numbers: [entry])})
+    assert nvml_library.field_value(fake, None, 186) == expected
+
+
+def test_a_field_of_an_unknown_type_is_not_supported(
+    nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pynvml = nvml_library.load(nvml_simulator.library)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetFieldValues", lambda handle, numbers: [_Field(77)])
+    with pytest.raises(pynvml.NVMLError_NotSupported):
+        nvml_library.field_value(pynvml, None, 186)
+
+
+def test_a_missing_binding_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_import: Callable[..., Any] = builtins.__import__
+
+    def refuse(name: str, *arguments: Any, **keywords: Any) -> Any:
+        if name == "pynvml":
+            raise ImportError("No module named 'pynvml'")
+        return real_import(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    probe = NvmlSensor(FakeClock()).probe()
+    assert not probe.usable
+    assert probe.cure == "pip install nvidia-ml-py"
+
+
+@pytest.mark.parametrize("gain_rel", [-0.1, 1.0])
+def test_a_gain_that_is_no_fraction_is_refused(gain_rel: float) -> None:
+    with pytest.raises(UsageError, match="fraction"):
+        NvmlSensor(FakeClock(), gain_rel=gain_rel)
+
+
+SCRIPT = """
+from stillwatt.clock import SystemClock
+from stillwatt.sensors.nvml import NvmlSensor
+sensor = NvmlSensor(SystemClock())
+print([channel.stream for channel in sensor.open()], [reading.count for reading in sensor.read()][1])
+sensor.close()
+"""
+
+
+def test_another_process_finds_the_simulator_as_its_system_library(nvml_simulator_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "LD_LIBRARY_PATH": str(nvml_simulator_path.parent),
+        ENVIRONMENT: "driver=570.1;gpu watts=123",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split("\n")[0] == "['gpu0.energy_counter', 'gpu0.power'] 123000.0"

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import FakeClock, FakeSensor, fake_channel, fake_powercap, fake_proc
+from nvml_simulator_build import NvmlSimulator
+from stillwatt.errors import SensorUnavailableError, UnknownNameError, UsageError
+from stillwatt.records import Absent, Basis, Boundary, Quantity, Role
+from stillwatt.sensors import registry
+from stillwatt.sensors.base import Probe
+from stillwatt.sensors.registry import Resolution, check_names, known_names, make_sensor, probe_all, resolve
+from stillwatt.sensors.synthetic import SyntheticSensor
+
+
+class Machine:
+    """Options that point every driver at a made-up machine."""
+
+    def __init__(self, tmp_path: Path, simulator: NvmlSimulator) -> None:
+        self.clock = FakeClock()
+        self.simulator = simulator
+        self.powercap = tmp_path / "none"
+        self.proc = fake_proc(tmp_path / "proc")
+        self.tmp_path = tmp_path
+        self.gpus("init_error=9")
+
+    def gpus(self, text: str) -> None:
+        self.simulator.configure(text, now_ns=self.clock.now_ns)
+
+    @property
+    def options(self) -> dict[str, dict[str, Any]]:
+        return {
+            "nvml": {"library": self.simulator.library, "device_root": str(self.tmp_path / "no-dev")},
+            "rapl": {"root": str(self.powercap)},
+            "host_model": {"proc_root": str(self.proc), "sleep": self.clock.advance},
+        }
+
+    def resolve(self, *names: str, **more: dict[str, Any]) -> Resolution:
+        return resolve(names, self.clock, {**self.options, **more})
+
+
+@pytest.fixture
+def machine(tmp_path: Path, nvml_simulator: NvmlSimulator) -> Machine:
+    return Machine(tmp_path, nvml_simulator)
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A driver package with the entry point `wall`; the test sets what its class makes."""
+    made: dict[str, Any] = {}
+    module = types.ModuleType("wall_driver")
+    module.WallSensor = lambda clock: made["sensor"]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wall_driver", module)
+    monkeypatch.setattr(
+        registry, "_plugins", lambda: {"wall": "wall_driver:WallSensor", "torn": "wall_driver:Gone", "nvml": "x:Y"}
+    )
+    return made
+
+
+def _roles(resolution: Resolution) -> dict[str, tuple[str, Role]]:
+    return {channel.stream: (channel.driver, channel.role) for channel in resolution.channels}
+
+
+def test_auto_takes_what_there_is_and_models_the_rest(machine: Machine) -> None:
+    machine.gpus("gpu")
+    resolution = machine.resolve("auto")
+    assert _roles(resolution) == {
+        "gpu0.energy_counter": ("nvml", Role.LEDGER),
+        "gpu0.power": ("nvml", Role.WITNESS),
+        "cpu0.power": ("host_model", Role.LEDGER),
+        "dram0.power": ("host_model", Role.LEDGER),
+    }
+    assert [(probe.driver, probe.usable) for probe in resolution.probes] == [
+        ("nvml", True),
+        ("rapl", False),
+        ("host_model", True),
+    ]
+    assert resolution.absent == ()
+    resolution.close()
+
+
+def test_auto_models_only_what_rapl_does_not_give(machine: Machine) -> None:
+    machine.powercap = fake_powercap(machine.tmp_path, packages=1, with_dram=False).root
+    resolution = machine.resolve("auto")
+    assert _roles(resolution) == {
+        "cpu0.energy_counter": ("rapl", Role.LEDGER),
+        "dram0.power": ("host_model", Role.LEDGER),
+    }
+    resolution.close()
+
+
+def test_auto_models_nothing_where_rapl_gives_all(machine: Machine) -> None:
+    machine.powercap = fake_powercap(machine.tmp_path, packages=2).root
+    resolution = machine.resolve("auto")
+    assert {driver for driver, _ in _roles(resolution).values()} == {"rapl"}
+    assert [probe.driver for probe in resolution.probes] == ["nvml", "rapl"]
+    resolution.close()
+
+
+def test_a_machine_without_gpus_lacks_none(machine: Machine) -> None:
+    resolution = machine.resolve("auto")
+    assert resolution.absent == ()
+    assert not resolution.probes[0].usable
+    resolution.close()
+
+
+def test_a_gpu_that_is_there_and_cannot_be_read_is_absent(machine: Machine) -> None:
+    machine.gpus("gpu;gpu handle_error=15")
+    resolution = machine.resolve("auto")
+    assert resolution.absent == (Absent(part="gpu1", boundary=Boundary.BOARD, reason="nvml: gpu1: GPU is lost"),)
+    resolution.close()
+
+
+def test_a_named_sensor_that_cannot_be_used_leaves_its_part_absent(machine: Machine) -> None:
+    machine.gpus("gpu")
+    resolution = machine.resolve("nvml", "rapl")
+    assert {driver for driver, _ in _roles(resolution).values()} == {"nvml"}
+    (absent,) = resolution.absent
+    assert (absent.part, absent.boundary) == ("cpu0", Boundary.CHIP)
+    assert absent.reason.startswith("rapl: ")
+    resolution.close()
+
+
+def test_with_nothing_readable_the_host_is_modelled_and_the_gpu_absent(machine: Machine) -> None:
+    resolution = machine.resolve("nvml")
+    assert {driver for driver, _ in _roles(resolution).values()} == {"host_model"}
+    assert all(channel.basis is Basis.MODELLED for channel in resolution.channels)
+    assert resolution.absent == (Absent(part="gpu0", boundary=Boundary.BOARD, reason="nvml: Driver Not Loaded"),)
+    resolution.close()
+
+
+def test_with_nothing_at_all_the_run_still_goes_on(machine: Machine) -> None:
+    (machine.proc / "stat").unlink()
+    resolution = machine.resolve("auto")
+    assert resolution.opened == ()
+    assert [absent.part for absent in resolution.absent] == ["cpu0", "dram0"]
+
+
+def test_a_part_belongs_to_the_sensor_named_first(machine: Machine) -> None:
+    machine.powercap = fake_powercap(machine.tmp_path, packages=1).root
+    assert _roles(machine.resolve("rapl", "host_model")) == {
+        "cpu0.energy_counter": ("rapl", Role.LEDGER),
+        "dram0.energy_counter": ("rapl", Role.LEDGER),
+        "cpu0.power": ("host_model", Role.WITNESS),
+        "dram0.power": ("host_model", Role.WITNESS),
+    }
+
+
+def test_every_part_has_one_ledger_channel_however_sensors_are_named(machine: Machine) -> None:
+    machine.gpus("gpu counter=0")
+    machine.powercap = fake_powercap(machine.tmp_path, packages=1).root
+    for names in (["auto"], ["host_model", "auto"], ["host_model", "rapl", "nvml"], ["rapl", "auto", "nvml"]):
+        resolution = machine.resolve(*names)
+        ledgers = [channel.part for channel in resolution.channels if channel.role is Role.LEDGER]
+        assert sorted(ledgers) == ["cpu0", "dram0", "gpu0"], names
+        resolution.close()
+
+
+def test_a_name_given_twice_is_opened_once(machine: Machine) -> None:
+    assert len(machine.resolve("host_model", "host_model").opened) == 1
+
+
+def test_two_sensors_with_one_stream_are_refused_and_closed(machine: Machine, plugin: dict[str, Any]) -> None:
+    sensor = FakeSensor(machine.clock, [fake_channel("cpu0", driver="wall")], driver="wall")
+    plugin["sensor"] = sensor
+    with pytest.raises(UsageError, match=r"'wall' and 'host_model' both give cpu0\.power"):
+        machine.resolve("wall", "host_model")
+    assert not sensor.is_open
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one(machine: Machine) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'nvml'"):
+        machine.resolve("nmvl")
+    with pytest.raises(UnknownNameError):
+        check_names(["auto", "nothing-like-it"])
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_one(machine: Machine) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'devices'"):
+        machine.resolve("nvml", nvml={"device": [0]})
+
+
+@pytest.mark.parametrize("options", [{"gain_rel": "five"}, {"gain_rel": None}])
+def test_a_value_of_the_wrong_kind_is_a_usage_error(machine: Machine, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="option's value"):
+        machine.resolve("rapl", rapl=options)
+
+
+def test_a_missing_option_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="path"):
+        make_sensor("replay", FakeClock())
+
+
+def test_auto_is_no_sensor_of_its_own() -> None:
+    with pytest.raises(UsageError, match="stands for several"):
+        make_sensor("auto", FakeClock())
+
+
+def test_an_installed_driver_is_known_and_used(machine: Machine, plugin: dict[str, Any]) -> None:
+    sensor = FakeSensor(machine.clock, [fake_channel("node0", boundary=Boundary.NODE)], driver="wall")
+    plugin["sensor"] = sensor
+    assert known_names() == ("nvml", "rapl", "host_model", "synthetic", "replay", "torn", "wall")
+    resolution = machine.resolve("wall")
+    assert sensor.is_open
+    assert resolution.channels == tuple(sensor.channels)
+    resolution.close()
+    assert not sensor.is_open
+
+
+def test_an_installed_driver_cannot_replace_one_of_ours(machine: Machine, plugin: dict[str, Any]) -> None:
+    assert type(make_sensor("nvml", machine.clock)).__name__ == "NvmlSensor"
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_named(machine: Machine, plugin: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"'torn'.*'wall_driver:Gone'"):
+        machine.resolve("torn")
+
+
+def test_an_installed_driver_that_cannot_be_used_is_absent_by_its_name(
+    machine: Machine, plugin: dict[str, Any]
+) -> None:
+    plugin["sensor"] = FakeSensor(machine.clock, driver="wall", unavailable="the plug is out")
+    resolution = machine.resolve("wall")
+    assert resolution.absent == (Absent(part="wall", boundary=Boundary.COMPONENTS, reason="wall: the plug is out"),)
+    resolution.close()
+
+
+class _Fickle(FakeSensor):
+    """Probes well and does not open."""
+
+    def probe(self) -> Probe:
+        return Probe(driver="wall", usable=True, detail="fine", channels=tuple(self.channels))
+
+    def open(self) -> tuple[Any, ...]:
+        raise SensorUnavailableError("wall", "gone in between", "plug it in")
+
+
+def test_a_sensor_lost_between_probe_and_open_is_not_usable(machine: Machine, plugin: dict[str, Any]) -> None:
+    plugin["sensor"] = _Fickle(machine.clock, driver="wall")
+    resolution = machine.resolve("wall")
+    probe = resolution.probes[0]
+    assert (probe.usable, probe.detail, probe.cure, probe.channels) == (False, "gone in between", "plug it in", ())
+    assert [absent.part for absent in resolution.absent] == ["wall"]
+    resolution.close()
+
+
+def test_probing_all_covers_every_driver_of_the_machine(
+    machine: Machine, plugin: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin["sensor"] = sensor = FakeSensor(machine.clock, driver="wall")
+    monkeypatch.setattr(registry, "_plugins", lambda: {"wall": "wall_driver:WallSensor"})
+    probes = probe_all(machine.clock, machine.options)
+    assert [probe.driver for probe in probes] == ["nvml", "rapl", "host_model", "wall"]
+    assert not sensor.is_open
+    assert probe_all(machine.clock)
+
+
+def test_plugins_come_from_the_entry_points_of_installed_packages() -> None:
+    assert isinstance(registry._plugins(), dict)
+
+
+def test_demonstration_channels_do_not_meet_in_one_stream() -> None:
+    resolution = resolve(["synthetic"], FakeClock())
+    assert isinstance(resolution.opened[0].sensor, SyntheticSensor)
+    assert {channel.quantity for channel in resolution.channels} == set(Quantity)
