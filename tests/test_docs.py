@@ -69,5 +69,5 @@ def test_public_names_are_all_importable() -> None:
     for name in stillwatt.__all__:
         assert getattr(stillwatt, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Runn'"):
-        _ = stillwatt.Runn  # type: ignore[attr-defined]
+        _ = stillwatt.Runn
     assert dir(stillwatt) == sorted(stillwatt.__all__)

@@ -75,7 +75,8 @@ def option_list() -> str:
 
 
 def _usage(path: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=path)
+    # a command remembers the help option of the first context that asks, so this one must ask for the real one
+    context = click.Context(command, info_name=path, help_option_names=cli.context_settings["help_option_names"])
     return " ".join([path, *command.collect_usage_pieces(context)])
 
 

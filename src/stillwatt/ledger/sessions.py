@@ -99,7 +99,6 @@ def read_session(
     status, end_ns = _session_status(journals, started, last_ns, liveness)
     is_sampler_alive = _is_sampler_alive(journals, started, sampler, liveness)
     is_sampler_lost = _is_sampler_lost(journals, status) and is_sampler_alive is not True
-    status_warnings = [] if status is not StageStatus.RUNNING else _running_warnings(started, liveness)
     stages, stage_warnings = stage_facts(journals.program, status, end_ns)
     return SessionFacts(
         session=session,
@@ -110,14 +109,8 @@ def read_session(
         stages=stages,
         channels=channels,
         segments=segments,
-        absent=tuple(Absent(part=a.part, boundary=a.boundary, reason=a.reason) for a in sampler.absent)
-        if sampler
-        else (),
-        probes=tuple(
-            ProbeRecord(driver=p.driver, usable=p.usable, detail=p.detail, cure=p.cure) for p in sampler.probes
-        )
-        if sampler
-        else (),
+        absent=_absent(sampler),
+        probes=_probes(sampler),
         gaps=_gaps(journals.meter),
         meter=_meter_account(journals.meter),
         has_sampler=sampler is not None,
@@ -127,7 +120,7 @@ def read_session(
         warnings=(
             *journals.warnings,
             *problems,
-            *status_warnings,
+            *_running_warnings(status, started, liveness),
             *_loss_warnings(journals, status, is_sampler_lost=is_sampler_lost),
             *stage_warnings,
             *_segment_warnings(segments),
@@ -201,8 +194,10 @@ def _session_status(
     return StageStatus.RUNNING, last_ns
 
 
-def _running_warnings(started: SessionStarted | None, liveness: Liveness) -> list[str]:
-    if started is None or liveness.is_alive(started.host, started.boot_id, started.pid, started.t_ns):
+def _running_warnings(status: StageStatus, started: SessionStarted | None, liveness: Liveness) -> list[str]:
+    if status is not StageStatus.RUNNING or started is None:
+        return []
+    if liveness.is_alive(started.host, started.boot_id, started.pid, started.t_ns):
         return []
     return [f"session {started.session} has no end and runs on {started.host}; from here it cannot be told if it lives"]
 
@@ -254,6 +249,18 @@ def _segment_warnings(segments: Mapping[str, Segment]) -> list[str]:
                 f"samples of {stream}: {segment.dropped} records with a repeated time or no finite count are left out"
             )
     return warnings
+
+
+def _absent(sampler: SamplerStarted | None) -> tuple[Absent, ...]:
+    lines = sampler.absent if sampler else ()
+    return tuple(Absent(part=line.part, boundary=line.boundary, reason=line.reason) for line in lines)
+
+
+def _probes(sampler: SamplerStarted | None) -> tuple[ProbeRecord, ...]:
+    lines = sampler.probes if sampler else ()
+    return tuple(
+        ProbeRecord(driver=line.driver, usable=line.usable, detail=line.detail, cure=line.cure) for line in lines
+    )
 
 
 def _gaps(meter: Sequence[Event]) -> tuple[SampleGap, ...]:

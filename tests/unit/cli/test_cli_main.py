@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from stillwatt import __version__
 from stillwatt.cli.main import Verbs, cli
+from stillwatt.cli.reference import commands
 from stillwatt.cli.screen import columns, show_meter_warnings_plainly
 from stillwatt.errors import (
     AmbiguousRunError,
@@ -84,7 +85,9 @@ def test_a_reader_who_leaves_ends_it_quietly() -> None:
 
 def test_version_and_help(stillwatt: Stillwatt) -> None:
     assert stillwatt("--version").stdout == f"stillwatt {__version__}\n"
-    assert stillwatt("-h").stdout == stillwatt("--help").stdout
+    for path, _ in commands():
+        words = path.split()[1:]
+        assert stillwatt(*words, "-h").stdout == stillwatt(*words, "--help").stdout != ""
     assert all(
         verb in stillwatt("--help").stdout for verb in ("doctor", "ledger", "measure", "recipe", "report", "run")
     )

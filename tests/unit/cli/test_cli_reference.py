@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from stillwatt.cli.main import cli
 from stillwatt.cli.reference import commands, option_list, reference_markdown
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,6 +30,11 @@ def test_every_command_and_option_is_explained(path: str) -> None:
     assert command.help
     assert all(option.help for option in command.params if isinstance(option, click.Option))
     assert f"## `{path}`" in reference_markdown()
+
+
+def test_writing_the_page_leaves_the_commands_as_they_were() -> None:
+    reference_markdown()
+    assert CliRunner().invoke(cli, ["-h"]).stdout.startswith("Usage:")
 
 
 @pytest.mark.parametrize("path", sorted(COMMANDS))

