@@ -56,7 +56,7 @@ def energy(
 def total(energies: Sequence[Energy | Absent]) -> Total | NoTotal:
     """A plain sum with one driver's interval, as the ledger would give it."""
     known = [entry for entry in energies if isinstance(entry, Energy)]
-    absent = tuple(entry.part for entry in energies if isinstance(entry, Absent))
+    absent = tuple(dict.fromkeys(entry.part for entry in energies if isinstance(entry, Absent)))
     if not known:
         return NoTotal(reason="every part is absent")
     value = math.fsum(entry.value_j for entry in known)

@@ -24,11 +24,16 @@ def recipe_reference() -> str:
 
 def recipe_schema() -> str:
     """JSON Schema of a recipe, for editors."""
-    import json
+    from stillwatt.config.schema import schema_text
 
-    from stillwatt.config.models import RecipeModel
+    return schema_text()
 
-    return json.dumps(RecipeModel.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+def cli_options() -> str:
+    """Every command and option, one a line: a new knob belongs in the recipe."""
+    from stillwatt.cli.reference import option_list
+
+    return option_list()
 
 
 def public_api() -> str:
@@ -43,6 +48,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/recipe.md": recipe_reference,
     "docs/reference/recipe.schema.json": recipe_schema,
     "tests/golden/public_api.txt": public_api,
+    "tests/golden/cli_help.txt": cli_options,
 }
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from stillwatt.analysis.allocation import choose_allocations, teacher_share, token_shares
 from stillwatt.analysis.bills import Weights, add, price
 from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of, weights_of
-from stillwatt.analysis.quality import read_scores, relative_quality
+from stillwatt.analysis.quality import read_scores, relative_quality, unread_scores
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import AllocatedEnergy, Allocation, ArmPoint, ArtifactUse, Bill, Score
 from stillwatt.records.run import StageRecord
@@ -58,7 +58,7 @@ def budget_share(stage: StageRecord) -> float:
 
 
 def find_problems(bookings: Bookings) -> tuple[str, ...]:
-    """What in the labels keeps a stage out of the arms."""
+    """What keeps a stage out of the arms, or a score out of the quality."""
     found = [
         f"stage {stage.name} has a checkpoint {checkpoint_of(stage)!r} that is no share of a budget: it is in no arm"
         for stage in bookings.ended
@@ -69,6 +69,12 @@ def find_problems(bookings: Bookings) -> tuple[str, ...]:
         f"teacher stage {stage.name} made no artefact that an arm of this run trains on: it is in no arm's bill"
         for stage in bookings.ended
         if stage.kind in TEACHER_KINDS and artifact_of(stage) not in used - {""}
+    ]
+    found += [
+        f"stage {stage.name} has a score of {task} that is no finite number: it is in no quality"
+        for stage in bookings.ended
+        if stage.kind is StageKind.EVALUATE
+        for task in unread_scores(stage.results)
     ]
     return tuple(found)
 

@@ -33,7 +33,7 @@ def _energy_caveats(run: RunRecord, table: StageTable) -> Iterator[str]:
     if isinstance(table.total, NoTotal):
         yield f"the run has no total: {table.total.reason}"
     elif not table.total.complete:
-        absent = f" ({', '.join(table.total.absent)} absent)" if table.total.absent else ""
+        absent = f" ({', '.join(dict.fromkeys(table.total.absent))} absent)" if table.total.absent else ""
         yield f"the total is incomplete{absent}: the true energy is higher"
     if table.closes is False:
         yield f"the stage table does not close: {table.residual_j:.6g} J are in the total and in no row"

@@ -9,6 +9,7 @@ from statistics import NormalDist
 
 _NODES = 33
 """Quantile nodes per axis: the probability is good to about 1 %, far below what the intervals are good for."""
+_NEGLIGIBLE = 0.000_000_1
 _Z_95 = NormalDist().inv_cdf(0.975)
 
 
@@ -101,9 +102,9 @@ def _probability(index: int, points: Sequence[Candidate]) -> float:
         cheaper = [_at_most(e, other.energy_j, other.energy_random_j / _Z_95) for e in energies]
         no_worse = [_at_most(-q, -other.quality, other.quality_se or 0.0) for q in qualities]
         for row, p_cheaper in zip(unbeaten, cheaper, strict=True):
-            for column, p_no_worse in enumerate(no_worse):
-                row[column] *= 1.0 - p_cheaper * p_no_worse
-    return math.fsum(map(math.fsum, unbeaten)) / (len(energies) * len(qualities))
+            if p_cheaper > _NEGLIGIBLE:
+                row[:] = [cell * (1.0 - p_cheaper * p) for cell, p in zip(row, no_worse, strict=True)]
+    return min(math.fsum(map(math.fsum, unbeaten)) / (len(energies) * len(qualities)), 1.0)
 
 
 def _quantiles(mean: float, sigma: float) -> list[float]:
@@ -118,7 +119,7 @@ def _at_most(bound: float, mean: float, sigma: float) -> float:
     """P(X <= bound) for a normal X, which may have no width."""
     if sigma == 0.0:
         return 1.0 if mean <= bound else 0.0
-    return NormalDist(mean, sigma).cdf(bound)
+    return 0.5 * math.erfc((mean - bound) / (sigma * math.sqrt(2.0)))
 
 
 def _is_exact_twin(own: Candidate, other: Candidate) -> bool:

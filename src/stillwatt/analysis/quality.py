@@ -10,7 +10,7 @@ from stillwatt.records.finding import NoQuality, Quality, Score, TaskRatio
 
 
 def read_scores(results: Mapping[str, Any]) -> tuple[Score, ...]:
-    """The scores an evaluation stage recorded; an entry without a finite value is left out.
+    """The scores an evaluation stage recorded; an entry without a finite value is left out (see `unread_scores`).
 
     >>> read_scores({"scores": [{"task": "perplexity", "value": 9.5, "se": 0.2, "n": 100, "higher_is_better": False}]})
     (Score(task='perplexity', value=9.5, se=0.2, n=100, higher_is_better=False),)
@@ -29,6 +29,16 @@ def read_scores(results: Mapping[str, Any]) -> tuple[Score, ...]:
                 )
             )
     return tuple(found)
+
+
+def unread_scores(results: Mapping[str, Any]) -> tuple[str, ...]:
+    """Tasks whose score is no finite number, and so is in no quality.
+
+    >>> unread_scores({"scores": [{"task": "perplexity", "value": float("inf")}]})
+    ('perplexity',)
+    """
+    entries = results.get("scores") or ()
+    return tuple(str(entry.get("task", "unnamed")) for entry in entries if _number(entry.get("value")) is None)
 
 
 def relative_quality(student: Sequence[Score], teacher: Sequence[Score]) -> Quality | NoQuality:

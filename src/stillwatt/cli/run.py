@@ -8,6 +8,7 @@ import click
 
 from stillwatt.cli.options import json_option, runs_option, sensors_option, set_option
 from stillwatt.cli.screen import note, say, say_json
+from stillwatt.records.energy import Total
 
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
@@ -72,7 +73,9 @@ def _tell(outcome: PipelineOutcome, *, as_json: bool) -> None:
         say(study_text(outcome.record, outcome.study))
         say(f"report  {outcome.report_html}")
     if not outcome.record.complete:
-        note("the energy of a part is not known: the totals are of the known parts (exit status 3)")
+        total = outcome.record.total
+        missing = ", ".join(total.absent) if isinstance(total, Total) and total.absent else "part of the run"
+        note(f"incomplete: the energy of {missing} is not known (exit status 3)")
 
 
 def outcome_dict(outcome: PipelineOutcome) -> dict[str, Any]:

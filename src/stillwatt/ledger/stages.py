@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from stillwatt.ledger.events import Event, Result, StageEnded, StageStarted, Workload
 from stillwatt.records.window import StageKind, StageStatus
 
@@ -43,11 +45,7 @@ def stage_facts(
         status: The session's own status.
         session_end_ns: The session's end, or its last sign of life.
     """
-    warnings: list[str] = []
-    started: dict[str, StageStarted] = {}
-    for event in program:
-        if isinstance(event, StageStarted) and started.setdefault(event.stage_id, event) is not event:
-            warnings.append(f"stage id {event.stage_id} was given twice; its second stage {event.name!r} is left out")
+    started, warnings = _started(program)
     ended: dict[str, StageEnded] = {}
     for event in program:
         if isinstance(event, StageEnded):
@@ -77,6 +75,21 @@ def stage_facts(
     return tuple(facts), warnings
 
 
+def _started(program: Sequence[Event]) -> tuple[dict[str, StageStarted], list[str]]:
+    """The stages by id, in the order they began; none lies in a stage that began after it, or in itself."""
+    started: dict[str, StageStarted] = {}
+    warnings: list[str] = []
+    for event in program:
+        if isinstance(event, StageStarted) and started.setdefault(event.stage_id, event) is not event:
+            warnings.append(f"stage id {event.stage_id} was given twice; its second stage {event.name!r} is left out")
+    order = {stage_id: number for number, stage_id in enumerate(started)}
+    for stage_id, event in started.items():
+        if event.parent_id is not None and order.get(event.parent_id, -1) >= order[stage_id]:
+            warnings.append(f"stage {event.name!r} ({stage_id}) began before {event.parent_id}; it does not lie in it")
+            started[stage_id] = msgspec.structs.replace(event, parent_id=None)
+    return started, warnings
+
+
 def _stage_end(
     stage: StageStarted,
     started: Mapping[str, StageStarted],
@@ -88,11 +101,10 @@ def _stage_end(
     if stage.stage_id in ended:
         own = ended[stage.stage_id]
         return StageStatus(own.status), own.t_ns
-    above, seen = stage.parent_id, {stage.stage_id}
-    while above is not None and above in started and above not in seen:
+    above = stage.parent_id
+    while above is not None and above in started:
         if above in ended:
             return StageStatus.RECOVERED, min(ended[above].t_ns, session_end_ns)
-        seen.add(above)
         above = started[above].parent_id
     is_over = session_status is not StageStatus.RUNNING
     return (StageStatus.RECOVERED if is_over else StageStatus.RUNNING), session_end_ns

@@ -268,6 +268,8 @@ def _hub(name: str) -> Corpus:
         import datasets
     except ImportError as err:
         raise MissingExtraError("datasets", "distill") from err
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
     try:
         rows = datasets.load_dataset(name, split="train")
     except (OSError, ValueError) as err:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -33,18 +35,20 @@ def harness_scores(model: CausalModel, tokenizer: PreTrainedTokenizerBase, spec:
     try:
         # reading the harness' own thousands of tasks takes seconds, so they are read only where no folder is named
         manager = TaskManager(include_path=spec.lm_eval_include_path, include_defaults=not local)
-        found = simple_evaluate(
-            model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=spec.batch_size),
-            tasks=list(spec.lm_eval_tasks),
-            task_manager=manager,
-            limit=spec.lm_eval_limit,
-            random_seed=spec.seed,
-            numpy_random_seed=spec.seed,
-            torch_random_seed=spec.seed,
-            fewshot_random_seed=spec.seed,
-            log_samples=False,
-            verbosity="ERROR",
-        )
+        # the harness and what it calls draw bars of their own, over ours
+        with contextlib.redirect_stderr(io.StringIO()):
+            found = simple_evaluate(
+                model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=spec.batch_size),
+                tasks=list(spec.lm_eval_tasks),
+                task_manager=manager,
+                limit=spec.lm_eval_limit,
+                random_seed=spec.seed,
+                numpy_random_seed=spec.seed,
+                torch_random_seed=spec.seed,
+                fewshot_random_seed=spec.seed,
+                log_samples=False,
+                verbosity="ERROR",
+            )
     except (OSError, ValueError, KeyError) as err:
         raise StillwattError(f"lm-evaluation-harness failed on {', '.join(spec.lm_eval_tasks)}: {err}") from err
     return [score for task in spec.lm_eval_tasks for score in _task_scores(task, found)]

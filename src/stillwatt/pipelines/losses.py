@@ -103,11 +103,11 @@ def cross_entropy_head(
     """Summed cross-entropy of `softmax(hidden @ weight.T)`, fused with the output layer (method.md, eq. 43, alpha 1).
 
     Equal to `F.cross_entropy(hidden @ weight.T, targets, reduction="sum")` for any `chunk_tokens`; gradients reach
-    `hidden_ND` and `weight_VD`. Every position counts: pass supervised positions only. In half precision the matrix
-    products run in that precision, the softmax and the sum over chunks in fp32.
+    `hidden_ND` and `weight_VD`. Every position counts: pass supervised positions only. In bfloat16 the matrix products run in
+    bfloat16, the softmax and the sum over chunks in fp32.
 
     Raises:
-        ValueError: Shapes do not fit.
+        ValueError: Shapes do not fit, or the hidden states are float16.
     """
     shape = HeadShape(alpha=1.0, temperature=1.0, chunk_tokens=chunk_tokens)
     return _apply(hidden_ND, weight_VD, targets_N, None, shape)
@@ -148,7 +148,8 @@ def cached_kd_head(
         chunk_tokens: Positions whose logits exist at once.
 
     Raises:
-        ValueError: Shapes do not fit, `alpha` is not a share, or `temperature` is not positive.
+        ValueError: Shapes do not fit, the hidden states are float16, `alpha` is not a share, or `temperature` is not
+            positive.
     """
     shape = HeadShape(alpha=alpha, temperature=temperature, chunk_tokens=chunk_tokens)
     return _apply(hidden_ND, weight_VD, targets_N, Teacher(ids_NK, logp_NK, tail_logmass_N), shape)
@@ -274,7 +275,9 @@ def _accumulate(total_VD: Tensor, gradient_CV: Tensor, hidden_CD: Tensor) -> Non
 
 
 def _check_shapes(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, teacher: Teacher | None) -> None:
-    """Refuse what broadcasting would let through."""
+    """Refuse what broadcasting would let through, and a dtype that small gradients vanish in."""
+    if hidden_ND.dtype is torch.float16:
+        raise ValueError("float16 loses gradients below 6e-8, made here before any loss scale; use bfloat16 or float32")
     if hidden_ND.dim() != 2 or weight_VD.dim() != 2 or hidden_ND.shape[1] != weight_VD.shape[1]:
         raise ValueError(f"hidden {tuple(hidden_ND.shape)} and weight {tuple(weight_VD.shape)} must be [N, D], [V, D]")
     num_rows = hidden_ND.shape[0]

@@ -62,12 +62,6 @@ def quieten() -> None:
     logging: Any = transformers.logging
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    try:
-        import datasets
-    except ImportError:
-        return
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
 
 
 def device() -> torch.device:

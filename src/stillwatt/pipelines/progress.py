@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -18,17 +18,9 @@ class Task(Protocol):
 class Progress(Protocol):
     """Something that can draw bars."""
 
-    def task(self, description: str, *, total: float, unit: str) -> AbstractTask:
+    def task(self, description: str, *, total: float, unit: str) -> AbstractContextManager[Task]:
         """A context manager that yields the bar."""
         ...
-
-
-class AbstractTask(Protocol):
-    """A bar as a context manager."""
-
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _Silent:

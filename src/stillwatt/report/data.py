@@ -7,6 +7,7 @@ the same bytes. The contract's schema is docs/reference/report.schema.json.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ def report_dict(run: RunRecord, study: Study) -> dict[str, Any]:
     """The whole report as JSON values, in a fixed order."""
     return {
         "schema": REPORT_SCHEMA,
-        "run": run.to_dict(),
+        "run": writable(run.to_dict()),
         "answer": answer_dict(run, study),
         "warnings": [*study.warnings, *run.warnings],
         "baseline_arm": study.baseline_arm,
@@ -64,6 +65,21 @@ def report_dict(run: RunRecord, study: Study) -> dict[str, Any]:
         "not_counted": not_counted(run),
         "method": [dict(note) for note in METHOD_NOTES],
     }
+
+
+def writable(value: Any) -> Any:
+    """The value with numbers that JSON has no word for as text, such as a loss that ran away.
+
+    >>> writable({"loss": float("nan"), "steps": (1, 2)})
+    {'loss': 'nan', 'steps': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): writable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [writable(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def report_json(data: Mapping[str, Any]) -> str:

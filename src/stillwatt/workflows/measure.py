@@ -67,14 +67,14 @@ def measure_command(
             exit_code, problem = _execute(argv)
             measured.record({"command": shlex.join(argv), "exit_code": exit_code})
             if exit_code != 0:
-                raise _CommandFailedError(problem or f"exit status {exit_code}")
-    except _CommandFailedError:
+                raise CommandError(problem or f"exit status {exit_code}")
+    except CommandError:
         pass
     return _account(run, exit_code, problem)
 
 
-class _CommandFailedError(Exception):
-    """Marks the stage failed; its energy stays on the books."""
+class CommandError(Exception):
+    """The command did not end well; marks its stage failed, whose energy stays on the books."""
 
 
 def _account(run: Run, exit_code: int, problem: str | None) -> MeasureOutcome:

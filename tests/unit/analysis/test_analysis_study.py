@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from run_records import arm_stages, energy, measured_command, quickstart, run_record, scores, stage
@@ -103,6 +103,7 @@ def test_an_arm_without_a_teacher_is_billed_exactly_nothing_for_one() -> None:
     assert len({value(entry.energy) for entry in sft.allocated}) == 1
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.floats(min_value=0.0, max_value=1e6), st.integers(min_value=2, max_value=30))
 def test_n_students_that_share_pay_for_the_teacher_once(teacher_j: float, students: int) -> None:
     kd = at(summary(two_arms(teacher_stage(teacher_j)), reuse=(students,)), "kd")
@@ -342,6 +343,7 @@ def trees(draw: st.DrawFn) -> list[StageRecord]:
     return made
 
 
+@settings(deadline=None, max_examples=40)
 @given(trees(), st.floats(min_value=0.0, max_value=100.0))
 def test_rows_and_unallocated_add_up_to_the_total(stages: list[StageRecord], unallocated_j: float) -> None:
     run = run_record(stages, unallocated_j=unallocated_j)
@@ -350,7 +352,7 @@ def test_rows_and_unallocated_add_up_to_the_total(stages: list[StageRecord], una
     booked = math.fsum(value(row.energy) for row in table.rows)
     assert booked + unallocated_j == pytest.approx(run.total.value_j, rel=1e-9, abs=1e-6)
     assert table.closes
-    assert sorted({i for row in table.rows for i in row.stage_ids}) <= sorted(s.stage_id for s in stages)
+    assert {i for row in table.rows for i in row.stage_ids} <= {s.stage_id for s in stages}
 
 
 def test_a_table_that_does_not_close_says_so() -> None:
@@ -412,6 +414,7 @@ def test_the_quickstart_s_caveats() -> None:
 
 def test_the_baseline_has_no_reuse_break_even_and_every_arm_has_a_serving_one() -> None:
     study = summarise(quickstart(), reuse=(10,))
+    assert [point.arm for point in study.final_points] == ["sft", "kd", "synthetic"]
     kinds = {(b.kind, b.arm) for b in study.break_evens}
     assert (BreakEvenKind.REUSE, "sft") not in kinds
     assert {arm for kind, arm in kinds if kind is BreakEvenKind.SERVING} == {"sft", "kd", "synthetic"}
@@ -494,6 +497,15 @@ def test_tasks_left_out_of_quality_are_said() -> None:
     stages[1] = replace(stages[1], results={"scores": scores(15.0, 0.8)["scores"][:1]})
     warnings = summary(stages).warnings
     assert "Q leaves out choice4: the teacher has no score" in warnings
+
+
+def test_a_score_that_is_no_number_is_said() -> None:
+    stages = two_arms(teacher_stage())
+    broken = {"scores": [{"task": "perplexity", "value": math.inf, "higher_is_better": False}]}
+    stages[-1] = replace(stages[-1], results=broken)
+    study = summary(stages)
+    assert at(study, "kd").quality == NoQuality(reason="no scores")
+    assert any("evaluate.kd.1.0 has a score of perplexity that is no finite number" in w for w in study.warnings)
 
 
 def test_many_items_are_no_caveat() -> None:

@@ -286,3 +286,29 @@ def test_sql_users_find_units_and_reasons(runs_dir: Path) -> None:
     assert [name for name, _ in rows] == ["idle_baseline", "teacher_logits", "train.sft.1.0"]
     assert strict.fetchone() == (0,)
     database.close()
+
+
+def test_a_directory_that_cannot_be_written_is_read_all_the_same(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = quick_run(runs_dir)
+    monkeypatch.setattr(os, "access", lambda *_args: False)
+    with _open(runs_dir) as store:
+        assert store.is_in_memory
+        assert store.refresh().posted == (run.run_id,)
+        assert store.get(run.run_id) == build_record(run.path, liveness=DEAD)
+    assert not (runs_dir / LEDGER_FILE).exists()
+
+
+def test_rows_deleted_by_hand_come_back(runs_dir: Path) -> None:
+    run = quick_run(runs_dir)
+    with _open(runs_dir) as store:
+        store.refresh()
+        before = store.dump()
+    database = sqlite3.connect(runs_dir / LEDGER_FILE)
+    database.execute("DELETE FROM runs")
+    database.commit()
+    database.close()
+    with _open(runs_dir) as store:
+        assert store.refresh().posted == (run.run_id,)
+        assert store.dump() == before

@@ -319,6 +319,12 @@ def test_shapes_that_would_broadcast_are_refused(field: str, value: Tensor) -> N
         changed.kd(alpha=0.5)
 
 
+def test_float16_is_refused() -> None:
+    problem = make_problem()
+    with pytest.raises(ValueError, match="bfloat16"):
+        cross_entropy_head(problem.hidden_ND.half(), problem.weight_VD.half(), problem.targets_N)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

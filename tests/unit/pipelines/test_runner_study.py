@@ -1,0 +1,384 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stillwatt.errors import MissingInputError, StillwattError
+from stillwatt.pipelines.progress import SilentProgress
+from stillwatt.pipelines.runner import run_pipeline
+from stillwatt.pipelines.spec import ArmSpec, Method, PipelineSpec
+from stillwatt.pipelines.study import arm_id
+from tiny_models import CountingTask, ListJournal, files_below, list_meter, smoke_spec
+
+_TASKS = ("perplexity", "choice4")
+_ARMS = ("sft", "kd", "synthetic")
+_ORDER = [
+    "prepare_data",
+    "evaluate.teacher",
+    "evaluate.start",
+    "teacher_logits",
+    "teacher_generate",
+    *(f"{stage}.{arm}.{share}" for arm in _ARMS for share in ("0.5", "1.0") for stage in ("train", "evaluate")),
+    "serve.teacher",
+    "serve.student",
+]
+
+
+class _Killed(BaseException):
+    """Stands for a signal: nothing catches it."""
+
+
+class _KillingTask(CountingTask):
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self._left = left
+
+    def advance(self, amount: float = 1) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            raise _Killed
+
+
+class _KillingProgress(SilentProgress):
+    """Kills the run at the n-th sign of progress of one stage."""
+
+    def __init__(self, stage: str, advances: int = 1) -> None:
+        self._stage, self._advances = stage, advances
+
+    @contextmanager
+    def task(self, description: str, *, total: float, unit: str) -> Iterator[Any]:
+        yield _KillingTask(self._advances) if description == self._stage else CountingTask()
+
+
+@dataclasses.dataclass
+class _Place:
+    """Where runs of one study go, and what they said."""
+
+    directory: Path
+    said: list[str] = dataclasses.field(default_factory=list)
+
+    def run(
+        self, spec: PipelineSpec, run_id: str = "r1", *, progress: SilentProgress | None = None, prefix: str = "a"
+    ) -> ListJournal:
+        meter, journal = list_meter(prefix)
+        try:
+            run_pipeline(
+                spec,
+                meter=meter,
+                run_id=run_id,
+                run_dir=self.directory / run_id,
+                artifacts_dir=self.directory / "artifacts",
+                progress=progress or SilentProgress(),
+                announce=self.said.append,
+            )
+        except _Killed:
+            journal.events.append({"event": "killed"})
+        return journal
+
+    def weights(self, arm: str, run_id: str = "r1") -> dict[str, torch.Tensor]:
+        path = self.directory / run_id / "state" / "checkpoints" / arm / "1.0" / "model.safetensors"
+        return dict(load_file(path))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[_Place, ListJournal]]:
+    """One uninterrupted run of the whole smoke study."""
+    directory = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STILLWATT_HOME", str(directory / "home"))
+        place = _Place(directory)
+        yield place, place.run(smoke_spec())
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> _Place:
+    return _Place(tmp_path)
+
+
+def _only(*names: str, **changes: Any) -> PipelineSpec:
+    """The smoke study with some of its arms, and without a serving load."""
+    spec = smoke_spec(serve=None, **changes)
+    return dataclasses.replace(spec, arms=tuple(arm for arm in spec.arms if arm.name in names))
+
+
+def test_the_stages_come_in_order_and_all_end(whole: tuple[_Place, ListJournal]) -> None:
+    _, journal = whole
+    assert journal.stages() == _ORDER
+    assert set(journal.status().values()) == {"ended"}
+
+
+def test_every_arm_has_the_same_budget_in_tokens_and_steps(whole: tuple[_Place, ListJournal]) -> None:
+    _, journal = whole
+    for arm in _ARMS:
+        for share, total in (("0.5", 256), ("1.0", 512)):
+            name = f"train.{arm}.{share}"
+            counts = journal.workload(name)
+            assert (counts["tokens"], counts["steps"]) == (256, 4), name
+            assert journal.results(name)["tokens_total"] == total
+    supervised = {arm: journal.workload(f"train.{arm}.1.0")["supervised_tokens"] for arm in _ARMS}
+    assert supervised["sft"] == supervised["kd"] == 8 * 31
+    # prompts are not supervised, and the table says so
+    assert 0 < supervised["synthetic"] < supervised["sft"]
+
+
+def test_labels_say_what_belongs_to_what(whole: tuple[_Place, ListJournal]) -> None:
+    _, journal = whole
+    logits, text = (journal.labels(name) for name in ("teacher_logits", "teacher_generate"))
+    assert logits["artifact_kind"] == "logits"
+    assert text["artifact_kind"] == "text"
+    assert journal.labels("train.kd.0.5") == {
+        "arm": "kd",
+        "method": "kd",
+        "student": "pruned",
+        "seed": "1",
+        "checkpoint": "0.5",
+        "artifact": logits["artifact"],
+    }
+    assert journal.labels("train.synthetic.1.0")["artifact"] == text["artifact"]
+    assert "artifact" not in journal.labels("train.sft.1.0")
+    assert journal.labels("evaluate.kd.1.0")["arm"] == "kd"
+    assert journal.labels("evaluate.start") == {"arm": "start", "student": "pruned"}
+    assert journal.labels("serve.teacher") == {"arm": "teacher"}
+    assert journal.labels("serve.student") == {"student": "pruned"}
+
+
+def test_results_hold_what_the_report_reads(whole: tuple[_Place, ListJournal]) -> None:
+    place, journal = whole
+    prepared = journal.results("prepare_data")
+    assert prepared["train_tokens"] == 512
+    assert len(prepared["corpus_sha256"]) == 64
+    losses = prepared["layer_losses"]["pruned"]
+    best = min(losses, key=lambda start: losses[start])
+    assert prepared["chosen_layers"] == {"pruned": [int(best), int(best) + 1]}
+    cache = journal.results("teacher_logits")
+    assert cache["tokens"] == 512 == journal.workload("teacher_logits")["tokens"]
+    assert 0.0 < cache["kept_mass"] < 1.0
+    text = journal.workload("teacher_generate")
+    assert text["tokens"] >= text["generated_tokens"] > 0
+    for name in _ORDER:
+        if name.startswith("evaluate."):
+            assert [score["task"] for score in journal.results(name)["scores"]] == list(_TASKS)
+    assert journal.workload("serve.student")["tokens"] == 24
+    kept = {path.name for path in (place.directory / "artifacts").iterdir()}
+    assert kept == {journal.labels(name)["artifact"] for name in ("teacher_logits", "teacher_generate")}
+
+
+def test_only_last_checkpoints_are_kept_and_load_as_models(whole: tuple[_Place, ListJournal]) -> None:
+    place, _ = whole
+    checkpoints = place.directory / "r1" / "state" / "checkpoints"
+    for arm in _ARMS:
+        assert [path.name for path in (checkpoints / arm).iterdir()] == ["1.0"]
+        assert {"model.safetensors", "config.json", "tokenizer.json"} <= files_below(checkpoints / arm / "1.0")
+
+
+def test_training_on_corpus_text_helps_on_held_out_text(whole: tuple[_Place, ListJournal]) -> None:
+    _, journal = whole
+    values = {
+        name: journal.results(name)["scores"][0]["value"]
+        for name in ("evaluate.start", "evaluate.sft.0.5", "evaluate.sft.1.0", "evaluate.kd.1.0")
+    }
+    assert values["evaluate.sft.1.0"] < values["evaluate.sft.0.5"] < values["evaluate.start"] / 2
+    assert values["evaluate.kd.1.0"] < values["evaluate.start"] / 2
+
+
+def test_a_finished_run_has_nothing_left_to_do(whole: tuple[_Place, ListJournal]) -> None:
+    place, _ = whole
+    assert place.run(smoke_spec(), prefix="b").events == []
+
+
+def test_another_run_finds_the_artefacts_and_says_who_paid(whole: tuple[_Place, ListJournal]) -> None:
+    place, first = whole
+    journal = place.run(_only("kd"), "r2")
+    labels = journal.labels("teacher_logits")
+    assert labels["reused_from"] == "r1"
+    assert labels["artifact"] == first.labels("teacher_logits")["artifact"]
+    assert journal.workload("teacher_logits") == {}
+    paid = next(e["stage_id"] for e in first.of("stage_started") if e["name"] == "teacher_logits")
+    found = journal.results("teacher_logits")
+    assert (found["energy_run_id"], found["energy_stage_id"]) == ("r1", paid)
+    assert found["tokens"] == 512
+    for name, values in place.weights("kd", "r2").items():
+        assert torch.equal(values, place.weights("kd")[name])
+
+
+@pytest.mark.parametrize(
+    ("stage", "advances"),
+    [("prepare_data", 1), ("teacher_logits", 3), ("train.kd.0.5", 2), ("train.kd.1.0", 3), ("evaluate.kd.0.5", 1)],
+)
+def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(
+    whole: tuple[_Place, ListJournal], place: _Place, stage: str, advances: int
+) -> None:
+    killed = place.run(_only("kd"), progress=_KillingProgress(stage, advances))
+    assert killed.stages()[-1] == stage
+    assert killed.status()[stage] == "failed"
+    rest = place.run(_only("kd"), prefix="b")
+    assert rest.stages()[0] == stage
+    assert set(killed.stages()[:-1]).isdisjoint(rest.stages())
+    uninterrupted, journal = whole
+    for name, values in place.weights("kd").items():
+        assert torch.equal(values, uninterrupted.weights("kd")[name]), name
+    assert rest.results("evaluate.kd.1.0") == journal.results("evaluate.kd.1.0")
+
+
+def test_a_damaged_artefact_is_announced_set_aside_and_made_again(place: _Place) -> None:
+    first = place.run(_only("kd"))
+    target = place.directory / "artifacts" / first.labels("teacher_logits")["artifact"]
+    shard = next(path for path in target.iterdir() if path.suffix == ".npy")
+    raw = bytearray(shard.read_bytes())
+    raw[-1] ^= 1
+    shard.write_bytes(bytes(raw))
+    second = place.run(_only("kd"), "r2")
+    assert any("set aside" in line for line in place.said)
+    assert "reused_from" not in second.labels("teacher_logits")
+    assert second.workload("teacher_logits")["tokens"] == 512
+    assert target.with_name(f"{target.name}.bad").exists()
+    for name, values in place.weights("kd", "r2").items():
+        assert torch.equal(values, place.weights("kd")[name])
+
+
+def test_a_stage_that_fails_is_failed_and_not_kept(place: _Place) -> None:
+    spec = _only("sft")
+    wild = dataclasses.replace(spec.train, learning_rate=1e30, warmup_steps=0, max_grad_norm=1e9)
+    meter, journal = list_meter()
+    with pytest.raises(StillwattError, match="arm 'sft': the loss is"):
+        run_pipeline(
+            dataclasses.replace(spec, train=wild),
+            meter=meter,
+            run_id="r1",
+            run_dir=place.directory / "r1",
+            artifacts_dir=place.directory / "artifacts",
+            progress=SilentProgress(),
+            announce=place.said.append,
+        )
+    assert journal.status()["train.sft.0.5"] == "failed"
+    assert not (place.directory / "r1" / "state" / "train.sft.0.5.json").exists()
+    assert (place.directory / "r1" / "state" / "evaluate.start.json").exists()
+
+
+def test_prepared_tokens_that_changed_are_refused(place: _Place) -> None:
+    place.run(_only("sft"), progress=_KillingProgress("evaluate.teacher"))
+    tokens = place.directory / "r1" / "state" / "data" / "tokens.safetensors"
+    raw = bytearray(tokens.read_bytes())
+    raw[-4] ^= 1
+    tokens.write_bytes(bytes(raw))
+    with pytest.raises(StillwattError, match="have changed"):
+        place.run(_only("sft"), prefix="b")
+
+
+def test_text_that_is_all_rejected_says_what_to_change(place: _Place) -> None:
+    spec = _only("synthetic")
+    assert spec.generate is not None
+    strict = dataclasses.replace(spec.generate, min_new_tokens=1000, max_rounds=1)
+    with pytest.raises(StillwattError, match=r"raise teacher_generate\.max_rounds"):
+        place.run(dataclasses.replace(spec, generate=strict))
+
+
+def test_a_student_of_its_own_is_checked_against_the_teacher(place: _Place) -> None:
+    spec = _only("sft")
+    student = dataclasses.replace(spec.students[0], source="tiny-random", drop_layers=0, candidate_starts=())
+    journal = place.run(dataclasses.replace(spec, students=(student,)))
+    assert journal.results("prepare_data")["chosen_layers"] == {}
+    assert journal.status()["evaluate.sft.1.0"] == "ended"
+
+
+def test_a_student_with_another_vocabulary_stops_before_any_teacher_work(place: _Place, tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from stillwatt.pipelines.model_sources import resolve_model
+    from stillwatt.pipelines.models import load_tokenizer
+
+    teacher = resolve_model("tiny-random", revision=None, announce=place.said.append)
+    config = LlamaConfig(vocab_size=300, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
+    load_tokenizer(teacher.directory).save_pretrained(tmp_path / "other")
+    spec = _only("sft")
+    student = dataclasses.replace(spec.students[0], source=f"path:{tmp_path / 'other'}")
+    with pytest.raises(StillwattError, match="predicts 257 tokens and student 'pruned' 300"):
+        place.run(dataclasses.replace(spec, students=(student,)))
+
+
+def test_several_students_and_seeds_get_names_of_their_own() -> None:
+    spec = smoke_spec()
+    one, two = spec.students[0], dataclasses.replace(spec.students[0], name="other")
+    arm = spec.arms[0]
+    assert arm_id(spec, one, arm, 1) == "sft"
+    both = dataclasses.replace(spec, students=(one, two))
+    assert arm_id(both, two, arm, 1) == "other.sft"
+    seeds = dataclasses.replace(both, train=dataclasses.replace(spec.train, seeds=(1, 2)))
+    assert arm_id(seeds, two, arm, 2) == "other.sft.s2"
+
+
+def test_two_students_and_two_seeds_are_all_trained_and_served(place: _Place) -> None:
+    spec = _only("sft")
+    students = (spec.students[0], dataclasses.replace(spec.students[0], name="other", drop_layers=1))
+    train = dataclasses.replace(spec.train, seeds=(1, 2), checkpoints=(1.0,))
+    serving = smoke_spec().serve
+    journal = place.run(dataclasses.replace(spec, students=students, train=train, serve=serving))
+    trained = [name for name in journal.stages() if name.startswith("train.")]
+    assert trained == [f"train.{student}.sft.s{seed}.1.0" for student in ("pruned", "other") for seed in (1, 2)]
+    assert {"evaluate.start.pruned", "evaluate.start.other"} <= set(journal.stages())
+    assert {"serve.teacher", "serve.student.pruned", "serve.student.other"} <= set(journal.stages())
+
+
+@pytest.mark.parametrize("field", ["logits", "generate"])
+def test_an_arm_without_its_artefacts_settings_is_refused_at_once(place: _Place, field: str) -> None:
+    with pytest.raises(StillwattError, match=r"arm .(kd|synthetic)."):
+        place.run(smoke_spec(**{field: None}))
+    assert not (place.directory / "r1").exists()
+
+
+def test_the_idle_baseline_comes_first_and_once(place: _Place) -> None:
+    spec = _only("sft", idle_baseline_s=0.01)
+    first = place.run(spec, progress=_KillingProgress("prepare_data"))
+    assert first.stages() == ["idle_baseline", "prepare_data"]
+    second = place.run(spec, prefix="b", progress=_KillingProgress("evaluate.teacher"))
+    assert second.stages() == ["prepare_data", "evaluate.teacher"]
+
+
+def test_a_local_study_keeps_the_hub_libraries_offline(
+    place: _Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    seen: list[str | None] = []
+
+    class Watching(SilentProgress):
+        @contextmanager
+        def task(self, description: str, *, total: float, unit: str) -> Iterator[Any]:
+            seen.append(os.environ.get("HF_HUB_OFFLINE"))
+            yield _KillingTask(1)
+
+    place.run(_only("sft"), progress=Watching())
+    assert seen == ["1"]
+    assert "HF_HUB_OFFLINE" not in os.environ
+
+
+def test_models_that_must_be_fetched_are_a_stage_outside_all_arms(place: _Place) -> None:
+    spec = _only("sft")
+    hub = dataclasses.replace(spec, teacher=dataclasses.replace(spec.teacher, source="hf:nobody/nothing"))
+    meter, journal = list_meter()
+    with pytest.raises(MissingInputError, match="hf:nobody/nothing"):
+        run_pipeline(
+            hub,
+            meter=meter,
+            run_id="r1",
+            run_dir=place.directory / "r1",
+            artifacts_dir=place.directory / "artifacts",
+            progress=SilentProgress(),
+            announce=place.said.append,
+        )
+    started = journal.of("stage_started")
+    assert [(event["name"], event["kind"]) for event in started] == [("fetch_models", "other")]
+
+
+def test_the_kd_arm_needs_its_caches_temperature(place: _Place) -> None:
+    arm = ArmSpec(name="kd", method=Method.KD, alpha=0.5, temperature=3.0)
+    with pytest.raises(StillwattError, match="differs from the logit cache"):
+        place.run(dataclasses.replace(smoke_spec(), arms=(arm,)))
