@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUNS ?= runs
+export TORCH
 INSTALL := $(PYTHON) tools/install.py
 SOURCES := pyproject.toml constraints.txt tools/install.py
 .DEFAULT_GOAL := help

@@ -79,8 +79,12 @@ def _host_model(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
         ticks = clock.now_ns // 10_000_000
         set_cpu_ticks(proc, busy=ticks, idle=3 * ticks)
 
+    def break_it() -> None:
+        clock.advance(1.0)
+        (proc / "stat").write_text("nonsense\n", encoding="ascii")
+
     sensor = HostModelSensor(clock, parts=["cpu"], proc_root=proc, sleep=advance)
-    return Bench(sensor, advance, break_it=lambda: (proc / "stat").write_text("nonsense\n"))
+    return Bench(sensor, advance, break_it=break_it)
 
 
 def _real(make: Callable[[SystemClock], Sensor]) -> Bench:
@@ -204,6 +208,7 @@ def test_probing_an_open_sensor_does_not_close_it(bench: Bench) -> None:
 def test_errors_become_failures_and_say_something(bench: Bench) -> None:
     streams = sorted(channel.stream for channel in bench.sensor.open())
     bench.advance(0.1)
+    bench.sensor.read()
     bench.break_it()
     results = bench.sensor.read()
     assert sorted(result.stream for result in results) == streams

@@ -96,7 +96,7 @@ class Bench:
     def teacher(self) -> CausalModel:
         """The teacher, loaded on first use and kept until `drop_teacher`."""
         if self._teacher is None:
-            self._teacher = load_model(self.teacher_place().directory, dtype=self.spec.teacher.dtype)
+            self._teacher = load_model(self.teacher_place().directory, dtype=self.spec.teacher.dtype, may_spread=True)
         return self._teacher
 
     def drop_teacher(self) -> None:
@@ -139,7 +139,14 @@ class Bench:
 
 def device_sync() -> Callable[[], object] | None:
     """What the meter calls at a stage's ends, so that queued GPU work is billed to the stage that queued it."""
-    return torch.cuda.synchronize if torch.cuda.is_available() else None
+    if not torch.cuda.is_available():
+        return None
+
+    def wait_for_all() -> None:
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(index)
+
+    return wait_for_all
 
 
 def found_or_announced(find: Callable[[], Any], announce: Callable[[str], None]) -> Any:

@@ -103,8 +103,8 @@ def cross_entropy_head(
     """Summed cross-entropy of `softmax(hidden @ weight.T)`, fused with the output layer (method.md, eq. 43, alpha 1).
 
     Equal to `F.cross_entropy(hidden @ weight.T, targets, reduction="sum")` for any `chunk_tokens`; gradients reach
-    `hidden_ND` and `weight_VD`. Every position counts: pass supervised positions only. In bfloat16 the matrix products run in
-    bfloat16, the softmax and the sum over chunks in fp32.
+    `hidden_ND` and `weight_VD`. Every position counts: pass supervised positions only. In bfloat16 the matrix products
+    run in bfloat16, the softmax and the sum over chunks in fp32.
 
     Raises:
         ValueError: Shapes do not fit, or the hidden states are float16.

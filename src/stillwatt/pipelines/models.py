@@ -79,15 +79,15 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def load_model(directory: Path, *, dtype: str) -> CausalModel:
-    """Load a model for evaluation onto `device()`; spread over all GPUs by `accelerate` where there are several.
+def load_model(directory: Path, *, dtype: str, may_spread: bool = False) -> CausalModel:
+    """Load a model for evaluation onto `device()`; with `may_spread`, over all GPUs where there are several.
 
     Raises:
         StillwattError: The folder cannot be loaded, or its output layer is one that the fused losses do not cover.
     """
     from transformers import AutoModelForCausalLM
 
-    spread: dict[str, Any] = {"device_map": "auto"} if torch.cuda.device_count() > 1 else {}
+    spread: dict[str, Any] = {"device_map": "auto"} if may_spread and torch.cuda.device_count() > 1 else {}
     try:
         model: CausalModel = AutoModelForCausalLM.from_pretrained(
             str(directory), dtype=_DTYPES[dtype], local_files_only=True, **spread
@@ -174,6 +174,8 @@ def hidden_states(model: CausalModel, ids_BT: Tensor, **more: Any) -> Tensor:
 @torch.no_grad()
 def token_losses(states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     """Cross-entropy of each target in nats, float32 [N]; logits exist for a few hundred positions at a time."""
+    # of a model spread over devices, the output layer may lie on another one than the last hidden states
+    states_ND, targets_N = states_ND.to(weight_VD.device), targets_N.to(weight_VD.device)
     parts = [
         F.cross_entropy((states_CD @ weight_VD.T).float(), targets_C, reduction="none")
         for states_CD, targets_C in zip(torch.split(states_ND, _CHUNK), torch.split(targets_N, _CHUNK), strict=True)

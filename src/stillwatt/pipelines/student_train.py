@@ -136,8 +136,6 @@ class _Loop:
         on_gpu = torch.cuda.is_available()
         self._job = job
         self._accelerator = Accelerator(mixed_precision="bf16" if job.dtype == "bfloat16" and on_gpu else "no")
-        if self._accelerator.num_processes > 1:
-            raise StillwattError("a pipeline runs in one process; start it without a launcher")
         model.train()
         self._model: CausalModel = model.to(self._accelerator.device)
         self._parameters = [p for p in model.parameters() if p.requires_grad]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -54,8 +55,12 @@ def check(spec: PipelineSpec) -> None:
     """Refuse, before anything is spent, a study that cannot be carried out.
 
     Raises:
-        StillwattError: The budget is not whole sequences, or an arm lacks the settings of its method.
+        StillwattError: Several processes, a budget that is not whole sequences, or an arm without its settings.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise StillwattError(
+            "a study runs in one process and spreads a large teacher itself; start it without torchrun"
+        )
     prepare_data.num_sequences(spec.data)
     for arm in spec.arms:
         student_train.check_arm(arm, None if spec.logits is None else spec.logits.temperature)

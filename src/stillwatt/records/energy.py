@@ -2,7 +2,7 @@
 
 The interval of an energy has two parts that behave differently: `random_j`, which shrinks with repeats
 (sampling, counter steps, edges, gaps), and the systematic part (`systematic_low_j`, `systematic_high_j`: the
-instrument's gain, a model's parameters), which does not. docs/method.md, section 4.
+instrument's gain, a model's parameters), which does not. docs/method.md, eqs. 6, 7 and 9.
 """
 
 from __future__ import annotations

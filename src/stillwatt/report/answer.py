@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 from stillwatt.records.channel import Basis
@@ -25,6 +26,8 @@ from stillwatt.report.format import (
 )
 
 _Z_95 = 1.96
+_MOST_SENTENCES = 6
+"""More comparisons than this are left to the tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +112,9 @@ def answer_dict(run: RunRecord, study: Study) -> dict[str, Any]:
         sentences = [f"No other arm stands beside {study.baseline_arm} with the same student and seed."]
     else:
         title = _title(comparisons)
-        sentences = [_sentence(entry) for entry in comparisons] + _frontier_sentence(study)
+        sentences = [_sentence(entry) for entry in comparisons[:_MOST_SENTENCES]] + _frontier_sentence(study)
+        if len(comparisons) > _MOST_SENTENCES:
+            sentences.append(f"{len(comparisons) - _MOST_SENTENCES} more comparisons stand in the tables alone.")
     return {"title": title, "sentences": [*sentences, *_basis_sentence(run)], "key_numbers": _key_numbers(run, study)}
 
 
@@ -129,30 +134,60 @@ def _ratio(point: ArmPoint, baseline: ArmPoint, allocation: str) -> float | None
     return own.value_j / other.value_j
 
 
+class _Rank(IntEnum):
+    """What can be said for an arm, best first."""
+
+    AT_ONCE = 0
+    BETTER = 1
+    BY_REUSE = 2
+    CHEAP_AND_WORSE = 3
+    NOTHING = 4
+
+
+_SEVERAL = {
+    _Rank.AT_ONCE: "were worth it at once: less energy than {base}, their teacher included",
+    _Rank.BETTER: "made better students than {base}, for more energy",
+    _Rank.BY_REUSE: "are worth it if enough students share their teacher's work",
+    _Rank.CHEAP_AND_WORSE: "took less energy than {base}, but made worse students",
+}
+
+
 def _title(comparisons: Sequence[Comparison]) -> str:
-    """The best thing that can be said of any arm."""
-    base = comparisons[0].baseline.arm
-    titles = [text for entry in comparisons if (text := _praise(entry)) is not None]
-    if titles:
-        return min(titles)[1]
+    """The best thing that can be said of any arm, and of which."""
+    base = comparisons[0].baseline.name
+    best = min(_rank(entry) for entry in comparisons)
+    if best is not _Rank.NOTHING:
+        praised = [entry for entry in comparisons if _rank(entry) is best]
+        if len(praised) == 1:
+            return f"{praised[0].point.arm} {_praise(best, praised[0])}"
+        names = [entry.point.arm for entry in praised]
+        return f"{', '.join(names[:-1])} and {names[-1]} {_SEVERAL[best].format(base=base)}"
     if any(entry.one_off_ratio is None for entry in comparisons):
         return "Whether distilling was worth it cannot be said: an energy is missing"
     return f"Not shown to be worth it: no distilled arm was clearly better or clearly cheaper than {base}"
 
 
-def _praise(entry: Comparison) -> tuple[int, str] | None:
-    """What speaks for an arm, with its rank: 0 is best."""
-    arm, base = entry.point.arm, entry.baseline.arm
-    if entry.is_cheaper and not entry.is_worse:
-        return 0, f"{arm} was worth it at once: less energy than {base}, its teacher included"
-    if entry.is_better and entry.one_off_ratio is not None:
-        return 1, f"{arm} made a better student than {base}, for {times_text(entry.one_off_ratio)} times the energy"
+def _rank(entry: Comparison) -> _Rank:
+    if entry.is_cheaper:
+        return _Rank.CHEAP_AND_WORSE if entry.is_worse else _Rank.AT_ONCE
     if entry.is_worse:
-        return (3, f"{arm} took less energy than {base}, but made a worse student") if entry.is_cheaper else None
-    if entry.pays_by_reuse and entry.reuse and entry.reuse.value is not None:
-        times = max(math.ceil(entry.reuse.value), 1)
-        return 2, f"{arm} is worth it if {times:,} or more students share its teacher's work"
-    return None
+        return _Rank.NOTHING
+    if entry.is_better and entry.one_off_ratio is not None:
+        return _Rank.BETTER
+    return _Rank.BY_REUSE if entry.pays_by_reuse else _Rank.NOTHING
+
+
+def _praise(rank: _Rank, entry: Comparison) -> str:
+    """What speaks for the one arm of the best rank."""
+    base = entry.baseline.arm
+    if rank is _Rank.BETTER:
+        return f"made a better student than {base}, for {times_text(entry.one_off_ratio or 0.0)} times the energy"
+    if rank is _Rank.BY_REUSE:
+        times = math.ceil(entry.reuse.value) if entry.reuse and entry.reuse.value else 1
+        return f"is worth it if {max(times, 1):,} or more students share its teacher's work"
+    if rank is _Rank.CHEAP_AND_WORSE:
+        return f"took less energy than {base}, but made a worse student"
+    return f"was worth it at once: less energy than {base}, its teacher included"
 
 
 def _sentence(entry: Comparison) -> str:
@@ -193,6 +228,8 @@ def _reuse_clause(entry: Comparison) -> str:
     clause = ""
     if found is not None:
         clause = _reuse_words(found)
+        if found.verdict is Verdict.VALUE and entry.is_worse:
+            clause = f"{clause.removesuffix('.')}, each of them a worse student."
     if matched is not None and matched.verdict is Verdict.VALUE and matched.value is not None:
         number = students_text(matched.value, matched.low, matched.high)
         clause += f" Against {entry.baseline.arm} at the same quality, N* = {number}."

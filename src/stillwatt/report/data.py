@@ -27,7 +27,7 @@ from stillwatt.records.finding import (
 )
 from stillwatt.records.run import RunRecord, total_dict
 from stillwatt.report.answer import answer_dict
-from stillwatt.report.scope import METHOD_NOTES, not_counted
+from stillwatt.report.scope import method_notes, not_counted
 
 REPORT_SCHEMA = "stillwatt.report/1"
 
@@ -63,7 +63,7 @@ def report_dict(run: RunRecord, study: Study) -> dict[str, Any]:
         "traces": _trace_dicts(run),
         "spans": _span_dicts(run),
         "not_counted": not_counted(run),
-        "method": [dict(note) for note in METHOD_NOTES],
+        "method": method_notes(has_arms=bool(study.arms)),
     }
 
 

@@ -11,6 +11,8 @@ from stillwatt.report.vega import ARM_COLOURS, ARM_SHAPES, TICKS, Spec, by_colou
 
 _Z_95 = 1.96
 _HEIGHT_PX = 300
+_MOST_NAMED = 6
+"""With more points than this only each arm's last checkpoint is named on the plane."""
 _FEWEST_STUDENTS = 100
 """The reuse axis goes at least this far."""
 
@@ -47,7 +49,11 @@ def frontier_panels(data: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
     unit = pick_unit(point["energy_j"] for point in points)
     values = [_point(point, unit) for point in points]
     domain_x = padded([v[key] for v in values for key in ("low", "high")], floor=0.0)
-    for value in values:
+    finals = {(point["arm"], point["checkpoint"]) for point in data["arms"] if point["is_final"]}
+    is_crowded = len(data["arms"]) > _MOST_NAMED
+    for value, point in zip(values, points, strict=True):
+        is_named = not is_crowded or (point["arm"], point["checkpoint"]) in finals
+        value["label"] = value["label"] if is_named else ""
         value["side"] = "left" if value["energy"] > sum(domain_x) / 2.0 else "right"
     domain_y = padded([v[key] for v in values for key in ("worst", "best")])
     for label in data["allocations"]:

@@ -95,6 +95,7 @@ def _tables(data: Mapping[str, Any]) -> dict[str, tables.Table]:
     return {
         "stages": tables.stage_table(data),
         "arms": tables.arms_table(data),
+        "frontier": tables.frontier_table(data),
         "break_evens": tables.break_even_table(data),
         "scores": tables.scores_table(data),
         "parts": tables.parts_table(data),

@@ -32,7 +32,7 @@ _ALWAYS: tuple[Mapping[str, str], ...] = (
     },
 )
 
-METHOD_NOTES: tuple[Mapping[str, str], ...] = (
+_METHOD: tuple[Mapping[str, str], ...] = (
     {
         "equation": "9 to 11",
         "text": "Brackets are 95 % intervals. Random parts (sampling, counter steps, edges) add in quadrature; "
@@ -44,6 +44,9 @@ METHOD_NOTES: tuple[Mapping[str, str], ...] = (
         "text": "Every joule of the run is in one row of the stage table or unallocated; rows and unallocated add up "
         "to the total.",
     },
+)
+
+_ARM_METHOD: tuple[Mapping[str, str], ...] = (
     {
         "equation": "20",
         "text": "One-off bills all of the teacher's work to one student, reuse:N one N-th of it, marginal none. A "
@@ -72,6 +75,11 @@ METHOD_NOTES: tuple[Mapping[str, str], ...] = (
         "this run's own small serving load; another load gives another T*.",
     },
 )
+
+
+def method_notes(*, has_arms: bool) -> list[dict[str, str]]:
+    """The equations that a report of this kind rests on."""
+    return [dict(note) for note in (*_METHOD, *(_ARM_METHOD if has_arms else ()))]
 
 
 def not_counted(run: RunRecord) -> list[dict[str, str]]:

@@ -21,7 +21,7 @@ KIND_COLOURS = {
     "evaluate": "#56B4E9",
     "serve": "#009E73",
     "idle_baseline": "#A9B1BD",
-    "other": "#CC79A7",
+    "other": "#7A6FAE",
 }
 KIND_TITLES = {
     "prepare_data": "prepare data",

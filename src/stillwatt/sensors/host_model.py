@@ -3,7 +3,7 @@
     P_cpu  = n_logical * p_thread * (s_idle + (1 - s_idle) * u)      [W] = [1] * [W] * [1]
     P_dram = MemTotal * p_gib                                        [W] = [GiB] * [W/GiB]
 
-with `u` the share of all logical CPUs' time that was not idle since the reading before. In a virtual machine the
+with `u` the share of all logical CPUs' time that was not idle in the last interval. In a virtual machine the
 logical CPUs and the memory that can be seen are a share of the host's, and so is the power.
 """
 
@@ -26,8 +26,9 @@ from stillwatt.units import BYTES_PER_GIB, NS_PER_MS, seconds
 
 _KINDS = ("cpu", "dram")
 _DEVICE = "host-model"
-_MIN_INTERVAL_NS = 50 * NS_PER_MS
-"""The kernel counts CPU time in steps of 10 ms; over less than five of them a share says nothing."""
+_FIRST_INTERVAL_NS = 100 * NS_PER_MS
+_MIN_INTERVAL_NS = 150 * NS_PER_MS
+"""The kernel counts CPU time in steps of 10 ms, and asking costs it more than a hundred microseconds a time."""
 _DRAM_PERIOD_NS = 1_000 * NS_PER_MS
 _BYTES_PER_KIB = 1 << 10
 _LOGICAL_CPU = re.compile(rb"^cpu\d+ ", re.MULTILINE)
@@ -114,12 +115,12 @@ class HostModelSensor:
             if "cpu" in self._kinds:
                 self._stat_fd = os.open(self._proc / "stat", os.O_RDONLY | os.O_CLOEXEC)
                 self._last = self._cpu_time()
-                self._sleep(seconds(2 * _MIN_INTERVAL_NS))
+                self._sleep(seconds(_FIRST_INTERVAL_NS))
             self._channels = self._describe(self._num_cpus, memory_gib)
         return self._channels
 
     def read(self) -> Sequence[Reading | ReadFailure]:
-        """Give the average CPU power since the reading before, and the constant DRAM power."""
+        """Give the average CPU power of the last interval of at least 150 ms, and the constant DRAM power."""
         return [self._read_cpu() if channel.part == "cpu0" else self._read_dram() for channel in self._channels]
 
     def close(self) -> None:
@@ -131,21 +132,24 @@ class HostModelSensor:
 
     def _read_cpu(self) -> Reading | ReadFailure:
         stream = f"cpu0.{Quantity.POWER.value}"
-        try:
-            now = self._cpu_time()
-        except (OSError, ValueError, IndexError) as err:
-            return ReadFailure(stream=stream, t_ns=self._clock.monotonic_ns(), reason=f"{self._proc}/stat: {err}")
-        last = self._last
-        if last is None or now.t_ns - last.t_ns >= _MIN_INTERVAL_NS:
+        now_ns = self._clock.monotonic_ns()
+        if self._held_w is None or self._last is None or now_ns - self._last.t_ns >= _MIN_INTERVAL_NS:
+            try:
+                now = self._cpu_time()
+            except (OSError, ValueError, IndexError) as err:
+                return ReadFailure(stream=stream, t_ns=now_ns, reason=f"{self._proc}/stat: {err}")
+            self._held_w = self._mean_power_w(self._last, now)
             self._last = now
-            if last is not None and now.total > last.total:
-                share = min(max((now.busy - last.busy) / (now.total - last.total), 0.0), 1.0)
-                self._held_w = self.cpu_power_w(share, self._num_cpus)
-            else:
-                self._held_w = None
         if self._held_w is None:
-            return ReadFailure(stream=stream, t_ns=now.t_ns, reason="no CPU time has passed since the reading before")
-        return Reading(stream=stream, t_ns=now.t_ns, count=self._held_w)
+            return ReadFailure(stream=stream, t_ns=now_ns, reason="no CPU time has passed since the reading before")
+        return Reading(stream=stream, t_ns=now_ns, count=self._held_w)
+
+    def _mean_power_w(self, last: _CpuTime | None, now: _CpuTime) -> float | None:
+        """Average power between two CPU times, or None where none has passed."""
+        if last is None or now.total <= last.total:
+            return None
+        share = min(max((now.busy - last.busy) / (now.total - last.total), 0.0), 1.0)
+        return self.cpu_power_w(share, self._num_cpus)
 
     def _read_dram(self) -> Reading:
         return Reading(stream=f"dram0.{Quantity.POWER.value}", t_ns=self._clock.monotonic_ns(), count=self._dram_w)

@@ -79,9 +79,8 @@ WATTS_PER_THREAD = Parameter(
 """W per logical CPU at full load: median and extremes of `PUBLISHED_CPUS`."""
 
 IDLE_SHARE = Parameter(value=0.2, low=0.05, high=0.5)
-"""Idle power over full-load power. Cloud Carbon Footprint's averages over SPECpower results give 0.74/3.5, 0.71/4.26
-and 0.78/3.76 W per logical CPU for three clouds' servers, i.e. 0.17 to 0.21; clients idle far lower, old servers
-higher."""
+"""Idle power over full-load power. Cloud Carbon Footprint's averages of SPECpower results for AWS's servers, 0.74 W
+idle and 3.5 W busy per logical CPU, give 0.21; clients idle far lower, old servers higher."""
 
 _WATTS_PER_MODULE = 5.0
 """W of one memory module in use, the round figure that CodeCarbon 3 also takes for x86."""

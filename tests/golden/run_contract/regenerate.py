@@ -16,7 +16,8 @@ sys.path.insert(0, str(HERE.parent.parent))
 
 def main() -> None:
     """Make both anew."""
-    from run_dirs import FakeLiveness, golden_run
+    from golden_run import golden_run
+    from run_dirs import FakeLiveness
     from stillwatt.ledger.post import build_record
 
     for old in HERE.glob("20*"):

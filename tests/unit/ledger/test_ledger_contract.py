@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from run_dirs import FakeLiveness, golden_run, quick_run
+from golden_run import golden_run
+from run_dirs import FakeLiveness, quick_run
 from stillwatt.ledger.conservation import conservation_findings
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.store import LedgerStore

@@ -250,3 +250,23 @@ def test_overlapping_windows_add_up_to_one_profile() -> None:
 def test_windows_that_cannot_be_are_refused(broken: WeightedWindow) -> None:
     with pytest.raises(ValueError, match="a window must not end"):
         profile([[broken]])
+
+
+def test_an_unknown_delay_widens_a_window_whose_ends_differ_in_power() -> None:
+    """10 W/s known to half a second either way: 10 W/s times 0.5 s times the window's 3 s."""
+    ramp = power(SECONDS, [10.0 * s for s in SECONDS], update_period_ns=NS_PER_S)
+    assert energy_of(ramp, 3, 6).random_j == pytest.approx(1.96 * 15.0 / 3**0.5, rel=1e-3)
+    level = power(SECONDS, [100.0] * 11, update_period_ns=NS_PER_S)
+    assert energy_of(level, 3, 6).random_j == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_step_of_power_in_the_interval_that_a_window_cuts_is_in_its_interval() -> None:
+    """Between 5 and 6 s power rose by 200 W at an unknown moment; half of that second errs by up to 50 J."""
+    stepped = power(SECONDS, [100.0] * 6 + [300.0] * 5)
+    for start_s in (5.0, 5.25, 5.5, 5.75):
+        energy = energy_of(stepped, start_s, 9)
+        earliest_j, latest_j = 300.0 * (9 - start_s), 300.0 * 3 + 100.0 * (6 - start_s)
+        assert energy.value_j - energy.random_j <= latest_j < earliest_j <= energy.value_j + energy.random_j
+    cut = energy_of(stepped, 5.5, 5.75)
+    assert 25.0 * 2**0.5 < cut.random_j < 1.96 * 8000**0.5
+    assert energy_of(stepped, 1, 3).random_j == pytest.approx(0.0, abs=1e-9)

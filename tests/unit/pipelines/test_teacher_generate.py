@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -363,6 +363,7 @@ TOKENS = st.lists(st.integers(0, 5), max_size=30)
 
 
 @given(st.lists(st.tuples(TOKENS.filter(bool), TOKENS), max_size=20))
+@settings(deadline=None)
 def test_every_completion_is_kept_or_counted(pairs: list[tuple[list[int], list[int]]]) -> None:
     spec = replace(SPEC, min_new_tokens=3, max_repeat_share=0.4)
     accepted = Accepted(spec, frozenset({0}))
@@ -374,6 +375,7 @@ def test_every_completion_is_kept_or_counted(pairs: list[tuple[list[int], list[i
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 5))
+@settings(deadline=None)
 def test_repeat_share_is_a_share_and_blind_to_names(tokens: list[int], shift: int) -> None:
     share = repeat_share(tokens)
     assert 0.0 <= share <= 1.0

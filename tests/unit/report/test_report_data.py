@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def with_lost_attempt() -> RunRecord:
     return run_record([*quickstart().stages, lost])
 
 
-RUNS = {
+RUNS: dict[str, Callable[[], RunRecord]] = {
     "quickstart": quickstart,
     "command": measured_command,
     "absent": absent_everything,
@@ -74,7 +75,7 @@ def test_the_same_run_gives_the_same_bytes(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("quickstart.report.json", report_json(made(quickstart()))),
+        ("quickstart.report.json", report_json(made(quickstart(traces=())))),
         ("quickstart.txt", answer_text(quickstart(), summarise(quickstart(), reuse=(10,)))),
         ("command.txt", answer_text(measured_command(), summarise(measured_command(), reuse=(10,)))),
     ],
@@ -167,6 +168,8 @@ def sharp_scores(perplexity: float, accuracy: float) -> dict[str, Any]:
 
 BETTER, EQUAL, WORSE = sharp_scores(20.0, 0.78), sharp_scores(25.0, 0.7), sharp_scores(40.0, 0.5)
 
+NOT_SHOWN = "Not shown to be worth it: no distilled arm was clearly better or clearly cheaper than sft"
+
 
 @pytest.mark.parametrize(
     ("kd", "teacher_j", "kd_scores", "title"),
@@ -175,7 +178,7 @@ BETTER, EQUAL, WORSE = sharp_scores(20.0, 0.78), sharp_scores(25.0, 0.7), sharp_
         ((3000.0, 3000.0), 9000.0, BETTER, "kd made a better student than sft, for 2.40 times the energy"),
         ((2500.0, 2500.0), 9000.0, EQUAL, "kd is worth it if 9 or more students share its teacher's work"),
         ((1000.0, 1000.0), 100.0, WORSE, "kd took less energy than sft, but made a worse student"),
-        ((3500.0, 3500.0), 9000.0, WORSE, "Not shown to be worth it: no distilled arm was clearly better or clearly cheaper than sft"),
+        ((3500.0, 3500.0), 9000.0, WORSE, NOT_SHOWN),
         ((2500.0, 2500.0), None, EQUAL, "Whether distilling was worth it cannot be said: an energy is missing"),
     ],
     ids=["at once", "better", "reuse", "cheap and worse", "nothing", "missing"],
@@ -187,6 +190,27 @@ def test_the_title_says_the_best_that_can_be_said(
     if teacher_j is None:
         run = run_record([entry for entry in run.stages if entry.name != "teacher_logits"])
     assert answer_dict(run, summarise(run, reuse=(10,)))["title"] == title
+
+
+def test_several_arms_of_the_same_merit_are_named_together() -> None:
+    run = study_of((3000.0, 3000.0), (1000.0, 1000.0), teacher_j=100.0, kd_scores=EQUAL)
+    twin = arm_stages(31, "kd2", "kd", (1100.0, 1100.0), (EQUAL, EQUAL), artifact="x")
+    both = run_record([*run.stages, *twin])
+    assert made(both)["answer"]["title"] == (
+        "kd and kd2 were worth it at once: less energy than sft, their teacher included"
+    )
+
+
+def test_many_comparisons_are_left_to_the_tables() -> None:
+    run = study_of((3000.0, 3000.0), (3500.0, 3500.0), teacher_j=100.0, kd_scores=WORSE)
+    more = [
+        entry
+        for i in range(8)
+        for entry in arm_stages(100 + 10 * i, f"kd{i}", "kd", (2500.0, 2500.0), (WORSE, WORSE), artifact="x")
+    ]
+    sentences = made(run_record([*run.stages, *more]))["answer"]["sentences"]
+    assert any(text.startswith("3 more comparisons") for text in sentences)
+    assert "each of them a worse student." in sentences[1]
 
 
 def test_noise_is_never_called_a_difference() -> None:
@@ -232,7 +256,7 @@ def test_a_measured_run_does_not_say_modelled() -> None:
 def test_key_numbers_of_a_study_that_pays() -> None:
     run = study_of((3000.0, 3000.0), (2500.0, 2500.0), teacher_j=9000.0, kd_scores=EQUAL)
     numbers = {n["label"]: n for n in made(run)["answer"]["key_numbers"]}
-    assert numbers["Reuse break-even N*"]["value"] == "9.0"
+    assert numbers["Reuse break-even N*"]["value"] == "9.00"
     assert numbers["Serving break-even T*"]["value"] == "not known"
     never = study_of((3000.0, 3000.0), (3500.0, 3500.0), teacher_j=9000.0, kd_scores=EQUAL)
     assert {n["label"]: n["value"] for n in made(never)["answer"]["key_numbers"]}["Reuse break-even N*"] == "never"
@@ -279,7 +303,7 @@ def test_a_mixed_energy_counts_each_part_once() -> None:
 def write_goldens() -> None:
     """Write the goldens anew; look at the difference before keeping it."""
     os.makedirs(GOLDEN, exist_ok=True)
-    (GOLDEN / "quickstart.report.json").write_text(report_json(made(quickstart())), encoding="utf-8")
+    (GOLDEN / "quickstart.report.json").write_text(report_json(made(quickstart(traces=()))), encoding="utf-8")
     for name, run in (("quickstart", quickstart()), ("command", measured_command())):
         (GOLDEN / f"{name}.txt").write_text(answer_text(run, summarise(run, reuse=(10,))), encoding="utf-8")
 

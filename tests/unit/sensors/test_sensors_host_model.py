@@ -79,9 +79,9 @@ def test_a_reading_too_soon_after_the_last_holds_its_value(tmp_path: Path) -> No
     sensor.open()
     idle_w = _cpu_w(sensor)
     host.busy_share = 1.0
-    host.advance(0.02)
+    host.advance(0.1)
     assert _cpu_w(sensor) == idle_w
-    host.advance(0.04)
+    host.advance(0.1)
     assert _cpu_w(sensor) == pytest.approx(4 * WATTS_PER_THREAD.value, rel=0.05)
 
 

@@ -126,6 +126,23 @@ def test_power_is_in_milliwatts_and_of_its_own_window(nvml_simulator: NvmlSimula
     assert shown["gpu1.power"] == pytest.approx(200_000.0, abs=1.0)
 
 
+def test_a_reading_is_stamped_in_the_middle_of_its_call(
+    nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(nvml_simulator, "gpu instant=0 average=0 power=0")
+    pynvml = nvml_library.load(nvml_simulator.library)
+    real = pynvml.nvmlDeviceGetTotalEnergyConsumption
+
+    def slow(handle: object) -> int:
+        rig.clock.advance(0.02)
+        return int(real(handle))
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", slow)
+    rig.sensor.open()
+    begun_ns = rig.clock.now_ns
+    assert rig.sensor.read()[0].t_ns == begun_ns + 10 * NS_PER_MS
+
+
 def test_each_failing_call_is_a_failure_in_nvmls_words(nvml_simulator: NvmlSimulator) -> None:
     rig = Rig(nvml_simulator, "gpu fail_from_s=1 fail_until_s=2;gpu watts=50")
     rig.sensor.open()

@@ -133,6 +133,14 @@ def test_with_nothing_readable_the_host_is_modelled_and_the_gpu_absent(machine: 
     resolution.close()
 
 
+def test_a_named_sensor_whose_parts_are_modelled_instead_leaves_none_absent(machine: Machine) -> None:
+    resolution = machine.resolve("rapl")
+    assert {channel.part for channel in resolution.channels} == {"cpu0", "dram0"}
+    assert resolution.absent == ()
+    assert [(probe.driver, probe.usable) for probe in resolution.probes] == [("rapl", False), ("host_model", True)]
+    resolution.close()
+
+
 def test_with_nothing_at_all_the_run_still_goes_on(machine: Machine) -> None:
     (machine.proc / "stat").unlink()
     resolution = machine.resolve("auto")
