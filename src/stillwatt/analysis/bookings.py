@@ -15,6 +15,8 @@ from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.records.window import StageKind, StageStatus
 
 TEACHER_KINDS = frozenset({StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE})
+REUSED_FROM = "reused_from"
+"""The label of a stage that made nothing and names the run that did."""
 _LOST = frozenset({StageStatus.FAILED, StageStatus.RECOVERED})
 
 
@@ -49,11 +51,15 @@ def sort_stages(run: RunRecord, others: Sequence[RunRecord] = ()) -> Bookings:
         others: Earlier runs that may have made the artefacts this one used.
     """
     parents = {stage.stage_id: stage.parent_id for stage in run.stages}
-    lost_ids = {stage.stage_id for stage in run.stages if stage.status in _LOST}
+    pointed = {_pointed_stage(stage) for stage in run.stages if REUSED_FROM in stage.labels}
+    # an attempt that was cut off after its artefact was complete did its work: it is no experiment
+    kept_ids = {stage_id for run_id, stage_id in pointed if run_id == run.run_id}
+    lost_ids = {stage.stage_id for stage in run.stages if stage.status in _LOST} - kept_ids
     is_inside_lost = {stage.stage_id: _has_ancestor(stage, parents, lost_ids) for stage in run.stages}
     whole = [stage for stage in run.stages if not is_inside_lost[stage.stage_id]]
-    pointers = [stage for stage in whole if "reused_from" in stage.labels]
-    ended = [s for s in whole if s.status is StageStatus.ENDED and "reused_from" not in s.labels]
+    pointers = [stage for stage in whole if REUSED_FROM in stage.labels]
+    done = [stage for stage in whole if stage.status is StageStatus.ENDED or stage.stage_id in kept_ids]
+    ended = [stage for stage in done if REUSED_FROM not in stage.labels]
     book = {stage.stage_id: stage for stage in run.stages}
     artifacts = _own_artifacts(ended)
     for pointer in pointers:
@@ -106,9 +112,14 @@ def _own_artifacts(ended: Sequence[StageRecord]) -> dict[str, ArtifactBill]:
     }
 
 
+def _pointed_stage(pointer: StageRecord) -> tuple[str, str]:
+    """Run and stage where a reused artefact's energy is booked."""
+    run_id = pointer.results.get("energy_run_id", pointer.labels[REUSED_FROM])
+    return str(run_id), str(pointer.results.get("energy_stage_id", ""))
+
+
 def _find_maker(pointer: StageRecord, others: Sequence[RunRecord]) -> tuple[str, StageRecord | None]:
-    run_id = str(pointer.results.get("energy_run_id", pointer.labels["reused_from"]))
-    stage_id = str(pointer.results.get("energy_stage_id", ""))
+    run_id, stage_id = _pointed_stage(pointer)
     for other in others:
         if other.run_id == run_id:
             for stage in other.stages:

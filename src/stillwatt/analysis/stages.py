@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stillwatt.analysis.arms import REFERENCE_ARMS
 from stillwatt.analysis.bills import Weights, add, price
-from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of
+from stillwatt.analysis.bookings import REUSED_FROM, TEACHER_KINDS, Bookings, artifact_of
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.finding import Bill, StageGroup, StageRow, StageTable
 from stillwatt.records.run import RunRecord, StageRecord
@@ -85,7 +85,8 @@ def _place(stage: StageRecord, users: Mapping[str, str], *, is_lost: bool) -> tu
     if stage.kind is StageKind.PREPARE_DATA:
         return StageGroup.SHARED, "", stage.name
     if stage.kind in TEACHER_KINDS:
-        return StageGroup.TEACHER, users.get(artifact_of(stage), arm), stage.name
+        label = f"{stage.name}, made before" if REUSED_FROM in stage.labels else stage.name
+        return StageGroup.TEACHER, users.get(artifact_of(stage), arm), label
     if stage.kind in (StageKind.IDLE_BASELINE, StageKind.SERVE) or arm in REFERENCE_ARMS:
         return StageGroup.OVERHEAD, "", stage.name
     if arm:
@@ -121,10 +122,11 @@ def _row(parts: Sequence[_Part], bookings: Bookings) -> StageRow:
 
 
 def _energy(parts: Sequence[_Part], bookings: Bookings) -> Bill | NoTotal:
-    pointers = [part.stage for part in parts if "reused_from" in part.stage.labels]
-    if pointers:
-        return NoTotal(reason=f"booked in run {pointers[0].labels['reused_from']}, which made the artefact")
-    return price(bookings.book, add(*(part.weights for part in parts)))
+    found = price(bookings.book, add(*(part.weights for part in parts)))
+    makers = [part.stage.labels[REUSED_FROM] for part in parts if REUSED_FROM in part.stage.labels]
+    if makers and isinstance(found, NoTotal):
+        return NoTotal(reason=f"booked in run {makers[0]}, which made the artefact")
+    return found
 
 
 def _residual(rows: Sequence[StageRow], unallocated: Total | NoTotal, total: Total | NoTotal) -> float | None:

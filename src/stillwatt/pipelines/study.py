@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -177,8 +177,8 @@ class _Maker:
     kind: str
     stage_kind: StageKind
     inputs: Mapping[str, Any]
-    make: Any
-    """Called with (out_dir, stage, task)."""
+    make: Callable[[Path, Stage, Task], Mapping[str, Any]]
+    """Called with (out_dir, stage, task); returns the stage's results."""
     total: int
 
 
@@ -245,6 +245,7 @@ def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
         return found
     bench.state.forget(name)
     scratch = bench.artifacts_dir / f".making.{bench.run_id}.{target.name}"
+    sealed: list[Artifact] = []
 
     def work(stage: Stage, task: Task) -> Mapping[str, Any]:
         try:
@@ -255,14 +256,13 @@ def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
             shutil.rmtree(scratch, ignore_errors=True)
             results = maker.make(scratch, stage, task)
         made_by = {"run_id": bench.run_id, "stage_id": stage.stage_id}
-        seal_artifact(scratch, target, kind=maker.kind, inputs=maker.inputs, results=results, made_by=made_by)
-        return dict(results)
+        sealed.append(
+            seal_artifact(scratch, target, kind=maker.kind, inputs=maker.inputs, results=results, made_by=made_by)
+        )
+        return results
 
     bench.run_stage(name, maker.stage_kind, work, labels=labels, total=maker.total)
-    made = find_artifact(target)
-    if made is None:
-        raise StillwattError(f"{target}: vanished after it was made; run again")
-    return made
+    return sealed[0]
 
 
 def _point_to_maker(bench: Bench, name: str, kind: StageKind, labels: Mapping[str, str], found: Artifact) -> None:

@@ -103,14 +103,6 @@ def _plane(
     arm = by_colour("arm", scale)
     shape = by_colour("arm", {"domain": scale["domain"], "range": _shapes(scale["domain"])})
     only_on = [{"filter": "datum.on"}]
-    tooltip = tips(
-        ("arm", "arm"),
-        ("budget", "budget"),
-        ("energy", "energy_text"),
-        ("quality", "quality_text"),
-        ("place", "place"),
-        ("probability", "probability"),
-    )
     return spec(
         values,
         [
@@ -125,21 +117,31 @@ def _plane(
             },
             _error("x", at, arm, "low", "high"),
             _error("y", at, arm, "worst", "best"),
-            {
-                "transform": [{"filter": "!datum.on"}],
-                "mark": {"type": "point", "size": 90, "strokeWidth": 2, "filled": False},
-                "encoding": {**at, "color": arm, "shape": shape, "tooltip": tooltip},
-            },
-            {
-                "transform": only_on,
-                "mark": {"type": "point", "size": 110, "strokeWidth": 1, "filled": True, "opacity": 1},
-                "encoding": {**at, "color": arm, "shape": shape, "tooltip": tooltip},
-            },
+            _points({**at, "color": arm, "shape": shape}, is_on=False),
+            _points({**at, "color": arm, "shape": shape}, is_on=True),
             _labels("right", at),
             _labels("left", at),
         ],
         height=_HEIGHT_PX,
     )
+
+
+def _points(encoding: Spec, *, is_on: bool) -> Spec:
+    """Points on the frontier, filled; or the others, hollow."""
+    size, width = (110, 1) if is_on else (90, 2)
+    tooltip = tips(
+        ("arm", "arm"),
+        ("budget", "budget"),
+        ("energy", "energy_text"),
+        ("quality", "quality_text"),
+        ("place", "place"),
+        ("probability", "probability"),
+    )
+    return {
+        "transform": [{"filter": "datum.on" if is_on else "!datum.on"}],
+        "mark": {"type": "point", "size": size, "strokeWidth": width, "filled": is_on, "opacity": 1},
+        "encoding": {**encoding, "tooltip": tooltip},
+    }
 
 
 def _labels(side: str, at: Mapping[str, Spec]) -> Spec:
@@ -182,23 +184,21 @@ def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
         "y": x("energy", f"energy of one student ({unit.symbol})", scale={"zero": True}),
     }
     tooltip = tips(("arm", "arm"), ("students", "students"), ("energy of one", "text"))
+    is_distilled, is_baseline = [{"filter": "datum.has_teacher"}], [{"filter": "!datum.has_teacher"}]
+    lines = {**at, "color": color}
     return spec(
         values,
         [
+            {"transform": is_distilled, "mark": {"type": "line", "strokeWidth": 2.5}, "encoding": lines},
             {
-                "transform": [{"filter": "datum.has_teacher"}],
-                "mark": {"type": "line", "strokeWidth": 2.5},
-                "encoding": {**at, "color": color},
-            },
-            {
-                "transform": [{"filter": "!datum.has_teacher"}],
+                "transform": is_baseline,
                 "mark": {"type": "line", "strokeWidth": 2, "strokeDash": [6, 4]},
-                "encoding": {**at, "color": color},
+                "encoding": lines,
             },
             {
-                "transform": [{"filter": "datum.has_teacher"}],
+                "transform": is_distilled,
                 "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
-                "encoding": {**at, "color": color, "tooltip": tooltip},
+                "encoding": {**lines, "tooltip": tooltip},
             },
             *_crossings(data, at, unit, counts[-1]),
         ],

@@ -226,6 +226,28 @@ def test_a_reused_artefact_whose_maker_is_not_at_hand_is_absent(
     assert {r.allocation for r in study.rejected} == {"one-off", "reuse:10"}
 
 
+def test_checking_a_reused_artefact_keeps_its_own_joules_in_the_table() -> None:
+    checking = replace(pointer(BILLED), energies=(energy(3.0),))
+    maker = run_record([teacher_stage(stage_id="t9")], run_id="run-a")
+    study = summary(two_arms(checking), others=(maker,))
+    row = next(row for row in study.table.rows if row.group is StageGroup.TEACHER)
+    assert row.label == "teacher_logits, made before"
+    assert value(row.energy) == pytest.approx(3.0)
+    assert value(at(study, "kd").teacher_energy) == pytest.approx(1000.0)
+    assert study.table.closes
+
+
+def test_an_attempt_cut_off_after_its_artefact_was_complete_is_the_maker_and_no_experiment() -> None:
+    cut_off = teacher_stage(stage_id="t9", status=StageStatus.RECOVERED)
+    run = run_record(two_arms(cut_off, pointer({"energy_run_id": "run-a", "energy_stage_id": "t9"})), run_id="run-a")
+    for others in ((), (run,)):
+        study = summarise(run, reuse=(10,), others=others)
+        assert value(at(study, "kd").teacher_energy) == pytest.approx(1000.0)
+        assert at(study, "kd").artifacts[0].reused_from is None
+        assert value(study.experimentation) == 0.0
+        assert study.table.closes
+
+
 def test_an_artefact_that_nobody_made_is_absent() -> None:
     study = summary(two_arms())
     assert "no stage of this run made artefact logits-1" in reason(at(study, "kd").teacher_energy)

@@ -12,6 +12,8 @@ from importlib import resources
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from run_records import measured_command, quickstart, run_record, stage
 from stillwatt.analysis.study import summarise
@@ -20,9 +22,9 @@ from stillwatt.records import NoTotal, RunRecord, StageKind
 from stillwatt.report import runtimes
 from stillwatt.report.data import report_dict
 from stillwatt.report.figures import Figure, build_figures
-from stillwatt.report.html import report_html
+from stillwatt.report.html import embed_json, report_html
 
-HOSTILE = "</script><img src=x onerror=alert(1)>&\"'\u2028"
+HOSTILE = "</script ></script><!--<script><img src=x onerror=alert(1)>&\"'\u2028"
 
 
 def made(run: RunRecord) -> dict[str, Any]:
@@ -41,6 +43,13 @@ def hostile_run() -> RunRecord:
         for entry in run.stages
     ]  # fmt: skip
     return replace(run, stages=tuple(stages))
+
+
+@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_embedded_json_is_the_same_value_and_holds_no_markup(value: Any) -> None:
+    text = embed_json(value)
+    assert json.loads(text) == value
+    assert not set(text) & set("<>&\u2028\u2029")
 
 
 class Page(html.parser.HTMLParser):
