@@ -147,7 +147,7 @@ def make_step(variant: str) -> Callable[[], float]:
         hidden_ND.grad = weight_VD.grad = None
         loss = forward()
         loss.backward()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

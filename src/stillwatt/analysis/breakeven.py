@@ -192,8 +192,8 @@ def _read_off(one: _Observed, two: _Observed, quality: float, own_se: float | No
 def _outside(path: Sequence[_Observed], quality: float) -> str:
     best = max(path, key=lambda entry: entry.quality)
     if quality > best.quality:
-        return f"no baseline checkpoint reaches quality {quality:.3f}; its best is {best.quality:.3f}"
-    return f"every baseline checkpoint is better than quality {quality:.3f}; a shorter baseline run was not made"
+        return f"no baseline checkpoint reaches quality {quality:.4f}; its best is {best.quality:.4f}"
+    return f"every baseline checkpoint is better than quality {quality:.4f}; a shorter baseline run was not made"
 
 
 def _reuse(blank: BreakEven, point: ArmPoint, baseline: Estimate, against: str) -> BreakEven:

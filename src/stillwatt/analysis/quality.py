@@ -61,8 +61,10 @@ def relative_quality(student: Sequence[Score], teacher: Sequence[Score]) -> Qual
             left_out.append(f"{score.task}: the teacher has no score")
         elif reference.higher_is_better != score.higher_is_better:
             left_out.append(f"{score.task}: student and teacher disagree on which way is better")
-        elif min(_denominator(score, reference), score.value) < 0.0 or _denominator(score, reference) == 0.0:
-            left_out.append(f"{score.task}: a ratio of {score.value:g} and {reference.value:g} means nothing")
+        elif min(score.value, reference.value) < 0.0:
+            left_out.append(f"{score.task}: a score below 0 has no ratio")
+        elif _denominator(score, reference) == 0.0:
+            left_out.append(f"{score.task}: the {'teacher' if score.higher_is_better else 'student'} scored 0")
         else:
             ratios.append(_ratio(score, reference))
     left_out += [f"{task}: the student has no score" for task in by_task]

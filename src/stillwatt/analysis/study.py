@@ -8,7 +8,7 @@ from stillwatt.analysis.arms import build_points, find_problems
 from stillwatt.analysis.bills import price
 from stillwatt.analysis.bookings import Bookings, sort_stages, weights_of
 from stillwatt.analysis.breakeven import matched_quality_break_even, reuse_break_even, serving_break_even
-from stillwatt.analysis.caveats import find_caveats
+from stillwatt.analysis.caveats import find_caveats, find_thin_savings
 from stillwatt.analysis.frontier import Candidate, frontier_probabilities, place_points
 from stillwatt.analysis.quality import read_scores, relative_quality
 from stillwatt.analysis.stages import stage_table
@@ -49,6 +49,7 @@ def summarise(
     serving = _serving_rates(bookings)
     frontier, rejected = _frontiers(points, allocations if points else ())
     table = stage_table(run, bookings)
+    break_evens = tuple(_break_evens(points, serving, baseline_arm))
     return Study(
         run_id=run.run_id,
         baseline_arm=baseline_arm,
@@ -59,12 +60,13 @@ def summarise(
         serving=serving,
         frontier=frontier,
         rejected=rejected,
-        break_evens=tuple(_break_evens(points, serving, baseline_arm)),
+        break_evens=break_evens,
         experimentation=price(bookings.book, weights_of(bookings.lost)),
         warnings=(
             *bookings.problems,
             *find_problems(bookings),
             *find_caveats(run, points, references, serving, table, baseline_arm),
+            *find_thin_savings(points, break_evens),
         ),
     )
 

@@ -213,13 +213,17 @@ def _cut(
 
 
 def prompts_of(ids_ST: npt.NDArray[np.int32], prompt_tokens: int) -> list[list[int]]:
-    """Prompts for generation and serving: how each sequence begins, then how each second half begins.
+    """Prompts for generation and serving: how each sequence begins, then its half, then its other quarters.
+
+    Prompts do not overlap; parts shorter than a prompt give none.
 
     >>> prompts_of(np.array([[1, 2, 3, 4], [5, 6, 7, 8]], dtype=np.int32), 2)
     [[1, 2], [5, 6], [3, 4], [7, 8]]
     """
-    length = ids_ST.shape[1]
-    starts = (0, length // 2) if prompt_tokens <= length // 2 else (0,)
+    quarter = ids_ST.shape[1] // 4
+    starts = [0, 2 * quarter, quarter, 3 * quarter]
+    if prompt_tokens > quarter:
+        starts = starts[:2] if prompt_tokens <= 2 * quarter else starts[:1]
     return [row[start : start + prompt_tokens].tolist() for start in starts for row in ids_ST]
 
 

@@ -73,14 +73,12 @@ class _Split:
     """1 / sum of the weights outside K, which makes of each weight its share of the bucket; 0 where K = V."""
 
 
-def _split(inside_CK: Tensor, outside_CV: Tensor) -> _Split:
-    """Split a softmax; `outside_CV` (-inf on K) is turned into weights exp(z - max outside K) in place.
+def _split(inside_CK: Tensor, shifted_CV: Tensor, greatest_C1: Tensor) -> _Split:
+    """Split a softmax; `shifted_CV`, z minus its maximum outside K and -inf on K, is turned into weights in place.
 
     The two parts are compared through their sums, so that q_r needs no 1 - sum and keeps full relative precision.
     """
-    # a finite stand-in for the maximum of nothing (K = V) keeps -inf - (-inf) away
-    greatest_C1 = outside_CV.amax(-1, keepdim=True).clamp_min(torch.finfo(outside_CV.dtype).min)
-    sum_C1 = outside_CV.sub_(greatest_C1).exp_().sum(-1, keepdim=True)
+    sum_C1 = shifted_CV.exp_().sum(-1, keepdim=True)
     outside_C1 = greatest_C1 + sum_C1.log()
     inside_C1 = torch.logsumexp(inside_CK, dim=-1, keepdim=True)
     log_sum_C1 = torch.logaddexp(outside_C1, inside_C1)
@@ -93,16 +91,22 @@ def _split(inside_CK: Tensor, outside_CV: Tensor) -> _Split:
 
 
 def distil_to_gradient(
-    logits_CV: Tensor, target_C: Tensor, teacher: Teacher, shape: HeadShape
+    logits_CV: Tensor, target_C: Tensor, teacher: Teacher, shape: HeadShape, scratch_CV: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return cross-entropy and divergence per position; turn `logits_CV` into the gradient of eq. 43 in place."""
+    """Return cross-entropy and divergence per position; turn `logits_CV` into the gradient of eq. 43 in place.
+
+    At another temperature than 1 a second array of the same size is needed; `scratch_CV` is used if given.
+    """
     ids_CK, temperature = teacher.ids_NK, shape.temperature
     target_C1, tail_C1 = target_C[:, None], teacher.tail_logmass_N[:, None]
     logit_C1, inside_CK = logits_CV.gather(-1, target_C1), logits_CV.gather(-1, ids_CK)
     logits_CV.scatter_(-1, ids_CK, -torch.inf)
-    tempered_CV = logits_CV if temperature == 1.0 else logits_CV / temperature
-    tempered = _split(inside_CK / temperature, tempered_CV)
-    plain = tempered if temperature == 1.0 else _split(inside_CK, logits_CV)
+    # a finite stand-in for the maximum of nothing (K = V) keeps -inf - (-inf) away
+    greatest_C1 = logits_CV.amax(-1, keepdim=True).clamp_min(torch.finfo(logits_CV.dtype).min)
+    logits_CV.sub_(greatest_C1)
+    tempered_CV = logits_CV if temperature == 1.0 else torch.div(logits_CV, temperature, out=scratch_CV)
+    tempered = _split(inside_CK / temperature, tempered_CV, greatest_C1 / temperature)
+    plain = tempered if temperature == 1.0 else _split(inside_CK, logits_CV, greatest_C1)
 
     p_CK, p_rest_C1 = teacher.logp_NK.exp(), tail_C1.exp()
     mass_C1 = p_CK.sum(-1, keepdim=True) + p_rest_C1
@@ -117,7 +121,7 @@ def distil_to_gradient(
     if tempered_CV is logits_CV:
         logits_CV.mul_(rest_C1 + plain_rest_C1)
     else:
-        logits_CV.mul_(plain_rest_C1).add_(tempered_CV.mul_(rest_C1))
+        logits_CV.mul_(plain_rest_C1).addcmul_(tempered_CV, rest_C1)
     kept_CK = to_divergence * (mass_C1 * tempered.log_q_CK.exp() - p_CK) + shape.alpha * plain.log_q_CK.exp()
     logits_CV.scatter_(-1, ids_CK, kept_CK)
     logits_CV.scatter_add_(-1, target_C1, torch.full_like(logit_C1, -shape.alpha))

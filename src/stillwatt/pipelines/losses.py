@@ -236,13 +236,16 @@ def _pass_over_chunks(
         hidden_ND=torch.empty_like(hidden_ND) if needed[0] else None,
         weight_VD=torch.zeros_like(weight_VD, dtype=dtype) if needed[1] else None,
     )
+    is_tempered = teacher is not None and shape.temperature != 1.0
+    scratch_CV = _chunk_buffer(hidden_ND, weight_VD, shape.chunk_tokens, dtype) if is_tempered else None
     for rows, logits_CV in _chunks_of_logits(hidden_ND, weight_VD, shape.chunk_tokens):
         target_C = targets_N[rows].long()
         if teacher is None:
             cross_entropy_C = cross_entropy_to_gradient(logits_CV, target_C)
         else:
             part = teacher.rows(rows, dtype)
-            cross_entropy_C, divergence_C = distil_to_gradient(logits_CV, target_C, part, shape)
+            spare_CV = None if scratch_CV is None else scratch_CV[: len(target_C)]
+            cross_entropy_C, divergence_C = distil_to_gradient(logits_CV, target_C, part, shape, spare_CV)
             passed.divergence += divergence_C.sum()
         passed.cross_entropy += cross_entropy_C.sum()
         narrow_CV = logits_CV.to(hidden_ND.dtype)
@@ -258,12 +261,17 @@ def _pass_over_chunks(
 def _chunks_of_logits(hidden_ND: Tensor, weight_VD: Tensor, chunk_tokens: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield each chunk's rows and its logits in at least fp32; the buffer is the caller's until the next chunk."""
     num_rows = hidden_ND.shape[0]
-    buffer_CV = hidden_ND.new_empty(min(chunk_tokens, num_rows), weight_VD.shape[0])
+    buffer_CV = _chunk_buffer(hidden_ND, weight_VD, chunk_tokens, hidden_ND.dtype)
     for start in range(0, num_rows, chunk_tokens):
         rows = slice(start, min(start + chunk_tokens, num_rows))
         logits_CV = buffer_CV[: rows.stop - rows.start]
         torch.mm(hidden_ND[rows], weight_VD.T, out=logits_CV)
         yield rows, logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32))
+
+
+def _chunk_buffer(hidden_ND: Tensor, weight_VD: Tensor, chunk_tokens: int, dtype: torch.dtype) -> Tensor:
+    """Room for one chunk of logits; taken once, as fresh memory costs a page fault every 4 kB."""
+    return hidden_ND.new_empty(min(chunk_tokens, hidden_ND.shape[0]), weight_VD.shape[0], dtype=dtype)
 
 
 def _accumulate(total_VD: Tensor, gradient_CV: Tensor, hidden_CD: Tensor) -> None:

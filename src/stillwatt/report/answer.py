@@ -158,10 +158,12 @@ def _title(comparisons: Sequence[Comparison]) -> str:
     best = min(_rank(entry) for entry in comparisons)
     if best is not _Rank.NOTHING:
         praised = [entry for entry in comparisons if _rank(entry) is best]
+        # one training an arm is one draw; the title must not sound like more
+        hedge = "On one seed, " if len({entry.point.seed for entry in comparisons}) == 1 else ""
         if len(praised) == 1:
-            return f"{praised[0].point.arm} {_praise(best, praised[0])}"
+            return f"{hedge}{praised[0].point.arm} {_praise(best, praised[0])}"
         names = [entry.point.arm for entry in praised]
-        return f"{', '.join(names[:-1])} and {names[-1]} {_SEVERAL[best].format(base=base)}"
+        return f"{hedge}{', '.join(names[:-1])} and {names[-1]} {_SEVERAL[best].format(base=base)}"
     if any(entry.one_off_ratio is None for entry in comparisons):
         return "Whether distilling was worth it cannot be said: an energy is missing"
     return f"Not shown to be worth it: no distilled arm was clearly better or clearly cheaper than {base}"

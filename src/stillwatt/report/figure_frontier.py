@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stillwatt.report.format import Unit, percent_text, pick_unit, significant
+from stillwatt.report.labels import CORNERS, Spot, place_names
 from stillwatt.report.vega import ARM_COLOURS, ARM_SHAPES, TICKS, Spec, by_colour, colours, padded, spec, tips, x
 
 _Z_95 = 1.96
@@ -49,17 +50,31 @@ def frontier_panels(data: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
     unit = pick_unit(point["energy_j"] for point in points)
     values = [_point(point, unit) for point in points]
     domain_x = padded([v[key] for v in values for key in ("low", "high")], floor=0.0)
-    finals = {(point["arm"], point["checkpoint"]) for point in data["arms"] if point["is_final"]}
-    is_crowded = len(data["arms"]) > _MOST_NAMED
-    for value, point in zip(values, points, strict=True):
-        is_named = not is_crowded or (point["arm"], point["checkpoint"]) in finals
-        value["label"] = value["label"] if is_named else ""
-        value["side"] = "left" if value["energy"] > sum(domain_x) / 2.0 else "right"
     domain_y = padded([v[key] for v in values for key in ("worst", "best")])
+    finals = {(point["arm"], percent_text(point["budget_share"])) for point in data["arms"] if point["is_final"]}
+    is_crowded = len(data["arms"]) > _MOST_NAMED
     for label in data["allocations"]:
         chosen = [value for value in values if value["allocation"] == label]
         if chosen:
+            # last checkpoints choose their place first
+            chosen.sort(key=lambda value: (value["arm"], value["budget"]) not in finals)
+            named = [v for v in chosen if not is_crowded or (v["arm"], v["budget"]) in finals]
+            _name_points(named, domain_x, domain_y)
             yield allocation_title(label), _plane(chosen, arm_scale(data), unit, domain_x, domain_y)
+
+
+def _name_points(values: Sequence[dict[str, Any]], domain_x: Sequence[float], domain_y: Sequence[float]) -> None:
+    """Give each point the corner where its name stands, if there is room."""
+    spots = [
+        Spot(
+            x=(value["energy"] - domain_x[0]) / (domain_x[1] - domain_x[0]),
+            y=(value["quality"] - domain_y[0]) / (domain_y[1] - domain_y[0]),
+            name=value["label"],
+        )
+        for value in values
+    ]
+    for value, corner in zip(values, place_names(spots), strict=True):
+        value["corner"] = corner or ""
 
 
 def _point(point: Mapping[str, Any], unit: Unit) -> dict[str, Any]:
@@ -72,6 +87,7 @@ def _point(point: Mapping[str, Any], unit: Unit) -> dict[str, Any]:
         "allocation": point["allocation"],
         "arm": point["arm"],
         "label": f"{point['arm']} {budget}",
+        "corner": "",
         "budget": budget,
         "share": float(point["checkpoint"]),
         "energy": energy,
@@ -119,8 +135,7 @@ def _plane(
             _error("y", at, arm, "worst", "best"),
             _points({**at, "color": arm, "shape": shape}, is_on=False),
             _points({**at, "color": arm, "shape": shape}, is_on=True),
-            _labels("right", at),
-            _labels("left", at),
+            *(_labels(corner, at) for corner in CORNERS),
         ],
         height=_HEIGHT_PX,
     )
@@ -144,12 +159,13 @@ def _points(encoding: Spec, *, is_on: bool) -> Spec:
     }
 
 
-def _labels(side: str, at: Mapping[str, Spec]) -> Spec:
-    """Names of the points on the side where there is room."""
-    align, dx = ("left", 9) if side == "right" else ("right", -9)
+def _labels(corner: str, at: Mapping[str, Spec]) -> Spec:
+    """Names of the points whose names stand at that corner."""
+    align, dx = ("left", 9) if corner.startswith("right") else ("right", -9)
+    dy = -9 if corner.endswith("above") else 11
     return {
-        "transform": [{"filter": f"datum.side === '{side}'"}],
-        "mark": {"type": "text", "align": align, "dx": dx, "dy": -9, "fontSize": 11, "opacity": 0.9},
+        "transform": [{"filter": f"datum.corner === '{corner}'"}],
+        "mark": {"type": "text", "align": align, "dx": dx, "dy": dy, "fontSize": 11, "opacity": 0.9},
         "encoding": {**at, "text": {"field": "label"}},
     }
 

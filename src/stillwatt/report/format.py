@@ -145,7 +145,7 @@ def duration_text(duration_s: float) -> str:
     ['0.25 s', '12.3 s', '1 min 15 s', '3 h 12 min']
     """
     if duration_s < _S_PER_MIN:
-        return f"{duration_s:.3g} s"
+        return f"{duration_s:.3g} s" if duration_s >= 1.0 else f"{duration_s:.2g} s"
     whole_s = round(duration_s)
     if whole_s < S_PER_H:
         return f"{whole_s // _S_PER_MIN} min {whole_s % _S_PER_MIN} s"

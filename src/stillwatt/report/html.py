@@ -21,7 +21,7 @@ from stillwatt.report.format import date_text
 from stillwatt.report.runtimes import load_runtimes
 
 _NUMBER_AND_UNIT = re.compile(r"(\d) (%|(?:mJ|kJ|J|kWh|W|s|min|h)\b)")
-_ESCAPES = {">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def report_html(data: Mapping[str, Any]) -> str:

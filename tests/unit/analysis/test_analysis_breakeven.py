@@ -251,7 +251,7 @@ def test_an_uncertain_quality_widens_the_interval_through_the_slope() -> None:
     assert unknown.low == pytest.approx(sharp.low)
 
 
-@pytest.mark.parametrize(("q", "words"), [(0.9, "its best is 0.800"), (0.5, "shorter baseline run")])
+@pytest.mark.parametrize(("q", "words"), [(0.9, "its best is 0.8000"), (0.5, "shorter baseline run")])
 def test_outside_the_baseline_it_is_not_at_this_quality(q: float, words: str) -> None:
     arm = point(bill(20.0), bill(100.0), quality(q))
     found = matched_quality_break_even(arm, baseline_path((40.0, 0.6), (80.0, 0.8)))

@@ -110,8 +110,9 @@ def test_tasks_that_cannot_be_compared_are_named() -> None:
     [
         ([], [score(1.0)], "no scores"),
         ([score(1.0)], [], "the teacher was not evaluated"),
-        ([score(1.0)], [score(0.0)], "acc: a ratio of 1 and 0 means nothing"),
-        ([score(-1.0)], [score(2.0)], "acc: a ratio of -1 and 2 means nothing"),
+        ([score(1.0)], [score(0.0)], "acc: the teacher scored 0"),
+        ([score(0.0, is_higher_better=False)], [score(2.0, is_higher_better=False)], "acc: the student scored 0"),
+        ([score(-1.0)], [score(2.0)], "acc: a score below 0 has no ratio"),
     ],
 )
 def test_no_quality_says_why(student: list[Score], teacher: list[Score], reason: str) -> None:

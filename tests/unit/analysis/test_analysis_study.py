@@ -514,6 +514,19 @@ def test_caveats_about_energy() -> None:
     assert "the total is incomplete: the true energy is higher" in seconds
 
 
+@pytest.mark.parametrize(("kd_j", "is_thin"), [(285.0, True), (200.0, False), (320.0, False)])
+def test_a_break_even_on_a_thin_saving_is_said(kd_j: float, is_thin: bool) -> None:
+    stages = [
+        replace(s, energies=(energy(kd_j, random_j=0.0),)) if s.name.startswith("train.kd") else s
+        for s in two_arms(teacher_stage())
+    ]
+    stages = [
+        replace(s, energies=(energy(300.0, random_j=0.0),)) if s.name.startswith("train.sft") else s for s in stages
+    ]
+    warnings = summary(stages).warnings
+    assert any("N* of kd rests on a saving of 5.0%" in text for text in warnings) == is_thin
+
+
 def test_tasks_left_out_of_quality_are_said() -> None:
     stages = two_arms(teacher_stage())
     stages[1] = replace(stages[1], results={"scores": scores(15.0, 0.8)["scores"][:1]})

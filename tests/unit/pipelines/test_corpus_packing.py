@@ -99,10 +99,18 @@ def test_only_the_teachers_own_tokens_are_supervised(samples: list[tuple[list[in
     assert (packed.supervised_ST == wanted).all()
 
 
-def test_prompts_begin_sequences_then_their_second_halves() -> None:
-    ids = np.arange(12, dtype=np.int32).reshape(2, 6)
-    assert prompts_of(ids, 3) == [[0, 1, 2], [6, 7, 8], [3, 4, 5], [9, 10, 11]]
-    assert prompts_of(ids, 4) == [[0, 1, 2, 3], [6, 7, 8, 9]]
+@given(rows=st.integers(1, 3), length=st.integers(4, 40), prompt=st.integers(1, 40))
+def test_prompts_are_whole_and_never_overlap(rows: int, length: int, prompt: int) -> None:
+    if prompt > length:
+        return
+    ids = np.arange(rows * length, dtype=np.int32).reshape(rows, length)
+    prompts = prompts_of(ids, prompt)
+    assert prompts[:rows] == ids[:, :prompt].tolist()
+    assert all(len(found) == prompt for found in prompts)
+    assert all(found[0] // length == found[-1] // length for found in prompts)
+    tokens = [token for found in prompts for token in found]
+    assert len(tokens) == len(set(tokens))
+    assert len(prompts) // rows == (4 if prompt <= length // 4 else 2 if prompt <= 2 * (length // 4) else 1)
 
 
 def test_the_python_topics_are_there_without_a_download() -> None:

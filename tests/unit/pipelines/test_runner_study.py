@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -242,6 +243,14 @@ def test_a_damaged_artefact_is_announced_set_aside_and_made_again(place: _Place)
     assert target.with_name(f"{target.name}.bad").exists()
     for name, values in place.weights("kd", "r2").items():
         assert torch.equal(values, place.weights("kd")[name])
+
+
+def test_a_run_whose_artefact_is_gone_makes_it_again(place: _Place) -> None:
+    first = place.run(_only("kd"), progress=_KillingProgress("train.kd.1.0"))
+    shutil.rmtree(place.directory / "artifacts" / first.labels("teacher_logits")["artifact"])
+    rest = place.run(_only("kd"), prefix="b")
+    assert rest.stages() == ["teacher_logits", "train.kd.1.0", "evaluate.kd.1.0"]
+    assert rest.workload("teacher_logits")["tokens"] == 512
 
 
 def test_a_stage_that_fails_is_failed_and_not_kept(place: _Place) -> None:

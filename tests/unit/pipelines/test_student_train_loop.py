@@ -16,7 +16,7 @@ from stillwatt.pipelines import teacher_logits
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.model_sources import resolve_model
-from stillwatt.pipelines.models import load_model
+from stillwatt.pipelines.models import CausalModel, load_model, load_tokenizer, save_model
 from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
 from stillwatt.pipelines.student_train import TrainJob, check_arm, learning_rate, num_steps, step_at, train
 from tiny_models import CountingStage, CountingTask, files_below, smoke_spec
@@ -153,15 +153,22 @@ def test_the_last_checkpoint_keeps_no_optimiser_state(tmp_path: Path) -> None:
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= kept
 
 
+def _sharp(*, is_student: bool) -> CausalModel:
+    """A model that is sure of itself: an untrained one says nearly the same at every position."""
+    place = resolve_model("tiny-random", revision=None, announce=lambda _: None, is_student=is_student)
+    model = load_model(place.directory, dtype="float32")
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(20.0)
+    return model
+
+
 def _kd_job(tmp_path: Path, *, alpha: float) -> TrainJob:
     spec, job = smoke_spec(), _job()
     assert spec.logits is not None
-    teacher = load_model(
-        resolve_model("tiny-random", revision=None, announce=lambda _: None).directory, dtype="float32"
-    )
     sequences = [row.tolist() for row in job.examples.ids_ST]
     settings = dataclasses.replace(spec.logits, top_k=257)
     cache_dir = tmp_path / "cache"
+    teacher = _sharp(is_student=False)
     teacher_logits.make(teacher, sequences, settings, cache_dir, task=CountingTask(), stage=CountingStage())
     arm = ArmSpec(name="kd", method=Method.KD, alpha=alpha, temperature=1.0)
     return dataclasses.replace(job, arm_id="kd", arm=arm, cache=LogitCache.open(cache_dir))
@@ -175,17 +182,21 @@ def test_kd_with_alpha_1_trains_as_sft_does(tmp_path: Path) -> None:
 
 def test_kd_compares_with_the_teacher_at_the_same_position(tmp_path: Path) -> None:
     """With every token kept and no cross-entropy, the first loss is the divergence of teacher and student."""
-    job = dataclasses.replace(_kd_job(tmp_path, alpha=0.0), train=dataclasses.replace(_TRAIN, batch_size=8))
-    found, _ = _run(job, tmp_path / "kd", shares=(0.0, 1.0))
-    ids = torch.from_numpy(job.examples.ids_ST.astype(np.int64))
-    teacher_dir = resolve_model("tiny-random", revision=None, announce=lambda _: None).directory
+    job = _kd_job(tmp_path, alpha=0.0)
+    save_model(_sharp(is_student=True), load_tokenizer(_start()), tmp_path / "start")
+    found, _ = _run(job, tmp_path / "kd", start=tmp_path / "start", shares=(0.0, 0.25))
+    # the first step's two sequences, by the seed's own permutation
+    first = np.random.default_rng(job.seed).permutation(len(job.examples.ids_ST))[:2]
+    ids = torch.from_numpy(job.examples.ids_ST[first].astype(np.int64))
     with torch.no_grad():
         teacher, student = (
-            torch.log_softmax(load_model(place, dtype="float32")(input_ids=ids).logits[:, :-1], dim=-1)
-            for place in (teacher_dir, _start())
+            torch.log_softmax(model(input_ids=ids).logits[:, :-1], dim=-1)
+            for model in (_sharp(is_student=False), _sharp(is_student=True))
         )
-    wanted = (teacher.exp() * (teacher - student)).sum(-1).mean()
-    assert found["loss_first"] == pytest.approx(float(wanted), rel=1e-2)
+    divergence = (teacher.exp() * (teacher - student)).sum(-1).mean()
+    shifted = (teacher.exp() * (teacher - student.roll(1, 1))).sum(-1).mean()
+    assert abs(float(divergence - shifted)) > 0.05 * float(divergence)
+    assert found["loss_first"] == pytest.approx(float(divergence), rel=1e-2)
 
 
 def test_a_loss_that_is_no_number_names_the_arm_and_the_step(tmp_path: Path) -> None:

@@ -168,16 +168,17 @@ def sharp_scores(perplexity: float, accuracy: float) -> dict[str, Any]:
 
 BETTER, EQUAL, WORSE = sharp_scores(20.0, 0.78), sharp_scores(25.0, 0.7), sharp_scores(40.0, 0.5)
 
+AT_ONCE = "On one seed, kd was worth it at once: less energy than sft"
 NOT_SHOWN = "Not shown to be worth it: no distilled arm was clearly better or clearly cheaper than sft"
 
 
 @pytest.mark.parametrize(
     ("kd", "teacher_j", "kd_scores", "title"),
     [
-        ((1000.0, 1000.0), 100.0, EQUAL, "kd was worth it at once: less energy than sft, its teacher included"),
-        ((3000.0, 3000.0), 9000.0, BETTER, "kd made a better student than sft, for 2.40 times the energy"),
-        ((2500.0, 2500.0), 9000.0, EQUAL, "kd is worth it if 9 or more students share its teacher's work"),
-        ((1000.0, 1000.0), 100.0, WORSE, "kd took less energy than sft, but made a worse student"),
+        ((1000.0, 1000.0), 100.0, EQUAL, f"{AT_ONCE}, its teacher included"),
+        ((3000.0, 3000.0), 9000.0, BETTER, "On one seed, kd made a better student than sft, for 2.40 times the energy"),
+        ((2500.0, 2500.0), 9000.0, EQUAL, "On one seed, kd is worth it if 9 or more students share its teacher's work"),
+        ((1000.0, 1000.0), 100.0, WORSE, "On one seed, kd took less energy than sft, but made a worse student"),
         ((3500.0, 3500.0), 9000.0, WORSE, NOT_SHOWN),
         ((2500.0, 2500.0), None, EQUAL, "Whether distilling was worth it cannot be said: an energy is missing"),
     ],
@@ -197,7 +198,7 @@ def test_several_arms_of_the_same_merit_are_named_together() -> None:
     twin = arm_stages(31, "kd2", "kd", (1100.0, 1100.0), (EQUAL, EQUAL), artifact="x")
     both = run_record([*run.stages, *twin])
     assert made(both)["answer"]["title"] == (
-        "kd and kd2 were worth it at once: less energy than sft, their teacher included"
+        "On one seed, kd and kd2 were worth it at once: less energy than sft, their teacher included"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html.parser
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -23,6 +24,7 @@ from stillwatt.report import runtimes
 from stillwatt.report.data import report_dict
 from stillwatt.report.figures import Figure, build_figures
 from stillwatt.report.html import embed_json, report_html
+from stillwatt.report.labels import Spot, name_box, place_names
 
 HOSTILE = "</script ></script><!--<script><img src=x onerror=alert(1)>&\"'\u2028"
 
@@ -248,14 +250,26 @@ def test_a_crowded_plane_names_last_checkpoints_alone() -> None:
         if s.labels.get("arm") in ("sft", "kd")
     ]
     values = figures_of(run_record([*run.stages, *copies]))["frontier"].panels[0].spec["data"]["values"]
-    assert {value["label"] for value in values} == {
-        "",
-        "sft 100 %",
-        "kd 100 %",
-        "synthetic 100 %",
-        "sft2 100 %",
-        "kd2 100 %",
-    }
+    assert {value["budget"] for value in values if value["corner"]} == {"100 %"}
+
+
+spots = st.lists(
+    st.builds(
+        Spot,
+        x=st.floats(min_value=0.0, max_value=1.0),
+        y=st.floats(min_value=0.0, max_value=1.0),
+        name=st.text(min_size=1, max_size=12),
+    ),
+    max_size=12,
+)
+
+
+@given(spots)
+def test_names_on_a_plane_never_lie_on_each_other(points: list[Spot]) -> None:
+    corners = place_names(points)
+    boxes = [name_box(point, corner) for point, corner in zip(points, corners, strict=True) if corner is not None]
+    assert not any(one.meets(two) for one, two in itertools.combinations(boxes, 2))
+    assert corners[:1] != (None,)
 
 
 def test_the_reuse_curves_cover_the_axis() -> None:
