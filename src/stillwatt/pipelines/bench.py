@@ -77,9 +77,9 @@ class Bench:
             self._progress.task(name, total=total, unit=unit) as task,
         ):
             results = dict(work(stage, task))
+            free_memory()  # what the stage dropped is the stage's to clear away
             stage.record(results)
         self.state.finish(name, results)
-        free_memory()
         return results
 
     def place(self, source: str, revision: str | None, *, is_student: bool = False) -> ModelPlace:

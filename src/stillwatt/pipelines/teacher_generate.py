@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -85,10 +86,11 @@ def make(
 ) -> dict[str, Any]:
     """Generate until the kept samples hold `needed_tokens`, or every prompt has been used `max_rounds` times.
 
-    Each batch is sampled from its own seed, made from `spec.seed`, the round and the batch, so the text does not
-    depend on what ran before. A finished batch is on disk at once; in a folder where an earlier attempt was
-    stopped, finished batches are taken over and not billed again. At temperature 0 the most probable token is
-    always taken, and there is one round, as a second could only repeat the first.
+    No batch is larger than the missing tokens ask for. Each is sampled from its own seed, made from `spec.seed`, the
+    round and the batch, so the text does not depend on what ran before. A finished batch is on disk at
+    once; in a folder where an earlier attempt was stopped, finished batches are taken over and not billed again. At
+    temperature 0 the most probable token is always taken, and there is one round, as a second could only repeat the
+    first.
 
     Args:
         teacher_model: A causal language model; it is set to evaluation mode.
@@ -121,9 +123,9 @@ def make(
     ends = _end_ids(teacher_model, tokenizer)
     accepted, rounds = Accepted(spec, ends), 0
     writer = _Writer(teacher_model, tokenizer, spec, ends)
-    for round_number, batch_number, chosen in _schedule(len(prompts), spec):
-        if accepted.tokens >= needed_tokens:
-            break
+    schedule = _Schedule(len(prompts), spec)
+    while accepted.tokens < needed_tokens and (batch := schedule.next(accepted.tokens, needed_tokens)) is not None:
+        round_number, batch_number, chosen = batch
         rounds = round_number + 1
         texts = [prompts[index] for index in chosen]
         completions = batches.finished(round_number, batch_number)
@@ -264,12 +266,37 @@ class _Batches:
         return self._directory / f"{round_number:04d}-{batch_number:06d}.json"
 
 
-def _schedule(num_prompts: int, spec: GenerateSpec) -> Iterator[tuple[int, int, range]]:
-    """Round, batch and prompts, in the order they are used."""
-    rounds = spec.max_rounds if spec.temperature > 0.0 else min(1, spec.max_rounds)
-    for round_number in range(rounds):
-        for batch_number, start in enumerate(range(0, num_prompts, spec.batch_size)):
-            yield round_number, batch_number, range(start, min(start + spec.batch_size, num_prompts))
+@dataclass(slots=True)
+class _Schedule:
+    """Which prompts come next: in order, round by round, and no more of them than the missing tokens ask for.
+
+    A batch depends on what the batches before it kept and on nothing else, so a resumed attempt finds the same ones.
+    """
+
+    num_prompts: int
+    spec: GenerateSpec
+    _round: int = 0
+    _batch: int = 0
+    _start: int = 0
+    _tried: int = 0
+
+    def next(self, kept_tokens: int, needed_tokens: int) -> tuple[int, int, range] | None:
+        """Round, batch and prompts; None once every prompt has been used in every round."""
+        if self._start >= self.num_prompts:
+            self._round, self._batch, self._start = self._round + 1, 0, 0
+        if self._round >= (self.spec.max_rounds if self.spec.temperature > 0.0 else min(1, self.spec.max_rounds)):
+            return None
+        stop = min(self._start + self._size(kept_tokens, needed_tokens), self.num_prompts)
+        batch = (self._round, self._batch, range(self._start, stop))
+        self._tried += stop - self._start
+        self._batch, self._start = self._batch + 1, stop
+        return batch
+
+    def _size(self, kept_tokens: int, needed_tokens: int) -> int:
+        """As many prompts as the missing tokens take, at the yield so far (rejects included), within a batch."""
+        shortest = 1 + self.spec.min_new_tokens  # of the first batch's yield nothing is known yet
+        yielded = max(kept_tokens / self._tried, 1.0) if self._tried else shortest
+        return min(self.spec.batch_size, max(1, math.ceil((needed_tokens - kept_tokens) / yielded)))
 
 
 def _seed(seed: int, round_number: int, batch_number: int) -> int:
