@@ -42,7 +42,10 @@ def stage_cost() -> dict[str, float]:
     import stillwatt
 
     spans = []
-    with tempfile.TemporaryDirectory() as folder, stillwatt.Run("bench", runs_dir=folder, sensors=("synthetic",)) as run:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        stillwatt.Run("bench", runs_dir=folder, sensors=("synthetic",)) as run,
+    ):
         for _ in range(5_000):
             start = time.perf_counter()
             with run.stage("s"):

@@ -1,7 +1,8 @@
 """When distilling has paid for its teacher: by reuse, by serving, at matched quality (method.md, eqs. 25 to 27).
 
-Intervals use the random parts alone: numerator and denominator are energies of the same parts, read by the same
-instruments, so a gain error multiplies both and cancels.
+Intervals use the random parts of the meter and `repeat_rel`, how much a single stage's energy differs between
+repeats (eq. 28). The systematic parts are left out: numerator and denominator are energies of the same parts, read by
+the same instruments, so a gain error multiplies both and cancels.
 """
 
 from __future__ import annotations
@@ -91,25 +92,27 @@ def break_even(extra: Estimate, saving: Estimate) -> tuple[Verdict, float | None
     return Verdict.VALUE, value, interval
 
 
-def reuse_break_even(point: ArmPoint, baseline: ArmPoint) -> BreakEven:
+def reuse_break_even(point: ArmPoint, baseline: ArmPoint, *, repeat_rel: float = 0.0) -> BreakEven:
     """N*: students that must share the artefact before distilling uses no more than the baseline (method.md, eq. 25).
 
     N* = E_teacher / (E_student,baseline - E_student,arm)                                                  [1]
     """
     blank = _blank(BreakEvenKind.REUSE, point)
-    known = _estimates(baseline.student_energy)
+    known = _estimates(baseline.student_energy, repeat_rel=repeat_rel)
     if isinstance(known, NoTotal):
         return replace(blank, reason=known.reason)
-    return _reuse(blank, point, known[0], "at equal token budget")
+    return _reuse(blank, point, known[0], "at equal token budget", repeat_rel)
 
 
-def serving_break_even(point: ArmPoint, teacher: ServingRate, student: ServingRate) -> BreakEven:
+def serving_break_even(
+    point: ArmPoint, teacher: ServingRate, student: ServingRate, *, repeat_rel: float = 0.0
+) -> BreakEven:
     """T*: tokens to serve until the student has repaid its making, against serving the teacher (method.md, eq. 26).
 
     T* = E_one-off / (j_teacher - j_student) ;  j in J per generated token                             [tokens]
     """
     blank = _blank(BreakEvenKind.SERVING, point)
-    known = _estimates(point.energy_under("one-off"), teacher.energy, student.energy)
+    known = _estimates(point.energy_under("one-off"), teacher.energy, student.energy, repeat_rel=repeat_rel)
     if isinstance(known, NoTotal):
         return replace(blank, reason=known.reason)
     bill, served_teacher, served_student = known
@@ -120,7 +123,7 @@ def serving_break_even(point: ArmPoint, teacher: ServingRate, student: ServingRa
     return _judge(blank, bill, saving, "against serving the teacher")
 
 
-def matched_quality_break_even(point: ArmPoint, baseline: Sequence[ArmPoint]) -> BreakEven:
+def matched_quality_break_even(point: ArmPoint, baseline: Sequence[ArmPoint], *, repeat_rel: float = 0.0) -> BreakEven:
     """N* against the baseline at the arm's own quality (method.md, eq. 27).
 
         E_b(Q) = E_k + (Q - Q_k) (E_{k+1} - E_k) / (Q_{k+1} - Q_k)   between neighbouring checkpoints        [J]
@@ -131,11 +134,12 @@ def matched_quality_break_even(point: ArmPoint, baseline: Sequence[ArmPoint]) ->
     Args:
         point: The arm's point.
         baseline: The baseline's points, in checkpoint order.
+        repeat_rel: Half-width of an energy's repeatability, as a share of it (eq. 28).
     """
     blank = _blank(BreakEvenKind.MATCHED_QUALITY, point)
     if isinstance(point.quality, NoQuality):
         return replace(blank, reason=f"the arm has no quality: {point.quality.reason}")
-    known = [_known(entry) for entry in baseline]
+    known = [_known(entry, repeat_rel) for entry in baseline]
     path = [entry for entry in known if entry is not None]
     if not path:
         return replace(blank, reason="the baseline has no point with both energy and quality")
@@ -148,7 +152,7 @@ def matched_quality_break_even(point: ArmPoint, baseline: Sequence[ArmPoint]) ->
     if not crossings:
         return replace(blank, verdict=Verdict.NOT_AT_THIS_QUALITY, reason=_outside(path, point.quality.value))
     matched = min(crossings, key=lambda crossing: crossing.value)
-    return _reuse(blank, point, matched, "against the baseline at this quality")
+    return _reuse(blank, point, matched, "against the baseline at this quality", repeat_rel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,11 +164,11 @@ class _Observed:
     quality_se: float | None
 
 
-def _known(point: ArmPoint) -> _Observed | None:
+def _known(point: ArmPoint, repeat_rel: float) -> _Observed | None:
     if isinstance(point.student_energy, NoTotal) or isinstance(point.quality, NoQuality):
         return None
     return _Observed(
-        energy=Estimate(value=point.student_energy.value_j, random=point.student_energy.random_j),
+        energy=_estimate(point.student_energy, repeat_rel),
         quality=point.quality.value,
         quality_se=point.quality.own_se,
     )
@@ -196,8 +200,8 @@ def _outside(path: Sequence[_Observed], quality: float) -> str:
     return f"every baseline checkpoint is better than quality {quality:.4f}; a shorter baseline run was not made"
 
 
-def _reuse(blank: BreakEven, point: ArmPoint, baseline: Estimate, against: str) -> BreakEven:
-    known = _estimates(point.teacher_energy, point.student_energy)
+def _reuse(blank: BreakEven, point: ArmPoint, baseline: Estimate, against: str, repeat_rel: float) -> BreakEven:
+    known = _estimates(point.teacher_energy, point.student_energy, repeat_rel=repeat_rel)
     if isinstance(known, NoTotal):
         return replace(blank, reason=known.reason)
     teacher, own = known
@@ -239,11 +243,16 @@ def _blank(kind: BreakEvenKind, point: ArmPoint) -> BreakEven:
     )
 
 
-def _estimates(*energies: Bill | NoTotal) -> list[Estimate] | NoTotal:
+def _estimates(*energies: Bill | NoTotal, repeat_rel: float) -> list[Estimate] | NoTotal:
     """Values with their random parts, or the first reason why there is none."""
     found = []
     for energy in energies:
         if isinstance(energy, NoTotal):
             return energy
-        found.append(Estimate(value=energy.value_j, random=energy.random_j))
+        found.append(_estimate(energy, repeat_rel))
     return found
+
+
+def _estimate(energy: Bill, repeat_rel: float) -> Estimate:
+    """An energy with its metering error and its repeatability, which are independent (method.md, eq. 28)."""
+    return Estimate(value=energy.value_j, random=math.hypot(energy.random_j, repeat_rel * energy.value_j))

@@ -10,21 +10,15 @@ from stillwatt.records.energy import Absent, Energy, NoTotal
 from stillwatt.records.finding import (
     ArmPoint,
     Bill,
-    BreakEven,
-    BreakEvenKind,
     Quality,
     ReferenceModel,
     ServingRate,
     StageTable,
-    Verdict,
 )
 from stillwatt.records.run import RunRecord
 
 _FEW_ITEMS = 1000
 """Below this many items a proportion near one half has a standard error above 1.5 points."""
-
-_THIN_SAVING = 0.1
-"""Below this share of the baseline's energy, run-to-run differences of time alone can make or unmake a saving."""
 
 
 def find_caveats(
@@ -94,23 +88,6 @@ def _arm_caveats(
 
 def _is_incomplete(point: ArmPoint) -> bool:
     return any(isinstance(entry.energy, Bill) and not entry.energy.complete for entry in point.allocated)
-
-
-def find_thin_savings(points: Sequence[ArmPoint], break_evens: Sequence[BreakEven]) -> tuple[str, ...]:
-    """Break-evens at last checkpoints that rest on a small difference between two single trainings."""
-    finals = {point.key: point.student_energy for point in points if point.is_final}
-    found = []
-    for entry in break_evens:
-        energy = finals.get(f"{entry.arm} @ {entry.checkpoint}")
-        if entry.kind is BreakEvenKind.REUSE and entry.verdict is Verdict.VALUE and isinstance(energy, Bill):
-            saving_j = entry.saving_j or 0.0
-            share = saving_j / (energy.value_j + saving_j)
-            if share < _THIN_SAVING:
-                found.append(
-                    f"N* of {entry.arm} rests on a saving of {share:.1%} of the baseline's training energy; how much "
-                    "two trainings differ by themselves is in no interval here"
-                )
-    return tuple(found)
 
 
 def _quality_caveats(points: Sequence[ArmPoint], references: Sequence[ReferenceModel]) -> Iterator[str]:

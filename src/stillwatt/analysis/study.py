@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from stillwatt.analysis.arms import build_points, find_problems
 from stillwatt.analysis.bills import price
 from stillwatt.analysis.bookings import Bookings, sort_stages, weights_of
 from stillwatt.analysis.breakeven import matched_quality_break_even, reuse_break_even, serving_break_even
-from stillwatt.analysis.caveats import find_caveats, find_thin_savings
+from stillwatt.analysis.caveats import find_caveats
 from stillwatt.analysis.frontier import Candidate, frontier_probabilities, place_points
 from stillwatt.analysis.quality import read_scores, relative_quality
+from stillwatt.analysis.repeat import repeatability
 from stillwatt.analysis.stages import stage_table
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import (
@@ -47,9 +49,10 @@ def summarise(
     teacher_scores = next((model.scores for model in references if model.model == "teacher"), ())
     points, allocations = build_points(bookings, teacher_scores, reuse)
     serving = _serving_rates(bookings)
-    frontier, rejected = _frontiers(points, allocations if points else ())
+    repeat = repeatability(bookings)
+    frontier, rejected = _frontiers(points, allocations if points else (), repeat.rel)
     table = stage_table(run, bookings)
-    break_evens = tuple(_break_evens(points, serving, baseline_arm))
+    break_evens = tuple(_break_evens(points, serving, baseline_arm, repeat.rel))
     return Study(
         run_id=run.run_id,
         baseline_arm=baseline_arm,
@@ -66,7 +69,7 @@ def summarise(
             *bookings.problems,
             *find_problems(bookings),
             *find_caveats(run, points, references, serving, table, baseline_arm),
-            *find_thin_savings(points, break_evens),
+            *((repeat.sentence,) if break_evens else ()),
         ),
     )
 
@@ -102,14 +105,14 @@ def _serving_rates(bookings: Bookings) -> tuple[ServingRate, ...]:
 
 
 def _frontiers(
-    points: Sequence[ArmPoint], allocations: Sequence[Allocation]
+    points: Sequence[ArmPoint], allocations: Sequence[Allocation], repeat_rel: float
 ) -> tuple[tuple[FrontierPoint, ...], tuple[Rejected, ...]]:
     placed: list[FrontierPoint] = []
     rejected: list[Rejected] = []
     for allocation in allocations:
         candidates: list[tuple[ArmPoint, Candidate]] = []
         for point in points:
-            candidate = _candidate(point, allocation.label)
+            candidate = _candidate(point, allocation.label, repeat_rel)
             if isinstance(candidate, str):
                 rejected.append(
                     Rejected(allocation=allocation.label, arm=point.arm, checkpoint=point.checkpoint, reason=candidate)
@@ -120,7 +123,7 @@ def _frontiers(
     return tuple(placed), tuple(rejected)
 
 
-def _candidate(point: ArmPoint, allocation: str) -> Candidate | str:
+def _candidate(point: ArmPoint, allocation: str, repeat_rel: float) -> Candidate | str:
     """The point on the plane, or why it is not on it."""
     energy = point.energy_under(allocation)
     if isinstance(energy, NoTotal):
@@ -130,7 +133,7 @@ def _candidate(point: ArmPoint, allocation: str) -> Candidate | str:
     return Candidate(
         name=point.key,
         energy_j=energy.value_j,
-        energy_random_j=energy.random_j,
+        energy_random_j=math.hypot(energy.random_j, repeat_rel * energy.value_j),
         quality=point.quality.value,
         quality_se=point.quality.own_se,
     )
@@ -155,18 +158,20 @@ def _placed(allocation: str, candidates: Sequence[tuple[ArmPoint, Candidate]]) -
         )
 
 
-def _break_evens(points: Sequence[ArmPoint], serving: Sequence[ServingRate], baseline_arm: str) -> Iterator[BreakEven]:
+def _break_evens(
+    points: Sequence[ArmPoint], serving: Sequence[ServingRate], baseline_arm: str, repeat_rel: float
+) -> Iterator[BreakEven]:
     teacher = next((rate for rate in serving if rate.is_teacher), None)
     for point in points:
         path = [p for p in points if (p.name, p.student, p.seed) == (baseline_arm, point.student, point.seed)]
         if point.artifacts and path:
             same_budget = [p for p in path if p.budget_share == point.budget_share]
             if same_budget:
-                yield reuse_break_even(point, same_budget[0])
-            yield matched_quality_break_even(point, path)
+                yield reuse_break_even(point, same_budget[0], repeat_rel=repeat_rel)
+            yield matched_quality_break_even(point, path, repeat_rel=repeat_rel)
         student = _served(serving, point)
         if teacher is not None and student is not None:
-            yield serving_break_even(point, teacher, student)
+            yield serving_break_even(point, teacher, student, repeat_rel=repeat_rel)
 
 
 def _served(serving: Sequence[ServingRate], point: ArmPoint) -> ServingRate | None:

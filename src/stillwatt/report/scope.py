@@ -66,7 +66,8 @@ _ARM_METHOD: tuple[Mapping[str, str], ...] = (
         "equation": "25, 27",
         "text": "N* is the teacher's energy over what one student saves against the baseline: at the same token budget "
         "(25), or at the same quality, read off the baseline's checkpoints (27). Intervals are Fieller's and use "
-        "random parts only, since a gain error multiplies both energies and cancels. They have no upper end where "
+        "random parts and repeatability (28) only, since a gain error multiplies both energies and cancels. They have "
+        "no upper end where "
         "the saving cannot be told from zero.",
     },
     {

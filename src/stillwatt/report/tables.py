@@ -207,7 +207,7 @@ def break_even_table(data: Mapping[str, Any]) -> Table:
         note=(
             f"N*: students that must share the teacher's work before one costs no more than {data['baseline_arm']}. "
             "T*: tokens to serve before the student has repaid its making, against serving the teacher. Intervals are "
-            "95 % and use random errors only: a gain error multiplies both energies and cancels."
+            "95 %, from metering noise and repeatability; a gain error multiplies both energies and cancels."
         ),
     )
 

@@ -514,17 +514,36 @@ def test_caveats_about_energy() -> None:
     assert "the total is incomplete: the true energy is higher" in seconds
 
 
-@pytest.mark.parametrize(("kd_j", "is_thin"), [(285.0, True), (200.0, False), (320.0, False)])
-def test_a_break_even_on_a_thin_saving_is_said(kd_j: float, is_thin: bool) -> None:
-    stages = [
-        replace(s, energies=(energy(kd_j, random_j=0.0),)) if s.name.startswith("train.kd") else s
+def _two_trainings(sft_j: float, kd_j: float) -> list[StageRecord]:
+    """Two arms whose training increments have these energies, metered without error."""
+    trained = {"train.sft": energy(sft_j, random_j=0.0), "train.kd": energy(kd_j, random_j=0.0)}
+    return [
+        replace(s, energies=(trained[s.name.rpartition(".")[0].removesuffix(".0").removesuffix(".1")],))
+        if s.name.startswith("train.")
+        else s
         for s in two_arms(teacher_stage())
     ]
-    stages = [
-        replace(s, energies=(energy(300.0, random_j=0.0),)) if s.name.startswith("train.sft") else s for s in stages
-    ]
-    warnings = summary(stages).warnings
-    assert any("N* of kd rests on a saving of 5.0%" in text for text in warnings) == is_thin
+
+
+@pytest.mark.parametrize(
+    ("kd_j", "verdict"),
+    [(285.0, Verdict.UNDETERMINED), (200.0, Verdict.VALUE), (310.0, Verdict.UNDETERMINED), (500.0, Verdict.NEVER)],
+)
+def test_two_single_trainings_must_differ_by_more_than_repeats_do(kd_j: float, verdict: Verdict) -> None:
+    """A saving of 5 % between two trainings that were each run once is no saving, however well it was metered."""
+    study = summary(_two_trainings(300.0, kd_j))
+    assert study.break_even(BreakEvenKind.REUSE, study.final_points[-1]).verdict is verdict  # type: ignore[union-attr]
+    assert any("repeat within ±10% (assumed)" in text for text in study.warnings)
+
+
+def test_unlike_increments_widen_what_is_taken_for_a_repeat() -> None:
+    stages = _two_trainings(300.0, 200.0)
+    stages = [replace(s, energies=(energy(500.0, random_j=0.0),)) if s.name == "train.sft.0.5" else s for s in stages]
+    study = summary(stages)
+    assert any("from the spread between equal increments" in text for text in study.warnings)
+    kd = study.break_even(BreakEvenKind.REUSE, study.final_points[-1])
+    assert kd is not None
+    assert kd.verdict is Verdict.UNDETERMINED
 
 
 def test_tasks_left_out_of_quality_are_said() -> None:

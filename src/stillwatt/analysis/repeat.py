@@ -1,0 +1,77 @@
+"""How much the energy of one piece of work differs from one time to the next (method.md, eq. 28).
+
+A meter's random error says how well one training was measured, not how far the next one would lie from it: clocks,
+neighbours and temperature move both its time and its power. A comparison of two single trainings needs that too.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stillwatt.analysis.bills import price
+from stillwatt.analysis.bookings import Bookings
+from stillwatt.records.finding import Bill
+from stillwatt.records.run import StageRecord
+from stillwatt.records.window import StageKind
+
+ASSUMED_REL = 0.1
+"""Half-width, 95 %, as a share of the energy, below which no single run is believed to repeat. Assumed."""
+_Z_95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeatability:
+    """Half-width, 95 %, of one training's energy around that of its repeats, as a share of it."""
+
+    rel: float
+    is_assumed: bool
+    """Whether it is the assumed floor; otherwise the run's own increments differed by more."""
+
+    @property
+    def sentence(self) -> str:
+        """What a reader should know of it."""
+        how = "assumed" if self.is_assumed else "from the spread between equal increments of one training"
+        return (
+            f"no training was repeated: N*, T* and the frontier's probabilities take a single stage's energy to repeat "
+            f"within ±{self.rel:.0%} ({how})"
+        )
+
+
+def repeatability(bookings: Bookings) -> Repeatability:
+    """The larger of the assumed floor and what the run shows (method.md, eq. 28).
+
+        r = max(0.1, 1.96 sqrt( sum_ai (j_ai / mean_i j_ai - 1)^2 / sum_a (n_a - 1) ))                          [1]
+
+    with j_ai the energy per token of arm a's i-th training increment. Increments of one arm do the same work per
+    token one after the other, so their spread is a lower bound of that between days.
+    """
+    arms: dict[str, list[float]] = {}
+    for stage in bookings.ended:
+        rate = _energy_per_token(bookings, stage)
+        if rate is not None:
+            arms.setdefault(stage.labels.get("arm", ""), []).append(rate)
+    spread = _Z_95 * _pooled_relative_deviation([rates for rates in arms.values() if len(rates) > 1])
+    return Repeatability(rel=max(ASSUMED_REL, spread), is_assumed=spread <= ASSUMED_REL)
+
+
+def _energy_per_token(bookings: Bookings, stage: StageRecord) -> float | None:
+    """Joules per token of a training increment; None where one of the two is not known."""
+    tokens = stage.workload.get("tokens", 0.0)
+    if stage.kind is not StageKind.STUDENT_TRAIN or tokens <= 0.0:
+        return None
+    bill = price(bookings.book, {stage.stage_id: 1.0})
+    return bill.value_j / tokens if isinstance(bill, Bill) and bill.value_j > 0.0 else None
+
+
+def _pooled_relative_deviation(groups: Sequence[Sequence[float]]) -> float:
+    """Standard deviation around each group's own mean, relative to it, pooled over groups; 0 without groups.
+
+    >>> round(_pooled_relative_deviation([[9.0, 11.0], [90.0, 110.0]]), 4)
+    0.1414
+    """
+    squares = [(rate / statistics.fmean(group) - 1.0) ** 2 for group in groups for rate in group]
+    freedom = sum(len(group) - 1 for group in groups)
+    return math.sqrt(math.fsum(squares) / freedom) if freedom else 0.0
