@@ -89,7 +89,7 @@ def test_report_is_made_again_to_the_same_bytes(finished: Path, tmp_path: Path) 
 
 def test_the_answer_is_on_the_terminal(finished: Path) -> None:
     text = (finished / "stdout.txt").read_text(encoding="utf-8")
-    for word in (*ARMS, "N*", "T*", "J/token", "report.html"):
+    for word in (*ARMS, "N*", "T*", "per token", "95 %", "modelled", "report.html"):
         assert word in text
 
 

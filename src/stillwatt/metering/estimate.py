@@ -19,6 +19,8 @@ from stillwatt.units import NS_PER_S
 
 _ALL_MISSING = 1.0 - 2.0**-40
 """A window of which this share is missing holds nothing but rounding."""
+_NO_JOULES_J = 2.0**-30
+"""What rounding leaves of joules; a knot moved by the instrument's lag can put more than that behind the last reading."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +82,8 @@ def estimate_profile(ledger: Series, witness: Series | None, windows: Profile) -
 def _energy(ledger: Series, found: Evaluation, owner: int, failed_reads: int) -> Energy | Absent:
     channel = ledger.channel
     total_s, missing_s = float(found.total_s[owner]), float(found.missing_s[owner])
-    if total_s > 0 and missing_s >= total_s * _ALL_MISSING:
+    has_joules = abs(float(found.value_j[owner])) > _NO_JOULES_J
+    if total_s > 0 and missing_s >= total_s * _ALL_MISSING and not has_joules:
         reach_s = hold_ns(ledger) / NS_PER_S
         reason = f"no usable reading of {channel.stream} within {reach_s:.3g} s of these {total_s:.3g} s"
         return Absent(part=channel.part, boundary=channel.boundary, reason=reason)

@@ -44,7 +44,7 @@ from stillwatt.pipelines.logit_shards import (
 
 __all__ = ["MASS_TOLERANCE", "CachedLogits", "CachedSequence", "LogitCache", "LogitCacheWriter"]
 
-MASS_TOLERANCE = 1e-6
+MASS_TOLERANCE = 2.0**-20
 """What is read sums to 1 within this, kept tokens and tail together."""
 _INPUT_MASS_TOLERANCE = 2e-3
 """How far from 1 the mass handed to the writer may be: rounding of a half-precision teacher, not a mistake."""

@@ -15,6 +15,8 @@ from stillwatt.config.load import load_recipe
 
 Stillwatt = Callable[..., Result]
 
+STUDY = Path(__file__).parents[2] / "golden" / "recipes" / "study.toml"
+
 
 def test_list_names_every_recipe(stillwatt: Stillwatt) -> None:
     lines = stillwatt("recipe", "list").stdout.splitlines()
@@ -25,7 +27,7 @@ def test_list_names_every_recipe(stillwatt: Stillwatt) -> None:
 
 
 def test_check_says_what_would_run(stillwatt: Stillwatt) -> None:
-    result = stillwatt("recipe", "check", "quickstart")
+    result = stillwatt("recipe", "check", str(STUDY))
     assert result.exit_code == 0
     assert "train.synthetic.1.0" in result.stdout
     assert "tokens through students in training: 24,576" in result.stdout

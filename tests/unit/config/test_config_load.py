@@ -16,7 +16,8 @@ from stillwatt.config.shape import known_keys
 from stillwatt.errors import ConfigError
 from stillwatt.ledger.rundir import settings_hash
 
-QUICKSTART = bundled_recipes()["quickstart"].read_text(encoding="utf-8")
+STUDY = Path(__file__).parents[2] / "golden" / "recipes" / "study.toml"
+QUICKSTART = STUDY.read_text(encoding="utf-8")
 OPTIONAL = [
     ("meter", "sensors"),
     ("meter", "sample_period_ms"),
@@ -102,7 +103,7 @@ def test_a_key_of_another_type_is_named_with_its_line(place: tuple[str, ...], tm
 def test_a_missing_key_is_either_optional_or_asked_for_by_name(place: tuple[str, ...], tmp_path: Path) -> None:
     text = _without_line(QUICKSTART, key_lines(QUICKSTART)[place])
     if place in OPTIONAL:
-        assert load_recipe(_written(tmp_path, text)) == load_recipe(bundled_recipes()["quickstart"])
+        assert load_recipe(_written(tmp_path, text)) == load_recipe(STUDY)
         return
     refusal = _refusal(tmp_path, text)
     assert str(place[-1]) in str(refusal)
@@ -164,18 +165,18 @@ def test_a_file_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
 
 
 def test_layout_does_not_change_the_hash_and_values_do(tmp_path: Path) -> None:
-    plain = load_recipe(bundled_recipes()["quickstart"])
+    plain = load_recipe(STUDY)
     spaced = "# more\n" + QUICKSTART.replace(" = ", "   =  ").replace("learning_rate   =  3e-4", "learning_rate=0.0003")
     same = load_recipe(_written(tmp_path, spaced.replace("\n", "\r\n")))
     assert same == plain
     assert same.settings_sha256 == plain.settings_sha256
-    other = load_recipe(bundled_recipes()["quickstart"], ["data.seed=43"])
+    other = load_recipe(STUDY, ["data.seed=43"])
     assert other.settings_sha256 != plain.settings_sha256
 
 
 def test_a_whole_number_for_a_number_hashes_like_the_number(tmp_path: Path) -> None:
     whole = _written(tmp_path, QUICKSTART.replace("temperature = 1.0", "temperature = 1"))
-    assert load_recipe(whole).settings_sha256 == load_recipe(bundled_recipes()["quickstart"]).settings_sha256
+    assert load_recipe(whole).settings_sha256 == load_recipe(STUDY).settings_sha256
 
 
 @pytest.mark.parametrize("name", sorted(bundled_recipes()))
@@ -188,7 +189,7 @@ def test_the_resolved_settings_are_the_recipe_again(name: str) -> None:
 
 
 def test_a_recipe_cannot_be_changed() -> None:
-    recipe = load_recipe(bundled_recipes()["quickstart"])
+    recipe = load_recipe(STUDY)
     with pytest.raises(ValueError, match="frozen"):
         recipe.data.seed = 3
 

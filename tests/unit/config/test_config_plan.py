@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from stillwatt.config.plan import arm_ids, plan, sequences_at
 from stillwatt.pipelines.student_train import step_at
 from stillwatt.records.window import StageKind
 
-RECIPE = bundled_recipes()["quickstart"]
+RECIPE = Path(__file__).parents[2] / "golden" / "recipes" / "study.toml"
 
 
 @given(st.integers(1, 200), st.integers(1, 8), st.integers(1, 4), st.floats(0.01, 1.0))

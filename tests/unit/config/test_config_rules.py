@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
-from stillwatt.config.bundled import bundled_recipes
 from stillwatt.config.load import load_recipe
 from stillwatt.config.models import Recipe
 from stillwatt.config.rules import problems
 from stillwatt.errors import ConfigError
 
-RECIPE = bundled_recipes()["quickstart"]
+RECIPE = Path(__file__).parents[2] / "golden" / "recipes" / "study.toml"
 LOGITS = "teacher_logits={top_k=64, temperature=1.0, batch_size=4}"
 SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
 
