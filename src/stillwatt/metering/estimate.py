@@ -20,7 +20,7 @@ from stillwatt.units import NS_PER_S
 _ALL_MISSING = 1.0 - 2.0**-40
 """A window of which this share is missing holds nothing but rounding."""
 _NO_JOULES_J = 2.0**-30
-"""What rounding leaves of joules; a knot moved by the instrument's lag can put more than that behind the last reading."""
+"""What rounding leaves of joules; a knot moved by its lag can put more behind the last reading."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

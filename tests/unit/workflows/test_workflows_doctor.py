@@ -1,0 +1,47 @@
+"""The doctor: every obstacle with its cure, on this machine and on made-up ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stillwatt.errors import UnknownNameError
+from stillwatt.workflows import doctor
+from stillwatt.workflows.doctor import Health, examine
+
+
+def test_every_finding_that_is_not_well_says_what_would_help() -> None:
+    findings = examine()
+    assert {"sensor nvml", "sensor rapl", "sensor host_model", "energy", "disk", "python"} <= {
+        finding.subject for finding in findings
+    }
+    assert all(finding.cure for finding in findings if finding.status is Health.MISSING)
+    assert all(finding.detail for finding in findings)
+
+
+def test_named_sensors_alone_are_looked_at() -> None:
+    subjects = [finding.subject for finding in examine(["synthetic"])]
+    assert [subject for subject in subjects if subject.startswith("sensor")] == ["sensor synthetic"]
+    with pytest.raises(UnknownNameError, match="did you mean 'rapl'"):
+        examine(["rapll"])
+
+
+def test_a_missing_extra_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(doctor._EXTRAS, "report", ("no-such-package-at-all",))
+    (finding,) = [f for f in examine(["synthetic"]) if f.subject == "extra report"]
+    assert finding.status is Health.MISSING
+    assert finding.cure == "pip install 'stillwatt[report]'"
+
+
+def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "_ENOUGH_FREE_GIB", 1e9)
+    (finding,) = [f for f in examine(["synthetic"], runs_dir=tmp_path) if f.subject == "disk"]
+    assert finding.status is Health.DEGRADED
+    assert "--runs DIR" in finding.cure
+
+
+def test_nothing_readable_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "probe_all", lambda _clock: ())
+    (finding,) = [f for f in examine() if f.subject == "energy"]
+    assert finding.status is Health.MISSING
