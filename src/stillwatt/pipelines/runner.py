@@ -19,7 +19,7 @@ from stillwatt.metering.meter import Meter
 from stillwatt.pipelines import study
 from stillwatt.pipelines.bench import Bench, device_sync
 from stillwatt.pipelines.models import quieten
-from stillwatt.pipelines.progress import Progress
+from stillwatt.pipelines.progress import Progress, Task
 from stillwatt.pipelines.spec import PipelineSpec
 from stillwatt.pipelines.state import RunState
 from stillwatt.records.window import StageKind
@@ -99,11 +99,13 @@ def _measure_idle(bench: Bench) -> None:
     if seconds <= 0:
         return
 
-    def work(_stage: object, task: object) -> dict[str, float]:
-        time.sleep(seconds)
+    def work(_stage: object, task: Task) -> dict[str, float]:
+        for _ in range(max(1, round(seconds))):
+            time.sleep(seconds / max(1, round(seconds)))
+            task.advance(seconds / max(1, round(seconds)))
         return {"idle_baseline_s": seconds}
 
-    bench.run_stage("idle_baseline", StageKind.IDLE_BASELINE, work, total=1, unit="baselines")
+    bench.run_stage("idle_baseline", StageKind.IDLE_BASELINE, work, total=seconds, unit="seconds")
 
 
 @contextmanager
