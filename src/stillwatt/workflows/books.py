@@ -46,8 +46,12 @@ def rebuild(runs_dir: str | Path) -> int:
 
 def verify(runs_dir: str | Path, reference: str | None = None) -> Sequence[Finding]:
     """Check one run, or all of them, against their own files."""
+    from stillwatt.ledger.store import LedgerStore
     from stillwatt.ledger.verify import verify as verify_books
 
+    if Path(runs_dir).is_dir():
+        with LedgerStore(Path(runs_dir)) as store:
+            store.refresh()  # a row that differs after this differs although its files did not change
     return verify_books(Path(runs_dir), reference)
 
 
