@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stillwatt.errors import MissingInputError
+
 if TYPE_CHECKING:
     from stillwatt.ledger.store import RunLine
     from stillwatt.ledger.verify import Finding
@@ -45,13 +47,19 @@ def rebuild(runs_dir: str | Path) -> int:
 
 
 def verify(runs_dir: str | Path, reference: str | None = None) -> Sequence[Finding]:
-    """Check one run, or all of them, against their own files."""
+    """Check one run, or all of them, against their own files.
+
+    Raises:
+        MissingInputError: There is no such folder: nothing was checked.
+        RunNotFoundError: No such run.
+    """
     from stillwatt.ledger.store import LedgerStore
     from stillwatt.ledger.verify import verify as verify_books
 
-    if Path(runs_dir).is_dir():
-        with LedgerStore(Path(runs_dir)) as store:
-            store.refresh()  # a row that differs after this differs although its files did not change
+    if not Path(runs_dir).is_dir():
+        raise MissingInputError("run directories", str(runs_dir), "name their folder with --runs")
+    with LedgerStore(Path(runs_dir)) as store:
+        store.refresh()  # a row that differs after this differs although its files did not change
     return verify_books(Path(runs_dir), reference)
 
 

@@ -1,0 +1,53 @@
+"""The ledger's use cases over real run directories."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import stillwatt
+from stillwatt.errors import MissingInputError, RunNotFoundError
+from stillwatt.workflows import books
+
+
+@pytest.fixture
+def kept(runs_dir: Path) -> Path:
+    """A folder with one short run."""
+    with stillwatt.Run("kept", runs_dir=runs_dir, sensors=("synthetic",)) as run, run.stage("work"):
+        pass
+    return runs_dir
+
+
+def test_a_folder_that_is_not_there_is_not_called_well(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="--runs"):
+        books.verify(tmp_path / "nowhere")
+
+
+def test_a_run_is_found_listed_and_verified(kept: Path) -> None:
+    (line,) = books.list_runs(kept)
+    assert books.show_run(kept, "latest").run_id == line.run_id == books.show_run(kept, "kept").run_id
+    assert [finding for finding in books.verify(kept) if finding.severity == "error"] == []
+    with pytest.raises(RunNotFoundError, match="did you mean 'kept'"):
+        books.show_run(kept, "kep_t")
+
+
+def test_a_change_of_the_files_is_posted_before_it_is_verified(kept: Path) -> None:
+    books.rebuild(kept)
+    (journal,) = (path for path in kept.glob("*/journal.*.jsonl") if ".meter." not in path.name)
+    with journal.open("ab") as file:
+        file.write(b'{"torn')
+    codes = [(finding.severity, finding.message) for finding in books.verify(kept)]
+    assert [message for severity, message in codes if severity == "error"] == []
+    assert any("torn" in message for _, message in codes)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_exports_are_written(kept: Path, tmp_path: Path, form: str) -> None:
+    paths = books.export(kept, "latest", form=form, out=tmp_path / "out")
+    assert paths
+    assert all(path.stat().st_size > 0 for path in paths)
+    if form == "jsonl":
+        rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+        assert any(row.get("name") == "work" for row in rows)
