@@ -23,9 +23,13 @@ def stat_signature(run_dir: Path) -> str:
             continue
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                if _matters(entry, in_samples=folder is not run_dir):
+                if not _matters(entry, in_samples=folder is not run_dir):
+                    continue
+                try:
                     stat = entry.stat()
-                    digest.update(f"{entry.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "replace"))
+                except FileNotFoundError:
+                    continue  # another process has just sealed it; the next look finds the sealed file
+                digest.update(f"{entry.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "replace"))
     return digest.hexdigest()
 
 

@@ -7,6 +7,8 @@ import os
 import shutil
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from run_dirs import FakeLiveness, SyntheticRun, constant_counter, gpu_counter, quick_run
 from stillwatt.errors import AmbiguousRunError, LedgerError, RunNotFoundError
 from stillwatt.ledger import schema
+from stillwatt.ledger.fingerprint import stat_signature
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.store import LEDGER_FILE, LedgerStore
 from stillwatt.records import StageStatus
@@ -312,3 +315,22 @@ def test_rows_deleted_by_hand_come_back(runs_dir: Path) -> None:
     with _open(runs_dir) as store:
         assert store.refresh().posted == (run.run_id,)
         assert store.dump() == before
+
+
+def test_a_segment_sealed_while_it_is_looked_at_is_no_problem(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when another process seals between the listing of the folder and the look at the file."""
+    run_dir = runs_dir / quick_run(runs_dir, number=1).run_id
+    real_scandir = os.scandir
+
+    @contextmanager
+    def sealing_scandir(folder: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with real_scandir(folder) as entries:
+            listed = list(entries)
+        for name in os.listdir(folder):  # a glob would scan by the patched function
+            if name.endswith(".raw"):
+                (Path(folder) / name).unlink()
+        yield listed
+
+    before = stat_signature(run_dir)
+    monkeypatch.setattr(os, "scandir", sealing_scandir)
+    assert stat_signature(run_dir) != before
