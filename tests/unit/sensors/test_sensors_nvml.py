@@ -114,7 +114,8 @@ def test_the_counter_tells_the_true_energy_to_one_step_and_the_gain(
     assert isinstance(first, float)
     assert isinstance(last, float)
     true_j = nvml_simulator.true_energy_j(0, start_ns, rig.clock.now_ns)
-    assert 0.0 <= true_j * gain - (last - first) / 1000 <= watts * 0.1 * gain + 0.01
+    # the product may round to a hair below what the counter shows
+    assert -1e-9 <= true_j * gain - (last - first) / 1000 <= watts * 0.1 * gain + 0.01
 
 
 def test_power_is_in_milliwatts_and_of_its_own_window(nvml_simulator: NvmlSimulator) -> None:
