@@ -41,7 +41,8 @@ docs: .venv/.docs ## Regenerate the reference pages and build the site into site
 
 golden: .venv/.dev ## Rewrite the golden files; read the diff before you commit it
 	$(BIN)/python tools/drift.py --write
-	$(BIN)/python -m pytest -q -p no:randomly tests/golden --golden-write
+	PYTHONPATH=tests $(BIN)/python tests/unit/report/test_report_data.py
+	PYTHONPATH=tests $(BIN)/python tests/golden/run_contract/regenerate.py
 
 gpu-check: .venv/.dev ## On a machine with an NVIDIA GPU: the tests that need one, output kept with the date
 	$(BIN)/python -m pytest -q -m gpu -ra | tee benchmarks/gpu-check-$$(date -u +%Y-%m-%d).txt

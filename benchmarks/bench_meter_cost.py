@@ -6,6 +6,7 @@ Prints a table and, with --save, keeps a dated JSON beside this file.
 """
 
 import json
+import math
 import os
 import resource
 import statistics
@@ -24,7 +25,18 @@ import {module}
 cpu_s = time.process_time() - start
 print(cpu_s, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024)
 """
-BUSY = "n = 0\nfor i in range(30_000_000):\n    n += i & 7\n"
+BUSY = """
+import time
+wall, cpu, n = time.perf_counter(), time.process_time(), 0
+for i in range(15_000_000):
+    n += i & 7
+print("BUSY", time.perf_counter() - wall, time.process_time() - cpu, flush=True)
+"""
+CROWD = """
+import subprocess, sys
+crowd = [subprocess.Popen([sys.executable, "-c", sys.argv[2]]) for _ in range(int(sys.argv[1]))]
+sys.exit(max(one.wait() for one in crowd))
+"""
 
 
 def import_cost(module: str, touch: str = "") -> dict[str, float]:
@@ -70,31 +82,51 @@ def sampler_cost(seconds: float = 20.0) -> dict[str, float]:
     return {"cpu_s_per_min": used_s * 60 / seconds, "rss_mib": rss_mib}
 
 
-def slow_down(pairs: int = 7) -> dict[str, float]:
-    """Ratio of a busy program's CPU and wall seconds measured to bare, pair by pair."""
-    walls, cpus = [], []
-    for _ in range(pairs):
-        with tempfile.TemporaryDirectory() as folder:
-            measured = ["-m", "stillwatt", "measure", "--runs", folder, "--", sys.executable, "-c", BUSY]
-            spans = [child_seconds(["-c", BUSY]), child_seconds(measured)]
-            record = json.loads(
-                subprocess.run(
-                    [sys.executable, "-m", "stillwatt", "ledger", "show", "latest", "--runs", folder, "--json"],
-                    capture_output=True,
-                    check=True,
-                ).stdout
-            )
-        # the command's own length, as its stage recorded it, against the same command bare
-        walls.append(record["stages"][0]["duration_s"] / spans[0])
-        cpus.append(spans[1] - spans[0])
-    return {"command_wall_ratio_median": statistics.median(walls), "start_and_account_wall_s": statistics.median(cpus)}
+def slow_down(pairs: int = 24, workers: int = 1) -> dict[str, float]:
+    """Ratio of a busy program's own wall and CPU seconds, measured to bare, with 95 % intervals of the median.
+
+    The program times itself, so that neither interpreter start nor the account after it counts. Pairs alternate
+    their order (bare first, measured first, ...): what drifts or warms up falls on both alike. `workers` programs run
+    side by side; with one for each core the sampler has no idle core to hide on.
+    """
+    ratios: dict[str, list[float]] = {"wall": [], "cpu": []}
+    for index in range(pairs):
+        order = (False, True) if index % 2 == 0 else (True, False)
+        spans = {measured: busy_seconds(measured, workers) for measured in order}
+        for which in ratios:
+            ratios[which].append(spans[True][which] / spans[False][which])
+    result: dict[str, float] = {"pairs": pairs, "workers": workers}
+    for which, found in ratios.items():
+        result[f"{which}_ratio_median"] = statistics.median(found)
+        result[f"{which}_ratio_low"], result[f"{which}_ratio_high"] = median_interval(found)
+    return result
 
 
-def child_seconds(arguments: list[str]) -> float:
-    """Wall seconds of one child interpreter."""
-    start = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - start
+def busy_seconds(measured: bool, workers: int) -> dict[str, float]:
+    """Wall and CPU seconds of the busy loop as the program itself saw them, mean over the workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", CROWD, str(workers), BUSY]
+        if measured:
+            command = [sys.executable, "-m", "stillwatt", "measure", "--runs", folder, "--", *command]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    lines = [line.split()[1:] for line in out.splitlines() if line.startswith("BUSY ")]
+    if len(lines) != workers:
+        raise RuntimeError(f"{workers} busy programs ran, {len(lines)} told their time: {out!r}")
+    return {
+        "wall": statistics.fmean(float(wall) for wall, _ in lines),
+        "cpu": statistics.fmean(float(cpu) for _, cpu in lines),
+    }
+
+
+def median_interval(values: list[float]) -> tuple[float, float]:
+    """Order statistics that hold the median with at least 95 % (binomial, no assumption about the shape)."""
+    ordered, n = sorted(values), len(values)
+    below, tail = 0, 0.5**n
+    while below < n // 2 and tail <= 0.025:
+        below += 1
+        tail += math.comb(n, below) * 0.5**n
+    k = max(below - 1, 0)
+    return ordered[k], ordered[n - 1 - k]
 
 
 def main() -> None:
@@ -108,7 +140,8 @@ def main() -> None:
         "import pyarrow (for scale)": import_cost("pyarrow"),
         "stage begin + end": stage_cost(),
         "sampling process, 10 Hz": sampler_cost(),
-        "busy command, measured against bare": slow_down(),
+        "busy program, measured to bare": slow_down(),
+        "one on each core, measured to bare": slow_down(workers=os.cpu_count() or 1),
         "this process, peak MiB": {"rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024},
     }
     for name, figures in report.items():
