@@ -80,6 +80,11 @@ class Channel:
     gain_high_rel: float
     update_period_ns: int
     """How often the instrument's own value changes, at most."""
+    averaging_ns: int | None = None
+    """Over how long each of the instrument's own values averages: shorter than `update_period_ns` where it looks only
+    part of the time, longer where it smooths; 0 for a value of one moment, None where nobody knows."""
+    sampling_period_ns: int | None = None
+    """How often the stream wants to be read where the run's own period is slower than its loads; None for no wish."""
     modulus: int | None = None
     """Counts after which an energy counter starts again at 0; None where it does not wrap in practice."""
     source: str = ""
@@ -92,6 +97,10 @@ class Channel:
             raise ValueError(f"{self.part}: gain bounds {self.gain_low_rel}, {self.gain_high_rel} are not fractions")
         if self.update_period_ns <= 0:
             raise ValueError(f"{self.part}: update period {self.update_period_ns} ns is not a length of time")
+        if self.averaging_ns is not None and self.averaging_ns < 0:
+            raise ValueError(f"{self.part}: averaging over {self.averaging_ns} ns is not a length of time")
+        if self.sampling_period_ns is not None and self.sampling_period_ns <= 0:
+            raise ValueError(f"{self.part}: sampling every {self.sampling_period_ns} ns cannot be meant")
         if self.modulus is not None and (self.quantity is not Quantity.ENERGY_COUNTER or self.modulus <= 0):
             raise ValueError(f"{self.part}: only an energy counter wraps, at a positive count")
 
