@@ -43,6 +43,7 @@ class NvmlSimulator:
         self._lib.sim_true_energy_j.argtypes = [ctypes.c_uint, ctypes.c_int64, ctypes.c_int64]
         self._lib.sim_origin_ns.restype = ctypes.c_int64
         self._lib.sim_set_time_ns.argtypes = [ctypes.c_int64]
+        self._lib.sim_set_wall_offset_ns.argtypes = [ctypes.c_int64]
 
     def configure(self, text: str, *, now_ns: int | None = None) -> None:
         """Start the trace described in the C file's head; at a set time, or in real time for None."""
@@ -52,6 +53,10 @@ class NvmlSimulator:
     def set_time_ns(self, now_ns: int | None) -> None:
         """Move the simulator's clock there, or back to the machine's monotonic clock."""
         self._lib.sim_set_time_ns(-1 if now_ns is None else now_ns)
+
+    def set_wall_offset_ns(self, offset_ns: int) -> None:
+        """Wall clock less monotonic clock, for the times in the driver's buffer."""
+        self._lib.sim_set_wall_offset_ns(offset_ns)
 
     @property
     def origin_ns(self) -> int:

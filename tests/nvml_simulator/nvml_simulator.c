@@ -8,10 +8,17 @@
  * globals:  driver=TEXT  init_error=CODE  origin_ns=N (the trace's time 0; default: when it was configured)
  * cards:    watts=W low=W hz=F duty=SHARE   constant when hz is 0, else a square wave that starts high
  *           gain=G            what the sensor reports over what is true
+ *           random=SEED       instead: levels from low to watts that last from dwell_min_ms to dwell_max_ms (200, 3000)
  *           step_ms=MS        how often counter and power are renewed (100)
+ *           counter_step_ms=MS  how often the counter is, where it differs
+ *           phase_ms=MS       when they are renewed within their step; power_phase_ms=MS  how much later power is
+ *           jitter_ms=MS      standard deviation of each renewal's time, up to a fifth of the step
+ *           noise_w=W         standard deviation of each power reading
+ *           latency_ms=MS     by how much values are older than their renewal
+ *           part_counter=0|1  the counter adds up what power shows, and sees no more than that
  *           window_ms=MS      what an instantaneous power looks at before each renewal (25)
  *           usage_ms=MS       the same for nvmlDeviceGetPowerUsage (25)
- *           counter=0|1 power=0|1 instant=0|1 average=0|1   what is supported
+ *           counter=0|1 power=0|1 instant=0|1 average=0|1 samples=0|1   what is supported (samples: not)
  *           offset_mj=N       count of the counter at the origin
  *           reset_s=S         the counter starts again at 0
  *           fail_every=N fail_code=C  every nth reading fails (999)
@@ -39,8 +46,10 @@ enum {
 
 typedef struct {
     double watts, low, hz, duty, gain, step_ms, window_ms, usage_ms, offset_mj;
+    double counter_step_ms, phase_ms, power_phase_ms, jitter_ms, noise_w, latency_ms, dwell_min_ms, dwell_max_ms;
+    double *steps_s, *levels_w, *known_j;
     double reset_s, fail_from_s, fail_until_s, die_s, uninit_s;
-    int counter, power, instant, average, fail_every, fail_code, handle_error, arch, mig;
+    int counter, power, instant, average, fail_every, fail_code, handle_error, arch, mig, samples, part_counter, random;
     char name[96], uuid[96];
     unsigned long calls;
 } Gpu;
@@ -71,8 +80,51 @@ static int64_t now_ns(void) {
 
 static double since_origin_s(int64_t t_ns) { return (double)(t_ns - origin_ns) / 1e9; }
 
+/* A number from 0 to 1 that depends on its arguments alone: the trace must not depend on who asks when. */
+static double drawn(uint64_t seed, uint64_t what, int64_t number) {
+    uint64_t x = seed * 0x9E3779B97F4A7C15u + what * 0xBF58476D1CE4E5B9u + (uint64_t)number * 0x94D049BB133111EBu;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return (double)((x ^ (x >> 31)) >> 11) / 9007199254740992.0;
+}
+static double normal(uint64_t seed, uint64_t what, int64_t number) {
+    double sum = -6;
+    for (int i = 0; i < 12; i++) sum += drawn(seed, what * 16 + (uint64_t)i, number);
+    return sum;
+}
+
+static uint64_t seed_of(const Gpu *g) { return (uint64_t)(g - gpus) + 1 + 1000 * (uint64_t)g->random; }
+
+#define RANDOM_STEPS 65536
+static void draw_trace(Gpu *g) {
+    if (!g->random) return;
+    g->steps_s = malloc(3 * RANDOM_STEPS * sizeof(double));
+    g->levels_w = g->steps_s + RANDOM_STEPS;
+    g->known_j = g->levels_w + RANDOM_STEPS;
+    double t = 0, joules = 0;
+    for (int i = 0; i < RANDOM_STEPS; i++) {
+        double dwell = g->dwell_min_ms + (g->dwell_max_ms - g->dwell_min_ms) * drawn((uint64_t)g->random, 1, i);
+        g->steps_s[i] = t;
+        g->known_j[i] = joules;
+        g->levels_w[i] = g->low + (g->watts - g->low) * drawn((uint64_t)g->random, 2, i);
+        t += dwell / 1e3;
+        joules += dwell / 1e3 * g->levels_w[i];
+    }
+}
+
+static double random_j(const Gpu *g, double t) {
+    int low = 0, high = RANDOM_STEPS - 1;
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (g->steps_s[middle] <= t) low = middle;
+        else high = middle - 1;
+    }
+    return g->known_j[low] + (t - g->steps_s[low]) * g->levels_w[low];
+}
+
 /* True joules from the trace's origin to t, exact for t before the origin too. */
 static double energy_j(const Gpu *g, double t) {
+    if (g->random) return random_j(g, t);
     if (g->hz <= 0) return g->watts * t;
     double period = 1.0 / g->hz, high_s = period * g->duty;
     double whole = floor(t / period), rest = t - whole * period;
@@ -80,27 +132,55 @@ static double energy_j(const Gpu *g, double t) {
     return whole * cycle + fmin(rest, high_s) * g->watts + fmax(rest - high_s, 0) * g->low;
 }
 
-static double renewed_s(const Gpu *g, double t) {
-    double step = g->step_ms / 1e3;
-    return floor(t / step + 1e-9) * step;
+/* When the k-th renewal was. */
+static double renewal_s(const Gpu *g, int64_t k, double step_ms, double phase_ms) {
+    double stray = g->jitter_ms ? g->jitter_ms * normal(seed_of(g), 3, k) : 0;
+    return (phase_ms + (double)k * step_ms + fmax(-step_ms / 5, fmin(stray, step_ms / 5))) / 1e3;
+}
+
+/* Number of the last renewal at t. */
+static int64_t renewal(const Gpu *g, double t, double step_ms, double phase_ms) {
+    int64_t k = (int64_t)floor((t * 1e3 - phase_ms) / step_ms + 1e-9) + 1;
+    while (renewal_s(g, k, step_ms, phase_ms) > t + 1e-12) k--;
+    return k;
+}
+
+static double power_phase(const Gpu *g) { return g->phase_ms + g->power_phase_ms; }
+
+static double power_at_renewal_w(const Gpu *g, int64_t k, double window_ms) {
+    double end = renewal_s(g, k, g->step_ms, power_phase(g)) - g->latency_ms / 1e3, window = window_ms / 1e3;
+    double noise = g->noise_w ? g->noise_w * normal(seed_of(g), 5, k) : 0;
+    return fmax(0, (energy_j(g, end) - energy_j(g, end - window)) / window * g->gain + noise);
 }
 
 static double power_w(const Gpu *g, double t, double window_ms) {
-    double end = renewed_s(g, t), window = window_ms / 1e3;
-    return (energy_j(g, end) - energy_j(g, end - window)) / window * g->gain;
+    return power_at_renewal_w(g, renewal(g, t, g->step_ms, power_phase(g)), window_ms);
+}
+
+/* What the counter stands at, without its gain: exact at its last renewal, or the sum of what power showed. */
+__attribute__((unused)) static double counted_j(const Gpu *g, double t) {
+    double step_ms = g->counter_step_ms > 0 ? g->counter_step_ms : g->step_ms;
+    int64_t k = renewal(g, t, step_ms, g->phase_ms);
+    if (!g->part_counter) return energy_j(g, renewal_s(g, k, step_ms, g->phase_ms) - g->latency_ms / 1e3);
+    double joules = 0;
+    for (int64_t i = 1; i <= k; i++) joules += power_at_renewal_w(g, i, g->window_ms) / g->gain * step_ms / 1e3;
+    return joules;
 }
 
 static void set_number(const char *key, const char *value, Gpu *g) {
     double x = atof(value);
     struct { const char *key; double *to; } reals[] = {
         {"watts", &g->watts}, {"low", &g->low}, {"hz", &g->hz}, {"duty", &g->duty}, {"gain", &g->gain},
-        {"step_ms", &g->step_ms}, {"window_ms", &g->window_ms}, {"usage_ms", &g->usage_ms},
+        {"counter_step_ms", &g->counter_step_ms}, {"phase_ms", &g->phase_ms}, {"power_phase_ms", &g->power_phase_ms},
+        {"jitter_ms", &g->jitter_ms}, {"noise_w", &g->noise_w}, {"latency_ms", &g->latency_ms},
+        {"dwell_min_ms", &g->dwell_min_ms}, {"dwell_max_ms", &g->dwell_max_ms}, {"step_ms", &g->step_ms}, {"window_ms", &g->window_ms}, {"usage_ms", &g->usage_ms},
         {"offset_mj", &g->offset_mj}, {"reset_s", &g->reset_s}, {"fail_from_s", &g->fail_from_s},
         {"fail_until_s", &g->fail_until_s}, {"die_s", &g->die_s}, {"uninit_s", &g->uninit_s}};
     struct { const char *key; int *to; } wholes[] = {
         {"counter", &g->counter}, {"power", &g->power}, {"instant", &g->instant}, {"average", &g->average},
         {"fail_every", &g->fail_every}, {"fail_code", &g->fail_code}, {"handle_error", &g->handle_error},
-        {"arch", &g->arch}, {"mig", &g->mig}};
+        {"arch", &g->arch}, {"mig", &g->mig}, {"samples", &g->samples}, {"part_counter", &g->part_counter},
+        {"random", &g->random}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         if (!strcmp(key, reals[i].key)) *reals[i].to = x;
     for (size_t i = 0; i < sizeof wholes / sizeof *wholes; i++)
@@ -125,7 +205,7 @@ static Gpu *add_gpu(void) {
     *g = (Gpu){.watts = 100, .duty = 0.5, .gain = 1, .step_ms = 100, .window_ms = 25, .usage_ms = 25,
                .reset_s = INFINITY, .fail_from_s = INFINITY, .fail_until_s = INFINITY, .die_s = INFINITY,
                .uninit_s = INFINITY, .counter = 1, .power = 1, .instant = 1, .average = 1,
-               .fail_code = UNKNOWN, .arch = 9};
+               .fail_code = UNKNOWN, .arch = 9, .dwell_min_ms = 200, .dwell_max_ms = 3000};
     snprintf(g->name, sizeof g->name, "Simulated-GPU");
     snprintf(g->uuid, sizeof g->uuid, "GPU-00000000-0000-0000-0000-%012u", gpu_count);
     gpu_count++;
@@ -135,6 +215,7 @@ static Gpu *add_gpu(void) {
 /* Replace the configuration; the trace starts now unless origin_ns says otherwise. NVML is left uninitialised. */
 void sim_configure(const char *text) {
     char *copy = strdup(text), *rest = copy, *section;
+    for (unsigned i = 0; i < gpu_count; i++) free(gpus[i].steps_s);
     gpu_count = init_error = 0;
     init_depth = 0;
     origin_ns = now_ns();
@@ -145,6 +226,7 @@ void sim_configure(const char *text) {
         while ((word = strsep(&words, " ")))
             if (!strcmp(word, "gpu")) g = add_gpu();
             else set_word(word, g);
+        if (g) draw_trace(g);
     }
     free(copy);
     is_configured = 1;
@@ -257,8 +339,9 @@ nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long lon
     Gpu *g = device;
     if (code) return code;
     if (!g->counter) return NOT_SUPPORTED;
-    double t = renewed_s(g, since_origin_s(now_ns()));
-    double joules = t >= g->reset_s ? energy_j(g, t) - energy_j(g, g->reset_s) : energy_j(g, t) + g->offset_mj / 1e3;
+    double t = since_origin_s(now_ns()), joules = counted_j(g, t);
+    joules += t >= g->reset_s ? -energy_j(g, g->reset_s) : g->offset_mj / 1e3;
+    if (joules < 0) joules = 0;
     *energy_mj = (unsigned long long)floor(joules * 1e3 * g->gain + 1e-6);
     return SUCCESS;
 }
@@ -294,5 +377,42 @@ nvmlReturn_t nvmlDeviceGetFieldValues(void *device, int count, nvmlFieldValue_t 
     if (code) return code;
     for (int i = 0; i < count; i++) fill_field(device, &fields[i]);
     return SUCCESS;
+}
+#endif
+
+#ifndef OMIT_nvmlDeviceGetSamples
+#define BUFFERED 120
+typedef struct { unsigned long long timeStamp; nvmlValue_t value; } nvmlSample_t;
+static int64_t wall_offset_ns = INT64_MIN;
+/* Wall clock less monotonic clock, where time is set; the machine's own otherwise. */
+void sim_set_wall_offset_ns(int64_t offset_ns) { wall_offset_ns = offset_ns; }
+static int64_t wall_ns(int64_t mono_ns) {
+    struct timespec wall, mono;
+    if (wall_offset_ns != INT64_MIN) return mono_ns + wall_offset_ns;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    clock_gettime(CLOCK_MONOTONIC, &mono);
+    return mono_ns + ((int64_t)wall.tv_sec - mono.tv_sec) * 1000000000 + wall.tv_nsec - mono.tv_nsec;
+}
+
+/* The driver's own buffer of power readings, each with the wall-clock microsecond of its renewal. */
+nvmlReturn_t nvmlDeviceGetSamples(void *device, int type, unsigned long long since_us, unsigned *value_type,
+                                  unsigned *count, nvmlSample_t *samples) {
+    nvmlReturn_t code = check_reading(device);
+    Gpu *g = device;
+    if (code) return code;
+    if (!g->samples || type != 0) return NOT_SUPPORTED;
+    *value_type = 1; /* unsigned int */
+    if (!samples) { *count = BUFFERED; return SUCCESS; }
+    int64_t last = renewal(g, since_origin_s(now_ns()), g->step_ms, power_phase(g));
+    unsigned found = 0;
+    for (int64_t k = last - BUFFERED + 1; k <= last; k++) {
+        int64_t mono_ns = origin_ns + (int64_t)(renewal_s(g, k, g->step_ms, power_phase(g)) * 1e9);
+        unsigned long long stamp = (unsigned long long)(wall_ns(mono_ns) / 1000);
+        if (stamp <= since_us || mono_ns < origin_ns) continue;
+        samples[found].timeStamp = stamp;
+        samples[found++].value.uiVal = (unsigned)lround(power_at_renewal_w(g, k, g->usage_ms) * 1e3);
+    }
+    *count = found;
+    return found ? SUCCESS : NOT_FOUND;
 }
 #endif

@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,8 +30,10 @@ from stillwatt.clock import Clock, SystemClock
 from stillwatt.errors import StillwattError, UsageError
 from stillwatt.ledger.journal import JournalWriter
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
+from stillwatt.records import Channel
+from stillwatt.sensors.beat import Beat
 from stillwatt.sensors.registry import Resolution, resolve
-from stillwatt.sensors.sampler import Gaps, Sampler, missed_ticks
+from stillwatt.sensors.sampler import Gaps, Sampler, own_period_ns
 from stillwatt.sensors.worker import Job, Worker, WorkerLike
 from stillwatt.units import NS_PER_S, seconds
 
@@ -245,14 +247,47 @@ class Recorder:
                 {"driver": probe.driver, "usable": probe.usable, "detail": probe.detail, "cure": probe.cure}
                 for probe in resolution.probes
             ],
-            channels=[dataclasses.asdict(channel) for channel in resolution.channels],
+            channels=[dataclasses.asdict(channel) for channel in self._channels()],
             absent=[dataclasses.asdict(absent) for absent in resolution.absent],
         )
         self._sampler.tick()
         self.flush()
         self._writer.wait(_DISK_PATIENCE_S)
 
-    def tick(self, *, skipped: int = 0) -> None:
+    def beats(self) -> list[Beat]:
+        """What is to be read how often, with the close look last: it beats only while there is one."""
+        beats = [Beat(self._period_ns, self.tick)]
+        often_ns = self._sampler.own_period_ns
+        if often_ns is not None:
+            beats.append(Beat(often_ns, lambda _skipped: self._sampler.tick_often()))
+        closeup = self._sampler.closeup
+        if closeup.period_ns:
+            beats.append(
+                Beat(closeup.period_ns, lambda _skipped: self._sampler.tick_closely(), is_on=lambda: closeup.is_on)
+            )
+        return beats
+
+    def edge(self, *, is_first: bool = False) -> None:
+        """Look closely: a stage begins or ends now, or the session does."""
+        self._sampler.look_at_edge(is_first=is_first)
+
+    def end_closeup(self, sleep: Callable[[float], None]) -> None:
+        """Go on with a close look until it has seen what it waits for: the last stage has just ended."""
+        closeup = self._sampler.closeup
+        for _ in range(closeup.most_readings):
+            if not closeup.is_on:
+                return
+            sleep(seconds(closeup.period_ns))
+            self._sampler.tick_closely()
+
+    def _channels(self) -> Iterator[Channel]:
+        """The channels as they are sampled."""
+        for opened in self._resolution.opened:
+            period_ns = own_period_ns(opened, self._period_ns)
+            for channel in opened.channels:
+                yield dataclasses.replace(channel, sampling_period_ns=period_ns)
+
+    def tick(self, skipped: int = 0) -> None:
         """Take one reading of every stream; `skipped` deadlines passed without one."""
         self._skipped_ticks += skipped
         self._sampler.tick()
@@ -316,25 +351,26 @@ class Commands:
         return line.decode("utf-8", errors="replace").strip() or " "
 
 
-def sample_until_told(recorder: Recorder, commands: Commands, clock: Clock, period_ns: int) -> bool:
+def sample_until_told(recorder: Recorder, commands: Commands, clock: Clock) -> bool:
     """Sample at the deadlines until told to stop; True when the measured program was lost instead.
 
     A parent that is gone while something else holds its end of the pipe open (a forked worker) is noticed by
     the change of this process's parent.
     """
     parent = os.getppid()
-    deadline_ns = clock.monotonic_ns() + period_ns
+    beats = recorder.beats()
     flush_ns, account_ns = clock.monotonic_ns() + _FLUSH_NS, clock.monotonic_ns() + _ACCOUNT_NS
     while True:
-        wake_ns = min(deadline_ns, flush_ns)
-        command = commands.wait(max(seconds(wake_ns - clock.monotonic_ns()), 0.0))
-        if command in ("stop", ""):
+        now_ns = clock.monotonic_ns()
+        wake_ns = min([flush_ns, *(due_ns for beat in beats if (due_ns := beat.due_ns(now_ns)) is not None)])
+        command = commands.wait(max(seconds(wake_ns - now_ns), 0.0))
+        if command == "mark":
+            recorder.edge()
+        elif command in ("stop", ""):
             return command == ""
         now_ns = clock.monotonic_ns()
-        if now_ns >= deadline_ns:
-            missed = missed_ticks(deadline_ns, now_ns, period_ns)
-            recorder.tick(skipped=missed)
-            deadline_ns += (missed + 1) * period_ns
+        for beat in beats:
+            beat.keep(now_ns)
         if now_ns >= account_ns:
             recorder.account()
             account_ns = now_ns + _ACCOUNT_NS
@@ -345,7 +381,9 @@ def sample_until_told(recorder: Recorder, commands: Commands, clock: Clock, peri
                 return True
 
 
-def record(commands: Commands, answer: Callable[[str], None], clock: Clock) -> int:
+def record(
+    commands: Commands, answer: Callable[[str], None], clock: Clock, *, sleep: Callable[[float], None] = time.sleep
+) -> int:
     """Run the sampling process from its configuration to its end; gives the exit status."""
     line = commands.wait(None)
     try:
@@ -364,7 +402,9 @@ def record(commands: Commands, answer: Callable[[str], None], clock: Clock) -> i
     recorder = Recorder(resolution, disk, clock, config.period_ns)
     recorder.start()
     answer("ready")
-    is_parent_lost = sample_until_told(recorder, commands, clock, config.period_ns)
+    recorder.edge(is_first=True)
+    is_parent_lost = sample_until_told(recorder, commands, clock)
+    recorder.end_closeup(sleep)
     recorder.finish(is_parent_lost=is_parent_lost)
     return 0
 

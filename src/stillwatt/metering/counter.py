@@ -10,15 +10,16 @@ import numpy.typing as npt
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.curve import Curve, Segment, carry_on, cover
 from stillwatt.metering.halfwidth import evaluate
+from stillwatt.metering.levels import find_levels, split_steps
 from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.metering.unwrap import unwrap
+from stillwatt.metering.updates import Updates, find_updates
 from stillwatt.metering.windows import profile
 from stillwatt.units import NS_PER_S
 
-_LEAST_TICK_JITTER = 0.05
-"""Half-range of a counter's tick, at least, as a share of its update period: drivers' timers are not exact."""
 _STANDING_UPDATES = 2
 """A counter that stands for this many update periods belongs to a part that draws nothing."""
+_RESETS = (Segment.MISSING, Segment.REPAIRED)
 _FINE_STEPS = 4
 """A counter with this many steps in a sampling period tells each interval's power by itself (eq. 6)."""
 
@@ -48,10 +49,17 @@ class _Knots:
     whole_j: FloatArray
 
 
-def counter_curve(series: Series, witness: Curve | None) -> Curve:
-    """Knots at the counter's updates, straight lines between them (eqs. 3, 5, 6)."""
+def counter_curve(series: Series, witness: Curve | None, beside: Series | None = None) -> Curve:
+    """Knots at the counter's updates and where the load changed between them, straight lines between (eqs. 3, 5, 6).
+
+    Args:
+        series: the counter's readings.
+        witness: the energy curve of the same part's power, for resets and for bounds.
+        beside: the witness's readings, for levels at the updates.
+    """
     steps = _steps(series, witness)
-    knots = _knots(series, steps)
+    updates = find_updates(series, np.isin(steps.kind, _RESETS))
+    knots = _knots(series, steps, updates)
     reach = _reach(series)
     left_w, right_w = _beside(knots, reach)
     length_s = np.diff(knots.x_ns) / NS_PER_S
@@ -78,6 +86,8 @@ def counter_curve(series: Series, witness: Curve | None) -> Curve:
         resets_ns=series.t_ns[steps.resets],
         repaired_j=steps.repaired_j,
     )
+    levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
+    read = split_steps(read, levels, updates.period_ns)
     return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)
 
 
@@ -101,44 +111,22 @@ def _steps(series: Series, witness: Curve | None) -> _Steps:
     return _Steps(energy_j, kind, whole_j, unwrapped.resets, repaired_j)
 
 
-def _knots(series: Series, steps: _Steps) -> _Knots:
+def _knots(series: Series, steps: _Steps, updates: Updates) -> _Knots:
     """Where in time each of the counter's values belongs (eq. 3)."""
-    t_ns = series.t_ns
-    is_reset = np.isin(steps.kind, (Segment.MISSING, Segment.REPAIRED))
-    moves = (np.diff(series.count) != 0) | is_reset
-    first = np.append(0, np.flatnonzero(moves) + 1)
-    last = np.append(first[1:] - 1, t_ns.size - 1)
-    update_ns = _update_ns(series, first, last)
-    since_ns = np.append(update_ns, np.diff(t_ns)[first[1:] - 1])
-    seen_ns, stood_ns = t_ns[first], t_ns[last] - t_ns[first]
-    earliest_ns = np.maximum(seen_ns - np.minimum(since_ns, update_ns), t_ns[last] - update_ns)
-    earliest_ns = np.minimum(earliest_ns, seen_ns)
-    # rounded up, so that two knots a nanosecond apart stay two
-    middle_ns = (earliest_ns + seen_ns + 1) // 2
-    half_ns = np.maximum((seen_ns - earliest_ns) / 2, _LEAST_TICK_JITTER * update_ns)
-    stands = stood_ns >= _STANDING_UPDATES * update_ns
+    t_ns, first, last = series.t_ns, updates.first, updates.last
+    stands = t_ns[last] - t_ns[first] >= _STANDING_UPDATES * updates.period_ns
     total_j = np.append(0.0, np.cumsum(steps.energy_j))[first]
-    x_ns = np.concatenate((middle_ns, t_ns[last][stands] - update_ns))
+    x_ns = np.concatenate((updates.x_ns, t_ns[last][stands] - updates.period_ns))
     order = np.argsort(x_ns, kind="stable")
     into = np.concatenate((np.append(0, first[1:] - 1), np.full(np.count_nonzero(stands), -1)))[order][1:]
     kind = np.where(into < 0, Segment.READ, steps.kind[into]).astype(np.int8)
     return _Knots(
         x_ns=x_ns[order],
         energy_j=np.concatenate((total_j, total_j[stands]))[order],
-        half_ns=np.concatenate((half_ns, half_ns[stands]))[order],
+        half_ns=np.concatenate((updates.half_ns, updates.half_ns[stands]))[order],
         kind=kind,
         whole_j=np.where(into < 0, 0.0, steps.whole_j[into]),
     )
-
-
-def _update_ns(series: Series, first: IntArray, last: IntArray) -> int:
-    """The update period: the channel's, or the spacing of the changes where most values repeat for longer."""
-    declared_ns = series.channel.update_period_ns
-    changes_ns = series.t_ns[first]
-    repeated_ns = (series.t_ns[last] - changes_ns)[1:-1]
-    if repeated_ns.size == 0 or np.median(repeated_ns) < declared_ns:
-        return declared_ns
-    return max(declared_ns, int(np.median(np.diff(changes_ns))))
 
 
 def _reach(series: Series) -> int:

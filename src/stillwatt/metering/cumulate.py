@@ -16,12 +16,13 @@ _SECOND_DIFFERENCE = 10.0
 """Eq. 7: half of each end's second difference over the 6 of its variance, and a fifth more for its own scatter."""
 
 
-def cumulate(series: Series, witness: Curve | None = None) -> Curve | str:
+def cumulate(series: Series, witness: Curve | None = None, beside: Series | None = None) -> Curve | str:
     """The curve of one stream, or the reason there is none (method.md, eqs. 3 to 7).
 
     Args:
         series: readings of a counter or of power.
         witness: curve of the same part's power; repairs a counter's resets and shows load changes beside edges.
+        beside: the readings that `witness` was made from.
     """
     stream = series.channel.stream
     if series.t_ns.size == 0:
@@ -33,7 +34,7 @@ def cumulate(series: Series, witness: Curve | None = None) -> Curve | str:
     watched_ns = int(series.t_ns[-1] - series.t_ns[0])
     if not np.any(np.diff(series.count)) and watched_ns >= _STUCK_UPDATES * series.channel.update_period_ns:
         return f"{stream} did not move in {watched_ns / NS_PER_S:.1f} s: the counter is stuck"
-    return counter_curve(series, witness)
+    return counter_curve(series, witness, beside)
 
 
 def _power_curve(series: Series) -> Curve:

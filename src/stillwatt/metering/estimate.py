@@ -68,7 +68,7 @@ def estimate_profile(ledger: Series, witness: Series | None, windows: Profile) -
     """`estimate_many` for windows that are already laid out as arrays."""
     channel = ledger.channel
     beside = cumulate(witness) if witness is not None else None
-    curve = cumulate(ledger, beside if isinstance(beside, Curve) else None)
+    curve = cumulate(ledger, beside, witness) if isinstance(beside, Curve) else cumulate(ledger)
     notes = _dropped(ledger) + (() if witness is None else _dropped(witness))
     if isinstance(curve, str):
         absent = Absent(part=channel.part, boundary=channel.boundary, reason=curve)

@@ -83,7 +83,8 @@ class Meter:
     """Writes stage marks to a journal; knows nothing of sensors.
 
     `sync` is called at both ends of a stage, before the mark is taken, so that queued device work is billed
-    to the stage that queued it (pass `torch.cuda.synchronize`).
+    to the stage that queued it (pass `torch.cuda.synchronize`). `on_edge` is called right after each mark is taken, so
+    that somebody may look at the instruments there; it must take no time and raise nothing.
     """
 
     def __init__(
@@ -94,9 +95,11 @@ class Meter:
         prefix: str = "s",
         earlier_attempts: Mapping[str, int] | None = None,
         sync: Callable[[], object] | None = None,
+        on_edge: Callable[[], object] | None = None,
     ) -> None:
         self.clock = clock
         self.sync = sync
+        self._on_edge = on_edge or _nobody
         self.lost_events = 0
         self._journal = journal
         self._prefix = prefix
@@ -127,6 +130,7 @@ class Meter:
             self._current.reset(token)
             self._synchronise()
             t_ns = self.clock.monotonic_ns()
+            self._on_edge()
             stage.close()
             self.write("stage_ended", t_ns=t_ns, stage_id=stage.stage_id, status=status, error=error)
 
@@ -155,8 +159,11 @@ class Meter:
             attempt = self._attempts[name]
             stage = Stage(self, f"{self._prefix}{next(self._numbers)}", name)
         self._synchronise()
+        t_ns = self.clock.monotonic_ns()
+        self._on_edge()
         self.write(
             "stage_started",
+            t_ns=t_ns,
             stage_id=stage.stage_id,
             parent_id=parent.stage_id if parent else None,
             name=name,
@@ -173,6 +180,10 @@ class Meter:
             self.sync()
         except Exception as err:  # noqa: BLE001 - the device library's own errors; the measured program must go on
             self.warn(f"device synchronisation failed ({err}); stage edges may be early")
+
+
+def _nobody() -> None:
+    """Nobody looks."""
 
 
 def parse_kind(kind: StageKind | str) -> StageKind:

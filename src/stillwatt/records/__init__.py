@@ -3,7 +3,7 @@
 from stillwatt.records.channel import Basis, Boundary, Channel, Quantity, Role, worst_basis
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.run import ProbeRecord, RunRecord, StageRecord, StageSpan, Trace, TracePoint
-from stillwatt.records.sample import ReadFailure, Reading, SampleGap
+from stillwatt.records.sample import NotDue, ReadFailure, Reading, SampleGap
 from stillwatt.records.window import StageKind, StageStatus, StageWindow
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Channel",
     "Energy",
     "NoTotal",
+    "NotDue",
     "ProbeRecord",
     "Quantity",
     "ReadFailure",

@@ -84,7 +84,10 @@ class Channel:
     """Over how long each of the instrument's own values averages: shorter than `update_period_ns` where it looks only
     part of the time, longer where it smooths; 0 for a value of one moment, None where nobody knows."""
     sampling_period_ns: int | None = None
-    """How often the stream wants to be read where the run's own period is slower than its loads; None for no wish."""
+    """How often the stream is read: as a driver gives it, a wish to be read more often than the run's period (None: no
+    wish); as a journal tells it, what the sampling process does. Close looks at stage edges come on top."""
+    is_stamped: bool = False
+    """Whether readings carry the instrument's own time, at which the value was renewed, and not that of asking."""
     modulus: int | None = None
     """Counts after which an energy counter starts again at 0; None where it does not wrap in practice."""
     source: str = ""

@@ -16,6 +16,13 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotDue:
+    """Nothing new to read of a stream yet: neither a reading nor a failure."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadFailure:
     """One reading that failed, and why."""
 

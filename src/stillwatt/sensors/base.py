@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from stillwatt.records import Absent, Channel, ReadFailure, Reading
+from stillwatt.records import Absent, Channel, NotDue, ReadFailure, Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,11 @@ class Sensor(Protocol):
         """
         ...
 
-    def read(self) -> Sequence[Reading | ReadFailure]:
-        """Read every stream once; the driver's own errors come back as `ReadFailure`, in its own words."""
+    def read(self) -> Sequence[Reading | ReadFailure | NotDue]:
+        """Read every stream once; the driver's own errors come back as `ReadFailure`, in its own words.
+
+        A stream whose instrument has nothing new yet gives `NotDue`; one that kept several readings gives them all.
+        """
         ...
 
     def close(self) -> None:

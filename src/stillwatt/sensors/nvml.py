@@ -4,32 +4,32 @@ One physical card is one part (`gpu0`, `gpu1`, … in NVML's order), whatever CU
 process may use and what its node draws are different questions. NVML has no power of MIG instances; a card in
 MIG mode is measured whole and its source says so.
 
-What a power reading averages over depends on chip, field and driver (docs/reference/sensors.md), so a channel's
-source names all three. A witness is read from the field nearest to instantaneous, because it places stage edges;
-where power is the ledger, the field that averages over all of the time is preferred, because a sensor that looks at
-25 of every 100 ms aliases with loads that repeat.
+What a power reading averages over depends on chip, field and driver (`nvml_windows`), so a channel's source names all
+three. A witness is read from the field nearest to instantaneous, because it shows the levels beside a stage's edge;
+where power is the ledger, a field that sees all of the time is preferred, and of those the one that smooths least,
+because a sensor that looks at 25 of every 100 ms aliases with loads that repeat. Where the driver keeps a buffer of
+such readings with their times, the buffer is read instead, so that nothing falls between two polls.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from stillwatt.clock import Clock
 from stillwatt.errors import SensorUnavailableError, UsageError
-from stillwatt.records import Absent, Basis, Boundary, Channel, Quantity, ReadFailure, Reading, Role
+from stillwatt.records import Absent, Basis, Boundary, Channel, NotDue, Quantity, ReadFailure, Reading, Role
 from stillwatt.sensors import nvml_library
 from stillwatt.sensors.base import Probe
-from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S, W_PER_MW_MILLI
+from stillwatt.sensors.nvml_windows import Field, Window, window
+from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S, NS_PER_US, W_PER_MW_MILLI
 
-_UPDATE_PERIOD_NS = 100 * NS_PER_MS
-_OLD_UPDATE_PERIOD_NS = 20 * NS_PER_MS
-_AVERAGING_NS = NS_PER_S
-_OLD_ARCHITECTURES = (4, 5)
-"""Pascal and Volta renew their readings every 20 ms, all others every 100 ms."""
+_COUNTER_UPDATE_NS = 100 * NS_PER_MS
+"""At most: 20 to 100 ms were seen, and which it is shows in the readings (method.md, eq. 3)."""
+_LEAST_SAMPLING_NS = 10 * NS_PER_MS
 _REOPEN_NS = 5 * NS_PER_S
 _REOPEN_MAX_NS = 320 * NS_PER_S
 _TRIES = 3
@@ -50,7 +50,9 @@ class _Source:
     quantity: Quantity
     call: str
     read: Callable[[Any], int]
-    is_average: bool = False
+    field: Field = Field.USAGE
+    is_buffer: bool = False
+    """Whether `read` gives the time in microseconds of the newest of many readings that the driver kept."""
 
 
 @dataclass(slots=True)
@@ -60,7 +62,26 @@ class _Card:
     part: str
     uuid: str
     handle: Any
+    newest_us: int = 0
+    """Time of the newest reading taken from the driver's buffer."""
     channels: list[tuple[Channel, _Source]] = field(default_factory=list)
+
+
+_Chip = tuple[int | None, str]
+"""Architecture and name."""
+
+
+def _blindness(seen: Window) -> tuple[int, int]:
+    """Orders windows for a stream that is booked.
+
+    Those that see all of the time come first, least smoothing before more; then the unknown; then those that look at
+    the largest share of it.
+    """
+    if seen.averaging_ns is None:
+        return (1, 0)
+    if seen.averaging_ns >= seen.update_ns:
+        return (0, seen.averaging_ns)
+    return (2, -seen.averaging_ns)
 
 
 class NvmlSensor:
@@ -136,10 +157,15 @@ class NvmlSensor:
                 raise
         return tuple(channel for card in self._cards for channel, _ in card.channels)
 
-    def read(self) -> Sequence[Reading | ReadFailure]:
+    def read(self) -> Sequence[Reading | ReadFailure | NotDue]:
         """Read every stream; an error of NVML becomes a failure in its own words, and a lost NVML is tried again."""
         self._reopen_when_due()
-        return [self._read_one(card, channel, source) for card in self._cards for channel, source in card.channels]
+        results: list[Reading | ReadFailure | NotDue] = []
+        for card in self._cards:
+            for channel, source in card.channels:
+                read = self._read_buffer if source.is_buffer else self._read_one
+                results += read(card, channel, source)
+        return results
 
     def close(self) -> None:
         """Shut NVML down; its own errors no longer matter then."""
@@ -148,18 +174,36 @@ class NvmlSensor:
         self._nvml, self._cards = None, []
         self._reopen_at_ns, self._reopen_wait_ns = None, _REOPEN_NS
 
-    def _read_one(self, card: _Card, channel: Channel, source: _Source) -> Reading | ReadFailure:
+    def _read_one(self, card: _Card, channel: Channel, source: _Source) -> list[Reading | ReadFailure]:
         begun_ns = self._clock.monotonic_ns()
         try:
             count = source.read(card.handle)
         except self._nvml.NVMLError as err:
-            if err.value in nvml_library.REOPEN and self._reopen_at_ns is None:
-                self._reopen_at_ns = begun_ns + self._reopen_wait_ns
-            reason = f"{source.call}: {err}"
-            return ReadFailure(stream=channel.stream, t_ns=self._clock.monotonic_ns(), reason=reason)
+            return [self._failure(channel, source, err, begun_ns)]
         # the value was taken somewhere inside the call, so the middle is off by no more than half its length
         t_ns = (begun_ns + self._clock.monotonic_ns()) // 2
-        return Reading(stream=channel.stream, t_ns=t_ns, count=float(count))
+        return [Reading(stream=channel.stream, t_ns=t_ns, count=float(count))]
+
+    def _read_buffer(self, card: _Card, channel: Channel, source: _Source) -> list[Reading | ReadFailure | NotDue]:
+        """What the driver's buffer has that is new, each at the time the driver gives it."""
+        begun_ns = self._clock.monotonic_ns()
+        try:
+            found = nvml_library.power_samples(self._nvml, card.handle, card.newest_us)
+        except self._nvml.NVMLError as err:
+            return [self._failure(channel, source, err, begun_ns)]
+        wall_less_monotonic_ns = self._clock.utc_ns() - self._clock.monotonic_ns()
+        if found:
+            card.newest_us = found[-1][0]
+        readings = [
+            Reading(stream=channel.stream, t_ns=stamp_us * NS_PER_US - wall_less_monotonic_ns, count=float(count))
+            for stamp_us, count in found
+        ]
+        return list(readings) or [NotDue(stream=channel.stream)]
+
+    def _failure(self, channel: Channel, source: _Source, err: Any, begun_ns: int) -> ReadFailure:
+        if err.value in nvml_library.REOPEN and self._reopen_at_ns is None:
+            self._reopen_at_ns = begun_ns + self._reopen_wait_ns
+        return ReadFailure(stream=channel.stream, t_ns=self._clock.monotonic_ns(), reason=f"{source.call}: {err}")
 
     def _reopen_when_due(self) -> None:
         """Initialise NVML again some seconds after it was lost, then ever more rarely: it takes long on big nodes."""
@@ -217,21 +261,28 @@ class NvmlSensor:
         """Find the card's counter and its best power reading."""
         reasons: list[str] = []
         counter = self._first_readable(card, [self._counter_source()], reasons)
-        power = self._first_readable(card, self._power_sources(is_witness=counter is not None), reasons)
+        ask = self._ask
+        chip = (
+            ask(self._nvml.nvmlDeviceGetArchitecture, card.handle),
+            str(ask(self._nvml.nvmlDeviceGetName, card.handle)),
+        )
+        power = self._first_readable(card, self._power_sources(chip, is_witness=counter is not None), reasons)
+        if power is not None and counter is None:
+            power = self._with_buffer(card, power)
         about = self._about(card)
         for source in filter(None, (counter, power)):
             role = Role.WITNESS if counter is not None and source is power else Role.LEDGER
-            card.channels.append((self._channel(card, source, role, about), source))
+            card.channels.append((self._channel(card, source, role, about, chip), source))
         if card.channels:
             self._cards.append(card)
         else:
             reason = f"nvml: {card.part}: {'; '.join(reasons)}"
             self._absent.append(Absent(part=card.part, boundary=Boundary.BOARD, reason=reason))
 
-    def _channel(self, card: _Card, source: _Source, role: Role, about: str) -> Channel:
+    def _channel(self, card: _Card, source: _Source, role: Role, about: str, chip: _Chip) -> Channel:
         is_counter = source.quantity is Quantity.ENERGY_COUNTER
-        architecture = self._ask(self._nvml.nvmlDeviceGetArchitecture, card.handle)
-        period_ns = _OLD_UPDATE_PERIOD_NS if architecture in _OLD_ARCHITECTURES else _UPDATE_PERIOD_NS
+        seen = window(*chip, self._driver_version, source.field)
+        often_ns = max(seen.update_ns // 2, _LEAST_SAMPLING_NS)
         return Channel(
             part=card.part,
             device=card.uuid,
@@ -243,8 +294,11 @@ class NvmlSensor:
             basis=Basis.MEASURED,
             gain_low_rel=self._gain_rel,
             gain_high_rel=self._gain_rel,
-            # a reading that averages over a second tells no more of when than that second does
-            update_period_ns=_AVERAGING_NS if source.is_average else period_ns,
+            update_period_ns=_COUNTER_UPDATE_NS if is_counter else seen.update_ns,
+            averaging_ns=None if is_counter else seen.averaging_ns,
+            # power that is booked is read twice an update, so that no value is missed and its age is known
+            sampling_period_ns=often_ns if role is Role.LEDGER and not is_counter and not source.is_buffer else None,
+            is_stamped=source.is_buffer,
             # 64 bits of millijoules outlast the machine: a count that goes back was reset, it did not wrap
             modulus=None,
             source=f"{source.call}; {about}",
@@ -260,17 +314,34 @@ class NvmlSensor:
         call = "nvmlDeviceGetTotalEnergyConsumption"
         return _Source(Quantity.ENERGY_COUNTER, call, self._nvml.nvmlDeviceGetTotalEnergyConsumption)
 
-    def _power_sources(self, *, is_witness: bool) -> list[_Source]:
+    def _power_sources(self, chip: _Chip, *, is_witness: bool) -> list[_Source]:
         """The ways to read power, best first for the use that is made of it."""
-        usage = _Source(Quantity.POWER, "nvmlDeviceGetPowerUsage", self._nvml.nvmlDeviceGetPowerUsage)
-        average = self._field_source("AVERAGE", nvml_library.POWER_AVERAGE, is_average=True)
-        instant = self._field_source("INSTANT", nvml_library.POWER_INSTANT)
-        return [instant, usage, average] if is_witness else [average, usage, instant]
+        usage = _Source(Quantity.POWER, Field.USAGE.value, self._nvml.nvmlDeviceGetPowerUsage)
+        average = self._field_source(Field.AVERAGE, nvml_library.POWER_AVERAGE)
+        instant = self._field_source(Field.INSTANT, nvml_library.POWER_INSTANT)
+        if is_witness:
+            return [instant, usage, average]
+        # of two that see the same, the field whose meaning no driver changed comes first
+        return sorted(
+            [average, instant, usage], key=lambda source: _blindness(window(*chip, self._driver_version, source.field))
+        )
 
-    def _field_source(self, name: str, number: int, *, is_average: bool = False) -> _Source:
+    def _field_source(self, field: Field, number: int) -> _Source:
         nvml = self._nvml
-        call = f"nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_{name} = {number})"
-        return _Source(Quantity.POWER, call, lambda handle: nvml_library.field_value(nvml, handle, number), is_average)
+        call = f"nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_{field.value} = {number})"
+        return _Source(Quantity.POWER, call, lambda handle: nvml_library.field_value(nvml, handle, number), field)
+
+    def _with_buffer(self, card: _Card, power: _Source) -> _Source:
+        """The driver's own buffer of plain power readings, where it has one and that field is the one to read."""
+        if power.field is not Field.USAGE:
+            return power
+        try:
+            found = nvml_library.power_samples(self._nvml, card.handle, 0)
+        except self._nvml.NVMLError:
+            return power
+        stamps_us = [stamp_us for stamp_us, _ in found]
+        card.newest_us = max(stamps_us, default=self._clock.utc_ns() // NS_PER_US)
+        return replace(power, call="nvmlDeviceGetSamples(NVML_TOTAL_POWER_SAMPLES)", is_buffer=True)
 
     def _first_readable(self, card: _Card, sources: Sequence[_Source], reasons: list[str]) -> _Source | None:
         for source in sources:

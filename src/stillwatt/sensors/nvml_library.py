@@ -7,7 +7,7 @@ from typing import Any
 
 from stillwatt.errors import SensorUnavailableError
 
-UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION = 1, 2, 3, 4
+UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 1, 2, 3, 4, 6
 DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND = 9, 12, 13
 GPU_IS_LOST, RESET_REQUIRED, VERSION_MISMATCH = 15, 16, 18
 
@@ -63,3 +63,22 @@ def field_value(nvml: Any, handle: Any, number: int) -> int:
     if member is None:
         raise nvml.NVMLError(NOT_SUPPORTED)
     return int(getattr(value.value, member))
+
+
+def power_samples(nvml: Any, handle: Any, since_us: int) -> list[tuple[int, int]]:
+    """The driver's buffered power readings after a time: wall-clock microseconds and milliwatts, oldest first.
+
+    Raises:
+        pynvml.NVMLError: the driver keeps no buffer, or the call failed.
+    """
+    try:
+        kind, samples = nvml.nvmlDeviceGetSamples(handle, nvml.NVML_TOTAL_POWER_SAMPLES, since_us)
+    except nvml.NVMLError as err:
+        if err.value == NOT_FOUND:
+            return []
+        raise
+    member = _VALUE_FIELDS.get(kind)
+    if member is None:
+        raise nvml.NVMLError(NOT_SUPPORTED)
+    found = ((int(one.timeStamp), int(getattr(one.sampleValue, member))) for one in samples)
+    return sorted(one for one in found if one[0] > since_us)

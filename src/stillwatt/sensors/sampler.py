@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from stillwatt.clock import Clock
-from stillwatt.records import Channel, ReadFailure, Reading
+from stillwatt.records import Basis, Channel, NotDue, ReadFailure, Reading
 from stillwatt.sensors.base import Sensor
+from stillwatt.sensors.closeup import CloseUp
 from stillwatt.sensors.registry import OpenSensor
 from stillwatt.sensors.worker import Job, Worker, WorkerLike
 from stillwatt.units import NS_PER_S, seconds
@@ -91,17 +92,33 @@ class _Lane:
     sensor: Sensor
     channels: tuple[Channel, ...]
     clock: Clock
+    period_ns: int
     worker: WorkerLike = field(init=False)
-    results: Sequence[Reading | ReadFailure] = ()
+    results: Sequence[Reading | ReadFailure | NotDue] = ()
     returned_ns: int = 0
     asked_ns: int | None = None
     """When the reading that has not been collected yet was asked for."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether an instrument is behind it: a model averages over its own intervals, and looks at no edges."""
+        return any(channel.basis is not Basis.MODELLED for channel in self.channels)
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """Names of its streams."""
+        return frozenset(channel.stream for channel in self.channels)
 
     def read(self) -> None:
         """The worker's job."""
         self.results = ()
         self.results = self.sensor.read()
         self.returned_ns = self.clock.monotonic_ns()
+
+
+def own_period_ns(opened: OpenSensor, period_ns: int) -> int:
+    """How often a sensor is read: at the run's period, or as much more often as one of its streams wants to be."""
+    return min([period_ns, *(channel.sampling_period_ns or period_ns for channel in opened.channels)])
 
 
 class Sampler:
@@ -120,14 +137,46 @@ class Sampler:
         self._clock = clock
         self._period_ns = period_ns
         self._gaps = Gaps(sink.event)
-        self._lanes = [_Lane(item.sensor, item.channels, clock) for item in opened]
+        self._lanes = [_Lane(item.sensor, item.channels, clock, own_period_ns(item, period_ns)) for item in opened]
+        self.closeup = CloseUp([channel for item in opened for channel in item.channels], clock.monotonic_ns())
         for lane in self._lanes:
             lane.worker = make_worker(f"read-{lane.sensor.driver}", lane.read)
         self.samples = self.failed_reads = 0
+        self._is_extra = False
+
+    @property
+    def own_period_ns(self) -> int | None:
+        """The shortest period at which some sensor wants to be read more often than all are; None for none."""
+        return min((lane.period_ns for lane in self._lanes if lane.period_ns < self._period_ns), default=None)
 
     def tick(self) -> None:
         """Ask every sensor for a reading and book what has come within a period, or a second of it."""
-        for lane in self._lanes:
+        self._read(self._lanes)
+
+    def tick_often(self) -> None:
+        """Read those sensors that want to be read more often."""
+        self._read([lane for lane in self._lanes if lane.period_ns < self._period_ns])
+
+    def tick_closely(self) -> None:
+        """Take one fast reading of the counters that a close look is for; skips a sensor that is still busy."""
+        watched = self.closeup.streams
+        self._read_extra([lane for lane in self._lanes if not watched.isdisjoint(lane.streams)])
+
+    def look_at_edge(self, *, is_first: bool = False) -> None:
+        """Look closely from now on; at a stage's edge (not a session's first) read all that is measured at once."""
+        if self.closeup.begin(self._clock.monotonic_ns(), is_first=is_first) and not is_first:
+            self._read_extra([lane for lane in self._lanes if lane.is_measured])
+
+    def _read_extra(self, lanes: Sequence[_Lane]) -> None:
+        """Read between deadlines: sensors that are busy are left alone, and what is no news is no failure."""
+        begun_ns = self._clock.monotonic_ns()
+        self._is_extra = True
+        self._read([lane for lane in lanes if lane.asked_ns is None])
+        self._is_extra = False
+        self.closeup.spent(begun_ns, self._clock.monotonic_ns())
+
+    def _read(self, lanes: Sequence[_Lane]) -> None:
+        for lane in lanes:
             self._collect(lane)
             if lane.asked_ns is None:
                 lane.asked_ns = self._clock.monotonic_ns()
@@ -136,7 +185,7 @@ class Sampler:
                 age_s = seconds(self._clock.monotonic_ns() - lane.asked_ns)
                 self._fail(lane, f"{lane.sensor.driver}: a reading has not returned for {age_s:.1f} s")
         patience_ns = self._clock.monotonic_ns() + min(self._period_ns, _STALL_NS)
-        for lane in self._lanes:
+        for lane in lanes:
             lane.worker.wait(max(seconds(patience_ns - self._clock.monotonic_ns()), 0.0))
             self._collect(lane)
 
@@ -170,7 +219,9 @@ class Sampler:
             for stream in sorted(silent):
                 self._failed(stream, "the driver gave no reading")
 
-    def _book(self, result: Reading | ReadFailure) -> None:
+    def _book(self, result: Reading | ReadFailure | NotDue) -> None:
+        if isinstance(result, NotDue):
+            return
         if isinstance(result, ReadFailure):
             self._failed(result.stream, result.reason, result.t_ns)
             return
@@ -178,12 +229,14 @@ class Sampler:
         if not math.isfinite(result.count):
             self._failed(result.stream, f"the driver gave {result.count}, which is no count")
         elif last_ns is not None and result.t_ns <= last_ns:
-            self._failed(result.stream, "the reading's time is not after the one before")
+            if not self._is_extra:
+                self._failed(result.stream, "the reading's time is not after the one before")
         elif self._sink.is_full:
             self._failed(result.stream, "readings dropped: the disk does not answer")
         else:
             self._gaps.good(result.stream, result.t_ns)
             self._sink.keep(result.stream, result.t_ns, result.count)
+            self.closeup.saw(result.stream, result.count)
             self.samples += 1
 
     def _fail(self, lane: _Lane, reason: str) -> None:

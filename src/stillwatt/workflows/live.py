@@ -95,6 +95,7 @@ class Run(AbstractContextManager["Run"]):
         self._journal: JournalWriter | None = None
         self._sampler: subprocess.Popen[bytes] | None = None
         self._result: RunRecord | None = None
+        self._edge_fd = -1
         self._is_new = run_id is None
         self.run_id = run_id or ""
 
@@ -116,6 +117,7 @@ class Run(AbstractContextManager["Run"]):
             prefix=self._prefix,
             earlier_attempts=self._earlier_attempts,
             sync=self._sync,
+            on_edge=self._mark_edge,
         )
         self._meter.write(
             "session_started",
@@ -195,15 +197,31 @@ class Run(AbstractContextManager["Run"]):
             assert stdin is not None
             stdin.write(json.dumps(config).encode() + b"\n")
             stdin.flush()
-            if not _reads_ready(self._sampler, _READY_TIMEOUT_S):
+            if _reads_ready(self._sampler, _READY_TIMEOUT_S):
+                os.set_blocking(stdin.fileno(), False)
+                self._edge_fd = stdin.fileno()
+            else:
                 self.meter.warn("the sampling process did not answer; this run's energy will be absent or incomplete")
         except OSError as err:
             self.meter.warn(f"the sampling process cannot be started ({err}); this run's energy will be absent")
+
+    def _mark_edge(self) -> None:
+        """Tell the sampling process of a stage's edge, so that it looks closely; one write that never waits."""
+        if self._edge_fd >= 0:
+            try:
+                os.write(self._edge_fd, b"mark\n")
+            except BlockingIOError:
+                return  # it has more edges to look at than it can
+            except OSError:
+                self._edge_fd = -1  # it is gone; the end of the run says so
 
     def _stop_sampler(self) -> None:
         sampler = self._sampler
         if sampler is None:
             return
+        if self._edge_fd >= 0:
+            os.set_blocking(self._edge_fd, True)
+            self._edge_fd = -1
         try:
             sampler.communicate(b"stop\n", timeout=_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -291,7 +291,7 @@ class FakeCommands:
 
 def _run(rig: Rig, lines: dict[float, str]) -> bool:
     commands = FakeCommands(rig.clock, lines)
-    return sample_until_told(rig.recorder, commands, rig.clock, PERIOD_NS)  # type: ignore[arg-type]
+    return sample_until_told(rig.recorder, commands, rig.clock)  # type: ignore[arg-type]
 
 
 def test_readings_are_taken_at_the_deadlines(tmp_path: Path) -> None:
@@ -540,7 +540,7 @@ def test_the_whole_of_it_in_one_process(tmp_path: Path) -> None:
     answers: list[str] = []
     told = {"run_dir": str(tmp_path), "session": SESSION, "period_ns": PERIOD_NS, "sensors": ["synthetic"]}
     commands = FakeCommands(clock, {0.0: json.dumps(told), 0.55: "stop"})
-    assert record(commands, answers.append, clock) == 0  # type: ignore[arg-type]
+    assert record(commands, answers.append, clock, sleep=clock.advance) == 0  # type: ignore[arg-type]
     assert answers == ["ready"]
     names = [event["event"] for event in read_journal(tmp_path / f"journal.{SESSION}.meter.jsonl").events]
     assert names == ["sampler_started", "meter", "sampler_ended"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fakes import FakeClock
 from nvml_simulator_build import ENVIRONMENT, NvmlSimulator, build
 from stillwatt.errors import SensorUnavailableError, UsageError
-from stillwatt.records import Boundary, Channel, Quantity, Reading, Role
+from stillwatt.records import Boundary, Channel, NotDue, Quantity, Reading, Role
 from stillwatt.sensors import nvml_library
 from stillwatt.sensors.nvml import NvmlSensor
 from stillwatt.units import NS_PER_MS, NS_PER_S
@@ -32,6 +32,7 @@ class Rig:
         self.clock = FakeClock()
         self.simulator = simulator
         simulator.configure(text, now_ns=self.clock.now_ns)
+        simulator.set_wall_offset_ns(self.clock.utc_offset_ns)
         self.sensor = NvmlSensor(self.clock, library=simulator.library, **options)
 
     def advance(self, seconds: float) -> None:
@@ -74,7 +75,8 @@ def test_the_best_power_reading_is_chosen_for_its_use(
 ) -> None:
     channel = _by_stream(Rig(nvml_simulator, f"gpu {card}").sensor.open())["gpu0.power"]
     assert (channel.role, channel.source.partition(";")[0]) == (role, call)
-    assert channel.update_period_ns == (NS_PER_S if call == AVERAGE else 100 * NS_PER_MS)
+    assert channel.update_period_ns == 100 * NS_PER_MS
+    assert channel.averaging_ns == (25 * NS_PER_MS if call == INSTANT else NS_PER_S)
 
 
 def test_a_counter_alone_is_enough(nvml_simulator: NvmlSimulator) -> None:
@@ -82,10 +84,55 @@ def test_a_counter_alone_is_enough(nvml_simulator: NvmlSimulator) -> None:
     assert [(c.quantity, c.role) for c in channels] == [(Quantity.ENERGY_COUNTER, Role.LEDGER)]
 
 
-@pytest.mark.parametrize(("architecture", "period_ms"), [(4, 20), (5, 20), (7, 100), (9, 100)])
-def test_the_update_period_is_the_chips(nvml_simulator: NvmlSimulator, architecture: int, period_ms: int) -> None:
-    channels = Rig(nvml_simulator, f"gpu arch={architecture}").sensor.open()
-    assert {channel.update_period_ns for channel in channels} == {period_ms * NS_PER_MS}
+@pytest.mark.parametrize(
+    ("card", "period_ms", "averaging_ms"),
+    [
+        ("arch=3", 100, None),
+        ("arch=4", 20, 10),
+        ("arch=5", 20, 10),
+        ("arch=6", 100, 100),
+        ("arch=7", 100, 100),
+        ("arch=7 name=NVIDIA-A100-SXM4-80GB", 100, 25),
+        ("arch=8", 100, 100),
+        ("arch=9", 100, 25),
+        ("arch=10", 100, None),
+    ],
+)
+def test_what_the_witness_averages_over_is_the_chips(
+    nvml_simulator: NvmlSimulator, card: str, period_ms: int, averaging_ms: int | None
+) -> None:
+    channels = _by_stream(Rig(nvml_simulator, f"gpu {card}").sensor.open())
+    power = channels["gpu0.power"]
+    assert power.update_period_ns == period_ms * NS_PER_MS
+    assert power.averaging_ns == (None if averaging_ms is None else averaging_ms * NS_PER_MS)
+    assert channels["gpu0.energy_counter"].update_period_ns == 100 * NS_PER_MS
+
+
+@pytest.mark.parametrize(("driver", "averaging_ms"), [("525.1", 1000), ("530.30", 100), ("545.2", 1000)])
+def test_what_plain_power_means_on_ada_depends_on_the_driver(
+    nvml_simulator: NvmlSimulator, driver: str, averaging_ms: int
+) -> None:
+    rig = Rig(nvml_simulator, f"driver={driver};gpu arch=8 counter=0 instant=0 average=0")
+    power = _by_stream(rig.sensor.open())["gpu0.power"]
+    assert power.averaging_ns == averaging_ms * NS_PER_MS
+
+
+def test_the_drivers_buffer_gives_every_value_with_its_own_time(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(
+        nvml_simulator,
+        "gpu arch=4 counter=0 average=0 instant=0 samples=1 step_ms=20 usage_ms=10 watts=300 low=100 hz=1",
+    )
+    (channel,) = rig.sensor.open()
+    assert channel.is_stamped
+    assert channel.source.startswith("nvmlDeviceGetSamples")
+    assert [type(result) for result in rig.sensor.read()] == [NotDue]
+    start_ns = rig.clock.now_ns
+    rig.advance(0.99)
+    readings = [result for result in rig.sensor.read() if isinstance(result, Reading)]
+    offsets_ms = [round((reading.t_ns - start_ns) / NS_PER_MS) for reading in readings]
+    assert offsets_ms == list(range(20, 981, 20))
+    assert [reading.count for reading in readings] == [300_000.0] * 25 + [100_000.0] * 24
+    assert [type(result) for result in rig.sensor.read()] == [NotDue]
 
 
 def test_mig_is_measured_whole_and_said_so(nvml_simulator: NvmlSimulator) -> None:
@@ -119,7 +166,7 @@ def test_the_counter_tells_the_true_energy_to_one_step_and_the_gain(
 
 
 def test_power_is_in_milliwatts_and_of_its_own_window(nvml_simulator: NvmlSimulator) -> None:
-    rig = Rig(nvml_simulator, "gpu watts=300 low=100 hz=1 counter=1;gpu watts=300 low=100 hz=1 counter=0")
+    rig = Rig(nvml_simulator, "gpu watts=300 low=100 hz=1;gpu watts=300 low=100 hz=1 counter=0 usage_ms=1000")
     rig.sensor.open()
     rig.advance(2.4)
     shown = rig.shown()

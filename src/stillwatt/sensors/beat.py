@@ -1,0 +1,36 @@
+"""Deadlines on a fixed grid: what is read how often, and what of it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stillwatt.sensors.sampler import missed_ticks
+
+
+@dataclass(slots=True)
+class Beat:
+    """Something that is read at a fixed pace."""
+
+    period_ns: int
+    read: Callable[[int], None]
+    """Takes the number of deadlines that passed without a reading."""
+    is_on: Callable[[], bool] = lambda: True
+    deadline_ns: int = 0
+
+    def due_ns(self, now_ns: int) -> int | None:
+        """The next deadline; None while it is off."""
+        if not self.is_on():
+            self.deadline_ns = 0
+            return None
+        if not self.deadline_ns:
+            self.deadline_ns = now_ns + self.period_ns
+        return self.deadline_ns
+
+    def keep(self, now_ns: int) -> None:
+        """Read if the deadline has come; deadlines that passed are counted and never made up."""
+        due_ns = self.due_ns(now_ns)
+        if due_ns is not None and now_ns >= due_ns:
+            missed = missed_ticks(due_ns, now_ns, self.period_ns)
+            self.read(missed)
+            self.deadline_ns = due_ns + (missed + 1) * self.period_ns
