@@ -35,6 +35,9 @@ bench: .venv/.dev ## The meter's own cost and the KD loss head, as ratios to pee
 	$(BIN)/python benchmarks/bench_meter_cost.py
 	$(BIN)/python benchmarks/bench_kd_head.py
 
+bench-meter: .venv/.dev ## How right the meter is on simulated cards: errors, coverage, half-widths, and its own cost
+	$(BIN)/python benchmarks/bench_meter.py --save
+
 docs: .venv/.docs ## Regenerate the reference pages and build the site into site/
 	$(BIN)/python tools/drift.py --write
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q

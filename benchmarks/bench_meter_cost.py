@@ -82,6 +82,31 @@ def sampler_cost(seconds: float = 20.0) -> dict[str, float]:
     return {"cpu_s_per_min": used_s * 60 / seconds, "rss_mib": rss_mib}
 
 
+def sampler_cost_8gpu(seconds: float = 30.0) -> dict[str, float]:
+    """The same with eight simulated cards, counter and power of each: 16 streams at 10 Hz through NVML's interface."""
+    import psutil
+
+    import stillwatt
+
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    from nvml_simulator_build import ENVIRONMENT, build
+
+    with tempfile.TemporaryDirectory() as folder:
+        library = build(Path(folder))
+        os.environ[ENVIRONMENT] = ";".join(["gpu random=7 watts=700 low=50"] * 8)
+        with stillwatt.Run(
+            "bench", runs_dir=folder, sensors=("nvml",), options={"nvml": {"library": str(library)}}
+        ) as run:
+            process = psutil.Process(run._sampler.pid)
+            time.sleep(2.0)
+            start_s = sum(process.cpu_times()[:2])
+            time.sleep(seconds)
+            used_s = sum(process.cpu_times()[:2]) - start_s
+            rss_mib = process.memory_info().rss / 2**20
+        del os.environ[ENVIRONMENT]
+    return {"cpu_s_per_min": used_s * 60 / seconds, "rss_mib": rss_mib}
+
+
 def slow_down(pairs: int = 24, workers: int = 1) -> dict[str, float]:
     """Ratio of a busy program's own wall and CPU seconds, measured to bare, with 95 % intervals of the median.
 
@@ -140,6 +165,7 @@ def main() -> None:
         "import pyarrow (for scale)": import_cost("pyarrow"),
         "stage begin + end": stage_cost(),
         "sampling process, 10 Hz": sampler_cost(),
+        "sampling process, 8 GPUs, 10 Hz": sampler_cost_8gpu(),
         "busy program, measured to bare": slow_down(),
         "one on each core, measured to bare": slow_down(workers=os.cpu_count() or 1),
         "this process, peak MiB": {"rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024},

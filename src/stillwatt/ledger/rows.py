@@ -122,6 +122,7 @@ def energy_row(energy: Energy | Absent) -> dict[str, Any]:
         "basis": energy.basis.value,
         "low_j": energy.low_j,
         "high_j": energy.high_j,
+        "flags": _json(energy.flags),
     }
 
 
@@ -255,7 +256,12 @@ def _energy(row: Row) -> Energy | Absent:
     boundary = Boundary(row["boundary"])
     if row["absent_reason"] is not None:
         return Absent(part=row["part"], boundary=boundary, reason=row["absent_reason"])
-    return Energy(boundary=boundary, basis=Basis(row["basis"]), **{name: row[name] for name in _ENERGY_FIELDS})
+    return Energy(
+        boundary=boundary,
+        basis=Basis(row["basis"]),
+        flags=tuple(json.loads(row["flags"])),
+        **{name: row[name] for name in _ENERGY_FIELDS},
+    )
 
 
 def _total(row: Row) -> Total | NoTotal:

@@ -96,8 +96,9 @@ def account_session(session: SessionInput) -> SessionAccount:
     windows = profile(owners)
     by_part: list[dict[str, Energy | Absent]] = [{} for _ in owners]
     notes: list[str] = []
+    marks_ns = [mark_ns for stage in session.windows for mark_ns in (stage.start_ns, stage.end_ns)]
     for part, (ledger, witness) in session.series.items():
-        found = estimate_profile(ledger, witness, windows)
+        found = estimate_profile(ledger, witness, windows, marks_ns=marks_ns)
         notes += found.notes
         for energies, energy in zip(by_part, found.energies, strict=True):
             energies[part] = energy
@@ -105,6 +106,7 @@ def account_session(session: SessionInput) -> SessionAccount:
         energies.update({absent.part: absent for absent in session.absent})
     lengths_s = windows.seconds.tolist()
     count = len(ids)
+    notes += _flagged(by_part[count : 2 * count])
     return SessionAccount(
         stages=MappingProxyType(dict(_stage_accounts(ids, by_part, lengths_s))),
         unallocated=by_part[2 * count],
@@ -126,6 +128,18 @@ def _stage_accounts(
                 self_energies=by_part[own], gross=by_part[gross], self_s=lengths_s[own], gross_s=lengths_s[gross]
             ),
         )
+
+
+def _flagged(stages: Sequence[Energies]) -> Iterator[str]:
+    """One line for each part with stages whose energy is flagged, with the first flag of each kind."""
+    for part in dict.fromkeys(part for energies in stages for part in energies):
+        flags: dict[str, list[str]] = {}
+        for energies in stages:
+            energy = energies.get(part)
+            for flag in energy.flags if isinstance(energy, Energy) else ():
+                flags.setdefault(flag.partition(":")[0], []).append(flag)
+        for found in flags.values():
+            yield f"{part}: {len(found)} stage{'' if len(found) == 1 else 's'} {found[0]}"
 
 
 def _descendants(stages: Sequence[StageWindow]) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy.typing as npt
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.curve import Curve, Segment, carry_on, cover
 from stillwatt.metering.halfwidth import evaluate
-from stillwatt.metering.levels import find_levels, split_steps
+from stillwatt.metering.levels import find_levels
 from stillwatt.metering.series import FloatArray, IntArray, Series
+from stillwatt.metering.splits import split_steps
 from stillwatt.metering.unwrap import unwrap
 from stillwatt.metering.updates import Updates, find_updates
 from stillwatt.metering.windows import profile
@@ -49,13 +51,16 @@ class _Knots:
     whole_j: FloatArray
 
 
-def counter_curve(series: Series, witness: Curve | None, beside: Series | None = None) -> Curve:
+def counter_curve(
+    series: Series, witness: Curve | None, beside: Series | None = None, marks_ns: Sequence[int] = ()
+) -> Curve:
     """Knots at the counter's updates and where the load changed between them, straight lines between (eqs. 3, 5, 6).
 
     Args:
         series: the counter's readings.
         witness: the energy curve of the same part's power, for resets and for bounds.
         beside: the witness's readings, for levels at the updates.
+        marks_ns: when stages began or ended.
     """
     steps = _steps(series, witness)
     updates = find_updates(series, np.isin(steps.kind, _RESETS))
@@ -87,7 +92,7 @@ def counter_curve(series: Series, witness: Curve | None, beside: Series | None =
         repaired_j=steps.repaired_j,
     )
     levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
-    read = split_steps(read, levels, updates.period_ns)
+    read = split_steps(read, levels, np.unique(np.array(marks_ns, dtype=np.int64)), updates.period_ns)
     return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)
 
 

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from stillwatt.metering.counter import counter_curve
 from stillwatt.metering.curve import Curve, Segment, carry_on, cover
-from stillwatt.metering.series import FloatArray, Series
+from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.records.channel import Quantity
 from stillwatt.units import NS_PER_S
 
 _STUCK_UPDATES = 10
 """A counter that never moves, seen for this many update periods, is stuck."""
+_OVERSAMPLED = 1.5
+"""Read this much more often than it is renewed, a value's first sight tells when it was."""
+_STRAYS = 8
+"""An instrument's own times are good to an eighth of its update period."""
+_SMOOTHED = 0.25
+"""Eq. 7a: a step of load at a stage's edge is smoothed over it by an eighth of step times average, at both edges."""
 _SECOND_DIFFERENCE = 10.0
 """Eq. 7: half of each end's second difference over the 6 of its variance, and a fifth more for its own scatter."""
 
 
-def cumulate(series: Series, witness: Curve | None = None, beside: Series | None = None) -> Curve | str:
+def cumulate(
+    series: Series, witness: Curve | None = None, beside: Series | None = None, marks_ns: Sequence[int] = ()
+) -> Curve | str:
     """The curve of one stream, or the reason there is none (method.md, eqs. 3 to 7).
 
     Args:
         series: readings of a counter or of power.
         witness: curve of the same part's power; repairs a counter's resets and shows load changes beside edges.
         beside: the readings that `witness` was made from.
+        marks_ns: when stages began or ended: load tends to change there.
     """
     stream = series.channel.stream
     if series.t_ns.size == 0:
@@ -34,13 +46,13 @@ def cumulate(series: Series, witness: Curve | None = None, beside: Series | None
     watched_ns = int(series.t_ns[-1] - series.t_ns[0])
     if not np.any(np.diff(series.count)) and watched_ns >= _STUCK_UPDATES * series.channel.update_period_ns:
         return f"{stream} did not move in {watched_ns / NS_PER_S:.1f} s: the counter is stuck"
-    return counter_curve(series, witness, beside)
+    return counter_curve(series, witness, beside, marks_ns)
 
 
 def _power_curve(series: Series) -> Curve:
-    """Trapezoid between readings, moved back by half an update period (eqs. 4, 5, 7)."""
-    lag_ns = series.channel.update_period_ns // 2
-    x_ns, power_w = series.t_ns - lag_ns, series.count * series.channel.unit_si
+    """Trapezoid between readings, each at the middle of what it averages over (eqs. 4, 5, 7)."""
+    series, x_ns, lag_ns = _centred(series)
+    power_w = series.count * series.channel.unit_si
     length_s = np.diff(x_ns) / NS_PER_S
     is_gap = np.diff(x_ns) > series.max_gap_ns
     mean_w = (power_w[1:] + power_w[:-1]) / 2
@@ -58,7 +70,7 @@ def _power_curve(series: Series) -> Curve:
         high_w=mean_w,
         whole_j=np.where(is_gap, spread_w * length_s, 0.0),
         sampling_j2=np.where(is_gap, 0.0, _sampling_j2(series, power_w, length_s)),
-        lag_j=np.zeros(x_ns.size),
+        lag_j=_smoothed_j(series, power_w),
         lag_ns=lag_ns,
         cover_ns=covered.cover_ns,
         covered_s=covered.covered_s,
@@ -69,9 +81,54 @@ def _power_curve(series: Series) -> Curve:
     return carry_on(read, series, ends_w=power_w[[0, -1]], range_w=range_w)
 
 
+def _smoothed_j(series: Series, power_w: FloatArray) -> FloatArray:
+    """Half-range of the energy at each reading from what a long average smooths away (eq. 7a); 0 for short ones.
+
+    The average's own change over a reading tells how far power now differs from power an averaging time ago.
+    """
+    averaging_ns = series.channel.averaging_ns or 0
+    if averaging_ns <= series.channel.update_period_ns or power_w.size < 2:
+        return np.zeros(power_w.size)
+    differs_w = np.diff(power_w) * averaging_ns / np.diff(series.t_ns)
+    near = max(1, round(2 * averaging_ns / max(1, float(np.median(np.diff(series.t_ns))))))
+    around = np.convolve(differs_w**2, np.ones(2 * near + 1), mode="full")[near : near + differs_w.size]
+    counts = np.convolve(np.ones(differs_w.size), np.ones(2 * near + 1), mode="full")[near : near + differs_w.size]
+    spread_w = np.sqrt(around / counts / 2)
+    return np.asarray(_SMOOTHED * averaging_ns / NS_PER_S * np.append(spread_w[:1], spread_w), dtype=np.float64)
+
+
+def _centred(series: Series) -> tuple[Series, IntArray, int]:
+    """Readings that show a new value, the middle of what each averages over, and the half-range of these times.
+
+    A value that is read more often than it is renewed is kept where it is first seen, and again where it has stood for
+    a whole update: between, the same number would be taken for several.
+    """
+    channel = series.channel
+    update_ns, averaging_ns = channel.update_period_ns, channel.averaging_ns
+    age_ns = update_ns
+    if channel.is_stamped:
+        age_ns = 0
+    elif series.t_ns.size > 2 and series.period_ns * _OVERSAMPLED <= update_ns:
+        series, age_ns = _renewed(series), series.period_ns
+    smooth_ns = update_ns if averaging_ns is None and channel.is_stamped else (averaging_ns or 0)
+    lag_ns = max(age_ns // 2, update_ns // _STRAYS, smooth_ns // 2 if smooth_ns > update_ns else 0)
+    return series, series.t_ns - age_ns // 2 - smooth_ns // 2, lag_ns
+
+
+def _renewed(series: Series) -> Series:
+    """Without readings of a value that was seen before and has not yet stood for an update period."""
+    keep = np.append(True, np.diff(series.count) != 0)
+    first_ns = series.t_ns[np.maximum.accumulate(np.where(keep, np.arange(keep.size), 0))]
+    update_ns = series.channel.update_period_ns
+    stood = (series.t_ns - first_ns) // update_ns
+    keep |= np.append(False, np.diff(stood) > 0)
+    return replace(series, t_ns=series.t_ns[keep], count=series.count[keep])
+
+
 def _sampling_j2(series: Series, power_w: FloatArray, length_s: FloatArray) -> FloatArray:
     """Variance of each interval's energy from second differences (eq. 7)."""
-    stride = max(1, round(series.channel.update_period_ns / max(1, series.period_ns)))
+    spacing_ns = int(np.median(np.diff(series.t_ns))) if series.t_ns.size > 1 else series.period_ns
+    stride = max(1, round(series.channel.update_period_ns / max(1, spacing_ns)))
     stride = min(stride, power_w.size)
     padded = np.pad(power_w, stride, mode="edge")
     second2 = (padded[: -2 * stride] - 2 * power_w + padded[2 * stride :]) ** 2

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stillwatt.metering.attribute import WeightedWindow
+from stillwatt.metering.checks import against_witness, own_readings
 from stillwatt.metering.cumulate import cumulate
 from stillwatt.metering.curve import Curve, hold_ns
 from stillwatt.metering.halfwidth import Evaluation, evaluate
@@ -36,13 +37,16 @@ class Estimates:
     notes: tuple[str, ...]
 
 
-def estimate(ledger: Series, witness: Series | None, windows: Sequence[WeightedWindow]) -> Energy | Absent:
+def estimate(
+    ledger: Series, witness: Series | None, windows: Sequence[WeightedWindow], *, marks_ns: Sequence[int] = ()
+) -> Energy | Absent:
     """Energy of one set of windows with its interval (method.md, eqs. 3 to 9).
 
     Args:
         ledger: the stream that is booked.
         witness: a stream of the same part beside it; used where the ledger is a counter.
         windows: may touch or overlap; overlapping weights add.
+        marks_ns: when stages began or ended; energies add up over windows that are estimated with the same marks.
 
     Returns:
         The energy, or Absent where there is no reading to estimate from: never 0 for "don't know".
@@ -56,30 +60,49 @@ def estimate(ledger: Series, witness: Series | None, windows: Sequence[WeightedW
     >>> energy.value_j, energy.random_j, energy.systematic_high_j
     (200.0, 0.0, 10.0)
     """
-    return estimate_many(ledger, witness, [windows]).energies[0]
+    return estimate_many(ledger, witness, [windows], marks_ns=marks_ns).energies[0]
 
 
-def estimate_many(ledger: Series, witness: Series | None, owners: Sequence[Sequence[WeightedWindow]]) -> Estimates:
+def estimate_many(
+    ledger: Series,
+    witness: Series | None,
+    owners: Sequence[Sequence[WeightedWindow]],
+    *,
+    marks_ns: Sequence[int] = (),
+) -> Estimates:
     """Energies of many owners at once; one pass over the readings (method.md, eqs. 3 to 9)."""
-    return estimate_profile(ledger, witness, profile(owners))
+    return estimate_profile(ledger, witness, profile(owners), marks_ns=marks_ns)
 
 
-def estimate_profile(ledger: Series, witness: Series | None, windows: Profile) -> Estimates:
+def estimate_profile(
+    ledger: Series, witness: Series | None, windows: Profile, *, marks_ns: Sequence[int] = ()
+) -> Estimates:
     """`estimate_many` for windows that are already laid out as arrays."""
     channel = ledger.channel
     beside = cumulate(witness) if witness is not None else None
-    curve = cumulate(ledger, beside, witness) if isinstance(beside, Curve) else cumulate(ledger)
+    if isinstance(beside, Curve):
+        curve = cumulate(ledger, beside, witness, marks_ns)
+    else:
+        curve = cumulate(ledger, marks_ns=marks_ns)
     notes = _dropped(ledger) + (() if witness is None else _dropped(witness))
     if isinstance(curve, str):
         absent = Absent(part=channel.part, boundary=channel.boundary, reason=curve)
         return Estimates((absent,) * windows.num_owners, notes)
     found = evaluate(curve, windows)
+    checked = own_readings(ledger, windows)
+    if witness is not None and isinstance(beside, Curve):
+        checked = against_witness(channel, found, witness, evaluate(beside, windows))
+    found = replace(found, random_j=found.random_j + checked.extra_j)
     failed = _failed_reads(ledger, windows)
-    energies = tuple(_energy(ledger, found, owner, int(failed[owner])) for owner in range(windows.num_owners))
+    energies = tuple(
+        _energy(ledger, found, owner, int(failed[owner]), checked.flags[owner]) for owner in range(windows.num_owners)
+    )
     return Estimates(energies, notes + _resets(channel, curve))
 
 
-def _energy(ledger: Series, found: Evaluation, owner: int, failed_reads: int) -> Energy | Absent:
+def _energy(
+    ledger: Series, found: Evaluation, owner: int, failed_reads: int, flags: tuple[str, ...]
+) -> Energy | Absent:
     channel = ledger.channel
     total_s, missing_s = float(found.total_s[owner]), float(found.missing_s[owner])
     has_joules = abs(float(found.value_j[owner])) > _NO_JOULES_J
@@ -104,6 +127,7 @@ def _energy(ledger: Series, found: Evaluation, owner: int, failed_reads: int) ->
         missing_s=missing_s,
         driver=channel.driver,
         source=channel.source,
+        flags=flags,
     )
 
 

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from stillwatt.metering.curve import Curve, Segment
 from stillwatt.metering.series import BoolArray, FloatArray, IntArray, Series
 from stillwatt.metering.updates import Updates
-from stillwatt.units import NS_PER_S
 
 _SHARP_SHARE = 0.5
 """A witness that averages over at most this share of the counter's step tells the level at the step's end."""
 _SAME_READ = 0.1
 """Witness and counter readings this near to each other, as a share of the counter's period, show one update."""
-_SHARP_UPDATE = 0.1
-"""Updates whose half-range is at most this share of the period were seen while reading fast."""
 _TOGETHER = 0.5
+"""Share of sharply seen updates that must show in counter and witness at once."""
 _EQUAL_REL, _EQUAL_W = 0.03, 3.0
 """Levels nearer than this to each other are one: sensors' noise is a watt or two."""
 _LEAST_STEADY = 5
 """Steady steps that are needed before the witness is scaled to the counter."""
-_HIDDEN_SEEN, _HIDDEN_UNSEEN = 0.5, 1.0
-"""Share of the largest possible misplacement that a split keeps as its error: levels seen, or taken from neighbours."""
-_LONGEST_STEPS = 2.5
-"""Intervals longer than this many update periods are not split: too much may have happened in them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,11 +29,13 @@ class Levels:
         start_w: just after the interval began.
         end_w: just before it ended.
         is_seen: whether a witness saw both; else they are the neighbours' means.
+        reach_ns: over how long before a knot the witness averages; 0 without one.
     """
 
     start_w: FloatArray
     end_w: FloatArray
     is_seen: BoolArray
+    reach_ns: int
 
 
 def find_levels(series: Series, witness: Series | None, updates: Updates, x_ns: IntArray, mean_w: FloatArray) -> Levels:
@@ -55,67 +50,20 @@ def find_levels(series: Series, witness: Series | None, updates: Updates, x_ns: 
     """
     start_w, end_w = np.append(np.nan, mean_w)[:-1], np.append(mean_w, np.nan)[1:]
     seen_w = _at_updates(series, witness, updates)
-    if seen_w is None:
-        return Levels(start_w, end_w, np.zeros(mean_w.size, dtype=np.bool_))
+    if witness is None or seen_w is None:
+        return Levels(start_w, end_w, np.zeros(mean_w.size, dtype=np.bool_), 0)
     at_knots_w = np.full(x_ns.size, np.nan)
     at_knots_w[np.searchsorted(x_ns, updates.x_ns)] = seen_w
     at_knots_w *= _scale(at_knots_w, mean_w)
     is_seen = np.isfinite(at_knots_w[:-1]) & np.isfinite(at_knots_w[1:])
-    return Levels(np.where(is_seen, at_knots_w[:-1], start_w), np.where(is_seen, at_knots_w[1:], end_w), is_seen)
+    start_w, end_w = np.where(is_seen, at_knots_w[:-1], start_w), np.where(is_seen, at_knots_w[1:], end_w)
+    return Levels(start_w, end_w, is_seen, witness.channel.averaging_ns or 0)
 
 
 def same_level(one_w: FloatArray, other_w: FloatArray) -> BoolArray:
     """Whether two powers differ by no more than sensors' noise."""
     allowed_w = _EQUAL_W + _EQUAL_REL * np.maximum(np.abs(one_w), np.abs(other_w))
     return np.asarray(np.abs(one_w - other_w) <= allowed_w, dtype=np.bool_)
-
-
-def split_steps(curve: Curve, levels: Levels, period_ns: int) -> Curve:
-    """The curve with a knot where the load changed inside a step of the counter (method.md, eq. 3a).
-
-    A step that is two levels one after the other is divided so that both levels and its own energy are kept:
-    s start_w + (1 - s) end_w = mean_w. Other steps stay straight.
-    """
-    start_w, end_w = levels.start_w, levels.end_w
-    length_ns, mean_w = np.diff(curve.x_ns), curve.mean_w
-    is_two = np.isfinite(start_w) & np.isfinite(end_w) & ~same_level(start_w, end_w)
-    is_two &= (length_ns <= _LONGEST_STEPS * period_ns) & (curve.kind == Segment.READ)
-    share = np.divide(mean_w - end_w, start_w - end_w, out=np.zeros(mean_w.size), where=is_two)
-    first_ns = np.round(share * length_ns)
-    j = np.flatnonzero(is_two & (first_ns >= 1) & (first_ns <= length_ns - 1))
-    if not j.size:
-        return curve
-    after, length_s = j + 1, length_ns[j] / NS_PER_S
-    # the split falls on a whole nanosecond: the first level keeps its power, the second takes what is left
-    first_j = start_w[j] * first_ns[j] / NS_PER_S
-    rest_w = (mean_w[j] * length_s - first_j) / (length_s - first_ns[j] / NS_PER_S)
-    low_w = np.minimum(curve.low_w[j], np.minimum(start_w[j], rest_w))
-    high_w = np.maximum(curve.high_w[j], np.maximum(start_w[j], rest_w))
-    power_w, low, high = curve.power_w.copy(), curve.low_w.copy(), curve.high_w.copy()
-    power_w[j], low[j], high[j] = start_w[j], low_w, high_w
-    share = first_ns[j] / length_ns[j]
-    hidden_j = length_s * np.maximum(
-        np.minimum((high_w - mean_w[j]) * share, (mean_w[j] - low_w) * (1 - share)),
-        np.minimum((mean_w[j] - low_w) * share, (high_w - mean_w[j]) * (1 - share)),
-    )
-    lag_j = (
-        (1 - share) * curve.lag_j[j]
-        + share * curve.lag_j[j + 1]
-        + np.where(levels.is_seen[j], _HIDDEN_SEEN, _HIDDEN_UNSEEN) * hidden_j
-    )
-    return replace(
-        curve,
-        x_ns=np.insert(curve.x_ns, after, curve.x_ns[j] + first_ns[j].astype(np.int64)),
-        energy_j=np.insert(curve.energy_j, after, curve.energy_j[j] + first_j),
-        power_w=np.insert(power_w, after, rest_w),
-        slope_w_per_s=np.insert(curve.slope_w_per_s, after, 0.0),
-        kind=np.insert(curve.kind, after, Segment.READ),
-        low_w=np.insert(low, after, low_w),
-        high_w=np.insert(high, after, high_w),
-        whole_j=np.insert(curve.whole_j, after, 0.0),
-        sampling_j2=np.insert(curve.sampling_j2, after, 0.0),
-        lag_j=np.insert(curve.lag_j, after, lag_j),
-    )
 
 
 def _at_updates(series: Series, witness: Series | None, updates: Updates) -> FloatArray | None:
@@ -127,7 +75,9 @@ def _at_updates(series: Series, witness: Series | None, updates: Updates) -> Flo
     read_ns = series.t_ns[updates.first]
     nearest = _nearest(witness.t_ns, read_ns)
     is_near = np.abs(witness.t_ns[nearest] - read_ns) <= _SAME_READ * updates.period_ns
-    if not _keep_step(witness, updates, nearest, is_near):
+    since_ns = read_ns - series.t_ns[np.maximum(updates.first - 1, 0)]
+    is_sharp = (updates.first > 0) & (since_ns <= _SAME_READ * updates.period_ns)
+    if not _keep_step(witness, nearest[is_near & is_sharp]):
         return None
     return np.where(is_near, witness.count[nearest] * witness.channel.unit_si, np.nan)
 
@@ -139,19 +89,18 @@ def _nearest(t_ns: IntArray, asked_ns: IntArray) -> IntArray:
     return np.where(asked_ns - t_ns[before] < t_ns[after] - asked_ns, before, after)
 
 
-def _keep_step(witness: Series, updates: Updates, nearest: IntArray, is_near: BoolArray) -> bool:
-    """Whether counter and witness are renewed together: most sharply seen updates of the one show in the other.
+def _keep_step(witness: Series, at: IntArray) -> bool:
+    """Whether counter and witness are renewed together: most updates seen while reading fast show in both.
 
     A witness that hardly ever changes says nothing against it, and its levels are the same wherever they are taken.
+
+    Args:
+        witness: the witness.
+        at: its readings that go with sharply seen updates of the counter.
     """
     changes = np.append(False, np.diff(witness.count) != 0)
-    seen = is_near & (updates.half_ns <= _SHARP_UPDATE * updates.period_ns) & (nearest > 0)
-    if not np.any(seen):
-        return True
-    together = np.count_nonzero(changes[nearest[seen]])
-    elsewhere = np.count_nonzero(changes) - together
-    most = _TOGETHER * np.count_nonzero(seen)
-    return bool(together >= most or elsewhere < most)
+    together = int(np.count_nonzero(changes[at]))
+    return together >= _TOGETHER * at.size or int(np.count_nonzero(changes)) - together < _TOGETHER * at.size
 
 
 def _scale(seen_w: FloatArray, mean_w: FloatArray) -> float:

@@ -54,6 +54,7 @@ def sum_part(energies: Sequence[Energy | Absent], lengths_s: Sequence[float]) ->
         missing_s=lost_s + math.fsum(energy.missing_s for energy in known),
         driver=_joined((energy.driver for energy in known), "+"),
         source=_joined((energy.source for energy in known), "; "),
+        flags=tuple(dict.fromkeys(flag for energy in known for flag in energy.flags)),
     )
 
 

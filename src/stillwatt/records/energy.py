@@ -48,6 +48,9 @@ class Energy:
     driver: str
     """Which driver read it; systematic errors of one driver's parts are held to move together."""
     source: str
+    flags: tuple[str, ...] = ()
+    """What speaks against the value or its interval, each a word, a colon and a sentence: `aliased`,
+    `witness-disagrees`."""
 
     def __post_init__(self) -> None:
         for name in ("random_j", "systematic_low_j", "systematic_high_j", "missing_s"):

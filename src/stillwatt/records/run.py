@@ -170,6 +170,7 @@ def channel_dict(energy: Energy | Absent) -> dict[str, Any]:
             "missing_s": energy.missing_s,
             "driver": energy.driver,
             "source": energy.source,
+            **({"flags": list(energy.flags)} if energy.flags else {}),
         },
     }
 

@@ -1,0 +1,266 @@
+"""How right the meter is: simulated cards with known energy against what it says, with its interval.
+
+    python benchmarks/bench_meter.py [--rounds 6] [--save] [--no-overhead]
+
+Every scenario plays random traces on eight simulated cards at a time through the real NVML driver, sampler, recorder
+deadlines and estimator (see meter_scenarios.py). `peer` is the difference of the counter's readings at both edges, as
+meters without edge placing take it. Gain is switched off here: it is a term of its own (docs/method.md, eq. 9).
+Writes benchmarks/latest/meter.json; with --save a dated table and summary beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from meter_scenarios import COUNTERLESS, SENSORS, Measured, Rig, load_simulator
+
+from stillwatt.records import Absent, Energy
+
+HERE = Path(__file__).resolve().parent
+CARDS = 8
+LENGTH_S = 40.0
+SLOW, FAST = "dwell_min_ms=200 dwell_max_ms=3000", "dwell_min_ms=50 dwell_max_ms=300"
+ROUNDING_J = 2e-3
+"""A counter tells whole millijoules, at both edges."""
+BUCKETS = {"100 ms": (0.0, 0.5), "1-2 s": (1.0, 2.0), ">= 2 s": (2.0, math.inf)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=6, help="sessions of eight cards a scenario and sensor")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--save", action="store_true", help="keep a dated table and summary beside this file")
+    parser.add_argument("--no-overhead", action="store_true", help="leave out what the meter costs (a minute)")
+    arguments = parser.parse_args()
+    rig = Rig(load_simulator(), np.random.default_rng(arguments.seed))
+    rows: list[dict[str, Any]] = []
+    num_traces = 0
+    for scenario, sensor, traces in scenarios(rig, arguments.rounds):
+        num_traces += len(traces)
+        rows += [row(scenario, sensor, one) for trace in traces for one in trace]
+    table = list(tabulate(rows))
+    text = "\n".join(render(table))
+    print(text)
+    summary = summarise(rows, num_traces) | ({} if arguments.no_overhead else overhead())
+    print(json.dumps(summary, indent=1))
+    (HERE / "latest").mkdir(exist_ok=True)
+    payload = {"rows": rows, "summary": summary}
+    (HERE / "latest" / "meter.json").write_text(json.dumps(payload) + "\n", encoding="utf-8")
+    if arguments.save:
+        date = datetime.now(UTC).date().isoformat()
+        kept = {"date": date, "rounds": arguments.rounds, "seed": arguments.seed, "summary": summary, "table": table}
+        (HERE / f"meter-{date}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        (HERE / f"meter-{date}.txt").write_text(text + "\n", encoding="utf-8")
+
+
+def scenarios(rig: Rig, rounds: int) -> Iterator[tuple[str, str, list[list[Measured]]]]:
+    """Every scenario over every sensor it is meant for."""
+    for sensor, card in SENSORS.items():
+        yield "random steps, 0.2-3 s", sensor, random_steps(rig, card, rounds, SLOW)
+        yield "random steps, 0.05-0.3 s", sensor, random_steps(rig, card, rounds, FAST)
+        yield "ten 100-ms bursts, each a stage", sensor, bursts(rig, card, 2 * rounds)
+    for sensor, card in COUNTERLESS.items():
+        yield "random steps, 0.2-3 s", sensor, random_steps(rig, card, rounds, SLOW)
+        yield "periodic 0.5-5 Hz or constant", sensor, periodic(rig, card, rounds)
+    a100 = "arch=7 name=NVIDIA-A100-SXM4-80GB average=0"
+    yield "beats: 10 Hz and a little", "A100 100/25, true counter", beats(rig, a100, rounds)
+    yield "beats: 10 Hz and a little", "A100 100/25, no counter", beats(rig, f"{a100} counter=0", rounds)
+    yield from faults(rig, rounds)
+
+
+def faults(rig: Rig, rounds: int) -> Iterator[tuple[str, str, list[list[Measured]]]]:
+    """Random steps on an H100 whose calls fail."""
+    card, sensor = SENSORS["H100 counter 100 ms, power 100/25"], "H100 counter 100 ms, power 100/25"
+    for name, words in {
+        "20 % of calls fail": "fail_every=5",
+        "all calls fail from 18 s to 22 s": "fail_from_s=18 fail_until_s=22",
+        "the card is lost at 25 s": "die_s=25",
+        "the counter resets at 20 s": "reset_s=20",
+    }.items():
+        yield name, sensor, random_steps(rig, f"{card} {words}", rounds, SLOW)
+
+
+def draws(rig: Rig, card: str) -> str:
+    """What differs from card to card: phase, jitter, noise, latency."""
+    step_ms = 20.0 if "step_ms=20" in card else 100.0
+    rng = rig.rng
+    return (
+        f"phase_ms={rng.uniform(0, step_ms):.2f} jitter_ms={rng.choice([0, 0.01, 0.02]) * step_ms:.1f} "
+        f"noise_w=1.5 latency_ms={rng.uniform(0, 0.02) * step_ms:.2f}"
+    )
+
+
+def random_steps(rig: Rig, card: str, rounds: int, dwell: str) -> list[list[Measured]]:
+    """Levels of 20 to 700 W; stages of 2-6 s, 100 ms and 1-2 s with edges anywhere."""
+    found: list[list[Measured]] = []
+    for _ in range(rounds):
+        gpus = [
+            f"gpu {card} random={rig.rng.integers(1, 10**6)} watts=700 low=20 {dwell} {draws(rig, card)}"
+            for _ in range(CARDS)
+        ]
+        found += rig.measure(";".join(["driver=550.54", *gpus]), CARDS, list(anywhere(rig)), LENGTH_S)
+    return found
+
+
+def anywhere(rig: Rig) -> Iterator[tuple[float, float]]:
+    start_s = 1.0
+    while start_s < LENGTH_S - 10:
+        for length_s in (rig.rng.uniform(2, 6), 0.1, rig.rng.uniform(1, 2)):
+            yield start_s, start_s + length_s
+            start_s += length_s + rig.rng.uniform(0, 0.3)
+
+
+def bursts(rig: Rig, card: str, rounds: int) -> list[list[Measured]]:
+    """100 ms at 400 W each second, 80 W between; every burst is a stage, off the counter's steps."""
+    found: list[list[Measured]] = []
+    for _ in range(rounds):
+        begins_s = rig.rng.uniform(1.1, 1.3)
+        windows_s = [(second - begins_s, second - begins_s + 0.1) for second in range(2, 12)]
+        text = f"driver=550.54;gpu {card} watts=400 low=80 hz=1 duty=0.1 {draws(rig, card)}"
+        found += rig.measure(text, 1, windows_s, 12.5, begins_s=begins_s)
+    return found
+
+
+def periodic(rig: Rig, card: str, rounds: int) -> list[list[Measured]]:
+    """Square waves of 0.5 to 5 Hz and constant loads; stages of 2 to 8 s anywhere."""
+    found: list[list[Measured]] = []
+    for _ in range(rounds):
+        gpus = []
+        for _ in range(CARDS):
+            hz = rig.rng.uniform(0.5, 5) if rig.rng.random() < 0.8 else 0
+            levels = f"watts={rig.rng.uniform(200, 700):.0f} low={rig.rng.uniform(20, 150):.0f}"
+            gpus.append(f"gpu {card} {levels} hz={hz:.3f} duty={rig.rng.uniform(0.2, 0.8):.2f} {draws(rig, card)}")
+        windows_s = [(start_s, start_s + rig.rng.uniform(2, 8)) for start_s in (1.3, 10.2, 19.7, 29.1)]
+        found += rig.measure(";".join(["driver=550.54", *gpus]), CARDS, windows_s, LENGTH_S)
+    return found
+
+
+def beats(rig: Rig, card: str, rounds: int) -> list[list[Measured]]:
+    """A load of 10 Hz and 1 to 5 % more, under an instrument that looks ten times a second."""
+    found: list[list[Measured]] = []
+    for _ in range(rounds):
+        gpus = [
+            f"gpu {card} watts=400 low=80 hz={10 * rig.rng.uniform(1.01, 1.05):.4f} duty=0.5 {draws(rig, card)}"
+            for _ in range(CARDS)
+        ]
+        windows_s = [(start_s, start_s + rig.rng.uniform(2, 8)) for start_s in (1.3, 10.2, 19.7, 29.1)]
+        found += rig.measure(";".join(["driver=550.54", *gpus]), CARDS, windows_s, LENGTH_S)
+    return found
+
+
+def row(scenario: str, sensor: str, one: Measured) -> dict[str, Any]:
+    """One stage of one card as the contract has it, and a little more."""
+    base = {"scenario": scenario, "sensor": sensor, "true_j": one.true_j, "length_s": one.length_s}
+    if isinstance(one.energy, Absent):
+        gone = dict.fromkeys(("value_j", "low_j", "high_j", "error_pct", "peer_error_pct"))
+        return base | gone | {"covered": None, "absent": one.energy.reason}
+    energy: Energy = one.energy
+    return base | {
+        "value_j": energy.value_j,
+        "low_j": energy.low_j,
+        "high_j": energy.high_j,
+        "error_pct": 100 * (energy.value_j - one.true_j) / one.true_j,
+        "covered": bool(energy.low_j - ROUNDING_J <= one.true_j <= energy.high_j + ROUNDING_J),
+        "peer_error_pct": None if math.isnan(one.peer_j) else 100 * (one.peer_j - one.true_j) / one.true_j,
+        "missing_s": energy.missing_s,
+        "flags": [flag.partition(":")[0] for flag in energy.flags],
+    }
+
+
+def tabulate(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Errors, coverage and half-widths by scenario, sensor and length of stage."""
+    keys = dict.fromkeys((one["scenario"], one["sensor"]) for one in rows)
+    for scenario, sensor in keys:
+        for bucket, (low_s, high_s) in BUCKETS.items():
+            chosen = [
+                one
+                for one in rows
+                if (one["scenario"], one["sensor"]) == (scenario, sensor) and low_s <= one["length_s"] < high_s
+            ]
+            if chosen:
+                yield {"scenario": scenario, "sensor": sensor, "stages": bucket} | figures(chosen)
+
+
+def figures(chosen: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of whole stages; those with missing seconds or no energy are counted apart."""
+    whole = [one for one in chosen if one["value_j"] is not None and not one["missing_s"]]
+    found: dict[str, Any] = {"n": len(chosen), "absent_or_partly_missing": len(chosen) - len(whole)}
+    if not whole:
+        return found
+    errors = np.abs([one["error_pct"] for one in whole])
+    peers = np.abs([one["peer_error_pct"] for one in whole if one["peer_error_pct"] is not None])
+    half = [50 * (one["high_j"] - one["low_j"]) / one["true_j"] for one in whole]
+    found |= {
+        "error_median_pct": round(float(np.median(errors)), 3),
+        "error_p95_pct": round(float(np.quantile(errors, 0.95)), 3),
+        "covered_pct": round(100 * float(np.mean([one["covered"] for one in whole])), 2),
+        "halfwidth_median_pct": round(float(np.median(half)), 3),
+        "flagged_pct": round(100 * float(np.mean([bool(one["flags"]) for one in whole])), 1),
+    }
+    if peers.size:
+        found |= {
+            "peer_median_pct": round(float(np.median(peers)), 3),
+            "peer_p95_pct": round(float(np.quantile(peers, 0.95)), 3),
+        }
+    return found
+
+
+def render(table: list[dict[str, Any]]) -> Iterator[str]:
+    """Lines for people."""
+    yield (
+        f"{'scenario':34s}{'sensor':41s}{'stages':8s}{'n':>6s}{'gone':>6s}{'median':>8s}{'p95':>8s}{'covered':>9s}"
+        f"{'half':>8s}{'flagged':>9s}{'peer':>8s}{'p95':>8s}"
+    )
+    for one in table:
+        numbers = [
+            f"{one[name]:{width}.2f}" if name in one else " " * (width - 1) + "-"
+            for name, width in (
+                ("error_median_pct", 8),
+                ("error_p95_pct", 8),
+                ("covered_pct", 9),
+                ("halfwidth_median_pct", 8),
+                ("flagged_pct", 9),
+                ("peer_median_pct", 8),
+                ("peer_p95_pct", 8),
+            )
+        ]
+        counts = f"{one['n']:6d}{one['absent_or_partly_missing']:6d}"
+        yield f"{one['scenario']:34s}{one['sensor']:41s}{one['stages']:8s}{counts}{''.join(numbers)}"
+
+
+def summarise(rows: list[dict[str, Any]], num_traces: int) -> dict[str, Any]:
+    """Over all scenarios, faults included; half-widths of stages of at least 2 s with a counter."""
+    whole = [one for one in rows if one["value_j"] is not None and not one["missing_s"]]
+    counter = [one for one in whole if one["length_s"] >= 2 and one["sensor"] in SENSORS]
+    half = [50 * (one["high_j"] - one["low_j"]) / one["true_j"] for one in counter]
+    return {
+        "traces": num_traces,
+        "stages": len(rows),
+        "covered_pct": round(100 * float(np.mean([one["covered"] for one in whole])), 2),
+        "median_halfwidth_pct": round(float(np.median(half)), 3),
+    }
+
+
+def overhead() -> dict[str, Any]:
+    """What the meter costs, from the other benches."""
+    from bench_meter_cost import import_cost, sampler_cost_8gpu, stage_cost
+
+    imported, sampler = import_cost("stillwatt"), sampler_cost_8gpu()
+    return {
+        "import_cpu_s": imported["cpu_s"],
+        "import_rss_mb": imported["rss_mib"] * 1.048576,
+        "stage_us": stage_cost()["median_us"],
+        "cpu_s_per_min_8gpu_10hz": sampler["cpu_s_per_min"],
+        "sampler_rss_mb": sampler["rss_mib"] * 1.048576,
+    }
+
+
+if __name__ == "__main__":
+    main()

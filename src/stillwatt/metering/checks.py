@@ -1,0 +1,132 @@
+"""What two instruments of one part, or one instrument's own readings, give away about an energy (eqs. 7b, 7c)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stillwatt.metering.halfwidth import Evaluation
+from stillwatt.metering.series import FloatArray, Series
+from stillwatt.metering.windows import Profile
+from stillwatt.records.channel import Channel
+from stillwatt.units import NS_PER_MS, NS_PER_S
+
+ALIASED, DISAGREES = "aliased", "witness-disagrees"
+"""The words that flags begin with."""
+_LEAST_CHANGES = 6
+_CONTEXT_NS = 10 * NS_PER_S
+"""A beat is looked for this long before and after a window: a short window may lie in one of its lulls."""
+_FARTHEST = 1.2
+"""How far, in standard deviations of a beat's readings, the mean of a few of them may lie from that of all."""
+_LEAST_SWING = 0.2
+"""Readings that swing by less than this share of their mean cannot be far off, aliased or not."""
+_SMOOTH = 0.35
+"""Neighbouring changes go the same way by this much or more where a load is seen in slow motion (eq. 7c)."""
+_NOISE_W = 3.0
+_PART_TIME = 0.67
+"""An instrument that averages over less than this share of its update period looks away for part of the time."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checked:
+    """Per owner: flags, and what to add to the random half-width for them."""
+
+    flags: tuple[tuple[str, ...], ...]
+    extra_j: FloatArray
+
+
+def against_witness(ledger: Channel, found: Evaluation, witness: Series, seen: Evaluation) -> Checked:
+    """Flag energies that counter and witness give beyond both intervals (eq. 7b).
+
+    Which of the two is right is not known, so both numbers are told and nothing is widened for it. But where the
+    witness looks away for part of the time, a load faster than the counter's steps is the likely cause, and the edges of
+    all stages are as uncertain as such a load makes them: half a step of the counter times the witness's swing.
+    """
+    apart_j = np.abs(found.value_j - seen.value_j)
+    gains_j = _gain(ledger) * np.abs(found.value_j) + _gain(witness.channel) * np.abs(seen.value_j)
+    joint_j = found.random_j + seen.random_j + gains_j
+    is_off = (apart_j > joint_j) & (seen.missing_s == 0) & (found.missing_s == 0) & (found.total_s > 0)
+    flags = [
+        (_disagreement(witness.channel, float(value), float(other), float(joint)),) if off else ()
+        for off, value, other, joint in zip(is_off, found.value_j, seen.value_j, joint_j, strict=True)
+    ]
+    extra_j = np.zeros(apart_j.size)
+    if looks_away(witness.channel) and np.any(is_off):
+        swing_w = float(np.max(witness.count) - np.min(witness.count)) * witness.channel.unit_si
+        extra_j += swing_w * ledger.update_period_ns / NS_PER_S / 2
+    return Checked(tuple(flags), extra_j)
+
+
+def own_readings(ledger: Series, windows: Profile) -> Checked:
+    """Flag and widen energies from a part-time instrument whose readings look like a load in slow motion (eq. 7c)."""
+    flags: list[tuple[str, ...]] = [()] * windows.num_owners
+    extra_j = np.zeros(windows.num_owners)
+    if not looks_away(ledger.channel) or not ledger.t_ns.size:
+        return Checked(tuple(flags), extra_j)
+    power_w, seconds = ledger.count * ledger.channel.unit_si, windows.seconds
+    for owner in np.unique(windows.owner):
+        own = windows.owner == owner
+        start_ns, end_ns = int(windows.start_ns[own].min()), int(windows.end_ns[own].max())
+        around = slice(*np.searchsorted(ledger.t_ns, [start_ns - _CONTEXT_NS, end_ns + _CONTEXT_NS]))
+        inside = slice(*np.searchsorted(ledger.t_ns, [start_ns, end_ns]))
+        half_w = beat_half_w(power_w[around], power_w[inside])
+        if half_w is not None:
+            extra_j[owner] = half_w * seconds[owner]
+            flags[owner] = (
+                f"{ALIASED}: {_looks(ledger.channel)}, and the readings swing slowly as those of a faster load would; "
+                f"widened by {half_w:.3g} W",
+            )
+    return Checked(tuple(flags), extra_j)
+
+
+def looks_away(channel: Channel) -> bool:
+    """Whether the instrument is known to look only part of the time."""
+    return channel.averaging_ns is not None and 0 < channel.averaging_ns < _PART_TIME * channel.update_period_ns
+
+
+def beat_half_w(around_w: FloatArray, inside_w: FloatArray) -> float | None:
+    """Half-range of the mean of readings that swing as a beat does, or None where they do not.
+
+    A step of load is one jump between two readings of a part-time instrument. A load that repeats a little faster or
+    slower than the readings shows as a slow wave whose flanks take several readings, all in one direction.
+
+    Args:
+        around_w: readings in and around the window, which show whether there is a beat.
+        inside_w: readings in the window; every whole swing in it averages the beat out.
+
+    >>> beat = np.tile([400.0] * 8 + [300.0, 200.0, 100.0] + [80.0] * 8 + [180.0, 280.0], 4)
+    >>> beat_half_w(beat, beat[:6]) is None
+    False
+    >>> steps = np.tile([400.0] * 9 + [80.0] * 9, 4)
+    >>> beat_half_w(steps, steps) is None
+    True
+    """
+    changes_w = np.diff(around_w)
+    changes_w = changes_w[changes_w != 0]
+    large_w = np.where(np.abs(changes_w) > _NOISE_W, changes_w, 0.0)
+    if np.count_nonzero(large_w) < _LEAST_CHANGES:
+        return None
+    swing_w = float(np.quantile(around_w, 0.95) - np.quantile(around_w, 0.05))
+    if swing_w < _LEAST_SWING * float(np.mean(around_w)):
+        return None
+    if float(np.sum(large_w[1:] * large_w[:-1])) < _SMOOTH * float(np.sum(large_w**2)):
+        return None
+    swings = int(np.count_nonzero(np.diff(inside_w > float(np.mean(around_w))))) / 2
+    return _FARTHEST * float(np.std(around_w)) / (1.0 + swings) ** 0.5
+
+
+def _disagreement(witness: Channel, value_j: float, other_j: float, joint_j: float) -> str:
+    apart = f"the counter gives {value_j:.4g} J and power {other_j:.4g} J, further apart than {joint_j:.3g} J"
+    if looks_away(witness):
+        return f"{ALIASED}: {apart}; {_looks(witness)}, and the load may beat with it"
+    return f"{DISAGREES}: {apart}"
+
+
+def _looks(channel: Channel) -> str:
+    seen_ms, update_ms = (channel.averaging_ns or 0) / NS_PER_MS, channel.update_period_ns / NS_PER_MS
+    return f"{channel.stream} looks at {seen_ms:g} of every {update_ms:g} ms"
+
+
+def _gain(channel: Channel) -> float:
+    return max(channel.gain_low_rel, channel.gain_high_rel)
