@@ -21,7 +21,9 @@ _FARTHEST = 1.2
 """How far, in standard deviations of a beat's readings, the mean of a few of them may lie from that of all."""
 _LEAST_SWING = 0.2
 """Readings that swing by less than this share of their mean cannot be far off, aliased or not."""
-_SMOOTH = 0.35
+_LAGS = (1, 2, 4)
+"""Over more than one reading, so that the scatter of the instrument's own times does not hide a slow flank."""
+_SMOOTH = 0.3
 """Neighbouring changes go the same way by this much or more where a load is seen in slow motion (eq. 7c)."""
 _NOISE_W = 3.0
 _PART_TIME = 0.67
@@ -40,8 +42,8 @@ def against_witness(ledger: Channel, found: Evaluation, witness: Series, seen: E
     """Flag energies that counter and witness give beyond both intervals (eq. 7b).
 
     Which of the two is right is not known, so both numbers are told and nothing is widened for it. But where the
-    witness looks away for part of the time, a load faster than the counter's steps is the likely cause, and the edges of
-    all stages are as uncertain as such a load makes them: half a step of the counter times the witness's swing.
+    witness looks away for part of the time, a load faster than the counter's steps is the likely cause, and the edges
+    of all stages are as uncertain as such a load makes them: half a step of the counter times the witness's swing.
     """
     apart_j = np.abs(found.value_j - seen.value_j)
     gains_j = _gain(ledger) * np.abs(found.value_j) + _gain(witness.channel) * np.abs(seen.value_j)
@@ -102,18 +104,25 @@ def beat_half_w(around_w: FloatArray, inside_w: FloatArray) -> float | None:
     >>> beat_half_w(steps, steps) is None
     True
     """
-    changes_w = np.diff(around_w)
-    changes_w = changes_w[changes_w != 0]
-    large_w = np.where(np.abs(changes_w) > _NOISE_W, changes_w, 0.0)
-    if np.count_nonzero(large_w) < _LEAST_CHANGES:
+    renewed_w = around_w[np.append(True, np.diff(around_w) != 0)] if around_w.size else around_w
+    if np.count_nonzero(np.abs(np.diff(renewed_w)) > _NOISE_W) < _LEAST_CHANGES:
         return None
     swing_w = float(np.quantile(around_w, 0.95) - np.quantile(around_w, 0.05))
     if swing_w < _LEAST_SWING * float(np.mean(around_w)):
         return None
-    if float(np.sum(large_w[1:] * large_w[:-1])) < _SMOOTH * float(np.sum(large_w**2)):
+    if max(_smoothness(renewed_w, lag) for lag in _LAGS) < _SMOOTH:
         return None
     swings = int(np.count_nonzero(np.diff(inside_w > float(np.mean(around_w))))) / 2
-    return _FARTHEST * float(np.std(around_w)) / (1.0 + swings) ** 0.5
+    return _FARTHEST * float(np.std(around_w)) / float(np.sqrt(1.0 + swings))
+
+
+def _smoothness(power_w: FloatArray, lag: int) -> float:
+    """How far changes over `lag` readings go on over the next `lag`: 0 for jumps, up to 1 for slow flanks."""
+    if power_w.size <= 2 * lag:
+        return 0.0
+    changes_w = power_w[lag:] - power_w[:-lag]
+    square = float(np.sum(changes_w**2))
+    return float(np.sum(changes_w[lag:] * changes_w[:-lag])) / square if square > 0 else 0.0
 
 
 def _disagreement(witness: Channel, value_j: float, other_j: float, joint_j: float) -> str:
