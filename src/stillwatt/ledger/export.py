@@ -82,6 +82,7 @@ _ENERGY_COLUMNS: dict[str, pa.DataType] = {
     "missing_s": _REAL,
     "driver": _TEXT,
     "source": _TEXT,
+    "flags": _TEXT,
     "absent_reason": _TEXT,
 }
 _SAMPLE_COLUMNS: dict[str, pa.DataType] = {

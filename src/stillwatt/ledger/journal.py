@@ -37,6 +37,7 @@ class JournalWriter:
         """
         self.path = Path(path)
         # re-entrant: a signal handler may write while the interrupted frame of the same thread is writing
+        self._is_synced = False
         self._lock = threading.RLock()
         self._is_torn = _ends_torn(self.path)
         self._fd = os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
@@ -55,17 +56,18 @@ class JournalWriter:
             if self._fd < 0:
                 raise OSError(errno.EBADF, "the journal is closed", str(self.path))
             data = b"\n" + line if self._is_torn else line
-            self._is_torn = True
+            self._is_torn, self._is_synced = True, False
             written = os.write(self._fd, data)
             if written != len(data):
                 raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes fitted", str(self.path))
             self._is_torn = False
 
     def fsync(self) -> None:
-        """Ask the disk to keep what was written; takes milliseconds, so never in the measured program."""
+        """Ask the disk to keep what is new; takes milliseconds, so never in the measured program."""
         with self._lock:
-            if self._fd >= 0:
+            if self._fd >= 0 and not self._is_synced:
                 os.fsync(self._fd)
+                self._is_synced = True
 
     def close(self) -> None:
         """Close the file; closing twice is no error."""

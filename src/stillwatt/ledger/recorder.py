@@ -12,7 +12,6 @@ program ends. Only the standard library and the drivers are imported, to stay at
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -20,31 +19,26 @@ import select
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stillwatt.clock import Clock, SystemClock
 from stillwatt.errors import StillwattError, UsageError
+from stillwatt.ledger.disk import Disk
 from stillwatt.ledger.journal import JournalWriter
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
 from stillwatt.records import Channel
 from stillwatt.sensors.beat import Beat
 from stillwatt.sensors.registry import Resolution, resolve
-from stillwatt.sensors.sampler import Gaps, Sampler, own_period_ns
+from stillwatt.sensors.sampler import Sampler, own_period_ns
 from stillwatt.sensors.worker import Job, Worker, WorkerLike
 from stillwatt.units import NS_PER_S, seconds
 
 _FLUSH_NS = NS_PER_S
 _ACCOUNT_NS = 10 * NS_PER_S
 _DISK_PATIENCE_S = 5.0
-_MAX_PENDING = 50_000
-"""Samples held while the disk does not answer at all: some 8 MB."""
-_MAX_BUFFERED = 36_000
-"""Samples of one stream held while the disk is full: an hour at 10 Hz, 0.6 MB."""
-_MAX_EVENTS = 10_000
 _LINE_BYTES = 65_536
 
 
@@ -92,128 +86,6 @@ def parse_config(line: str) -> RecorderConfig:
     if config.period_ns <= 0:
         raise UsageError(f"period_ns = {config.period_ns} is not a length of time")
     return config
-
-
-class Journal(Protocol):
-    """Where events are kept."""
-
-    def write(self, event: Mapping[str, Any]) -> None:
-        """Append one event; may raise OSError."""
-        ...
-
-    def fsync(self) -> None:
-        """Ask the disk to keep it; may raise OSError."""
-        ...
-
-    def close(self) -> None:
-        """Close it."""
-        ...
-
-
-class Disk:
-    """Everything that is written: samples and journal. `keep` and `event` never wait, `flush` may.
-
-    `keep` and `event` belong to the sampling thread, `flush` to the writing one; the two meet in deques only.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        open_writer: Callable[[str], RawWriter],
-        clock: Clock,
-        *,
-        fsync_journal: Path | None = None,
-        max_pending: int = _MAX_PENDING,
-        max_buffered: int = _MAX_BUFFERED,
-        max_events: int = _MAX_EVENTS,
-    ) -> None:
-        self._journal = journal
-        self._open_writer = open_writer
-        self._clock = clock
-        self._fsync_journal = fsync_journal
-        self._max_pending, self._max_buffered, self._max_events = max_pending, max_buffered, max_events
-        self._samples: deque[tuple[str, int, float]] = deque()
-        self._events: deque[Mapping[str, Any]] = deque()
-        self._writers: dict[str, RawWriter] = {}
-        self._unwritten: dict[str, int] = {}
-        self._dropped = Gaps(self.event)
-        self._lost_events = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no further sample can be taken before the disk answers."""
-        return len(self._samples) >= self._max_pending
-
-    def keep(self, stream: str, t_ns: int, count: float) -> None:
-        """Hold a sample until the next flush."""
-        self._samples.append((stream, t_ns, count))
-
-    def event(self, event: Mapping[str, Any]) -> None:
-        """Hold an event until the next flush; beyond a bound it is counted and let go."""
-        if len(self._events) >= self._max_events:
-            self._lost_events += 1
-        else:
-            self._events.append(event)
-
-    def flush(self) -> None:
-        """Write what is held, one write a stream, then ask the disk to keep it; what fails stays held."""
-        while self._samples:
-            self._buffer(*self._samples.popleft())
-        for stream, writer in self._writers.items():
-            with contextlib.suppress(OSError):  # what did not fit stays in the writer, and is counted in _unwritten
-                writer.flush()
-                self._unwritten[stream] = 0
-        self._write_events()
-        self._fsync()
-
-    def close(self) -> None:
-        """Write the rest, end the gaps of dropped samples, and close the files."""
-        self.flush()
-        now_ns = self._clock.monotonic_ns()
-        for stream, writer in self._writers.items():
-            try:
-                writer.close()
-            except OSError as err:
-                self._dropped.failed(stream, now_ns, f"readings dropped: {err}")
-        self._dropped.finish(now_ns)
-        self._write_events()
-        self._fsync()
-        self._journal.close()
-
-    def _buffer(self, stream: str, t_ns: int, count: float) -> None:
-        unwritten = self._unwritten.get(stream, 0)
-        try:
-            if unwritten >= self._max_buffered:
-                raise OSError("nothing can be written and the buffer is full")
-            if stream not in self._writers:
-                self._writers[stream] = self._open_writer(stream)
-        except OSError as err:
-            self._dropped.failed(stream, t_ns, f"readings dropped: {err}")
-            return
-        self._writers[stream].append(t_ns, count)
-        self._unwritten[stream] = unwritten + 1
-        self._dropped.good(stream, t_ns)
-
-    def _write_events(self) -> None:
-        """Write events in their order; one that cannot be written now is held with all that follow it."""
-        with contextlib.suppress(OSError):
-            while self._events:
-                self._journal.write(self._events[0])
-                self._events.popleft()
-            if self._lost_events:
-                message = f"{self._lost_events} events of the sampling process could not be kept"
-                self._journal.write({"event": "warning", "t_ns": self._clock.monotonic_ns(), "message": message})
-                self._lost_events = 0
-
-    def _fsync(self) -> None:
-        with contextlib.suppress(OSError):  # the lines are written; the next second asks again
-            self._journal.fsync()
-            if self._fsync_journal is not None:
-                fd = os.open(self._fsync_journal, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
 
 
 class Recorder:
@@ -290,7 +162,7 @@ class Recorder:
     def tick(self, skipped: int = 0) -> None:
         """Take one reading of every stream; `skipped` deadlines passed without one."""
         self._skipped_ticks += skipped
-        self._sampler.tick()
+        self._sampler.tick(waits=False)
 
     def flush(self) -> None:
         """Have everything written; a disk that still works on the flush before is left to it."""
@@ -382,7 +254,12 @@ def sample_until_told(recorder: Recorder, commands: Commands, clock: Clock) -> b
 
 
 def record(
-    commands: Commands, answer: Callable[[str], None], clock: Clock, *, sleep: Callable[[float], None] = time.sleep
+    commands: Commands,
+    answer: Callable[[str], None],
+    clock: Clock,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    make_worker: Callable[[str, Job], WorkerLike] = Worker,
 ) -> int:
     """Run the sampling process from its configuration to its end; gives the exit status."""
     line = commands.wait(None)
@@ -399,7 +276,7 @@ def record(
         clock,
         fsync_journal=config.fsync_journal,
     )
-    recorder = Recorder(resolution, disk, clock, config.period_ns)
+    recorder = Recorder(resolution, disk, clock, config.period_ns, make_worker=make_worker)
     recorder.start()
     answer("ready")
     recorder.edge(is_first=True)

@@ -14,6 +14,7 @@ such readings with their times, the buffer is read instead, so that nothing fall
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,6 +52,8 @@ class _Source:
     call: str
     read: Callable[[Any], int]
     field: Field = Field.USAGE
+    stream: str = ""
+    """The channel's name, kept here because it is needed at every reading."""
     is_buffer: bool = False
     """Whether `read` gives the time in microseconds of the newest of many readings that the driver kept."""
 
@@ -162,9 +165,11 @@ class NvmlSensor:
         self._reopen_when_due()
         results: list[Reading | ReadFailure | NotDue] = []
         for card in self._cards:
-            for channel, source in card.channels:
-                read = self._read_buffer if source.is_buffer else self._read_one
-                results += read(card, channel, source)
+            for _, source in card.channels:
+                if source.is_buffer:
+                    results += self._read_buffer(card, source)
+                else:
+                    results.append(self._read_one(card, source))
         return results
 
     def close(self) -> None:
@@ -174,36 +179,36 @@ class NvmlSensor:
         self._nvml, self._cards = None, []
         self._reopen_at_ns, self._reopen_wait_ns = None, _REOPEN_NS
 
-    def _read_one(self, card: _Card, channel: Channel, source: _Source) -> list[Reading | ReadFailure]:
+    def _read_one(self, card: _Card, source: _Source) -> Reading | ReadFailure:
         begun_ns = self._clock.monotonic_ns()
         try:
             count = source.read(card.handle)
         except self._nvml.NVMLError as err:
-            return [self._failure(channel, source, err, begun_ns)]
+            return self._failure(source, err, begun_ns)
         # the value was taken somewhere inside the call, so the middle is off by no more than half its length
         t_ns = (begun_ns + self._clock.monotonic_ns()) // 2
-        return [Reading(stream=channel.stream, t_ns=t_ns, count=float(count))]
+        return Reading(stream=source.stream, t_ns=t_ns, count=float(count))
 
-    def _read_buffer(self, card: _Card, channel: Channel, source: _Source) -> list[Reading | ReadFailure | NotDue]:
+    def _read_buffer(self, card: _Card, source: _Source) -> list[Reading | ReadFailure | NotDue]:
         """What the driver's buffer has that is new, each at the time the driver gives it."""
         begun_ns = self._clock.monotonic_ns()
         try:
             found = nvml_library.power_samples(self._nvml, card.handle, card.newest_us)
         except self._nvml.NVMLError as err:
-            return [self._failure(channel, source, err, begun_ns)]
+            return [self._failure(source, err, begun_ns)]
         wall_less_monotonic_ns = self._clock.utc_ns() - self._clock.monotonic_ns()
         if found:
             card.newest_us = found[-1][0]
         readings = [
-            Reading(stream=channel.stream, t_ns=stamp_us * NS_PER_US - wall_less_monotonic_ns, count=float(count))
+            Reading(stream=source.stream, t_ns=stamp_us * NS_PER_US - wall_less_monotonic_ns, count=float(count))
             for stamp_us, count in found
         ]
-        return list(readings) or [NotDue(stream=channel.stream)]
+        return list(readings) or [NotDue(stream=source.stream)]
 
-    def _failure(self, channel: Channel, source: _Source, err: Any, begun_ns: int) -> ReadFailure:
+    def _failure(self, source: _Source, err: Any, begun_ns: int) -> ReadFailure:
         if err.value in nvml_library.REOPEN and self._reopen_at_ns is None:
             self._reopen_at_ns = begun_ns + self._reopen_wait_ns
-        return ReadFailure(stream=channel.stream, t_ns=self._clock.monotonic_ns(), reason=f"{source.call}: {err}")
+        return ReadFailure(stream=source.stream, t_ns=self._clock.monotonic_ns(), reason=f"{source.call}: {err}")
 
     def _reopen_when_due(self) -> None:
         """Initialise NVML again some seconds after it was lost, then ever more rarely: it takes long on big nodes."""
@@ -272,7 +277,9 @@ class NvmlSensor:
         about = self._about(card)
         for source in filter(None, (counter, power)):
             role = Role.WITNESS if counter is not None and source is power else Role.LEDGER
-            card.channels.append((self._channel(card, source, role, about, chip), source))
+            channel = self._channel(card, source, role, about, chip)
+            source.stream = channel.stream
+            card.channels.append((channel, source))
         if card.channels:
             self._cards.append(card)
         else:
@@ -312,11 +319,12 @@ class NvmlSensor:
 
     def _counter_source(self) -> _Source:
         call = "nvmlDeviceGetTotalEnergyConsumption"
-        return _Source(Quantity.ENERGY_COUNTER, call, self._nvml.nvmlDeviceGetTotalEnergyConsumption)
+        return _Source(Quantity.ENERGY_COUNTER, call, nvml_library.number_reader(self._nvml, call, ctypes.c_uint64))
 
     def _power_sources(self, chip: _Chip, *, is_witness: bool) -> list[_Source]:
         """The ways to read power, best first for the use that is made of it."""
-        usage = _Source(Quantity.POWER, Field.USAGE.value, self._nvml.nvmlDeviceGetPowerUsage)
+        call = Field.USAGE.value
+        usage = _Source(Quantity.POWER, call, nvml_library.number_reader(self._nvml, call, ctypes.c_uint32))
         average = self._field_source(Field.AVERAGE, nvml_library.POWER_AVERAGE)
         instant = self._field_source(Field.INSTANT, nvml_library.POWER_INSTANT)
         if is_witness:
@@ -327,9 +335,8 @@ class NvmlSensor:
         )
 
     def _field_source(self, field: Field, number: int) -> _Source:
-        nvml = self._nvml
         call = f"nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_{field.value} = {number})"
-        return _Source(Quantity.POWER, call, lambda handle: nvml_library.field_value(nvml, handle, number), field)
+        return _Source(Quantity.POWER, call, nvml_library.field_reader(self._nvml, number), field)
 
     def _with_buffer(self, card: _Card, power: _Source) -> _Source:
         """The driver's own buffer of plain power readings, where it has one and that field is the one to read."""

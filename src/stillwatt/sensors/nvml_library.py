@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 from stillwatt.errors import SensorUnavailableError
@@ -19,6 +20,7 @@ REOPEN = (UNINITIALIZED, DRIVER_NOT_LOADED, GPU_IS_LOST, RESET_REQUIRED)
 POWER_AVERAGE, POWER_INSTANT = 185, 186
 """NVML_FI_DEV_POWER_AVERAGE and NVML_FI_DEV_POWER_INSTANT."""
 
+_UNSIGNED = 1
 _VALUE_FIELDS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
 """Member of the value's union by NVML's value type."""
 
@@ -50,19 +52,66 @@ def load(library: str | None) -> Any:
     return pynvml
 
 
-def field_value(nvml: Any, handle: Any, number: int) -> int:
-    """One field of a card.
+class _FieldValue(ctypes.Structure):
+    """nvmlFieldValue_t as NVML's header has it. The binding's own class is made for printing and slow to read."""
 
-    Raises:
-        pynvml.NVMLError: the call, or this field in it, failed.
+    _fields_ = (
+        ("field_id", ctypes.c_uint32),
+        ("scope_id", ctypes.c_uint32),
+        ("timestamp", ctypes.c_int64),
+        ("latency_us", ctypes.c_int64),
+        ("value_type", ctypes.c_int32),
+        ("code", ctypes.c_int32),
+        ("value", ctypes.c_uint64),
+    )
+
+
+_VALUE_TYPES: dict[int, Any] = {
+    0: ctypes.c_double,
+    1: ctypes.c_uint32,
+    2: ctypes.c_ulong,
+    3: ctypes.c_uint64,
+    4: ctypes.c_int64,
+    5: ctypes.c_int32,
+}
+"""C types by NVML's number of the value's type."""
+
+
+def number_reader(nvml: Any, call: str, number_type: Any) -> Callable[[Any], int]:
+    """A function that makes one NVML call of the form `call(device, *number)`, with nothing made anew for each.
+
+    The sampling process makes these calls a million times a day for every card; the binding's own functions look the
+    symbol up and make their buffer each time. The function raises `pynvml.NVMLError` as they do.
     """
-    value = nvml.nvmlDeviceGetFieldValues(handle, [number])[0]
-    if value.nvmlReturn != 0:
-        raise nvml.NVMLError(value.nvmlReturn)
-    member = _VALUE_FIELDS.get(value.valueType)
-    if member is None:
-        raise nvml.NVMLError(NOT_SUPPORTED)
-    return int(getattr(value.value, member))
+    number = number_type()
+    reference = ctypes.byref(number)
+
+    def read(handle: Any) -> int:
+        code = nvml._nvmlGetFunctionPointer(call)(handle, reference)
+        if code:
+            raise nvml.NVMLError(code)
+        return int(number.value)
+
+    return read
+
+
+def field_reader(nvml: Any, number: int) -> Callable[[Any], int]:
+    """The same for one field of a card; raises `pynvml.NVMLError` where the call or this field in it failed."""
+    field = _FieldValue(field_id=number)
+    reference, one = ctypes.byref(field), ctypes.c_int32(1)
+
+    def read(handle: Any) -> int:
+        code = nvml._nvmlGetFunctionPointer("nvmlDeviceGetFieldValues")(handle, one, reference)
+        if code or field.code:
+            raise nvml.NVMLError(code or field.code)
+        if field.value_type == _UNSIGNED:
+            return int(field.value & 0xFFFFFFFF)
+        value_type = _VALUE_TYPES.get(field.value_type)
+        if value_type is None:
+            raise nvml.NVMLError(NOT_SUPPORTED)
+        return int(value_type.from_buffer_copy(field, _FieldValue.value.offset).value)
+
+    return read
 
 
 def power_samples(nvml: Any, handle: Any, since_us: int) -> list[tuple[int, int]]:

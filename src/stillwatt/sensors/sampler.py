@@ -93,21 +93,18 @@ class _Lane:
     channels: tuple[Channel, ...]
     clock: Clock
     period_ns: int
+    streams: frozenset[str] = field(init=False)
+    is_measured: bool = field(init=False)
+    """Whether an instrument is behind it: a model averages over its own intervals, and looks at no edges."""
     worker: WorkerLike = field(init=False)
     results: Sequence[Reading | ReadFailure | NotDue] = ()
     returned_ns: int = 0
     asked_ns: int | None = None
     """When the reading that has not been collected yet was asked for."""
 
-    @property
-    def is_measured(self) -> bool:
-        """Whether an instrument is behind it: a model averages over its own intervals, and looks at no edges."""
-        return any(channel.basis is not Basis.MODELLED for channel in self.channels)
-
-    @property
-    def streams(self) -> frozenset[str]:
-        """Names of its streams."""
-        return frozenset(channel.stream for channel in self.channels)
+    def __post_init__(self) -> None:
+        self.streams = frozenset(channel.stream for channel in self.channels)
+        self.is_measured = any(channel.basis is not Basis.MODELLED for channel in self.channels)
 
     def read(self) -> None:
         """The worker's job."""
@@ -149,13 +146,17 @@ class Sampler:
         """The shortest period at which some sensor wants to be read more often than all are; None for none."""
         return min((lane.period_ns for lane in self._lanes if lane.period_ns < self._period_ns), default=None)
 
-    def tick(self) -> None:
-        """Ask every sensor for a reading and book what has come within a period, or a second of it."""
-        self._read(self._lanes)
+    def tick(self, *, waits: bool = True) -> None:
+        """Ask every sensor for a reading and book what has come within a period, or a second of it.
+
+        Without waiting, what comes is booked at the next tick: readings carry their own times, and waking up for each
+        sensor a second time costs this process more than all its reading.
+        """
+        self._read(self._lanes, waits=waits)
 
     def tick_often(self) -> None:
-        """Read those sensors that want to be read more often."""
-        self._read([lane for lane in self._lanes if lane.period_ns < self._period_ns])
+        """Read those sensors that want to be read more often; their readings are booked at the next tick."""
+        self._read([lane for lane in self._lanes if lane.period_ns < self._period_ns], waits=False)
 
     def tick_closely(self) -> None:
         """Take one fast reading of the counters that a close look is for; skips a sensor that is still busy."""
@@ -170,12 +171,14 @@ class Sampler:
     def _read_extra(self, lanes: Sequence[_Lane]) -> None:
         """Read between deadlines: sensors that are busy are left alone, and what is no news is no failure."""
         begun_ns = self._clock.monotonic_ns()
+        for lane in lanes:
+            self._collect(lane)
         self._is_extra = True
-        self._read([lane for lane in lanes if lane.asked_ns is None])
+        self._read([lane for lane in lanes if lane.asked_ns is None], waits=True)
         self._is_extra = False
         self.closeup.spent(begun_ns, self._clock.monotonic_ns())
 
-    def _read(self, lanes: Sequence[_Lane]) -> None:
+    def _read(self, lanes: Sequence[_Lane], *, waits: bool) -> None:
         for lane in lanes:
             self._collect(lane)
             if lane.asked_ns is None:
@@ -186,7 +189,8 @@ class Sampler:
                 self._fail(lane, f"{lane.sensor.driver}: a reading has not returned for {age_s:.1f} s")
         patience_ns = self._clock.monotonic_ns() + min(self._period_ns, _STALL_NS)
         for lane in lanes:
-            lane.worker.wait(max(seconds(patience_ns - self._clock.monotonic_ns()), 0.0))
+            if waits:
+                lane.worker.wait(max(seconds(patience_ns - self._clock.monotonic_ns()), 0.0))
             self._collect(lane)
 
     def finish(self) -> None:
@@ -212,32 +216,36 @@ class Sampler:
         elif took_ns > max(self._period_ns, _STALL_NS):
             self._fail(lane, f"{lane.sensor.driver}: a reading took {seconds(took_ns):.1f} s; its time is not known")
         else:
-            silent = {channel.stream for channel in lane.channels}
             for result in lane.results:
-                silent.discard(result.stream)
                 self._book(result)
+            silent = lane.streams.difference([result.stream for result in lane.results])
             for stream in sorted(silent):
                 self._failed(stream, "the driver gave no reading")
 
     def _book(self, result: Reading | ReadFailure | NotDue) -> None:
-        if isinstance(result, NotDue):
-            return
-        if isinstance(result, ReadFailure):
+        # made a hundred times a second and more: the usual case first, and nothing looked up twice
+        if isinstance(result, Reading):
+            stream, t_ns, count = result.stream, result.t_ns, result.count
+            last_ns = self._gaps.last_ns(stream)
+            if (last_ns is None or t_ns > last_ns) and math.isfinite(count) and not self._sink.is_full:
+                self._gaps.good(stream, t_ns)
+                self._sink.keep(stream, t_ns, count)
+                self.samples += 1
+                if self.closeup.is_on:
+                    self.closeup.saw(stream, count)
+            else:
+                self._refuse(result, last_ns)
+        elif isinstance(result, ReadFailure):
             self._failed(result.stream, result.reason, result.t_ns)
-            return
-        last_ns = self._gaps.last_ns(result.stream)
+
+    def _refuse(self, result: Reading, last_ns: int | None) -> None:
         if not math.isfinite(result.count):
             self._failed(result.stream, f"the driver gave {result.count}, which is no count")
         elif last_ns is not None and result.t_ns <= last_ns:
             if not self._is_extra:
                 self._failed(result.stream, "the reading's time is not after the one before")
-        elif self._sink.is_full:
-            self._failed(result.stream, "readings dropped: the disk does not answer")
         else:
-            self._gaps.good(result.stream, result.t_ns)
-            self._sink.keep(result.stream, result.t_ns, result.count)
-            self.closeup.saw(result.stream, result.count)
-            self.samples += 1
+            self._failed(result.stream, "readings dropped: the disk does not answer")
 
     def _fail(self, lane: _Lane, reason: str) -> None:
         for channel in lane.channels:

@@ -18,7 +18,8 @@ from fakes import FakeClock, FakeSensor
 from stillwatt.errors import UsageError
 from stillwatt.ledger import recorder as recorder_module
 from stillwatt.ledger.journal import read_journal
-from stillwatt.ledger.recorder import Commands, Disk, Recorder, parse_config, record, sample_until_told
+from stillwatt.ledger.disk import Disk
+from stillwatt.ledger.recorder import Commands, Recorder, parse_config, record, sample_until_told
 from stillwatt.ledger.segments_raw import RECORD, RawWriter, raw_path
 from stillwatt.records import Absent, Boundary
 from stillwatt.sensors.base import Probe
@@ -540,7 +541,7 @@ def test_the_whole_of_it_in_one_process(tmp_path: Path) -> None:
     answers: list[str] = []
     told = {"run_dir": str(tmp_path), "session": SESSION, "period_ns": PERIOD_NS, "sensors": ["synthetic"]}
     commands = FakeCommands(clock, {0.0: json.dumps(told), 0.55: "stop"})
-    assert record(commands, answers.append, clock, sleep=clock.advance) == 0  # type: ignore[arg-type]
+    assert record(commands, answers.append, clock, sleep=clock.advance, make_worker=InlineWorker) == 0  # type: ignore[arg-type]
     assert answers == ["ready"]
     names = [event["event"] for event in read_journal(tmp_path / f"journal.{SESSION}.meter.jsonl").events]
     assert names == ["sampler_started", "meter", "sampler_ended"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import itertools
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,17 +179,23 @@ def test_a_reading_is_stamped_in_the_middle_of_its_call(
     nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(nvml_simulator, "gpu instant=0 average=0 power=0")
-    pynvml = nvml_library.load(nvml_simulator.library)
-    real = pynvml.nvmlDeviceGetTotalEnergyConsumption
+    make = nvml_library.number_reader
 
-    def slow(handle: object) -> int:
-        rig.clock.advance(0.02)
-        return int(real(handle))
+    def slow(*arguments: Any) -> Callable[[Any], int]:
+        read = make(*arguments)
 
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", slow)
+        def wait_and_read(handle: Any) -> int:
+            rig.clock.advance(0.02)
+            return read(handle)
+
+        return wait_and_read
+
+    monkeypatch.setattr(nvml_library, "number_reader", slow)
     rig.sensor.open()
     begun_ns = rig.clock.now_ns
-    assert rig.sensor.read()[0].t_ns == begun_ns + 10 * NS_PER_MS
+    (reading,) = rig.sensor.read()
+    assert isinstance(reading, Reading)
+    assert reading.t_ns == begun_ns + 10 * NS_PER_MS
 
 
 def test_each_failing_call_is_a_failure_in_nvmls_words(nvml_simulator: NvmlSimulator) -> None:
@@ -368,31 +375,51 @@ def test_an_old_library_without_a_function_is_used_for_what_it_has(tmp_path: Pat
         assert ("PowerUsage" in channels["gpu0.power"].source) == (name == "nvmlDeviceGetFieldValues")
 
 
-class _Field:
-    """One entry of a field-value answer."""
+class _Answering:
+    """A binding whose one function answers with a value of some type, in the bytes that NVML would write."""
 
-    def __init__(self, value_type: int, **members: float) -> None:
-        self.nvmlReturn = 0
-        self.valueType = value_type
-        self.value = type("Value", (), members)
+    class NVMLError(Exception):
+        """As the binding's, with its code."""
+
+    def __init__(self, value_type: int, packed: bytes, *, code: int = 0, field_code: int = 0) -> None:
+        self._answer = (value_type, packed, code, field_code)
+
+    def _nvmlGetFunctionPointer(self, name: str) -> Callable[..., int]:
+        assert name == "nvmlDeviceGetFieldValues"
+        value_type, packed, code, field_code = self._answer
+
+        def answer(_handle: object, _count: object, reference: Any) -> int:
+            field = reference._obj
+            assert field.field_id == 186
+            field.value_type, field.code = value_type, field_code
+            field.value = int.from_bytes(packed.ljust(8, b"\xff"), "little")
+            return code
+
+        return answer
 
 
 @pytest.mark.parametrize(
-    ("entry", "expected"),
-    [(_Field(0, dVal=1.9), 1), (_Field(1, uiVal=2), 2), (_Field(3, ullVal=3), 3), (_Field(5, siVal=4), 4)],
+    ("value_type", "packed", "expected"),
+    [
+        (0, struct.pack("<d", 1.9), 1),
+        (1, struct.pack("<I", 2), 2),
+        (3, struct.pack("<Q", 3), 3),
+        (4, struct.pack("<q", -4), -4),
+        (5, struct.pack("<i", 5), 5),
+    ],
 )
-def test_a_field_is_read_by_its_type(entry: _Field, expected: int) -> None:
-    fake = type("Binding", (), {"nvmlDeviceGetFieldValues": staticmethod(lambda handle, numbers: [entry])})
-    assert nvml_library.field_value(fake, None, 186) == expected
+def test_a_field_is_read_by_its_type(value_type: int, packed: bytes, expected: int) -> None:
+    assert nvml_library.field_reader(_Answering(value_type, packed), 186)(None) == expected
 
 
-def test_a_field_of_an_unknown_type_is_not_supported(
-    nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pynvml = nvml_library.load(nvml_simulator.library)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetFieldValues", lambda handle, numbers: [_Field(77)])
-    with pytest.raises(pynvml.NVMLError_NotSupported):
-        nvml_library.field_value(pynvml, None, 186)
+@pytest.mark.parametrize(
+    "binding",
+    [_Answering(77, b""), _Answering(1, b"", code=999), _Answering(1, b"", field_code=3)],
+    ids=["unknown type", "call failed", "field failed"],
+)
+def test_a_field_that_cannot_be_read_is_nvmls_error(binding: _Answering) -> None:
+    with pytest.raises(_Answering.NVMLError):
+        nvml_library.field_reader(binding, 186)(None)
 
 
 def test_a_missing_binding_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
