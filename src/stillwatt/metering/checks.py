@@ -17,7 +17,7 @@ ALIASED, DISAGREES = "aliased", "witness-disagrees"
 _LEAST_CHANGES = 6
 _CONTEXT_NS = 10 * NS_PER_S
 """A beat is looked for this long before and after a window: a short window may lie in one of its lulls."""
-_FARTHEST = 1.2
+_FARTHEST = 1.3
 """How far, in standard deviations of a beat's readings, the mean of a few of them may lie from that of all."""
 _LEAST_SWING = 0.2
 """Readings that swing by less than this share of their mean cannot be far off, aliased or not."""
@@ -112,7 +112,7 @@ def beat_half_w(around_w: FloatArray, inside_w: FloatArray) -> float | None:
         return None
     if max(_smoothness(renewed_w, lag) for lag in _LAGS) < _SMOOTH:
         return None
-    swings = int(np.count_nonzero(np.diff(inside_w > float(np.mean(around_w))))) / 2
+    swings = int(np.count_nonzero(np.diff(inside_w > float(np.mean(around_w))))) // 2
     return _FARTHEST * float(np.std(around_w)) / float(np.sqrt(1.0 + swings))
 
 

@@ -69,7 +69,9 @@ def evaluate(curve: Curve, windows: Profile) -> Evaluation:
     before_j, after_j = curve.estimated_at(windows.start_ns), curve.estimated_at(windows.end_ns)
     return Evaluation(
         value_j=_energy(curve, windows, 0),
-        random_j=_placing_j(curve, pieces, windows.num_owners) + _TWO_SIDED_95 * np.sqrt(variance_j2),
+        # rounding of the smallest numbers may leave a bound below 0
+        random_j=np.maximum(_placing_j(curve, pieces, windows.num_owners), 0.0)
+        + _TWO_SIDED_95 * np.sqrt(np.maximum(variance_j2, 0.0)),
         estimated_j=_difference(windows, before_j, after_j) + partly_j,
         total_s=total_s,
         covered_s=np.clip(covered_s, 0.0, total_s),

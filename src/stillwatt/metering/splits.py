@@ -183,7 +183,10 @@ def _snapped(marked: _Marked, j: int, mark_ns: int, start_w: float, end_w: float
 def _at_several(marked: _Marked, j: int, inside_ns: Sequence[int]) -> Split | None:
     """A pulse between marks: its energy lies outside what the levels at both ends can explain."""
     start_w, end_w, mean_w = marked.start_w(j), marked.end_w(j), float(marked.mean_w[j])
-    if start_w is None or end_w is None or min(start_w, end_w) <= mean_w <= max(start_w, end_w):
+    if start_w is None or end_w is None:
+        return None
+    nearest_w = min(max(mean_w, min(start_w, end_w)), max(start_w, end_w))
+    if same_level(np.array(nearest_w), np.array(mean_w)):
         return None
     between_w = marked.between_w(j, start_w, end_w)
     if between_w is None:

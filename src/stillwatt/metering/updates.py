@@ -11,11 +11,13 @@ from stillwatt.metering.series import BoolArray, FloatArray, IntArray, Series
 
 _LEAST_HALF_RANGE = 0.05
 """Half-range of an update's time, at least, as a share of the update period: a value may be a little older than it."""
-_STRAY = 0.05
+_STRAY = 0.12
 """How far updates may stray from their period before their rhythm is known, as a share of it."""
 _BLUR_95 = 1.96**2 / 6.0
 """Squared 95 % half-width of the difference of two uniform errors, in squares of the sum of their half-ranges."""
-_SHARP = 1.0 / 12.0
+_LEAST_BLUR = 0.01
+"""No pair of sightings counts as sharper than this share of the period: one chance coincidence must not rule."""
+_SHARP = 1.0 / 8.0
 """An update whose half-range is below this share of the period anchors the rhythm."""
 _IRREGULAR = 1.0 / 6.0
 """Updates that stray from the rhythm by more than this share of the period have none."""
@@ -106,27 +108,31 @@ def _rhythm(middle_ns: FloatArray, half_ns: FloatArray, period_ns: int) -> _Rhyt
     Neighbouring sharp updates are taken in order of their distance: short ones fix the period well enough to count
     the periods in longer ones, and these fix it better.
     """
-    is_sharp = half_ns <= _SHARP * period_ns
+    is_sharp = _is_sharp(half_ns, period_ns)
     gaps_ns = np.diff(middle_ns[is_sharp])
     blur_ns = half_ns[is_sharp][1:] + half_ns[is_sharp][:-1]
     if gaps_ns.size < 2:
         return None
-    single = gaps_ns <= max(_BUNCH * float(gaps_ns.min()), 0.0)
-    shortest_ns = float(np.median(gaps_ns[single]))
-    length_ns = shortest_ns if shortest_ns < _BUNCH * period_ns else float(period_ns)
-    error_ns = float(np.median(blur_ns)) / np.sqrt(np.count_nonzero(single))
-    strays = []
-    square = product = 0.0
-    for k in np.argsort(gaps_ns, kind="stable"):
+    weights = 1.0 / np.maximum(blur_ns, _LEAST_BLUR * period_ns) ** 2
+    shortest_ns = float(gaps_ns.min())
+    # the shortest gaps together, where they are single periods; the declared period, where they cannot be
+    is_first = gaps_ns <= _BUNCH * shortest_ns
+    if shortest_ns < _BUNCH * period_ns:
+        square = float(np.sum(weights[is_first]))
+        product = float(np.sum(weights[is_first] * gaps_ns[is_first]))
+    else:
+        square = (2.0 / (_STRAY * period_ns)) ** 2
+        product = square * period_ns
+        is_first[:] = False
+    strays = list(np.abs(gaps_ns[is_first] - product / square))
+    for k in np.argsort(gaps_ns, kind="stable")[np.count_nonzero(is_first) :]:
+        length_ns, error_ns = product / square, 2.0 / math.sqrt(square)
         count = round(gaps_ns[k] / length_ns)
-        if count < 1 or count * error_ns > _CERTAIN * length_ns:
-            continue
-        strays.append(abs(gaps_ns[k] - count * length_ns))
-        weight = 1.0 / max(blur_ns[k], 1.0) ** 2
-        square += weight * count**2
-        product += weight * count * gaps_ns[k]
-        length_ns = product / square
-        error_ns = 2.0 / np.sqrt(square)
+        if count * error_ns <= _CERTAIN * length_ns:
+            strays.append(abs(gaps_ns[k] - count * length_ns))
+            square += weights[k] * count**2
+            product += weights[k] * count * gaps_ns[k]
+    length_ns, error_ns = product / square, 2.0 / math.sqrt(square)
     if not strays:
         return None
     # what the blur of the two sightings does not explain is the instrument's own
@@ -137,10 +143,17 @@ def _rhythm(middle_ns: FloatArray, half_ns: FloatArray, period_ns: int) -> _Rhyt
     return _Rhythm(length_ns, error_ns, jitter_ns)
 
 
+def _is_sharp(half_ns: FloatArray, period_ns: float) -> BoolArray:
+    """Updates that were seen sharply; the first run's was before the first reading, and nobody saw it."""
+    is_sharp = np.asarray(half_ns <= _SHARP * period_ns, dtype=np.bool_)
+    is_sharp[:1] = False
+    return is_sharp
+
+
 def _narrowed(low_ns: IntArray, high_ns: IntArray, last_ns: IntArray, rhythm: _Rhythm) -> tuple[IntArray, IntArray]:
     """Bounds of blurred updates where the rhythm, carried on from the nearest sharp one, allows only a part of them."""
     middle_ns, half_ns = (low_ns + high_ns) / 2, (high_ns - low_ns) / 2
-    is_sharp = half_ns <= _SHARP * rhythm.period_ns
+    is_sharp = _is_sharp(half_ns, rhythm.period_ns)
     anchors = np.flatnonzero(is_sharp)
     if anchors.size == 0:
         return low_ns, high_ns

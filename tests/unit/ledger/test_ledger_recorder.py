@@ -17,8 +17,8 @@ import pytest
 from fakes import FakeClock, FakeSensor
 from stillwatt.errors import UsageError
 from stillwatt.ledger import recorder as recorder_module
-from stillwatt.ledger.journal import read_journal
 from stillwatt.ledger.disk import Disk
+from stillwatt.ledger.journal import read_journal
 from stillwatt.ledger.recorder import Commands, Recorder, parse_config, record, sample_until_told
 from stillwatt.ledger.segments_raw import RECORD, RawWriter, raw_path
 from stillwatt.records import Absent, Boundary

@@ -1,0 +1,180 @@
+"""Steps of load inside a counter's steps: found from levels, energy and stages' marks, never at the cost of energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillwatt.metering.attribute import WeightedWindow
+from stillwatt.metering.cumulate import cumulate
+from stillwatt.metering.curve import Curve
+from stillwatt.metering.estimate import estimate
+from stillwatt.metering.series import Series
+from stillwatt.records import Energy, Role
+from stillwatt.units import NS_PER_MS
+from strategies import EPOCH_NS, StepLoad, power_channel, step_counter
+
+STEP_MS = 100.0
+LOOKS = ((0.0, 600.0, 4.0),)
+
+
+def at(ms: float) -> int:
+    return EPOCH_NS + round(ms * NS_PER_MS)
+
+
+def load(*levels: tuple[float, float]) -> StepLoad:
+    """Levels as (from ms, watts)."""
+    return StepLoad(np.array([at(start) for start, _ in levels], dtype=np.int64), np.array([w for _, w in levels]))
+
+
+def read(
+    trace: StepLoad, marks_ms: Sequence[float] = (), *, averaging_ms: float | None = 25.0, late_ms: float = 0.0
+) -> tuple[Series, Series | None]:
+    """A counter in steps of 100 ms at 50, 150, … ms, read every 100 ms and closely at marks, and its witness."""
+    spans = [np.arange(0.0, 5_000.0, 100.0)]
+    spans += [np.arange(start, end, every) for start, end, every in LOOKS]
+    spans += [np.arange(mark, mark + 110.0, 4.0) for mark in marks_ms]
+    t_ns = np.unique((EPOCH_NS + np.concatenate(spans) * NS_PER_MS).astype(np.int64))
+    counter = step_counter(trace, t_ns, phase_ns=50 * NS_PER_MS)
+    if averaging_ms is None:
+        return counter, None
+    window_ns = round(averaging_ms * NS_PER_MS)
+    origin_ns = at(50.0 + late_ms)
+    ends_ns = origin_ns + (t_ns - origin_ns) // (100 * NS_PER_MS) * (100 * NS_PER_MS)
+    watts = (trace.energy_j(ends_ns) - trace.energy_j(ends_ns - window_ns)) / (window_ns / 1e9)
+    channel = power_channel(averaging_ns=window_ns, role=Role.WITNESS)
+    return counter, Series(channel, t_ns, watts)
+
+
+def error_j(
+    trace: StepLoad, start_ms: float, end_ms: float, *, is_marked: bool = True, **witness: float | None
+) -> float:
+    """What the estimate of one stage is off."""
+    counter, beside = read(trace, (start_ms, end_ms), **witness)  # type: ignore[arg-type]
+    marks = (at(start_ms), at(end_ms)) if is_marked else ()
+    energy = estimate(counter, beside, [WeightedWindow(at(start_ms), at(end_ms))], marks_ns=marks)
+    assert isinstance(energy, Energy)
+    wrong_j = energy.value_j - trace.window_j(at(start_ms), at(end_ms))
+    assert abs(wrong_j) <= energy.random_j + 0.002
+    return wrong_j
+
+
+def test_a_step_anywhere_is_found_from_the_levels_of_a_sharp_witness() -> None:
+    """Stage from 1000 ms; the load steps at 1020 ms, inside the counter's step from 950 to 1050 ms."""
+    trace = load((0, 80.0), (1_020, 400.0))
+    assert abs(error_j(trace, 1_000, 3_000)) < 0.8
+    straight_j = 320.0 * 0.03 - 320.0 * 0.03 * 0.5
+    assert straight_j > 4
+
+
+def test_a_step_is_found_from_the_steps_beside_where_there_is_no_witness() -> None:
+    trace = load((0, 80.0), (1_020, 400.0))
+    assert abs(error_j(trace, 1_000, 3_000, averaging_ms=None)) < 0.8
+
+
+def test_a_witness_that_is_renewed_at_other_times_is_not_taken_for_levels() -> None:
+    trace = load((0, 80.0), (700, 300.0), (1_020, 80.0), (1_500, 350.0), (2_000, 80.0), (2_400, 200.0))
+    assert abs(error_j(trace, 1_000, 3_000, late_ms=40.0)) < 3.0
+
+
+def test_a_slow_witness_tells_no_levels() -> None:
+    trace = load((0, 80.0), (1_020, 400.0))
+    assert abs(error_j(trace, 1_000, 3_000, averaging_ms=1_000.0)) < 0.8
+
+
+@pytest.mark.parametrize("offset_ms", [3, 20, 37, 45, 55, 80, 97])
+@pytest.mark.parametrize("averaging_ms", [25.0, None])
+def test_a_burst_that_is_a_stage_keeps_its_joules_at_any_phase(offset_ms: float, averaging_ms: float | None) -> None:
+    """100 ms at 400 W over 80 W: without marks and levels 28 % of its 40 J are lost."""
+    start_ms = 1_000 + offset_ms
+    trace = load((0, 80.0), (start_ms, 400.0), (start_ms + 100, 80.0))
+    assert abs(error_j(trace, start_ms, start_ms + 100, averaging_ms=averaging_ms)) < 0.05 * 40
+
+
+def test_a_pulse_between_two_marks_inside_one_step_is_theirs() -> None:
+    trace = load((0, 80.0), (1_070, 400.0), (1_120, 80.0))
+    assert abs(error_j(trace, 1_070, 1_120)) < 1.5
+
+
+def test_marks_move_nothing_where_the_load_did_not_change() -> None:
+    trace = load((0, 200.0))
+    for marks in ((1_010.0, 1_040.0), (1_010.0, 2_500.0)):
+        assert error_j(trace, *marks) == pytest.approx(0.0, abs=0.5)
+
+
+def test_marks_move_nothing_where_a_single_step_explains_the_energy() -> None:
+    """Two marks in one step, and a single step of load beside them."""
+    trace = load((0, 80.0), (1_090, 400.0))
+    assert abs(error_j(trace, 1_060, 1_075)) < 1.5
+
+
+def test_a_mark_in_a_step_of_load_elsewhere_is_not_the_step() -> None:
+    trace = load((0, 80.0), (1_030, 400.0))
+    counter, beside = read(trace, (1_000.0, 3_000.0))
+    with_marks = cumulate(counter, None, None, (at(1_000.0), at(3_000.0)))
+    without = cumulate(counter)
+    assert isinstance(with_marks, Curve)
+    assert isinstance(without, Curve)
+    assert with_marks.x_ns.tolist() == without.x_ns.tolist()
+    assert beside is not None
+
+
+def marked_error_j(trace: StepLoad, marks_ms: Sequence[float], *, averaging_ms: float | None = 25.0) -> float:
+    """What the stage from the first mark to 3000 ms is off where there are other marks."""
+    counter, beside = read(trace, (*marks_ms, 3_000.0), averaging_ms=averaging_ms)
+    marks_ns = [at(ms) for ms in (*marks_ms, 3_000.0)]
+    energy = estimate(counter, beside, [WeightedWindow(marks_ns[0], marks_ns[-1])], marks_ns=marks_ns)
+    assert isinstance(energy, Energy)
+    return energy.value_j - trace.window_j(marks_ns[0], marks_ns[-1])
+
+
+def test_a_blurred_witness_bears_out_a_step_at_a_mark() -> None:
+    """The step at 1040 ms lies in the 25 ms before the counter's, and two marks in the next step hide what follows."""
+    trace = load((0, 80.0), (1_040, 400.0))
+    assert abs(marked_error_j(trace, (1_040.0, 1_070.0, 1_080.0))) < 0.8
+
+
+def test_a_step_that_nothing_bears_out_stays_where_the_neighbours_put_it() -> None:
+    trace = load((0, 80.0), (1_020, 400.0))
+    assert abs(marked_error_j(trace, (1_020.0, 1_070.0, 1_120.0), averaging_ms=None)) < 0.8
+
+
+def test_a_mark_at_the_counters_step_is_in_none_of_them() -> None:
+    trace = load((0, 80.0), (1_050, 400.0))
+    assert abs(marked_error_j(trace, (1_049.2,))) < 0.8
+
+
+def test_marks_that_no_card_could_fill_move_nothing() -> None:
+    """A pulse beside two marks 2 ms apart: between them it would have been 4.9 kW."""
+    trace = load((0, 80.0), (1_060, 400.0), (1_090, 80.0))
+    assert abs(error_j(trace, 1_100, 1_102)) < 1.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    levels=st.lists(st.floats(20.0, 700.0), min_size=3, max_size=12),
+    dwell_ms=st.floats(30.0, 400.0),
+    marks_ms=st.lists(st.floats(200.0, 4_500.0), min_size=0, max_size=8, unique=True),
+    averaging_ms=st.sampled_from([10.0, 25.0, 100.0, None]),
+)
+def test_splits_keep_the_energy_of_every_step_and_power_at_or_above_zero(
+    levels: list[float], dwell_ms: float, marks_ms: list[float], averaging_ms: float | None
+) -> None:
+    trace = load(*[(k * dwell_ms, watts) for k, watts in enumerate(levels)])
+    counter, beside = read(trace, marks_ms, averaging_ms=averaging_ms)
+    witness = cumulate(beside) if beside is not None else None
+    plain = cumulate(counter)
+    split = cumulate(counter, witness if isinstance(witness, Curve) else None, beside, [at(ms) for ms in marks_ms])
+    assert isinstance(plain, Curve)
+    assert isinstance(split, Curve)
+    updates_ns = np.intersect1d(plain.x_ns, split.x_ns)
+    assert updates_ns.size >= plain.x_ns.size - 40
+    np.testing.assert_allclose(split.energy_at(updates_ns), split.energy_j[np.searchsorted(split.x_ns, updates_ns)])
+    assert np.all(np.diff(split.x_ns) > 0)
+    assert np.all(split.power_w >= -1e-6)
+    assert np.all(np.diff(split.energy_j) >= -1e-6)
+    np.testing.assert_allclose(np.diff(split.energy_j), split.mean_w * split.length_s, atol=1e-5)
