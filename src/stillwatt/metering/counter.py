@@ -154,7 +154,10 @@ def _bounds(knots: _Knots, mean_w: FloatArray, reach: int, witness: Curve | None
     # the two nearest on each side of interval j: left of knots j - 1 and j, right of knots j + 1 and j + 2
     further_left_w, further_right_w = np.append(left_w[0], left_w)[:-2], np.append(right_w, right_w[-1])[2:]
     near_w = np.stack((left_w[:-1], further_left_w, right_w[1:], further_right_w))
-    low_w, high_w = near_w.min(axis=0), near_w.max(axis=0)
+    least_near_w, most_near_w = near_w.min(axis=0), near_w.max(axis=0)
+    # a mean beyond all around it is a pulse whose own level nobody knows: as far beyond the mean as the rest lies before
+    high_w = np.where(mean_w > most_near_w, 2 * mean_w - least_near_w, most_near_w)
+    low_w = np.where(mean_w < least_near_w, np.maximum(2 * mean_w - most_near_w, 0.0), least_near_w)
     if witness is not None:
         low_w, high_w = _widened(knots, witness, low_w, high_w)
     # over a gap a mean says little: the session's extremes, and as far beyond the mean as they lie before it

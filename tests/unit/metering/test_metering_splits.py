@@ -143,9 +143,19 @@ def test_a_step_that_nothing_bears_out_stays_where_the_neighbours_put_it() -> No
     assert abs(marked_error_j(trace, (1_020.0, 1_070.0, 1_120.0), averaging_ms=None)) < 0.8
 
 
-def test_a_mark_at_the_counters_step_is_in_none_of_them() -> None:
-    trace = load((0, 80.0), (1_050, 400.0))
-    assert abs(marked_error_j(trace, (1_049.2,))) < 0.8
+def test_what_two_marks_hide_before_a_step_bears_nothing_out() -> None:
+    trace = load((0, 80.0), (1_020, 400.0))
+    counter, _ = read(trace, (870.0, 890.0, 1_020.0, 3_000.0), averaging_ms=None)
+    marks_ns = [at(ms) for ms in (870.0, 890.0, 1_020.0, 3_000.0)]
+    energy = estimate(counter, None, [WeightedWindow(at(1_020.0), at(3_000.0))], marks_ns=marks_ns)
+    assert isinstance(energy, Energy)
+    assert abs(energy.value_j - trace.window_j(at(1_020.0), at(3_000.0))) <= energy.random_j
+
+
+@pytest.mark.parametrize("mark_ms", [1_048.2, 1_048.7, 1_049.2, 1_049.7, 1_050.2])
+def test_a_mark_at_the_counters_step_is_in_none_of_them(mark_ms: float) -> None:
+    trace = load((0, 80.0), (mark_ms, 400.0))
+    assert abs(marked_error_j(trace, (mark_ms,))) < 1.0
 
 
 def test_marks_that_no_card_could_fill_move_nothing() -> None:
