@@ -155,7 +155,7 @@ def _bounds(knots: _Knots, mean_w: FloatArray, reach: int, witness: Curve | None
     further_left_w, further_right_w = np.append(left_w[0], left_w)[:-2], np.append(right_w, right_w[-1])[2:]
     near_w = np.stack((left_w[:-1], further_left_w, right_w[1:], further_right_w))
     least_near_w, most_near_w = near_w.min(axis=0), near_w.max(axis=0)
-    # a mean beyond all around it is a pulse whose own level nobody knows: as far beyond the mean as the rest lies before
+    # a mean beyond all around it is a pulse of unknown height: as far beyond the mean as the rest lies before it
     high_w = np.where(mean_w > most_near_w, 2 * mean_w - least_near_w, most_near_w)
     low_w = np.where(mean_w < least_near_w, np.maximum(2 * mean_w - most_near_w, 0.0), least_near_w)
     if witness is not None:

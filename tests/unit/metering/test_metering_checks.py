@@ -29,7 +29,7 @@ def part_time(
     ends_ns = EPOCH_NS + (t_ns - EPOCH_NS) // (100 * NS_PER_MS) * (100 * NS_PER_MS)
     window_ns = averaging_ms * NS_PER_MS
     watts = (load.energy_j(ends_ns) - load.energy_j(ends_ns - window_ns)) / (window_ns / NS_PER_S) * scale
-    return Series(power_channel(averaging_ns=window_ns, **changes), t_ns, watts)  # type: ignore[arg-type]
+    return Series(power_channel(averaging_ns=window_ns, **changes), t_ns, watts)
 
 
 def measured(ledger: Series, witness: Series | None, start_s: float, end_s: float) -> Energy:

@@ -13,7 +13,9 @@ from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.cumulate import cumulate
 from stillwatt.metering.curve import Curve
 from stillwatt.metering.estimate import estimate
+from stillwatt.metering.levels import Levels
 from stillwatt.metering.series import Series
+from stillwatt.metering.splits import split_steps
 from stillwatt.records import Energy, Role
 from stillwatt.units import NS_PER_MS
 from strategies import EPOCH_NS, StepLoad, power_channel, step_counter
@@ -156,6 +158,15 @@ def test_what_two_marks_hide_before_a_step_bears_nothing_out() -> None:
 def test_a_mark_at_the_counters_step_is_in_none_of_them(mark_ms: float) -> None:
     trace = load((0, 80.0), (mark_ms, 400.0))
     assert abs(marked_error_j(trace, (mark_ms,))) < 1.0
+
+
+def test_marks_at_knots_and_in_what_was_not_read_split_nothing() -> None:
+    curve = cumulate(read(load((0, 80.0), (1_020, 400.0)))[0])
+    assert isinstance(curve, Curve)
+    unknown = np.full(curve.power_w.size, np.nan)
+    levels = Levels(unknown, unknown, np.zeros(unknown.size, dtype=np.bool_), 0)
+    marks_ns = np.array([int(curve.x_ns[0] + curve.x_ns[1]) // 2, int(curve.x_ns[10]) + 100])
+    assert split_steps(curve, levels, marks_ns, 100 * NS_PER_MS) is curve
 
 
 def test_marks_that_no_card_could_fill_move_nothing() -> None:

@@ -41,7 +41,8 @@ class Rig:
         self.simulator.set_time_ns(self.clock.now_ns)
 
     def shown(self) -> dict[str, float | str]:
-        return {r.stream: r.count if isinstance(r, Reading) else r.reason for r in self.sensor.read()}
+        results = [r for r in self.sensor.read() if not isinstance(r, NotDue)]
+        return {r.stream: r.count if isinstance(r, Reading) else r.reason for r in results}
 
 
 def _by_stream(channels: tuple[Channel, ...]) -> dict[str, Channel]:
