@@ -141,8 +141,16 @@ class ParentLost(_Event, frozen=True, kw_only=True, tag="parent_lost"):
     """The sampling process saw the measured program go without a word."""
 
 
+class ClockStep(_Event, frozen=True, kw_only=True, tag="clock_step"):
+    """The machine slept, or somebody set its wall clock, between `start_ns` and `t_ns`."""
+
+    kind: Literal["asleep", "wall_clock_set"]
+    start_ns: _Time
+    step_s: float
+
+
 ProgramEvent = SessionStarted | StageStarted | Workload | Result | StageEnded | Warned | SessionEnded
-MeterEvent = SamplerStarted | Gap | MeterCount | SamplerEnded | ParentLost | Warned
+MeterEvent = SamplerStarted | Gap | MeterCount | SamplerEnded | ParentLost | ClockStep | Warned
 Event = ProgramEvent | MeterEvent
 
 

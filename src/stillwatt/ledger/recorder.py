@@ -31,6 +31,7 @@ from stillwatt.ledger.journal import JournalWriter
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
 from stillwatt.records import Channel
 from stillwatt.sensors.beat import Beat
+from stillwatt.sensors.clock_watch import ClockWatch
 from stillwatt.sensors.registry import Resolution, resolve
 from stillwatt.sensors.sampler import Sampler, own_period_ns
 from stillwatt.sensors.worker import Job, Worker, WorkerLike
@@ -99,6 +100,7 @@ class Recorder:
         period_ns: int,
         *,
         make_worker: Callable[[str, Job], WorkerLike] = Worker,
+        watch: ClockWatch | None = None,
     ) -> None:
         self._resolution = resolution
         self._disk = disk
@@ -106,6 +108,7 @@ class Recorder:
         self._period_ns = period_ns
         self._sampler = Sampler(resolution.opened, disk, clock, period_ns, make_worker=make_worker)
         self._writer = make_worker("write", disk.flush)
+        self._watch = watch
         self._skipped_ticks = 0
 
     def start(self) -> None:
@@ -166,6 +169,8 @@ class Recorder:
 
     def flush(self) -> None:
         """Have everything written; a disk that still works on the flush before is left to it."""
+        for step in self._watch.look() if self._watch else ():
+            self._disk.event(step)
         self._writer.ask()
 
     def account(self, event: str = "meter") -> None:
@@ -260,6 +265,7 @@ def record(
     *,
     sleep: Callable[[float], None] = time.sleep,
     make_worker: Callable[[str, Job], WorkerLike] = Worker,
+    watch: ClockWatch | None = None,
 ) -> int:
     """Run the sampling process from its configuration to its end; gives the exit status."""
     line = commands.wait(None)
@@ -276,7 +282,7 @@ def record(
         clock,
         fsync_journal=config.fsync_journal,
     )
-    recorder = Recorder(resolution, disk, clock, config.period_ns, make_worker=make_worker)
+    recorder = Recorder(resolution, disk, clock, config.period_ns, make_worker=make_worker, watch=watch)
     recorder.start()
     answer("ready")
     recorder.edge(is_first=True)
@@ -297,7 +303,8 @@ def main() -> int:
     """Sample on behalf of the process at the other end of the standard input."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    return record(Commands(sys.stdin.fileno()), _answer, SystemClock())
+    clock = SystemClock()
+    return record(Commands(sys.stdin.fileno()), _answer, clock, watch=ClockWatch(clock))
 
 
 if __name__ == "__main__":

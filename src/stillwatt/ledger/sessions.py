@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from stillwatt.ledger.events import (
+    ClockStep,
     Event,
     Gap,
     MeterCount,
@@ -31,6 +32,7 @@ from stillwatt.records.energy import Absent
 from stillwatt.records.run import ProbeRecord
 from stillwatt.records.sample import SampleGap
 from stillwatt.records.window import StageStatus
+from stillwatt.units import seconds
 
 _E = TypeVar("_E", bound=Event)
 
@@ -124,6 +126,7 @@ def read_session(
             *_loss_warnings(journals, status, is_sampler_lost=is_sampler_lost),
             *stage_warnings,
             *_segment_warnings(segments),
+            *_clock_warnings(journals.meter, start_ns),
         ),
     )
 
@@ -247,6 +250,25 @@ def _segment_warnings(segments: Mapping[str, Segment]) -> list[str]:
         if segment.dropped:
             warnings.append(
                 f"samples of {stream}: {segment.dropped} records with a repeated time or no finite count are left out"
+            )
+    return warnings
+
+
+def _clock_warnings(meter: Sequence[Event], start_ns: int) -> list[str]:
+    """What happened to the machine's clocks; lengths and energies are on the monotonic one and stay right."""
+    warnings = []
+    for step in _all(meter, ClockStep):
+        at = f"{seconds(step.t_ns - start_ns):.0f} s after the session's start"
+        if step.kind == "asleep":
+            warnings.append(
+                f"the machine slept for {step.step_s:.0f} s, {at}; that time is in no stage, and what was drawn in it "
+                "is booked only as far as a counter went on counting"
+            )
+        else:
+            direction = "forward" if step.step_s > 0 else "back"
+            warnings.append(
+                f"the wall clock was set {direction} by {abs(step.step_s):.1f} s, {at}; "
+                "times of day are those of the clock before that"
             )
     return warnings
 

@@ -28,7 +28,7 @@ from stillwatt.ledger.post import build_record
 from stillwatt.ledger.segments import seal
 from stillwatt.ledger.segments_raw import raw_path
 from stillwatt.records import Absent, Boundary, Energy, NoTotal, RunRecord, StageStatus, Total
-from stillwatt.units import J_PER_MJ_MILLI, J_PER_UJ
+from stillwatt.units import J_PER_MJ_MILLI, J_PER_UJ, NS_PER_S
 
 DEAD, ALIVE, UNKNOWN = FakeLiveness(False), FakeLiveness(True), FakeLiveness(None)
 
@@ -304,6 +304,20 @@ def test_results_merge_and_unknown_stages_are_named(runs_dir: Path) -> None:
     assert any("nobody" in warning for warning in record.warnings)
     assert "two lines" in record.warnings
     assert any("future_event" in warning for warning in record.warnings)
+
+
+def test_sleep_and_a_set_clock_are_said_and_change_no_length(runs_dir: Path) -> None:
+    run = SyntheticRun(runs_dir, name="slept")
+    session = _gpu_session(run)
+    stage_id = session.stage("train", 101.0, 105.0)
+    session.meter("clock_step", 103.1, kind="asleep", start_ns=103 * NS_PER_S, step_s=3600.0)
+    session.meter("clock_step", 104.0, kind="wall_clock_set", start_ns=103 * NS_PER_S, step_s=-5.0)
+    session.end(106.0)
+    record = build_record(run.path, liveness=DEAD)
+    assert _gross_j(record, stage_id) == pytest.approx(800.0, rel=0.01)
+    slept, was_set = record.warnings
+    assert "slept for 3600 s, 3 s after the session's start" in slept
+    assert "set back by 5.0 s" in was_set
 
 
 def test_gaps_are_summed_up_by_stream(runs_dir: Path) -> None:

@@ -23,6 +23,7 @@ from stillwatt.ledger.recorder import Commands, Recorder, parse_config, record, 
 from stillwatt.ledger.segments_raw import RECORD, RawWriter, raw_path
 from stillwatt.records import Absent, Boundary
 from stillwatt.sensors.base import Probe
+from stillwatt.sensors.clock_watch import ClockWatch
 from stillwatt.sensors.registry import OpenSensor, Resolution
 from stillwatt.sensors.worker import InlineWorker
 from stillwatt.units import NS_PER_S
@@ -332,6 +333,19 @@ def test_samples_are_on_disk_each_second_and_the_account_each_ten(tmp_path: Path
     assert len(rig.stored()) == 100
     assert len(rig.journal.named("meter")) == 1
     assert rig.journal.fsyncs == 10
+
+
+def test_what_happens_to_the_clocks_is_in_the_journal(tmp_path: Path) -> None:
+    rig = _rig(tmp_path)
+    slept_ns = 0
+    watch = ClockWatch(rig.clock, lambda: rig.clock.now_ns + slept_ns)
+    rig.recorder = Recorder(rig.resolution, rig.disk, rig.clock, PERIOD_NS, make_worker=InlineWorker, watch=watch)
+    rig.recorder.start()
+    slept_ns = 30 * NS_PER_S
+    rig.clock.utc_offset_ns += slept_ns
+    assert not _run(rig, {3.0: "stop"})
+    (step,) = rig.journal.named("clock_step")
+    assert (step["kind"], step["step_s"]) == ("asleep", 30.0)
 
 
 def test_a_new_parent_means_the_program_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
