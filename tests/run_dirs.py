@@ -12,7 +12,6 @@ Times are seconds on the monotonic clock of a made-up machine; every default is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ from typing import Any
 
 from stillwatt.clock import iso_utc
 from stillwatt.ledger.journal import JournalWriter
-from stillwatt.ledger.rundir import MANIFEST_SCHEMA, settings_hash
-from stillwatt.ledger.segments_raw import RawWriter, raw_path
+from stillwatt.ledger.rundir import MANIFEST_SCHEMA, settings_hash, write_manifest
+from stillwatt.ledger.segments_raw import RECORD, RawWriter, raw_path
 from stillwatt.records import Absent, Basis, Boundary, Channel, Quantity, Role
 from stillwatt.units import J_PER_MJ_MILLI, J_PER_UJ, NS_PER_MS, nanoseconds
 
@@ -173,7 +172,7 @@ class SyntheticRun:
             "settings_sha256": settings_hash(settings),
             "environment": dict(environment or ENVIRONMENT),
         }
-        (self.path / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        write_manifest(self.path, manifest)
 
     def session(
         self, *, start_s: float = 100.0, pid: int | None = None, host: str = HOST, boot: str = BOOT, anchor: bool = True
@@ -368,6 +367,13 @@ def _quick_power_w(t_s: float) -> float:
 
 def _quick_energy_j(t_s: float) -> float:
     return sum(power_w * max(0.0, min(t_s, end_s) - start_s) for start_s, end_s, power_w in _QUICK)
+
+
+def raw_records(path: Path) -> list[tuple[int, float]]:
+    """The samples of a raw file without the seals of its blocks; a torn end is left out."""
+    data = path.read_bytes()
+    records = RECORD.iter_unpack(data[: len(data) - len(data) % RECORD.size])
+    return [(t_ns, count) for t_ns, count in records if t_ns >= 0]
 
 
 def _append(path: Path, event: Mapping[str, Any]) -> None:

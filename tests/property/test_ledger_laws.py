@@ -27,7 +27,7 @@ from stillwatt.ledger.conservation import conservation_findings
 from stillwatt.ledger.journal import JournalWriter, read_journal
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.segments import read_segment, seal
-from stillwatt.ledger.segments_raw import RECORD, RawWriter, raw_path
+from stillwatt.ledger.segments_raw import RawWriter, raw_path
 from stillwatt.ledger.store import LedgerStore
 from stillwatt.records import RunRecord, StageKind
 from stillwatt.units import J_PER_MJ_MILLI, J_PER_UJ
@@ -114,26 +114,32 @@ def test_going_on_after_a_tear_keeps_what_comes_after(data: st.DataObject) -> No
     st.lists(st.tuples(st.integers(0, 2**62), st.floats(allow_nan=False, allow_infinity=False)), max_size=8),
     st.data(),
 )
-def test_raw_cut_at_any_byte_keeps_whole_records(records: list[tuple[int, float]], data: st.DataObject) -> None:
+def test_raw_cut_at_any_byte_keeps_whole_blocks(records: list[tuple[int, float]], data: st.DataObject) -> None:
     records = [(t_ns, count) for t_ns, count in sorted(dict(records).items())]
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder)
         path = raw_path(run_dir, "s", "gpu0.energy_counter")
         writer = RawWriter(path)
+        blocks: list[tuple[int, int]] = []
+        written = []
         for t_ns, count in records:
             writer.append(t_ns, count)
+            written.append(t_ns)
             if data.draw(st.booleans()):
                 writer.flush()
+                blocks.append((path.stat().st_size, len(written)))
         writer.close()
+        blocks.append((path.stat().st_size, len(written)))
         cut = data.draw(st.integers(0, path.stat().st_size))
         path.write_bytes(path.read_bytes()[:cut])
         for is_sealed in (False, True):
             if is_sealed:
                 seal(run_dir, "s", {"gpu0.energy_counter": gpu_counter()})
             segment = read_segment(run_dir, "s", "gpu0.energy_counter")
-            whole = records[: cut // RECORD.size]
+            end, number = max((block for block in blocks if block[0] <= cut), default=(0, 0))
+            whole = records[:number]
             assert list(zip(segment.t_ns.tolist(), segment.count.tolist(), strict=True)) == whole
-            assert segment.torn_bytes == cut % RECORD.size
+            assert (segment.torn_bytes, segment.damaged) == (cut - end, 0)
 
 
 kinds = st.sampled_from([kind.value for kind in StageKind])

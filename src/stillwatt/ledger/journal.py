@@ -1,6 +1,7 @@
 """The journal: one JSON object a line, appended; the first thing written and the last thing trusted.
 
-Each event is one `write` of one whole line on a descriptor opened to append, so a kill can tear the last
+The last key of each line is the CRC-32 of what stands before it, so that a line that was changed is left out and not
+believed. Each event is one `write` of one whole line on a descriptor opened to append, so a kill can tear the last
 line only, and a full disk costs the event that did not fit and no other. Only the standard library is
 imported: this module runs inside the measured program.
 """
@@ -13,6 +14,7 @@ import math
 import os
 import re
 import threading
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,24 @@ from typing import Any
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 """Half a character, written as an escape by another program: valid JSON, but no text that can be stored."""
+
+_CRC_KEY = b',"crc":"'
+_CRC_BYTES = len(_CRC_KEY) + 8 + len(b'"}')
+
+
+def checked_line(event: Mapping[str, Any]) -> bytes:
+    r"""An event as a line of a journal, without its newline: compact JSON that ends in its own CRC-32.
+
+    Raises:
+        TypeError: a value is not a JSON value.
+        ValueError: a number is not finite.
+
+    >>> checked_line({"event": "warning", "t_ns": 1, "message": "hot"})
+    b'{"event":"warning","t_ns":1,"message":"hot","crc":"6e0a78a9"}'
+    """
+    text = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    body = text.encode("utf-8", errors="replace")
+    return b'%s%s%08x"}' % (body[:-1], _CRC_KEY, zlib.crc32(body))
 
 
 class JournalWriter:
@@ -50,8 +70,7 @@ class JournalWriter:
             TypeError: a value is not a JSON value; nothing was written.
             ValueError: a number is not finite; nothing was written.
         """
-        text = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        line = text.encode("utf-8", errors="replace") + b"\n"
+        line = checked_line(event) + b"\n"
         with self._lock:
             if self._fd < 0:
                 raise OSError(errno.EBADF, "the journal is closed", str(self.path))
@@ -90,7 +109,7 @@ class JournalRead:
 
 
 def read_journal(path: Path) -> JournalRead:
-    """Read a journal, keeping every whole event; a journal still being written may be read.
+    """Read a journal, keeping every whole event with its right checksum; a journal still being written may be read.
 
     A last line without its newline that is a whole event is kept: only its newline was lost. Empty lines
     are what a writer leaves before it goes on after a failed write; they say nothing and are skipped.
@@ -119,8 +138,13 @@ def read_journal(path: Path) -> JournalRead:
 
 def _parse(line: bytes) -> dict[str, Any] | str:
     """The event on a line, or what is wrong with it."""
+    body = line[:-_CRC_BYTES] + b"}"
+    if line[-_CRC_BYTES:-10] != _CRC_KEY:
+        return "it carries no checksum, or was cut or changed"
+    if line[-10:] != b'%08x"}' % zlib.crc32(body):
+        return "it does not have the checksum written in it; it was changed"
     try:
-        text = line.decode("utf-8")
+        text = body.decode("utf-8")
         event = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         if _SURROGATE_ESCAPE.search(text):
             event = json.loads(json.dumps(event, ensure_ascii=False).encode("utf-8", errors="replace"))

@@ -16,7 +16,7 @@ from stillwatt.clock import iso_utc
 from stillwatt.errors import LedgerError
 from stillwatt.ledger.booking import BookedRun, book_run
 from stillwatt.ledger.liveness import Liveness, ThisHost
-from stillwatt.ledger.rundir import one_line, read_manifest, sessions
+from stillwatt.ledger.rundir import MANIFEST, is_sound_manifest, one_line, read_manifest, sessions
 from stillwatt.ledger.sessions import SessionFacts, read_session
 from stillwatt.ledger.stages import StageFacts
 from stillwatt.metering.trace import trace_points
@@ -35,6 +35,8 @@ class RunFacts:
     manifest: Mapping[str, Any]
     created_utc_ns: int
     sessions: tuple[SessionFacts, ...]
+    is_damaged: bool
+    """Whether the manifest was changed after it was written."""
     warnings: tuple[str, ...]
 
     @property
@@ -76,6 +78,9 @@ def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
     run_id = run_dir.resolve().name
     if manifest["run_id"] != run_id:
         warnings.append(f"the directory was renamed; its manifest calls the run {one_line(manifest['run_id'])}")
+    is_damaged = not is_sound_manifest(manifest)
+    if is_damaged:
+        warnings.append(f"{MANIFEST} does not have the hash written in it; name and settings may not be the run's own")
     if not ordered:
         warnings.append("the run directory holds no journal; nothing was measured")
     distinct, renamed = _distinct_stage_ids(ordered)
@@ -84,6 +89,7 @@ def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
         manifest=manifest,
         created_utc_ns=created_utc_ns,
         sessions=distinct,
+        is_damaged=is_damaged,
         warnings=(*warnings, *renamed),
     )
 
@@ -143,12 +149,13 @@ def _run_status(facts: RunFacts) -> StageStatus:
 
 
 def _is_complete(facts: RunFacts, stages: Sequence[StageRecord], total: Total | NoTotal) -> bool:
-    """Whether no part is absent, no second is missing, and every session that is over was sampled."""
+    """Whether no part is absent, no second is missing, every session was sampled, and nothing was changed since."""
     totals = [total, *(stage.gross for stage in stages)]
     return (
         bool(facts.sessions)
         and not facts.is_live
-        and all(session.has_sampler for session in facts.sessions)
+        and all(session.has_sampler and not session.is_damaged for session in facts.sessions)
+        and not facts.is_damaged
         and all(isinstance(each, Total) and each.complete for each in totals)
     )
 

@@ -22,6 +22,7 @@ from stillwatt.units import NS_PER_MS
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = "stillwatt.manifest/1"
 
+_HASH = "manifest_sha256"
 _ATTEMPTS = 16
 _MAX_SLUG = 48
 _MAX_HOST = 40
@@ -58,9 +59,24 @@ def create_run_dir(
     run_id = _make_directory(Path(runs_dir), f"{_stamp(utc_ns)}-{slug(label)}")
     run_dir = Path(runs_dir) / run_id
     (run_dir / "samples").mkdir()
-    manifest["run_id"] = run_id
-    write_whole(run_dir / MANIFEST, json.dumps(manifest, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+    write_manifest(run_dir, {**manifest, "run_id": run_id})
     return run_id
+
+
+def write_manifest(run_dir: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a run's manifest whole, with the hash of all the rest as its last key.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    hashed = {**manifest, _HASH: settings_hash(manifest)}
+    write_whole(run_dir / MANIFEST, json.dumps(hashed, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+
+
+def is_sound_manifest(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest is as it was written."""
+    rest = {key: value for key, value in manifest.items() if key != _HASH}
+    return bool(manifest.get(_HASH) == settings_hash(rest))
 
 
 def _make_directory(runs_dir: Path, stem: str) -> str:

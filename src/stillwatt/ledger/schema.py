@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stillwatt.errors import LedgerError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Stored as `user_version`; a ledger of another version is made again from the run directories."""
 
 BUSY_TIMEOUT_S = 30.0
@@ -32,7 +32,10 @@ TABLES = (
     "traces",
     "trace_points",
 )
-"""The tables that follow from the run directories alone; `posted` remembers when to look again."""
+"""The tables that follow from the run directories alone.
+
+`posted` remembers when to look again, and what was written, so that rows changed since are noticed.
+"""
 
 _OF_RUN = "run_id TEXT NOT NULL REFERENCES runs(run_id) ON DELETE CASCADE"
 _OF_STAGE = (
@@ -91,7 +94,8 @@ CREATE TABLE trace_points (
   low_w REAL NOT NULL, high_w REAL NOT NULL
 ) STRICT;
 CREATE TABLE posted (
-  run_id TEXT PRIMARY KEY, signature TEXT NOT NULL, fingerprint TEXT NOT NULL, is_live INTEGER NOT NULL
+  run_id TEXT PRIMARY KEY, signature TEXT NOT NULL, fingerprint TEXT NOT NULL, is_live INTEGER NOT NULL,
+  line_digest TEXT NOT NULL, record_digest TEXT NOT NULL
 ) STRICT;
 {"".join(f"CREATE INDEX {table}_of_run ON {table}(run_id);" for table in TABLES[2:])}
 """

@@ -2,12 +2,14 @@
 
 Sealing is done by posting, never in the measured program. It goes through a temporary file, a sync and a
 rename, and may stop after any step: a reader takes the sealed file where it holds as much as the raw one.
+Both kinds carry checksums: what does not fit its own is left out and said so.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stillwatt.ledger.segments_raw import RAW_SUFFIX, RECORD, SAMPLES_DIR, raw_path
+from stillwatt.ledger.segments_raw import RAW_SUFFIX, RECORD, SAMPLES_DIR, SEAL_MARK, block_checksum, raw_path
 from stillwatt.records.channel import Channel, Quantity
 from stillwatt.units import J_PER_UJ, W_PER_MW_MILLI
 
 PARQUET_SUFFIX = ".parquet"
 
 _RAW_TYPE = np.dtype([("t_ns", "<i8"), ("count", "<f8")])
-_TORN_BYTES = "stillwatt.torn_bytes"
+_TORN_BYTES, _DAMAGED, _RECORDS, _CRC = (
+    "stillwatt.torn_bytes",
+    "stillwatt.damaged",
+    "stillwatt.raw_records",
+    "stillwatt.crc",
+)
 _PREFIXES = {1.0: "", W_PER_MW_MILLI: "m", J_PER_UJ: "u"}
 
 Times = npt.NDArray[np.int64]
@@ -40,11 +47,25 @@ class Segment:
     count: Counts
     """What the instrument gave, float64[n], in the channel's own unit."""
     torn_bytes: int
-    """Bytes at the end of the raw file that are no whole record; left out."""
+    """Bytes at the end of the raw file that belong to no finished block; left out."""
+    damaged: int
+    """Records of blocks that do not fit their checksum; left out."""
     dropped: int
     """Records left out because their count is not finite or a later record has the same time."""
     problem: str | None
     """Why the samples could not be read, where there is no other file that holds them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """What one file holds, in the order written."""
+
+    t_ns: Times
+    count: Counts
+    torn_bytes: int
+    damaged: int
+    records: int
+    """Whole records of the raw file, seals and all, by which a stream counts as grown."""
 
 
 def parquet_path(run_dir: Path, session: str, stream: str) -> Path:
@@ -77,11 +98,11 @@ def read_segment(run_dir: Path, session: str, stream: str) -> Segment:
     raw = _read_raw(raw_at)
     sealed, problem = _read_parquet(sealed_at)
     if raw is None and sealed is None:
-        return Segment(t_ns=_no_times(), count=_no_counts(), torn_bytes=0, dropped=0, problem=problem)
-    if raw is None or (sealed is not None and sealed[0].size >= raw[0].size):
+        return Segment(t_ns=_no_times(), count=_no_counts(), torn_bytes=0, damaged=0, dropped=0, problem=problem)
+    if raw is None or (sealed is not None and sealed.t_ns.size >= raw.t_ns.size):
         assert sealed is not None
-        return _checked(*sealed)
-    return _checked(*raw)
+        return _checked(sealed)
+    return _checked(raw)
 
 
 def seal(run_dir: Path, session: str, channels: Mapping[str, Channel]) -> tuple[Path, ...]:
@@ -101,10 +122,9 @@ def seal(run_dir: Path, session: str, channels: Mapping[str, Channel]) -> tuple[
         raw = _read_raw(raw_at)
         if raw is None:
             continue
-        t_ns, count, torn_bytes = raw
         sealed, _ = _read_parquet(sealed_at)
-        if sealed is None or sealed[0].size < t_ns.size:
-            _write_parquet(sealed_at, pa.table([t_ns, count], schema=samples_schema(channel, torn_bytes)))
+        if sealed is None or sealed.t_ns.size < raw.t_ns.size:
+            _write_parquet(sealed_at, pa.table([raw.t_ns, raw.count], schema=_sealed_schema(channel, raw)))
         raw_at.unlink(missing_ok=True)
         done.append(sealed_at)
     return tuple(done)
@@ -123,7 +143,7 @@ def stored_streams(run_dir: Path) -> dict[str, int]:
         except FileNotFoundError:
             continue
     for path in sorted(folder.glob(f"[!.]*{PARQUET_SUFFIX}")):
-        counts[path.stem] = max(_parquet_rows(path), counts.get(path.stem, -1))
+        counts[path.stem] = max(_parquet_records(path), counts.get(path.stem, -1))
     return counts
 
 
@@ -135,11 +155,8 @@ def unit_name(channel: Channel) -> str:
     return f"{channel.unit_si:g} {base}"
 
 
-def samples_schema(channel: Channel, torn_bytes: int = 0) -> pa.Schema:
-    """Columns `t_ns` and `count` with unit, channel and SI value of one count as field metadata.
-
-    `torn_bytes` goes along, so that a sealed segment tells the same as the raw one did.
-    """
+def samples_schema(channel: Channel) -> pa.Schema:
+    """Columns `t_ns` and `count` with unit, channel and SI value of one count as field metadata."""
     described = {
         "unit": unit_name(channel),
         "unit_si": repr(channel.unit_si),
@@ -156,9 +173,26 @@ def samples_schema(channel: Channel, torn_bytes: int = 0) -> pa.Schema:
         [
             pa.field("t_ns", pa.int64(), nullable=False, metadata=clock),
             pa.field("count", pa.float64(), nullable=False, metadata=described),
-        ],
-        metadata={_TORN_BYTES: str(torn_bytes)},
+        ]
     )
+
+
+def _sealed_schema(channel: Channel, raw: _Stored) -> pa.Schema:
+    """What the raw file told beside its samples goes along, so that the sealed one tells the same."""
+    described = {
+        _TORN_BYTES: str(raw.torn_bytes),
+        _DAMAGED: str(raw.damaged),
+        _RECORDS: str(raw.records),
+        _CRC: str(_checksum(raw)),
+    }
+    return samples_schema(channel).with_metadata(described)
+
+
+def _checksum(stored: _Stored) -> int:
+    """CRC-32 of all that a sealed file says, independent of how Parquet writes it down."""
+    told = f"{stored.torn_bytes} {stored.damaged} {stored.records}".encode()
+    checksum = zlib.crc32(told)
+    return zlib.crc32(stored.count.data, zlib.crc32(stored.t_ns.data, checksum))
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:
@@ -190,44 +224,92 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _read_raw(path: Path) -> tuple[Times, Counts, int] | None:
+def _read_raw(path: Path) -> _Stored | None:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
-    torn_bytes = len(data) % RECORD.size
     records = np.frombuffer(data, dtype=_RAW_TYPE, count=len(data) // RECORD.size)
-    return records["t_ns"].astype(np.int64), records["count"].astype(np.float64), torn_bytes
+    is_kept = np.ones(records.size, dtype=np.bool_)
+    begin = damaged = 0
+    seals = np.flatnonzero(records["t_ns"] < 0)
+    for seal_at, first in _whole_blocks(data, records, seals):
+        is_kept[seal_at] = False
+        if first > begin:
+            is_kept[begin:first] = False
+            damaged += first - begin
+        begin = seal_at + 1
+    is_kept[begin:] = False
+    # what follows the last whole block was cut off before its seal, or holds one that fits nothing
+    is_cut_off = not np.any(seals >= begin)
+    damaged += 0 if is_cut_off else records.size - begin
+    return _Stored(
+        t_ns=records["t_ns"][is_kept].astype(np.int64),
+        count=records["count"][is_kept].astype(np.float64),
+        torn_bytes=len(data) - RECORD.size * (begin if is_cut_off else records.size),
+        damaged=damaged,
+        records=records.size,
+    )
 
 
-def _read_parquet(path: Path) -> tuple[tuple[Times, Counts, int] | None, str | None]:
+def _whole_blocks(data: bytes, records: npt.NDArray[Any], seals: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Place of the seal and of the first record of each block that fits its checksum, in order, none overlapping."""
+    words = records["count"].view("<u8")[seals]
+    sizes = -records["t_ns"][seals]
+    view, begin = memoryview(data), 0
+    for seal_at, size, word in zip(seals.tolist(), sizes.tolist(), words.tolist(), strict=True):
+        first = seal_at - size
+        is_seal = word >> 32 == SEAL_MARK and begin <= first < seal_at
+        block = view[RECORD.size * first : RECORD.size * seal_at] if is_seal else b""
+        if is_seal and block_checksum(block, first) == word & 0xFFFF_FFFF:
+            yield seal_at, first
+            begin = seal_at + 1
+
+
+def _read_parquet(path: Path) -> tuple[_Stored | None, str | None]:
     if not path.exists():
         return None, None
     try:
         table: Any = pq.ParquetFile(path, memory_map=False).read(columns=["t_ns", "count"], use_threads=False)
-        t_ns = table.column("t_ns").to_numpy().astype(np.int64)
-        count = table.column("count").to_numpy().astype(np.float64)
-        torn_bytes = int((table.schema.metadata or {}).get(_TORN_BYTES.encode(), b"0"))
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as err:
+        told = table.schema.metadata or {}
+        stored = _Stored(
+            t_ns=table.column("t_ns").to_numpy().astype(np.int64),
+            count=table.column("count").to_numpy().astype(np.float64),
+            torn_bytes=int(told[_TORN_BYTES.encode()]),
+            damaged=int(told[_DAMAGED.encode()]),
+            records=int(told[_RECORDS.encode()]),
+        )
+        is_sound = _checksum(stored) == int(told[_CRC.encode()])
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, MemoryError, OverflowError) as err:
         return None, f"{path.name} cannot be read ({err})"
-    return (t_ns, count, torn_bytes), None
+    if not is_sound:
+        return None, f"{path.name} does not have the checksum written in it; it was changed"
+    return stored, None
 
 
-def _parquet_rows(path: Path) -> int:
+def _parquet_records(path: Path) -> int:
     try:
-        return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowException, OSError):
+        return int((pq.read_schema(path).metadata or {})[_RECORDS.encode()])
+    except (pa.ArrowException, OSError, KeyError, ValueError):
         return -1
 
 
-def _checked(t_ns: Times, count: Counts, torn_bytes: int) -> Segment:
+def _checked(stored: _Stored) -> Segment:
     """Put the records in time order; of those with one time keep the last, and none whose count is not finite."""
+    t_ns, count = stored.t_ns, stored.count
     is_number = np.isfinite(count)
     order = np.argsort(t_ns[is_number], kind="stable")
     times, counts = t_ns[is_number][order], count[is_number][order]
     is_last = np.append(np.diff(times) > 0, np.ones(min(1, times.size), dtype=np.bool_))
     dropped = int(t_ns.size - np.count_nonzero(is_last))
-    return Segment(t_ns=times[is_last], count=counts[is_last], torn_bytes=torn_bytes, dropped=dropped, problem=None)
+    return Segment(
+        t_ns=times[is_last],
+        count=counts[is_last],
+        torn_bytes=stored.torn_bytes,
+        damaged=stored.damaged,
+        dropped=dropped,
+        problem=None,
+    )
 
 
 def _no_times() -> Times:

@@ -65,6 +65,9 @@ class SessionFacts:
     """Whether the session or its sampling process may still write, as far as can be told."""
     is_sealable: bool
     """Whether session and sampling process are certainly gone, so that nobody appends to its segments."""
+    is_damaged: bool
+    """Whether a line or samples had to be left out because they were changed or cannot be read: something is lost that
+    a kill does not explain, and no number of the session is known to be whole."""
     warnings: tuple[str, ...]
 
 
@@ -72,6 +75,7 @@ class SessionFacts:
 class _Journals:
     program: tuple[Event, ...]
     meter: tuple[Event, ...]
+    is_damaged: bool
     warnings: tuple[str, ...]
 
 
@@ -119,6 +123,8 @@ def read_session(
         is_sampler_lost=is_sampler_lost,
         is_live=status is StageStatus.RUNNING or is_sampler_alive is True,
         is_sealable=status is not StageStatus.RUNNING and is_sampler_alive is False,
+        is_damaged=journals.is_damaged
+        or any(segment.damaged or segment.problem is not None for segment in segments.values()),
         warnings=(
             *journals.warnings,
             *problems,
@@ -134,18 +140,20 @@ def read_session(
 def _read_journals(program: Path | None, meter: Path | None) -> _Journals:
     warnings: list[str] = []
     read: list[tuple[Event, ...]] = []
+    is_damaged = False
     for path in (program, meter):
         if path is None:
             read.append(())
             continue
         journal = read_journal(path)
         events, problems = parse_events(journal.events)
+        is_damaged = is_damaged or bool(journal.problems)
         warnings += [f"{path.name}: {problem}" for problem in (*journal.problems, *problems)]
         if journal.torn_bytes:
             warnings.append(f"{path.name}: the last line was torn off ({journal.torn_bytes} bytes) and is left out")
         read.append(events)
     warnings += [event.message for events in read for event in _all(events, Warned)]
-    return _Journals(program=read[0], meter=read[1], warnings=tuple(warnings))
+    return _Journals(program=read[0], meter=read[1], is_damaged=is_damaged, warnings=tuple(warnings))
 
 
 def _all(events: Sequence[Event], kind: type[_E]) -> Iterator[_E]:
@@ -247,6 +255,11 @@ def _segment_warnings(segments: Mapping[str, Segment]) -> list[str]:
             warnings.append(f"samples of {stream}: {segment.problem}")
         if segment.torn_bytes:
             warnings.append(f"samples of {stream}: {segment.torn_bytes} torn bytes at the end are left out")
+        if segment.damaged:
+            warnings.append(
+                f"samples of {stream}: {segment.damaged} records do not fit their checksum and are left out; "
+                "they were changed"
+            )
         if segment.dropped:
             warnings.append(
                 f"samples of {stream}: {segment.dropped} records with a repeated time or no finite count are left out"

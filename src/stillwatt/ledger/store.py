@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from stillwatt.errors import AmbiguousRunError, LedgerError, RunNotFoundError, StillwattError
 from stillwatt.ledger import schema
@@ -25,6 +26,8 @@ from stillwatt.records.run import RunRecord
 from stillwatt.records.window import StageStatus
 
 LEDGER_FILE = "ledger.sqlite"
+
+_T = TypeVar("_T", bound="RunRecord | RunLine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,27 +141,9 @@ class LedgerStore:
 
     def runs(self) -> tuple[RunLine, ...]:
         """Every posted run, newest first."""
-        query = (
-            "SELECT r.run_id, r.name, r.status, r.start_utc, r.duration_s, r.complete,"
-            " (SELECT count(*) FROM stages s WHERE s.run_id = r.run_id) AS stages,"
-            " (SELECT count(*) FROM warnings w WHERE w.run_id = r.run_id) AS warnings"
-            " FROM runs r ORDER BY r.start_utc DESC, r.run_id DESC"
-        )
         with self._lock, self._translated():
-            return tuple(
-                RunLine(
-                    run_id=row[0],
-                    name=row[1],
-                    status=StageStatus(row[2]),
-                    start_utc=row[3],
-                    duration_s=row[4],
-                    complete=bool(row[5]),
-                    stages=row[6],
-                    warnings=row[7],
-                    total=run_total(self._database, row[0]),
-                )
-                for row in self._database.execute(query).fetchall()
-            )
+            lines = [self._whole(run_id, self._line, "line_digest") for run_id in self._run_ids()]
+        return tuple(sorted(lines, key=lambda line: (line.start_utc, line.run_id), reverse=True))
 
     def resolve(self, reference: str) -> str:
         """The run id meant by an id, `latest`, a name (its latest run) or a unique prefix of an id.
@@ -195,10 +180,9 @@ class LedgerStore:
             RunNotFoundError: no such run has been posted.
         """
         with self._lock, self._translated():
-            record = load_run(self._database, run_id)
-            if record is None:
+            if run_id not in self._run_ids():
                 raise RunNotFoundError(run_id, str(self.runs_dir), self._run_ids())
-            return record
+            return self._whole(run_id, self._record, "record_digest")
 
     def dump(self) -> tuple[tuple[str, tuple[Any, ...]], ...]:
         """Every row that follows from the run directories, as (table, values), in an order of its own making."""
@@ -248,6 +232,47 @@ class LedgerStore:
             return schema.connect(None)
         return database
 
+    def _whole(self, run_id: str, read: Callable[[str], _T], column: str) -> _T:
+        """What the rows of a run say, posted anew first where they are not what was posted.
+
+        Raises:
+            LedgerError: the rows were changed and the run's directory cannot be posted again.
+        """
+        query = f"SELECT {column} FROM posted WHERE run_id = ?"
+        for _ in range(2):
+            with suppress(LedgerError, ValueError, TypeError, LookupError):
+                found = read(run_id)
+                if (_digest(found),) == self._database.execute(query, (run_id,)).fetchone():
+                    return found
+            self._post_facts(self.runs_dir / run_id, [])
+        raise LedgerError(f"run {run_id}: its rows in {LEDGER_FILE} do not stay as written; delete that file")
+
+    def _record(self, run_id: str) -> RunRecord:
+        record = load_run(self._database, run_id)
+        if record is None:
+            raise LedgerError(f"run {run_id}: its row is gone")
+        return record
+
+    def _line(self, run_id: str) -> RunLine:
+        query = (
+            "SELECT r.run_id, r.name, r.status, r.start_utc, r.duration_s, r.complete,"
+            " (SELECT count(*) FROM stages s WHERE s.run_id = r.run_id) AS stages,"
+            " (SELECT count(*) FROM warnings w WHERE w.run_id = r.run_id) AS warnings"
+            " FROM runs r WHERE r.run_id = ?"
+        )
+        row = self._database.execute(query, (run_id,)).fetchone()
+        return RunLine(
+            run_id=row[0],
+            name=row[1],
+            status=StageStatus(row[2]),
+            start_utc=row[3],
+            duration_s=row[4],
+            complete=bool(row[5]),
+            stages=row[6],
+            warnings=row[7],
+            total=run_total(self._database, row[0]),
+        )
+
     def _post(self, run_dir: Path, problems: list[Problem]) -> bool:
         """Post one run if it is new or changed; whether it was."""
         run_id = run_dir.name
@@ -261,20 +286,27 @@ class LedgerStore:
         fingerprint = data_fingerprint(run_dir)
         is_same = row is not None and row[1] == fingerprint and not row[2]
         if is_same:
-            self._remember(run_id, signature, fingerprint, is_live=False)
+            self._database.execute("UPDATE posted SET signature = ? WHERE run_id = ?", (signature, run_id))
             return False
+        self._post_facts(run_dir, problems, signature=signature, fingerprint=fingerprint)
+        return True
+
+    def _post_facts(
+        self, run_dir: Path, problems: list[Problem], *, signature: str = "", fingerprint: str = ""
+    ) -> None:
+        """Read a directory, write its rows and seal its samples; without a fingerprint the next refresh looks again."""
         facts = read_run(run_dir, liveness=self._liveness)
         record = account_run(facts)
         with self._transaction():
             insert_run(self._database, record)
-            self._remember(run_id, signature, fingerprint, is_live=facts.is_live)
+            self._remember(record, signature, fingerprint, is_live=facts.is_live)
         self._seal(run_dir, facts, problems)
-        return True
 
-    def _remember(self, run_id: str, signature: str, fingerprint: str, *, is_live: bool) -> None:
+    def _remember(self, record: RunRecord, signature: str, fingerprint: str, *, is_live: bool) -> None:
+        line = self._line(record.run_id)
         self._database.execute(
-            "INSERT OR REPLACE INTO posted (run_id, signature, fingerprint, is_live) VALUES (?, ?, ?, ?)",
-            (run_id, signature, fingerprint, int(is_live)),
+            "INSERT OR REPLACE INTO posted VALUES (?, ?, ?, ?, ?, ?)",
+            (record.run_id, signature, fingerprint, int(is_live), _digest(line), _digest(record)),
         )
 
     def _seal(self, run_dir: Path, facts: RunFacts, problems: list[Problem]) -> None:
@@ -316,3 +348,8 @@ class LedgerStore:
             raise LedgerError(
                 f"{self.runs_dir / LEDGER_FILE}: {err}; it is an index and may be deleted, it will be made again"
             ) from err
+
+
+def _digest(told: RunRecord | RunLine) -> str:
+    """SHA-256 of everything a record says; equal for equal ones, to the last bit of each number."""
+    return hashlib.sha256(repr(told).encode("utf-8", "replace")).hexdigest()

@@ -155,6 +155,9 @@ def _segment_findings(where: str, session: SessionFacts) -> Iterator[Finding]:
         if segment.torn_bytes:
             message = f"{segment.torn_bytes} torn bytes at the end of the segment are left out"
             yield Finding(severity=Severity.WARNING, code="torn-segment", where=here, message=message)
+        if segment.damaged:
+            message = f"{segment.damaged} records do not fit their checksum and are left out; they were changed"
+            yield Finding(severity=Severity.ERROR, code="damaged-segment", where=here, message=message)
         if segment.dropped:
             message = f"{segment.dropped} records with a repeated time or no finite count are left out"
             yield Finding(severity=Severity.WARNING, code="dropped-records", where=here, message=message)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,35 @@ def test_a_bad_line_in_the_middle_is_told_by_its_number(tmp_path: Path) -> None:
 )
 def test_lines_that_are_no_events(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "j.jsonl"
-    path.write_bytes(line + b"\n")
+    path.write_bytes(_sealed(line) + b"\n")
     read = read_journal(path)
     assert read.events == ()
     assert len(read.problems) == 1
+
+
+def _sealed(line: bytes) -> bytes:
+    """A line with its right checksum, whatever it says."""
+    return line[:-1] + b',"crc":"%08x"}' % zlib.crc32(line)
+
+
+@pytest.mark.parametrize("byte", range(0, 60, 3))
+def test_a_line_with_one_changed_bit_is_left_out(tmp_path: Path, byte: int) -> None:
+    path = tmp_path / "j.jsonl"
+    _write(path, 3)
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"\n") + 1
+    data[begin + byte % (data.index(b"\n", begin) - begin)] ^= 1 << (byte % 7)
+    path.write_bytes(data)
+    read = read_journal(path)
+    assert [event["t_ns"] for event in read.events] == [0, 2]
+    assert len(read.problems) in (1, 2)  # two where the bit made a line end of a letter
+
+
+def test_a_line_without_a_checksum_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(b'{"event":"x","t_ns":1}\n')
+    (problem,) = read_journal(path).problems
+    assert "no checksum" in problem
 
 
 def test_half_a_character_never_reaches_the_reader(tmp_path: Path) -> None:
@@ -149,7 +175,8 @@ def test_half_a_character_never_reaches_the_reader(tmp_path: Path) -> None:
     writer = JournalWriter(path)
     writer.write(_event(1, message="file \udcff.txt"))
     writer.close()
-    path.write_bytes(path.read_bytes() + b'{"event":"warning","t_ns":2,"message":"\\ud800 \\ud83d\\ude00"}\n')
+    other_writers = b'{"event":"warning","t_ns":2,"message":"\\ud800 \\ud83d\\ude00"}'
+    path.write_bytes(path.read_bytes() + _sealed(other_writers) + b"\n")
     messages = [event["message"] for event in read_journal(path).events]
     assert messages == ["file ?.txt", "? \U0001f600"]
 
@@ -249,4 +276,6 @@ def test_the_measured_program_stays_light() -> None:
 def test_a_journal_is_plain_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     events = _write(path, 3)
-    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == events
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [list(line)[-1] for line in lines] == ["crc"] * 3
+    assert [{key: line[key] for key in event} for line, event in zip(lines, events, strict=True)] == events

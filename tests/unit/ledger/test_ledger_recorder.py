@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from fakes import FakeClock, FakeSensor
+from run_dirs import raw_records
 from stillwatt.errors import UsageError
 from stillwatt.ledger import recorder as recorder_module
 from stillwatt.ledger.disk import Disk
 from stillwatt.ledger.journal import read_journal
 from stillwatt.ledger.recorder import Commands, Recorder, parse_config, record, sample_until_told
-from stillwatt.ledger.segments_raw import RECORD, RawWriter, raw_path
+from stillwatt.ledger.segments_raw import RawWriter, raw_path
 from stillwatt.records import Absent, Boundary
 from stillwatt.sensors.base import Probe
 from stillwatt.sensors.clock_watch import ClockWatch
@@ -95,7 +96,7 @@ class Rig:
             self.recorder.tick()
 
     def stored(self, stream: str = "gpu0.power") -> list[tuple[int, float]]:
-        return [*RECORD.iter_unpack(raw_path(self.run_dir, SESSION, stream).read_bytes())]
+        return raw_records(raw_path(self.run_dir, SESSION, stream))
 
 
 def _rig(tmp_path: Path, **bounds: Any) -> Rig:
@@ -430,8 +431,7 @@ class Process:
         return list(journal.events)
 
     def stored(self, stream: str) -> list[tuple[int, float]]:
-        data = raw_path(self.run_dir, SESSION, stream).read_bytes()
-        return [*RECORD.iter_unpack(data[: len(data) - len(data) % RECORD.size])]
+        return raw_records(raw_path(self.run_dir, SESSION, stream))
 
     def wait_until(self, is_so: Callable[[], bool]) -> None:
         limit_s = time.monotonic() + PATIENCE_S

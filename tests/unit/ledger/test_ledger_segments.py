@@ -20,7 +20,7 @@ from stillwatt.ledger.segments import (
     stored_streams,
     unit_name,
 )
-from stillwatt.ledger.segments_raw import RECORD, RawWriter, raw_path
+from stillwatt.ledger.segments_raw import RawWriter, raw_path
 
 SESSION = "host-1-ab"
 STREAM = "gpu0.energy_counter"
@@ -51,7 +51,7 @@ def test_raw_then_sealed_gives_the_same_numbers(tmp_path: Path) -> None:
     assert seal(tmp_path, SESSION, CHANNELS) == (parquet_path(tmp_path, SESSION, STREAM),)
     assert not raw.exists()
     _expect(tmp_path, 1000)
-    assert stored_streams(tmp_path) == before == {f"{SESSION}.{STREAM}": 1000}
+    assert stored_streams(tmp_path) == before == {f"{SESSION}.{STREAM}": 1001}  # and their seal
     assert seal(tmp_path, SESSION, CHANNELS) == ()
 
 
@@ -83,7 +83,7 @@ def test_both_files_after_a_crash_between_rename_and_remove(tmp_path: Path) -> N
     seal(tmp_path, SESSION, CHANNELS)
     raw.write_bytes(data)
     _expect(tmp_path, 10)
-    assert stored_streams(tmp_path) == {f"{SESSION}.{STREAM}": 10}
+    assert stored_streams(tmp_path) == {f"{SESSION}.{STREAM}": 11}  # ten samples and the seal of their block
     assert len(seal(tmp_path, SESSION, CHANNELS)) == 1
     assert not raw.exists()
     _expect(tmp_path, 10)
@@ -167,9 +167,10 @@ def test_torn_bytes_are_told_before_and_after_sealing(tmp_path: Path) -> None:
 
 def test_records_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     path = raw_path(tmp_path, SESSION, STREAM)
-    path.parent.mkdir()
-    records = [(10, 1.0), (30, 3.0), (20, 2.0), (40, float("nan")), (30, 3.5), (50, float("inf"))]
-    path.write_bytes(b"".join(RECORD.pack(*record) for record in records))
+    writer = RawWriter(path)
+    for record in [(10, 1.0), (30, 3.0), (20, 2.0), (40, float("nan")), (30, 3.5), (50, float("inf"))]:
+        writer.append(*record)
+    writer.close()
     segment = read_segment(tmp_path, SESSION, STREAM)
     assert segment.t_ns.tolist() == [10, 20, 30]
     assert segment.count.tolist() == [1.0, 2.0, 3.5]
@@ -192,10 +193,13 @@ def test_a_short_write_never_misaligns(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_writer_cuts_an_earlier_torn_tail(tmp_path: Path) -> None:
-    path = _store(tmp_path, 3)
-    path.write_bytes(path.read_bytes()[:-5])
-    _store(tmp_path, 4, first=2)
-    _expect(tmp_path, 6)
+    _store(tmp_path, 3)
+    path = _store(tmp_path, 2, first=3)
+    path.write_bytes(path.read_bytes()[:-5])  # the second block has lost its seal, and with it its two samples
+    _store(tmp_path, 4, first=3)
+    segment = read_segment(tmp_path, SESSION, STREAM)
+    assert (segment.t_ns.size, segment.damaged, segment.torn_bytes) == (7, 2, 0)
+    _expect(tmp_path, 7)
 
 
 def test_what_a_full_disk_cannot_take_is_counted(tmp_path: Path) -> None:

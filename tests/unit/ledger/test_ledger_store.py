@@ -18,6 +18,7 @@ from run_dirs import FakeLiveness, SyntheticRun, constant_counter, gpu_counter, 
 from stillwatt.errors import AmbiguousRunError, LedgerError, RunNotFoundError
 from stillwatt.ledger import schema
 from stillwatt.ledger.fingerprint import stat_signature
+from stillwatt.ledger.journal import JournalWriter
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.store import LEDGER_FILE, LedgerStore
 from stillwatt.records import StageStatus
@@ -224,8 +225,9 @@ def test_a_failed_post_leaves_the_old_rows_whole(runs_dir: Path, monkeypatch: py
         store.refresh()
         before = store.dump()
         (session,) = {path.name.split(".")[1] for path in run.path.glob("journal.*.jsonl")}
-        with (run.path / f"journal.{session}.jsonl").open("a") as file:
-            file.write('{"event":"warning","t_ns":1,"message":"late"}\n')
+        writer = JournalWriter(run.path / f"journal.{session}.jsonl")
+        writer.write({"event": "warning", "t_ns": 1, "message": "late"})
+        writer.close()
 
         def crash(*_args: object, **_kwargs: object) -> None:
             raise KeyboardInterrupt

@@ -21,6 +21,7 @@ from run_dirs import (
 )
 from stillwatt.errors import RunNotFoundError
 from stillwatt.ledger.conservation import conservation_findings
+from stillwatt.ledger.journal import checked_line, read_journal
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.rundir import meter_journals, program_journals
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
@@ -69,7 +70,7 @@ def _bad_line(run: SyntheticRun) -> None:
 
 
 def _bad_event(run: SyntheticRun) -> None:
-    _append(program_journals(run.path)[0], b'{"event":"stage_started","t_ns":1}\n')
+    _append(program_journals(run.path)[0], checked_line({"event": "stage_started", "t_ns": 1}) + b"\n")
 
 
 def _settings(run: SyntheticRun) -> None:
@@ -107,7 +108,22 @@ def _no_samples(run: SyntheticRun) -> None:
 
 def _dropped(run: SyntheticRun) -> None:
     raw = next((run.path / "samples").glob("*gpu0.power.raw"))
-    raw.write_bytes(raw.read_bytes() + raw.read_bytes()[:16])
+    writer = RawWriter(raw)
+    for _ in range(2):
+        writer.append(2**62, 1.0)
+    writer.close()
+
+
+def _damaged(run: SyntheticRun) -> None:
+    raw = next((run.path / "samples").glob("*gpu0.power.raw"))
+    data = bytearray(raw.read_bytes())
+    data[20] ^= 1
+    raw.write_bytes(data)
+
+
+def _changed_line(run: SyntheticRun) -> None:
+    path = program_journals(run.path)[0]
+    path.write_bytes(path.read_bytes().replace(b'"tokens":', b'"tokems":', 1))
 
 
 def _orphan_segment(run: SyntheticRun) -> None:
@@ -118,7 +134,8 @@ def _orphan_segment(run: SyntheticRun) -> None:
 
 def _orphan_stage(run: SyntheticRun) -> None:
     path = program_journals(run.path)[0]
-    path.write_bytes(path.read_bytes().replace(b'"parent_id":"a3"', b'"parent_id":"a99"'))
+    events = [{**event, "parent_id": "a99"} if event.get("parent_id") else event for event in read_journal(path).events]
+    path.write_bytes(b"".join(checked_line(event) + b"\n" for event in events))
 
 
 def _cut_off(run: SyntheticRun) -> None:
@@ -140,7 +157,7 @@ def _gap(run: SyntheticRun) -> None:
         "failed_reads": 1,
         "reason": "",
     }
-    _append(meter_journals(run.path)[0], json.dumps(gap).encode() + b"\n")
+    _append(meter_journals(run.path)[0], checked_line(gap) + b"\n")
 
 
 def _rename(run: SyntheticRun) -> None:
@@ -153,7 +170,9 @@ def _rename(run: SyntheticRun) -> None:
         (_torn_line, {("torn-line", "warning")}),
         (_bad_line, {("bad-line", "error")}),
         (_bad_event, {("bad-event", "error")}),
-        (_settings, {("settings-hash", "error")}),
+        (_changed_line, {("bad-line", "error")}),
+        (_damaged, {("damaged-segment", "error"), ("no-samples", "warning")}),
+        (_settings, {("settings-hash", "error"), ("run-directory", "warning")}),
         (_manifest, {("unreadable", "error")}),
         (_no_sampler, {("no-sampler", "error"), ("orphan-segment", "error")}),
         (_sampler_lost, {("sampler-lost", "warning")}),
