@@ -248,6 +248,8 @@ class SyntheticSession:
             t_s = first + tick * self.period_s
             writer.append(nanoseconds(t_s), signal(t_s))
             self._samples += 1
+            if tick % 10 == 0:  # one block a second, as the sampling process writes them
+                writer.flush()
         writer.close()
 
     def stage(

@@ -13,6 +13,8 @@ from stillwatt.clock import Clock
 from stillwatt.ledger.segments_raw import RawWriter
 from stillwatt.sensors.sampler import Gaps
 
+DROPPED = "readings dropped"
+"""How the reason of a gap begins for whose readings there was no room."""
 _MAX_PENDING = 50_000
 """Samples held while the disk does not answer at all: some 8 MB."""
 _MAX_BUFFERED = 36_000
@@ -102,7 +104,7 @@ class Disk:
             try:
                 writer.close()
             except OSError as err:
-                self._dropped.failed(stream, now_ns, f"readings dropped: {err}")
+                self._dropped.failed(stream, now_ns, f"{DROPPED}: {err}")
         self._dropped.finish(now_ns)
         self._write_events()
         self._fsync()
@@ -116,7 +118,7 @@ class Disk:
             if stream not in self._writers:
                 self._writers[stream] = self._open_writer(stream)
         except OSError as err:
-            self._dropped.failed(stream, t_ns, f"readings dropped: {err}")
+            self._dropped.failed(stream, t_ns, f"{DROPPED}: {err}")
             return
         self._writers[stream].append(t_ns, count)
         self._unwritten[stream] = unwritten + 1

@@ -1,9 +1,9 @@
 """The journal: one JSON object a line, appended; the first thing written and the last thing trusted.
 
-The last key of each line is the CRC-32 of what stands before it, so that a line that was changed is left out and not
-believed. Each event is one `write` of one whole line on a descriptor opened to append, so a kill can tear the last
-line only, and a full disk costs the event that did not fit and no other. Only the standard library is
-imported: this module runs inside the measured program.
+The last keys of each line are its number and the CRC-32 of what stands before it, so that a line that was changed is
+left out and not believed, and one that was taken out is missed. Each event is one `write` of one whole line on a
+descriptor opened to append, so a kill can tear the last line only, and a full disk costs the event that did not fit
+and no other. Only the standard library is imported: this module runs inside the measured program.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ from typing import Any
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 """Half a character, written as an escape by another program: valid JSON, but no text that can be stored."""
 
+_TAIL_BYTES = 1 << 20
+"""How much of a journal's end is looked at for its last line; no event is that long."""
 _CRC_KEY = b',"crc":"'
 _CRC_BYTES = len(_CRC_KEY) + 8 + len(b'"}')
 
 
-def checked_line(event: Mapping[str, Any]) -> bytes:
-    r"""An event as a line of a journal, without its newline: compact JSON that ends in its own CRC-32.
+def checked_line(event: Mapping[str, Any], number: int = 0) -> bytes:
+    r"""An event as a line of a journal, without its newline: compact JSON that ends in its number and its CRC-32.
 
     Raises:
         TypeError: a value is not a JSON value.
         ValueError: a number is not finite.
 
-    >>> checked_line({"event": "warning", "t_ns": 1, "message": "hot"})
-    b'{"event":"warning","t_ns":1,"message":"hot","crc":"6e0a78a9"}'
+    >>> checked_line({"event": "warning", "t_ns": 1, "message": "hot"}, 7)
+    b'{"event":"warning","t_ns":1,"message":"hot","n":7,"crc":"1f376991"}'
     """
-    text = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps({**event, "n": number}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     body = text.encode("utf-8", errors="replace")
     return b'%s%s%08x"}' % (body[:-1], _CRC_KEY, zlib.crc32(body))
 
@@ -59,7 +61,7 @@ class JournalWriter:
         # re-entrant: a signal handler may write while the interrupted frame of the same thread is writing
         self._is_synced = False
         self._lock = threading.RLock()
-        self._is_torn = _ends_torn(self.path)
+        self._is_torn, self._number = _end(self.path)
         self._fd = os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
 
     def write(self, event: Mapping[str, Any]) -> None:
@@ -70,8 +72,8 @@ class JournalWriter:
             TypeError: a value is not a JSON value; nothing was written.
             ValueError: a number is not finite; nothing was written.
         """
-        line = checked_line(event) + b"\n"
         with self._lock:
+            line = checked_line(event, self._number) + b"\n"
             if self._fd < 0:
                 raise OSError(errno.EBADF, "the journal is closed", str(self.path))
             data = b"\n" + line if self._is_torn else line
@@ -80,6 +82,7 @@ class JournalWriter:
             if written != len(data):
                 raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes fitted", str(self.path))
             self._is_torn = False
+            self._number += 1
 
     def fsync(self) -> None:
         """Ask the disk to keep what is new; takes milliseconds, so never in the measured program."""
@@ -121,6 +124,7 @@ def read_journal(path: Path) -> JournalRead:
     tail = lines.pop()
     events: list[dict[str, Any]] = []
     problems: list[str] = []
+    seen: set[int] = set()
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
@@ -128,12 +132,21 @@ def read_journal(path: Path) -> JournalRead:
         if isinstance(parsed, str):
             problems.append(f"line {number}: {parsed}")
         else:
+            seen.add(parsed.pop("n"))
             events.append(parsed)
     last = _parse(tail) if tail else ""
     if not isinstance(last, str):
+        seen.add(last.pop("n"))
         events.append(last)
+    problems += [] if problems else _missing(seen)
     torn_bytes = len(tail) if isinstance(last, str) else 0
     return JournalRead(events=tuple(events), torn_bytes=torn_bytes, problems=tuple(problems))
+
+
+def _missing(seen: set[int]) -> list[str]:
+    """Lines that were taken out without a trace but for their numbers."""
+    missing = sorted(set(range(max(seen, default=-1) + 1)) - seen)
+    return [f"{len(missing)} lines are gone, the first of them number {missing[0]}"] if missing else []
 
 
 def _parse(line: bytes) -> dict[str, Any] | str:
@@ -152,6 +165,8 @@ def _parse(line: bytes) -> dict[str, Any] | str:
         return f"not JSON ({err})"
     if not isinstance(event, dict):
         return f"a JSON {type(event).__name__}, not an event"
+    if not isinstance(event.get("n"), int):
+        return "not an event: it has no number"
     t_ns = event.get("t_ns")
     if not isinstance(event.get("event"), str) or not isinstance(t_ns, int) or isinstance(t_ns, bool):
         return "not an event: it has no name or no whole t_ns"
@@ -169,13 +184,17 @@ def _finite(text: str) -> float:
     return number
 
 
-def _ends_torn(path: Path) -> bool:
-    """Whether the file exists and its last byte is not a newline."""
+def _end(path: Path) -> tuple[bool, int]:
+    """Whether the file's last byte is not a newline, and the number that the next line gets."""
     try:
         with path.open("rb") as file:
-            if file.seek(0, os.SEEK_END) == 0:
-                return False
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - _TAIL_BYTES, 0))
+            tail = file.read()
     except FileNotFoundError:
-        return False
+        return False, 0
+    for line in reversed(tail.split(b"\n")):
+        event = _parse(line)
+        if not isinstance(event, str):
+            return not tail.endswith(b"\n"), int(event["n"]) + 1
+    return bool(tail) and not tail.endswith(b"\n"), 0

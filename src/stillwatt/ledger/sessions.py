@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from stillwatt.ledger.disk import DROPPED
 from stillwatt.ledger.events import (
     ClockStep,
     Event,
@@ -65,6 +66,8 @@ class SessionFacts:
     """Whether the session or its sampling process may still write, as far as can be told."""
     is_sealable: bool
     """Whether session and sampling process are certainly gone, so that nobody appends to its segments."""
+    lost_samples: int
+    """Samples that the sampling process took, and that are neither here nor in a gap it wrote down itself."""
     is_damaged: bool
     """Whether a line or samples had to be left out because they were changed or cannot be read: something is lost that
     a kill does not explain, and no number of the session is known to be whole."""
@@ -106,6 +109,7 @@ def read_session(
     is_sampler_alive = _is_sampler_alive(journals, started, sampler, liveness)
     is_sampler_lost = _is_sampler_lost(journals, status) and is_sampler_alive is not True
     stages, stage_warnings = stage_facts(journals.program, status, end_ns)
+    lost_samples = _lost_samples(journals.meter, segments)
     return SessionFacts(
         session=session,
         status=status,
@@ -123,7 +127,9 @@ def read_session(
         is_sampler_lost=is_sampler_lost,
         is_live=status is StageStatus.RUNNING or is_sampler_alive is True,
         is_sealable=status is not StageStatus.RUNNING and is_sampler_alive is False,
+        lost_samples=lost_samples,
         is_damaged=journals.is_damaged
+        or lost_samples > 0
         or any(segment.damaged or segment.problem is not None for segment in segments.values()),
         warnings=(
             *journals.warnings,
@@ -131,7 +137,7 @@ def read_session(
             *_running_warnings(status, started, liveness),
             *_loss_warnings(journals, status, is_sampler_lost=is_sampler_lost),
             *stage_warnings,
-            *_segment_warnings(segments),
+            *_segment_warnings(segments, lost_samples),
             *_clock_warnings(journals.meter, start_ns),
         ),
     )
@@ -248,8 +254,21 @@ def _loss_warnings(journals: _Journals, status: StageStatus, *, is_sampler_lost:
     return warnings
 
 
-def _segment_warnings(segments: Mapping[str, Segment]) -> list[str]:
+def _lost_samples(meter: Sequence[Event], segments: Mapping[str, Segment]) -> int:
+    """How many samples of a sampling process that ended well are missing; those a full disk cost have their gaps."""
+    ended = _first(meter, SamplerEnded)
+    if ended is None or any(gap.reason.startswith(DROPPED) for gap in _all(meter, Gap)):
+        return 0
+    known = sum(segment.t_ns.size + segment.dropped + segment.damaged for segment in segments.values())
+    return max(0, ended.samples - known)
+
+
+def _segment_warnings(segments: Mapping[str, Segment], lost_samples: int) -> list[str]:
     warnings = []
+    if lost_samples:
+        warnings.append(
+            f"{lost_samples} samples that the sampling process took are not here; a file was cut or changed"
+        )
     for stream, segment in segments.items():
         if segment.problem is not None:
             warnings.append(f"samples of {stream}: {segment.problem}")

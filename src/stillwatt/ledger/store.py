@@ -352,4 +352,6 @@ class LedgerStore:
 
 def _digest(told: RunRecord | RunLine) -> str:
     """SHA-256 of everything a record says; equal for equal ones, to the last bit of each number."""
-    return hashlib.sha256(repr(told).encode("utf-8", "replace")).hexdigest()
+    # not the record's own repr, which leaves out what is too long to look at
+    everything = repr([getattr(told, name) for name in told.__slots__])
+    return hashlib.sha256(everything.encode("utf-8", "replace")).hexdigest()

@@ -130,6 +130,9 @@ def _session_findings(facts: RunFacts, session: SessionFacts) -> Iterator[Findin
         yield Finding(severity=Severity.WARNING, code="sampler-lost", where=where, message=message)
     yield from _stage_findings(where, session)
     yield from _segment_findings(where, session)
+    if session.lost_samples:
+        message = f"{session.lost_samples} samples that the sampling process took are not here"
+        yield Finding(severity=Severity.ERROR, code="samples-short", where=where, message=message)
 
 
 def _stage_findings(where: str, session: SessionFacts) -> Iterator[Finding]:

@@ -163,6 +163,25 @@ def test_a_line_with_one_changed_bit_is_left_out(tmp_path: Path, byte: int) -> N
     assert len(read.problems) in (1, 2)  # two where the bit made a line end of a letter
 
 
+@pytest.mark.parametrize("gone", [0, 1, 3])
+def test_a_line_that_was_taken_out_is_missed(tmp_path: Path, gone: int) -> None:
+    path = tmp_path / "j.jsonl"
+    _write(path, 5)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:gone] + lines[gone + 1 :]))
+    read = read_journal(path)
+    assert len(read.events) == 4
+    assert read.problems == (f"1 lines are gone, the first of them number {gone}",)
+
+
+def test_lines_are_numbered_on_by_whoever_opens_the_journal_next(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    for _ in range(3):
+        _write(path, 2)
+    assert [json.loads(line)["n"] for line in path.read_text().splitlines()] == [0, 1, 2, 3, 4, 5]
+    assert read_journal(path).problems == ()
+
+
 def test_a_line_without_a_checksum_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     path.write_bytes(b'{"event":"x","t_ns":1}\n')
@@ -175,7 +194,7 @@ def test_half_a_character_never_reaches_the_reader(tmp_path: Path) -> None:
     writer = JournalWriter(path)
     writer.write(_event(1, message="file \udcff.txt"))
     writer.close()
-    other_writers = b'{"event":"warning","t_ns":2,"message":"\\ud800 \\ud83d\\ude00"}'
+    other_writers = b'{"event":"warning","t_ns":2,"message":"\\ud800 \\ud83d\\ude00","n":1}'
     path.write_bytes(path.read_bytes() + _sealed(other_writers) + b"\n")
     messages = [event["message"] for event in read_journal(path).events]
     assert messages == ["file ?.txt", "? \U0001f600"]

@@ -24,7 +24,7 @@ from stillwatt.ledger.conservation import conservation_findings
 from stillwatt.ledger.journal import checked_line, read_journal
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.rundir import meter_journals, program_journals
-from stillwatt.ledger.segments_raw import RawWriter, raw_path
+from stillwatt.ledger.segments_raw import RECORD, RawWriter, raw_path
 from stillwatt.ledger.store import LEDGER_FILE, LedgerStore
 from stillwatt.ledger.verify import Finding, Severity, verify
 from stillwatt.records import Energy, Total
@@ -121,6 +121,13 @@ def _damaged(run: SyntheticRun) -> None:
     raw.write_bytes(data)
 
 
+def _cut_at_a_block(run: SyntheticRun) -> None:
+    raw = next((run.path / "samples").glob("*gpu0.power.raw"))
+    records = [*RECORD.iter_unpack(raw.read_bytes())]
+    last_but_one = [number for number, (t_ns, _) in enumerate(records) if t_ns < 0][-2]
+    raw.write_bytes(raw.read_bytes()[: RECORD.size * (last_but_one + 1)])
+
+
 def _changed_line(run: SyntheticRun) -> None:
     path = program_journals(run.path)[0]
     path.write_bytes(path.read_bytes().replace(b'"tokens":', b'"tokems":', 1))
@@ -135,7 +142,7 @@ def _orphan_segment(run: SyntheticRun) -> None:
 def _orphan_stage(run: SyntheticRun) -> None:
     path = program_journals(run.path)[0]
     events = [{**event, "parent_id": "a99"} if event.get("parent_id") else event for event in read_journal(path).events]
-    path.write_bytes(b"".join(checked_line(event) + b"\n" for event in events))
+    path.write_bytes(b"".join(checked_line(event, n) + b"\n" for n, event in enumerate(events)))
 
 
 def _cut_off(run: SyntheticRun) -> None:
@@ -171,14 +178,15 @@ def _rename(run: SyntheticRun) -> None:
         (_bad_line, {("bad-line", "error")}),
         (_bad_event, {("bad-event", "error")}),
         (_changed_line, {("bad-line", "error")}),
-        (_damaged, {("damaged-segment", "error"), ("no-samples", "warning")}),
+        (_damaged, {("damaged-segment", "error")}),
+        (_cut_at_a_block, {("samples-short", "error")}),
         (_settings, {("settings-hash", "error"), ("run-directory", "warning")}),
         (_manifest, {("unreadable", "error")}),
         (_no_sampler, {("no-sampler", "error"), ("orphan-segment", "error")}),
         (_sampler_lost, {("sampler-lost", "warning")}),
         (_torn_segment, {("torn-segment", "warning")}),
-        (_unreadable_segment, {("segment-unreadable", "error")}),
-        (_no_samples, {("no-samples", "warning")}),
+        (_unreadable_segment, {("segment-unreadable", "error"), ("samples-short", "error")}),
+        (_no_samples, {("no-samples", "warning"), ("samples-short", "error")}),
         (_dropped, {("dropped-records", "warning")}),
         (_orphan_segment, {("orphan-segment", "error")}),
         (_orphan_stage, {("orphan-stage", "error")}),
