@@ -26,6 +26,7 @@ from run_dirs import FakeLiveness, quick_run
 from stillwatt.errors import StillwattError
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.store import LedgerStore
+from stillwatt.ledger.verify import verify
 from stillwatt.records import RunRecord, StageStatus
 
 DEAD = FakeLiveness(False)
@@ -131,6 +132,8 @@ class Fuzz:
             shutil.rmtree(place)
 
     def _read(self, runs_dir: Path) -> str:
+        if self.random.integers(4) == 0:
+            verify(runs_dir, liveness=DEAD)  # finds what it finds, and never falls over it
         try:
             with LedgerStore(runs_dir, liveness=DEAD) as store:
                 problems = store.refresh().problems

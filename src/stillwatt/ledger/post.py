@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,11 @@ from stillwatt.metering.trace import trace_points
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.run import ProbeRecord, RunRecord, StageRecord, StageSpan, Trace
 from stillwatt.records.window import StageStatus
+from stillwatt.threads import map_large
 from stillwatt.units import NS_PER_S, NS_PER_US, seconds
+
+_LARGE = 50_000
+"""Readings above which streams are worth a thread each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +226,13 @@ def _gap_warnings(session: SessionFacts) -> Iterator[str]:
 
 def _traces(booked: BookedRun) -> Iterator[Trace]:
     for session in booked.sessions:
-        for part, (ledger, _) in session.series.items():
-            points = trace_points(ledger, session.facts.start_ns)
+        ledgers = [ledger for ledger, _ in session.series.values()]
+        drawn = map_large(
+            partial(trace_points, start_ns=session.facts.start_ns),
+            ledgers,
+            are_large=any(ledger.t_ns.size > _LARGE for ledger in ledgers),
+        )
+        for part, points in zip(session.series, drawn, strict=True):
             if points:
                 yield Trace(session=session.facts.session, part=part, points=points)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stillwatt.ledger.segments_raw import RAW_SUFFIX, RECORD, SAMPLES_DIR, SEAL_MARK, block_checksum, raw_path
+from stillwatt.ledger.segments_raw import RAW_SUFFIX, RECORD, SAMPLES_DIR, SEAL, block_checksum, raw_path
 from stillwatt.records.channel import Channel, Quantity
+from stillwatt.threads import map_large
 from stillwatt.units import J_PER_UJ, W_PER_MW_MILLI
 
 PARQUET_SUFFIX = ".parquet"
 
-_RAW_TYPE = np.dtype([("t_ns", "<i8"), ("count", "<f8")])
 _TORN_BYTES, _DAMAGED, _RECORDS, _CRC = (
     "stillwatt.torn_bytes",
     "stillwatt.damaged",
     "stillwatt.raw_records",
     "stillwatt.crc",
 )
+_LARGE_BYTES = 1 << 19
 _PREFIXES = {1.0: "", W_PER_MW_MILLI: "m", J_PER_UJ: "u"}
 
 Times = npt.NDArray[np.int64]
@@ -105,6 +106,17 @@ def read_segment(run_dir: Path, session: str, stream: str) -> Segment:
     return _checked(raw)
 
 
+def read_segments(run_dir: Path, session: str, streams: Iterable[str]) -> dict[str, Segment]:
+    """Several streams' samples, by stream.
+
+    Raises:
+        ValueError: as of `read_segment`.
+    """
+    wanted = list(streams)
+    found = map_large(lambda stream: read_segment(run_dir, session, stream), wanted, are_large=_are_large(run_dir))
+    return dict(zip(wanted, found, strict=True))
+
+
 def seal(run_dir: Path, session: str, channels: Mapping[str, Channel]) -> tuple[Path, ...]:
     """Turn a session's raw files into Parquet; only for sessions whose sampling process is gone.
 
@@ -116,18 +128,28 @@ def seal(run_dir: Path, session: str, channels: Mapping[str, Channel]) -> tuple[
     Raises:
         OSError: the disk is full or read-only; the raw file is still there then.
     """
-    done = []
-    for stream, channel in channels.items():
-        raw_at, sealed_at = raw_path(run_dir, session, stream), parquet_path(run_dir, session, stream)
-        raw = _read_raw(raw_at)
-        if raw is None:
-            continue
-        sealed, _ = _read_parquet(sealed_at)
-        if sealed is None or sealed.t_ns.size < raw.t_ns.size:
-            _write_parquet(sealed_at, pa.table([raw.t_ns, raw.count], schema=_sealed_schema(channel, raw)))
-        raw_at.unlink(missing_ok=True)
-        done.append(sealed_at)
-    return tuple(done)
+    done = map_large(lambda item: _seal(run_dir, session, *item), channels.items(), are_large=_are_large(run_dir))
+    return tuple(path for path in done if path is not None)
+
+
+def _seal(run_dir: Path, session: str, stream: str, channel: Channel) -> Path | None:
+    raw_at, sealed_at = raw_path(run_dir, session, stream), parquet_path(run_dir, session, stream)
+    raw = _read_raw(raw_at)
+    if raw is None:
+        return None
+    sealed, _ = _read_parquet(sealed_at)
+    if sealed is None or sealed.t_ns.size < raw.t_ns.size:
+        _write_parquet(sealed_at, pa.table([raw.t_ns, raw.count], schema=_sealed_schema(channel, raw)))
+    raw_at.unlink(missing_ok=True)
+    return sealed_at
+
+
+def _are_large(run_dir: Path) -> bool:
+    """Whether a run's samples are worth threads."""
+    try:
+        return any(path.stat().st_size > _LARGE_BYTES for path in (Path(run_dir) / SAMPLES_DIR).iterdir())
+    except FileNotFoundError:  # none yet, or one was sealed this moment
+        return False
 
 
 def stored_streams(run_dir: Path) -> dict[str, int]:
@@ -229,41 +251,47 @@ def _read_raw(path: Path) -> _Stored | None:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
-    records = np.frombuffer(data, dtype=_RAW_TYPE, count=len(data) // RECORD.size)
-    is_kept = np.ones(records.size, dtype=np.bool_)
-    begin = damaged = 0
-    seals = np.flatnonzero(records["t_ns"] < 0)
-    for seal_at, first in _whole_blocks(data, records, seals):
-        is_kept[seal_at] = False
-        if first > begin:
-            is_kept[begin:first] = False
-            damaged += first - begin
-        begin = seal_at + 1
-    is_kept[begin:] = False
-    # what follows the last whole block was cut off before its seal, or holds one that fits nothing
-    is_cut_off = not np.any(seals >= begin)
-    damaged += 0 if is_cut_off else records.size - begin
+    size = len(data) // RECORD.size
+    times = np.frombuffer(data, "<i8", count=2 * size)[::2]
+    counts = np.frombuffer(data, "<f8", count=2 * size)[1::2]
+    seals = np.flatnonzero(times < 0)
+    is_kept, end, damaged = times >= 0, int(seals[-1]) + 1 if seals.size else 0, 0
+    if not _is_as_written(data, end):
+        is_kept, end, damaged = _whole_blocks(data, seals)
+        if np.any(seals >= end):  # what follows the last whole block holds a seal that fits nothing
+            damaged, end = damaged + size - end, size
+    is_kept[end:] = False
     return _Stored(
-        t_ns=records["t_ns"][is_kept].astype(np.int64),
-        count=records["count"][is_kept].astype(np.float64),
-        torn_bytes=len(data) - RECORD.size * (begin if is_cut_off else records.size),
+        t_ns=times[is_kept].astype(np.int64, copy=False),
+        count=counts[is_kept].astype(np.float64, copy=False),
+        torn_bytes=len(data) - RECORD.size * end,
         damaged=damaged,
-        records=records.size,
+        records=size,
     )
 
 
-def _whole_blocks(data: bytes, records: npt.NDArray[Any], seals: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
-    """Place of the seal and of the first record of each block that fits its checksum, in order, none overlapping."""
-    words = records["count"].view("<u8")[seals]
-    sizes = -records["t_ns"][seals]
-    view, begin = memoryview(data), 0
-    for seal_at, size, word in zip(seals.tolist(), sizes.tolist(), words.tolist(), strict=True):
-        first = seal_at - size
-        is_seal = word >> 32 == SEAL_MARK and begin <= first < seal_at
-        block = view[RECORD.size * first : RECORD.size * seal_at] if is_seal else b""
-        if is_seal and block_checksum(block, first) == word & 0xFFFF_FFFF:
-            yield seal_at, first
-            begin = seal_at + 1
+def _is_as_written(data: bytes, end: int) -> bool:
+    """Whether everything before the last seal has the checksum written in that seal; `end`: records up to it."""
+    if end == 0:
+        return True
+    begin = RECORD.size * (end - 1)
+    running: int = SEAL.unpack_from(data, begin)[2]
+    return zlib.crc32(memoryview(data)[:begin]) == running
+
+
+def _whole_blocks(data: bytes, seals: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], int, int]:
+    """Which records lie in blocks that fit their own checksum, where the last of these ends, and how many do not."""
+    is_kept = np.zeros(len(data) // RECORD.size, dtype=np.bool_)
+    view, end, damaged = memoryview(data), 0, 0
+    for place in seals.tolist():
+        head, checksum, _ = SEAL.unpack_from(data, RECORD.size * place)
+        first = place + head
+        if first < end or block_checksum(view[RECORD.size * first : RECORD.size * place], first) != checksum:
+            continue
+        is_kept[first:place] = True
+        damaged += first - end
+        end = place + 1
+    return is_kept, end, damaged
 
 
 def _read_parquet(path: Path) -> tuple[_Stored | None, str | None]:

@@ -19,8 +19,7 @@ from pathlib import Path
 RECORD = struct.Struct("<qd")
 """One sample: t_ns, count."""
 SEAL = struct.Struct("<qII")
-"""The end of a block: minus its number of records, their checksum, and `SEAL_MARK`."""
-SEAL_MARK = 0x4C414553
+"""The end of a block: minus its number of records, their checksum, and that of all before the seal."""
 SAMPLES_DIR = "samples"
 RAW_SUFFIX = ".raw"
 
@@ -65,7 +64,7 @@ class RawWriter:
     """
 
     def __init__(self, path: Path, *, max_buffered: int = 100_000) -> None:
-        """Open the file to append; a torn tail of an earlier writer is cut off first.
+        """Open the file to append; what an earlier writer left there without a seal is cut off first.
 
         Raises:
             OSError: the folder cannot be made or the file cannot be opened.
@@ -76,6 +75,7 @@ class RawWriter:
         self._buffer = bytearray()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        self._running = 0
         self._size = self._align()
 
     def append(self, t_ns: int, count: float) -> None:
@@ -97,12 +97,14 @@ class RawWriter:
         if self._fd < 0:
             raise OSError(errno.EBADF, "the segment is closed", str(self.path))
         checksum = block_checksum(self._buffer, self._size // RECORD.size)
-        block = self._buffer + SEAL.pack(-(len(self._buffer) // RECORD.size), checksum, SEAL_MARK)
+        running = zlib.crc32(self._buffer, self._running)
+        seal = SEAL.pack(-(len(self._buffer) // RECORD.size), checksum, running)
+        block = self._buffer + seal
         written = os.write(self._fd, block)
         if written != len(block):
             os.ftruncate(self._fd, self._size)
             raise OSError(errno.ENOSPC, f"only {written} of {len(block)} bytes fitted", str(self.path))
-        self._size += written
+        self._size, self._running = self._size + written, zlib.crc32(seal, running)
         self._buffer.clear()
 
     def fsync(self) -> None:
@@ -125,8 +127,12 @@ class RawWriter:
             self._fd = -1
 
     def _align(self) -> int:
-        """Cut the file back to whole records, so that the next ones are not read askew; gives its size."""
-        size = os.fstat(self._fd).st_size
-        if size % RECORD.size:
-            os.ftruncate(self._fd, size - size % RECORD.size)
-        return size - size % RECORD.size
+        """Cut the file back to its last seal, since nothing vouches for what follows it; gives its size."""
+        data = self.path.read_bytes()
+        size = len(data) - len(data) % RECORD.size
+        while size and RECORD.unpack_from(data, size - RECORD.size)[0] >= 0:
+            size -= RECORD.size
+        if size < len(data):
+            os.ftruncate(self._fd, size)
+        self._running = zlib.crc32(data[:size])
+        return size

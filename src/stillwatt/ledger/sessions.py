@@ -26,7 +26,7 @@ from stillwatt.ledger.events import (
 )
 from stillwatt.ledger.journal import read_journal
 from stillwatt.ledger.liveness import Liveness
-from stillwatt.ledger.segments import Segment, read_segment
+from stillwatt.ledger.segments import Segment, read_segments
 from stillwatt.ledger.stages import StageFacts, stage_facts
 from stillwatt.records.channel import Channel
 from stillwatt.records.energy import Absent
@@ -102,7 +102,7 @@ def read_session(
     started = _first(journals.program, SessionStarted)
     sampler = _first(journals.meter, SamplerStarted)
     channels, problems = _channels(journals.meter)
-    segments = {stream: read_segment(run_dir, session, stream) for stream in channels}
+    segments = read_segments(run_dir, session, channels)
     last_ns = _last_sign(journals, segments)
     start_ns = started.t_ns if started else _first_sign(journals, segments)
     status, end_ns = _session_status(journals, started, last_ns, liveness)

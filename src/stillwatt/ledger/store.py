@@ -344,7 +344,7 @@ class LedgerStore:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as err:
+        except (sqlite3.Error, UnicodeDecodeError) as err:
             raise LedgerError(
                 f"{self.runs_dir / LEDGER_FILE}: {err}; it is an index and may be deleted, it will be made again"
             ) from err

@@ -218,7 +218,10 @@ class StoredRecords:
         """Runs of the ledger that have no directory."""
         if self._database is None:
             return []
-        known = [row[0] for row in self._database.execute("SELECT run_id FROM runs ORDER BY run_id").fetchall()]
+        try:
+            known = [row[0] for row in self._database.execute("SELECT run_id FROM runs ORDER BY run_id").fetchall()]
+        except (sqlite3.Error, UnicodeDecodeError) as err:
+            return [self._finding(Severity.ERROR, "ledger-row", "", str(err))]
         message = "the ledger holds a run whose directory is gone; the next look drops it"
         return [
             self._finding(Severity.WARNING, "no-directory", run_id, message)

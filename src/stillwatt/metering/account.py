@@ -12,6 +12,10 @@ from stillwatt.metering.series import Series
 from stillwatt.metering.windows import profile
 from stillwatt.records.energy import Absent, Energy
 from stillwatt.records.window import StageWindow
+from stillwatt.threads import map_large
+
+_LARGE = 50_000
+"""Readings above which parts are worth a thread each."""
 
 Energies = Mapping[str, Energy | Absent]
 """By part."""
@@ -97,8 +101,12 @@ def account_session(session: SessionInput) -> SessionAccount:
     by_part: list[dict[str, Energy | Absent]] = [{} for _ in owners]
     notes: list[str] = []
     marks_ns = [mark_ns for stage in session.windows for mark_ns in (stage.start_ns, stage.end_ns)]
-    for part, (ledger, witness) in session.series.items():
-        found = estimate_profile(ledger, witness, windows, marks_ns=marks_ns)
+    profiles = map_large(
+        lambda streams: estimate_profile(*streams, windows, marks_ns=marks_ns),
+        session.series.values(),
+        are_large=any(ledger.t_ns.size > _LARGE for ledger, _ in session.series.values()),
+    )
+    for part, found in zip(session.series, profiles, strict=True):
         notes += found.notes
         for energies, energy in zip(by_part, found.energies, strict=True):
             energies[part] = energy
