@@ -12,6 +12,8 @@ from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 
 _COMPONENTS = frozenset({Boundary.CHIP, Boundary.BOARD, Boundary.COMPONENTS})
 """Boundaries that do not contain one another, so that they may be added."""
+_AROUND = (Boundary.NODE, Boundary.WALL, Boundary.FACILITY)
+"""Boundaries around the components, the narrowest first; each is a reading of its own, beside their sum."""
 
 
 def sum_part(energies: Sequence[Energy | Absent], lengths_s: Sequence[float]) -> Energy | Absent:
@@ -83,14 +85,17 @@ def merge_parts(
 def combine(parts: Sequence[Energy | Absent]) -> Total | NoTotal:
     """Sum over parts of one stage, with its interval (method.md, eqs. 11 and 14).
 
-    Systematic parts of one driver add linearly, those of different drivers and all random parts in quadrature.
-    Absent parts are named and the total is not complete; nor is it where seconds are missing.
+    Components (chips and boards) are added; what lies around them (node, wall, facility) or inside them (rails) is
+    not, and stands beside the sum as a part of its own. Where no component is metered, the narrowest boundary
+    around them gives the total. Systematic parts of one driver add linearly, those of different drivers and all random
+    parts in quadrature. Absent parts of the boundary that is summed are named and the total is not complete; nor is it
+    where seconds are missing.
 
     Args:
         parts: each part once.
 
     Returns:
-        NoTotal where no part has an energy, or where the boundaries contain one another.
+        NoTotal where no part has an energy but rails.
 
     Raises:
         ValueError: a part stands there twice; add it up with `sum_part` first.
@@ -98,15 +103,19 @@ def combine(parts: Sequence[Energy | Absent]) -> Total | NoTotal:
     names = [part.part for part in parts]
     if len(set(names)) != len(names):
         raise ValueError(f"a part stands twice among {', '.join(names)}")
-    known = [part for part in parts if isinstance(part, Energy)]
-    absent = [part for part in parts if isinstance(part, Absent)]
-    if not known:
-        reasons = "; ".join(f"{part.part}: {part.reason}" for part in absent)
-        return NoTotal(reason=reasons or "no part of this machine is metered")
-    boundary = _boundary({part.boundary for part in known})
+    boundary = _summed({part.boundary for part in parts if isinstance(part, Energy)})
     if boundary is None:
-        found = ", ".join(f"{part.part} ({part.boundary.value})" for part in known)
-        return NoTotal(reason=f"boundaries that contain one another are not added: {found}")
+        reasons = "; ".join(f"{part.part}: {part.reason}" for part in parts if isinstance(part, Absent))
+        rails = ", ".join(part.part for part in parts if isinstance(part, Energy))
+        lone = (
+            f"only rails inside chips and boards are metered ({rails})"
+            if rails
+            else "no part of this machine is metered"
+        )
+        return NoTotal(reason=reasons or lone)
+    summed = _COMPONENTS if boundary is Boundary.COMPONENTS else {boundary}
+    known = [part for part in parts if isinstance(part, Energy) and part.boundary in summed]
+    absent = [part for part in parts if isinstance(part, Absent) and part.boundary in summed]
     value_j = math.fsum(part.value_j for part in known)
     return Total(
         value_j=value_j,
@@ -127,11 +136,11 @@ def _half_width_j(parts: Sequence[Energy], systematic_j: Callable[[Energy], floa
     return math.hypot(*(part.random_j for part in parts), *by_driver.values())
 
 
-def _boundary(boundaries: set[Boundary]) -> Boundary | None:
-    """Boundary of the sum, or None where one contains another."""
-    if boundaries <= _COMPONENTS:
+def _summed(boundaries: set[Boundary]) -> Boundary | None:
+    """Boundary of the sum: the components', else the narrowest around them; None for rails alone."""
+    if boundaries & _COMPONENTS:
         return Boundary.COMPONENTS
-    return next(iter(boundaries)) if len(boundaries) == 1 else None
+    return next((boundary for boundary in _AROUND if boundary in boundaries), None)
 
 
 def _shares(parts: Sequence[Energy]) -> tuple[tuple[Basis, float], ...]:

@@ -34,6 +34,8 @@ def worst_basis(bases: list[Basis]) -> Basis:
 class Boundary(StrEnum):
     """How much of the machine a number covers; numbers of different boundaries are never added silently."""
 
+    RAIL = "rail"
+    """One supply inside a chip or board; never added, since it lies within another number."""
     CHIP = "chip"
     BOARD = "board"
     NODE = "node"

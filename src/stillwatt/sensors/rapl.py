@@ -1,8 +1,10 @@
 """RAPL through Linux powercap: one energy counter per CPU package and per DRAM zone, in microjoules.
 
-Packages become `cpu0`, `cpu1`, …, their DRAM zones `dram0`, `dram1`, … of the same number. `core` and `uncore`
-zones lie inside a package and are not read; `psys` covers what the packages are part of, and the
-`intel-rapl-mmio` tree shows the same packages a second time, so neither is read either.
+Packages become `cpu0`, `cpu1`, …, their DRAM zones `dram0`, `dram1`, … of the same number. Three more kinds are read
+where `parts` names them, and added to nothing: `psys`, where the board has it wired, covers the platform that the
+packages are part of (boundary `node`); `core` and `uncore` lie inside a package (boundary `rail`). The
+`intel-rapl-mmio` tree shows the same packages a second time and is not read. AMD's CPUs show their packages, and
+sometimes their cores, in the same tree.
 
 The counters are 32 bits wide in hardware and wrap after 66 or 262 kJ (5 or 22 minutes at 200 W); every counter
 is its own channel with its own modulus, so a wrap is found as long as readings are closer than that.
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from stillwatt.units import J_PER_UJ, NS_PER_MS
 
 _PACKAGE = re.compile(r"package-(\d+)(?:-die-(\d+))?")
 _ZONE = re.compile(r"intel-rapl:\d+(?::\d+)?")
+_PARTS = ("package", "dram", "psys", "core", "uncore")
 _UPDATE_PERIOD_NS = NS_PER_MS
 """The hardware refreshes its counters about every millisecond."""
 _COUNT_BYTES = 32
@@ -65,10 +68,11 @@ class _Counter:
 
 
 class RaplSensor:
-    """CPU packages and DRAM by powercap's energy counters.
+    """CPU packages, DRAM and what else `parts` names, by powercap's energy counters.
 
-    `root` is the powercap tree. `gain_rel` and `dram_gain_rel` bound the systematic error of packages and of
-    DRAM; the defaults are wide because no maker states one (docs/method.md, section on instruments).
+    `root` is the powercap tree, `parts` some of `package`, `dram`, `psys`, `core`, `uncore`. `gain_rel` and
+    `dram_gain_rel` bound the systematic error of packages and of DRAM; the defaults are wide because no maker states
+    one (docs/method.md, section on instruments).
     """
 
     driver = "rapl"
@@ -78,14 +82,19 @@ class RaplSensor:
         clock: Clock,
         *,
         root: str | os.PathLike[str] = "/sys/class/powercap",
+        parts: Sequence[str] = ("package", "dram"),
         gain_rel: float = 0.05,
         dram_gain_rel: float = 0.2,
     ) -> None:
+        unknown = [part for part in parts if part not in _PARTS]
+        if unknown or "package" not in parts:
+            raise UsageError(f"sensor 'rapl': parts must be package and some of {', '.join(_PARTS)}, not {list(parts)}")
         for name, value in (("gain_rel", gain_rel), ("dram_gain_rel", dram_gain_rel)):
             if not 0.0 <= value < 1.0:
                 raise UsageError(f"sensor 'rapl': {name} = {value} must be a fraction from 0 to below 1")
         self._clock = clock
         self._root = Path(root)
+        self._parts = tuple(parts)
         self._gain_rel = gain_rel
         self._dram_gain_rel = dram_gain_rel
         self._counters: tuple[_Counter, ...] = ()
@@ -162,13 +171,22 @@ class RaplSensor:
         if not packages:
             raise SensorUnavailableError(self.driver, f"no CPU package in {self._root}", _CURE_MISSING)
         counters = [
-            self._counter(f"cpu{number}", zone, zones[zone], self._gain_rel)
+            self._counter(f"cpu{number}", zone, zones[zone], Boundary.CHIP)
             for number, (_, _, zone) in enumerate(packages)
         ]
-        for number, (_, _, zone) in enumerate(packages):
-            inner = [name for name in zones if name.startswith(f"{zone}:") and zones[name] == "dram"]
-            counters.extend(self._counter(f"dram{number}", name, "dram", self._dram_gain_rel) for name in inner[:1])
-        return counters, notes
+        for kind in ("dram", "core", "uncore"):
+            boundary = Boundary.CHIP if kind == "dram" else Boundary.RAIL
+            for number, (_, _, zone) in enumerate(packages):
+                inner = [name for name in zones if name.startswith(f"{zone}:") and zones[name] == kind]
+                wanted = inner[:1] if kind in self._parts else []
+                counters.extend(self._counter(f"{kind}{number}", name, kind, boundary) for name in wanted)
+        return [*counters, *self._platform(zones)], notes
+
+    def _platform(self, zones: Mapping[str, str]) -> list[_Counter]:
+        """The platform's counter; one that has not moved since the machine started is not wired."""
+        found = [zone for zone, name in zones.items() if name == "psys" and "psys" in self._parts]
+        moving = [zone for zone in found if _peek_uj(self._root / zone / "energy_uj") != 0]
+        return [self._counter(f"psys{number}", zone, "psys", Boundary.NODE) for number, zone in enumerate(moving)]
 
     def _zones(self) -> dict[str, str]:
         """Zone directory to zone name, of the MSR tree only."""
@@ -203,7 +221,8 @@ class RaplSensor:
             kept.append((package, die, zone))
         return kept, notes
 
-    def _counter(self, part: str, zone: str, name: str, gain_rel: float) -> _Counter:
+    def _counter(self, part: str, zone: str, name: str, boundary: Boundary) -> _Counter:
+        gain_rel = self._dram_gain_rel if name == "dram" else self._gain_rel
         path = self._root / zone / "energy_uj"
         range_uj = _peek_uj(self._root / zone / "max_energy_range_uj")
         modulus = range_uj + 1 if range_uj else None
@@ -211,7 +230,7 @@ class RaplSensor:
         channel = Channel(
             part=part,
             device=f"{zone}/{name}",
-            boundary=Boundary.CHIP,
+            boundary=boundary,
             quantity=Quantity.ENERGY_COUNTER,
             role=Role.LEDGER,
             unit_si=J_PER_UJ,

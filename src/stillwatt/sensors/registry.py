@@ -23,15 +23,36 @@ Options = Mapping[str, Mapping[str, Any]]
 
 _DRIVERS = {
     "nvml": "stillwatt.sensors.nvml:NvmlSensor",
+    "amdsmi": "stillwatt.sensors.amd:AmdSensor",
+    "intel_gpu": "stillwatt.sensors.intel_gpu:IntelGpuSensor",
+    "apple": "stillwatt.sensors.apple:AppleSensor",
+    "jetson": "stillwatt.sensors.jetson:JetsonSensor",
     "rapl": "stillwatt.sensors.rapl:RaplSensor",
+    "hwmon": "stillwatt.sensors.hwmon:HwmonSensor",
+    "ipmi": "stillwatt.sensors.ipmi:IpmiSensor",
+    "redfish": "stillwatt.sensors.redfish:RedfishSensor",
+    "smart_plug": "stillwatt.sensors.smart_plug:SmartPlugSensor",
     "host_model": "stillwatt.sensors.host_model:HostModelSensor",
     "synthetic": "stillwatt.sensors.synthetic:SyntheticSensor",
     "replay": "stillwatt.sensors.replay:ReplaySensor",
 }
-_MEASURING = ("nvml", "rapl")
+_MEASURING = ("nvml", "amdsmi", "intel_gpu", "apple", "jetson", "rapl", "hwmon")
+_TOLD = ("nvml", "rapl", "host_model")
+"""Drivers whose not being here is told in every record; of the others only where something of theirs is here."""
+BY_NAME = ("ipmi", "redfish", "smart_plug")
+"""Drivers that ask somebody else for their numbers: they need an address or a command, and are used when named."""
 _MODEL = "host_model"
 _MODELLED_KINDS = ("cpu", "dram")
-_EXPECTED = {"nvml": ("gpu0", Boundary.BOARD), "rapl": ("cpu0", Boundary.CHIP), _MODEL: ("cpu0", Boundary.CHIP)}
+_EXPECTED = {
+    "nvml": ("gpu0", Boundary.BOARD),
+    "amdsmi": ("gpu_amd0", Boundary.BOARD),
+    "intel_gpu": ("gpu_intel0", Boundary.BOARD),
+    "apple": ("cpu0", Boundary.CHIP),
+    "jetson": ("module0", Boundary.BOARD),
+    "rapl": ("cpu0", Boundary.CHIP),
+    "hwmon": ("node0", Boundary.NODE),
+    _MODEL: ("cpu0", Boundary.CHIP),
+}
 """The part that is missing when a driver was asked for by name and does not know what there would be."""
 
 
@@ -49,7 +70,7 @@ class Resolution:
 
     opened: tuple[OpenSensor, ...]
     probes: tuple[Probe, ...]
-    """Every driver that was considered, usable or not."""
+    """Every driver that was considered and says something of this machine, usable or not."""
     absent: tuple[Absent, ...]
     """Parts that should have an energy and have no channel."""
 
@@ -105,19 +126,25 @@ def make_sensor(name: str, clock: Clock, **options: Any) -> Sensor:
 def probe_all(clock: Clock, options: Options | None = None) -> tuple[Probe, ...]:
     """Probe every driver that reads something of this machine, installed ones included; opens nothing.
 
-    The simulated and replayed instruments are left out: they say nothing of the machine.
+    The simulated and replayed instruments are left out: they say nothing of the machine. So are those that need an
+    address, unless they have options.
     """
     chosen = options or {}
-    names = [name for name in known_names() if name not in ("synthetic", "replay")]
+    names = [name for name in known_names() if name not in ("synthetic", "replay", *BY_NAME) or name in chosen]
     return tuple(make_sensor(name, clock, **chosen.get(name, {})).probe() for name in names)
+
+
+def says_something(probe: Probe) -> bool:
+    """Whether a driver that nobody asked for has something to tell of this machine, or is one that most have."""
+    return probe.usable or bool(probe.absent) or probe.driver in _TOLD or probe.driver not in _DRIVERS
 
 
 def resolve(names: Sequence[str], clock: Clock, options: Options | None = None) -> Resolution:
     """Open what the names stand for; what cannot be used is Absent, never an error.
 
-    `auto` takes NVML and RAPL where they are usable, and the host model for CPU and DRAM where RAPL gives
-    none. A driver named explicitly and not usable leaves its parts Absent; when nothing at all is readable the
-    host is modelled instead. A part belongs to the sensor named first; a later one stands beside it as witness.
+    `auto` takes every instrument of the machine itself that is usable, and the host model for CPU and DRAM where
+    none gives them. A driver named explicitly and not usable leaves its parts Absent; when nothing at all is readable
+    the host is modelled instead. A part belongs to the sensor named first; a later one stands beside it as witness.
 
     Raises:
         UnknownNameError: a name or an option that does not exist; nothing is left open.
@@ -171,10 +198,11 @@ class _Resolver:
         probe = sensor.probe()
         if probe.usable:
             try:
-                self._take(OpenSensor(sensor=sensor, channels=sensor.open()))
+                self._take(OpenSensor(sensor=sensor, channels=sensor.open()), is_wanted=is_wanted)
             except SensorUnavailableError as err:
                 probe = replace(probe, usable=False, detail=err.detail, cure=err.cure, channels=())
-        self._probes.append(probe)
+        if is_wanted or says_something(probe):
+            self._probes.append(probe)
         self._absent.extend(probe.absent)
         if is_wanted and not probe.usable and not probe.absent:
             part, boundary = _EXPECTED.get(name, (name, Boundary.COMPONENTS))
@@ -190,10 +218,13 @@ class _Resolver:
             absent=tuple(absent[part] for part in sorted(absent)),
         )
 
-    def _take(self, fresh: OpenSensor) -> None:
+    def _take(self, fresh: OpenSensor, *, is_wanted: bool) -> None:
         taken = [channel for opened in self.opened for channel in opened.channels]
         owner = {channel.stream: channel.driver for channel in taken}
         booked = {channel.part for channel in taken if channel.role is Role.LEDGER}
+        if not is_wanted and any(channel.part in booked for channel in fresh.channels):
+            fresh.sensor.close()  # chosen by `auto`, for a part that a better instrument gives already
+            return
         for channel in fresh.channels:
             if channel.stream in owner:
                 fresh.sensor.close()

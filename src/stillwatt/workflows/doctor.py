@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stillwatt.clock import SystemClock
 from stillwatt.sensors.base import Probe
-from stillwatt.sensors.registry import make_sensor, probe_all
+from stillwatt.sensors.registry import BY_NAME, make_sensor, probe_all, says_something
 from stillwatt.units import BYTES_PER_GIB
 
 _EXTRAS = {
@@ -58,7 +58,8 @@ def examine(sensors: Sequence[str] = (), *, runs_dir: str | Path = ".") -> list[
     named = [name for name in sensors if name != "auto"]
     probes = tuple(make_sensor(name, clock).probe() for name in named) if named else probe_all(clock)
     return [
-        *(_sensor_finding(probe) for probe in probes),
+        *(_sensor_finding(probe) for probe in probes if named or says_something(probe)),
+        *([] if named else [_elsewhere_finding(probes)]),
         _verdict(probes),
         *(_extra_finding(extra) for extra in _EXTRAS),
         _disk_finding(Path(runs_dir)),
@@ -71,6 +72,18 @@ def _sensor_finding(probe: Probe) -> DoctorFinding:
     is_model = any(channel.basis.value != "measured" for channel in probe.channels)
     status = Health.MISSING if not probe.usable else Health.DEGRADED if is_model else Health.OK
     return DoctorFinding(subject=f"sensor {probe.driver}", status=status, detail=probe.detail, cure=probe.cure)
+
+
+def _elsewhere_finding(probes: Sequence[Probe]) -> DoctorFinding:
+    """The instruments of other machines in one line: what is not here is no obstacle."""
+    others = ", ".join(probe.driver for probe in probes if not says_something(probe))
+    asked = f"{', '.join(BY_NAME)} read a node's controller or a meter at the wall, and are asked only when named"
+    return DoctorFinding(
+        subject="other sensors",
+        status=Health.MISSING,
+        detail=f"not on this machine: {others}; {asked}" if others else asked,
+        cure="`stillwatt doctor --sensors NAME` says why; docs/reference/sensors.md has the options of each",
+    )
 
 
 def _verdict(probes: Sequence[Probe]) -> DoctorFinding:

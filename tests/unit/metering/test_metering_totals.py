@@ -121,9 +121,26 @@ def test_a_wall_reading_is_never_added_to_what_it_contains() -> None:
     alone = combine([wall])
     assert isinstance(alone, Total)
     assert alone.boundary is Boundary.WALL
-    mixed = combine([wall, energy("gpu0")])
-    assert isinstance(mixed, NoTotal)
-    assert "psu0 (wall), gpu0 (board)" in mixed.reason
+    assert combine([wall, energy("gpu0")]) == combine([energy("gpu0")])
+    assert combine([wall, energy("node0", boundary=Boundary.NODE)]) == combine(
+        [energy("node0", boundary=Boundary.NODE)]
+    )
+
+
+def test_rails_lie_inside_what_is_added() -> None:
+    rail = energy("core0", boundary=Boundary.RAIL)
+    assert combine([rail, energy("cpu0", boundary=Boundary.CHIP)]) == combine([energy("cpu0", boundary=Boundary.CHIP)])
+    alone = combine([rail])
+    assert isinstance(alone, NoTotal)
+    assert "core0" in alone.reason
+
+
+def test_what_is_absent_around_the_components_does_not_make_their_sum_incomplete() -> None:
+    around = absent("wall0", boundary=Boundary.WALL)
+    total = combine([energy("gpu0"), around])
+    assert isinstance(total, Total)
+    assert total.complete
+    assert combine([around]) == NoTotal(reason="wall0: gone")
 
 
 def test_a_part_is_counted_once() -> None:

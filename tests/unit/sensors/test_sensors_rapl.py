@@ -165,4 +165,4 @@ def test_a_zone_without_a_name_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"gain_rel": 1.0}, {"dram_gain_rel": -0.1}])
 def test_a_gain_that_is_no_fraction_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="fraction"):
-        RaplSensor(FakeClock(), root="/", **options)
+        RaplSensor(FakeClock(), root="/", **options)  # type: ignore[arg-type]

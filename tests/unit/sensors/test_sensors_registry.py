@@ -211,7 +211,8 @@ def test_auto_is_no_sensor_of_its_own() -> None:
 def test_an_installed_driver_is_known_and_used(machine: Machine, plugin: dict[str, Any]) -> None:
     sensor = FakeSensor(machine.clock, [fake_channel("node0", boundary=Boundary.NODE)], driver="wall")
     plugin["sensor"] = sensor
-    assert known_names() == ("nvml", "rapl", "host_model", "synthetic", "replay", "torn", "wall")
+    assert known_names()[-2:] == ("torn", "wall")
+    assert {"nvml", "rapl", "host_model", "synthetic", "replay"} <= set(known_names())
     resolution = machine.resolve("wall")
     assert sensor.is_open
     assert resolution.channels == tuple(sensor.channels)
@@ -262,7 +263,8 @@ def test_probing_all_covers_every_driver_of_the_machine(
     plugin["sensor"] = sensor = FakeSensor(machine.clock, driver="wall")
     monkeypatch.setattr(registry, "_plugins", lambda: {"wall": "wall_driver:WallSensor"})
     probes = probe_all(machine.clock, machine.options)
-    assert [probe.driver for probe in probes] == ["nvml", "rapl", "host_model", "wall"]
+    measuring = ["nvml", "amdsmi", "intel_gpu", "apple", "jetson", "rapl", "hwmon", "host_model"]
+    assert sorted(probe.driver for probe in probes) == sorted([*measuring, "wall"])
     assert not sensor.is_open
     assert probe_all(machine.clock)
 

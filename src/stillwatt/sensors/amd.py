@@ -1,0 +1,273 @@
+"""AMD GPUs through `amdsmi`: the energy accumulator as ledger where it moves, socket power beside it.
+
+The accumulator is known to stand still, or to give nonsense, on some cards and drivers (MI100 and MI210 among them:
+ROCm/amdsmi issue 38). It is therefore tried at `open` against the card's own power over some updates, and power is
+booked instead where the two do not fit; the channel's source says so. While it is read, the account checks counter
+against power again (docs/method.md, eq. 7b).
+
+`import amdsmi` without ROCm prints and raises KeyError as well as ImportError; both are caught and its words kept back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillwatt.clock import Clock
+from stillwatt.errors import SensorUnavailableError, UsageError
+from stillwatt.records import Absent, Basis, Boundary, Channel, Quantity, ReadFailure, Reading, Role
+from stillwatt.sensors.base import Probe
+from stillwatt.sensors.counting_files import first_line
+from stillwatt.units import J_PER_UJ, NS_PER_MS, seconds
+
+_UPDATE_NS = 100 * NS_PER_MS
+"""At most: the accumulator is renewed about every millisecond to tens of them, power about every 100 ms."""
+_TRIAL_NS = 3 * _UPDATE_NS
+_LEAST_W = 5.0
+"""A card that draws more than this must move its counter within the trial."""
+_LEAST_RATIO, _MOST_RATIO = 0.2, 5.0
+"""Counter over power in the trial: beyond these the counter is not energy in the unit that it states."""
+_RESOLUTION_UJ = 15.3
+"""Microjoules of one count where the driver does not tell."""
+_POWERS = ("current_socket_power", "average_socket_power", "socket_power")
+_CURE_MISSING = "install ROCm's AMD SMI library, then: pip install amdsmi (of your ROCm's version)"
+_CURE_ACCESS = "let this user read /dev/kfd and /dev/dri/renderD* (group `render`), and load the amdgpu module"
+
+
+@dataclass(slots=True)
+class _Card:
+    part: str
+    device: str
+    handle: Any
+    resolution_uj: float = _RESOLUTION_UJ
+    channels: list[tuple[Channel, Callable[[], float]]] = field(default_factory=list)
+
+
+class AmdSensor:
+    """Energy accumulator and power of every AMD GPU.
+
+    `devices` limits it to some, by index. `gain_rel` bounds the systematic error, which AMD does not state. `sleep`
+    waits during the counter's trial; tests pass one that moves their clock. `kfd_root` is where the kernel would show
+    that there are cards although the library cannot be used.
+    """
+
+    driver = "amdsmi"
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        devices: Sequence[int] | None = None,
+        gain_rel: float = 0.05,
+        sleep: Callable[[float], object] = time.sleep,
+        kfd_root: str = "/sys/class/kfd/kfd/topology/nodes",
+    ) -> None:
+        if not 0.0 <= gain_rel < 1.0:
+            raise UsageError(f"sensor 'amdsmi': gain_rel = {gain_rel} must be a fraction from 0 to below 1")
+        self._clock = clock
+        self._wanted = None if devices is None else tuple(devices)
+        self._gain_rel = gain_rel
+        self._sleep = sleep
+        self._kfd_root = Path(kfd_root)
+        self._smi: Any = None
+        self._cards: list[_Card] = []
+        self._absent: list[Absent] = []
+
+    def probe(self) -> Probe:
+        """List the cards and what can be read of each."""
+        was_open = self._smi is not None
+        try:
+            channels = self.open()
+        except SensorUnavailableError as err:
+            absent = tuple(self._absent) or self._seen_cards(err.detail)
+            return Probe(driver=self.driver, usable=False, detail=err.detail, cure=err.cure, absent=absent)
+        about = [f"{card.part} {card.device}: {card.channels[0][0].quantity.value}" for card in self._cards]
+        detail = "; ".join([*about, *(absent.reason for absent in self._absent)])
+        absent = tuple(self._absent)
+        if not was_open:
+            self.close()
+        return Probe(driver=self.driver, usable=True, detail=detail, channels=channels, absent=absent)
+
+    def open(self) -> tuple[Channel, ...]:
+        """Initialise the library, find the cards and try their counters.
+
+        Raises:
+            SensorUnavailableError: no binding, no library, no card, or no card with power or energy.
+        """
+        if self._smi is None:
+            self._absent = []
+            smi = _load()
+            try:
+                smi.amdsmi_init()
+                self._smi = smi
+                self._find_cards()
+            except smi.AmdSmiException as err:
+                self.close()
+                raise SensorUnavailableError(self.driver, f"amdsmi: {err}", _CURE_ACCESS) from err
+            if not self._cards:
+                detail = "; ".join(absent.reason for absent in self._absent) or "amdsmi: no AMD GPU"
+                self.close()
+                raise SensorUnavailableError(self.driver, detail, _CURE_ACCESS)
+        return tuple(channel for card in self._cards for channel, _ in card.channels)
+
+    def read(self) -> Sequence[Reading | ReadFailure]:
+        """Read every stream; the library's errors become failures in its own words."""
+        return [self._read_one(channel, read) for card in self._cards for channel, read in card.channels]
+
+    def close(self) -> None:
+        """Shut the library down."""
+        if self._smi is not None:
+            with contextlib.suppress(self._smi.AmdSmiException):
+                self._smi.amdsmi_shut_down()
+        self._smi, self._cards = None, []
+
+    def _read_one(self, channel: Channel, read: Callable[[], float]) -> Reading | ReadFailure:
+        begun_ns = self._clock.monotonic_ns()
+        try:
+            count = read()
+        except (self._smi.AmdSmiException, ValueError, KeyError, TypeError) as err:
+            reason = f"amdsmi: {err or type(err).__name__}"
+            return ReadFailure(stream=channel.stream, t_ns=self._clock.monotonic_ns(), reason=reason)
+        return Reading(stream=channel.stream, t_ns=(begun_ns + self._clock.monotonic_ns()) // 2, count=count)
+
+    def _find_cards(self) -> None:
+        handles = self._smi.amdsmi_get_processor_handles()
+        cards = [
+            _Card(part=f"gpu_amd{index}", device=self._ask("amdsmi_get_gpu_device_uuid", handle), handle=handle)
+            for index, handle in enumerate(handles)
+            if self._wanted is None or index in self._wanted
+        ]
+        for index in self._wanted or ():
+            if index >= len(handles):
+                reason = f"amdsmi: no device {index}, there are {len(handles)}"
+                self._absent.append(Absent(part=f"gpu_amd{index}", boundary=Boundary.BOARD, reason=reason))
+        verdicts = self._try_counters(cards)
+        for card, verdict in zip(cards, verdicts, strict=True):
+            self._describe(card, verdict)
+
+    def _try_counters(self, cards: Sequence[_Card]) -> list[str]:
+        """What is wrong with each card's counter; empty where it may be booked. All cards are tried at once."""
+        before = [(self._maybe(self._energy_j, card), self._clock.monotonic_ns()) for card in cards]
+        if any(energy_j is not None for energy_j, _ in before):
+            self._sleep(seconds(_TRIAL_NS))
+        verdicts = []
+        for card, (energy_j, begun_ns) in zip(cards, before, strict=True):
+            after_j, power_w = self._maybe(self._energy_j, card), self._maybe(self._power_w, card)
+            if energy_j is None or after_j is None:
+                verdicts.append("no energy accumulator")
+                continue
+            mean_w = (after_j - energy_j) / seconds(self._clock.monotonic_ns() - begun_ns)
+            verdicts.append(_verdict(mean_w, power_w))
+        return verdicts
+
+    def _describe(self, card: _Card, verdict: str) -> None:
+        has_power = self._maybe(self._power_w, card) is not None
+        if not verdict:
+            channel = self._channel(card, Quantity.ENERGY_COUNTER, Role.LEDGER, "amdsmi_get_energy_count")
+            card.channels.append((channel, lambda: self._count(card)))
+        if has_power:
+            role = Role.LEDGER if verdict else Role.WITNESS
+            note = f"; not the counter: {verdict}" if verdict else ""
+            channel = self._channel(card, Quantity.POWER, role, f"amdsmi_get_power_info{note}")
+            card.channels.append((channel, lambda: self._power_w(card)))
+        if card.channels:
+            self._cards.append(card)
+        else:
+            reason = f"amdsmi: {card.part}: {verdict}, no power"
+            self._absent.append(Absent(part=card.part, boundary=Boundary.BOARD, reason=reason))
+
+    def _channel(self, card: _Card, quantity: Quantity, role: Role, call: str) -> Channel:
+        is_counter = quantity is Quantity.ENERGY_COUNTER
+        return Channel(
+            part=card.part,
+            device=card.device,
+            boundary=Boundary.BOARD,
+            quantity=quantity,
+            role=role,
+            unit_si=card.resolution_uj * J_PER_UJ if is_counter else 1.0,
+            driver=self.driver,
+            basis=Basis.MEASURED,
+            gain_low_rel=self._gain_rel,
+            gain_high_rel=self._gain_rel,
+            update_period_ns=_UPDATE_NS,
+            source=call,
+        )
+
+    def _count(self, card: _Card) -> float:
+        found = self._smi.amdsmi_get_energy_count(card.handle)
+        # older bindings call it power
+        return float(found["energy_accumulator"] if "energy_accumulator" in found else found["power"])
+
+    def _energy_j(self, card: _Card) -> float:
+        found = self._smi.amdsmi_get_energy_count(card.handle)
+        card.resolution_uj = float(found.get("counter_resolution") or _RESOLUTION_UJ)
+        return self._count(card) * card.resolution_uj * J_PER_UJ
+
+    def _power_w(self, card: _Card) -> float:
+        """Socket power; fields that a card does not fill say `N/A`, or 65535 on older bindings."""
+        found = self._smi.amdsmi_get_power_info(card.handle)
+        for name in _POWERS:
+            value = found.get(name)
+            if isinstance(value, (int, float)) and value not in (0xFFFF, 0xFFFF_FFFF):
+                return float(value)
+        raise ValueError("no socket power in amdsmi_get_power_info")
+
+    def _maybe(self, read: Callable[[_Card], float], card: _Card) -> float | None:
+        try:
+            return read(card)
+        except (self._smi.AmdSmiException, ValueError, KeyError, TypeError):
+            return None
+
+    def _seen_cards(self, detail: str) -> tuple[Absent, ...]:
+        """Cards that the kernel knows and that cannot be read."""
+        nodes = [first_line(path) for path in sorted(self._kfd_root.glob("*/gpu_id"))]
+        return tuple(
+            Absent(part=f"gpu_amd{index}", boundary=Boundary.BOARD, reason=f"amdsmi: {detail}")
+            for index, _ in enumerate(node for node in nodes if node not in ("", "0"))
+        )
+
+    def _ask(self, call: str, handle: Any) -> str:
+        try:
+            return str(getattr(self._smi, call)(handle))
+        except (self._smi.AmdSmiException, AttributeError):
+            return "AMD GPU"
+
+
+def _verdict(mean_w: float, power_w: float | None) -> str:
+    """What speaks against booking a counter that grew by `mean_w` a second while the card said `power_w`.
+
+    >>> _verdict(0.0, 80.0)
+    'it stands still while the card draws 80 W'
+    >>> _verdict(79.0, 80.0)
+    ''
+    """
+    if mean_w < 0.0:
+        return "it goes back"
+    if power_w is None or power_w < _LEAST_W:
+        return "" if mean_w > 0.0 else "it stands still, and no power says whether it should"
+    if mean_w == 0.0:
+        return f"it stands still while the card draws {power_w:.3g} W"
+    if not _LEAST_RATIO <= mean_w / power_w <= _MOST_RATIO:
+        return f"it says {mean_w:.3g} W while the card says {power_w:.3g} W"
+    return ""
+
+
+def _load() -> Any:
+    """The binding, with what it prints on import kept back.
+
+    Raises:
+        SensorUnavailableError: it is not installed, or finds no ROCm.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            import amdsmi
+    except (ImportError, KeyError, OSError, AttributeError) as err:
+        detail = f"the AMD SMI binding is missing or finds no ROCm ({type(err).__name__}: {err})"
+        raise SensorUnavailableError("amdsmi", detail, _CURE_MISSING) from err
+    return amdsmi

@@ -1,0 +1,79 @@
+"""Intel's discrete GPUs through the hwmon files of the `i915` and `xe` kernel drivers: energy counters in microjoules.
+
+A card is one part (`gpu_intel0`, …). `i915` shows one counter, of the whole card; `xe` shows `card` and, inside it,
+`pkg`, told apart by label; where `card` is missing, the package stands for what is known of the card. GPUs inside a
+CPU show no counter here: their energy is in the CPU package's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from stillwatt.clock import Clock
+from stillwatt.errors import SensorUnavailableError, UsageError
+from stillwatt.records import Basis, Boundary, Channel, Quantity, Role
+from stillwatt.sensors.counting_files import FileSensor, NumberFile, first_line, folders
+from stillwatt.units import J_PER_UJ, NS_PER_MS
+
+_DRIVERS = ("i915", "xe")
+_UPDATE_NS = NS_PER_MS
+"""The counters are the hardware's own, renewed about every millisecond."""
+_CURE = "a discrete Intel GPU with a kernel of 6.2 (i915) or 6.9 (xe) or later shows energy in hwmon"
+
+
+class IntelGpuSensor(FileSensor):
+    """Energy counters of Intel's discrete GPUs; `gain_rel` bounds their systematic error, which is stated nowhere."""
+
+    driver = "intel_gpu"
+
+    def __init__(
+        self, clock: Clock, *, root: str | os.PathLike[str] = "/sys/class/hwmon", gain_rel: float = 0.05
+    ) -> None:
+        if not 0.0 <= gain_rel < 1.0:
+            raise UsageError(f"sensor 'intel_gpu': gain_rel = {gain_rel} must be a fraction from 0 to below 1")
+        super().__init__(clock)
+        self._root = Path(root)
+        self._gain_rel = gain_rel
+
+    def find(self) -> list[NumberFile]:
+        """One counter a card.
+
+        Raises:
+            SensorUnavailableError: no such card.
+        """
+        cards = [
+            (folder, first_line(folder / "name"))
+            for folder in folders(self._root, "hwmon*")
+            if first_line(folder / "name") in _DRIVERS
+        ]
+        found = [file for number, (folder, name) in enumerate(cards) for file in self._card(number, folder, name)]
+        if not found:
+            raise SensorUnavailableError(self.driver, f"no energy counter of an Intel GPU in {self._root}", _CURE)
+        return found
+
+    def _card(self, number: int, folder: Path, kernel_driver: str) -> Iterator[NumberFile]:
+        counters = sorted(folder.glob("energy*_input"))
+        by_label = {first_line(path.with_name(path.name.replace("_input", "_label"))): path for path in counters}
+        path = by_label.get("card") or by_label.get("") or by_label.get("pkg")
+        if path is None:
+            return
+        is_package = path == by_label.get("pkg") and "card" not in by_label and "" not in by_label
+        covers = "package without its board" if is_package else "card"
+        address = os.path.basename(os.path.realpath(folder / "device"))
+        channel = Channel(
+            part=f"gpu_intel{number}",
+            device=address if (folder / "device").exists() else folder.name,
+            boundary=Boundary.CHIP if is_package else Boundary.BOARD,
+            quantity=Quantity.ENERGY_COUNTER,
+            role=Role.LEDGER,
+            unit_si=J_PER_UJ,
+            driver=self.driver,
+            basis=Basis.MEASURED,
+            gain_low_rel=self._gain_rel,
+            gain_high_rel=self._gain_rel,
+            update_period_ns=_UPDATE_NS,
+            source=f"{path} ({kernel_driver}, {covers})",
+        )
+        yield NumberFile(path, channel)
