@@ -6,7 +6,7 @@ export TORCH
 INSTALL := $(PYTHON) tools/install.py
 SOURCES := pyproject.toml constraints.txt tools/install.py
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check smoke bench bench-meter docs golden gpu-check clean
+.PHONY: help quickstart test check smoke bench bench-meter proofs docs golden gpu-check clean
 
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ bench: .venv/.dev ## The meter's own cost and the KD loss head, as ratios to pee
 
 bench-meter: .venv/.dev ## How right the meter is on simulated cards: errors, coverage, half-widths, and its own cost
 	$(BIN)/python benchmarks/bench_meter.py --save
+
+proofs: .venv/.dev ## Damage, kills, hours of sampling, a week of samples: what the books withstand (half an hour)
+	$(BIN)/python benchmarks/proof_fuzz.py --save
+	$(BIN)/python benchmarks/proof_kill.py --save
+	$(BIN)/python benchmarks/proof_soak.py --save
+	$(BIN)/python benchmarks/bench_store.py --save
 
 docs: .venv/.docs ## Regenerate the reference pages and build the site into site/
 	$(BIN)/python tools/drift.py --write

@@ -30,6 +30,9 @@ S_PER_H = 3_600
 J_PER_MJ_MILLI = 0.001
 """One millijoule, the count of NVML's energy counter."""
 J_PER_UJ = 0.000_001
+W_PER_UW = 0.000_001
+W_PER_MV_MA = 0.000_001
+"""Millivolts times milliamperes."""
 """One microjoule, the count of powercap's energy counters."""
 W_PER_MW_MILLI = 0.001
 """One milliwatt, the count of NVML's power readings."""

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from fake_devices import FakeAmd, FakeApple, fake_ipmitool, grace_tree, intel_tree, jetson_tree
 from fakes import FakeClock, fake_powercap, fake_proc, set_cpu_ticks
 from nvml_simulator_build import NvmlSimulator
 from stillwatt.clock import SystemClock
 from stillwatt.errors import SensorUnavailableError
 from stillwatt.records import Boundary, NotDue, ReadFailure, Reading
 from stillwatt.sensors import Probe, Sensor
+from stillwatt.sensors.amd import AmdSensor
+from stillwatt.sensors.apple import AppleSensor
 from stillwatt.sensors.host_model import HostModelSensor
+from stillwatt.sensors.hwmon import HwmonSensor
+from stillwatt.sensors.intel_gpu import IntelGpuSensor
+from stillwatt.sensors.ipmi import IpmiSensor
+from stillwatt.sensors.jetson import JetsonSensor
 from stillwatt.sensors.nvml import NvmlSensor
 from stillwatt.sensors.rapl import RaplSensor
+from stillwatt.sensors.redfish import RedfishSensor
 from stillwatt.sensors.replay import ReplaySensor
+from stillwatt.sensors.smart_plug import SmartPlugSensor
 from stillwatt.sensors.synthetic import SyntheticSensor
+from stillwatt.units import NS_PER_S
 
 
 class Bench:
@@ -87,6 +98,67 @@ def _host_model(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
     return Bench(sensor, advance, break_it=break_it)
 
 
+def _hwmon(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock, tree = FakeClock(), grace_tree(tmp_path)
+    files = tree.glob("*/power1_average")
+    return Bench(HwmonSensor(clock, root=tree), clock.advance, break_it=lambda: _spoil(*files))
+
+
+def _intel_gpu(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock, tree = FakeClock(), intel_tree(tmp_path)
+    return Bench(
+        IntelGpuSensor(clock, root=tree), clock.advance, break_it=lambda: _spoil(tree / "hwmon4/energy1_input")
+    )
+
+
+def _jetson(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock, tree = FakeClock(), jetson_tree(tmp_path)
+    files = tree.glob("ina3221/*/hwmon/*/curr*_input")
+    return Bench(JetsonSensor(clock, root=tree), clock.advance, break_it=lambda: _spoil(*files))
+
+
+def _spoil(*files: Path) -> None:
+    for file in files:
+        file.write_text("no number")
+
+
+def _amd(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock = FakeClock()
+    fake = FakeAmd(seconds=lambda: clock.now_ns / NS_PER_S)
+    sensor = AmdSensor(clock, sleep=clock.advance)
+    sys.modules["amdsmi"] = fake.module()
+    return Bench(sensor, clock.advance, break_it=lambda: setattr(fake, "error", "the driver is gone"))
+
+
+def _apple(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock = FakeClock()
+    fake = FakeApple(seconds=lambda: clock.now_ns / NS_PER_S)
+    sys.modules["zeus_apple_silicon"] = fake.module()
+    return Bench(AppleSensor(clock), clock.advance, break_it=lambda: setattr(fake, "error", "IOReport is gone"))
+
+
+def _ipmi(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock = FakeClock()
+    command = fake_ipmitool(tmp_path)
+
+    def break_it() -> None:
+        clock.advance(2.0)
+        (tmp_path / "answer").write_text("the controller does not answer")
+
+    return Bench(IpmiSensor(clock, command=str(command)), clock.advance, break_it=break_it)
+
+
+def _smart_plug(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
+    clock, path = FakeClock(), tmp_path / "meter.csv"
+    path.write_text("power_w,energy_j\n230,1000\n")
+
+    def break_it() -> None:
+        clock.advance(2.0)
+        path.unlink()
+
+    return Bench(SmartPlugSensor(clock, csv=path), clock.advance, break_it=break_it)
+
+
 def _real(make: Callable[[SystemClock], Sensor]) -> Bench:
     import time
 
@@ -115,6 +187,13 @@ MAKERS = [
     pytest.param(_rapl, id="rapl"),
     pytest.param(_nvml, id="nvml"),
     pytest.param(_host_model, id="host_model"),
+    pytest.param(_hwmon, id="hwmon"),
+    pytest.param(_intel_gpu, id="intel_gpu"),
+    pytest.param(_jetson, id="jetson"),
+    pytest.param(_amd, id="amdsmi"),
+    pytest.param(_apple, id="apple"),
+    pytest.param(_ipmi, id="ipmi"),
+    pytest.param(_smart_plug, id="smart_plug"),
     pytest.param(_real_host, id="real-host_model"),
     pytest.param(_real_rapl, id="real-rapl"),
     pytest.param(_real_nvml, id="real-nvml", marks=pytest.mark.gpu),
@@ -126,6 +205,8 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, nvml_simulator: NvmlSi
     made: Bench = request.param(tmp_path, nvml_simulator)
     yield made
     made.sensor.close()
+    for fake in ("amdsmi", "zeus_apple_silicon"):
+        sys.modules.pop(fake, None)
 
 
 def test_it_answers_to_the_protocol(bench: Bench) -> None:
@@ -149,7 +230,7 @@ def test_channels_can_be_written_as_json_and_name_their_source(bench: Bench) -> 
     for channel in channels:
         assert channel.driver == bench.sensor.driver
         assert channel.source
-        assert channel.boundary in (Boundary.CHIP, Boundary.BOARD)
+        assert channel.boundary is not Boundary.COMPONENTS  # a sum, which no instrument reads
         assert json.loads(json.dumps(asdict(channel)))["part"] == channel.part
 
 
@@ -221,6 +302,12 @@ UNUSABLE = [
     pytest.param(lambda clock: RaplSensor(clock, root="/nonexistent"), id="rapl"),
     pytest.param(lambda clock: HostModelSensor(clock, proc_root="/nonexistent"), id="host_model"),
     pytest.param(lambda clock: ReplaySensor(clock, path="/nonexistent.csv"), id="replay"),
+    pytest.param(lambda clock: HwmonSensor(clock, root="/nonexistent"), id="hwmon"),
+    pytest.param(lambda clock: IntelGpuSensor(clock, root="/nonexistent"), id="intel_gpu"),
+    pytest.param(lambda clock: JetsonSensor(clock, root="/nonexistent"), id="jetson"),
+    pytest.param(lambda clock: IpmiSensor(clock, command="/nonexistent/ipmitool"), id="ipmi"),
+    pytest.param(lambda clock: RedfishSensor(clock, url="http://nonexistent.invalid", user_env=""), id="redfish"),
+    pytest.param(lambda clock: SmartPlugSensor(clock, csv="/nonexistent.csv"), id="smart_plug"),
 ]
 
 

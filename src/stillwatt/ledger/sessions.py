@@ -107,7 +107,7 @@ def read_session(
     start_ns = started.t_ns if started else _first_sign(journals, segments)
     status, end_ns = _session_status(journals, started, last_ns, liveness)
     is_sampler_alive = _is_sampler_alive(journals, started, sampler, liveness)
-    is_sampler_lost = _is_sampler_lost(journals, status) and is_sampler_alive is not True
+    is_sampler_lost = is_sampler_alive is not True and _is_sampler_lost(journals, status)
     stages, stage_warnings = stage_facts(journals.program, status, end_ns)
     lost_samples = _lost_samples(journals.meter, segments)
     return SessionFacts(
@@ -128,17 +128,14 @@ def read_session(
         is_live=status is StageStatus.RUNNING or is_sampler_alive is True,
         is_sealable=status is not StageStatus.RUNNING and is_sampler_alive is False,
         lost_samples=lost_samples,
-        is_damaged=journals.is_damaged
-        or lost_samples > 0
-        or any(segment.damaged or segment.problem is not None for segment in segments.values()),
+        is_damaged=journals.is_damaged or lost_samples > 0 or any(map(_is_damaged, segments.values())),
         warnings=(
             *journals.warnings,
             *problems,
             *_running_warnings(status, started, liveness),
             *_loss_warnings(journals, status, is_sampler_lost=is_sampler_lost),
             *stage_warnings,
-            *_segment_warnings(segments, lost_samples),
-            *_clock_warnings(journals.meter, start_ns),
+            *_file_warnings(journals, segments, lost_samples, start_ns),
         ),
     )
 
@@ -261,6 +258,17 @@ def _lost_samples(meter: Sequence[Event], segments: Mapping[str, Segment]) -> in
         return 0
     known = sum(segment.t_ns.size + segment.dropped + segment.damaged for segment in segments.values())
     return max(0, ended.samples - known)
+
+
+def _is_damaged(segment: Segment) -> bool:
+    return bool(segment.damaged) or segment.problem is not None
+
+
+def _file_warnings(
+    journals: _Journals, segments: Mapping[str, Segment], lost_samples: int, start_ns: int
+) -> Iterator[str]:
+    yield from _segment_warnings(segments, lost_samples)
+    yield from _clock_warnings(journals.meter, start_ns)
 
 
 def _segment_warnings(segments: Mapping[str, Segment], lost_samples: int) -> list[str]:

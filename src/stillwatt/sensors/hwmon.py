@@ -18,9 +18,8 @@ from stillwatt.clock import Clock
 from stillwatt.errors import SensorUnavailableError, UsageError
 from stillwatt.records import Basis, Boundary, Channel, Quantity, Role
 from stillwatt.sensors.counting_files import FileSensor, NumberFile, first_line, folders, whole_number
-from stillwatt.units import J_PER_UJ, NS_PER_MS, NS_PER_S
+from stillwatt.units import J_PER_UJ, NS_PER_MS, NS_PER_S, W_PER_UW
 
-_W_PER_UW = 1e-6
 _GRACE = re.compile(r"(Grace|CPU|SysIO|Module) Power Socket (\d+)")
 _AMD_SOCKET = re.compile(r"Esocket(\d+)")
 _FILE = re.compile(r"(power|energy)\d+_(input|average)")
@@ -104,7 +103,7 @@ class HwmonSensor(FileSensor):
             boundary=kind.boundary,
             quantity=Quantity.ENERGY_COUNTER if is_energy else Quantity.POWER,
             role=Role.LEDGER,
-            unit_si=J_PER_UJ if is_energy else _W_PER_UW,
+            unit_si=J_PER_UJ if is_energy else W_PER_UW,
             driver=self.driver,
             basis=Basis.MEASURED,
             gain_low_rel=self._gain_rel,

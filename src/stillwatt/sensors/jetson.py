@@ -17,10 +17,8 @@ from stillwatt.clock import Clock
 from stillwatt.errors import SensorUnavailableError, UsageError
 from stillwatt.records import Basis, Boundary, Channel, Quantity, Role
 from stillwatt.sensors.counting_files import FileSensor, NumberFile, first_line
-from stillwatt.units import NS_PER_MS
+from stillwatt.units import NS_PER_MS, W_PER_MV_MA, W_PER_MW_MILLI
 
-_W_PER_MW = 1e-3
-_W_PER_MV_MA = 1e-6
 _UPDATE_NS = 100 * NS_PER_MS
 _WHOLE = ("VDD_IN", "POM_5V_IN", "IN")
 _RAIL = re.compile(r"in([1-3])_label")
@@ -70,12 +68,12 @@ class JetsonSensor(FileSensor):
             label = first_line(label_at)
             if match and label and label != "NC":
                 volts, amperes = (label_at.with_name(f"{kind}{match[1]}_input") for kind in ("in", "curr"))
-                yield _Rail(label, volts, (amperes,), _W_PER_MV_MA)
+                yield _Rail(label, volts, (amperes,), W_PER_MV_MA)
         for label_at in sorted(self._root.glob("ina3221x/*/iio:device*/rail_name_[0-2]")):
             match = _OLD_RAIL.fullmatch(label_at.name)
             label = first_line(label_at)
             if match and label and label != "NC":
-                yield _Rail(label, label_at.with_name(f"in_power{match[1]}_input"), (), _W_PER_MW)
+                yield _Rail(label, label_at.with_name(f"in_power{match[1]}_input"), (), W_PER_MW_MILLI)
 
     def _channel(self, rail: _Rail, whole: str | None) -> Channel:
         if rail.label == whole:
