@@ -1,0 +1,161 @@
+"""Which processes belong to one run: ranks that a launcher started, told by their environment; standard library only.
+
+Every rank opens `Run(name)`; the ranks of one launch that give it one name measure one run, each as a session of its
+own. Where they share a folder of runs, the first creates the run directory and the others find it. Where they do not
+(nodes with disks of their own), each node has a directory with the same `group` in its manifest, and
+`stillwatt ledger post` brings them together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_FOLDER = ".groups"
+_POLL_S = 0.05
+_PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchGroup:
+    """One process's place among those of a launch."""
+
+    launcher: str
+    launch_id: str
+    """The same in all ranks of one launch, and in no other launch as far as the launcher sees to it."""
+    rank: int
+    world_size: int
+    restart: int = 0
+    """How often the launcher has started its ranks anew."""
+
+    def key(self, name: str) -> str:
+        """What names this run among all: launch and name, hashed."""
+        text = f"{self.launcher}\0{self.launch_id}\0{name}"
+        return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:20]
+
+
+def launch_group(environment: Mapping[str, str]) -> LaunchGroup | None:
+    """The launch that a process's environment tells of; None for a process on its own.
+
+    Looked for are, innermost launcher first: `STILLWATT_RUN_GROUP` with `STILLWATT_RANK` and `STILLWATT_WORLD_SIZE`;
+    torchrun; Open MPI; MPICH and others that speak PMI; SLURM steps. Numbers that make no sense count as no launch.
+
+    >>> launch_group({"STILLWATT_RUN_GROUP": "job7", "STILLWATT_RANK": "1", "STILLWATT_WORLD_SIZE": "4"}).rank
+    1
+    """
+    for find in (_by_hand, _torchrun, _open_mpi, _pmi, _slurm):
+        with contextlib.suppress(KeyError, ValueError):
+            found = find(environment)
+            if found is not None and 0 <= found.rank < found.world_size:
+                return found
+    return None
+
+
+def _by_hand(env: Mapping[str, str]) -> LaunchGroup | None:
+    launch_id = env["STILLWATT_RUN_GROUP"]
+    rank, size = int(env.get("STILLWATT_RANK", "0")), int(env.get("STILLWATT_WORLD_SIZE", "1"))
+    return LaunchGroup(launcher="stillwatt", launch_id=launch_id, rank=rank, world_size=size)
+
+
+def _torchrun(env: Mapping[str, str]) -> LaunchGroup | None:
+    launch_id = f"{env['TORCHELASTIC_RUN_ID']} {env.get('MASTER_ADDR', '')}:{env.get('MASTER_PORT', '')}"
+    if int(env.get("GROUP_WORLD_SIZE", "1")) == 1:
+        launch_id += f" {_parent()}"  # the default run id and port come again with every launch
+    return LaunchGroup(
+        launcher="torchrun",
+        launch_id=launch_id,
+        rank=int(env["RANK"]),
+        world_size=int(env["WORLD_SIZE"]),
+        restart=int(env.get("TORCHELASTIC_RESTART_COUNT", "0")),
+    )
+
+
+def _open_mpi(env: Mapping[str, str]) -> LaunchGroup | None:
+    launch_id = env.get("PMIX_NAMESPACE") or env.get("OMPI_MCA_ess_base_jobid") or env["OMPI_MCA_orte_hnp_uri"]
+    rank, size = int(env["OMPI_COMM_WORLD_RANK"]), int(env["OMPI_COMM_WORLD_SIZE"])
+    return LaunchGroup(launcher="openmpi", launch_id=launch_id, rank=rank, world_size=size)
+
+
+def _pmi(env: Mapping[str, str]) -> LaunchGroup | None:
+    # PMI tells of no job; what all its processes on a host have in common is the proxy that started them
+    launch_id = env.get("PMI_JOBID") or env.get("PALS_APID") or env.get("SLURM_JOB_ID") or _parent()
+    return LaunchGroup(launcher="pmi", launch_id=launch_id, rank=int(env["PMI_RANK"]), world_size=int(env["PMI_SIZE"]))
+
+
+def _slurm(env: Mapping[str, str]) -> LaunchGroup | None:
+    # a batch script has a job and no step: it runs once, whatever number of tasks the job may have
+    return LaunchGroup(
+        launcher="slurm",
+        launch_id=f"{env.get('SLURM_CLUSTER_NAME', '')} {env['SLURM_JOB_ID']}.{env['SLURM_STEP_ID']}",
+        rank=int(env["SLURM_PROCID"]),
+        world_size=int(env["SLURM_NTASKS"]),
+        restart=int(env.get("SLURM_RESTART_COUNT", "0")),
+    )
+
+
+def _parent() -> str:
+    """The process that started this one, told apart from later ones of the same number."""
+    pid = os.getppid()
+    try:
+        started = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        started = ""
+    return f"parent {pid} {started}"
+
+
+def join_run(
+    runs_dir: Path,
+    key: str,
+    create: Callable[[], str],
+    *,
+    sleep: Callable[[float], object] = time.sleep,
+    patience_s: float = _PATIENCE_S,
+) -> str:
+    """The run id that all with this key agree on: created by the first, read by the others.
+
+    Where the first dies between the two, a later one waits `patience_s` and then creates a run in its place.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = Path(runs_dir) / _FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    agreed, claim = folder / f"{key}.json", folder / f"{key}.claim"
+    waited_s = 0.0
+    while True:
+        run_id = _agreed(runs_dir, agreed)
+        if run_id is not None:
+            return run_id
+        try:
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        except FileExistsError:
+            if waited_s < patience_s:
+                sleep(_POLL_S)
+                waited_s += _POLL_S
+                continue
+        run_id = create()
+        _write(agreed, {"run_id": run_id})
+        return run_id
+
+
+def _agreed(runs_dir: Path, path: Path) -> str | None:
+    """What was agreed on, if that run is still there."""
+    try:
+        run_id = str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    is_name = run_id == Path(run_id).name and not run_id.startswith(".")
+    return run_id if is_name and (Path(runs_dir) / run_id).is_dir() else None
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(document) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
