@@ -25,7 +25,7 @@ class Claims:
         self._place = place
         self._held: dict[str, int] = {}
         self.problem = ""
-        """Why nothing can be claimed on this disk; every device is then counted by everybody, and the record says so."""
+        """Why nothing can be claimed on this disk; everybody then counts every device, and the record says so."""
 
     def take(self, channels: Iterable[Channel]) -> list[Channel]:
         """Claim the devices of these channels; gives the channels whose device is this process's, now or from before.
@@ -48,7 +48,9 @@ class Claims:
             self._folder.mkdir(exist_ok=True)
             fd = os.open(self._folder / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         except OSError as err:
-            self.problem = f"devices cannot be claimed ({err}); where several processes measure, they may be counted twice"
+            self.problem = (
+                f"devices cannot be claimed ({err}); where several processes measure, they may be counted twice"
+            )
             return True
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,7 +59,9 @@ class Claims:
             return False
         except OSError as err:
             os.close(fd)
-            self.problem = f"this disk has no locks ({err}); where several processes measure, devices may be counted twice"
+            self.problem = (
+                f"this disk has no locks ({err}); where several processes measure, devices may be counted twice"
+            )
             return True
         self._held[device] = fd
         return True

@@ -32,6 +32,9 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started"):
     run_id: str = ""
     stillwatt: str = ""
     python: str = ""
+    rank: _Count | None = None
+    """This process's number among those of one launch; None for a process on its own."""
+    world_size: _Count | None = None
 
 
 class StageStarted(_Event, frozen=True, kw_only=True, tag="stage_started"):
@@ -65,6 +68,13 @@ class StageEnded(_Event, frozen=True, kw_only=True, tag="stage_ended"):
     stage_id: str
     status: Literal["ended", "failed"]
     error: str | None = None
+
+
+class Mark(_Event, frozen=True, kw_only=True, tag="mark"):
+    """A moment that all ranks of a launch pass together, by which their clocks are compared."""
+
+    name: str
+    utc_ns: _Time
 
 
 class Warned(_Event, frozen=True, kw_only=True, tag="warning"):
@@ -107,6 +117,14 @@ class SamplerStarted(_Event, frozen=True, kw_only=True, tag="sampler_started"):
     probes: list[ProbeLine]
     channels: list[Channel]
     absent: list[AbsentLine]
+    parts: list[str] | None = None
+    """Every part that this session's program uses, whoever counts it; None in older journals."""
+
+
+class ChannelsTaken(_Event, frozen=True, kw_only=True, tag="channels_taken"):
+    """The sampling process counts further devices, since whoever counted them has ended."""
+
+    channels: list[Channel]
 
 
 class Gap(_Event, frozen=True, kw_only=True, tag="gap"):
@@ -149,8 +167,8 @@ class ClockStep(_Event, frozen=True, kw_only=True, tag="clock_step"):
     step_s: float
 
 
-ProgramEvent = SessionStarted | StageStarted | Workload | Result | StageEnded | Warned | SessionEnded
-MeterEvent = SamplerStarted | Gap | MeterCount | SamplerEnded | ParentLost | ClockStep | Warned
+ProgramEvent = SessionStarted | StageStarted | Workload | Result | StageEnded | Mark | Warned | SessionEnded
+MeterEvent = SamplerStarted | ChannelsTaken | Gap | MeterCount | SamplerEnded | ParentLost | ClockStep | Warned
 Event = ProgramEvent | MeterEvent
 
 

@@ -19,13 +19,14 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stillwatt.clock import Clock, SystemClock
 from stillwatt.errors import StillwattError, UsageError
+from stillwatt.ledger.claims import Claims
 from stillwatt.ledger.disk import Disk
 from stillwatt.ledger.journal import JournalWriter
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
@@ -55,6 +56,9 @@ class RecorderConfig:
     options: Mapping[str, Mapping[str, Any]]
     fsync_journal: Path | None
     """The measured program's journal: it is asked of the disk here, so that the program never waits for that."""
+    place: str = ""
+    """Host and boot, by which the sampling processes of one run on one machine share its devices; empty for a process
+    that shares nothing."""
 
 
 def parse_config(line: str) -> RecorderConfig:
@@ -76,6 +80,7 @@ def parse_config(line: str) -> RecorderConfig:
             sensors=tuple(given.get("sensors", ["auto"])),
             options=dict(given.get("options", {})),
             fsync_journal=Path(fsync_journal) if fsync_journal else None,
+            place=str(given.get("place", "")),
         )
     except KeyError as err:
         raise UsageError(f"the sampling process was not told its {err.args[0]}") from err
@@ -102,6 +107,7 @@ class Recorder:
         *,
         make_worker: Callable[[str, Job], WorkerLike] = Worker,
         watch: ClockWatch | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self._resolution = resolution
         self._disk = disk
@@ -110,11 +116,14 @@ class Recorder:
         self._sampler = Sampler(resolution.opened, disk, clock, period_ns, make_worker=make_worker)
         self._writer = make_worker("write", disk.flush)
         self._watch = watch
+        self._claims = claims
+        self._mine: list[Channel] = list(resolution.channels)
         self._skipped_ticks = 0
 
     def start(self) -> None:
         """Write what is measured, take the first reading of every stream, and see both on disk."""
         resolution = self._resolution
+        self._claim()
         self._event(
             "sampler_started",
             pid=os.getpid(),
@@ -123,7 +132,8 @@ class Recorder:
                 {"driver": probe.driver, "usable": probe.usable, "detail": probe.detail, "cure": probe.cure}
                 for probe in resolution.probes
             ],
-            channels=[dataclasses.asdict(channel) for channel in self._channels()],
+            channels=[dataclasses.asdict(channel) for channel in self._channels(self._mine)],
+            parts=list(dict.fromkeys(channel.part for channel in resolution.channels)),
             absent=[dataclasses.asdict(absent) for absent in resolution.absent],
         )
         self._sampler.tick()
@@ -156,12 +166,33 @@ class Recorder:
             sleep(seconds(closeup.period_ns))
             self._sampler.tick_closely()
 
-    def _channels(self) -> Iterator[Channel]:
-        """The channels as they are sampled."""
+    def take_over(self, beats: list[Beat]) -> list[Beat]:
+        """Claim devices that nobody of this run counts any more; gives the beats from now on."""
+        before = list(self._mine)
+        self._claim()
+        taken = [channel for channel in self._mine if channel not in before]
+        if not taken:
+            return beats
+        self._event("channels_taken", channels=[dataclasses.asdict(channel) for channel in self._channels(taken)])
+        return self.beats()
+
+    def _claim(self) -> None:
+        """Read those devices that are this process's to count."""
+        if self._claims is None:
+            return
+        had_problem = bool(self._claims.problem)
+        self._mine = self._claims.take(self._resolution.channels)
+        self._sampler.keep_only({channel.stream for channel in self._mine})
+        if self._claims.problem and not had_problem:
+            self._event("warning", message=self._claims.problem)
+
+    def _channels(self, wanted: Sequence[Channel]) -> Iterator[Channel]:
+        """Channels as they are sampled."""
         for opened in self._resolution.opened:
             period_ns = own_period_ns(opened, self._period_ns)
             for channel in opened.channels:
-                yield dataclasses.replace(channel, sampling_period_ns=period_ns)
+                if channel in wanted:
+                    yield dataclasses.replace(channel, sampling_period_ns=period_ns)
 
     def tick(self, skipped: int = 0) -> None:
         """Take one reading of every stream; `skipped` deadlines passed without one."""
@@ -202,6 +233,8 @@ class Recorder:
         finally:
             self._writer.close()
             self._sampler.close()
+            if self._claims is not None:
+                self._claims.close()
         if self._writer.error is not None:
             raise self._writer.error
 
@@ -240,8 +273,7 @@ def sample_until_told(recorder: Recorder, commands: Commands, clock: Clock) -> b
     flush_ns, account_ns = clock.monotonic_ns() + _FLUSH_NS, clock.monotonic_ns() + _ACCOUNT_NS
     while True:
         now_ns = clock.monotonic_ns()
-        wake_ns = min([flush_ns, *(due_ns for beat in beats if (due_ns := beat.due_ns(now_ns)) is not None)])
-        command = commands.wait(max(seconds(wake_ns - now_ns), 0.0))
+        command = commands.wait(max(seconds(_wake_ns(beats, flush_ns, now_ns) - now_ns), 0.0))
         if command == "mark":
             recorder.edge()
         elif command in ("stop", ""):
@@ -254,9 +286,15 @@ def sample_until_told(recorder: Recorder, commands: Commands, clock: Clock) -> b
             account_ns = now_ns + _ACCOUNT_NS
         if now_ns >= flush_ns:
             recorder.flush()
+            beats = recorder.take_over(beats)
             flush_ns = now_ns + _FLUSH_NS
             if os.getppid() != parent:
                 return True
+
+
+def _wake_ns(beats: Sequence[Beat], flush_ns: int, now_ns: int) -> int:
+    """When something is to be done next."""
+    return min([flush_ns, *(due_ns for beat in beats if (due_ns := beat.due_ns(now_ns)) is not None)])
 
 
 def record(
@@ -283,7 +321,8 @@ def record(
         clock,
         fsync_journal=config.fsync_journal,
     )
-    recorder = Recorder(resolution, disk, clock, config.period_ns, make_worker=make_worker, watch=watch)
+    claims = Claims(config.run_dir, config.place) if config.place else None
+    recorder = Recorder(resolution, disk, clock, config.period_ns, make_worker=make_worker, watch=watch, claims=claims)
     recorder.start()
     answer("ready")
     recorder.edge(is_first=True)

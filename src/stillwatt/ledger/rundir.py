@@ -33,12 +33,19 @@ _METER_JOURNAL = re.compile(r"journal\.([A-Za-z0-9_-]+)\.meter\.jsonl")
 
 
 def create_run_dir(
-    runs_dir: Path, name: str, *, clock: Clock, settings: Mapping[str, Any], environment: Mapping[str, Any]
+    runs_dir: Path,
+    name: str,
+    *,
+    clock: Clock,
+    settings: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    group: str = "",
 ) -> str:
     """Make a new run directory with its manifest; returns the run's id.
 
     The id sorts by time and ends in four random digits: `20261122-225501-quickstart-3f2a`. The name is kept as
-    given in the manifest, on one line; only letters, digits and `-` of it reach the path.
+    given in the manifest, on one line; only letters, digits and `-` of it reach the path. `group` is the same in the
+    directories of nodes that measure one launch.
 
     Raises:
         UsageError: `settings` or `environment` hold what JSON cannot (a set, NaN).
@@ -54,6 +61,7 @@ def create_run_dir(
         "settings": dict(settings),
         "settings_sha256": settings_hash(settings),
         "environment": dict(environment),
+        **({"group": group} if group else {}),
     }
     _to_json(manifest, "the environment")
     run_id = _make_directory(Path(runs_dir), f"{_stamp(utc_ns)}-{slug(label)}")

@@ -94,6 +94,7 @@ class _Lane:
     clock: Clock
     period_ns: int
     streams: frozenset[str] = field(init=False)
+    """Those that are kept; of a sensor that another process of this run reads too, not all of them."""
     is_measured: bool = field(init=False)
     """Whether an instrument is behind it: a model averages over its own intervals, and looks at no edges."""
     worker: WorkerLike = field(init=False)
@@ -134,12 +135,21 @@ class Sampler:
         self._clock = clock
         self._period_ns = period_ns
         self._gaps = Gaps(sink.event)
-        self._lanes = [_Lane(item.sensor, item.channels, clock, own_period_ns(item, period_ns)) for item in opened]
-        self.closeup = CloseUp([channel for item in opened for channel in item.channels], clock.monotonic_ns())
-        for lane in self._lanes:
+        self._all_lanes = [_Lane(item.sensor, item.channels, clock, own_period_ns(item, period_ns)) for item in opened]
+        self._lanes: list[_Lane] = []
+        self.keep_only({channel.stream for item in opened for channel in item.channels})
+        for lane in self._all_lanes:
             lane.worker = make_worker(f"read-{lane.sensor.driver}", lane.read)
         self.samples = self.failed_reads = 0
         self._is_extra = False
+
+    def keep_only(self, streams: set[str]) -> None:
+        """Read and keep these streams from now on; a sensor with none of them is left alone."""
+        for lane in self._all_lanes:
+            lane.streams = frozenset(channel.stream for channel in lane.channels if channel.stream in streams)
+        self._lanes = [lane for lane in self._all_lanes if lane.streams]
+        kept = [channel for lane in self._lanes for channel in lane.channels if channel.stream in streams]
+        self.closeup = CloseUp(kept, self._clock.monotonic_ns())
 
     @property
     def own_period_ns(self) -> int | None:
@@ -199,7 +209,7 @@ class Sampler:
 
     def close(self) -> None:
         """Close the sensors, but for those that hang in a reading: they would hang in their close too."""
-        for lane in self._lanes:
+        for lane in self._all_lanes:
             lane.worker.close()
             if lane.asked_ns is None:
                 lane.sensor.close()
@@ -217,7 +227,8 @@ class Sampler:
             self._fail(lane, f"{lane.sensor.driver}: a reading took {seconds(took_ns):.1f} s; its time is not known")
         else:
             for result in lane.results:
-                self._book(result)
+                if result.stream in lane.streams:
+                    self._book(result)
             silent = lane.streams.difference([result.stream for result in lane.results])
             for stream in sorted(silent):
                 self._failed(stream, "the driver gave no reading")
@@ -248,8 +259,8 @@ class Sampler:
             self._failed(result.stream, "readings dropped: the disk does not answer")
 
     def _fail(self, lane: _Lane, reason: str) -> None:
-        for channel in lane.channels:
-            self._failed(channel.stream, reason)
+        for stream in sorted(lane.streams):
+            self._failed(stream, reason)
 
     def _failed(self, stream: str, reason: str, t_ns: int | None = None) -> None:
         self.failed_reads += 1

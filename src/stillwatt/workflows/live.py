@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from stillwatt import __version__
 from stillwatt.clock import Clock, SystemClock
 from stillwatt.ledger.environment import boot_id, capture_environment
+from stillwatt.ledger.group import LaunchGroup, join_run, launch_group
 from stillwatt.ledger.journal import JournalWriter
 from stillwatt.ledger.rundir import create_run_dir, session_name
 from stillwatt.metering.meter import Meter, Stage
@@ -89,7 +90,11 @@ class Run(AbstractContextManager["Run"]):
         }
         self._settings = dict(settings or {})
         self._earlier_attempts = dict(earlier_attempts or {})
-        self._prefix = session_prefix(session_number)
+        # a run that is gone on with has one program; a launch may well stand around it
+        self._group = launch_group(os.environ) if run_id is None else None
+        self._prefix = session_prefix(session_number if self._group is None else self._group.restart)
+        if self._group is not None:
+            self._prefix = f"r{self._group.rank}{self._prefix}"
         self._sync = sync
         self._meter: Meter | None = None
         self._journal: JournalWriter | None = None
@@ -101,13 +106,7 @@ class Run(AbstractContextManager["Run"]):
 
     def __enter__(self) -> Run:
         if self._is_new:
-            self.run_id = create_run_dir(
-                self.runs_dir,
-                self.name,
-                clock=self._clock,
-                settings=self._settings,
-                environment=capture_environment(),
-            )
+            self.run_id = self._create() if self._group is None else self._join(self._group)
         session = session_name(self._clock)
         journal_path = self.run_dir / f"journal.{session}.jsonl"
         self._journal = JournalWriter(journal_path)
@@ -129,6 +128,7 @@ class Run(AbstractContextManager["Run"]):
             boot_id=boot_id(),
             stillwatt=__version__,
             python=sys.version.split()[0],
+            **({"rank": self._group.rank, "world_size": self._group.world_size} if self._group else {}),
         )
         self._start_sampler(session, journal_path)
         return self
@@ -169,6 +169,10 @@ class Run(AbstractContextManager["Run"]):
         """Measure a block as a stage; stages nest. See `Meter.stage`."""
         return self.meter.stage(name, kind=kind, labels=labels)
 
+    def mark(self, name: str) -> None:
+        """Note a moment that all ranks pass together, such as the end of a barrier: it ties their clocks together."""
+        self.meter.write("mark", name=name, utc_ns=self._clock.utc_ns())
+
     @property
     def result(self) -> RunRecord:
         """The run's account, posted to the ledger; ask for it after the `with` block."""
@@ -178,12 +182,28 @@ class Run(AbstractContextManager["Run"]):
             self._result = show_run(self.runs_dir, self.run_id)
         return self._result
 
+    def _create(self, group: str = "") -> str:
+        return create_run_dir(
+            self.runs_dir,
+            self.name,
+            clock=self._clock,
+            settings=self._settings,
+            environment=capture_environment(),
+            group=group,
+        )
+
+    def _join(self, group: LaunchGroup) -> str:
+        """The run that all ranks of this launch measure under this name."""
+        key = group.key(self.name)
+        return join_run(self.runs_dir, key, lambda: self._create(key))
+
     def _start_sampler(self, session: str, journal_path: Path) -> None:
         config = {
             **self._sampler_config,
             "run_dir": str(self.run_dir.resolve()),
             "session": session,
             "fsync_journal": str(journal_path.resolve()),
+            "place": f"{socket.gethostname()} {boot_id()}",
         }
         try:
             self._sampler = subprocess.Popen(
