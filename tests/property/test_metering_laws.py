@@ -190,7 +190,7 @@ def test_children_and_unallocated_add_up_to_the_session(
     for stage in windows:
         stage_account = account.stages[stage.stage_id]
         children[stage.parent_id] = children.get(stage.parent_id, 0.0) + joules(stage_account.gross["gpu0"])
-        seconds[stage.parent_id] = seconds.get(stage.parent_id, 0.0) + stage_account.gross_s
+        seconds[stage.parent_id] = seconds.get(stage.parent_id, 0.0) + stage_account.gross_s["gpu0"]
     for stage in windows:
         stage_account = account.stages[stage.stage_id]
         own_and_below_j = joules(stage_account.self_energies["gpu0"]) + children.get(stage.stage_id, 0.0)
@@ -198,7 +198,7 @@ def test_children_and_unallocated_add_up_to_the_session(
     assert children.get(None, 0.0) + joules(account.unallocated["gpu0"]) == pytest.approx(
         total_j, rel=1e-9, abs=tolerance_j
     )
-    assert seconds.get(None, 0.0) + account.unallocated_s == pytest.approx(account.total_s, abs=1e-9)
+    assert seconds.get(None, 0.0) + account.unallocated_s["gpu0"] == pytest.approx(account.total_s["gpu0"], abs=1e-9)
 
 
 energies = st.builds(

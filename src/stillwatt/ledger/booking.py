@@ -1,23 +1,20 @@
-"""Energies of a run's stages and sessions: series in, totals out (method.md, eqs. 10 to 13)."""
+"""Energies of a run's stages and places: series in, totals out (method.md, eqs. 10 to 13)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from stillwatt.ledger.places import Place, SeriesByPart, accounted_span_ns, part_users, place_series, places
 from stillwatt.ledger.sessions import SessionFacts
 from stillwatt.ledger.stages import StageFacts
-from stillwatt.metering.account import Energies, SessionAccount, SessionInput, account_session
+from stillwatt.metering.account import Energies, Lengths, SessionAccount, SessionInput, account_session
 from stillwatt.metering.baseline import IdlePower, idle_power, net, sub_window_w
 from stillwatt.metering.series import Series
 from stillwatt.metering.totals import combine, merge_parts, sum_part
-from stillwatt.records.channel import Role
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.window import StageKind, StageStatus, StageWindow
 from stillwatt.units import seconds
-
-SeriesByPart = Mapping[str, tuple[Series, Series | None]]
-"""By part: the stream that is booked, and its witness where it has one."""
 
 _MAX_SUB_WINDOWS = 10
 """Into how many equal parts of about a second, at most, an idle stage is cut to see how its power varies."""
@@ -33,10 +30,10 @@ class StageEnergies:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BookedSession:
-    """One session with its energies."""
+class BookedPlace:
+    """Sessions on one machine and clock, with their energies."""
 
-    facts: SessionFacts
+    place: Place
     series: SeriesByPart
     account: SessionAccount
     stages: Mapping[str, StageEnergies]
@@ -47,63 +44,54 @@ class BookedSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BookedRun:
-    """All sessions with their energies, and the sums over them."""
+    """All places with their energies, and the sums over them."""
 
-    sessions: tuple[BookedSession, ...]
+    places: tuple[BookedPlace, ...]
     unallocated: Total | NoTotal
     total: Total | NoTotal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Accounted:
-    facts: SessionFacts
+    place: Place
     series: SeriesByPart
     account: SessionAccount
     notes: tuple[str, ...]
 
 
 def book_run(found: Sequence[SessionFacts]) -> BookedRun:
-    """Book every session's energy to its stages and sum over sessions.
+    """Book energy to the stages of every place and sum over places.
 
     Idle power is taken over all idle stages of the run, so that a session after a kill is net of the same idle
     power as the one before it.
     """
-    accounted = [_account(facts) for facts in found]
+    accounted = [_account(place) for place in places(found)]
     idle = _idle_power(accounted)
-    booked = tuple(_book(session, idle) for session in accounted)
-    accounts = [session.account for session in accounted]
+    booked = tuple(_book(place, idle) for place in accounted)
+    accounts = [place.account for place in accounted]
     return BookedRun(
-        sessions=booked,
-        unallocated=_over_sessions([(each.unallocated, each.unallocated_s) for each in accounts]),
-        total=_over_sessions([(each.total, each.total_s) for each in accounts]),
+        places=booked,
+        unallocated=_over_places([(each.unallocated, each.unallocated_s) for each in accounts]),
+        total=_over_places([(each.total, each.total_s) for each in accounts]),
     )
 
 
-def accounted_span_ns(facts: SessionFacts) -> tuple[int, int]:
-    """First and last nanosecond of what is booked of a session.
-
-    It begins with the first sample, or with the first stage if that is earlier: while the sampling process
-    starts, nothing is read, and the program is not measured yet. It ends with the session, or with its last
-    stage if that is later.
-    """
-    first_ns = min((int(s.t_ns[0]) for s in facts.segments.values() if s.t_ns.size), default=facts.start_ns)
-    start_ns = min([max(facts.start_ns, first_ns), *(stage.start_ns for stage in facts.stages)])
-    return start_ns, max([start_ns, facts.end_ns, *(stage.end_ns for stage in facts.stages)])
-
-
-def _account(facts: SessionFacts) -> _Accounted:
-    series, absent, notes = _series(facts)
-    start_ns, end_ns = accounted_span_ns(facts)
+def _account(place: Place) -> _Accounted:
+    series, absent, notes = place_series(place)
+    start_ns, end_ns = accounted_span_ns(place)
+    users, idle_parts = part_users(place, [*series, *(gone.part for gone in absent)])
     account = account_session(
         SessionInput(
-            windows=[_window(facts.session, stage) for stage in facts.stages],
+            windows=[_window(session.session, stage) for session in place.sessions for stage in session.stages],
             start_ns=start_ns,
             end_ns=end_ns,
-            series=series,
-            absent=absent,
+            series={part: streams for part, streams in series.items() if part not in idle_parts},
+            absent=tuple(gone for gone in absent if gone.part not in idle_parts),
+            users=users,
         )
     )
-    return _Accounted(facts=facts, series=series, account=account, notes=(*notes, *account.notes))
+    notes += [f"{part}: measured, and used by no program of this run; it is in no sum" for part in sorted(idle_parts)]
+    return _Accounted(place=place, series=series, account=account, notes=(*notes, *account.notes))
 
 
 def _window(session: str, stage: StageFacts) -> StageWindow:
@@ -116,38 +104,19 @@ def _window(session: str, stage: StageFacts) -> StageWindow:
     )
 
 
-def _series(facts: SessionFacts) -> tuple[SeriesByPart, tuple[Absent, ...], list[str]]:
-    """The streams by part, the parts that have none, and what is odd about them."""
-    booked: dict[str, Series] = {}
-    witnesses: dict[str, Series] = {}
-    notes = []
-    for stream, channel in facts.channels.items():
-        segment = facts.segments[stream]
-        gaps = tuple(gap for gap in facts.gaps if gap.stream == stream)
-        by_role = booked if channel.role is Role.LEDGER else witnesses
-        if channel.part in by_role:
-            notes.append(f"{stream}: {channel.part} already has a {channel.role.value} stream; this one is not used")
-            continue
-        by_role[channel.part] = Series(channel, segment.t_ns, segment.count, gaps)
-    absent = {gone.part: gone for gone in facts.absent}
-    for part in absent.keys() & booked.keys():
-        notes.append(f"{part}: said to be unreadable ({absent[part].reason}) and read all the same; it is booked")
-    for part in witnesses.keys() - booked.keys() - absent.keys():
-        reason = "it has a witness stream and none that is booked"
-        absent[part] = Absent(part=part, boundary=witnesses[part].channel.boundary, reason=reason)
-    series = {part: (ledger, witnesses.get(part)) for part, ledger in booked.items()}
-    return series, tuple(gone for part, gone in sorted(absent.items()) if part not in booked), sorted(notes)
-
-
-def _book(session: _Accounted, idle: Mapping[str, IdlePower | Absent]) -> BookedSession:
+def _book(accounted: _Accounted, idle: Mapping[str, IdlePower | Absent]) -> BookedPlace:
     stages = {}
-    for stage_id, account in session.account.stages.items():
+    for stage_id, account in accounted.account.stages.items():
         gross = tuple(account.gross.values())
         stages[stage_id] = StageEnergies(
             gross=gross, gross_total=combine(gross), net_total=net(gross, idle, account.gross_s)
         )
-    return BookedSession(
-        facts=session.facts, series=session.series, account=session.account, stages=stages, notes=session.notes
+    return BookedPlace(
+        place=accounted.place,
+        series=accounted.series,
+        account=accounted.account,
+        stages=stages,
+        notes=accounted.notes,
     )
 
 
@@ -156,12 +125,12 @@ def _idle_power(accounted: Sequence[_Accounted]) -> dict[str, IdlePower | Absent
     idle = list(_idle_stages(accounted))
     parts: dict[str, list[tuple[Energy | Absent, float]]] = {}
     spread_w: dict[str, list[float]] = {}
-    for session, stage in idle:
-        account = session.account.stages[stage.stage_id]
+    for place, stage in idle:
+        account = place.account.stages[stage.stage_id]
         for part, energy in account.gross.items():
-            parts.setdefault(part, []).append((energy, account.gross_s))
-        for part, (ledger, witness) in session.series.items():
-            spread_w.setdefault(part, []).extend(_spread_w(ledger, witness, stage))
+            parts.setdefault(part, []).append((energy, account.gross_s[part]))
+        for part in account.gross.keys() & place.series.keys():
+            spread_w.setdefault(part, []).extend(_spread_w(*place.series[part], stage))
     powers: dict[str, IdlePower | Absent] = {}
     for part, entries in parts.items():
         lengths_s = [length_s for _, length_s in entries]
@@ -173,9 +142,10 @@ def _idle_power(accounted: Sequence[_Accounted]) -> dict[str, IdlePower | Absent
 def _idle_stages(accounted: Sequence[_Accounted]) -> Iterator[tuple[_Accounted, StageFacts]]:
     """The idle stages that came to their end; where none did, those that were cut off, which were idle as well."""
     found = [
-        (session, stage)
-        for session in accounted
-        for stage in session.facts.stages
+        (each, stage)
+        for each in accounted
+        for session in each.place.sessions
+        for stage in session.stages
         if stage.kind is StageKind.IDLE_BASELINE and stage.end_ns > stage.start_ns
     ]
     ended = [entry for entry in found if entry[1].status is StageStatus.ENDED]
@@ -190,10 +160,10 @@ def _spread_w(ledger: Series, witness: Series | None, stage: StageFacts) -> Sequ
     return sub_window_w(ledger, witness, stage.start_ns, stage.end_ns, count=count)
 
 
-def _over_sessions(sessions: Sequence[tuple[Energies, float]]) -> Total | NoTotal:
-    """Sum over sessions by part, then over parts (method.md, eqs. 10 and 11)."""
+def _over_places(booked: Sequence[tuple[Energies, Lengths]]) -> Total | NoTotal:
+    """Sum over places by part, then over parts (method.md, eqs. 10 and 11)."""
     try:
-        parts = merge_parts([energies for energies, _ in sessions], [length_s for _, length_s in sessions])
-    except ValueError as err:  # the same part with another boundary in another session cannot be added up
+        parts = merge_parts([energies for energies, _ in booked], [lengths_s for _, lengths_s in booked])
+    except ValueError as err:  # the same part with another boundary in another place cannot be added up
         return NoTotal(reason=str(err))
     return combine(list(parts.values()))

@@ -15,8 +15,10 @@ from typing import Any
 
 from stillwatt.clock import iso_utc
 from stillwatt.errors import LedgerError
-from stillwatt.ledger.booking import BookedRun, book_run
+from stillwatt.ledger.booking import BookedRun, StageEnergies, book_run
+from stillwatt.ledger.clocks import aligned
 from stillwatt.ledger.liveness import Liveness, ThisHost
+from stillwatt.ledger.places import Place
 from stillwatt.ledger.rundir import MANIFEST, is_sound_manifest, one_line, read_manifest, sessions
 from stillwatt.ledger.sessions import SessionFacts, read_session
 from stillwatt.ledger.stages import StageFacts
@@ -40,6 +42,8 @@ class RunFacts:
     manifest: Mapping[str, Any]
     created_utc_ns: int
     sessions: tuple[SessionFacts, ...]
+    missing_ranks: tuple[int, ...]
+    """Ranks of the launch that have no session here: their journals were not brought along, or they never began."""
     is_damaged: bool
     """Whether the manifest was changed after it was written."""
     warnings: tuple[str, ...]
@@ -78,8 +82,9 @@ def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
         read_session(run_dir, name, program, meter, liveness=liveness, created_utc_ns=created_utc_ns)
         for name, (program, meter) in sessions(run_dir).items()
     ]
-    ordered = sorted(found, key=lambda session: (session.start_utc_ns, session.session))
-    warnings = []
+    ordered, warnings = aligned(found)
+    missing = missing_ranks(ordered)
+    warnings += _missing_warnings(missing, ordered)
     run_id = run_dir.resolve().name
     if manifest["run_id"] != run_id:
         warnings.append(f"the directory was renamed; its manifest calls the run {one_line(manifest['run_id'])}")
@@ -94,6 +99,7 @@ def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
         manifest=manifest,
         created_utc_ns=created_utc_ns,
         sessions=distinct,
+        missing_ranks=missing,
         is_damaged=is_damaged,
         warnings=(*warnings, *renamed),
     )
@@ -109,7 +115,7 @@ def account_run(facts: RunFacts) -> RunRecord:
         name=str(facts.manifest["name"]),
         status=_run_status(facts),
         start_utc=iso_utc(start_utc_ns),
-        duration_s=float(seconds(sum(session.end_ns - session.start_ns for session in facts.sessions))),
+        duration_s=float(seconds(_length_ns([each.place for each in booked.places]))),
         complete=_is_complete(facts, stages, booked.total),
         stages=stages,
         unallocated=booked.unallocated,
@@ -122,7 +128,7 @@ def account_run(facts: RunFacts) -> RunRecord:
         gaps=sum(len(session.gaps) for session in facts.sessions),
         warnings=tuple(_warnings(facts, booked)),
         traces=tuple(_traces(booked)),
-        spans=tuple(_spans(facts.sessions)),
+        spans=tuple(_spans(booked)),
     )
 
 
@@ -159,6 +165,7 @@ def _is_complete(facts: RunFacts, stages: Sequence[StageRecord], total: Total | 
     return (
         bool(facts.sessions)
         and not facts.is_live
+        and not facts.missing_ranks
         and all(session.has_sampler and not session.is_damaged for session in facts.sessions)
         and not facts.is_damaged
         and all(isinstance(each, Total) and each.complete for each in totals)
@@ -166,26 +173,61 @@ def _is_complete(facts: RunFacts, stages: Sequence[StageRecord], total: Total | 
 
 
 def _stage_records(booked: BookedRun) -> Iterator[StageRecord]:
-    for session in booked.sessions:
-        facts = session.facts
-        for stage in facts.stages:
-            energies = session.stages[stage.stage_id]
-            yield StageRecord(
-                stage_id=stage.stage_id,
-                parent_id=stage.parent_id,
-                name=stage.name,
-                kind=stage.kind,
-                attempt=stage.attempt,
-                status=stage.status,
-                start_utc=iso_utc(facts.start_utc_ns + stage.start_ns - facts.start_ns),
-                duration_s=float(seconds(stage.end_ns - stage.start_ns)),
-                workload=dict(stage.workload),
-                labels=dict(stage.labels),
-                results=dict(stage.results),
-                energies=energies.gross,
-                gross=energies.gross_total,
-                net=energies.net_total,
-            )
+    for place in booked.places:
+        for facts in place.place.sessions:
+            for stage in facts.stages:
+                yield _stage_record(facts, stage, place.stages[stage.stage_id])
+
+
+def _stage_record(facts: SessionFacts, stage: StageFacts, energies: StageEnergies) -> StageRecord:
+    return StageRecord(
+        stage_id=stage.stage_id,
+        parent_id=stage.parent_id,
+        name=stage.name,
+        kind=stage.kind,
+        attempt=stage.attempt,
+        status=stage.status,
+        start_utc=iso_utc(facts.start_utc_ns + stage.start_ns - facts.start_ns),
+        duration_s=float(seconds(stage.end_ns - stage.start_ns)),
+        workload=dict(stage.workload),
+        labels=dict(stage.labels),
+        results=dict(stage.results),
+        energies=energies.gross,
+        gross=energies.gross_total,
+        net=energies.net_total,
+    )
+
+
+def missing_ranks(found: Sequence[SessionFacts]) -> tuple[int, ...]:
+    """Ranks of the launch that have no session; none where the sessions are no ranks."""
+    expected = max((session.world_size or 0 for session in found), default=0)
+    here = {session.rank for session in found}
+    return tuple(rank for rank in range(expected) if rank not in here)
+
+
+def _missing_warnings(missing: Sequence[int], found: Sequence[SessionFacts]) -> Iterator[str]:
+    if missing:
+        ranks = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
+        count = max(session.world_size or 0 for session in found)
+        yield (
+            f"{len(missing)} of {count} ranks have no journal here ({ranks}); their stages, and what their nodes drew, "
+            "are in no sum. `stillwatt ledger post DIR` brings a node's journals in"
+        )
+
+
+def _length_ns(found: Sequence[Place]) -> int:
+    """How long any of the places was measured; nodes side by side count once, and time between sessions not at all."""
+    anchors: dict[str, int] = {}
+    spans = []
+    for place in found:
+        # one anchor a machine: sessions of one boot never overlap on its own clock, whatever was done to its wall clock
+        at_ns = anchors.setdefault(place.sessions[0].machine or place.name, place.start_utc_ns - place.start_ns)
+        spans.append((place.start_ns + at_ns, place.end_ns + at_ns))
+    length_ns, reached_ns = 0, 0
+    for start_ns, end_ns in sorted(spans):
+        length_ns += max(0, end_ns - max(start_ns, reached_ns))
+        reached_ns = max(reached_ns, end_ns)
+    return length_ns
 
 
 def _meter_account(found: Sequence[SessionFacts]) -> dict[str, float]:
@@ -208,10 +250,24 @@ def _probes(found: Sequence[SessionFacts]) -> tuple[ProbeRecord, ...]:
 
 def _warnings(facts: RunFacts, booked: BookedRun) -> Iterator[str]:
     yield from facts.warnings
-    for number, session in enumerate(booked.sessions, start=1):
-        where = f"session {number} of {len(booked.sessions)}: " if len(booked.sessions) > 1 else ""
-        for warning in (*session.facts.warnings, *_gap_warnings(session.facts), *session.notes):
+    for number, session in enumerate(facts.sessions, start=1):
+        where = _whose(session, number, len(facts.sessions))
+        for warning in (*session.warnings, *_gap_warnings(session)):
             yield where + one_line(warning)
+    numbers = {session.session: number for number, session in enumerate(facts.sessions, start=1)}
+    for place in booked.places:
+        first = place.place.sessions[0]
+        where = _whose(first, numbers[first.session], len(facts.sessions))
+        if len(place.place.sessions) > 1:
+            where = f"{first.host}: "
+        for note in place.notes:
+            yield where + one_line(note)
+
+
+def _whose(session: SessionFacts, number: int, count: int) -> str:
+    if session.rank is not None and session.world_size != 1:
+        return f"rank {session.rank}: "
+    return f"session {number} of {count}: " if count > 1 else ""
 
 
 def _gap_warnings(session: SessionFacts) -> Iterator[str]:
@@ -225,26 +281,26 @@ def _gap_warnings(session: SessionFacts) -> Iterator[str]:
 
 
 def _traces(booked: BookedRun) -> Iterator[Trace]:
-    for session in booked.sessions:
-        ledgers = [ledger for ledger, _ in session.series.values()]
+    for each in booked.places:
+        ledgers = [ledger for ledger, _ in each.series.values()]
         drawn = map_large(
-            partial(trace_points, start_ns=session.facts.start_ns),
+            partial(trace_points, start_ns=each.place.start_ns),
             ledgers,
             are_large=any(ledger.t_ns.size > _LARGE for ledger in ledgers),
         )
-        for part, points in zip(session.series, drawn, strict=True):
+        for part, points in zip(each.series, drawn, strict=True):
             if points:
-                yield Trace(session=session.facts.session, part=part, points=points)
+                yield Trace(session=each.place.name, part=part, points=points)
 
 
-def _spans(found: Sequence[SessionFacts]) -> Iterator[StageSpan]:
-    for session in found:
-        for stage in session.stages:
+def _spans(booked: BookedRun) -> Iterator[StageSpan]:
+    for each in booked.places:
+        for stage in (stage for session in each.place.sessions for stage in session.stages):
             yield StageSpan(
                 stage_id=stage.stage_id,
-                session=session.session,
-                start_s=float(seconds(stage.start_ns - session.start_ns)),
-                end_s=float(seconds(stage.end_ns - session.start_ns)),
+                session=each.place.name,
+                start_s=float(seconds(stage.start_ns - each.place.start_ns)),
+                end_s=float(seconds(stage.end_ns - each.place.start_ns)),
             )
 
 

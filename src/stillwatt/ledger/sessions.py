@@ -5,6 +5,7 @@ A session is one process of the measured program with its own sampling process.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import TypeVar
 
 from stillwatt.ledger.disk import DROPPED
 from stillwatt.ledger.events import (
+    ChannelsTaken,
     ClockStep,
     Event,
     Gap,
+    Mark,
     MeterCount,
     ParentLost,
     SamplerEnded,
@@ -43,6 +46,18 @@ class SessionFacts:
     """One session as its journals and segments tell it."""
 
     session: str
+    machine: str
+    """The boot of the machine it ran on, from which its monotonic clock counts; the host's name where the boot is not
+    known, empty where neither is."""
+    host: str
+    """Name of the machine; empty where the journal does not tell."""
+    rank: int | None
+    """Its number among the processes of a launch."""
+    world_size: int | None
+    parts: frozenset[str] | None
+    """The parts that its program uses, whoever reads them; None where its journal does not tell: all of them."""
+    marks: Mapping[str, int]
+    """Wall-clock time, by this session's anchor, at which it passed each mark."""
     status: StageStatus
     """ENDED or FAILED as it said itself; RECOVERED where it was lost; RUNNING where it is not over."""
     start_ns: int
@@ -110,12 +125,19 @@ def read_session(
     is_sampler_lost = is_sampler_alive is not True and _is_sampler_lost(journals, status)
     stages, stage_warnings = stage_facts(journals.program, status, end_ns)
     lost_samples = _lost_samples(journals.meter, segments)
+    start_utc_ns = _start_utc_ns(journals.program, start_ns, created_utc_ns)
     return SessionFacts(
         session=session,
+        machine=(started.boot_id or started.host) if started else "",
+        host=started.host if started else "",
+        rank=started.rank if started else None,
+        world_size=started.world_size if started else None,
+        parts=None if sampler is None or sampler.parts is None else frozenset(sampler.parts),
+        marks=_marks(journals.program, start_ns, start_utc_ns),
         status=status,
         start_ns=start_ns,
         end_ns=max(start_ns, end_ns),
-        start_utc_ns=_start_utc_ns(journals.program, start_ns, created_utc_ns),
+        start_utc_ns=start_utc_ns,
         stages=stages,
         channels=channels,
         segments=segments,
@@ -171,8 +193,8 @@ def _channels(meter: Sequence[Event]) -> tuple[dict[str, Channel], list[str]]:
     """The channels by stream; a stream named twice is a fault of the sampling process and counts once."""
     channels: dict[str, Channel] = {}
     problems = []
-    for event in _all(meter, SamplerStarted):
-        for channel in event.channels:
+    for event in meter:
+        for channel in event.channels if isinstance(event, SamplerStarted | ChannelsTaken) else ():
             if channels.setdefault(channel.stream, channel) != channel:
                 problems.append(f"stream {channel.stream} is described twice; the first description is used")
     return channels, problems
@@ -357,3 +379,13 @@ def _start_utc_ns(program: Sequence[Event], start_ns: int, created_utc_ns: int) 
         if isinstance(event, SessionStarted | SessionEnded):
             return event.utc_ns - (event.t_ns - start_ns)
     return created_utc_ns
+
+
+def _marks(program: Sequence[Event], start_ns: int, start_utc_ns: int) -> dict[str, int]:
+    """Marks by name and number, so that the n-th of a name is compared with the n-th of another rank."""
+    times: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    for event in _all(program, Mark):
+        counts[event.name] += 1
+        times[f"{event.name} {counts[event.name]}"] = start_utc_ns + event.t_ns - start_ns
+    return times

@@ -1,7 +1,8 @@
-"""Who owns which seconds: the innermost running stages, sharing equally (method.md, eq. 12)."""
+"""Who owns which seconds: the innermost running stages, sharing equally or as was told (method.md, eqs. 12 and 15)."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,29 @@ class WeightedWindow:
     weight: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class ShareStep:
+    """A span of time in which sessions share a part otherwise than equally.
+
+    Attributes:
+        start_ns: first nanosecond.
+        end_ns: the nanosecond after the last.
+        weights: (session, weight), weights at least 0; only their ratios count. Where none of the sessions that have a
+            stage running has a weight above 0, their stages share equally.
+    """
+
+    start_ns: int
+    end_ns: int
+    weights: tuple[tuple[str, float], ...]
+
+
 class _Owners:
     """Sweeps over the marks in time order and keeps each owner's open window."""
 
     def __init__(self, stages: Sequence[StageWindow]) -> None:
         self.ancestors = ancestors(stages)
+        self.weights: Mapping[str, float] = {}
+        self._sessions = {stage.stage_id: stage.session for stage in stages}
         self.windows: dict[str | None, list[WeightedWindow]] = {None: []}
         self.windows.update({stage.stage_id: [] for stage in stages})
         self._active: set[str] = set()
@@ -52,12 +71,29 @@ class _Owners:
 
     def settle(self, now_ns: int) -> None:
         """Close the windows whose owner or weight changes now, and open the new ones."""
-        owners: set[str | None] = set(self._innermost) or {None}
-        weight = 1.0 / len(owners)
-        for owner in [key for key, window in self._open.items() if key not in owners or window.weight != weight]:
+        owners = self._shares()
+        for owner in [key for key, window in self._open.items() if owners.get(key) != window.weight]:
             self._close(owner, now_ns)
-        for owner in owners - self._open.keys():
-            self._open[owner] = WeightedWindow(now_ns, now_ns, weight)
+        for owner in owners.keys() - self._open.keys():
+            self._open[owner] = WeightedWindow(now_ns, now_ns, owners[owner])
+
+    def _shares(self) -> dict[str | None, float]:
+        """Who owns this moment, with shares that add up to 1; those with none are left out."""
+        if not self._innermost:
+            return {None: 1.0}
+        stages_of: dict[str, list[str]] = defaultdict(list)
+        for stage_id in self._innermost:
+            stages_of[self._sessions[stage_id]].append(stage_id)
+        told = {session: self.weights.get(session, 0.0) for session in stages_of}
+        whole = math.fsum(told.values())
+        if not whole > 0.0:
+            return dict.fromkeys(self._innermost, 1.0 / len(self._innermost))
+        return {
+            stage_id: told[session] / whole / len(stage_ids)
+            for session, stage_ids in stages_of.items()
+            for stage_id in stage_ids
+            if told[session] > 0.0
+        }
 
     def finish(self, now_ns: int) -> dict[str | None, tuple[WeightedWindow, ...]]:
         """Close everything."""
@@ -71,17 +107,19 @@ class _Owners:
 
 
 def exclusive_windows(
-    stages: Sequence[StageWindow], start_ns: int, end_ns: int
+    stages: Sequence[StageWindow], start_ns: int, end_ns: int, shares: Sequence[ShareStep] = ()
 ) -> dict[str | None, tuple[WeightedWindow, ...]]:
-    """Divide [start_ns, end_ns] among the stages, innermost first (method.md, eq. 12).
+    """Divide [start_ns, end_ns] among the stages, innermost first (method.md, eqs. 12 and 15).
 
-    In each interval between two marks the active stages that have no active descendant share equally. Stages
-    are clipped to the session; a stage outlives its parent or has an unknown one without harm.
+    In each interval between two marks the active stages that have no active descendant share equally; where `shares`
+    tell of it, their sessions share as told, and stages of one session equally. Stages are clipped to the session; a
+    stage outlives its parent or has an unknown one without harm.
 
     Args:
-        stages: windows of one session, in any order.
+        stages: windows on one clock, in any order.
         start_ns: start of the session.
         end_ns: end of the session.
+        shares: how sessions share, in time order, none overlapping another.
 
     Returns:
         Windows by stage id, in time order; under None those in which no stage ran. Every stage has an entry, if
@@ -102,9 +140,10 @@ def exclusive_windows(
         raise ValueError("two stages of one session have the same id")
     if start_ns == end_ns:
         return {owner: () for owner in owners.windows}
-    marks = _marks(stages, start_ns, end_ns)
-    for now_ns in sorted(marks):
-        for stage_id, starts in marks[now_ns]:
+    marks, steps = _marks(stages, start_ns, end_ns), _steps(shares, start_ns, end_ns)
+    for now_ns in sorted({*marks, *steps}):
+        owners.weights = steps.get(now_ns, owners.weights)
+        for stage_id, starts in marks.get(now_ns, ()):
             owners.mark(stage_id, starts=starts)
         if now_ns < end_ns:
             owners.settle(now_ns)
@@ -121,6 +160,17 @@ def _marks(stages: Sequence[StageWindow], start_ns: int, end_ns: int) -> dict[in
             marks[first].append((stage.stage_id, True))
             marks[last].append((stage.stage_id, False))
     return marks
+
+
+def _steps(shares: Sequence[ShareStep], start_ns: int, end_ns: int) -> dict[int, Mapping[str, float]]:
+    """What weights hold from when on, clipped to the session; none after a step that no other follows at once."""
+    steps: dict[int, Mapping[str, float]] = {}
+    for share in shares:
+        first, last = max(share.start_ns, start_ns), min(share.end_ns, end_ns)
+        if first < last:
+            steps[first] = dict(share.weights)
+            steps[last] = {}
+    return steps
 
 
 def ancestors(stages: Sequence[StageWindow]) -> dict[str, tuple[str, ...]]:

@@ -80,13 +80,15 @@ def sub_window_w(
     )
 
 
-def net(gross: Sequence[Energy | Absent], idle: Mapping[str, IdlePower | Absent], duration_s: float) -> Total | NoTotal:
+def net(
+    gross: Sequence[Energy | Absent], idle: Mapping[str, IdlePower | Absent], lengths_s: Mapping[str, float]
+) -> Total | NoTotal:
     """Energy above idle, over all parts of a stage (method.md, eq. 13); not floored at 0.
 
     Args:
         gross: the stage's energies, each part once.
         idle: idle power by part; empty where no idle stage was measured.
-        duration_s: the stage's seconds, weighted as its energies are.
+        lengths_s: the stage's seconds by part, weighted as its energies are.
     """
     if not idle:
         return NoTotal(reason=NO_IDLE_STAGE)
@@ -96,7 +98,7 @@ def net(gross: Sequence[Energy | Absent], idle: Mapping[str, IdlePower | Absent]
         if isinstance(energy, Absent):
             parts.append(energy)
         elif isinstance(power, IdlePower):
-            parts.append(net_energy(energy, power, duration_s))
+            parts.append(net_energy(energy, power, lengths_s[energy.part]))
         else:
             why = f" ({power.reason})" if power is not None else ""
             return NoTotal(reason=f"no idle power for {energy.part}{why}")

@@ -61,11 +61,15 @@ def sum_part(energies: Sequence[Energy | Absent], lengths_s: Sequence[float]) ->
 
 
 def merge_parts(
-    stages: Sequence[Mapping[str, Energy | Absent]], lengths_s: Sequence[float]
+    stages: Sequence[Mapping[str, Energy | Absent]], lengths_s: Sequence[Mapping[str, float]]
 ) -> dict[str, Energy | Absent]:
     """`sum_part` for every part of several stages or sessions (method.md, eq. 10).
 
     A part that a stage's mapping does not name did not exist there (another host) and is no gap.
+
+    Args:
+        stages: energies by part.
+        lengths_s: seconds by part, of every part that the stage names.
 
     Raises:
         ValueError: a number of lengths that does not fit.
@@ -73,9 +77,9 @@ def merge_parts(
     if len(stages) != len(lengths_s):
         raise ValueError(f"{len(stages)} stages do not go with {len(lengths_s)} lengths")
     found: dict[str, list[tuple[Energy | Absent, float]]] = defaultdict(list)
-    for energies, length_s in zip(stages, lengths_s, strict=True):
+    for energies, by_part_s in zip(stages, lengths_s, strict=True):
         for part, energy in energies.items():
-            found[part].append((energy, length_s))
+            found[part].append((energy, by_part_s[part]))
     return {
         part: sum_part([energy for energy, _ in entries], [length_s for _, length_s in entries])
         for part, entries in found.items()

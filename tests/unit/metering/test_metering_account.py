@@ -37,16 +37,17 @@ def test_a_session_closes_part_by_part() -> None:
         )
     )
     a, b, c = (account.stages[stage_id] for stage_id in "abc")
-    assert (a.self_s, a.gross_s) == pytest.approx((4.0, 8.0))
-    assert (b.self_s, c.self_s) == pytest.approx((2.5, 1.5))
     for part, watts in (("gpu0", 100.0), ("cpu0", 20.0)):
+        assert (a.self_s[part], a.gross_s[part]) == pytest.approx((4.0, 8.0))
+        assert (b.self_s[part], c.self_s[part]) == pytest.approx((2.5, 1.5))
         assert joules(a.self_energies[part]) == pytest.approx(4 * watts)
         assert joules(a.gross[part]) == pytest.approx(8 * watts)
         assert joules(b.gross[part]) == pytest.approx(2.5 * watts)
         assert joules(account.unallocated[part]) == pytest.approx(2 * watts)
         assert joules(account.total[part]) == pytest.approx(10 * watts)
     assert a.gross["dram0"] is account.total["dram0"] is dead
-    assert (account.unallocated_s, account.total_s) == pytest.approx((2.0, 10.0))
+    assert account.unallocated_s == pytest.approx(dict.fromkeys(("gpu0", "cpu0", "dram0"), 2.0))
+    assert account.total_s == pytest.approx(dict.fromkeys(("gpu0", "cpu0", "dram0"), 10.0))
 
 
 def test_a_parents_gross_has_no_edges_where_its_children_meet() -> None:

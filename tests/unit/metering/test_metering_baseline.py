@@ -88,7 +88,7 @@ def test_net_of_an_instrument_with_a_gain_lands_on_the_truth_within_it() -> None
     series = Series(power_channel(update_period_ns=1, gain_low_rel=0.05, gain_high_rel=0.05), t_ns, true_w * 0.96)
     spans = [WeightedWindow(EPOCH_NS + a * NS_PER_S, EPOCH_NS + b * NS_PER_S) for a, b in ((1, 9), (11, 19))]
     quiet, busy = (estimate(series, None, [span]) for span in spans)
-    found = net([busy], {"gpu0": idle_power(quiet, 8.0)}, 8.0)
+    found = net([busy], {"gpu0": idle_power(quiet, 8.0)}, {"gpu0": 8.0})
     assert isinstance(found, Total)
     assert found.low_j <= 250.0 * 8 <= found.high_j
     assert found.value_j == pytest.approx(0.96 * 250.0 * 8)
@@ -113,13 +113,13 @@ def test_no_idle_energy_is_taken_off_for_missing_seconds() -> None:
 
 
 def test_net_over_parts_is_a_total() -> None:
-    found = net([energy(1000.0), replace(GONE, part="cpu0")], {"gpu0": idle()}, 10.0)
+    found = net([energy(1000.0), replace(GONE, part="cpu0")], {"gpu0": idle()}, {"gpu0": 10.0, "cpu0": 10.0})
     assert isinstance(found, Total)
     assert (found.value_j, found.complete, found.absent) == (500.0, False, ("cpu0",))
 
 
 def test_no_net_without_idle_power_and_the_reason_names_the_part() -> None:
-    assert net([energy(1.0)], {}, 10.0) == NoTotal(reason=NO_IDLE_STAGE)
+    assert net([energy(1.0)], {}, {"gpu0": 10.0}) == NoTotal(reason=NO_IDLE_STAGE)
     other = {"gpu1": idle()}
-    assert net([energy(1.0)], other, 10.0) == NoTotal(reason="no idle power for gpu0")
-    assert net([energy(1.0)], {"gpu0": GONE}, 10.0) == NoTotal(reason="no idle power for gpu0 (gone)")
+    assert net([energy(1.0)], other, {"gpu0": 10.0}) == NoTotal(reason="no idle power for gpu0")
+    assert net([energy(1.0)], {"gpu0": GONE}, {"gpu0": 10.0}) == NoTotal(reason="no idle power for gpu0 (gone)")

@@ -69,7 +69,9 @@ def test_what_is_not_one_part_is_refused(energies: list[Energy], lengths_s: list
 
 
 def test_parts_are_merged_by_name_and_one_of_another_host_is_no_gap() -> None:
-    merged = merge_parts([{"gpu0": energy(), "cpu0": absent("cpu0")}, {"gpu0": energy()}], [1.0, 1.0])
+    merged = merge_parts(
+        [{"gpu0": energy(), "cpu0": absent("cpu0")}, {"gpu0": energy()}], [{"gpu0": 1.0, "cpu0": 1.0}, {"gpu0": 1.0}]
+    )
     assert merged["cpu0"] == absent("cpu0")
     gpu = merged["gpu0"]
     assert isinstance(gpu, Energy)
