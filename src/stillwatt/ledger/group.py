@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from stillwatt.ledger.rundir import slug
 
 _FOLDER = ".groups"
 _POLL_S = 0.05
@@ -30,10 +34,23 @@ class LaunchGroup:
     launcher: str
     launch_id: str
     """The same in all ranks of one launch, and in no other launch as far as the launcher sees to it."""
-    rank: int
+    rank: int | None
+    """None where processes have no numbers; who is missing cannot be told then."""
     world_size: int
     restart: int = 0
     """How often the launcher has started its ranks anew."""
+
+    @property
+    def member(self) -> str:
+        """What tells this process from the others of its launch."""
+        if self.rank is None:
+            return f"{socket.gethostname()}-{os.getpid()}"
+        return f"{self.rank}-{self.restart}"
+
+    @property
+    def stage_prefix(self) -> str:
+        """What sets this process's stage ids apart."""
+        return f"p{os.getpid()}" if self.rank is None else f"r{self.rank}"
 
     def key(self, name: str) -> str:
         """What names this run among all: launch and name, hashed."""
@@ -44,8 +61,9 @@ class LaunchGroup:
 def launch_group(environment: Mapping[str, str]) -> LaunchGroup | None:
     """The launch that a process's environment tells of; None for a process on its own.
 
-    Looked for are, innermost launcher first: `STILLWATT_RUN_GROUP` with `STILLWATT_RANK` and `STILLWATT_WORLD_SIZE`;
-    torchrun; Open MPI; MPICH and others that speak PMI; SLURM steps. Numbers that make no sense count as no launch.
+    Looked for are, innermost launcher first: `STILLWATT_RUN_GROUP` (with `STILLWATT_RANK` and `STILLWATT_WORLD_SIZE` where
+    processes have numbers: Ray's workers have none); torchrun; Open MPI; MPICH and others that speak PMI; SLURM steps.
+    Numbers that make no sense count as no launch.
 
     >>> launch_group({"STILLWATT_RUN_GROUP": "job7", "STILLWATT_RANK": "1", "STILLWATT_WORLD_SIZE": "4"}).rank
     1
@@ -53,14 +71,16 @@ def launch_group(environment: Mapping[str, str]) -> LaunchGroup | None:
     for find in (_by_hand, _torchrun, _open_mpi, _pmi, _slurm):
         with contextlib.suppress(KeyError, ValueError):
             found = find(environment)
-            if found is not None and 0 <= found.rank < found.world_size:
+            if found is not None and (found.rank is None or 0 <= found.rank < found.world_size):
                 return found
     return None
 
 
 def _by_hand(env: Mapping[str, str]) -> LaunchGroup | None:
     launch_id = env["STILLWATT_RUN_GROUP"]
-    rank, size = int(env.get("STILLWATT_RANK", "0")), int(env.get("STILLWATT_WORLD_SIZE", "1"))
+    if "STILLWATT_RANK" not in env:
+        return LaunchGroup(launcher="stillwatt", launch_id=launch_id, rank=None, world_size=0)
+    rank, size = int(env["STILLWATT_RANK"]), int(env["STILLWATT_WORLD_SIZE"])
     return LaunchGroup(launcher="stillwatt", launch_id=launch_id, rank=rank, world_size=size)
 
 
@@ -113,6 +133,7 @@ def _parent() -> str:
 def join_run(
     runs_dir: Path,
     key: str,
+    member: str,
     create: Callable[[], str],
     *,
     sleep: Callable[[float], object] = time.sleep,
@@ -120,29 +141,43 @@ def join_run(
 ) -> str:
     """The run id that all with this key agree on: created by the first, read by the others.
 
-    Where the first dies between the two, a later one waits `patience_s` and then creates a run in its place.
+    The n-th time that a member joins under one key is the n-th run of that key: a program that measures one name twice, or
+    a launch that cannot be told from an earlier one, gets a new run and never adds to a finished one. Where the first
+    dies before it has created the run, a later one waits `patience_s` and creates one in its place.
+
+    Args:
+        runs_dir: where runs are kept; the agreement lies in a hidden folder there.
+        key: launch and name of the run (`LaunchGroup.key`).
+        member: who asks: rank and restart, or the process where there are no ranks.
+        create: makes a run directory and gives its id.
 
     Raises:
         OSError: the folder cannot be written.
     """
     folder = Path(runs_dir) / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    agreed, claim = folder / f"{key}.json", folder / f"{key}.claim"
+    number = next(n for n in itertools.count() if _is_first(folder / f"{key}.{n}.{slug(member)}"))
+    agreed, claim = folder / f"{key}.{number}.json", folder / f"{key}.{number}.claim"
     waited_s = 0.0
     while True:
         run_id = _agreed(runs_dir, agreed)
         if run_id is not None:
             return run_id
-        try:
-            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-        except FileExistsError:
-            if waited_s < patience_s:
-                sleep(_POLL_S)
-                waited_s += _POLL_S
-                continue
-        run_id = create()
-        _write(agreed, {"run_id": run_id})
-        return run_id
+        if _is_first(claim) or waited_s >= patience_s:
+            run_id = create()
+            _write(agreed, {"run_id": run_id})
+            return run_id
+        sleep(_POLL_S)
+        waited_s += _POLL_S
+
+
+def _is_first(path: Path) -> bool:
+    """Whether this call made the file; just one call of all processes does."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _agreed(runs_dir: Path, path: Path) -> str | None:

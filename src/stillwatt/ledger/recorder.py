@@ -41,7 +41,10 @@ from stillwatt.units import NS_PER_S, seconds
 _FLUSH_NS = 3 * NS_PER_S // 4
 """So that a kill costs less than a second: what was read since the last flush, and the readings not collected yet."""
 _ACCOUNT_NS = 10 * NS_PER_S
+_CLAIM_NS = NS_PER_S // 5
+"""How often a device that somebody else reads is tried: so often that what he leaves has no gap worth speaking of."""
 _DISK_PATIENCE_S = 5.0
+HEARD = "heard"
 _LINE_BYTES = 65_536
 
 
@@ -57,7 +60,7 @@ class RecorderConfig:
     fsync_journal: Path | None
     """The measured program's journal: it is asked of the disk here, so that the program never waits for that."""
     place: str = ""
-    """Host and boot, by which the sampling processes of one run on one machine share its devices; empty for a process
+    """The machine, by which the sampling processes of one run on one machine share its devices; empty for a process
     that shares nothing."""
 
 
@@ -118,6 +121,7 @@ class Recorder:
         self._watch = watch
         self._claims = claims
         self._mine: list[Channel] = list(resolution.channels)
+        self._beats: list[Beat] = []
         self._skipped_ticks = 0
 
     def start(self) -> None:
@@ -141,8 +145,16 @@ class Recorder:
         self._writer.wait(_DISK_PATIENCE_S)
 
     def beats(self) -> list[Beat]:
-        """What is to be read how often, with the close look last: it beats only while there is one."""
-        beats = [Beat(self._period_ns, self.tick)]
+        """What is to be done how often; the list changes when a device is taken over."""
+        self._beats[:] = self._all_beats()
+        return self._beats
+
+    def _all_beats(self) -> list[Beat]:
+        """With the close look last: it beats only while there is one."""
+        beats = [Beat(self._period_ns, self.tick, is_on=lambda: bool(self._mine))]
+        claims = self._claims
+        if claims is not None:
+            beats.append(Beat(_CLAIM_NS, lambda _skipped: self.take_over(), is_on=lambda: claims.is_waiting))
         often_ns = self._sampler.own_period_ns
         if often_ns is not None:
             beats.append(Beat(often_ns, lambda _skipped: self._sampler.tick_often()))
@@ -153,9 +165,11 @@ class Recorder:
             )
         return beats
 
-    def edge(self, *, is_first: bool = False) -> None:
-        """Look closely: a stage begins or ends now, or the session does."""
+    def edge(self, *, is_first: bool = False, is_own: bool = True) -> None:
+        """Look closely: a stage begins or ends now, or the session does; if it is our program's, tell the others."""
         self._sampler.look_at_edge(is_first=is_first)
+        if is_own and self._claims is not None:
+            self._claims.tell()
 
     def end_closeup(self, sleep: Callable[[float], None]) -> None:
         """Go on with a close look until it has seen what it waits for: the last stage has just ended."""
@@ -166,23 +180,26 @@ class Recorder:
             sleep(seconds(closeup.period_ns))
             self._sampler.tick_closely()
 
-    def take_over(self, beats: list[Beat]) -> list[Beat]:
-        """Claim devices that nobody of this run counts any more; gives the beats from now on."""
+    def take_over(self) -> None:
+        """Claim devices that nobody of this run counts any more, and count them from now on."""
         before = list(self._mine)
         self._claim()
         taken = [channel for channel in self._mine if channel not in before]
-        if not taken:
-            return beats
-        self._event("channels_taken", channels=[dataclasses.asdict(channel) for channel in self._channels(taken)])
-        return self.beats()
+        if taken:
+            self._event("channels_taken", channels=[dataclasses.asdict(channel) for channel in self._channels(taken)])
+            self._sampler.tick(waits=False)
+            self.edge(is_first=True, is_own=False)
+            self.beats()
 
     def _claim(self) -> None:
         """Read those devices that are this process's to count."""
         if self._claims is None:
             return
         had_problem = bool(self._claims.problem)
-        self._mine = self._claims.take(self._resolution.channels)
-        self._sampler.keep_only({channel.stream for channel in self._mine})
+        mine = self._claims.take(self._resolution.channels)
+        if mine != self._mine:
+            self._mine = mine
+            self._sampler.keep_only({channel.stream for channel in mine})
         if self._claims.problem and not had_problem:
             self._event("warning", message=self._claims.problem)
 
@@ -243,17 +260,26 @@ class Recorder:
 
 
 class Commands:
-    """Lines from the measured program."""
+    """Lines from the measured program, and word of edges from other ranks' sampling processes."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, claims: Claims | None = None) -> None:
         self._fd = fd
         self._buffer = b""
+        self.claims = claims
 
     def wait(self, timeout_s: float | None) -> str | None:
-        """The next line without its newline; `""` at the end of input, None when none came in time."""
+        """The next line without its newline; `""` at the end of input, None when none came in time.
+
+        `HEARD` where another rank told of an edge of its own.
+        """
         while b"\n" not in self._buffer:
-            if not select.select([self._fd], [], [], timeout_s)[0]:
+            watched: list[Any] = [self._fd, *(self.claims.ears if self.claims else ())]
+            ready = select.select(watched, [], [], timeout_s)[0]
+            if not ready:
                 return None
+            if self.claims is not None and self._fd not in ready:
+                self.claims.hear()
+                return HEARD
             data = os.read(self._fd, _LINE_BYTES)
             if not data:
                 return ""
@@ -274,19 +300,18 @@ def sample_until_told(recorder: Recorder, commands: Commands, clock: Clock) -> b
     while True:
         now_ns = clock.monotonic_ns()
         command = commands.wait(max(seconds(_wake_ns(beats, flush_ns, now_ns) - now_ns), 0.0))
-        if command == "mark":
-            recorder.edge()
+        if command in ("mark", HEARD):
+            recorder.edge(is_own=command == "mark")
         elif command in ("stop", ""):
             return command == ""
         now_ns = clock.monotonic_ns()
-        for beat in beats:
+        for beat in tuple(beats):
             beat.keep(now_ns)
         if now_ns >= account_ns:
             recorder.account()
             account_ns = now_ns + _ACCOUNT_NS
         if now_ns >= flush_ns:
             recorder.flush()
-            beats = recorder.take_over(beats)
             flush_ns = now_ns + _FLUSH_NS
             if os.getppid() != parent:
                 return True
@@ -322,6 +347,7 @@ def record(
         fsync_journal=config.fsync_journal,
     )
     claims = Claims(config.run_dir, config.place) if config.place else None
+    commands.claims = claims
     recorder = Recorder(resolution, disk, clock, config.period_ns, make_worker=make_worker, watch=watch, claims=claims)
     recorder.start()
     answer("ready")

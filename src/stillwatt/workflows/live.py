@@ -94,7 +94,7 @@ class Run(AbstractContextManager["Run"]):
         self._group = launch_group(os.environ) if run_id is None else None
         self._prefix = session_prefix(session_number if self._group is None else self._group.restart)
         if self._group is not None:
-            self._prefix = f"r{self._group.rank}{self._prefix}"
+            self._prefix = f"{self._group.stage_prefix}{self._prefix}"
         self._sync = sync
         self._meter: Meter | None = None
         self._journal: JournalWriter | None = None
@@ -128,7 +128,7 @@ class Run(AbstractContextManager["Run"]):
             boot_id=boot_id(),
             stillwatt=__version__,
             python=sys.version.split()[0],
-            **({"rank": self._group.rank, "world_size": self._group.world_size} if self._group else {}),
+            **({"rank": self._group.rank, "world_size": self._group.world_size or None} if self._group else {}),
         )
         self._start_sampler(session, journal_path)
         return self
@@ -195,7 +195,7 @@ class Run(AbstractContextManager["Run"]):
     def _join(self, group: LaunchGroup) -> str:
         """The run that all ranks of this launch measure under this name."""
         key = group.key(self.name)
-        return join_run(self.runs_dir, key, lambda: self._create(key))
+        return join_run(self.runs_dir, key, group.member, lambda: self._create(key))
 
     def _start_sampler(self, session: str, journal_path: Path) -> None:
         config = {
@@ -203,7 +203,7 @@ class Run(AbstractContextManager["Run"]):
             "run_dir": str(self.run_dir.resolve()),
             "session": session,
             "fsync_journal": str(journal_path.resolve()),
-            "place": f"{socket.gethostname()} {boot_id()}",
+            "place": boot_id() or socket.gethostname(),
         }
         try:
             self._sampler = subprocess.Popen(
