@@ -37,6 +37,13 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started"):
     world_size: _Count | None = None
 
 
+class Forked(_Event, frozen=True, kw_only=True, tag="forked"):
+    """A process that the measured program forked writes from here on."""
+
+    pid: int
+    parent_pid: int
+
+
 class StageStarted(_Event, frozen=True, kw_only=True, tag="stage_started"):
     """One attempt of a stage began."""
 
@@ -167,7 +174,7 @@ class ClockStep(_Event, frozen=True, kw_only=True, tag="clock_step"):
     step_s: float
 
 
-ProgramEvent = SessionStarted | StageStarted | Workload | Result | StageEnded | Mark | Warned | SessionEnded
+ProgramEvent = SessionStarted | Forked | StageStarted | Workload | Result | StageEnded | Mark | Warned | SessionEnded
 MeterEvent = SamplerStarted | ChannelsTaken | Gap | MeterCount | SamplerEnded | ParentLost | ClockStep | Warned
 Event = ProgramEvent | MeterEvent
 

@@ -61,9 +61,9 @@ class LaunchGroup:
 def launch_group(environment: Mapping[str, str]) -> LaunchGroup | None:
     """The launch that a process's environment tells of; None for a process on its own.
 
-    Looked for are, innermost launcher first: `STILLWATT_RUN_GROUP` (with `STILLWATT_RANK` and `STILLWATT_WORLD_SIZE` where
-    processes have numbers: Ray's workers have none); torchrun; Open MPI; MPICH and others that speak PMI; SLURM steps.
-    Numbers that make no sense count as no launch.
+    Looked for are, innermost launcher first: `STILLWATT_RUN_GROUP` (with `STILLWATT_RANK` and `STILLWATT_WORLD_SIZE`
+    where processes have numbers: Ray's workers have none); torchrun; Open MPI; MPICH and others that speak PMI; SLURM
+    steps. Numbers that make no sense count as no launch.
 
     >>> launch_group({"STILLWATT_RUN_GROUP": "job7", "STILLWATT_RANK": "1", "STILLWATT_WORLD_SIZE": "4"}).rank
     1
@@ -141,15 +141,17 @@ def join_run(
 ) -> str:
     """The run id that all with this key agree on: created by the first, read by the others.
 
-    The n-th time that a member joins under one key is the n-th run of that key: a program that measures one name twice, or
-    a launch that cannot be told from an earlier one, gets a new run and never adds to a finished one. Where the first
-    dies before it has created the run, a later one waits `patience_s` and creates one in its place.
+    The n-th time that a member joins under one key is the n-th run of that key: a program that measures one name twice,
+    or a launch that cannot be told from an earlier one, gets a new run and never adds to a finished one. Where the
+    first dies before it has created the run, a later one waits `patience_s` and creates one in its place.
 
     Args:
         runs_dir: where runs are kept; the agreement lies in a hidden folder there.
         key: launch and name of the run (`LaunchGroup.key`).
         member: who asks: rank and restart, or the process where there are no ranks.
         create: makes a run directory and gives its id.
+        sleep: waits that many seconds.
+        patience_s: how long to wait for whoever came first.
 
     Raises:
         OSError: the folder cannot be written.

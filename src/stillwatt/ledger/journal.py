@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillwatt.clock import Clock
+
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 """Half a character, written as an escape by another program: valid JSON, but no text that can be stored."""
 
@@ -97,6 +99,24 @@ class JournalWriter:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+
+class ForkJournal:
+    """The journal of a process that was forked: made with its first event, since most forked processes have none."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path = path
+        self._clock = clock
+        self._parent = os.getppid()
+        self._writer: JournalWriter | None = None
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Append one event, as `JournalWriter.write` does."""
+        if self._writer is None:
+            self._writer = JournalWriter(self.path)
+            begun_ns = min(self._clock.monotonic_ns(), event["t_ns"])
+            self._writer.write({"event": "forked", "t_ns": begun_ns, "pid": os.getpid(), "parent_pid": self._parent})
+        self._writer.write(event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

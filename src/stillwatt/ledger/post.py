@@ -79,8 +79,8 @@ def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
     manifest = read_manifest(run_dir)
     created_utc_ns = _utc_ns(str(manifest["created_utc"]), run_dir)
     found = [
-        read_session(run_dir, name, program, meter, liveness=liveness, created_utc_ns=created_utc_ns)
-        for name, (program, meter) in sessions(run_dir).items()
+        read_session(run_dir, name, paths, liveness=liveness, created_utc_ns=created_utc_ns)
+        for name, paths in sessions(run_dir).items()
     ]
     ordered, warnings = aligned(found)
     missing = missing_ranks(ordered)

@@ -12,6 +12,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,19 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _PROGRAM_JOURNAL = re.compile(r"journal\.([A-Za-z0-9_-]+)\.jsonl")
 _METER_JOURNAL = re.compile(r"journal\.([A-Za-z0-9_-]+)\.meter\.jsonl")
+_FORK_JOURNAL = re.compile(r"journal\.([A-Za-z0-9_-]+)\.fork-[0-9a-f-]+\.jsonl")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalPaths:
+    """The journals of one session, as far as they exist."""
+
+    program: Path | None
+    """The measured program's; None where it is lost."""
+    meter: Path | None
+    """The sampling process's."""
+    forks: tuple[Path, ...] = ()
+    """Those of processes that the program forked and that wrote something."""
 
 
 def create_run_dir(
@@ -182,8 +196,8 @@ _MANIFEST_FIELDS: dict[str, type] = {
 
 
 def program_journals(run_dir: Path) -> tuple[Path, ...]:
-    """The measured programs' journals of a run, one a session, in order of file name."""
-    return tuple(path for _, path in _journals(run_dir, _PROGRAM_JOURNAL))
+    """The measured programs' journals of a run and those of their forks, in order of file name."""
+    return tuple(path for pattern in (_PROGRAM_JOURNAL, _FORK_JOURNAL) for _, path in _journals(run_dir, pattern))
 
 
 def meter_journals(run_dir: Path) -> tuple[Path, ...]:
@@ -191,11 +205,24 @@ def meter_journals(run_dir: Path) -> tuple[Path, ...]:
     return tuple(path for _, path in _journals(run_dir, _METER_JOURNAL))
 
 
-def sessions(run_dir: Path) -> dict[str, tuple[Path | None, Path | None]]:
-    """A run's sessions by name, each with its program's and its sampling process's journal where they exist."""
+def fork_journal(run_dir: Path, session: str, clock: Clock) -> Path:
+    """Where a process that a session's program forked writes what it does: a file of its own."""
+    return Path(run_dir) / f"journal.{session}.fork-{os.getpid()}-{clock.monotonic_ns():x}.jsonl"
+
+
+def sessions(run_dir: Path) -> dict[str, JournalPaths]:
+    """A run's sessions by name, each with the journals that it has."""
     programs = dict(_journals(run_dir, _PROGRAM_JOURNAL))
     meters = dict(_journals(run_dir, _METER_JOURNAL))
-    return {name: (programs.get(name), meters.get(name)) for name in sorted({*programs, *meters})}
+    forks = _journals(run_dir, _FORK_JOURNAL)
+    return {
+        name: JournalPaths(
+            program=programs.get(name),
+            meter=meters.get(name),
+            forks=tuple(path for session, path in forks if session == name),
+        )
+        for name in sorted({*programs, *meters, *(session for session, _ in forks)})
+    }
 
 
 def _journals(run_dir: Path, pattern: re.Pattern[str]) -> list[tuple[str, Path]]:

@@ -14,7 +14,6 @@ from typing import TypeVar
 from stillwatt.ledger.disk import DROPPED
 from stillwatt.ledger.events import (
     ChannelsTaken,
-    ClockStep,
     Event,
     Gap,
     Mark,
@@ -29,14 +28,15 @@ from stillwatt.ledger.events import (
 )
 from stillwatt.ledger.journal import read_journal
 from stillwatt.ledger.liveness import Liveness
+from stillwatt.ledger.rundir import JournalPaths
 from stillwatt.ledger.segments import Segment, read_segments
 from stillwatt.ledger.stages import StageFacts, stage_facts
+from stillwatt.ledger.troubles import clock_warnings, segment_warnings
 from stillwatt.records.channel import Channel
 from stillwatt.records.energy import Absent
 from stillwatt.records.run import ProbeRecord
 from stillwatt.records.sample import SampleGap
 from stillwatt.records.window import StageStatus
-from stillwatt.units import seconds
 
 _E = TypeVar("_E", bound=Event)
 
@@ -98,22 +98,21 @@ class _Journals:
 
 
 def read_session(
-    run_dir: Path, session: str, program: Path | None, meter: Path | None, *, liveness: Liveness, created_utc_ns: int
+    run_dir: Path, session: str, paths: JournalPaths, *, liveness: Liveness, created_utc_ns: int
 ) -> SessionFacts:
     """Read one session's journals and segments.
 
     Args:
         run_dir: The run's directory.
         session: The session's name.
-        program: The measured program's journal, or None where it is lost.
-        meter: The sampling process's journal, or None where there is none.
+        paths: Its journals.
         liveness: Tells whether the session's processes are still there.
         created_utc_ns: Wall-clock time to fall back on where the journal has no anchor left.
 
     Raises:
         OSError: a journal or a segment cannot be read.
     """
-    journals = _read_journals(program, meter)
+    journals = _read_journals(paths)
     started = _first(journals.program, SessionStarted)
     sampler = _first(journals.meter, SamplerStarted)
     channels, problems = _channels(journals.meter)
@@ -157,28 +156,36 @@ def read_session(
             *_running_warnings(status, started, liveness),
             *_loss_warnings(journals, status, is_sampler_lost=is_sampler_lost),
             *stage_warnings,
-            *_file_warnings(journals, segments, lost_samples, start_ns),
+            *segment_warnings(segments, lost_samples),
+            *clock_warnings(journals.meter, start_ns),
         ),
     )
 
 
-def _read_journals(program: Path | None, meter: Path | None) -> _Journals:
+def _read_journals(paths: JournalPaths) -> _Journals:
     warnings: list[str] = []
-    read: list[tuple[Event, ...]] = []
-    is_damaged = False
-    for path in (program, meter):
-        if path is None:
-            read.append(())
-            continue
-        journal = read_journal(path)
-        events, problems = parse_events(journal.events)
-        is_damaged = is_damaged or bool(journal.problems)
-        warnings += [f"{path.name}: {problem}" for problem in (*journal.problems, *problems)]
-        if journal.torn_bytes:
-            warnings.append(f"{path.name}: the last line was torn off ({journal.torn_bytes} bytes) and is left out")
-        read.append(events)
-    warnings += [event.message for events in read for event in _all(events, Warned)]
-    return _Journals(program=read[0], meter=read[1], is_damaged=is_damaged, warnings=tuple(warnings))
+    program, meter, *forks = [_read_journal(path, warnings) for path in (paths.program, paths.meter, *paths.forks)]
+    # what a forked process did is the program's: one clock, one order
+    told = sorted((*program[0], *(event for fork in forks for event in fork[0])), key=lambda event: event.t_ns)
+    warnings += [event.message for event in (*_all(told, Warned), *_all(meter[0], Warned))]
+    return _Journals(
+        program=tuple(told) if forks else program[0],
+        meter=meter[0],
+        is_damaged=any(read[1] for read in (program, meter, *forks)),
+        warnings=tuple(warnings),
+    )
+
+
+def _read_journal(path: Path | None, warnings: list[str]) -> tuple[tuple[Event, ...], bool]:
+    """A journal's events, and whether lines of it are damaged."""
+    if path is None:
+        return (), False
+    journal = read_journal(path)
+    events, problems = parse_events(journal.events)
+    warnings += [f"{path.name}: {problem}" for problem in (*journal.problems, *problems)]
+    if journal.torn_bytes:
+        warnings.append(f"{path.name}: the last line was torn off ({journal.torn_bytes} bytes) and is left out")
+    return events, bool(journal.problems)
 
 
 def _all(events: Sequence[Event], kind: type[_E]) -> Iterator[_E]:
@@ -284,55 +291,6 @@ def _lost_samples(meter: Sequence[Event], segments: Mapping[str, Segment]) -> in
 
 def _is_damaged(segment: Segment) -> bool:
     return bool(segment.damaged) or segment.problem is not None
-
-
-def _file_warnings(
-    journals: _Journals, segments: Mapping[str, Segment], lost_samples: int, start_ns: int
-) -> Iterator[str]:
-    yield from _segment_warnings(segments, lost_samples)
-    yield from _clock_warnings(journals.meter, start_ns)
-
-
-def _segment_warnings(segments: Mapping[str, Segment], lost_samples: int) -> list[str]:
-    warnings = []
-    if lost_samples:
-        warnings.append(
-            f"{lost_samples} samples that the sampling process took are not here; a file was cut or changed"
-        )
-    for stream, segment in segments.items():
-        if segment.problem is not None:
-            warnings.append(f"samples of {stream}: {segment.problem}")
-        if segment.torn_bytes:
-            warnings.append(f"samples of {stream}: {segment.torn_bytes} torn bytes at the end are left out")
-        if segment.damaged:
-            warnings.append(
-                f"samples of {stream}: {segment.damaged} records do not fit their checksum and are left out; "
-                "they were changed"
-            )
-        if segment.dropped:
-            warnings.append(
-                f"samples of {stream}: {segment.dropped} records with a repeated time or no finite count are left out"
-            )
-    return warnings
-
-
-def _clock_warnings(meter: Sequence[Event], start_ns: int) -> list[str]:
-    """What happened to the machine's clocks; lengths and energies are on the monotonic one and stay right."""
-    warnings = []
-    for step in _all(meter, ClockStep):
-        at = f"{seconds(step.t_ns - start_ns):.0f} s after the session's start"
-        if step.kind == "asleep":
-            warnings.append(
-                f"the machine slept for {step.step_s:.0f} s, {at}; that time is in no stage, and what was drawn in it "
-                "is booked only as far as a counter went on counting"
-            )
-        else:
-            direction = "forward" if step.step_s > 0 else "back"
-            warnings.append(
-                f"the wall clock was set {direction} by {abs(step.step_s):.1f} s, {at}; "
-                "times of day are those of the clock before that"
-            )
-    return warnings
 
 
 def _absent(sampler: SamplerStarted | None) -> tuple[Absent, ...]:

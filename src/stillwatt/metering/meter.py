@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextvars
 import itertools
 import math
+import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -46,6 +48,17 @@ class Stage:
         self._written_ns = meter.clock.monotonic_ns()
         self.stage_id = stage_id
         self.name = name
+        self._pid = os.getpid()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this process began the stage; one that was forked inside it may count for it, and does not end it."""
+        return self._pid == os.getpid()
+
+    def forget_pending(self) -> None:
+        """After a fork: what is pending is the parent's to write."""
+        self._lock = threading.Lock()
+        self._pending = {}
 
     def add(self, **counts: float) -> None:
         """Add to the stage's workload, by name; a count that is not a finite number is refused with a warning."""
@@ -107,6 +120,7 @@ class Meter:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._has_warned = False
+        self._open: weakref.WeakSet[Stage] = weakref.WeakSet()
         self._current: contextvars.ContextVar[Stage | None] = contextvars.ContextVar("stage", default=None)
 
     @contextmanager
@@ -132,7 +146,20 @@ class Meter:
             t_ns = self.clock.monotonic_ns()
             self._on_edge()
             stage.close()
-            self.write("stage_ended", t_ns=t_ns, stage_id=stage.stage_id, status=status, error=error)
+            if stage.is_own:
+                self.write("stage_ended", t_ns=t_ns, stage_id=stage.stage_id, status=status, error=error)
+
+    def go_on_forked(self, journal: Journal, prefix: str) -> None:
+        """Go on in a forked process, with a journal and stage ids of its own, inside the stage it was forked in.
+
+        Locks are made anew, since another thread of the parent may have held them at the fork.
+        """
+        self._journal, self._prefix = journal, prefix
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self.lost_events, self._has_warned = 0, False
+        for stage in self._open:
+            stage.forget_pending()
 
     def write(self, event: str, *, t_ns: int | None = None, **fields: Any) -> None:
         """Append an event; a failure is counted and warned of once, never raised."""
@@ -158,6 +185,7 @@ class Meter:
             self._attempts[name] = self._attempts.get(name, 0) + 1
             attempt = self._attempts[name]
             stage = Stage(self, f"{self._prefix}{next(self._numbers)}", name)
+            self._open.add(stage)
         self._synchronise()
         t_ns = self.clock.monotonic_ns()
         self._on_edge()

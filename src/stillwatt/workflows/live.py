@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,8 +23,8 @@ from stillwatt import __version__
 from stillwatt.clock import Clock, SystemClock
 from stillwatt.ledger.environment import boot_id, capture_environment
 from stillwatt.ledger.group import LaunchGroup, join_run, launch_group
-from stillwatt.ledger.journal import JournalWriter
-from stillwatt.ledger.rundir import create_run_dir, session_name
+from stillwatt.ledger.journal import ForkJournal, JournalWriter
+from stillwatt.ledger.rundir import create_run_dir, fork_journal, session_name
 from stillwatt.metering.meter import Meter, Stage
 from stillwatt.records.window import StageKind
 from stillwatt.units import NS_PER_MS
@@ -101,13 +102,16 @@ class Run(AbstractContextManager["Run"]):
         self._sampler: subprocess.Popen[bytes] | None = None
         self._result: RunRecord | None = None
         self._edge_fd = -1
+        self._pid = 0
+        self._session = ""
         self._is_new = run_id is None
         self.run_id = run_id or ""
 
     def __enter__(self) -> Run:
         if self._is_new:
             self.run_id = self._create() if self._group is None else self._join(self._group)
-        session = session_name(self._clock)
+        self._pid, self._session = os.getpid(), session_name(self._clock)
+        session = self._session
         journal_path = self.run_dir / f"journal.{session}.jsonl"
         self._journal = JournalWriter(journal_path)
         self._meter = Meter(
@@ -131,12 +135,16 @@ class Run(AbstractContextManager["Run"]):
             **({"rank": self._group.rank, "world_size": self._group.world_size or None} if self._group else {}),
         )
         self._start_sampler(session, journal_path)
+        _open_runs.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         meter = self.meter
+        if self._pid != os.getpid():
+            return  # a forked process leaves the block; the run is its parent's to end
+        _open_runs.discard(self)
         status = "ended" if kind is None else "failed"
         usage = os.times()
         # the sampler's last reading must lie after the session's end, or the last stage's edge has no reading behind it
@@ -181,6 +189,17 @@ class Run(AbstractContextManager["Run"]):
         if self._result is None:
             self._result = show_run(self.runs_dir, self.run_id)
         return self._result
+
+    def go_on_forked(self) -> None:
+        """In a forked process: write to a journal of its own, made when there is something to write."""
+        if self._meter is None:
+            return
+        if self._sampler is not None:
+            self._sampler.returncode = 0  # the parent's child, not ours: nothing here waits for it or ends it
+            self._sampler = None
+        journal = ForkJournal(fork_journal(self.run_dir, self._session, self._clock), self._clock)
+        self._journal = None
+        self._meter.go_on_forked(journal, f"{self._prefix}f{os.getpid()}x")
 
     def _create(self, group: str = "") -> str:
         return create_run_dir(
@@ -254,6 +273,17 @@ class Run(AbstractContextManager["Run"]):
             sampler.stdout.close()
         if sampler.returncode:
             self.meter.warn(f"the sampling process was lost (status {sampler.returncode}); this run has a gap")
+
+
+_open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for run in tuple(_open_runs):
+        run.go_on_forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def session_prefix(number: int) -> str:
