@@ -27,6 +27,7 @@ from stillwatt.units import J_PER_MJ_MILLI, J_PER_UJ, NS_PER_MS, nanoseconds
 EPOCH_UTC_NS = 1_767_225_600 * 1_000_000_000
 """2026-01-01T00:00:00Z: the wall-clock time at monotonic time 0 of every synthetic session."""
 HOST = "synthetic-host"
+GPU, CPU = "Synthetic GPU", "Synthetic CPU"
 BOOT = "00000000-0000-4000-8000-000000000001"
 ENVIRONMENT = {"host": HOST, "platform": "synthetic", "python": "3.11.0", "stillwatt": "0.1.0", "logical_cpus": 2}
 
@@ -66,7 +67,7 @@ def gpu_counter(part: str = "gpu0") -> Channel:
     """An energy counter in millijoules, as NVML has it."""
     return Channel(
         part=part,
-        device="Synthetic GPU",
+        device=GPU,
         boundary=Boundary.BOARD,
         quantity=Quantity.ENERGY_COUNTER,
         role=Role.LEDGER,
@@ -84,7 +85,7 @@ def gpu_power(part: str = "gpu0", *, role: Role = Role.WITNESS) -> Channel:
     """A power reading in watts, beside the counter."""
     return Channel(
         part=part,
-        device="Synthetic GPU",
+        device=GPU,
         boundary=Boundary.BOARD,
         quantity=Quantity.POWER,
         role=role,
@@ -102,7 +103,7 @@ def cpu_counter(part: str = "cpu0", *, modulus: int | None = 262_143_328_850) ->
     """A wrapping energy counter in microjoules, as powercap has it."""
     return Channel(
         part=part,
-        device="Synthetic CPU",
+        device=CPU,
         boundary=Boundary.CHIP,
         quantity=Quantity.ENERGY_COUNTER,
         role=Role.LEDGER,
@@ -156,6 +157,7 @@ class SyntheticRun:
         number: int = 1,
         settings: Mapping[str, Any] | None = None,
         environment: Mapping[str, Any] | None = None,
+        group: str = "",
     ) -> None:
         self.name = name
         self.run_id = f"20260101-{number:06d}-demo-{number:04x}"
@@ -171,23 +173,41 @@ class SyntheticRun:
             "settings": settings,
             "settings_sha256": settings_hash(settings),
             "environment": dict(environment or ENVIRONMENT),
+            **({"group": group} if group else {}),
         }
         write_manifest(self.path, manifest)
 
     def session(
-        self, *, start_s: float = 100.0, pid: int | None = None, host: str = HOST, boot: str = BOOT, anchor: bool = True
+        self,
+        *,
+        start_s: float = 100.0,
+        pid: int | None = None,
+        host: str = HOST,
+        boot: str = BOOT,
+        anchor: bool = True,
+        wall_offset_s: float = 0.0,
+        **launch: int,
     ) -> SyntheticSession:
-        """Begin a session; `anchor=False` leaves its session_started out."""
+        """Begin a session; `anchor=False` leaves its session_started out; `launch` gives it a rank and a world_size."""
         self._sessions += 1
         pid = 1000 + self._sessions if pid is None else pid
-        return SyntheticSession(self, self._sessions, start_s, pid, host, boot, anchor)
+        return SyntheticSession(self, self._sessions, start_s, pid, host, boot, anchor, wall_offset_s, launch)
 
 
 class SyntheticSession:
     """One session: the measured program's journal, the sampling process's, and the segments."""
 
     def __init__(
-        self, run: SyntheticRun, number: int, start_s: float, pid: int, host: str, boot: str, anchor: bool
+        self,
+        run: SyntheticRun,
+        number: int,
+        start_s: float,
+        pid: int,
+        host: str,
+        boot: str,
+        anchor: bool,
+        wall_offset_s: float = 0.0,
+        launch: Mapping[str, int] | None = None,
     ) -> None:
         self.run = run
         self.start_s = start_s
@@ -201,7 +221,7 @@ class SyntheticSession:
             self.program(
                 "session_started",
                 start_s,
-                utc_ns=EPOCH_UTC_NS + nanoseconds(start_s),
+                utc_ns=EPOCH_UTC_NS + nanoseconds(start_s + wall_offset_s),
                 session=self.name,
                 run_id=run.run_id,
                 pid=pid,
@@ -209,6 +229,7 @@ class SyntheticSession:
                 boot_id=boot,
                 stillwatt="0.1.0",
                 python="3.11.0",
+                **(launch or {}),
             )
 
     def program(self, event: str, t_s: float, **fields: Any) -> None:
@@ -226,6 +247,7 @@ class SyntheticSession:
         period_s: float = 0.1,
         absent: Sequence[Absent] = (),
         t_s: float | None = None,
+        parts: Mapping[str, str] | None = None,
     ) -> None:
         """Begin the sampling process."""
         self.period_s = period_s
@@ -238,6 +260,7 @@ class SyntheticSession:
             probes=[{"driver": driver, "usable": True, "detail": "synthetic", "cure": ""} for driver in drivers],
             channels=[asdict(channel) for channel in channels],
             absent=[asdict(part) for part in absent],
+            **({} if parts is None else {"parts": dict(parts)}),
         )
 
     def samples(self, stream: str, signal: Signal, *, until_s: float, from_s: float | None = None) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillwatt.metering.account import SessionInput, account_session
-from stillwatt.metering.attribute import WeightedWindow, exclusive_windows
+from stillwatt.metering.attribute import ShareStep, WeightedWindow, exclusive_windows
 from stillwatt.metering.estimate import estimate, estimate_many
 from stillwatt.metering.series import Series
 from stillwatt.metering.totals import combine, sum_part
@@ -253,3 +253,47 @@ def test_a_drawing_stays_between_its_extremes_and_within_its_points(series: Seri
     assert [point.t_s for point in points] == sorted(point.t_s for point in points)
     for point in points:
         assert point.low_w - 1e-6 <= point.mean_w <= point.high_w + 1e-6
+
+
+@st.composite
+def sessions_and_shares(draw: st.DrawFn) -> tuple[list[StageWindow], list[ShareStep]]:
+    """Stages of three sessions, and steps in which some of them are told to have shares."""
+    stages = []
+    for number in range(draw(st.integers(1, 8))):
+        start = draw(st.integers(0, 90))
+        session = draw(st.sampled_from(["one", "two", "three"]))
+        end = draw(st.integers(start, 100))
+        stages.append(StageWindow(session=session, stage_id=f"s{number}", parent_id=None, start_ns=start, end_ns=end))
+    marks = sorted(draw(st.lists(st.integers(-10, 110), max_size=6, unique=True)))
+    weights = st.lists(st.tuples(st.sampled_from(["one", "two", "stranger"]), st.floats(0, 5)), max_size=3)
+    shares = [
+        ShareStep(a, b, tuple(dict(draw(weights)).items())) for a, b in zip(marks[::2], marks[1::2], strict=False)
+    ]
+    return stages, shares
+
+
+@given(sessions_and_shares())
+def test_whatever_sessions_are_told_to_share_every_moment_is_divided_once(
+    drawn: tuple[list[StageWindow], list[ShareStep]],
+) -> None:
+    stages, shares = drawn
+    owned = exclusive_windows(stages, 0, 100, shares)
+    moments = [0.0] * 100
+    for windows in owned.values():
+        for window in windows:
+            for moment in range(window.start_ns, window.end_ns):
+                moments[moment] += window.weight
+    assert moments == pytest.approx([1.0] * 100)
+    for stage in stages:
+        assert all(stage.start_ns <= w.start_ns and w.end_ns <= stage.end_ns for w in owned[stage.stage_id])
+
+
+@given(sessions_and_shares())
+def test_a_session_on_its_own_gets_all_whatever_it_was_told(drawn: tuple[list[StageWindow], list[ShareStep]]) -> None:
+    stages, shares = drawn
+    lone = [stage for stage in stages if stage.session == "one"]
+    told, untold = exclusive_windows(lone, 0, 100, shares), exclusive_windows(lone, 0, 100)
+    for stage in lone:
+        assert sum(w.weight * (w.end_ns - w.start_ns) for w in told[stage.stage_id]) == pytest.approx(
+            sum(w.weight * (w.end_ns - w.start_ns) for w in untold[stage.stage_id])
+        )

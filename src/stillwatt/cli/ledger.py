@@ -55,6 +55,32 @@ def show(run: str, runs_dir: str, as_json: bool) -> None:
 
 
 @ledger.command()
+@click.argument("sources", nargs=-1, required=True, metavar="DIR...")
+@runs_option
+@json_option
+@click.pass_context
+def post(context: click.Context, sources: tuple[str, ...], runs_dir: str, as_json: bool) -> None:
+    """Bring other nodes' runs into this ledger; those of one launch become one run.
+
+    DIR is a run directory, or the folder a node kept its runs in. Doing it again changes nothing. Exits with 1 where a
+    file had to be left out.
+    """
+    from stillwatt.workflows import books
+
+    gathered = books.post(runs_dir, sources)
+    if as_json:
+        say_json([{**asdict(each), "source": str(each.source)} for each in gathered])
+    else:
+        for each in gathered:
+            count = len(each.files)
+            what = f"{count} {'file' if count == 1 else 'files'}" if count else "nothing new"
+            say(f"{each.source} -> {each.run_id}{' (new)' if each.is_new else ''}: {what}")
+            for problem in each.problems:
+                say(f"  {problem}")
+    context.exit(1 if any(each.problems for each in gathered) else 0)
+
+
+@ledger.command()
 @runs_option
 @json_option
 def rebuild(runs_dir: str, as_json: bool) -> None:

@@ -124,8 +124,8 @@ class SamplerStarted(_Event, frozen=True, kw_only=True, tag="sampler_started"):
     probes: list[ProbeLine]
     channels: list[Channel]
     absent: list[AbsentLine]
-    parts: list[str] | None = None
-    """Every part that this session's program uses, whoever counts it; None in older journals."""
+    parts: dict[str, str] | None = None
+    """Every part that this session's program uses, with its device, whoever counts it; None in older journals."""
 
 
 class ChannelsTaken(_Event, frozen=True, kw_only=True, tag="channels_taken"):

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from stillwatt.ledger.rundir import MANIFEST, meter_journals, program_journals
+from stillwatt.ledger.rundir import MANIFEST, NODES_DIR, meter_journals, node_manifests, program_journals
 from stillwatt.ledger.segments import stored_streams
 from stillwatt.ledger.segments_raw import SAMPLES_DIR
 
@@ -18,7 +18,7 @@ def stat_signature(run_dir: Path) -> str:
         OSError: the directory cannot be listed.
     """
     digest = hashlib.sha256()
-    for folder in (run_dir, run_dir / SAMPLES_DIR):
+    for folder in (run_dir, run_dir / SAMPLES_DIR, run_dir / NODES_DIR):
         if not folder.is_dir():
             continue
         with os.scandir(folder) as entries:
@@ -42,7 +42,7 @@ def data_fingerprint(run_dir: Path) -> str:
         OSError: a file cannot be read.
     """
     digest = hashlib.sha256()
-    for path in (run_dir / MANIFEST, *program_journals(run_dir), *meter_journals(run_dir)):
+    for path in (run_dir / MANIFEST, *node_manifests(run_dir), *program_journals(run_dir), *meter_journals(run_dir)):
         digest.update(f"{path.name}\0".encode("utf-8", "replace"))
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     for stem, records in sorted(stored_streams(run_dir).items()):

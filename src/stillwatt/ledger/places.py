@@ -15,7 +15,7 @@ import numpy as np
 
 from stillwatt.ledger.sessions import SessionFacts
 from stillwatt.metering.series import Series
-from stillwatt.records.channel import Channel, Role
+from stillwatt.records.channel import Role
 from stillwatt.records.energy import Absent
 
 SeriesByPart = Mapping[str, tuple[Series, Series | None]]
@@ -93,11 +93,16 @@ def place_series(place: Place) -> tuple[SeriesByPart, tuple[Absent, ...], list[s
     booked: dict[str, Series] = {}
     witnesses: dict[str, Series] = {}
     notes: list[str] = []
-    for stream, series in _streams(place, notes).items():
+    names = part_names(place)
+    for (part, device), name in names.items():
+        if name != part:
+            notes.append(f"{name}: another device ({device}) that its session calls {part} too")
+    for series in _streams(place, names):
         channel = series.channel
         by_role = booked if channel.role is Role.LEDGER else witnesses
         if channel.part in by_role:
-            notes.append(f"{stream}: {channel.part} already has a {channel.role.value} stream; this one is not used")
+            what = f"{channel.part} already has a {channel.role.value} stream"
+            notes.append(f"{channel.stream}: {what}; this one is not used")
             continue
         by_role[channel.part] = series
     absent = {gone.part: gone for session in reversed(place.sessions) for gone in session.absent}
@@ -111,39 +116,48 @@ def place_series(place: Place) -> tuple[SeriesByPart, tuple[Absent, ...], list[s
     return series_by_part, gone, sorted(notes)
 
 
-def _streams(place: Place, notes: list[str]) -> dict[str, Series]:
-    """Every stream with the readings of all who read it, in time order."""
-    readers: dict[str, list[SessionFacts]] = defaultdict(list)
+def part_names(place: Place) -> dict[tuple[str, str], str]:
+    """What each (part, device) is called here: as its session does, and `gpu0-2` for a second device of that name.
+
+    Containers number the cards that they see from 0, each for itself.
+    """
+    names: dict[tuple[str, str], str] = {}
     for session in place.sessions:
-        for stream in session.channels:
-            readers[stream].append(session)
-    return {stream: _joined(stream, sessions, notes) for stream, sessions in readers.items()}
+        read = [(channel.part, channel.device) for channel in session.channels.values()]
+        for part, device in (*read, *(session.parts or {}).items()):
+            count = sum(1 for known, _ in names if known == part)
+            names.setdefault((part, device), part if not count else f"{part}-{count + 1}")
+    return names
 
 
-def _joined(stream: str, sessions: Sequence[SessionFacts], notes: list[str]) -> Series:
-    """One stream's readings, whoever took them; those of another device under the same name are left out and said."""
-    first = sessions[0].channels[stream]
-    same = [session for session in sessions if session.channels[stream].device == first.device]
-    for session in sessions:
-        if session not in same:
-            other = session.channels[stream].device
-            notes.append(f"{stream}: session {session.session} calls {other} what is {first.device} here; left out")
-    gaps = tuple(gap for session in same for gap in session.gaps if gap.stream == stream)
-    segments = [session.segments[stream] for session in same]
-    if len(same) == 1:
-        return Series(first, segments[0].t_ns, segments[0].count, gaps)
+def _streams(place: Place, names: Mapping[tuple[str, str], str]) -> list[Series]:
+    """Every stream of every device, with the readings of all who read it."""
+    readers: dict[tuple[str, str], list[tuple[SessionFacts, str]]] = defaultdict(list)
+    for session in place.sessions:
+        for stream, channel in session.channels.items():
+            name = names[channel.part, channel.device]
+            readers[name, channel.quantity.value].append((session, stream))
+    return [_joined(name, found) for (name, _), found in readers.items()]
+
+
+def _joined(name: str, readers: Sequence[tuple[SessionFacts, str]]) -> Series:
+    """One stream's readings, whoever took them.
+
+    The channel is as the slowest of its readers sampled it: what is no gap to that one is none.
+    """
+    channels = [session.channels[stream] for session, stream in readers]
+    segments = [session.segments[stream] for session, stream in readers]
+    gaps = tuple(gap for session, stream in readers for gap in session.gaps if gap.stream == stream)
+    channel = channels[0] if channels[0].part == name else replace(channels[0], part=name)
+    if len(readers) == 1:
+        return Series(channel, segments[0].t_ns, segments[0].count, gaps)
+    periods_ns = [each.sampling_period_ns for each in channels if each.sampling_period_ns is not None]
     return Series(
-        _as_sampled(first, [session.channels[stream] for session in same]),
+        replace(channel, sampling_period_ns=max(periods_ns, default=None)),
         np.concatenate([segment.t_ns for segment in segments]),
         np.concatenate([segment.count for segment in segments]),
         gaps,
     )
-
-
-def _as_sampled(channel: Channel, all_of_it: Sequence[Channel]) -> Channel:
-    """The channel as the slowest of its readers sampled it: what is no gap to that one is none."""
-    periods_ns = [each.sampling_period_ns for each in all_of_it if each.sampling_period_ns is not None]
-    return replace(channel, sampling_period_ns=max(periods_ns, default=None))
 
 
 def part_users(place: Place, parts: Iterable[str]) -> tuple[dict[str, frozenset[str]], frozenset[str]]:
@@ -151,7 +165,8 @@ def part_users(place: Place, parts: Iterable[str]) -> tuple[dict[str, frozenset[
 
     A session whose journal does not tell uses every part. Parts that everybody uses are not named.
     """
-    told = {each.session: _used(each) for each in place.sessions}
+    names = part_names(place)
+    told = {session.session: _used(session, names) for session in place.sessions}
     users: dict[str, frozenset[str]] = {}
     unused: set[str] = set()
     for part in parts:
@@ -163,6 +178,8 @@ def part_users(place: Place, parts: Iterable[str]) -> tuple[dict[str, frozenset[
     return users, frozenset(unused)
 
 
-def _used(session: SessionFacts) -> frozenset[str] | None:
+def _used(session: SessionFacts, names: Mapping[tuple[str, str], str]) -> frozenset[str] | None:
     """The parts that a session's program uses, those that it would use if they could be read among them."""
-    return None if session.parts is None else session.parts.union(gone.part for gone in session.absent)
+    if session.parts is None:
+        return None
+    return frozenset([*(names[used] for used in session.parts.items()), *(gone.part for gone in session.absent)])

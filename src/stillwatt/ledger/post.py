@@ -19,7 +19,15 @@ from stillwatt.ledger.booking import BookedRun, StageEnergies, book_run
 from stillwatt.ledger.clocks import aligned
 from stillwatt.ledger.liveness import Liveness, ThisHost
 from stillwatt.ledger.places import Place
-from stillwatt.ledger.rundir import MANIFEST, is_sound_manifest, one_line, read_manifest, sessions
+from stillwatt.ledger.rundir import (
+    MANIFEST,
+    is_sound_manifest,
+    node_manifests,
+    one_line,
+    read_manifest,
+    read_manifest_file,
+    sessions,
+)
 from stillwatt.ledger.sessions import SessionFacts, read_session
 from stillwatt.ledger.stages import StageFacts
 from stillwatt.metering.trace import trace_points
@@ -42,6 +50,8 @@ class RunFacts:
     manifest: Mapping[str, Any]
     created_utc_ns: int
     sessions: tuple[SessionFacts, ...]
+    nodes: Mapping[str, Mapping[str, Any]]
+    """Environments of other nodes whose journals were brought in, by run id there."""
     missing_ranks: tuple[int, ...]
     """Ranks of the launch that have no session here: their journals were not brought along, or they never began."""
     is_damaged: bool
@@ -94,11 +104,13 @@ def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
     if not ordered:
         warnings.append("the run directory holds no journal; nothing was measured")
     distinct, renamed = _distinct_stage_ids(ordered)
+    nodes = _nodes(run_dir, warnings)
     return RunFacts(
         run_id=run_id,
         manifest=manifest,
         created_utc_ns=created_utc_ns,
         sessions=distinct,
+        nodes=nodes,
         missing_ranks=missing,
         is_damaged=is_damaged,
         warnings=(*warnings, *renamed),
@@ -121,7 +133,7 @@ def account_run(facts: RunFacts) -> RunRecord:
         unallocated=booked.unallocated,
         total=booked.total,
         meter=_meter_account(facts.sessions),
-        environment=dict(facts.manifest["environment"]),
+        environment={**facts.manifest["environment"], **({"nodes": dict(facts.nodes)} if facts.nodes else {})},
         settings=dict(facts.manifest["settings"]),
         settings_sha256=str(facts.manifest["settings_sha256"]),
         probes=_probes(facts.sessions),
@@ -196,6 +208,20 @@ def _stage_record(facts: SessionFacts, stage: StageFacts, energies: StageEnergie
         gross=energies.gross_total,
         net=energies.net_total,
     )
+
+
+def _nodes(run_dir: Path, warnings: list[str]) -> dict[str, Mapping[str, Any]]:
+    nodes: dict[str, Mapping[str, Any]] = {}
+    for path in node_manifests(run_dir):
+        try:
+            manifest = read_manifest_file(path)
+        except LedgerError as err:
+            warnings.append(str(err))
+            continue
+        nodes[path.stem] = dict(manifest["environment"])
+        if not is_sound_manifest(manifest):
+            warnings.append(f"{path.parent.name}/{path.name} does not have the hash written in it; it was changed")
+    return nodes
 
 
 def missing_ranks(found: Sequence[SessionFacts]) -> tuple[int, ...]:

@@ -137,7 +137,7 @@ class Recorder:
                 for probe in resolution.probes
             ],
             channels=[dataclasses.asdict(channel) for channel in self._channels(self._mine)],
-            parts=list(dict.fromkeys(channel.part for channel in resolution.channels)),
+            parts={channel.part: channel.device for channel in resolution.channels},
             absent=[dataclasses.asdict(absent) for absent in resolution.absent],
         )
         self._sampler.tick()

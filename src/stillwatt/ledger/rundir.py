@@ -22,6 +22,8 @@ from stillwatt.units import NS_PER_MS
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = "stillwatt.manifest/1"
+NODES_DIR = "nodes"
+"""Where the manifests of other nodes lie whose journals were brought in, `<run id there>.json` each."""
 
 _HASH = "manifest_sha256"
 _ATTEMPTS = 16
@@ -171,7 +173,15 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     Raises:
         LedgerError: it cannot be read, or is not a manifest of this schema.
     """
-    path = Path(run_dir) / MANIFEST
+    return read_manifest_file(Path(run_dir) / MANIFEST)
+
+
+def read_manifest_file(path: Path) -> dict[str, Any]:
+    """The manifest in a file.
+
+    Raises:
+        LedgerError: it cannot be read, or is not a manifest of this schema.
+    """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
@@ -183,6 +193,11 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
         if not isinstance(manifest.get(key), kind):
             raise LedgerError(f"{path}: {key!r} is missing or not a {kind.__name__}")
     return manifest
+
+
+def node_manifests(run_dir: Path) -> tuple[Path, ...]:
+    """Manifests of nodes that were brought in, in order of file name."""
+    return tuple(sorted((Path(run_dir) / NODES_DIR).glob("[!.]*.json")))
 
 
 _MANIFEST_FIELDS: dict[str, type] = {

@@ -54,8 +54,8 @@ class SessionFacts:
     rank: int | None
     """Its number among the processes of a launch."""
     world_size: int | None
-    parts: frozenset[str] | None
-    """The parts that its program uses, whoever reads them; None where its journal does not tell: all of them."""
+    parts: Mapping[str, str] | None
+    """The parts that its program uses, with their devices, whoever reads them; None where its journal does not tell."""
     marks: Mapping[str, int]
     """Wall-clock time, by this session's anchor, at which it passed each mark."""
     status: StageStatus
@@ -131,7 +131,7 @@ def read_session(
         host=started.host if started else "",
         rank=started.rank if started else None,
         world_size=started.world_size if started else None,
-        parts=None if sampler is None or sampler.parts is None else frozenset(sampler.parts),
+        parts=sampler.parts if sampler else None,
         marks=_marks(journals.program, start_ns, start_utc_ns),
         status=status,
         start_ns=start_ns,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stillwatt.errors import MissingInputError
 
 if TYPE_CHECKING:
+    from stillwatt.ledger.gather import Gathered
     from stillwatt.ledger.store import RunLine
     from stillwatt.ledger.verify import Finding
     from stillwatt.records.run import RunRecord
@@ -35,6 +36,23 @@ def show_run(runs_dir: str | Path, reference: str) -> RunRecord:
     with LedgerStore(Path(runs_dir)) as store:
         store.refresh()
         return store.get(store.resolve(reference))
+
+
+def post(runs_dir: str | Path, sources: Sequence[str | Path]) -> Sequence[Gathered]:
+    """Bring run directories of other nodes in, those of one launch into one run, and post what is new.
+
+    Raises:
+        MissingInputError: A source is neither a run directory nor a folder of them.
+        LedgerError: A source's manifest was changed, or its id is taken by another run.
+        OSError: A file cannot be copied.
+    """
+    from stillwatt.ledger.gather import gather
+    from stillwatt.ledger.store import LedgerStore
+
+    gathered = gather(Path(runs_dir), [Path(source) for source in sources])
+    with LedgerStore(Path(runs_dir)) as store:
+        store.refresh()
+    return gathered
 
 
 def rebuild(runs_dir: str | Path) -> int:

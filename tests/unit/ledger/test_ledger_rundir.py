@@ -15,6 +15,7 @@ from stillwatt.errors import LedgerError, UsageError
 from stillwatt.ledger.environment import boot_id, capture_environment, cpu_model, git_commit
 from stillwatt.ledger.liveness import ThisHost
 from stillwatt.ledger.rundir import (
+    JournalPaths,
     create_run_dir,
     list_run_dirs,
     meter_journals,
@@ -127,15 +128,23 @@ def test_journals_are_found_by_session(tmp_path: Path) -> None:
         "journal.a-1-f.jsonl",
         "journal.a-1-f.meter.jsonl",
         "journal.b-2-f.meter.jsonl",
+        "journal.a-1-f.fork-77-1f.jsonl",
         "journal.jsonl",
         "x.jsonl",
     ):
         (tmp_path / name).touch()
-    assert [path.name for path in program_journals(tmp_path)] == ["journal.a-1-f.jsonl"]
+    assert [path.name for path in program_journals(tmp_path)] == [
+        "journal.a-1-f.jsonl",
+        "journal.a-1-f.fork-77-1f.jsonl",
+    ]
     assert len(meter_journals(tmp_path)) == 2
     assert sessions(tmp_path) == {
-        "a-1-f": (tmp_path / "journal.a-1-f.jsonl", tmp_path / "journal.a-1-f.meter.jsonl"),
-        "b-2-f": (None, tmp_path / "journal.b-2-f.meter.jsonl"),
+        "a-1-f": JournalPaths(
+            program=tmp_path / "journal.a-1-f.jsonl",
+            meter=tmp_path / "journal.a-1-f.meter.jsonl",
+            forks=(tmp_path / "journal.a-1-f.fork-77-1f.jsonl",),
+        ),
+        "b-2-f": JournalPaths(program=None, meter=tmp_path / "journal.b-2-f.meter.jsonl"),
     }
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillwatt.metering.attribute import WeightedWindow, ancestors, exclusive_windows
+from stillwatt.metering.attribute import ShareStep, WeightedWindow, ancestors, exclusive_windows
 from stillwatt.records import StageWindow
 
 
@@ -64,3 +64,24 @@ def test_a_circle_of_parents_ends() -> None:
         "b": ("a",),
         "c": (),
     }
+
+
+def test_sessions_share_as_told_and_a_sessions_stages_equally() -> None:
+    teacher = StageWindow(session="teacher", stage_id="t", parent_id=None, start_ns=0, end_ns=40)
+    students = [
+        StageWindow(session="student", stage_id=f"s{number}", parent_id=None, start_ns=10, end_ns=40)
+        for number in (1, 2)
+    ]
+    told = [ShareStep(0, 30, (("teacher", 3.0), ("student", 1.0), ("stranger", 9.0)))]
+    owned = exclusive_windows([teacher, *students], 0, 40, told)
+    assert owned["t"] == (WeightedWindow(0, 10), WeightedWindow(10, 30, 0.75), WeightedWindow(30, 40, 1 / 3))
+    assert owned["s1"] == owned["s2"] == (WeightedWindow(10, 30, 0.125), WeightedWindow(30, 40, 1 / 3))
+
+
+def test_a_session_told_to_have_nothing_has_nothing_unless_nobody_has() -> None:
+    stages = [StageWindow(session=name, stage_id=name, parent_id=None, start_ns=0, end_ns=20) for name in "ab"]
+    owned = exclusive_windows(
+        stages, 0, 20, [ShareStep(0, 10, (("a", 1.0), ("b", 0.0))), ShareStep(10, 20, (("c", 1.0),))]
+    )
+    assert owned["a"] == (WeightedWindow(0, 10), WeightedWindow(10, 20, 0.5))
+    assert owned["b"] == (WeightedWindow(10, 20, 0.5),)

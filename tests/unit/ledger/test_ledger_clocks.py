@@ -1,0 +1,103 @@
+"""Wall clocks of nodes are compared by the marks they passed together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from run_dirs import GPU, FakeLiveness, SyntheticRun, constant_counter, gpu_counter
+from stillwatt.ledger.clocks import clock_offsets
+from stillwatt.ledger.post import build_record
+from stillwatt.records import RunRecord
+from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S
+
+names = st.sampled_from(["a", "b", "c", "d"])
+
+
+@given(
+    offsets_ns=st.dictionaries(names, st.integers(-(10**12), 10**12), min_size=2),
+    marks_ns=st.lists(st.integers(0, 10**14), min_size=1, max_size=6, unique=True),
+    jitter_ns=st.integers(0, NS_PER_MS),
+    data=st.data(),
+)
+def test_offsets_are_found_to_within_the_marks_own_disagreement(
+    offsets_ns: dict[str, int], marks_ns: list[int], jitter_ns: int, data: st.DataObject
+) -> None:
+    """Whatever the clocks are off by, and however late each rank leaves a barrier, up to the jitter."""
+    told = {
+        name: {
+            f"m {number}": at_ns + offset_ns + data.draw(st.integers(0, jitter_ns))
+            for number, at_ns in enumerate(marks_ns)
+        }
+        for name, offset_ns in offsets_ns.items()
+    }
+    reference = min(offsets_ns)
+    found = clock_offsets(told, reference)
+    assert found.keys() == offsets_ns.keys()
+    for name, offset in found.items():
+        true_ns = offsets_ns[name] - offsets_ns[reference]
+        assert abs(offset.offset_ns - true_ns) <= jitter_ns
+        assert offset.spread_ns <= jitter_ns
+
+
+def test_a_machine_is_reached_through_another() -> None:
+    found = clock_offsets({"a": {"x": 0}, "b": {"x": 10, "y": 110}, "c": {"y": 130}, "lone": {"z": 1}}, "a")
+    assert {name: offset.offset_ns for name, offset in found.items()} == {"a": 0, "b": 10, "c": 30}
+
+
+def two_nodes(tmp_path: Path, *, marks: tuple[int, int], world_size: int = 2) -> RunRecord:
+    """Rank 1's wall clock is 40 s ahead; each node's stage runs from second 101 to second 103 of true time."""
+    run = SyntheticRun(tmp_path)
+    for rank, monotonic_s in enumerate((100.0, 7000.0)):
+        session = run.session(
+            start_s=monotonic_s,
+            host=f"node-{rank}",
+            boot=f"boot-{rank}",
+            wall_offset_s=100.0 - monotonic_s + 40.0 * rank,
+            rank=rank,
+            world_size=world_size,
+        )
+        session.sampler([gpu_counter()], parts={"gpu0": GPU})
+        for number in range(marks[rank]):
+            session.program("mark", monotonic_s + 1 + number, name="step", utc_ns=0)
+        session.stage("train", monotonic_s + 1, monotonic_s + 3)
+        signal = constant_counter(100.0, J_PER_MJ_MILLI, offset=-100.0 * monotonic_s / J_PER_MJ_MILLI)
+        session.samples("gpu0.energy_counter", signal, until_s=monotonic_s + 4)
+        session.end(monotonic_s + 4)
+    return build_record(run.path, liveness=FakeLiveness())
+
+
+def test_times_of_day_are_the_first_ranks(tmp_path: Path) -> None:
+    record = two_nodes(tmp_path, marks=(3, 3))
+    assert record.complete
+    assert len({stage.start_utc for stage in record.stages}) == 1
+    assert record.duration_s == pytest.approx(4.0)
+    assert record.warnings == (
+        "the wall clock of node-1 was 40 s ahead of node-0's, by 3 shared marks that agree to 0 ms; "
+        "the times of its stages are corrected",
+    )
+
+
+def test_one_mark_says_nothing_of_its_own_error(tmp_path: Path) -> None:
+    (said,) = two_nodes(tmp_path, marks=(1, 2)).warnings
+    assert "by one shared mark, whose own error is not known" in said
+
+
+def test_without_a_mark_the_nodes_keep_their_times(tmp_path: Path) -> None:
+    record = two_nodes(tmp_path, marks=(0, 2))
+    assert record.warnings == ("the clock of node-1 shares no mark with node-0's; its times of day are its own",)
+    assert len({stage.start_utc for stage in record.stages}) == 2
+
+
+def test_a_missing_node_makes_the_run_incomplete(tmp_path: Path) -> None:
+    record = two_nodes(tmp_path, marks=(3, 3), world_size=14)
+    assert not record.complete
+    assert record.warnings[-1].startswith("12 of 14 ranks have no journal here (2, 3, 4, 5, 6, 7, 8, 9 …)")
+
+
+def test_a_clock_that_is_behind_is_said_to_be(tmp_path: Path) -> None:
+    offsets = clock_offsets({"a": {"m": NS_PER_S}, "b": {"m": 0}}, "a")
+    assert offsets["b"].offset_ns == -NS_PER_S

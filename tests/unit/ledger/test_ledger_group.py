@@ -1,0 +1,166 @@
+"""Which launch a process belongs to, and how its ranks agree on one run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from stillwatt.ledger.group import LaunchGroup, join_run, launch_group
+
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
+    "RANK": "2",
+    "WORLD_SIZE": "8",
+    "GROUP_WORLD_SIZE": "2",
+    "TORCHELASTIC_RESTART_COUNT": "1",
+}
+OPEN_MPI = {"PMIX_NAMESPACE": "prterun-host-7@1", "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4"}
+MPICH = {"PMI_RANK": "0", "PMI_SIZE": "2", "PMI_JOBID": "77"}
+SLURM = {
+    "SLURM_CLUSTER_NAME": "c",
+    "SLURM_JOB_ID": "12",
+    "SLURM_STEP_ID": "0",
+    "SLURM_PROCID": "5",
+    "SLURM_NTASKS": "16",
+    "SLURM_RESTART_COUNT": "2",
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "launcher", "rank", "world_size", "restart"),
+    [
+        (TORCHRUN, "torchrun", 2, 8, 1),
+        (OPEN_MPI, "openmpi", 3, 4, 0),
+        (MPICH, "pmi", 0, 2, 0),
+        (SLURM, "slurm", 5, 16, 2),
+        # torchrun started once a node by srun: the inner launcher's ranks are the ones that work
+        ({**SLURM, **TORCHRUN}, "torchrun", 2, 8, 1),
+        (
+            {"STILLWATT_RUN_GROUP": "j", "STILLWATT_RANK": "1", "STILLWATT_WORLD_SIZE": "2", **SLURM},
+            "stillwatt",
+            1,
+            2,
+            0,
+        ),
+        ({"STILLWATT_RUN_GROUP": "ray job"}, "stillwatt", None, 0, 0),
+    ],
+)
+def test_every_launcher_is_told_by_its_environment(
+    environment: Mapping[str, str], launcher: str, rank: int | None, world_size: int, restart: int
+) -> None:
+    found = launch_group(environment)
+    assert found is not None
+    assert (found.launcher, found.rank, found.world_size, found.restart) == (launcher, rank, world_size, restart)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {**TORCHRUN, "RANK": "8"},
+        {**TORCHRUN, "RANK": "-1"},
+        {**TORCHRUN, "WORLD_SIZE": "many"},
+        {name: value for name, value in SLURM.items() if name != "SLURM_STEP_ID"},  # a batch script: it runs once
+        {"RANK": "0", "WORLD_SIZE": "2"},  # nothing says of which launch
+    ],
+)
+def test_what_makes_no_sense_is_no_launch(environment: Mapping[str, str]) -> None:
+    assert launch_group(environment) is None
+
+
+def test_one_key_for_all_ranks_and_another_for_another_launch_or_name() -> None:
+    first, second = launch_group(SLURM), launch_group({**SLURM, "SLURM_PROCID": "6"})
+    later = launch_group({**SLURM, "SLURM_JOB_ID": "13"})
+    assert first is not None
+    assert second is not None
+    assert later is not None
+    assert first.key("train") == second.key("train")
+    assert len({first.key("train"), later.key("train"), first.key("evaluate")}) == 3
+    assert first.member != second.member
+    assert first.stage_prefix == "r5"
+
+
+def test_processes_without_numbers_are_told_apart_by_themselves() -> None:
+    unnumbered = LaunchGroup(launcher="stillwatt", launch_id="x", rank=None, world_size=0)
+    assert unnumbered.stage_prefix.startswith("p")
+    assert unnumbered.member != LaunchGroup(launcher="stillwatt", launch_id="x", rank=0, world_size=2).member
+
+
+class Runs:
+    """Makes run directories."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.made: list[str] = []
+        self._lock = threading.Lock()
+
+    def create(self) -> str:
+        with self._lock:
+            run_id = f"run-{len(self.made)}"
+            self.made.append(run_id)
+        (self.folder / run_id).mkdir()
+        return run_id
+
+
+def test_many_ranks_at_once_agree_and_one_run_is_made(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    joined: list[str] = []
+    ranks = [
+        threading.Thread(target=lambda rank=rank: joined.append(join_run(tmp_path, "k", f"{rank}-0", runs.create)))
+        for rank in range(16)
+    ]
+    for thread in ranks:
+        thread.start()
+    for thread in ranks:
+        thread.join()
+    assert joined == ["run-0"] * 16
+    assert runs.made == ["run-0"]
+
+
+def test_the_second_time_is_a_second_run_for_all(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    times = [[join_run(tmp_path, "k", f"{rank}-0", runs.create) for rank in range(3)] for _ in range(2)]
+    assert times == [["run-0"] * 3, ["run-1"] * 3]
+    # a rank that was started anew is another session of the first
+    assert join_run(tmp_path, "k", "1-1", runs.create) == "run-0"
+
+
+def test_whoever_comes_first_and_dies_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+
+    def dies() -> str:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        join_run(tmp_path, "k", "0-0", dies)
+    slept: list[float] = []
+    assert join_run(tmp_path, "k", "1-0", runs.create, sleep=slept.append, patience_s=2.0) == "run-0"
+    assert sum(slept) == pytest.approx(2.0)
+    assert join_run(tmp_path, "k", "2-0", runs.create) == "run-0"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"run_id": "../elsewhere"}', '{"run_id": ".."}', '{"run_id": 7}', "[]", "\x00"]
+)
+def test_an_agreement_that_leads_nowhere_is_made_anew(tmp_path: Path, text: str) -> None:
+    runs = Runs(tmp_path / "runs")
+    (runs.folder / ".groups").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (runs.folder / ".groups" / "k.0.json").write_text(text)
+    assert join_run(runs.folder, "k", "0-0", runs.create) == "run-0"
+    assert json.loads((runs.folder / ".groups" / "k.0.json").read_text()) == {"run_id": "run-0"}
+
+
+def test_a_name_from_outside_never_leaves_the_folder(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    numbers = itertools.count()
+    create: Callable[[], str] = runs.create
+    join_run(tmp_path, "k", f"../../{next(numbers)}", create)
+    assert {path.parent.name for path in tmp_path.rglob("k.0.*")} == {".groups"}

@@ -1,0 +1,149 @@
+"""A program that forks: what its children do is on the books, in the stage they were forked in."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import stillwatt
+from stillwatt.ledger.conservation import conservation_findings
+from stillwatt.ledger.rundir import sessions
+from stillwatt.records import StageRecord
+
+LENGTH_S = 0.2
+
+
+def fork(work: Callable[[], object]) -> int:
+    """Do something in a forked process that then ends without unwinding; gives its pid."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other tests' threads are of no concern to this child
+        pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def join(*pids: int) -> None:
+    for pid in pids:
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+def by_name(run: stillwatt.Run) -> dict[str, StageRecord]:
+    return {stage.name: stage for stage in run.result.stages}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> stillwatt.Run:
+    return stillwatt.Run("forks", runs_dir=tmp_path, sensors=("synthetic",))
+
+
+def test_stages_of_forked_processes_lie_in_the_one_they_were_forked_in(run: stillwatt.Run) -> None:
+    def work(number: int) -> None:
+        with run.stage(f"shard-{number}") as stage:
+            stage.add_tokens(10 + number)
+            time.sleep(LENGTH_S)
+
+    with run:
+        with run.stage("generate", kind="teacher_generate"):
+            children = [fork(partial(work, number)) for number in range(3)]
+            join(*children)
+        with run.stage("after"):
+            time.sleep(LENGTH_S)
+    stages = by_name(run)
+    assert {name: stage.parent_id for name, stage in stages.items()} == {
+        "generate": None,
+        "after": None,
+        **{f"shard-{number}": stages["generate"].stage_id for number in range(3)},
+    }
+    assert [stages[f"shard-{number}"].workload for number in range(3)] == [
+        {"tokens": 10},
+        {"tokens": 11},
+        {"tokens": 12},
+    ]
+    assert len({stage.stage_id for stage in run.result.stages}) == 5
+    assert run.result.complete
+    assert run.result.warnings == ()
+    assert list(conservation_findings(run.result)) == []
+
+
+def test_a_worker_may_count_for_its_parents_stage_and_does_not_end_it(run: stillwatt.Run) -> None:
+    with run, run.stage("load") as stage:
+        stage.add_tokens(5)
+
+        def leaves_the_block() -> None:
+            stage.add_tokens(7)
+            stage.close()
+            with pytest.raises(SystemExit), run, run.stage("nothing"):
+                raise SystemExit
+
+        join(fork(leaves_the_block))
+        time.sleep(LENGTH_S)
+    load = by_name(run)["load"]
+    assert load.workload == {"tokens": 12}
+    assert load.status.value == "ended"
+    assert load.duration_s >= LENGTH_S
+
+
+def test_a_forked_process_that_does_nothing_leaves_nothing(run: stillwatt.Run) -> None:
+    with run:
+        join(fork(lambda: None))
+    (paths,) = sessions(run.run_dir).values()
+    assert paths.forks == ()
+    assert run.result.complete
+
+
+def test_leaving_the_runs_block_in_a_forked_process_ends_nothing(run: stillwatt.Run) -> None:
+    with run:
+        join(fork(lambda: run.__exit__(None, None, None)))
+        with run.stage("work"):
+            time.sleep(LENGTH_S)
+    assert by_name(run)["work"].status.value == "ended"
+    assert run.result.complete
+
+
+def test_a_lock_that_another_thread_held_at_the_fork_holds_nobody_up(run: stillwatt.Run) -> None:
+    def work() -> None:
+        with run.stage("child"):
+            pass
+
+    with run, run.stage("outer") as stage:
+        held, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with stage._lock, run.meter._lock:
+                held.set()
+                done.wait(10)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(10)
+        child = fork(work)
+        done.set()
+        thread.join()
+        join(child)
+    assert set(by_name(run)) == {"outer", "child"}
+
+
+def test_what_a_killed_worker_began_is_recovered(run: stillwatt.Run) -> None:
+    def dies() -> None:
+        with run.stage("shard"):
+            os._exit(0)
+
+    with run, run.stage("generate"):
+        join(fork(dies))
+        time.sleep(LENGTH_S)
+    shard = by_name(run)["shard"]
+    assert shard.status.value == "recovered"
+    assert any("was cut off" in warning for warning in run.result.warnings)
