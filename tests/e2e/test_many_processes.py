@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -88,3 +90,54 @@ def test_the_same_launch_again_is_another_run(tmp_path: Path, nvml_simulator_pat
     second = launch(tmp_path, nvml_simulator_path, "0.3")
     assert first.run_id != second.run_id
     assert len(second.stages) == RANKS
+
+
+ANY_PROCESS = """
+import sys, time, stillwatt
+constant = {"synthetic": {"channels": [{"watts": 100.0}], "origin_ns": int(sys.argv[2])}}
+with stillwatt.Run("anyhow", runs_dir=sys.argv[1], sensors=("synthetic",), options=constant) as run:
+    with run.stage("work", kind="teacher_generate") as stage:
+        time.sleep(1.5)
+        stage.add_tokens(7)
+"""
+
+
+def run_anyhow(runs_dir: Path, commands: list[list[str]], environment: dict[str, str]) -> RunRecord:
+    """Start the same program several times at once, by whatever means, and give the one run they measured."""
+    origin_ns = str(time.monotonic_ns())
+    running = [
+        subprocess.Popen(
+            [*command, sys.executable, "-c", ANY_PROCESS, str(runs_dir), origin_ns], env={**os.environ, **environment}
+        )
+        for command in commands
+    ]
+    assert [each.wait(timeout=120) for each in running] == [0] * len(running)
+    assert len(list_run_dirs(runs_dir)) == 1
+    return show_run(runs_dir, "anyhow")
+
+
+def check_one_count(record: RunRecord, processes: int) -> None:
+    """The synthetic instrument is one device: what it gave is divided among all, and adds up to one device's energy."""
+    assert record.complete, record.warnings
+    assert len(record.stages) == processes
+    assert sum(stage.workload["tokens"] for stage in record.stages) == 7 * processes
+    union_s = max(span.end_s for span in record.spans) - min(span.start_s for span in record.spans)
+    for trace in record.traces:
+        watts = statistics.median(point.mean_w for point in trace.points)
+        assert card_j(record, trace.part) == pytest.approx(watts * union_s, rel=0.05)
+
+
+def test_processes_that_share_a_word_share_a_run(tmp_path: Path) -> None:
+    """As Ray's workers do, or anybody's own scripts: no numbers, one name of the job."""
+    record = run_anyhow(tmp_path, [[], [], []], {"STILLWATT_RUN_GROUP": "job"})
+    check_one_count(record, 3)
+
+
+def test_ranks_of_mpi_share_a_run(tmp_path: Path) -> None:
+    mpirun = shutil.which("mpirun")
+    if mpirun is None:
+        pytest.skip("no mpirun on this machine (Debian: openmpi-bin)")
+    command = [mpirun, "--allow-run-as-root", "--oversubscribe", "-np", "3"]
+    record = run_anyhow(tmp_path, [command], {})
+    check_one_count(record, 3)
+    assert sorted(stage.stage_id for stage in record.stages) == ["r0a1", "r1a1", "r2a1"]

@@ -236,11 +236,13 @@ class Run(AbstractContextManager["Run"]):
             assert stdin is not None
             stdin.write(json.dumps(config).encode() + b"\n")
             stdin.flush()
-            if _reads_ready(self._sampler, _READY_TIMEOUT_S):
+            answer = _first_line(self._sampler, _READY_TIMEOUT_S)
+            if answer == "ready":
                 os.set_blocking(stdin.fileno(), False)
                 self._edge_fd = stdin.fileno()
             else:
-                self.meter.warn("the sampling process did not answer; this run's energy will be absent or incomplete")
+                why = f"cannot measure ({answer.removeprefix('failed ')})" if answer else "did not answer"
+                self.meter.warn(f"the sampling process {why}; this run's energy will be absent or incomplete")
         except OSError as err:
             self.meter.warn(f"the sampling process cannot be started ({err}); this run's energy will be absent")
 
@@ -308,12 +310,12 @@ def _sampler_environment() -> dict[str, str]:
     return environment
 
 
-def _reads_ready(sampler: subprocess.Popen[bytes], timeout_s: float) -> bool:
-    """Wait for the sampling process's first line; False when it dies or stays silent."""
+def _first_line(sampler: subprocess.Popen[bytes], timeout_s: float) -> str:
+    """Wait for the sampling process's first line; empty when it dies or stays silent."""
     answer: list[bytes] = []
     stdout = sampler.stdout
     assert stdout is not None
     reader = threading.Thread(target=lambda: answer.append(stdout.readline()), daemon=True)
     reader.start()
     reader.join(timeout_s)
-    return bool(answer) and answer[0].strip() == b"ready"
+    return answer[0].decode("utf-8", "replace").strip() if answer else ""

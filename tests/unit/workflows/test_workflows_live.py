@@ -16,6 +16,7 @@ import pytest
 
 import stillwatt
 from stillwatt.errors import UnknownNameError
+from stillwatt.metering.meter import MeterWarning
 from stillwatt.records import Absent, Energy, NoTotal, RunRecord, StageStatus, Total
 from stillwatt.workflows.books import show_run
 from stillwatt.workflows.live import session_prefix
@@ -212,3 +213,11 @@ def _settled(runs_dir: Path, name: str) -> RunRecord:
         if any(event["event"] == "sampler_ended" for event in journals) or time.monotonic() > deadline:
             return show_run(runs_dir, name)
         time.sleep(0.1)
+
+
+def test_a_sampling_process_that_cannot_measure_says_why(runs_dir: Path) -> None:
+    options = {"synthetic": {"channels": []}}
+    with pytest.warns(MeterWarning, match=r"cannot measure \(sensor 'synthetic': needs channels"):
+        with stillwatt.Run("odd", runs_dir=runs_dir, sensors=("synthetic",), options=options) as run:
+            pass
+    assert not run.result.complete
