@@ -216,7 +216,7 @@ def _settled(runs_dir: Path, name: str) -> RunRecord:
 
 
 def test_a_sampling_process_that_cannot_measure_says_why(runs_dir: Path) -> None:
-    options = {"synthetic": {"channels": []}}
+    options: dict[str, dict[str, object]] = {"synthetic": {"channels": []}}
     with pytest.warns(MeterWarning, match=r"cannot measure \(sensor 'synthetic': needs channels"):
         with stillwatt.Run("odd", runs_dir=runs_dir, sensors=("synthetic",), options=options) as run:
             pass
