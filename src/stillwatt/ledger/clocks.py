@@ -37,13 +37,13 @@ def aligned(found: Sequence[SessionFacts]) -> tuple[tuple[SessionFacts, ...], li
     """
     machines: dict[str, list[SessionFacts]] = defaultdict(list)
     for session in found:
-        if session.rank is not None:
-            machines[session.machine].append(session)
+        if session.origin.rank is not None:
+            machines[session.origin.machine].append(session)
     if len(machines) < 2:
         return tuple(sorted(found, key=_by_time)), []
-    reference = min(machines, key=lambda name: min(session.rank or 0 for session in machines[name]))
+    reference = min(machines, key=lambda name: min(session.origin.rank or 0 for session in machines[name]))
     offsets = clock_offsets({name: _marks(sessions) for name, sessions in machines.items()}, reference)
-    moved = (_moved(session, offsets.get(session.machine)) for session in found)
+    moved = (_moved(session, offsets.get(session.origin.machine)) for session in found)
     return tuple(sorted(moved, key=_by_time)), list(_notes(machines, offsets, reference))
 
 
@@ -95,10 +95,10 @@ def _moved(session: SessionFacts, offset: ClockOffset | None) -> SessionFacts:
 def _notes(
     machines: Mapping[str, Sequence[SessionFacts]], offsets: Mapping[str, ClockOffset], reference: str
 ) -> Iterator[str]:
-    first = machines[reference][0].host
+    first = machines[reference][0].origin.host
     for name, sessions in machines.items():
         offset = offsets.get(name)
-        host = sessions[0].host
+        host = sessions[0].origin.host
         if offset is None:
             yield f"the clock of {host} shares no mark with {first}'s; its times of day are its own"
         elif name != reference:

@@ -54,7 +54,7 @@ def places(found: Sequence[SessionFacts]) -> tuple[Place, ...]:
     """Group sessions by machine and time, in the order of their first session."""
     machines: dict[str, list[SessionFacts]] = defaultdict(list)
     for session in found:
-        machines[session.machine or session.session].append(session)
+        machines[session.origin.machine or session.session].append(session)
     grouped = [group for sessions in machines.values() for group in _side_by_side(sessions)]
     order = {session.session: number for number, session in enumerate(found)}
     return tuple(sorted((Place(sessions=tuple(group)) for group in grouped), key=lambda place: order[place.name]))

@@ -226,15 +226,15 @@ def _nodes(run_dir: Path, warnings: list[str]) -> dict[str, Mapping[str, Any]]:
 
 def missing_ranks(found: Sequence[SessionFacts]) -> tuple[int, ...]:
     """Ranks of the launch that have no session; none where the sessions are no ranks."""
-    expected = max((session.world_size or 0 for session in found), default=0)
-    here = {session.rank for session in found}
+    expected = max((session.origin.world_size or 0 for session in found), default=0)
+    here = {session.origin.rank for session in found}
     return tuple(rank for rank in range(expected) if rank not in here)
 
 
 def _missing_warnings(missing: Sequence[int], found: Sequence[SessionFacts]) -> Iterator[str]:
     if missing:
         ranks = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
-        count = max(session.world_size or 0 for session in found)
+        count = max(session.origin.world_size or 0 for session in found)
         yield (
             f"{len(missing)} of {count} ranks have no journal here ({ranks}); their stages, and what their nodes drew, "
             "are in no sum. `stillwatt ledger post DIR` brings a node's journals in"
@@ -247,7 +247,7 @@ def _length_ns(found: Sequence[Place]) -> int:
     spans = []
     for place in found:
         # one anchor a machine: sessions of one boot never overlap on its own clock, whatever was done to its wall clock
-        at_ns = anchors.setdefault(place.sessions[0].machine or place.name, place.start_utc_ns - place.start_ns)
+        at_ns = anchors.setdefault(place.sessions[0].origin.machine or place.name, place.start_utc_ns - place.start_ns)
         spans.append((place.start_ns + at_ns, place.end_ns + at_ns))
     length_ns, reached_ns = 0, 0
     for start_ns, end_ns in sorted(spans):
@@ -285,14 +285,14 @@ def _warnings(facts: RunFacts, booked: BookedRun) -> Iterator[str]:
         first = place.place.sessions[0]
         where = _whose(first, numbers[first.session], len(facts.sessions))
         if len(place.place.sessions) > 1:
-            where = f"{first.host}: "
+            where = f"{first.origin.host}: "
         for note in place.notes:
             yield where + one_line(note)
 
 
 def _whose(session: SessionFacts, number: int, count: int) -> str:
-    if session.rank is not None and session.world_size != 1:
-        return f"rank {session.rank}: "
+    if session.origin.rank is not None and session.origin.world_size != 1:
+        return f"rank {session.origin.rank}: "
     return f"session {number} of {count}: " if count > 1 else ""
 
 

@@ -42,10 +42,9 @@ _E = TypeVar("_E", bound=Event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionFacts:
-    """One session as its journals and segments tell it."""
+class Origin:
+    """Where a session ran, and as which process of a launch."""
 
-    session: str
     machine: str
     """The boot of the machine it ran on, from which its monotonic clock counts; the host's name where the boot is not
     known, empty where neither is."""
@@ -54,6 +53,14 @@ class SessionFacts:
     rank: int | None
     """Its number among the processes of a launch."""
     world_size: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFacts:
+    """One session as its journals and segments tell it."""
+
+    session: str
+    origin: Origin
     parts: Mapping[str, str] | None
     """The parts that its program uses, with their devices, whoever reads them; None where its journal does not tell."""
     marks: Mapping[str, int]
@@ -120,17 +127,17 @@ def read_session(
     last_ns = _last_sign(journals, segments)
     start_ns = started.t_ns if started else _first_sign(journals, segments)
     status, end_ns = _session_status(journals, started, last_ns, liveness)
+    problems += _running_warnings(status, started, liveness)
     is_sampler_alive = _is_sampler_alive(journals, started, sampler, liveness)
     is_sampler_lost = is_sampler_alive is not True and _is_sampler_lost(journals, status)
     stages, stage_warnings = stage_facts(journals.program, status, end_ns)
     lost_samples = _lost_samples(journals.meter, segments)
     start_utc_ns = _start_utc_ns(journals.program, start_ns, created_utc_ns)
+    problems += _loss_warnings(journals, status, is_sampler_lost=is_sampler_lost)
+    troubles = [*segment_warnings(segments, lost_samples), *clock_warnings(journals.meter, start_ns)]
     return SessionFacts(
         session=session,
-        machine=(started.boot_id or started.host) if started else "",
-        host=started.host if started else "",
-        rank=started.rank if started else None,
-        world_size=started.world_size if started else None,
+        origin=_origin(started),
         parts=sampler.parts if sampler else None,
         marks=_marks(journals.program, start_ns, start_utc_ns),
         status=status,
@@ -150,15 +157,18 @@ def read_session(
         is_sealable=status is not StageStatus.RUNNING and is_sampler_alive is False,
         lost_samples=lost_samples,
         is_damaged=journals.is_damaged or lost_samples > 0 or any(map(_is_damaged, segments.values())),
-        warnings=(
-            *journals.warnings,
-            *problems,
-            *_running_warnings(status, started, liveness),
-            *_loss_warnings(journals, status, is_sampler_lost=is_sampler_lost),
-            *stage_warnings,
-            *segment_warnings(segments, lost_samples),
-            *clock_warnings(journals.meter, start_ns),
-        ),
+        warnings=(*journals.warnings, *problems, *stage_warnings, *troubles),
+    )
+
+
+def _origin(started: SessionStarted | None) -> Origin:
+    if started is None:
+        return Origin(machine="", host="", rank=None, world_size=None)
+    return Origin(
+        machine=started.boot_id or started.host,
+        host=started.host,
+        rank=started.rank,
+        world_size=started.world_size,
     )
 
 
