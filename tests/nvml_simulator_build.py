@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent / "nvml_simulator" / "nvml_simulator.c"
+SOURCES = sorted((Path(__file__).parent / "nvml_simulator").glob("*.c"))
 FILE_NAME = "libnvidia-ml.so.1"
 SONAME = "libnvidia-ml-simulator.so.1"
 """Not the file's name: else a process that holds the simulator would be handed it for the system's NVML."""
@@ -29,7 +29,7 @@ def build(folder: Path, *, omit: Sequence[str] = ()) -> Path:
     target = folder / FILE_NAME
     flags = [f"-DOMIT_{name}" for name in omit]
     command = [gcc, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-Wl,-soname,{SONAME}"]
-    subprocess.run([*command, *flags, "-o", str(target), str(SOURCE), "-lm"], check=True, timeout=60)
+    subprocess.run([*command, *flags, "-o", str(target), *map(str, SOURCES), "-lm"], check=True, timeout=60)
     return target
 
 

@@ -27,6 +27,14 @@
  *           uninit_s=S        NVML is uninitialised from then on, until it is initialised again
  *           handle_error=C    the card has no handle
  *           arch=N mig=0|1 name=TEXT uuid=TEXT  (no spaces)
+ *           module_w=W        the card sits on a module (Grace) that draws W more than it
+ *           proc=PID:MIB:PERCENT:FROM_S:UNTIL_S[:GI:CI]  a process that computes, in an instance or none; several with
+ *                             one PID make a share that changes; MIB below 0 is not available; UNTIL_S may be inf
+ *           draw=…            the same for a process that draws
+ *           processes=0|CODE graphics=0|CODE shares=0|CODE rates=0|CODE  not supported (0), or fails with that code
+ *           grows=N           the next N lists of processes have grown since their size was asked for
+ *           layout=16|24|32   bytes that the driver writes for each process, whatever its interface says (24)
+ *           instance=GI:CI:SLICES:UUID  slices=N   of a card in MIG mode
  *
  * Symbols are left out of the library with -DOMIT_<name>.
  */
@@ -37,32 +45,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-typedef unsigned int nvmlReturn_t;
-enum {
-    SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
-    INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15, UNKNOWN = 999
-};
-
-typedef struct {
-    double watts, low, hz, duty, gain, step_ms, window_ms, usage_ms, offset_mj;
-    double counter_step_ms, phase_ms, power_phase_ms, jitter_ms, noise_w, latency_ms, dwell_min_ms, dwell_max_ms;
-    double *steps_s, *levels_w, *known_j;
-    double reset_s, fail_from_s, fail_until_s, die_s, uninit_s;
-    int counter, power, instant, average, fail_every, fail_code, handle_error, arch, mig, samples, part_counter, random;
-    char name[96], uuid[96];
-    unsigned long calls;
-} Gpu;
-
-typedef union {
-    double dVal; unsigned int uiVal; unsigned long ulVal; unsigned long long ullVal; long long sllVal; int siVal;
-} nvmlValue_t;
-typedef struct {
-    uint32_t fieldId, scopeId;
-    int64_t timestamp, latencyUsec;
-    uint32_t valueType, nvmlReturn;
-    nvmlValue_t value;
-} nvmlFieldValue_t;
+#include "nvml_simulator.h"
 
 #define MAX_GPUS 16
 static Gpu gpus[MAX_GPUS];
@@ -71,14 +54,27 @@ static int is_configured, init_depth;
 static int64_t origin_ns, set_time_ns = -1, initialised_ns;
 static char driver_version[80];
 
-static int64_t now_ns(void) {
+int64_t now_ns(void) {
     struct timespec t;
     if (set_time_ns >= 0) return set_time_ns;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static double since_origin_s(int64_t t_ns) { return (double)(t_ns - origin_ns) / 1e9; }
+double since_origin_s(int64_t t_ns) { return (double)(t_ns - origin_ns) / 1e9; }
+
+static int64_t wall_offset_ns = INT64_MIN;
+/* Wall clock less monotonic clock, where time is set; the machine's own otherwise. */
+void sim_set_wall_offset_ns(int64_t offset_ns) { wall_offset_ns = offset_ns; }
+int64_t wall_ns(int64_t mono_ns) {
+    struct timespec wall, mono;
+    if (wall_offset_ns != INT64_MIN) return mono_ns + wall_offset_ns;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    clock_gettime(CLOCK_MONOTONIC, &mono);
+    return mono_ns + ((int64_t)wall.tv_sec - mono.tv_sec) * 1000000000 + wall.tv_nsec - mono.tv_nsec;
+}
+int64_t origin(void) { return origin_ns; }
+int initialised(void) { return init_depth > 0; }
 
 /* A number from 0 to 1 that depends on its arguments alone: the trace must not depend on who asks when. */
 static double drawn(uint64_t seed, uint64_t what, int64_t number) {
@@ -175,7 +171,7 @@ static void set_number(const char *key, const char *value, Gpu *g) {
         {"jitter_ms", &g->jitter_ms}, {"noise_w", &g->noise_w}, {"latency_ms", &g->latency_ms},
         {"dwell_min_ms", &g->dwell_min_ms}, {"dwell_max_ms", &g->dwell_max_ms}, {"step_ms", &g->step_ms}, {"window_ms", &g->window_ms}, {"usage_ms", &g->usage_ms},
         {"offset_mj", &g->offset_mj}, {"reset_s", &g->reset_s}, {"fail_from_s", &g->fail_from_s},
-        {"fail_until_s", &g->fail_until_s}, {"die_s", &g->die_s}, {"uninit_s", &g->uninit_s}};
+        {"fail_until_s", &g->fail_until_s}, {"die_s", &g->die_s}, {"uninit_s", &g->uninit_s}, {"module_w", &g->module_w}};
     struct { const char *key; int *to; } wholes[] = {
         {"counter", &g->counter}, {"power", &g->power}, {"instant", &g->instant}, {"average", &g->average},
         {"fail_every", &g->fail_every}, {"fail_code", &g->fail_code}, {"handle_error", &g->handle_error},
@@ -191,6 +187,7 @@ static void set_word(char *word, Gpu *g) {
     char *value = strchr(word, '=');
     if (!value) return;
     *value++ = 0;
+    if (g && set_process_word(word, value, g)) return;
     if (g && !strcmp(word, "name")) snprintf(g->name, sizeof g->name, "%s", value);
     else if (g && !strcmp(word, "uuid")) snprintf(g->uuid, sizeof g->uuid, "%s", value);
     else if (g) set_number(word, value, g);
@@ -205,7 +202,8 @@ static Gpu *add_gpu(void) {
     *g = (Gpu){.watts = 100, .duty = 0.5, .gain = 1, .step_ms = 100, .window_ms = 25, .usage_ms = 25,
                .reset_s = INFINITY, .fail_from_s = INFINITY, .fail_until_s = INFINITY, .die_s = INFINITY,
                .uninit_s = INFINITY, .counter = 1, .power = 1, .instant = 1, .average = 1,
-               .fail_code = UNKNOWN, .arch = 9, .dwell_min_ms = 200, .dwell_max_ms = 3000};
+               .fail_code = UNKNOWN, .arch = 9, .dwell_min_ms = 200, .dwell_max_ms = 3000,
+               .processes = 1, .graphics = 1, .shares = 1, .rates = 1, .layout = 24, .module_w = -1};
     snprintf(g->name, sizeof g->name, "Simulated-GPU");
     snprintf(g->uuid, sizeof g->uuid, "GPU-00000000-0000-0000-0000-%012u", gpu_count);
     gpu_count++;
@@ -232,13 +230,14 @@ void sim_configure(const char *text) {
     is_configured = 1;
 }
 
+void *sim_card(unsigned index) { return index < gpu_count ? &gpus[index] : NULL; }
 void sim_set_time_ns(int64_t t_ns) { set_time_ns = t_ns; }
 int64_t sim_origin_ns(void) { return origin_ns; }
 double sim_true_energy_j(unsigned index, int64_t start_ns, int64_t end_ns) {
     return energy_j(&gpus[index], since_origin_s(end_ns)) - energy_j(&gpus[index], since_origin_s(start_ns));
 }
 
-static nvmlReturn_t check(void *device) {
+nvmlReturn_t check(void *device) {
     Gpu *g = device;
     double t = since_origin_s(now_ns());
     if (!init_depth) return UNINITIALIZED;
@@ -258,7 +257,7 @@ static nvmlReturn_t check_reading(void *device) {
     return SUCCESS;
 }
 
-static nvmlReturn_t copy_text(const char *text, char *to, unsigned length) {
+nvmlReturn_t copy_text(const char *text, char *to, unsigned length) {
     if (strlen(text) + 1 > length) return INSUFFICIENT_SIZE;
     strcpy(to, text);
     return SUCCESS;
@@ -311,6 +310,7 @@ nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
 }
 
 nvmlReturn_t nvmlDeviceGetUUID(void *device, char *uuid, unsigned length) {
+    if (initialised() && instance_of(device)) return copy_text(instance_of(device)->uuid, uuid, length);
     nvmlReturn_t code = check(device);
     return code ? code : copy_text(((Gpu *)device)->uuid, uuid, length);
 }
@@ -366,7 +366,11 @@ static void fill_field(const Gpu *g, nvmlFieldValue_t *field) {
     field->latencyUsec = 0;
     field->valueType = 1; /* unsigned int */
     field->nvmlReturn = NOT_SUPPORTED;
-    if ((is_average && g->average) || (is_instant && g->instant)) {
+    if (field->scopeId == 1) { /* the whole module: what is on it beside the card draws the same all the time */
+        if (g->module_w < 0 || !(is_average || is_instant)) return;
+        field->nvmlReturn = SUCCESS;
+        field->value.uiVal = (unsigned)lround((power_w(g, t, is_average ? 1000 : g->window_ms) + g->module_w) * 1e3);
+    } else if ((is_average && g->average) || (is_instant && g->instant)) {
         field->nvmlReturn = SUCCESS;
         field->value.uiVal = (unsigned)lround(power_w(g, t, is_average ? 1000 : g->window_ms) * 1e3);
     }
@@ -383,17 +387,6 @@ nvmlReturn_t nvmlDeviceGetFieldValues(void *device, int count, nvmlFieldValue_t 
 #ifndef OMIT_nvmlDeviceGetSamples
 #define BUFFERED 120
 typedef struct { unsigned long long timeStamp; nvmlValue_t value; } nvmlSample_t;
-static int64_t wall_offset_ns = INT64_MIN;
-/* Wall clock less monotonic clock, where time is set; the machine's own otherwise. */
-void sim_set_wall_offset_ns(int64_t offset_ns) { wall_offset_ns = offset_ns; }
-static int64_t wall_ns(int64_t mono_ns) {
-    struct timespec wall, mono;
-    if (wall_offset_ns != INT64_MIN) return mono_ns + wall_offset_ns;
-    clock_gettime(CLOCK_REALTIME, &wall);
-    clock_gettime(CLOCK_MONOTONIC, &mono);
-    return mono_ns + ((int64_t)wall.tv_sec - mono.tv_sec) * 1000000000 + wall.tv_nsec - mono.tv_nsec;
-}
-
 /* The driver's own buffer of power readings, each with the wall-clock microsecond of its renewal. */
 nvmlReturn_t nvmlDeviceGetSamples(void *device, int type, unsigned long long since_us, unsigned *value_type,
                                   unsigned *count, nvmlSample_t *samples) {

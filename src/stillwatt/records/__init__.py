@@ -4,21 +4,28 @@ from stillwatt.records.channel import Basis, Boundary, Channel, Quantity, Role, 
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.run import ProbeRecord, RunRecord, StageRecord, StageSpan, Trace, TracePoint
 from stillwatt.records.sample import NotDue, ReadFailure, Reading, SampleGap
+from stillwatt.records.usage import Card, DeviceInstance, DeviceUse, DeviceUser, ProcessId, Rule
 from stillwatt.records.window import StageKind, StageStatus, StageWindow
 
 __all__ = [
     "Absent",
     "Basis",
     "Boundary",
+    "Card",
     "Channel",
+    "DeviceInstance",
+    "DeviceUse",
+    "DeviceUser",
     "Energy",
     "NoTotal",
     "NotDue",
     "ProbeRecord",
+    "ProcessId",
     "Quantity",
     "ReadFailure",
     "Reading",
     "Role",
+    "Rule",
     "RunRecord",
     "SampleGap",
     "StageKind",

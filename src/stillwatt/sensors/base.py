@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from stillwatt.records import Absent, Channel, NotDue, ReadFailure, Reading
+from stillwatt.records import Absent, Card, Channel, DeviceUse, NotDue, ReadFailure, Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,4 +56,21 @@ class Sensor(Protocol):
 
     def close(self) -> None:
         """Let go of the instrument; closing what is closed is no error."""
+        ...
+
+
+@runtime_checkable
+class SeesUsers(Protocol):
+    """An instrument that also knows which processes are on its devices.
+
+    Both calls work between `open` and `close`, in any thread, beside a `read` in another; they never raise for what a
+    driver refuses.
+    """
+
+    def cards(self) -> tuple[Card, ...]:
+        """Every card of the machine, those included that cannot be read."""
+        ...
+
+    def users(self, parts: Container[str]) -> tuple[DeviceUse, ...]:
+        """Who is on each of these parts now, one answer a part; what the driver refuses is said in its `reason`."""
         ...

@@ -14,18 +14,31 @@ such readings with their times, the buffer is read instead, so that nothing fall
 from __future__ import annotations
 
 import contextlib
-import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from stillwatt.clock import Clock
 from stillwatt.errors import SensorUnavailableError, UsageError
-from stillwatt.records import Absent, Basis, Boundary, Channel, NotDue, Quantity, ReadFailure, Reading, Role
-from stillwatt.sensors import nvml_library
+from stillwatt.records import (
+    Absent,
+    Basis,
+    Boundary,
+    Card,
+    Channel,
+    DeviceUse,
+    NotDue,
+    Quantity,
+    ReadFailure,
+    Reading,
+    Role,
+)
+from stillwatt.sensors import nvml_library, nvml_users
 from stillwatt.sensors.base import Probe
-from stillwatt.sensors.nvml_windows import Field, Window, window
+from stillwatt.sensors.nvml_sources import Chip, Source, counter_source, power_sources
+from stillwatt.sensors.nvml_windows import Field, window
+from stillwatt.sensors.processes import Processes
 from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S, NS_PER_US, W_PER_MW_MILLI
 
 _COUNTER_UPDATE_NS = 100 * NS_PER_MS
@@ -35,27 +48,6 @@ _REOPEN_NS = 5 * NS_PER_S
 _REOPEN_MAX_NS = 320 * NS_PER_S
 _TRIES = 3
 """How often a call is tried at `open` before a passing error is taken for a lasting one."""
-_CURES = {
-    nvml_library.LIBRARY_NOT_FOUND: "install the NVIDIA driver; a container needs the `utility` driver capability "
-    "(NVIDIA_DRIVER_CAPABILITIES) of the NVIDIA container toolkit",
-    nvml_library.DRIVER_NOT_LOADED: "load the driver (`sudo modprobe nvidia`), or pass the GPUs to the container",
-    nvml_library.NO_PERMISSION: "let this user read /dev/nvidiactl and /dev/nvidia*",
-    nvml_library.VERSION_MISMATCH: "the driver was updated under a running kernel module; reboot or reload the module",
-}
-
-
-@dataclass(slots=True)
-class _Source:
-    """One way to read one quantity of one card."""
-
-    quantity: Quantity
-    call: str
-    read: Callable[[Any], int]
-    field: Field = Field.USAGE
-    stream: str = ""
-    """The channel's name, kept here because it is needed at every reading."""
-    is_buffer: bool = False
-    """Whether `read` gives the time in microseconds of the newest of many readings that the driver kept."""
 
 
 @dataclass(slots=True)
@@ -67,24 +59,7 @@ class _Card:
     handle: Any
     newest_us: int = 0
     """Time of the newest reading taken from the driver's buffer."""
-    channels: list[tuple[Channel, _Source]] = field(default_factory=list)
-
-
-_Chip = tuple[int | None, str]
-"""Architecture and name."""
-
-
-def _blindness(seen: Window) -> tuple[int, int]:
-    """Orders windows for a stream that is booked.
-
-    Those that see all of the time come first, least smoothing before more; then the unknown; then those that look at
-    the largest share of it.
-    """
-    if seen.averaging_ns is None:
-        return (1, 0)
-    if seen.averaging_ns >= seen.update_ns:
-        return (0, seen.averaging_ns)
-    return (2, -seen.averaging_ns)
+    channels: list[tuple[Channel, Source]] = field(default_factory=list)
 
 
 class NvmlSensor:
@@ -114,6 +89,7 @@ class NvmlSensor:
         self._library = library
         self._gain_rel = gain_rel
         self._device_root = Path(device_root)
+        self._users = nvml_users.NvmlUsers(clock, Processes(device_prefix=f"{device_root}/nvidia"))
         self._nvml: Any = None
         self._cards: list[_Card] = []
         self._absent: list[Absent] = []
@@ -172,6 +148,17 @@ class NvmlSensor:
                     results.append(self._read_one(card, source))
         return results
 
+    def cards(self) -> tuple[Card, ...]:
+        """Every card that NVML lists."""
+        nvml = self._nvml
+        return () if nvml is None else tuple(nvml_users.cards(nvml))
+
+    def users(self, parts: Container[str]) -> tuple[DeviceUse, ...]:
+        """The processes on these cards."""
+        nvml = self._nvml  # another thread may close this sensor meanwhile
+        wanted = [(card.part, card.handle) for card in self._cards if card.part in parts]
+        return () if nvml is None else self._users.look(nvml, wanted)
+
     def close(self) -> None:
         """Shut NVML down; its own errors no longer matter then."""
         if self._nvml is not None:
@@ -179,7 +166,7 @@ class NvmlSensor:
         self._nvml, self._cards = None, []
         self._reopen_at_ns, self._reopen_wait_ns = None, _REOPEN_NS
 
-    def _read_one(self, card: _Card, source: _Source) -> Reading | ReadFailure:
+    def _read_one(self, card: _Card, source: Source) -> Reading | ReadFailure:
         begun_ns = self._clock.monotonic_ns()
         try:
             count = source.read(card.handle)
@@ -189,7 +176,7 @@ class NvmlSensor:
         t_ns = (begun_ns + self._clock.monotonic_ns()) // 2
         return Reading(stream=source.stream, t_ns=t_ns, count=float(count))
 
-    def _read_buffer(self, card: _Card, source: _Source) -> list[Reading | ReadFailure | NotDue]:
+    def _read_buffer(self, card: _Card, source: Source) -> list[Reading | ReadFailure | NotDue]:
         """What the driver's buffer has that is new, each at the time the driver gives it."""
         begun_ns = self._clock.monotonic_ns()
         try:
@@ -205,7 +192,7 @@ class NvmlSensor:
         ]
         return list(readings) or [NotDue(stream=source.stream)]
 
-    def _failure(self, source: _Source, err: Any, begun_ns: int) -> ReadFailure:
+    def _failure(self, source: Source, err: Any, begun_ns: int) -> ReadFailure:
         if err.value in nvml_library.REOPEN and self._reopen_at_ns is None:
             self._reopen_at_ns = begun_ns + self._reopen_wait_ns
         return ReadFailure(stream=source.stream, t_ns=self._clock.monotonic_ns(), reason=f"{source.call}: {err}")
@@ -265,13 +252,15 @@ class NvmlSensor:
     def _describe(self, card: _Card) -> None:
         """Find the card's counter and its best power reading."""
         reasons: list[str] = []
-        counter = self._first_readable(card, [self._counter_source()], reasons)
+        counter = self._first_readable(card, [counter_source(self._nvml)], reasons)
         ask = self._ask
         chip = (
             ask(self._nvml.nvmlDeviceGetArchitecture, card.handle),
             str(ask(self._nvml.nvmlDeviceGetName, card.handle)),
         )
-        power = self._first_readable(card, self._power_sources(chip, is_witness=counter is not None), reasons)
+        power = self._first_readable(
+            card, power_sources(self._nvml, chip, self._driver_version, is_witness=counter is not None), reasons
+        )
         if power is not None and counter is None:
             power = self._with_buffer(card, power)
         about = self._about(card)
@@ -286,7 +275,7 @@ class NvmlSensor:
             reason = f"nvml: {card.part}: {'; '.join(reasons)}"
             self._absent.append(Absent(part=card.part, boundary=Boundary.BOARD, reason=reason))
 
-    def _channel(self, card: _Card, source: _Source, role: Role, about: str, chip: _Chip) -> Channel:
+    def _channel(self, card: _Card, source: Source, role: Role, about: str, chip: Chip) -> Channel:
         is_counter = source.quantity is Quantity.ENERGY_COUNTER
         seen = window(*chip, self._driver_version, source.field)
         often_ns = max(seen.update_ns // 2, _LEAST_SAMPLING_NS)
@@ -317,28 +306,7 @@ class NvmlSensor:
         whole = "; MIG mode: the whole card, all instances together" if mode and mode[0] == 1 else ""
         return f"{name}; driver {self._driver_version}{whole}"
 
-    def _counter_source(self) -> _Source:
-        call = "nvmlDeviceGetTotalEnergyConsumption"
-        return _Source(Quantity.ENERGY_COUNTER, call, nvml_library.number_reader(self._nvml, call, ctypes.c_uint64))
-
-    def _power_sources(self, chip: _Chip, *, is_witness: bool) -> list[_Source]:
-        """The ways to read power, best first for the use that is made of it."""
-        call = Field.USAGE.value
-        usage = _Source(Quantity.POWER, call, nvml_library.number_reader(self._nvml, call, ctypes.c_uint32))
-        average = self._field_source(Field.AVERAGE, nvml_library.POWER_AVERAGE)
-        instant = self._field_source(Field.INSTANT, nvml_library.POWER_INSTANT)
-        if is_witness:
-            return [instant, usage, average]
-        # of two that see the same, the field whose meaning no driver changed comes first
-        return sorted(
-            [average, instant, usage], key=lambda source: _blindness(window(*chip, self._driver_version, source.field))
-        )
-
-    def _field_source(self, field: Field, number: int) -> _Source:
-        call = f"nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_{field.value} = {number})"
-        return _Source(Quantity.POWER, call, nvml_library.field_reader(self._nvml, number), field)
-
-    def _with_buffer(self, card: _Card, power: _Source) -> _Source:
+    def _with_buffer(self, card: _Card, power: Source) -> Source:
         """The driver's own buffer of plain power readings, where it has one and that field is the one to read."""
         if power.field is not Field.USAGE:
             return power
@@ -350,7 +318,7 @@ class NvmlSensor:
         card.newest_us = max(stamps_us, default=self._clock.utc_ns() // NS_PER_US)
         return replace(power, call="nvmlDeviceGetSamples(NVML_TOTAL_POWER_SAMPLES)", is_buffer=True)
 
-    def _first_readable(self, card: _Card, sources: Sequence[_Source], reasons: list[str]) -> _Source | None:
+    def _first_readable(self, card: _Card, sources: Sequence[Source], reasons: list[str]) -> Source | None:
         for source in sources:
             try:
                 self._patiently(source.read, card.handle)
@@ -378,7 +346,9 @@ class NvmlSensor:
             return None
 
     def _unavailable(self, err: Any) -> SensorUnavailableError:
-        return SensorUnavailableError(self.driver, str(err), _CURES.get(err.value, "`nvidia-smi` may say more"))
+        return SensorUnavailableError(
+            self.driver, str(err), nvml_library.CURES.get(err.value, "`nvidia-smi` may say more")
+        )
 
     def _seen_cards(self, detail: str) -> tuple[Absent, ...]:
         """Cards that have a device file here, so this process was meant to use them, and that cannot be read."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from stillwatt.errors import SensorUnavailableError
 
-UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 1, 2, 3, 4, 6
+UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, INSUFFICIENT_SIZE = 1, 2, 3, 4, 6, 7
 DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND = 9, 12, 13
 GPU_IS_LOST, RESET_REQUIRED, VERSION_MISMATCH = 15, 16, 18
 
@@ -16,6 +16,15 @@ LASTING = (UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, LIBRAR
 """Errors that asking again at once does not cure."""
 REOPEN = (UNINITIALIZED, DRIVER_NOT_LOADED, GPU_IS_LOST, RESET_REQUIRED)
 """Errors after which NVML has to be initialised again before its handles mean anything."""
+
+CURES = {
+    LIBRARY_NOT_FOUND: "install the NVIDIA driver; a container needs the `utility` driver capability "
+    "(NVIDIA_DRIVER_CAPABILITIES) of the NVIDIA container toolkit",
+    DRIVER_NOT_LOADED: "load the driver (`sudo modprobe nvidia`), or pass the GPUs to the container",
+    NO_PERMISSION: "let this user read /dev/nvidiactl and /dev/nvidia*",
+    VERSION_MISMATCH: "the driver was updated under a running kernel module; reboot or reload the module",
+}
+"""What would make NVML usable, by the error of its initialisation."""
 
 POWER_AVERAGE, POWER_INSTANT = 185, 186
 """NVML_FI_DEV_POWER_AVERAGE and NVML_FI_DEV_POWER_INSTANT."""
