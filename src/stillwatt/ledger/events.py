@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from stillwatt.records.channel import Boundary, Channel
+from stillwatt.records.usage import DeviceInstance, DeviceUse, DeviceUser, ProcessId
 from stillwatt.records.window import StageKind
 
 _Time = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -126,12 +127,38 @@ class SamplerStarted(_Event, frozen=True, kw_only=True, tag="sampler_started"):
     absent: list[AbsentLine]
     parts: dict[str, str] | None = None
     """Every part that this session's program uses, with its device, whoever counts it; None in older journals."""
+    beside: list[str] = []
+    """Cards of this machine, measured or absent, that the program cannot use: beside its energy, not in it."""
+    parts_reason: str = ""
+    """Why these parts: the variable that chooses cards, or why it cannot be understood."""
+    program: ProcessId | None = None
+    """The measured program, by which its processes and all that descend from them are known on devices."""
 
 
 class ChannelsTaken(_Event, frozen=True, kw_only=True, tag="channels_taken"):
     """The sampling process counts further devices, since whoever counted them has ended."""
 
     channels: list[Channel]
+
+
+class DeviceUsers(_Event, frozen=True, kw_only=True, tag="device_users"):
+    """Who was on a device at a look that found other than the one that was written before."""
+
+    part: str
+    since_ns: _Time
+    users: tuple[DeviceUser, ...] | None
+    busy_share: float | None = None
+    reason: str = ""
+    instances: tuple[DeviceInstance, ...] = ()
+    slices: _Count | None = None
+
+    def use(self) -> DeviceUse:
+        """The look as a record.
+
+        Raises:
+            ValueError: its numbers contradict each other.
+        """
+        return DeviceUse(**{name: getattr(self, name) for name in DeviceUse.__dataclass_fields__})
 
 
 class Gap(_Event, frozen=True, kw_only=True, tag="gap"):
@@ -175,7 +202,9 @@ class ClockStep(_Event, frozen=True, kw_only=True, tag="clock_step"):
 
 
 ProgramEvent = SessionStarted | Forked | StageStarted | Workload | Result | StageEnded | Mark | Warned | SessionEnded
-MeterEvent = SamplerStarted | ChannelsTaken | Gap | MeterCount | SamplerEnded | ParentLost | ClockStep | Warned
+MeterEvent = (
+    SamplerStarted | ChannelsTaken | DeviceUsers | Gap | MeterCount | SamplerEnded | ParentLost | ClockStep | Warned
+)
 Event = ProgramEvent | MeterEvent
 
 

@@ -30,9 +30,11 @@ from stillwatt.ledger.claims import Claims
 from stillwatt.ledger.disk import Disk
 from stillwatt.ledger.journal import JournalWriter
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
+from stillwatt.ledger.users import LOOK_NS, UserWatch, parts_of_program
 from stillwatt.records import Channel
 from stillwatt.sensors.beat import Beat
 from stillwatt.sensors.clock_watch import ClockWatch
+from stillwatt.sensors.processes import Processes
 from stillwatt.sensors.registry import Resolution, resolve
 from stillwatt.sensors.sampler import Sampler, own_period_ns
 from stillwatt.sensors.worker import Job, Worker, WorkerLike
@@ -118,6 +120,7 @@ class Recorder:
         self._period_ns = period_ns
         self._sampler = Sampler(resolution.opened, disk, clock, period_ns, make_worker=make_worker)
         self._writer = make_worker("write", disk.flush)
+        self._users = UserWatch(resolution, disk.event, clock, make_worker)
         self._watch = watch
         self._claims = claims
         self._mine: list[Channel] = list(resolution.channels)
@@ -137,9 +140,11 @@ class Recorder:
                 for probe in resolution.probes
             ],
             channels=[dataclasses.asdict(channel) for channel in self._channels(self._mine)],
-            parts={channel.part: channel.device for channel in resolution.channels},
+            program=Processes().process(os.getppid()),
+            **parts_of_program(resolution, os.environ),
             absent=[dataclasses.asdict(absent) for absent in resolution.absent],
         )
+        self._users.tick()
         self._sampler.tick()
         self.flush()
         self._writer.wait(_DISK_PATIENCE_S)
@@ -158,6 +163,8 @@ class Recorder:
         often_ns = self._sampler.own_period_ns
         if often_ns is not None:
             beats.append(Beat(often_ns, lambda _skipped: self._sampler.tick_often()))
+        if self._users.is_needed:
+            beats.append(Beat(LOOK_NS, self._users.tick))
         closeup = self._sampler.closeup
         if closeup.period_ns:
             beats.append(
@@ -200,6 +207,7 @@ class Recorder:
         if mine != self._mine:
             self._mine = mine
             self._sampler.keep_only({channel.stream for channel in mine})
+            self._users.keep_only(channel.part for channel in mine)
         if self._claims.problem and not had_problem:
             self._event("warning", message=self._claims.problem)
 
@@ -242,6 +250,7 @@ class Recorder:
             self._event("parent_lost")
         self._sampler.tick()
         self._sampler.finish()
+        self._users.finish()
         self.account()
         self.account("sampler_ended")
         try:

@@ -53,6 +53,11 @@ class Processes:
             self._known[pid] = known
         return known if self.is_host or self._is_believed(known[0]) else ()
 
+    def process(self, pid: int) -> ProcessId | None:
+        """The process of this number here, as this namespace has it; None where there is none."""
+        start_ticks = self._stat(pid)[1]
+        return None if start_ticks is None else ProcessId(pid, start_ticks)
+
     def is_same_user(self, pid: int) -> bool | None:
         """Whether the process belongs to this user; None where it cannot be told.
 
