@@ -32,6 +32,8 @@
  *                             one PID make a share that changes; MIB below 0 is not available; UNTIL_S may be inf
  *           draw=…            the same for a process that draws
  *           processes=0|CODE graphics=0|CODE shares=0|CODE rates=0|CODE  not supported (0), or fails with that code
+ *           unlisted=PERCENT  how busy processes keep the card that no list shows
+ *           noise=N           the samples of utilisation end in N entries that nothing was written to
  *           grows=N           the next N lists of processes have grown since their size was asked for
  *           layout=16|24|32   bytes that the driver writes for each process, whatever its interface says (24)
  *           instance=GI:CI:SLICES:UUID  slices=N   of a card in MIG mode

@@ -32,7 +32,7 @@ typedef struct {
     char name[96], uuid[96];
     unsigned long calls;
     double module_w;
-    int processes, graphics, shares, rates, grows, slices, layout;
+    int processes, graphics, shares, rates, grows, slices, layout, noise, unlisted;
     int process_count, instance_count;
     Process process[MAX_PROCESSES];
     Instance instance[MAX_INSTANCES];

@@ -28,7 +28,8 @@ static int add_instance(const char *value, Gpu *g) {
 int set_process_word(const char *key, const char *value, Gpu *g) {
     struct { const char *key; int *to; } wholes[] = {
         {"processes", &g->processes}, {"graphics", &g->graphics}, {"shares", &g->shares}, {"rates", &g->rates},
-        {"grows", &g->grows}, {"slices", &g->slices}, {"layout", &g->layout}};
+        {"grows", &g->grows}, {"slices", &g->slices}, {"layout", &g->layout},
+        {"noise", &g->noise}, {"unlisted", &g->unlisted}};
     if (!strcmp(key, "proc")) return add_process(value, 0, g);
     if (!strcmp(key, "draw")) return add_process(value, 1, g);
     if (!strcmp(key, "instance")) return add_instance(value, g);
@@ -123,6 +124,9 @@ nvmlReturn_t nvmlDeviceGetProcessUtilization(void *device, Sample *samples, unsi
             found++;
         }
     }
+    for (int i = 0; i < g->noise; i++, found++) /* some of no time, some of no share that can be */
+        if (samples && found < room)
+            samples[found] = (Sample){.pid = 7u + (unsigned)i, .timeStamp = i % 2 ? 0 : ~0ull >> 1, .smUtil = i % 2 ? 50 : 3000000000u};
     *count = found;
     if (!found) return NOT_FOUND;
     return found > room || !samples ? INSUFFICIENT_SIZE : SUCCESS;
@@ -132,7 +136,7 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(void *device, unsigned *gpu_and_memor
     nvmlReturn_t code = check(device);
     Gpu *g = device;
     double t = since_origin_s(now_ns());
-    unsigned sum = 0;
+    unsigned sum = (unsigned)g->unlisted;
     if (!code) code = switched(g->mig ? 0 : g->rates);
     if (code) return code;
     for (int i = 0; i < g->process_count; i++)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from stillwatt.clock import SystemClock
 from stillwatt.sensors.base import Probe
 from stillwatt.sensors.registry import BY_NAME, make_sensor, probe_all, says_something
 from stillwatt.units import BYTES_PER_GIB
+from stillwatt.workflows.doctor_finding import DoctorFinding, Health
+from stillwatt.workflows.doctor_users import user_findings
+
+__all__ = ["DoctorFinding", "Health", "examine"]
 
 _EXTRAS = {
     "distill": ("torch", "transformers", "accelerate", "safetensors", "gguf"),
@@ -29,25 +32,6 @@ _ENOUGH_FREE_GIB = 3.0
 """The quick start keeps about 2 GiB: the converted model, checkpoints of three arms, the caches."""
 
 
-class Health(StrEnum):
-    """How well something serves."""
-
-    OK = "ok"
-    DEGRADED = "degraded"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorFinding:
-    """One thing that was looked at."""
-
-    subject: str
-    status: Health
-    detail: str
-    cure: str
-    """What would make it better, as something to type where that is possible; empty where nothing is wrong."""
-
-
 def examine(sensors: Sequence[str] = (), *, runs_dir: str | Path = ".") -> list[DoctorFinding]:
     """Look at every instrument (or those named), the extras and the disk.
 
@@ -60,6 +44,7 @@ def examine(sensors: Sequence[str] = (), *, runs_dir: str | Path = ".") -> list[
     return [
         *(_sensor_finding(probe) for probe in probes if named or says_something(probe)),
         *([] if named else [_elsewhere_finding(probes)]),
+        *user_findings([make_sensor(probe.driver, clock) for probe in probes if probe.usable], os.environ),
         _verdict(probes),
         *(_extra_finding(extra) for extra in _EXTRAS),
         _disk_finding(Path(runs_dir)),

@@ -113,6 +113,12 @@ def test_a_share_is_of_all_the_time_and_not_of_the_busy_part(nvml_simulator: Nvm
     assert shares[700001] == pytest.approx(0.8 * 2 / 8)
 
 
+def test_entries_that_nothing_was_written_to_are_left_out(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(nvml_simulator, "gpu noise=70 proc=8:1:40:0:inf proc=700001:1:40:0:inf")
+    rig.advance(3)
+    assert _shares(rig.look()) == {8: 0.4, 700001: 0.4}
+
+
 def test_an_idle_process_did_nothing_and_that_is_known(nvml_simulator: NvmlSimulator) -> None:
     rig = Rig(nvml_simulator, "gpu proc=700001:1:0:0:inf")
     rig.advance(3)
