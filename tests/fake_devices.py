@@ -78,6 +78,8 @@ class FakeAmd:
     no_power: frozenset[int] = frozenset()
     energy_key: str = "energy_accumulator"
     counts_a_joule: float = 1e6 / 15.3
+    processes: Any = ()
+    """What `amdsmi_get_gpu_process_list` gives; a text is its error."""
     error: str = ""
     inits: int = 0
     is_initialised: bool = False
@@ -111,8 +113,15 @@ class FakeAmd:
             told: Any = "N/A" if handle in self.no_power else self.watts[handle]
             return {"current_socket_power": "N/A", "average_socket_power": told, "gfx_voltage": 0}
 
+        def processes(handle: int) -> Any:
+            self._check(AmdSmiException)
+            if isinstance(self.processes, str):
+                raise AmdSmiException(self.processes)
+            return self.processes
+
         members = {
             "AmdSmiException": AmdSmiException,
+            "amdsmi_get_gpu_process_list": processes,
             "amdsmi_init": init,
             "amdsmi_shut_down": shut_down,
             "amdsmi_get_processor_handles": lambda: list(range(len(self.watts))),

@@ -13,16 +13,29 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stillwatt.clock import Clock
 from stillwatt.errors import SensorUnavailableError, UsageError
-from stillwatt.records import Absent, Basis, Boundary, Channel, Quantity, ReadFailure, Reading, Role
+from stillwatt.records import (
+    Absent,
+    Basis,
+    Boundary,
+    Card,
+    Channel,
+    DeviceUse,
+    DeviceUser,
+    Quantity,
+    ReadFailure,
+    Reading,
+    Role,
+)
 from stillwatt.sensors.base import Probe
 from stillwatt.sensors.counting_files import first_line
+from stillwatt.sensors.processes import Processes
 from stillwatt.units import J_PER_UJ, NS_PER_MS, seconds
 
 _UPDATE_NS = 100 * NS_PER_MS
@@ -44,6 +57,8 @@ class _Card:
     part: str
     device: str
     handle: Any
+    looked_ns: int | None = None
+    """When it was last looked at who is on it."""
     resolution_uj: float = _RESOLUTION_UJ
     channels: list[tuple[Channel, Callable[[], float]]] = field(default_factory=list)
 
@@ -74,6 +89,7 @@ class AmdSensor:
         self._gain_rel = gain_rel
         self._sleep = sleep
         self._kfd_root = Path(kfd_root)
+        self._processes = Processes(device_prefix="/dev/kfd")
         self._smi: Any = None
         self._cards: list[_Card] = []
         self._absent: list[Absent] = []
@@ -118,6 +134,35 @@ class AmdSensor:
     def read(self) -> Sequence[Reading | ReadFailure]:
         """Read every stream; the library's errors become failures in its own words."""
         return [self._read_one(channel, read) for card in self._cards for channel, read in card.channels]
+
+    def cards(self) -> tuple[Card, ...]:
+        """None: no variable that chooses among AMD cards is followed, so all of them count as used."""
+        return ()
+
+    def users(self, parts: Container[str]) -> tuple[DeviceUse, ...]:
+        """The processes on these cards with their memory; AMD states no share of time by process."""
+        smi = self._smi  # another thread may close this sensor meanwhile
+        return () if smi is None else tuple(self._look(smi, card) for card in self._cards if card.part in parts)
+
+    def _look(self, smi: Any, card: _Card) -> DeviceUse:
+        now_ns = self._clock.monotonic_ns()
+        since_ns, card.looked_ns = now_ns if card.looked_ns is None else card.looked_ns, now_ns
+        users, reason = None, "amdsmi_get_gpu_process_list: no share of time by process"
+        try:
+            found = smi.amdsmi_get_gpu_process_list(card.handle)
+            users = tuple(self._user(int(entry["pid"]), entry.get("memory_usage")) for entry in found)
+        except (smi.AmdSmiException, AttributeError, KeyError, TypeError, ValueError) as err:
+            reason = f"amdsmi_get_gpu_process_list: {err or type(err).__name__}"
+        return DeviceUse(part=card.part, since_ns=since_ns, t_ns=now_ns, users=users, reason=reason)
+
+    def _user(self, pid: int, memory: Any) -> DeviceUser:
+        used = memory.get("vram_mem") if isinstance(memory, dict) else None
+        return DeviceUser(
+            pid=pid,
+            chain=self._processes.chain(pid),
+            memory_bytes=used if isinstance(used, int) else None,
+            same_user=self._processes.is_same_user(pid),
+        )
 
     def close(self) -> None:
         """Shut the library down."""

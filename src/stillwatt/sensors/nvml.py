@@ -36,7 +36,7 @@ from stillwatt.records import (
 )
 from stillwatt.sensors import nvml_library, nvml_users
 from stillwatt.sensors.base import Probe
-from stillwatt.sensors.nvml_sources import Chip, Source, counter_source, power_sources
+from stillwatt.sensors.nvml_sources import Chip, Source, counter_source, module_source, power_sources
 from stillwatt.sensors.nvml_windows import Field, window
 from stillwatt.sensors.processes import Processes
 from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S, NS_PER_US, W_PER_MW_MILLI
@@ -270,10 +270,29 @@ class NvmlSensor:
             source.stream = channel.stream
             card.channels.append((channel, source))
         if card.channels:
+            self._add_module(card, about, chip)
             self._cards.append(card)
         else:
             reason = f"nvml: {card.part}: {'; '.join(reasons)}"
             self._absent.append(Absent(part=card.part, boundary=Boundary.BOARD, reason=reason))
+
+    def _add_module(self, card: _Card, about: str, chip: Chip) -> None:
+        """Power of the module around a card: it holds the card and a CPU, so it stands beside their sum.
+
+        Its part is not called `module0`, which is what hwmon calls the same module in the order of its sockets.
+        """
+        source = module_source(self._nvml, chip)
+        if source is None or self._first_readable(card, [source], []) is None:
+            return
+        channel = replace(
+            self._channel(card, source, Role.LEDGER, about, chip),
+            part=f"gpu_module{card.part.removeprefix('gpu')}",
+            boundary=Boundary.NODE,
+            averaging_ns=None,  # nobody has measured what the module's sensor averages over
+            sampling_period_ns=None,
+        )
+        source.stream = channel.stream
+        card.channels.append((channel, source))
 
     def _channel(self, card: _Card, source: Source, role: Role, about: str, chip: Chip) -> Channel:
         is_counter = source.quantity is Quantity.ENERGY_COUNTER

@@ -28,6 +28,8 @@ CURES = {
 
 POWER_AVERAGE, POWER_INSTANT = 185, 186
 """NVML_FI_DEV_POWER_AVERAGE and NVML_FI_DEV_POWER_INSTANT."""
+SCOPE_MODULE = 1
+"""NVML_POWER_SCOPE_MODULE."""
 
 _UNSIGNED = 1
 _VALUE_FIELDS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
@@ -104,9 +106,9 @@ def number_reader(nvml: Any, call: str, number_type: Any) -> Callable[[Any], int
     return read
 
 
-def field_reader(nvml: Any, number: int) -> Callable[[Any], int]:
-    """The same for one field of a card; raises `pynvml.NVMLError` where the call or this field in it failed."""
-    field = _FieldValue(field_id=number)
+def field_reader(nvml: Any, number: int, scope: int = 0) -> Callable[[Any], int]:
+    """The same for one field of a card, of the card alone or of its module; raises `pynvml.NVMLError` where the call or this field in it failed."""
+    field = _FieldValue(field_id=number, scope_id=scope)
     reference, one = ctypes.byref(field), ctypes.c_int32(1)
 
     def read(handle: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,10 @@ from stillwatt.sensors.nvml_windows import Field, Window, window
 
 Chip = tuple[int | None, str]
 """Architecture and name."""
+
+
+_ON_MODULE = re.compile(r"\bG[HB]\d+|Grace", re.IGNORECASE)
+"""Names of Grace superchips: GH200, GB200, GB300."""
 
 
 @dataclass(slots=True)
@@ -45,6 +50,19 @@ def power_sources(nvml: Any, chip: Chip, driver_version: str, *, is_witness: boo
         return [instant, usage, average]
     # of two that see the same, the field whose meaning no driver changed comes first
     return sorted([average, instant, usage], key=lambda source: _blindness(window(*chip, driver_version, source.field)))
+
+
+def module_source(nvml: Any, chip: Chip) -> Source | None:
+    """Power of the whole module that a Grace superchip's card sits on; None for other cards.
+
+    Other cards are not asked: drivers that know no scopes would give the card's own power for it.
+    """
+    if not _ON_MODULE.search(chip[1]):
+        return None
+    number = nvml_library.POWER_INSTANT
+    call = f"nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_{Field.INSTANT.value} = {number}, NVML_POWER_SCOPE_MODULE)"
+    reader = nvml_library.field_reader(nvml, number, nvml_library.SCOPE_MODULE)
+    return Source(Quantity.POWER, call, reader, Field.INSTANT)
 
 
 def _field_source(nvml: Any, field: Field, number: int) -> Source:

@@ -260,6 +260,37 @@ def test_amd_without_the_library_keeps_the_bindings_words_back(
     assert "noise" not in capsys.readouterr().out
 
 
+def test_amd_lists_processes_with_their_memory_and_no_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    sensor, fake, clock = _amd(monkeypatch)
+    assert (sensor.users({"gpu_amd0"}), sensor.cards()) == ((), ())
+    sensor.open()
+    fake.processes = [
+        {"name": "secret", "pid": os.getpid(), "mem": 9, "memory_usage": {"vram_mem": 5}, "engine_usage": {"gfx": 1}},
+        {"name": "secret", "pid": 99_999_999, "memory_usage": {"vram_mem": "N/A"}},
+        {"pid": 99_999_998},
+    ]
+    first = sensor.users({"gpu_amd0"})
+    clock.advance(1.0)
+    (use,) = sensor.users({"gpu_amd0"})
+    assert (first[0].since_ns, use.since_ns, use.t_ns) == (first[0].t_ns, first[0].t_ns, clock.now_ns)
+    assert [(user.pid, user.sm_share, user.memory_bytes) for user in use.users or ()] == [
+        (os.getpid(), None, 5),
+        (99_999_999, None, None),
+        (99_999_998, None, None),
+    ]
+    assert "secret" not in repr(use)
+
+
+@pytest.mark.parametrize("answer", ["not supported", None, [object()], [{"name": "x"}], [{"pid": "N/A"}]])
+def test_amd_that_lists_no_processes_says_why(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    sensor, fake, _ = _amd(monkeypatch)
+    sensor.open()
+    fake.processes = answer
+    (use,) = sensor.users({"gpu_amd1"})
+    assert use.users is None
+    assert use.reason.startswith("amdsmi_get_gpu_process_list: ")
+
+
 def test_amd_that_cannot_be_initialised_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     sensor, _, _ = _amd(monkeypatch, error="no permission on /dev/kfd")
     assert "/dev/kfd" in _refused(sensor)

@@ -81,6 +81,22 @@ def test_the_best_power_reading_is_chosen_for_its_use(
     assert channel.averaging_ns == (25 * NS_PER_MS if call == INSTANT else NS_PER_S)
 
 
+def test_the_module_of_a_grace_superchip_stands_beside_its_card(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(
+        nvml_simulator, "gpu watts=300 module_w=150 name=NVIDIA-GH200-480GB;gpu watts=300 name=GB200;gpu module_w=9"
+    )
+    channels = _by_stream(rig.sensor.open())
+    assert [channel.part for channel in channels.values() if channel.boundary is not Boundary.BOARD] == ["gpu_module0"]
+    module = channels["gpu_module0.power"]
+    assert (module.boundary, module.role, module.averaging_ns) == (Boundary.NODE, Role.LEDGER, None)
+    assert module.sampling_period_ns is None
+    assert module.source.startswith(
+        "nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_INSTANT = 186, NVML_POWER_SCOPE_MODULE); NVIDIA-GH200-480GB"
+    )
+    shown = rig.shown()
+    assert (shown["gpu_module0.power"], shown["gpu0.power"]) == (450_000, 300_000)
+
+
 def test_a_counter_alone_is_enough(nvml_simulator: NvmlSimulator) -> None:
     channels = Rig(nvml_simulator, "gpu instant=0 average=0 power=0").sensor.open()
     assert [(c.quantity, c.role) for c in channels] == [(Quantity.ENERGY_COUNTER, Role.LEDGER)]
