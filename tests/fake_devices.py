@@ -84,6 +84,12 @@ class FakeAmd:
     inits: int = 0
     is_initialised: bool = False
 
+    def _listed(self, error: type[Exception]) -> Any:
+        self._check(error)
+        if isinstance(self.processes, str):
+            raise error(self.processes)
+        return self.processes
+
     def module(self) -> types.ModuleType:
         """A module to put in the place of the real one."""
         module = types.ModuleType("amdsmi")
@@ -113,15 +119,9 @@ class FakeAmd:
             told: Any = "N/A" if handle in self.no_power else self.watts[handle]
             return {"current_socket_power": "N/A", "average_socket_power": told, "gfx_voltage": 0}
 
-        def processes(handle: int) -> Any:
-            self._check(AmdSmiException)
-            if isinstance(self.processes, str):
-                raise AmdSmiException(self.processes)
-            return self.processes
-
         members = {
             "AmdSmiException": AmdSmiException,
-            "amdsmi_get_gpu_process_list": processes,
+            "amdsmi_get_gpu_process_list": lambda _handle: self._listed(AmdSmiException),
             "amdsmi_init": init,
             "amdsmi_shut_down": shut_down,
             "amdsmi_get_processor_handles": lambda: list(range(len(self.watts))),

@@ -248,6 +248,7 @@ class SyntheticSession:
         absent: Sequence[Absent] = (),
         t_s: float | None = None,
         parts: Mapping[str, str] | None = None,
+        program: Sequence[int] | None = None,
     ) -> None:
         """Begin the sampling process."""
         self.period_s = period_s
@@ -261,6 +262,7 @@ class SyntheticSession:
             channels=[asdict(channel) for channel in channels],
             absent=[asdict(part) for part in absent],
             **({} if parts is None else {"parts": dict(parts)}),
+            **({} if program is None else {"program": list(program)}),
         )
 
     def samples(self, stream: str, signal: Signal, *, until_s: float, from_s: float | None = None) -> None:

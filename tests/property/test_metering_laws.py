@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillwatt.metering.account import SessionInput, account_session
-from stillwatt.metering.attribute import ShareStep, WeightedWindow, exclusive_windows
+from stillwatt.metering.attribute import WeightedSpan, WeightedWindow, exclusive_windows
 from stillwatt.metering.estimate import estimate, estimate_many
 from stillwatt.metering.series import Series
 from stillwatt.metering.totals import combine, sum_part
@@ -256,7 +256,7 @@ def test_a_drawing_stays_between_its_extremes_and_within_its_points(series: Seri
 
 
 @st.composite
-def sessions_and_shares(draw: st.DrawFn) -> tuple[list[StageWindow], list[ShareStep]]:
+def sessions_and_shares(draw: st.DrawFn) -> tuple[list[StageWindow], list[WeightedSpan]]:
     """Stages of three sessions, and steps in which some of them are told to have shares."""
     stages = []
     for number in range(draw(st.integers(1, 8))):
@@ -267,14 +267,14 @@ def sessions_and_shares(draw: st.DrawFn) -> tuple[list[StageWindow], list[ShareS
     marks = sorted(draw(st.lists(st.integers(-10, 110), max_size=6, unique=True)))
     weights = st.lists(st.tuples(st.sampled_from(["one", "two", "stranger"]), st.floats(0, 5)), max_size=3)
     shares = [
-        ShareStep(a, b, tuple(dict(draw(weights)).items())) for a, b in zip(marks[::2], marks[1::2], strict=False)
+        WeightedSpan(a, b, tuple(dict(draw(weights)).items())) for a, b in zip(marks[::2], marks[1::2], strict=False)
     ]
     return stages, shares
 
 
 @given(sessions_and_shares())
 def test_whatever_sessions_are_told_to_share_every_moment_is_divided_once(
-    drawn: tuple[list[StageWindow], list[ShareStep]],
+    drawn: tuple[list[StageWindow], list[WeightedSpan]],
 ) -> None:
     stages, shares = drawn
     owned = exclusive_windows(stages, 0, 100, shares)
@@ -289,7 +289,9 @@ def test_whatever_sessions_are_told_to_share_every_moment_is_divided_once(
 
 
 @given(sessions_and_shares())
-def test_a_session_on_its_own_gets_all_whatever_it_was_told(drawn: tuple[list[StageWindow], list[ShareStep]]) -> None:
+def test_a_session_on_its_own_gets_all_whatever_it_was_told(
+    drawn: tuple[list[StageWindow], list[WeightedSpan]],
+) -> None:
     stages, shares = drawn
     lone = [stage for stage in stages if stage.session == "one"]
     told, untold = exclusive_windows(lone, 0, 100, shares), exclusive_windows(lone, 0, 100)

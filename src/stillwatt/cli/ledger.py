@@ -38,13 +38,18 @@ def list_runs(runs_dir: str, as_json: bool) -> None:
 
 @ledger.command()
 @click.argument("run")
+@click.option(
+    "--rule",
+    type=click.Choice(["even", "process", "utilisation"]),
+    help="How ranks share a device that several use at once; accounts the run anew.  [default: process]",
+)
 @runs_option
 @json_option
-def show(run: str, runs_dir: str, as_json: bool) -> None:
+def show(run: str, rule: str | None, runs_dir: str, as_json: bool) -> None:
     """Show one run: its stages with their energies, and what is not known."""
     from stillwatt.workflows import books
 
-    record = books.show_run(runs_dir, run)
+    record = books.show_run(runs_dir, run, rule=rule)
     if as_json:
         say_json(record.to_dict())
         return

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 
 from stillwatt.ledger.places import Place, SeriesByPart, accounted_span_ns, part_users, place_series, places
 from stillwatt.ledger.sessions import SessionFacts
+from stillwatt.ledger.sharing import Sharing, place_sharing
 from stillwatt.ledger.stages import StageFacts
 from stillwatt.metering.account import Energies, Lengths, SessionAccount, SessionInput, account_session
 from stillwatt.metering.baseline import IdlePower, idle_power, net, sub_window_w
 from stillwatt.metering.series import Series
 from stillwatt.metering.totals import combine, merge_parts, sum_part
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+from stillwatt.records.usage import Rule
 from stillwatt.records.window import StageKind, StageStatus, StageWindow
 from stillwatt.units import seconds
 
+DEFAULT_RULE = Rule.PROCESS
+"""Who has a process on a device shares it; equally where drivers tell nothing of processes."""
 _MAX_SUB_WINDOWS = 10
 """Into how many equal parts of about a second, at most, an idle stage is cut to see how its power varies."""
 
@@ -55,17 +59,20 @@ class BookedRun:
 class _Accounted:
     place: Place
     series: SeriesByPart
+    sharing: Sharing
     account: SessionAccount
     notes: tuple[str, ...]
 
 
-def book_run(found: Sequence[SessionFacts]) -> BookedRun:
+def book_run(found: Sequence[SessionFacts], *, rule: Rule = DEFAULT_RULE) -> BookedRun:
     """Book energy to the stages of every place and sum over places.
+
+    `rule` says how sessions share a device that several of them use at once (method.md, eq. 15).
 
     Idle power is taken over all idle stages of the run, so that a session after a kill is net of the same idle
     power as the one before it.
     """
-    accounted = [_account(place) for place in places(found)]
+    accounted = [_account(place, rule) for place in places(found)]
     idle = _idle_power(accounted)
     booked = tuple(_book(place, idle) for place in accounted)
     accounts = [place.account for place in accounted]
@@ -76,9 +83,10 @@ def book_run(found: Sequence[SessionFacts]) -> BookedRun:
     )
 
 
-def _account(place: Place) -> _Accounted:
+def _account(place: Place, rule: Rule) -> _Accounted:
     series, absent, notes = place_series(place)
     start_ns, end_ns = accounted_span_ns(place)
+    sharing = place_sharing(place, rule, start_ns, end_ns)
     users, idle_parts = part_users(place, [*series, *(gone.part for gone in absent)])
     account = account_session(
         SessionInput(
@@ -88,10 +96,13 @@ def _account(place: Place) -> _Accounted:
             series={part: streams for part, streams in series.items() if part not in idle_parts},
             absent=tuple(gone for gone in absent if gone.part not in idle_parts),
             users=users,
+            shares=sharing.weights,
         )
     )
-    notes += [f"{part}: measured, and used by no program of this run; it is in no sum" for part in sorted(idle_parts)]
-    return _Accounted(place=place, series=series, account=account, notes=(*notes, *account.notes))
+    notes += sharing.notes
+    beside = sorted(idle_parts & series.keys())
+    notes += [f"{part}: measured, and used by no program of this run; it is in no sum" for part in beside]
+    return _Accounted(place=place, series=series, sharing=sharing, account=account, notes=(*notes, *account.notes))
 
 
 def _window(session: str, stage: StageFacts) -> StageWindow:
@@ -106,8 +117,10 @@ def _window(session: str, stage: StageFacts) -> StageWindow:
 
 def _book(accounted: _Accounted, idle: Mapping[str, IdlePower | Absent]) -> BookedPlace:
     stages = {}
+    facts = {stage.stage_id: stage for session in accounted.place.sessions for stage in session.stages}
     for stage_id, account in accounted.account.stages.items():
-        gross = tuple(account.gross.values())
+        stage = facts[stage_id]
+        gross = accounted.sharing.flagged(account.gross.values(), stage.start_ns, stage.end_ns)
         stages[stage_id] = StageEnergies(
             gross=gross, gross_total=combine(gross), net_total=net(gross, idle, account.gross_s)
         )

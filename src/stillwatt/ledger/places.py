@@ -124,7 +124,7 @@ def part_names(place: Place) -> dict[tuple[str, str], str]:
     names: dict[tuple[str, str], str] = {}
     for session in place.sessions:
         read = [(channel.part, channel.device) for channel in session.channels.values()]
-        for part, device in (*read, *(session.parts or {}).items()):
+        for part, device in (*read, *(session.program.parts or {}).items()):
             count = sum(1 for known, _ in names if known == part)
             names.setdefault((part, device), part if not count else f"{part}-{count + 1}")
     return names
@@ -180,6 +180,7 @@ def part_users(place: Place, parts: Iterable[str]) -> tuple[dict[str, frozenset[
 
 def _used(session: SessionFacts, names: Mapping[tuple[str, str], str]) -> frozenset[str] | None:
     """The parts that a session's program uses, those that it would use if they could be read among them."""
-    if session.parts is None:
+    if session.program.parts is None:
         return None
-    return frozenset([*(names[used] for used in session.parts.items()), *(gone.part for gone in session.absent)])
+    gone = {absent.part for absent in session.absent} - session.program.beside
+    return frozenset([*(names[used] for used in session.program.parts.items()), *gone])

@@ -15,7 +15,7 @@ from typing import Any
 
 from stillwatt.clock import iso_utc
 from stillwatt.errors import LedgerError
-from stillwatt.ledger.booking import BookedRun, StageEnergies, book_run
+from stillwatt.ledger.booking import DEFAULT_RULE, BookedRun, StageEnergies, book_run
 from stillwatt.ledger.clocks import aligned
 from stillwatt.ledger.liveness import Liveness, ThisHost
 from stillwatt.ledger.places import Place
@@ -33,6 +33,7 @@ from stillwatt.ledger.stages import StageFacts
 from stillwatt.metering.trace import trace_points
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.run import ProbeRecord, RunRecord, StageRecord, StageSpan, Trace
+from stillwatt.records.usage import Rule
 from stillwatt.records.window import StageStatus
 from stillwatt.threads import map_large
 from stillwatt.units import NS_PER_S, NS_PER_US, seconds
@@ -64,18 +65,19 @@ class RunFacts:
         return any(session.is_live for session in self.sessions)
 
 
-def build_record(run_dir: Path, *, liveness: Liveness | None = None) -> RunRecord:
+def build_record(run_dir: Path, *, liveness: Liveness | None = None, rule: Rule = DEFAULT_RULE) -> RunRecord:
     """The record of a run from its directory alone.
 
     Args:
         run_dir: A directory with a manifest.
         liveness: Tells whether processes still live; this machine's /proc if None.
+        rule: How sessions share a device that several of them use at once (method.md, eq. 15).
 
     Raises:
         LedgerError: the manifest is missing or not one of this schema.
         OSError: a file cannot be read.
     """
-    return account_run(read_run(run_dir, liveness=liveness or ThisHost()))
+    return account_run(read_run(run_dir, liveness=liveness or ThisHost()), rule=rule)
 
 
 def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
@@ -117,9 +119,9 @@ def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
     )
 
 
-def account_run(facts: RunFacts) -> RunRecord:
+def account_run(facts: RunFacts, *, rule: Rule = DEFAULT_RULE) -> RunRecord:
     """The record of a run that was read."""
-    booked = book_run(facts.sessions)
+    booked = book_run(facts.sessions, rule=rule)
     stages = tuple(_stage_records(booked))
     start_utc_ns = facts.sessions[0].start_utc_ns if facts.sessions else facts.created_utc_ns
     return RunRecord(

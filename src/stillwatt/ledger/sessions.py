@@ -14,6 +14,7 @@ from typing import TypeVar
 from stillwatt.ledger.disk import DROPPED
 from stillwatt.ledger.events import (
     ChannelsTaken,
+    DeviceUsers,
     Event,
     Gap,
     Mark,
@@ -36,6 +37,7 @@ from stillwatt.records.channel import Channel
 from stillwatt.records.energy import Absent
 from stillwatt.records.run import ProbeRecord
 from stillwatt.records.sample import SampleGap
+from stillwatt.records.usage import DeviceUse, ProcessId
 from stillwatt.records.window import StageStatus
 
 _E = TypeVar("_E", bound=Event)
@@ -56,13 +58,26 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramFacts:
+    """The measured program and what it may use, as its sampling process found them at its start."""
+
+    process: ProcessId | None
+    """By which the program and its children are known on devices."""
+    parts: Mapping[str, str] | None
+    """The parts that it uses, with their devices, whoever reads them; None where the journal does not tell."""
+    beside: frozenset[str]
+    """Parts of this machine that it cannot use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionFacts:
     """One session as its journals and segments tell it."""
 
     session: str
     origin: Origin
-    parts: Mapping[str, str] | None
-    """The parts that its program uses, with their devices, whoever reads them; None where its journal does not tell."""
+    program: ProgramFacts
+    uses: tuple[DeviceUse, ...]
+    """Who was seen on the devices that its sampling process read."""
     marks: Mapping[str, int]
     """Wall-clock time, by this session's anchor, at which it passed each mark."""
     status: StageStatus
@@ -124,9 +139,8 @@ def read_session(
     sampler = _first(journals.meter, SamplerStarted)
     channels, problems = _channels(journals.meter)
     segments = read_segments(run_dir, session, channels)
-    last_ns = _last_sign(journals, segments)
     start_ns = started.t_ns if started else _first_sign(journals, segments)
-    status, end_ns = _session_status(journals, started, last_ns, liveness)
+    status, end_ns = _session_status(journals, started, _last_sign(journals, segments), liveness)
     problems += _running_warnings(status, started, liveness)
     is_sampler_alive = _is_sampler_alive(journals, started, sampler, liveness)
     is_sampler_lost = is_sampler_alive is not True and _is_sampler_lost(journals, status)
@@ -138,7 +152,8 @@ def read_session(
     return SessionFacts(
         session=session,
         origin=_origin(started),
-        parts=sampler.parts if sampler else None,
+        program=_program(sampler),
+        uses=_uses(journals.meter, problems),
         marks=_marks(journals.program, start_ns, start_utc_ns),
         status=status,
         start_ns=start_ns,
@@ -170,6 +185,12 @@ def _origin(started: SessionStarted | None) -> Origin:
         rank=started.rank,
         world_size=started.world_size,
     )
+
+
+def _program(sampler: SamplerStarted | None) -> ProgramFacts:
+    if sampler is None:
+        return ProgramFacts(process=None, parts=None, beside=frozenset())
+    return ProgramFacts(process=sampler.program, parts=sampler.parts, beside=frozenset(sampler.beside))
 
 
 def _read_journals(paths: JournalPaths) -> _Journals:
@@ -347,6 +368,16 @@ def _start_utc_ns(program: Sequence[Event], start_ns: int, created_utc_ns: int) 
         if isinstance(event, SessionStarted | SessionEnded):
             return event.utc_ns - (event.t_ns - start_ns)
     return created_utc_ns
+
+
+def _uses(meter: Sequence[Event], problems: list[str]) -> tuple[DeviceUse, ...]:
+    uses = []
+    for event in _all(meter, DeviceUsers):
+        try:
+            uses.append(event.use())
+        except ValueError as err:
+            problems.append(f"a look at who uses {event.part} is left out: {err}")
+    return tuple(uses)
 
 
 def _marks(program: Sequence[Event], start_ns: int, start_utc_ns: int) -> dict[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from stillwatt.metering.attribute import ShareStep, WeightedWindow, ancestors, exclusive_windows
+from stillwatt.metering.attribute import WeightedSpan, WeightedWindow, ancestors, exclusive_windows
 from stillwatt.metering.estimate import estimate_profile
 from stillwatt.metering.series import Series
 from stillwatt.metering.windows import Profile, profile
@@ -48,7 +48,7 @@ class SessionInput:
     series: Mapping[str, tuple[Series, Series | None]]
     absent: tuple[Absent, ...] = ()
     users: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    shares: Mapping[str, tuple[ShareStep, ...]] = field(default_factory=dict)
+    shares: Mapping[str, tuple[WeightedSpan, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +150,7 @@ def account_session(session: SessionInput) -> SessionAccount:
 
 def _sharings(session: SessionInput) -> Iterator[_Sharing]:
     """The parts, in groups of those that the same sessions share by the same rule."""
-    alike: dict[tuple[frozenset[str] | None, tuple[ShareStep, ...]], list[str]] = defaultdict(list)
+    alike: dict[tuple[frozenset[str] | None, tuple[WeightedSpan, ...]], list[str]] = defaultdict(list)
     for part in [*session.series, *(absent.part for absent in session.absent)]:
         alike[session.users.get(part), session.shares.get(part, ())].append(part)
     for (users, shares), parts in alike.items():

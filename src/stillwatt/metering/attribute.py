@@ -26,7 +26,7 @@ class WeightedWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class ShareStep:
+class WeightedSpan:
     """A span of time in which sessions share a part otherwise than equally.
 
     Attributes:
@@ -107,7 +107,7 @@ class _Owners:
 
 
 def exclusive_windows(
-    stages: Sequence[StageWindow], start_ns: int, end_ns: int, shares: Sequence[ShareStep] = ()
+    stages: Sequence[StageWindow], start_ns: int, end_ns: int, shares: Sequence[WeightedSpan] = ()
 ) -> dict[str | None, tuple[WeightedWindow, ...]]:
     """Divide [start_ns, end_ns] among the stages, innermost first (method.md, eqs. 12 and 15).
 
@@ -162,7 +162,7 @@ def _marks(stages: Sequence[StageWindow], start_ns: int, end_ns: int) -> dict[in
     return marks
 
 
-def _steps(shares: Sequence[ShareStep], start_ns: int, end_ns: int) -> dict[int, Mapping[str, float]]:
+def _steps(shares: Sequence[WeightedSpan], start_ns: int, end_ns: int) -> dict[int, Mapping[str, float]]:
     """What weights hold from when on, clipped to the session; none after a step that no other follows at once."""
     steps: dict[int, Mapping[str, float]] = {}
     for share in shares:

@@ -107,7 +107,10 @@ def number_reader(nvml: Any, call: str, number_type: Any) -> Callable[[Any], int
 
 
 def field_reader(nvml: Any, number: int, scope: int = 0) -> Callable[[Any], int]:
-    """The same for one field of a card, of the card alone or of its module; raises `pynvml.NVMLError` where the call or this field in it failed."""
+    """The same for one field, of the card alone or of its module.
+
+    What it gives raises `pynvml.NVMLError` where the call or this field in it failed.
+    """
     field = _FieldValue(field_id=number, scope_id=scope)
     reference, one = ctypes.byref(field), ctypes.c_int32(1)
 

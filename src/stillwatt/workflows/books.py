@@ -24,8 +24,11 @@ def list_runs(runs_dir: str | Path) -> Sequence[RunLine]:
         return store.runs()
 
 
-def show_run(runs_dir: str | Path, reference: str) -> RunRecord:
+def show_run(runs_dir: str | Path, reference: str, *, rule: str | None = None) -> RunRecord:
     """One run, by id, unique prefix, name or `latest`.
+
+    With a `rule` (`even`, `process`, `utilisation`) the run is accounted anew from its directory: sessions that were on
+    a device at once then share it by that rule (method.md, eq. 15).
 
     Raises:
         RunNotFoundError: No such run.
@@ -35,7 +38,13 @@ def show_run(runs_dir: str | Path, reference: str) -> RunRecord:
 
     with LedgerStore(Path(runs_dir)) as store:
         store.refresh()
-        return store.get(store.resolve(reference))
+        run_id = store.resolve(reference)
+        if rule is None:
+            return store.get(run_id)
+    from stillwatt.ledger.post import build_record
+    from stillwatt.records.usage import Rule
+
+    return build_record(Path(runs_dir) / run_id, rule=Rule(rule))
 
 
 def post(runs_dir: str | Path, sources: Sequence[str | Path]) -> Sequence[Gathered]:

@@ -52,13 +52,13 @@ def test_show_json_is_the_record_and_nothing_else(
     stillwatt: Stillwatt, monkeypatch: pytest.MonkeyPatch, make_record: Callable[..., RunRecord]
 ) -> None:
     record = make_record()
-    monkeypatch.setattr(books, "show_run", lambda runs_dir, reference: record)
+    monkeypatch.setattr(books, "show_run", lambda runs_dir, reference, rule: record)
     assert stillwatt("ledger", "show", "x", "--json").stdout == json.dumps(record.to_dict(), indent=2) + "\n"
     assert record.run_id in stillwatt("ledger", "show", "x").stdout
 
 
 def test_an_unknown_run_exits_with_2(stillwatt: Stillwatt, monkeypatch: pytest.MonkeyPatch) -> None:
-    def show_run(runs_dir: str, reference: str) -> RunRecord:
+    def show_run(runs_dir: str, reference: str, *, rule: str | None) -> RunRecord:
         raise RunNotFoundError(reference, runs_dir, ["demo"])
 
     monkeypatch.setattr(books, "show_run", show_run)

@@ -222,9 +222,12 @@ CARDS = (
 def _parts(environment: dict[str, str], cards: tuple[Card, ...] = CARDS) -> dict[str, Any]:
     channels = [fake_channel(part) for part in ("gpu0", "gpu1", "cpu0")]
     channels.append(fake_channel("gpu0", Quantity.ENERGY_COUNTER))
-    return parts_of_program(
+    found = parts_of_program(
         resolution(FakeSight(FakeClock(), channels=channels, listed=cards), "gpu2", "dram0"), environment
     )
+    devices = {channel.part: channel.device for channel in channels}
+    assert found["parts"] == {part: devices[part] for part in found["parts"]}
+    return {**found, "parts": list(found["parts"])}
 
 
 def test_the_programs_parts_are_those_it_may_use() -> None:
@@ -272,7 +275,7 @@ def test_the_recorder_writes_who_is_there_from_its_start(tmp_path: Path) -> None
     events, _ = parse_events(read_journal(path).events)
     started = next(event for event in events if isinstance(event, SamplerStarted))
     assert started.program == Processes().process(os.getppid())
-    assert (started.parts, started.beside) == (["gpu0"], [])
+    assert (started.parts, started.beside) == ({"gpu0": "fake-device"}, [])
     assert [event.users for event in events if isinstance(event, DeviceUsers)] == [(user(7),)]
 
 
@@ -319,7 +322,7 @@ def test_a_run_knows_its_own_processes_from_strangers(tmp_path: Path, nvml_simul
     (started,) = [event for event in events if isinstance(event, SamplerStarted)]
     assert started.program is not None
     assert started.program.pid == int(program)
-    assert (started.parts, started.beside) == (["gpu0"], ["gpu1"])
+    assert (started.parts, started.beside) == ({"gpu0": started.channels[0].device}, ["gpu1"])
     uses = {event.part: event.use() for event in events if isinstance(event, DeviceUsers)}
     assert uses["gpu1"].users == ()
     chains = {one.pid: one.chain for one in uses["gpu0"].users or ()}

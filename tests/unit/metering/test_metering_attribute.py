@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillwatt.metering.attribute import ShareStep, WeightedWindow, ancestors, exclusive_windows
+from stillwatt.metering.attribute import WeightedSpan, WeightedWindow, ancestors, exclusive_windows
 from stillwatt.records import StageWindow
 
 
@@ -72,7 +72,7 @@ def test_sessions_share_as_told_and_a_sessions_stages_equally() -> None:
         StageWindow(session="student", stage_id=f"s{number}", parent_id=None, start_ns=10, end_ns=40)
         for number in (1, 2)
     ]
-    told = [ShareStep(0, 30, (("teacher", 3.0), ("student", 1.0), ("stranger", 9.0)))]
+    told = [WeightedSpan(0, 30, (("teacher", 3.0), ("student", 1.0), ("stranger", 9.0)))]
     owned = exclusive_windows([teacher, *students], 0, 40, told)
     assert owned["t"] == (WeightedWindow(0, 10), WeightedWindow(10, 30, 0.75), WeightedWindow(30, 40, 1 / 3))
     assert owned["s1"] == owned["s2"] == (WeightedWindow(10, 30, 0.125), WeightedWindow(30, 40, 1 / 3))
@@ -81,7 +81,7 @@ def test_sessions_share_as_told_and_a_sessions_stages_equally() -> None:
 def test_a_session_told_to_have_nothing_has_nothing_unless_nobody_has() -> None:
     stages = [StageWindow(session=name, stage_id=name, parent_id=None, start_ns=0, end_ns=20) for name in "ab"]
     owned = exclusive_windows(
-        stages, 0, 20, [ShareStep(0, 10, (("a", 1.0), ("b", 0.0))), ShareStep(10, 20, (("c", 1.0),))]
+        stages, 0, 20, [WeightedSpan(0, 10, (("a", 1.0), ("b", 0.0))), WeightedSpan(10, 20, (("c", 1.0),))]
     )
     assert owned["a"] == (WeightedWindow(0, 10), WeightedWindow(10, 20, 0.5))
     assert owned["b"] == (WeightedWindow(10, 20, 0.5),)
