@@ -115,3 +115,12 @@ def test_many_stages_over_many_samples_close() -> None:
     outside_j = joules(account.unallocated["gpu0"])
     assert joules(train.gross["gpu0"]) + outside_j == pytest.approx(joules(account.total["gpu0"]), rel=1e-9)
     assert joules(account.total["gpu0"]) == pytest.approx(load.window_j(EPOCH_NS, EPOCH_NS + 1000 * NS_PER_S), rel=1e-3)
+
+
+def test_two_stages_of_one_id_are_refused() -> None:
+    with pytest.raises(ValueError, match="two stages of one account have the same id"):
+        account_session(
+            SessionInput(
+                windows=[stage("a", 0, 1), stage("a", 1, 2)], start_ns=EPOCH_NS, end_ns=EPOCH_NS + 1, series={}
+            )
+        )

@@ -234,3 +234,25 @@ def test_a_failing_synchronisation_is_warned_of_and_the_stage_goes_on(
     with pytest.warns(MeterWarning, match="stage edges may be early"), meter.stage("train"):
         pass
     assert [event["event"] for event in journal.events] == ["stage_started", "stage_ended"]
+
+
+def test_a_forked_process_goes_on_with_a_journal_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the child of a fork, where every object is there twice and the stage belongs to the parent."""
+    parents, childs, clock = MemoryJournal(), MemoryJournal(), SteppingClock()
+    meter = Meter(parents, clock, prefix="a")
+    with meter.stage("outer") as outer:
+        outer.add_tokens(5)
+        monkeypatch.setattr("stillwatt.metering.meter.os.getpid", lambda: -1)
+        meter.go_on_forked(childs, "af1x")
+        assert not outer.is_own
+        outer.add_tokens(7)
+        with meter.stage("inner"):
+            pass
+    assert [event["event"] for event in parents.events] == ["stage_started"]
+    assert [(event["event"], event["stage_id"]) for event in childs.events] == [
+        ("stage_started", "af1x1"),
+        ("stage_ended", "af1x1"),
+        ("workload", "a1"),
+    ]
+    assert childs.events[0]["parent_id"] == "a1"
+    assert childs.events[2]["counts"] == {"tokens": 7}
