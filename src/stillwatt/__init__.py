@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stillwatt.errors import StillwattError
+    from stillwatt.metering.measured import measured
     from stillwatt.metering.meter import MeterWarning, Stage
     from stillwatt.records import Absent, Basis, Boundary, Energy, NoTotal, RunRecord, StageKind, StageRecord, Total
     from stillwatt.workflows.live import Run
@@ -28,6 +29,7 @@ __all__ = [
     "StillwattError",
     "Total",
     "__version__",
+    "measured",
 ]
 
 _HOMES = {
@@ -35,6 +37,7 @@ _HOMES = {
     "Run": "stillwatt.workflows.live",
     "Stage": "stillwatt.metering.meter",
     "StillwattError": "stillwatt.errors",
+    "measured": "stillwatt.metering.measured",
 }
 
 

@@ -14,7 +14,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from stillwatt.clock import Clock
@@ -123,6 +123,11 @@ class Meter:
         self._open: weakref.WeakSet[Stage] = weakref.WeakSet()
         self._current: contextvars.ContextVar[Stage | None] = contextvars.ContextVar("stage", default=None)
 
+    @property
+    def current_stage(self) -> Stage | None:
+        """The innermost stage that this thread or task has open; None outside any."""
+        return self._current.get()
+
     @contextmanager
     def stage(
         self, name: str, *, kind: StageKind | str = StageKind.OTHER, labels: Mapping[str, str] | None = None
@@ -141,7 +146,9 @@ class Meter:
             status, error = "failed", f"{type(err).__name__}: {err}"[:500]
             raise
         finally:
-            self._current.reset(token)
+            with suppress(ValueError):
+                # ended in another context than it began in (the event loop closed a generator): nothing to restore
+                self._current.reset(token)
             self._synchronise()
             t_ns = self.clock.monotonic_ns()
             self._on_edge()
@@ -174,10 +181,7 @@ class Meter:
         """Warn once per meter; later messages only count."""
         if not self._has_warned:
             self._has_warned = True
-            with warnings.catch_warnings():
-                # a user's `-W error` must not turn the meter's warning into the exception it promises not to raise
-                warnings.simplefilter("default", MeterWarning)
-                warnings.warn(message, MeterWarning, stacklevel=3)
+            warn_user(message, stacklevel=4)
 
     def _start(self, name: str, kind: StageKind, labels: Mapping[str, str]) -> Stage:
         parent = self._current.get()
@@ -208,6 +212,14 @@ class Meter:
             self.sync()
         except Exception as err:  # noqa: BLE001 - the device library's own errors; the measured program must go on
             self.warn(f"device synchronisation failed ({err}); stage edges may be early")
+
+
+def warn_user(message: str, *, stacklevel: int = 3) -> None:
+    """Show a `MeterWarning`, and never raise it."""
+    with warnings.catch_warnings():
+        # a user's `-W error` must not turn the meter's warning into the exception it promises not to raise
+        warnings.simplefilter("default", MeterWarning)
+        warnings.warn(message, MeterWarning, stacklevel=stacklevel)
 
 
 def _nobody() -> None:

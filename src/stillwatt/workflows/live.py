@@ -25,6 +25,7 @@ from stillwatt.ledger.environment import boot_id, capture_environment
 from stillwatt.ledger.group import LaunchGroup, join_run, launch_group
 from stillwatt.ledger.journal import ForkJournal, JournalWriter
 from stillwatt.ledger.rundir import create_run_dir, fork_journal, session_name
+from stillwatt.metering.measured import Measured, note_closed, note_open
 from stillwatt.metering.meter import Meter, Stage
 from stillwatt.records.window import StageKind
 from stillwatt.units import NS_PER_MS
@@ -136,11 +137,13 @@ class Run(AbstractContextManager["Run"]):
         )
         self._start_sampler(session, journal_path)
         _open_runs.add(self)
+        note_open(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        note_closed(self)
         meter = self.meter
         if self._pid != os.getpid():
             return  # a forked process leaves the block; the run is its parent's to end
@@ -176,6 +179,21 @@ class Run(AbstractContextManager["Run"]):
     ) -> AbstractContextManager[Stage]:
         """Measure a block as a stage; stages nest. See `Meter.stage`."""
         return self.meter.stage(name, kind=kind, labels=labels)
+
+    def measured(
+        self,
+        name: str | None = None,
+        *,
+        kind: StageKind | str = StageKind.OTHER,
+        labels: Mapping[str, str] | None = None,
+    ) -> Measured:
+        """A decorator that makes each call of a function a stage of this run. See `stillwatt.measured`."""
+        return Measured(name, kind=kind, labels=labels, run=self)
+
+    @property
+    def current_stage(self) -> Stage | None:
+        """The innermost stage that this thread or task has open; None outside any, and outside the `with` block."""
+        return None if self._meter is None else self._meter.current_stage
 
     def mark(self, name: str) -> None:
         """Note a moment that all ranks pass together, such as the end of a barrier: it ties their clocks together."""

@@ -147,3 +147,15 @@ def test_what_a_killed_worker_began_is_recovered(run: stillwatt.Run) -> None:
     shard = by_name(run)["shard"]
     assert shard.status.value == "recovered"
     assert any("was cut off" in warning for warning in run.result.warnings)
+
+
+def test_a_measured_function_in_a_forked_process_is_a_stage_of_the_same_run(run: stillwatt.Run) -> None:
+    @stillwatt.measured("shard")
+    def work() -> None:
+        time.sleep(LENGTH_S)
+
+    with run, stillwatt.measured("generate"):
+        join(fork(work))
+    stages = by_name(run)
+    assert stages["shard"].parent_id == stages["generate"].stage_id
+    assert run.result.complete
