@@ -46,6 +46,7 @@ class Stage:
         self._lock = threading.Lock()
         self._pending: dict[str, float] = {}
         self._written_ns = meter.clock.monotonic_ns()
+        self._is_closed = False
         self.stage_id = stage_id
         self.name = name
         self._pid = os.getpid()
@@ -69,7 +70,8 @@ class Stage:
                     self._pending[key] = self._pending.get(key, 0) + amount
                 else:
                     self._meter.warn(f"stage {self.name!r}: count {key}={amount!r} is not a number; left out")
-            if now_ns - self._written_ns >= _WORKLOAD_EVERY_NS:
+            # what comes after the end, as from a stream that is read later, has nobody to write it but itself
+            if self._is_closed or now_ns - self._written_ns >= _WORKLOAD_EVERY_NS:
                 self._flush(now_ns)
 
     def add_tokens(self, count: int) -> None:
@@ -81,8 +83,9 @@ class Stage:
         self._meter.write("result", stage_id=self.stage_id, results=dict(results))
 
     def close(self) -> None:
-        """Write what is still pending."""
+        """Write what is still pending; what is added from now on is written at once."""
         with self._lock:
+            self._is_closed = True
             self._flush(self._meter.clock.monotonic_ns())
 
     def _flush(self, now_ns: int) -> None:

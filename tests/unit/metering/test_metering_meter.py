@@ -75,6 +75,13 @@ def test_a_stage_is_two_marks(meter: Meter, journal: MemoryJournal, clock: Stepp
     ]  # fmt: skip
 
 
+def test_counts_after_the_end_are_written_at_once(meter: Meter, journal: MemoryJournal) -> None:
+    with meter.stage("ask") as stage:
+        stage.add(requests=1)
+    stage.add(tokens=7)
+    assert [event["counts"] for event in journal.named("workload")] == [{"requests": 1}, {"tokens": 7}]
+
+
 def test_stages_nest_and_siblings_do_not(meter: Meter, journal: MemoryJournal) -> None:
     with meter.stage("outer"):
         with meter.stage("first"):

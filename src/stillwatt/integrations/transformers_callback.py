@@ -1,0 +1,295 @@
+"""Stages of a Hugging Face `Trainer`: training, with evaluation and the saving of checkpoints inside it.
+
+`Trainer` tells its callbacks when an evaluation or a save is over, not when it begins. Without more, their beginnings
+are read off the flags that decide on them; after `attach`, the methods themselves are measured.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stillwatt.errors import MissingExtraError, StillwattError
+from stillwatt.integrations.batches import TokenCounter, num_examples
+from stillwatt.integrations.contained import contained, json_numbers
+from stillwatt.integrations.stage_hook import EVALUATE, SAVE, STEPS, StageHook
+from stillwatt.metering.measured import SupportsStages
+from stillwatt.records.window import StageKind
+
+try:
+    from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ImportError as err:
+    raise MissingExtraError("transformers", "distill") from err
+
+
+class LostTrainingError(StillwattError):
+    """A `train()` ended and no event said so; marks its stage failed when the next one begins."""
+
+
+class StillwattCallback(StageHook, TrainerCallback):
+    """Measures what a `Trainer` does, and never raises into its loop.
+
+    Stages: `student_train` from the beginning of training to its end; inside it `evaluate`, `save_checkpoint` and, with
+    `every_steps`, `steps`. Counts: `steps`, `examples`, `tokens` (those that are no padding) and `estimated_flop`, the
+    Trainer's own estimate. In a launch of several ranks, what the Trainer counts over all ranks (steps, its own tokens,
+    operations) is booked by the first rank alone, so that a sum over ranks is right.
+
+    Tokens come from the Trainer where `include_num_input_tokens_seen="non_padding"`, else from the batches' attention
+    masks if the callback is attached, else from nowhere: then the count is absent, with a warning.
+
+    On a GPU, open the run with `Run(sync=torch.cuda.synchronize)`: queued work is then billed to the stage that queued
+    it.
+
+    Example:
+        with stillwatt.Run("my student", sync=torch.cuda.synchronize) as run:
+            trainer = Trainer(model=model, args=args, train_dataset=data)
+            StillwattCallback(run).attach(trainer)
+            trainer.train()
+
+    Args:
+        run: The open run to measure in.
+        run_factory: Instead of `run`: makes one, which is open as long as the Trainer trains or evaluates.
+        name: Name of the training stage.
+        labels: What the stages belong to, e.g. `{"arm": "kd"}`.
+        every_steps: Length of the `steps` stages; None for none.
+        tie_clocks: Whether ranks of torch.distributed wait for one another where training begins and ends, and mark the
+            moment. All ranks must have the callback then.
+    """
+
+    def __init__(
+        self,
+        run: SupportsStages | None = None,
+        *,
+        run_factory: Callable[[], SupportsStages] | None = None,
+        name: str = "student_train",
+        labels: Mapping[str, str] | None = None,
+        every_steps: int | None = None,
+        tie_clocks: bool = True,
+    ) -> None:
+        super().__init__(run, run_factory, labels)
+        self._name = name
+        self._every_steps = every_steps
+        self._ties_clocks = tie_clocks
+        self._is_attached = False
+        self._tokens = TokenCounter()
+        self._last_step = self._last_tokens = 0
+        self._first_flop = 0.0
+        self._steps = 0
+
+    def attach(self, trainer: Trainer) -> StillwattCallback:
+        """Measure the Trainer's own methods: exact beginnings, failures as they happen, examples and tokens.
+
+        Adds the callback to the Trainer if it has not got it. Returns itself.
+        """
+        self._attach(trainer)
+        return self
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the training stage."""
+        self._end_lost()
+        self._begin_run()
+        if self._ties_clocks:
+            self._tie("train_begin")
+        self._begin(state)
+
+    @contained
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open a stage of steps where one is due; what was foreseen and did not come is over."""
+        self._stages.close(EVALUATE)
+        self._stages.close(SAVE)
+        if self._every_steps and not self._stages.is_open(STEPS):
+            self._open(STEPS, StageKind.STUDENT_TRAIN, {"first_step": str(state.global_step + 1)})
+
+    @contained
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Count the step; close a stage of steps that is full."""
+        self._count(args, state, waits=False)
+        if self._every_steps and (state.global_step % self._every_steps == 0 or state.global_step >= state.max_steps):
+            self._stages.close(STEPS)
+        self._foresee(control)
+
+    @contained
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Foresee an evaluation or a save at the end of an epoch."""
+        self._foresee(control)
+
+    @contained
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Keep what was logged as the stage's results; the last of each name stays."""
+        self._count(args, state, waits=True)
+        found = json_numbers(logs or {})
+        is_training = "learning_rate" in found or "train_runtime" in found
+        (self._stages.get(self._name) if is_training else self._stages.innermost).record(found)
+
+    @contained
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The first sign of an evaluation that nothing foresaw."""
+        if not self._stages.is_open(EVALUATE):
+            self._open(EVALUATE, StageKind.EVALUATE, {"begins": "after its first batch"})
+
+    @contained
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Keep the scores; the evaluation is over."""
+        self._stages.get(EVALUATE).record(json_numbers(metrics or {}))
+        if not self._is_attached:
+            self._stages.close(EVALUATE)
+            if control.should_save and self._stages.is_open(self._name):
+                self._open(SAVE, StageKind.OTHER)
+
+    @contained
+    def on_predict(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any, **kwargs: Any
+    ) -> None:
+        """A prediction is an evaluation."""
+        self.on_evaluate(args, state, control, metrics=metrics)
+
+    @contained
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """The checkpoint is written."""
+        if not self._is_attached:
+            self._stages.close(SAVE)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the training stage."""
+        self._finish_counts(args, state)
+        if self._ties_clocks:
+            self._tie("train_end")
+        self._close_all()
+
+    @contained
+    def _attach(self, trainer: Trainer) -> None:
+        if self not in trainer.callback_handler.callbacks:
+            trainer.add_callback(self)
+        target: Any = trainer
+        target.train = self._watched(trainer.train)
+        target.training_step = self._counted(trainer.training_step)
+        target.evaluate = self._around(trainer.evaluate, EVALUATE, StageKind.EVALUATE)
+        target.predict = self._around(trainer.predict, EVALUATE, StageKind.EVALUATE)
+        # a private method: where a version of transformers has none, saving is foreseen by its flag
+        target._save_checkpoint = self._around(trainer._save_checkpoint, SAVE, StageKind.OTHER)
+        self._is_attached = True
+
+    def _watched(self, train: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(train)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return train(*args, **kwargs)
+            except BaseException as err:
+                self._rescue_counts()
+                self._close_all(err)
+                raise
+
+        return call
+
+    def _counted(self, training_step: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(training_step)
+        def call(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            loss = training_step(model, inputs, *args, **kwargs)
+            self._count_batch(inputs)
+            return loss
+
+        return call
+
+    @contained
+    def _end_lost(self) -> None:
+        if self._stages.is_open(self._name):
+            self._stages.close_all(LostTrainingError("an earlier train() raised, or was left, and no event said so"))
+
+    @contained
+    def _begin(self, state: TrainerState) -> None:
+        self._tokens = TokenCounter()
+        self._steps = 0
+        # a resumed Trainer has loaded what earlier sessions counted; that is theirs
+        self._last_step, self._last_tokens = state.global_step, int(state.num_input_tokens_seen)
+        self._first_flop = float(state.total_flos)
+        self._open(self._name, StageKind.STUDENT_TRAIN)
+
+    def _foresee(self, control: TrainerControl) -> None:
+        """Open what the Trainer is about to do, as its flags say; attached, the methods say it themselves."""
+        if self._is_attached or not self._stages.is_open(self._name):
+            return
+        if control.should_evaluate:
+            self._open(EVALUATE, StageKind.EVALUATE)
+        elif control.should_save:
+            self._open(SAVE, StageKind.OTHER)
+
+    @contained
+    def _count_batch(self, inputs: Any) -> None:
+        self._tokens.add(inputs)
+        examples = num_examples(inputs)
+        if examples is not None:
+            self._stages.get(self._name).add(examples=examples)
+
+    def _count(self, args: TrainingArguments, state: TrainerState, *, waits: bool) -> None:
+        """Book what was counted since the last time; `waits` allows a look at numbers on a device."""
+        stage = self._stages.get(self._name)
+        steps, self._last_step = state.global_step - self._last_step, state.global_step
+        seen = int(state.num_input_tokens_seen)
+        tokens, self._last_tokens = seen - self._last_tokens, seen
+        self._steps += steps
+        if state.is_world_process_zero and steps:
+            stage.add(steps=steps)
+        tracked = _tracked(args)
+        if tracked and tokens and state.is_world_process_zero:
+            stage.add(**{tracked: tokens})
+        if tracked != "tokens" and (waits or self._tokens.is_at_hand):
+            own = self._tokens.take()
+            if own:
+                stage.add_tokens(own)
+
+    @contained
+    def _rescue_counts(self) -> None:
+        """Book the tokens of a training that is failing; its steps are booked already."""
+        self._stages.get(self._name).add_tokens(self._tokens.take())
+
+    @contained
+    def _finish_counts(self, args: TrainingArguments, state: TrainerState) -> None:
+        self._count(args, state, waits=True)
+        stage = self._stages.get(self._name)
+        if state.is_world_process_zero:
+            stage.add(estimated_flop=float(state.total_flos) - self._first_flop)
+        reason = self._token_gap(_tracked(args))
+        if reason and self._steps:
+            stage.record({"tokens_not_counted": reason})
+            self.warn(f"the tokens of {self._name!r} are not all counted: {reason}")
+
+    def _token_gap(self, tracked: str) -> str:
+        """Why the stage's token count is absent or not whole; empty where it is whole."""
+        if tracked == "tokens":
+            return ""
+        if not self._is_attached:
+            return 'neither include_num_input_tokens_seen="non_padding" nor attach(trainer) was there to count them'
+        if self._tokens.num_unknown:
+            every = self._tokens.num_unknown + self._tokens.num_known
+            return f"{self._tokens.num_unknown} of {every} batches have no attention mask"
+        return ""
+
+
+def _tracked(args: TrainingArguments) -> str:
+    """What the Trainer's own count of tokens is called here; empty where it keeps none."""
+    return {"non_padding": "tokens", "all": "tokens_with_padding"}.get(str(args.include_num_input_tokens_seen), "")

@@ -1,0 +1,260 @@
+"""The OpenAI client with the real library, against a real server on loopback; and vLLM's outputs with a stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stillwatt
+from chat_server import CACHED, GENERATED, PROMPT, REASONING, chat_server
+from integration_runs import stages, synthetic_run, value_j
+from stillwatt.errors import UsageError
+from stillwatt.integrations import openai_client, vllm
+from stillwatt.metering.measured import open_run
+from stillwatt.records import StageStatus
+
+openai = pytest.importorskip("openai", reason="the extra 'integrations' is not installed")
+
+KNOWN = {
+    "prompt_tokens": PROMPT,
+    "generated_tokens": GENERATED,
+    "tokens": PROMPT + GENERATED,
+    "cached_prompt_tokens": CACHED,
+    "reasoning_tokens": REASONING,
+}
+ASK: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
+WITH_USAGE: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+def times(count: int, **more: float) -> dict[str, float]:
+    """The counts of `count` requests that all said what they took."""
+    return {"requests": count, **{name: value * count for name, value in KNOWN.items()}, **more}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with chat_server() as url:
+        yield url
+
+
+@pytest.fixture
+def run(runs_dir: Path) -> Iterator[stillwatt.Run]:
+    """An open run; `finished` closes it."""
+    opened = synthetic_run(runs_dir)
+    opened.__enter__()
+    yield opened
+    if open_run() is opened:
+        opened.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(address: str, run: stillwatt.Run) -> Iterator[Any]:
+    with openai.OpenAI(base_url=address, api_key="none", max_retries=0) as made:
+        yield openai_client.count_tokens(made, run)
+
+
+def finished(run: stillwatt.Run, name: str = "ask") -> stillwatt.StageRecord:
+    run.__exit__(None, None, None)
+    (stage,) = stages(run.result, name)
+    return stage
+
+
+def test_every_interface_counts_what_the_server_says(client: Any, run: stillwatt.Run) -> None:
+    with run.stage("ask", kind="teacher_generate"):
+        assert client.chat.completions.create(**ASK).choices[0].message.content == "four words of answer"
+        client.completions.create(model="tiny", prompt="hello")
+        assert client.responses.create(model="tiny", input="hello").output_text == "four words of answer"
+        client.chat.completions.parse(**ASK)
+    stage = finished(run)
+    assert stage.workload == times(4)
+    assert value_j(stage.gross) > 0
+
+
+def test_streams_count_at_their_end(client: Any, run: stillwatt.Run) -> None:
+    with run.stage("ask"):
+        stream = client.chat.completions.create(**ASK, **WITH_USAGE)
+        assert isinstance(stream, openai.Stream)
+        assert stream.response.status_code == 200
+        assert len(list(stream)) == 4
+        with client.completions.create(model="tiny", prompt="hello", **WITH_USAGE) as other:
+            assert len([chunk for chunk in other]) == 4
+        assert len(list(client.responses.create(model="tiny", input="hello", stream=True))) == 4
+        with client.chat.completions.stream(**ASK, stream_options={"include_usage": True}) as events:
+            assert events.get_final_completion().usage.completion_tokens == GENERATED
+    assert finished(run).workload == times(4)
+
+
+def test_the_async_client_counts_the_same(address: str, run: stillwatt.Run) -> None:
+    async def ask(client: Any) -> None:
+        with run.stage("ask"):
+            await client.chat.completions.create(**ASK)
+            stream = await client.chat.completions.create(**ASK, **WITH_USAGE)
+            assert isinstance(stream, openai.AsyncStream)
+            assert len([chunk async for chunk in stream]) == 4
+            async with await client.responses.create(model="tiny", input="hello", stream=True) as events:
+                assert len([event async for event in events]) == 4
+            async with client.chat.completions.stream(**ASK, stream_options={"include_usage": True}) as helper:
+                await helper.get_final_completion()
+            with pytest.raises(openai.InternalServerError):
+                await client.chat.completions.create(**{**ASK, "model": "500"})
+            left = await client.chat.completions.create(**ASK, **WITH_USAGE)
+            await anext(left)
+            await left.close()
+            with pytest.raises(openai.APIError):
+                async for _ in await client.chat.completions.create(**{**ASK, "model": "x-dies"}, **WITH_USAGE):
+                    pass
+
+    async def main() -> None:
+        async with openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0) as client:
+            await ask(openai_client.count_tokens(client, run))
+
+    asyncio.run(main())
+    assert finished(run).workload == times(4) | {"requests": 7, "failed_requests": 2, "requests_without_usage": 3}
+
+
+@pytest.mark.parametrize(
+    ("ask", "reason"),
+    [
+        (lambda client: client.chat.completions.create(**{**ASK, "model": "silent"}), "answer has no usage"),
+        (lambda client: list(client.chat.completions.create(**ASK, stream=True)), "include_usage"),
+        (lambda client: client.chat.completions.create(**ASK, **WITH_USAGE).close(), "left before"),
+        (lambda client: next(client.chat.completions.create(**ASK, **WITH_USAGE)), "left before"),
+        (lambda client: client.chat.completions.with_raw_response.create(**ASK).parse(), "taken raw"),
+    ],
+    ids=["silent", "streamed", "closed", "dropped", "raw"],
+)
+def test_a_request_without_usage_is_counted_as_such(client: Any, run: stillwatt.Run, ask: Any, reason: str) -> None:
+    with run.stage("ask"):
+        ask(client)
+    stage = finished(run)
+    assert stage.workload == {"requests": 1, "requests_without_usage": 1}
+    assert reason in stage.results["usage_absent"]
+
+
+@pytest.mark.parametrize(("model", "error"), [("429", "RateLimitError"), ("500", "InternalServerError")])
+def test_errors_are_counted_and_their_energy_stays(client: Any, run: stillwatt.Run, model: str, error: str) -> None:
+    with run.stage("ask"):
+        with pytest.raises(getattr(openai, error)):
+            client.chat.completions.create(**{**ASK, "model": model})
+        client.chat.completions.create(**ASK)
+    stage = finished(run)
+    assert stage.workload == times(1) | {"requests": 2, "failed_requests": 1, "requests_without_usage": 1}
+    assert error in stage.results["last_failure"]
+    assert stage.status is StageStatus.ENDED
+    assert value_j(stage.gross) > 0
+
+
+def test_a_broken_stream_is_a_failed_request(client: Any, run: stillwatt.Run) -> None:
+    got = []
+    with run.stage("ask"), pytest.raises(openai.APIError):
+        for chunk in client.chat.completions.create(**{**ASK, "model": "x-dies"}, **WITH_USAGE):
+            got.append(chunk)
+    stage = finished(run)
+    assert len(got) == 2
+    assert stage.workload == {"requests": 1, "failed_requests": 1, "requests_without_usage": 1}
+    assert value_j(stage.gross) > 0
+
+
+def test_repeats_of_the_client_are_one_request(address: str, run: stillwatt.Run) -> None:
+    with openai.OpenAI(base_url=address, api_key="none", max_retries=2) as client, run.stage("ask"):
+        with pytest.raises(openai.InternalServerError):
+            openai_client.count_tokens(client, run).chat.completions.create(**{**ASK, "model": "500"})
+    assert finished(run).workload == {"requests": 1, "failed_requests": 1, "requests_without_usage": 1}
+
+
+def test_threads_count_into_the_stage_around_the_client(address: str, run: stillwatt.Run) -> None:
+    with openai.OpenAI(base_url=address, api_key="none") as client, run.stage("ask"):
+        openai_client.count_tokens(client)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: client.chat.completions.create(**ASK), range(8)))
+        with run.stage("inner"), ThreadPoolExecutor(1) as pool:
+            pool.submit(contextvars.copy_context().run, lambda: client.chat.completions.create(**ASK)).result()
+    assert finished(run).workload == times(8)
+    assert stages(run.result, "inner")[0].workload == times(1)
+
+
+def test_outside_any_stage_a_warning_says_that_nothing_is_counted(client: Any) -> None:
+    with pytest.warns(stillwatt.MeterWarning, match="outside any stage"):
+        assert client.chat.completions.create(**ASK).usage.prompt_tokens == PROMPT
+
+
+def test_what_has_no_such_interface_is_refused() -> None:
+    with pytest.raises(UsageError, match="object has neither chat"):
+        openai_client.count_tokens(object())
+
+
+def test_a_client_of_the_same_shape_will_do(run: stillwatt.Run) -> None:
+    class Completions:
+        def create(self, **asked: Any) -> dict[str, Any]:
+            return {"usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+
+    class Client:
+        completions = Completions()
+        responses = "not one"
+
+    client = openai_client.count_tokens(Client(), run)
+    with run.stage("ask"):
+        client.completions.create(prompt="x")
+    assert finished(run).workload == {"requests": 1, "prompt_tokens": 3, "generated_tokens": 2, "tokens": 5}
+
+
+@dataclass
+class Completion:
+    token_ids: list[int] | None
+
+
+@dataclass
+class RequestOutput:
+    """The fields that vLLM documents for one prompt's outputs."""
+
+    prompt_token_ids: list[int] | None
+    outputs: list[Completion]
+    num_cached_tokens: int | None = None
+
+
+class FakeLLM:
+    """Generates twice as many tokens as a prompt has characters."""
+
+    def generate(self, prompts: list[str], sampling_params: object = None) -> list[RequestOutput]:
+        if "fail" in prompts:
+            raise RuntimeError("out of memory")
+        return [
+            RequestOutput(
+                prompt_token_ids=None if prompt == "ids?" else [1] * len(prompt),
+                outputs=[Completion([1] * len(prompt)), Completion([2] * len(prompt))],
+                num_cached_tokens=1,
+            )
+            for prompt in prompts
+        ]
+
+    def chat(self, messages: list[str]) -> list[RequestOutput]:
+        return self.generate(messages)
+
+
+def test_vllm_outputs_are_counted_once(run: stillwatt.Run) -> None:
+    llm = vllm.count_tokens(FakeLLM(), run)
+    with run.stage("ask", kind="teacher_generate"):
+        assert len(llm.generate(["abc", "de"])) == 2
+        llm.chat(["ab"])
+        llm.generate(["ids?"])
+        with pytest.raises(RuntimeError, match="out of memory"):
+            llm.generate(["fail"])
+    stage = finished(run)
+    assert stage.workload == {
+        "requests": 5,
+        "prompt_tokens": 7,
+        "generated_tokens": 14,
+        "tokens": 21,
+        "cached_prompt_tokens": 3,
+        "requests_without_usage": 2,
+        "failed_requests": 1,
+    }
+    with pytest.raises(UsageError, match="neither generate nor chat"):
+        vllm.count_tokens(object())
