@@ -19,6 +19,7 @@ from stillwatt.cli.recipe import recipe
 from stillwatt.cli.report import report
 from stillwatt.cli.run import run
 from stillwatt.cli.screen import note, prepare_streams, show_meter_warnings_plainly
+from stillwatt.cli.serve_metrics import serve_metrics
 from stillwatt.errors import StillwattError
 
 INTERRUPTED = 130
@@ -62,7 +63,7 @@ def cli(debug: bool) -> None:
     """Where did the joules of this distillation go, teacher side included, and was it worth it?"""
 
 
-for verb in (doctor, measure, run, recipe, ledger, report):
+for verb in (doctor, measure, run, recipe, ledger, report, serve_metrics):
     cli.add_command(verb)
 
 

@@ -67,9 +67,8 @@ def loader(count: int = 20, *, with_mask: bool = True) -> Any:
 
 
 def make_trainer(folder: Path, callback: StillwattCallback, **options: Any) -> Any:
-    checkpoint = lightning.callbacks.ModelCheckpoint(
-        dirpath=folder / "checkpoints", every_n_train_steps=2, save_top_k=-1
-    )
+    folder = Path(tempfile.mkdtemp(dir=folder))
+    checkpoint = lightning.callbacks.ModelCheckpoint(dirpath=folder, every_n_train_steps=2, save_top_k=-1)
     chosen: dict[str, Any] = {
         "max_epochs": 1,
         "accumulate_grad_batches": 2,
@@ -109,6 +108,7 @@ def test_everything_is_a_stage_and_counted(runs_dir: Path, tmp_path: Path) -> No
     assert_books_close(record)
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_resumed_fit_counts_its_own_work_only(runs_dir: Path, tmp_path: Path) -> None:
     with synthetic_run(runs_dir) as run:
         trainer = make_trainer(tmp_path, StillwattCallback(run))
