@@ -66,9 +66,9 @@ clean: ## Remove environments, caches and built files; runs/ stays
 
 .venv/.dev: $(SOURCES)
 	@echo "Installing Stillwatt with its test tools into .venv …"
-	$(INSTALL) distill report evaluate dev
+	$(INSTALL) distill report evaluate integrations lightning dev
 	@touch $@ .venv/.quickstart
 
 .venv/.docs: .venv/.dev
-	$(INSTALL) distill report evaluate dev docs
+	$(INSTALL) distill report evaluate integrations lightning dev docs
 	@touch $@
