@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stillwatt.clock import Clock, SystemClock
 from stillwatt.errors import StillwattError
-from stillwatt.ledger.booking import BookedRun, BookedSession, book_run
+from stillwatt.ledger.booking import BookedPlace, BookedRun, book_run
 from stillwatt.ledger.fingerprint import stat_signature
 from stillwatt.ledger.liveness import ThisHost
 from stillwatt.ledger.post import RunFacts, read_run
@@ -60,6 +60,8 @@ class AbsentSoFar:
 class PowerNow:
     """Mean power of one part over the last seconds before its latest reading."""
 
+    host: str
+    """The machine it is in: parts of several nodes have the same names."""
     part: str
     device: str
     boundary: Boundary
@@ -70,7 +72,7 @@ class PowerNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageNow:
-    """The latest attempt of a stage."""
+    """The latest attempt of a stage, of each rank where a launch has several."""
 
     stage: str
     kind: str
@@ -98,6 +100,8 @@ class RunView:
     failed_reads: int
     gaps: tuple[tuple[str, int], ...]
     """Stream, number of gaps."""
+    missing_ranks: int
+    """Ranks of the launch of which nothing is here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,15 +147,16 @@ def view_run(run_dir: Path) -> RunView:
         samples=sum(int(segment.t_ns.size) for session in facts.sessions for segment in session.segments.values()),
         failed_reads=sum(int(meter.get("failed_reads", 0)) for meter in meters),
         gaps=tuple(sorted(gaps.items())),
+        missing_ranks=len(facts.missing_ranks),
     )
 
 
 def _energies(booked: BookedRun) -> tuple[tuple[EnergySoFar, ...], tuple[AbsentSoFar, ...]]:
-    """Exclusive energies by stage, part and basis, over all attempts and sessions; and what is absent."""
+    """Exclusive energies by stage, part and basis, over all attempts, ranks and nodes; and what is absent."""
     found: dict[tuple[str, str, str, Boundary, Basis], list[tuple[Energy, float]]] = defaultdict(list)
     absent: dict[tuple[str, str, Boundary], str] = {}
-    for session in booked.sessions:
-        for stage, kind, energy, length_s in _exclusive(session):
+    for place in booked.places:
+        for stage, kind, energy, length_s in _exclusive(place):
             if isinstance(energy, Energy):
                 found[stage, kind, energy.part, energy.boundary, energy.basis].append((energy, length_s))
             else:
@@ -168,30 +173,34 @@ def _energies(booked: BookedRun) -> tuple[tuple[EnergySoFar, ...], tuple[AbsentS
     return tuple(summed), tuple(missing)
 
 
-def _exclusive(session: BookedSession) -> Iterator[tuple[str, str, Energy | Absent, float]]:
-    for stage in session.facts.stages:
-        account = session.account.stages[stage.stage_id]
-        for energy in account.self_energies.values():
-            yield stage.name, stage.kind.value, energy, account.self_s
-    for energy in session.account.unallocated.values():
-        yield UNALLOCATED, "", energy, session.account.unallocated_s
+def _exclusive(booked: BookedPlace) -> Iterator[tuple[str, str, Energy | Absent, float]]:
+    for session in booked.place.sessions:
+        for stage in session.stages:
+            account = booked.account.stages[stage.stage_id]
+            for part, energy in account.self_energies.items():
+                yield stage.name, stage.kind.value, energy, account.self_s[part]
+    for part, energy in booked.account.unallocated.items():
+        yield UNALLOCATED, "", energy, booked.account.unallocated_s[part]
 
 
 def _powers(booked: BookedRun) -> Iterator[PowerNow]:
     """Power of what is read at this moment: a session that is over, or a stream that has fallen silent, has none."""
-    for session in booked.sessions:
-        facts = session.facts
-        if not facts.is_live or facts.is_sampler_lost:
+    hosts = _host_names(booked)
+    for each in booked.places:
+        if not any(session.is_live and not session.is_sampler_lost for session in each.place.sessions):
             continue
-        for part, (ledger, _) in session.series.items():
-            if ledger.t_ns.size < 2 or facts.end_ns - int(ledger.t_ns[-1]) > _STALE_NS:
+        for part, (ledger, _) in each.series.items():
+            # a part that is in no sum, since no program of the run uses it, has no power here either
+            is_used = part in each.account.total
+            if not is_used or ledger.t_ns.size < 2 or each.place.end_ns - int(ledger.t_ns[-1]) > _STALE_NS:
                 continue
             power_w = _mean_power_w(ledger)
             if power_w is None:
                 continue
-            read_utc_ns = facts.start_utc_ns + int(ledger.t_ns[-1]) - facts.start_ns
+            read_utc_ns = each.place.start_utc_ns + int(ledger.t_ns[-1]) - each.place.start_ns
             channel = ledger.channel
             yield PowerNow(
+                host=hosts[each.place.name],
                 part=part,
                 device=channel.device,
                 boundary=channel.boundary,
@@ -199,6 +208,17 @@ def _powers(booked: BookedRun) -> Iterator[PowerNow]:
                 power_w=power_w,
                 read_utc_s=float(seconds(read_utc_ns)),
             )
+
+
+def _host_names(booked: BookedRun) -> dict[str, str]:
+    """By place, its machine's name, with more of it where two machines have the same."""
+    machines: dict[str, str] = {}
+    names = {}
+    for each in booked.places:
+        origin = each.place.sessions[0].origin
+        is_taken = machines.setdefault(origin.host, origin.machine) != origin.machine
+        names[each.place.name] = f"{origin.host} ({origin.machine})" if is_taken else origin.host
+    return names
 
 
 def _mean_power_w(series: Series) -> float | None:
@@ -212,7 +232,9 @@ def _mean_power_w(series: Series) -> float | None:
 
 def _stages(facts: RunFacts) -> Iterator[StageNow]:
     names = {stage.stage_id: stage.name for stage in _all_stages(facts)}
-    latest = {(stage.name, stage.kind): stage for stage in _all_stages(facts)}
+    latest = {
+        (session.origin.rank, stage.name, stage.kind): stage for session in facts.sessions for stage in session.stages
+    }
     for stage in latest.values():
         yield StageNow(
             stage=stage.name,

@@ -99,7 +99,8 @@ def _energies(run: RunView) -> Iterator[Found]:
 
 def _powers(run: RunView) -> Iterator[Found]:
     for now in run.powers:
-        yield now.boundary, _attributes(run, now.part, now.device, now.boundary, now.basis.value), now.power_w
+        attributes = _attributes(run, now.part, now.device, now.boundary, now.basis.value)
+        yield now.boundary, {**attributes, "host.name": now.host}, now.power_w
 
 
 def _attributes(run: RunView, part: str, device: str, boundary: Boundary, basis: str) -> dict[str, str]:

@@ -142,15 +142,19 @@ class RunCollector:
         )
         samples = core.CounterMetricFamily("stillwatt_samples", "Good readings", labels=("run",))
         failed = core.CounterMetricFamily("stillwatt_failed_reads", "Readings that failed", labels=("run",))
+        ranks = core.GaugeMetricFamily(
+            "stillwatt_missing_ranks", "Ranks of the launch of which nothing is here", labels=("run",)
+        )
         gaps = core.CounterMetricFamily("stillwatt_gaps", "Spans without readings", labels=("run", "stream"))
         for run in look.runs:
             for stage, kind, name, count in run.workload:
                 workload.add_metric((run.run_id, stage, kind, name), self._rise(count, run.run_id, stage, kind, name))
             samples.add_metric((run.run_id,), self._rise(run.samples, run.run_id, "samples"))
             failed.add_metric((run.run_id,), self._rise(run.failed_reads, run.run_id, "failed"))
+            ranks.add_metric((run.run_id,), run.missing_ranks)
             for stream, count in run.gaps:
                 gaps.add_metric((run.run_id, stream), self._rise(count, run.run_id, stream, "gaps"))
-        yield from (workload, samples, failed, gaps)
+        yield from (workload, samples, failed, gaps, ranks)
 
 
 def _energy_labels(run: RunView, found: EnergySoFar) -> tuple[str, ...]:
@@ -160,17 +164,17 @@ def _energy_labels(run: RunView, found: EnergySoFar) -> tuple[str, ...]:
 
 def _powers(look: Look) -> Iterator[Metric]:
     core = _metrics()
-    labels = ("run", "part", "boundary", "basis")
+    labels = ("run", "host", "part", "boundary", "basis")
     power = core.GaugeMetricFamily(
         "stillwatt_power_watts", "Mean power over the last seconds; absent where nothing is read", labels=labels
     )
     read = core.GaugeMetricFamily(
-        "stillwatt_last_reading_timestamp_seconds", "When the part was last read", labels=("run", "part")
+        "stillwatt_last_reading_timestamp_seconds", "When the part was last read", labels=("run", "host", "part")
     )
     for run in look.runs:
         for now in run.powers:
-            power.add_metric((run.run_id, now.part, now.boundary.value, now.basis.value), now.power_w)
-            read.add_metric((run.run_id, now.part), now.read_utc_s)
+            power.add_metric((run.run_id, now.host, now.part, now.boundary.value, now.basis.value), now.power_w)
+            read.add_metric((run.run_id, now.host, now.part), now.read_utc_s)
     yield from (power, read)
 
 
