@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from stillwatt import __version__
 from stillwatt.errors import MissingExtraError
 from stillwatt.integrations.live_view import RunFolder, RunView
 from stillwatt.records.channel import Boundary
@@ -44,7 +43,7 @@ def observe(folder: RunFolder, provider: MeterProvider | None = None) -> None:
         MissingExtraError: OpenTelemetry is not installed.
     """
     metrics = _library()
-    meter = metrics.get_meter("stillwatt", __version__, meter_provider=provider)
+    meter = metrics.get_meter("stillwatt", meter_provider=provider)
     highest: dict[tuple[str, ...], float] = {}
     names = (
         ("hw", _COMPONENTS, "of a component"),
