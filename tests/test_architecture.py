@@ -43,12 +43,35 @@ def test_no_drawer_for_odds_and_ends() -> None:
     assert not names & {"utils", "helpers", "common", "core", "misc"}
 
 
-@pytest.mark.parametrize("module", ["stillwatt", "stillwatt.workflows.live", "stillwatt.ledger.recorder"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "stillwatt",
+        "stillwatt.workflows.live",
+        "stillwatt.ledger.recorder",
+        "stillwatt.metering.measured",
+        "stillwatt.integrations.openai_client",
+        "stillwatt.integrations.vllm",
+    ],
+)
 def test_light_modules_stay_light(module: str) -> None:
     """What runs in the measured program or in its sampling process imports nothing heavy."""
     script = f"import {module}, sys; print(*sorted(m.partition('.')[0] for m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"numpy", "pyarrow", "pandas", "torch", "pydantic", "msgspec", "click", "rich", "sqlite3", "jinja2"}
+    heavy = {
+        "numpy",
+        "pyarrow",
+        "pandas",
+        "torch",
+        "pydantic",
+        "msgspec",
+        "click",
+        "rich",
+        "sqlite3",
+        "jinja2",
+        "openai",
+        "vllm",
+    }
     assert not heavy & set(loaded)
 
 

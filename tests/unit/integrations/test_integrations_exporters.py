@@ -21,9 +21,11 @@ import pytest
 import stillwatt
 from fakes import FakeClock
 from integration_runs import message_without, synthetic_run, value_j
+from run_dirs import GPU, SyntheticRun, constant_counter, gpu_counter
 from stillwatt.errors import MissingInputError, RunNotFoundError
 from stillwatt.integrations import live_view
 from stillwatt.integrations.live_view import Look, RunFolder, view_run
+from stillwatt.units import J_PER_MJ_MILLI
 from stillwatt.workflows.books import show_run
 from stillwatt.workflows.serve_metrics import metrics_text, serve_metrics
 
@@ -151,6 +153,49 @@ def test_what_cannot_be_read_is_a_reason_and_no_number(runs_dir: Path) -> None:
     assert all("libnvidia-ml" in reason for reason in absent.values())
     assert "gpu0" not in parts
     assert parts
+
+
+def nodes_run(runs_dir: Path, hosts: list[str], *, world_size: int) -> SyntheticRun:
+    """A launch of a rank on each of some nodes, all of whose cards are called gpu0; nobody has ended."""
+    run = SyntheticRun(runs_dir)
+    for rank, host in enumerate(hosts):
+        session = run.session(host=host, boot=f"boot-{rank}", rank=rank, world_size=world_size)
+        session.prefix = f"r{rank}a"
+        session.sampler([gpu_counter()], parts={"gpu0": GPU})
+        session.begin("train", 101.0, kind="student_train")
+        watts = 100.0 * (rank + 1)
+        session.samples("gpu0.energy_counter", constant_counter(watts, J_PER_MJ_MILLI), until_s=111.0)
+    return run
+
+
+def test_nodes_of_a_launch_are_one_energy_and_a_power_each(runs_dir: Path) -> None:
+    run = nodes_run(runs_dir, ["alpha", "beta", "alpha"], world_size=4)
+    found = parsed(exposition(RunFolder(runs_dir, [run.run_id])))
+    by_host = {labels["host"]: watts for labels, watts in found["stillwatt_power_watts"]}
+    assert by_host == pytest.approx({"alpha": 100.0, "beta": 200.0, "alpha (boot-2)": 300.0}, rel=1e-3)
+    assert len(found["stillwatt_last_reading_timestamp_seconds"]) == 3
+    assert energy_j(found, stage="train") == pytest.approx(6000.0, rel=1e-3)
+    assert found["stillwatt_missing_ranks"] == [({"run": run.run_id}, 1.0)]
+    assert len(found["stillwatt_stage_info"]) == 3
+    for name, samples in found.items():
+        labels = [tuple(sorted(own.items())) for own, _ in samples]
+        assert len(set(labels)) == len(labels), f"{name} has two values of one name"
+
+
+def test_opentelemetry_tells_nodes_apart(runs_dir: Path) -> None:
+    metrics = pytest.importorskip("opentelemetry.sdk.metrics", reason="the extra 'integrations' is not installed")
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    from stillwatt.integrations.opentelemetry import observe
+
+    run = nodes_run(runs_dir, ["alpha", "beta"], world_size=2)
+    reader = InMemoryMetricReader()
+    provider = metrics.MeterProvider(metric_readers=[reader])
+    observe(RunFolder(runs_dir, [run.run_id]), provider)
+    points = observed(reader)["hw.power"]["data"]["data_points"]
+    by_host = {point["attributes"]["host.name"]: point["value"] for point in points}
+    assert by_host == pytest.approx({"alpha": 100.0, "beta": 200.0}, rel=1e-3)
+    provider.shutdown()
 
 
 class Told:
