@@ -12,6 +12,8 @@ StillwattError                    exit 1
 │   ├── RunNotFoundError          exit 2
 │   └── AmbiguousRunError         exit 2
 ├── ArtifactError                 a cached artefact fails its check
+├── PortError                     an address cannot be listened on
+├── LostTrainingError             a training went and nobody said so; marks its stage, is never raised
 ├── MissingExtraError             an optional dependency is not installed; carries the pip line
 └── IncompleteEnergyError         exit 3: a total was asked for while a part is unknown
 """
@@ -112,6 +114,18 @@ class ArtifactError(StillwattError):
     def __init__(self, path: str, detail: str) -> None:
         self.path, self.detail = path, detail
         super().__init__(f"artefact {path}: {detail}; it will be made again on the next run")
+
+
+class PortError(StillwattError):
+    """An address cannot be listened on."""
+
+    def __init__(self, host: str, port: int, cause: str) -> None:
+        self.host, self.port, self.cause = host, port, cause
+        super().__init__(f"cannot listen on {host} port {port}: {cause}")
+
+
+class LostTrainingError(StillwattError):
+    """A training ended and no event said so; marks its stage failed when the next one begins."""
 
 
 class MissingExtraError(StillwattError):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stillwatt.errors import MissingExtraError, StillwattError
+from stillwatt.errors import MissingExtraError, PortError
 from stillwatt.integrations.live_view import EnergySoFar, Look, RunFolder, RunView
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ _ENERGY_HELP = (
     "Energy of a part while a stage ran and none of its sub-stages did; sums over stages are the run's. "
     "Sum only boundaries that do not contain one another (chip and board)."
 )
-
-
-class PortError(StillwattError):
-    """The address cannot be listened on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +59,7 @@ def serve(folder: RunFolder, *, port: int, host: str = LOOPBACK) -> Endpoint:
     try:
         server, _ = prometheus_client.start_http_server(port, addr=host, registry=registry(folder))
     except (OSError, OverflowError) as err:
-        raise PortError(f"cannot listen on {host} port {port}: {_cause(err)}") from err
+        raise PortError(host, port, _cause(err)) from err
     return Endpoint(host=host, port=int(server.server_address[1]), server=server)
 
 

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stillwatt.errors import MissingExtraError, StillwattError
+from stillwatt.errors import LostTrainingError, MissingExtraError
 from stillwatt.integrations.batches import TokenCounter, num_examples
 from stillwatt.integrations.contained import contained, json_numbers
 from stillwatt.integrations.stage_hook import EVALUATE, SAVE, STEPS, StageHook
@@ -21,10 +21,6 @@ try:
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 except ImportError as err:
     raise MissingExtraError("transformers", "distill") from err
-
-
-class LostTrainingError(StillwattError):
-    """A `train()` ended and no event said so; marks its stage failed when the next one begins."""
 
 
 class StillwattCallback(StageHook, TrainerCallback):

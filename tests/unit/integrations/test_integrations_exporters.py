@@ -22,7 +22,7 @@ import stillwatt
 from fakes import FakeClock
 from integration_runs import message_without, synthetic_run, value_j
 from run_dirs import GPU, SyntheticRun, constant_counter, gpu_counter
-from stillwatt.errors import MissingInputError, RunNotFoundError
+from stillwatt.errors import MissingInputError, PortError, RunNotFoundError
 from stillwatt.integrations import live_view
 from stillwatt.integrations.live_view import Look, RunFolder, view_run
 from stillwatt.units import J_PER_MJ_MILLI
@@ -31,7 +31,7 @@ from stillwatt.workflows.serve_metrics import metrics_text, serve_metrics
 
 parser = pytest.importorskip("prometheus_client.parser", reason="the extra 'integrations' is not installed")
 
-from stillwatt.integrations.prometheus import PortError, RunCollector, exposition, serve  # noqa: E402
+from stillwatt.integrations.prometheus import RunCollector, exposition, serve  # noqa: E402
 
 NASTY = 'two "quoted"\nlines\\'
 """A stage's name with all that Prometheus' text must escape."""

@@ -14,7 +14,7 @@ import pytest
 
 import stillwatt
 from chat_server import CACHED, GENERATED, PROMPT, REASONING, chat_server
-from integration_runs import stages, synthetic_run, value_j
+from integration_runs import message_without, stages, synthetic_run, value_j
 from stillwatt.errors import UsageError
 from stillwatt.integrations import openai_client, vllm
 from stillwatt.metering.measured import open_run
@@ -258,3 +258,9 @@ def test_vllm_outputs_are_counted_once(run: stillwatt.Run) -> None:
     }
     with pytest.raises(UsageError, match="neither generate nor chat"):
         vllm.count_tokens(object())
+
+
+@pytest.mark.parametrize("module", ["openai_client", "vllm"])
+def test_neither_needs_its_library(module: str) -> None:
+    statement = f"from stillwatt.integrations.{module} import count_tokens; count_tokens(object())"
+    assert message_without(["openai", "vllm"], statement).startswith("UsageError: object has neither ")
