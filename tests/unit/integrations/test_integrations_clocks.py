@@ -59,3 +59,15 @@ def test_a_program_without_a_process_group_waits_for_nobody(runs_dir: Path) -> N
     with synthetic_run(runs_dir) as run:
         assert not tie_clocks(run, "alone")
     assert read_run(run.run_dir, liveness=ThisHost()).sessions[0].marks == {}
+
+
+def test_a_group_of_one_marks_too(runs_dir: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("torch.distributed")
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        with synthetic_run(runs_dir) as run:
+            assert tie_clocks(run, "alone")
+            assert tie_clocks(None, "nothing is measured")
+    finally:
+        distributed.destroy_process_group()
+    assert list(read_run(run.run_dir, liveness=ThisHost()).sessions[0].marks) == ["alone 1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -135,11 +136,12 @@ def test_a_finished_run_in_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.rglob("stillwatt_run.json"))
 
 
-def test_a_finished_run_in_weights_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_in_weights_and_biases(tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="the extra 'integrations' is not installed")
-    for name, value in {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true"}.items():
-        monkeypatch.setenv(f"WANDB_{name}", value)
-    do("A finished run in Weights & Biases")
+    # in a process of its own: wandb reads its settings once a process
+    settings = {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}
+    script = SNIPPETS["A finished run in Weights & Biases"]
+    subprocess.run([sys.executable, "-c", script], env={**os.environ, **settings}, check=True, capture_output=True)
     assert list(tmp_path.rglob("*.wandb"))
 
 
