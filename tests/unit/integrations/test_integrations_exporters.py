@@ -21,11 +21,11 @@ import pytest
 import stillwatt
 from fakes import FakeClock
 from integration_runs import message_without, synthetic_run, value_j
-from run_dirs import GPU, SyntheticRun, constant_counter, gpu_counter
+from run_dirs import GPU, SyntheticRun, constant_counter, cpu_counter, gpu_counter
 from stillwatt.errors import MissingInputError, PortError, RunNotFoundError
 from stillwatt.integrations import live_view
 from stillwatt.integrations.live_view import Look, RunFolder, view_run
-from stillwatt.units import J_PER_MJ_MILLI
+from stillwatt.units import J_PER_MJ_MILLI, J_PER_UJ
 from stillwatt.workflows.books import show_run
 from stillwatt.workflows.serve_metrics import metrics_text, serve_metrics
 
@@ -180,6 +180,32 @@ def test_nodes_of_a_launch_are_one_energy_and_a_power_each(runs_dir: Path) -> No
     for name, samples in found.items():
         labels = [tuple(sorted(own.items())) for own, _ in samples]
         assert len(set(labels)) == len(labels), f"{name} has two values of one name"
+
+
+def test_gaps_and_failed_reads_are_counted(runs_dir: Path) -> None:
+    run = SyntheticRun(runs_dir)
+    session = run.session()
+    session.sampler([gpu_counter()])
+    session.samples("gpu0.energy_counter", constant_counter(100.0, J_PER_MJ_MILLI), until_s=104.0)
+    session.samples("gpu0.energy_counter", constant_counter(100.0, J_PER_MJ_MILLI), from_s=107.0, until_s=110.0)
+    session.gap("gpu0.energy_counter", 104.0, 107.0, failed_reads=3)
+    session.meter("meter", 110.0, samples=72, failed_reads=3, skipped_ticks=0, cpu_s=0.1)
+    found = parsed(exposition(RunFolder(runs_dir, [run.run_id])))
+    assert found["stillwatt_gaps_total"] == [({"run": run.run_id, "stream": "gpu0.energy_counter"}, 1.0)]
+    assert found["stillwatt_failed_reads_total"] == [({"run": run.run_id}, 3.0)]
+    ((_, coverage),) = found["stillwatt_energy_coverage_ratio"]
+    assert coverage < 1
+
+
+def test_a_part_that_fell_silent_has_no_power(runs_dir: Path) -> None:
+    run = SyntheticRun(runs_dir)
+    session = run.session()
+    session.sampler([gpu_counter(), cpu_counter()])
+    session.samples("gpu0.energy_counter", constant_counter(100.0, J_PER_MJ_MILLI), until_s=105.0)
+    session.samples("cpu0.energy_counter", constant_counter(20.0, J_PER_UJ), until_s=130.0)
+    found = parsed(exposition(RunFolder(runs_dir, [run.run_id])))
+    assert [labels["part"] for labels, _ in found["stillwatt_power_watts"]] == ["cpu0"]
+    assert {labels["part"] for labels, _ in found["stillwatt_energy_joules_total"]} == {"cpu0", "gpu0"}
 
 
 def test_opentelemetry_tells_nodes_apart(runs_dir: Path) -> None:
