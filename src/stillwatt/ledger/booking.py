@@ -9,6 +9,7 @@ from stillwatt.ledger.places import Place, SeriesByPart, accounted_span_ns, part
 from stillwatt.ledger.sessions import SessionFacts
 from stillwatt.ledger.sharing import Sharing, place_sharing
 from stillwatt.ledger.stages import StageFacts
+from stillwatt.ledger.stated import with_stated
 from stillwatt.metering.account import Energies, Lengths, SessionAccount, SessionInput, account_session
 from stillwatt.metering.baseline import IdlePower, idle_power, net, sub_window_w
 from stillwatt.metering.series import Series
@@ -98,6 +99,13 @@ def _account(place: Place, rule: Rule) -> _Accounted:
             users=users,
             shares=sharing.weights,
         )
+    )
+    account = with_stated(
+        account,
+        [line for session in place.sessions for line in session.stated],
+        [stage for session in place.sessions for stage in session.stages],
+        start_ns,
+        end_ns,
     )
     notes += sharing.notes
     beside = sorted(idle_parts & series.keys())

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from stillwatt.records.channel import Boundary, Channel
+from stillwatt.records.channel import Basis, Boundary, Channel
 from stillwatt.records.usage import DeviceInstance, DeviceUse, DeviceUser, ProcessId
 from stillwatt.records.window import StageKind
 
 _Time = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+_HalfWidth = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -201,9 +202,36 @@ class ClockStep(_Event, frozen=True, kw_only=True, tag="clock_step"):
     step_s: float
 
 
+class StatedEnergy(_Event, frozen=True, kw_only=True, tag="stated_energy"):
+    """What another tool's own file says a part drew in a stage; no reading of it is here (method.md, eq. 19)."""
+
+    stage_id: str
+    part: str
+    device: str
+    boundary: Boundary
+    value_j: float | None
+    """None where the tool says nothing that can be believed; `reason` says why."""
+    random_j: _HalfWidth = 0.0
+    systematic_low_j: _HalfWidth = 0.0
+    systematic_high_j: _HalfWidth = 0.0
+    basis: Basis = Basis.ASSUMED
+    driver: str = ""
+    source: str = ""
+    reason: str = ""
+
+
 ProgramEvent = SessionStarted | Forked | StageStarted | Workload | Result | StageEnded | Mark | Warned | SessionEnded
 MeterEvent = (
-    SamplerStarted | ChannelsTaken | DeviceUsers | Gap | MeterCount | SamplerEnded | ParentLost | ClockStep | Warned
+    SamplerStarted
+    | ChannelsTaken
+    | DeviceUsers
+    | Gap
+    | MeterCount
+    | SamplerEnded
+    | ParentLost
+    | ClockStep
+    | StatedEnergy
+    | Warned
 )
 Event = ProgramEvent | MeterEvent
 

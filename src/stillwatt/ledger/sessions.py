@@ -24,6 +24,7 @@ from stillwatt.ledger.events import (
     SamplerStarted,
     SessionEnded,
     SessionStarted,
+    StatedEnergy,
     Warned,
     parse_events,
 )
@@ -109,6 +110,8 @@ class SessionFacts:
     """Whether a line or samples had to be left out because they were changed or cannot be read: something is lost that
     a kill does not explain, and no number of the session is known to be whole."""
     warnings: tuple[str, ...]
+    stated: tuple[StatedEnergy, ...] = ()
+    """Energies that an imported file states, in the order written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +176,7 @@ def read_session(
         lost_samples=lost_samples,
         is_damaged=journals.is_damaged or lost_samples > 0 or any(map(_is_damaged, segments.values())),
         warnings=(*journals.warnings, *problems, *stage_warnings, *troubles),
+        stated=tuple(_all(journals.meter, StatedEnergy)),
     )
 
 

@@ -1,0 +1,1 @@
+"""Logs of other tools become ordinary run directories: what they say, what they cannot say, and nothing twice."""

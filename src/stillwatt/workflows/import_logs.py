@@ -1,0 +1,163 @@
+"""Imports logs of other tools: finds runs in files, writes those that are new as run directories, and posts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from stillwatt.clock import Clock, SystemClock
+from stillwatt.errors import LedgerError, UsageError
+from stillwatt.importers.detect import AUTO, find_runs
+from stillwatt.importers.intake import take_in
+from stillwatt.importers.model import ImportedRun, LeftOut
+from stillwatt.importers.write import content_hash, imported_runs, write_run
+from stillwatt.ledger.booking import book_run
+from stillwatt.ledger.liveness import ThisHost
+from stillwatt.ledger.post import read_run
+from stillwatt.ledger.stated import StatedCheck, stated_checks
+from stillwatt.ledger.store import LedgerStore
+from stillwatt.records.run import RunRecord
+
+
+class Outcome(StrEnum):
+    """What became of a run that was found."""
+
+    IMPORTED = "imported"
+    ALREADY_THERE = "already_there"
+    CHANGED = "changed"
+    """A run of this identity was imported before, from a file that said something else."""
+    WOULD_IMPORT = "would_import"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCheck:
+    """A stage's energy from the file's readings beside the file's own figure."""
+
+    stage: str
+    check: StatedCheck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportLine:
+    """One run that was found in the files."""
+
+    found: ImportedRun
+    outcome: Outcome
+    run_id: str | None
+    """None where nothing was written and nothing is there."""
+    record: RunRecord | None
+    """As the ledger has it; None for a dry run and a changed file."""
+    checks: tuple[StageCheck, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport:
+    """All that an import did, or would do."""
+
+    lines: tuple[ImportLine, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether a run was left as it is although its file says something new."""
+        return any(line.outcome is Outcome.CHANGED for line in self.lines)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every run that is in the ledger now has a whole energy."""
+        return all(line.record is None or line.record.complete for line in self.lines)
+
+
+def import_logs(
+    paths: Sequence[str | Path],
+    *,
+    runs_dir: str | Path,
+    form: str = AUTO,
+    name: str | None = None,
+    is_dry: bool = False,
+    clock: Clock | None = None,
+) -> ImportReport:
+    """Import every run in some files and folders that is not in the ledger's directory yet.
+
+    Args:
+        paths: Logs, or folders of them.
+        runs_dir: Where run directories lie.
+        form: The kind of logs, or `auto`.
+        name: What to call the run; only where there is one.
+        is_dry: Only tell what would be taken; write nothing.
+        clock: This machine's if None.
+
+    Raises:
+        MissingInputError: A path does not exist.
+        ConfigError: A named file cannot be read as a log; says the line.
+        UsageError: Nothing in the files is a log, or `name` is given for several runs.
+    """
+    files, left_out = take_in(paths)
+    found = find_runs(files, form)
+    left_out += found.left_out
+    runs = list(found.runs)
+    if not runs:
+        raise UsageError(_nothing(paths, left_out))
+    if name is not None:
+        if len(runs) > 1:
+            raise UsageError(
+                f"--name {name!r} is for one run, and {len(runs)} were found; import their files one by one"
+            )
+        runs = [replace(runs[0], name=name)]
+    runs_dir = Path(runs_dir)
+    lines = _write(runs, runs_dir, clock or SystemClock(), is_dry=is_dry)
+    if not is_dry:
+        lines = _posted(lines, runs_dir)
+    return ImportReport(lines=tuple(lines), left_out=tuple(left_out))
+
+
+def _nothing(paths: Sequence[str | Path], left_out: Sequence[LeftOut]) -> str:
+    where = ", ".join(str(path) for path in paths)
+    why = "".join(f"\n  {left.place}: {left.reason}" for left in left_out[:20])
+    more = f"\n  and {len(left_out) - 20} more" if len(left_out) > 20 else ""
+    return f"no run of a known tool in {where}; docs/how-to/import.md says what can be imported{why}{more}"
+
+
+def _write(runs: Sequence[ImportedRun], runs_dir: Path, clock: Clock, *, is_dry: bool) -> list[ImportLine]:
+    known = imported_runs(runs_dir)
+    lines = []
+    for run in runs:
+        there = known.get((run.form, run.identity))
+        if there is not None:
+            outcome = Outcome.ALREADY_THERE if there[1] == content_hash(run) else Outcome.CHANGED
+            lines.append(ImportLine(found=run, outcome=outcome, run_id=there[0], record=None))
+        elif is_dry:
+            lines.append(ImportLine(found=run, outcome=Outcome.WOULD_IMPORT, run_id=None, record=None))
+        else:
+            run_id = write_run(run, runs_dir, clock=clock)
+            lines.append(ImportLine(found=run, outcome=Outcome.IMPORTED, run_id=run_id, record=None))
+    return lines
+
+
+def _posted(lines: Sequence[ImportLine], runs_dir: Path) -> list[ImportLine]:
+    """The lines with what the ledger makes of their directories."""
+    with LedgerStore(runs_dir) as store:
+        posted = store.refresh()
+        problems = {problem.run_id: problem.message for problem in posted.problems}
+        told = []
+        for line in lines:
+            if line.run_id is None or line.outcome is Outcome.CHANGED:
+                told.append(line)
+                continue
+            if line.run_id in problems:
+                raise LedgerError(f"run {line.run_id} was written and cannot be posted: {problems[line.run_id]}")
+            checks = _checks(runs_dir / line.run_id)
+            told.append(replace(line, record=store.get(line.run_id), checks=checks))
+    return told
+
+
+def _checks(run_dir: Path) -> tuple[StageCheck, ...]:
+    booked = book_run(read_run(run_dir, liveness=ThisHost()).sessions)
+    return tuple(
+        StageCheck(stage=names.get(check.stage_id, check.stage_id), check=check)
+        for session in booked.sessions
+        for names in [{stage.stage_id: stage.name for stage in session.facts.stages}]
+        for check in stated_checks(session.account, session.facts.stated)
+    )
