@@ -214,8 +214,8 @@ def _epoch_statement(log: _Log, epoch: _Epoch, name: str, warnings: list[str]) -
     if powers_w is not None and len(powers_w) == 1 and len(devices) > 1:
         factor = len(devices)
         warnings.append(
-            f"{name}: CarbonTracker lists {factor} devices and writes one mean power (2.4.7 takes the mean over them for "
-            f"their sum); it is multiplied by {factor} here, and the tool's own total lacks that"
+            f"{name}: CarbonTracker lists {factor} devices and writes one mean power (2.4.7 takes the mean over "
+            f"them for their sum); it is multiplied by {factor} here, and the tool's own total lacks that"
         )
     value_j = None if powers_w is None else math.fsum(powers_w) * factor * epoch.duration_s
     reason = ""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from stillwatt.errors import ConfigError, UnknownNameError
 from stillwatt.importers import carbontracker, codecarbon, energy_harness, power_csv, zeus
-from stillwatt.importers.intake import LogFile
+from stillwatt.importers.intake import LogFile, left_with
 from stillwatt.importers.model import Found, ImportedRun, LeftOut
 
 AUTO = "auto"
@@ -31,12 +32,15 @@ FORMATS = (AUTO, *sorted(_IMPORTERS))
 _UNKNOWN = "not a log that is known here; name its kind with --format if it is one"
 
 
-def find_runs(files: Sequence[LogFile], form: str = AUTO) -> Found:
+def find_runs(
+    files: Sequence[LogFile], form: str = AUTO, *, elsewhere: Mapping[tuple[str, float], str] = MappingProxyType({})
+) -> Found:
     """All runs in some files, each run once, and every file or line that was not taken.
 
     Args:
         files: As `take_in` gives them.
         form: One of FORMATS; `auto` asks each importer.
+        elsewhere: CodeCarbon's rows that runs of the ledger have already, by project and total in kWh.
 
     Raises:
         UnknownNameError: no such format.
@@ -47,7 +51,7 @@ def find_runs(files: Sequence[LogFile], form: str = AUTO) -> Found:
     by_form, left_out = _sorted_out(files, form)
     runs: list[ImportedRun] = []
     for name, own in by_form.items():
-        found, faults = _read(name, own, _codecarbon_figures(runs))
+        found, faults = _read(name, own, {**elsewhere, **_codecarbon_figures(runs)})
         runs += found.runs
         left_out += [*found.left_out, *faults]
     runs, repeats = _without_repeats(runs)
@@ -73,20 +77,20 @@ def _sorted_out(files: Sequence[LogFile], form: str) -> tuple[dict[str, list[Log
         if fitting is not None:
             by_form[fitting].append(file)
             continue
-        reason = _unknown(file, form)
+        error = _unknown(file, form)
         if file.is_named:
-            raise file.wrong(reason, 1)
-        left_out.append(LeftOut(name=file.name, reason=reason))
+            raise error
+        left_out.append(left_with(file, error))
     return by_form, left_out
 
 
-def _unknown(file: LogFile, form: str) -> str:
+def _unknown(file: LogFile, form: str) -> ConfigError:
     """Why nothing recognises a file: it is no text, or another kind of text."""
     try:
         _ = file.text
     except ConfigError as err:
-        return str(err).partition(": ")[2]
-    return _UNKNOWN if form == AUTO else f"it does not look like a log of {form}; try --format auto"
+        return err
+    return file.wrong(_UNKNOWN if form == AUTO else f"it does not look like a log of {form}; try --format auto", 1)
 
 
 def _read(name: str, files: Sequence[LogFile], figures: Mapping[tuple[str, float], str]) -> tuple[Found, list[LeftOut]]:
@@ -102,7 +106,7 @@ def _read(name: str, files: Sequence[LogFile], figures: Mapping[tuple[str, float
             wrong = next((file for file in remaining if file.name == err.path), None)
             if wrong is None or wrong.is_named:
                 raise
-            faults.append(LeftOut(name=wrong.name, line=err.line, reason=str(err).partition(": ")[2]))
+            faults.append(left_with(wrong, err))
             remaining.remove(wrong)
     return Found(runs=(), left_out=()), faults
 

@@ -15,7 +15,7 @@ from typing import Any
 from stillwatt.errors import ConfigError
 from stillwatt.importers import harness_stage
 from stillwatt.importers.harness_stage import Stage, imported_session
-from stillwatt.importers.intake import LogFile
+from stillwatt.importers.intake import LogFile, left_with
 from stillwatt.importers.model import Found, ImportedRun, LeftOut
 
 FORM = "energy-harness"
@@ -67,8 +67,7 @@ def read(files: Sequence[LogFile]) -> Found:
             else:
                 candidates += _stages(file, file.json_object(), experiments)
         except ConfigError as err:
-            line = err.line
-            left_out.append(LeftOut(name=file.name, line=line, reason=str(err).partition(": ")[2]))
+            left_out.append(left_with(file, err))
     best, repeats = _best(candidates)
     left_out += repeats
     used: set[str] = set()
@@ -185,7 +184,7 @@ def _document(file: LogFile | None, left_out: list[LeftOut]) -> Mapping[str, Any
     try:
         return file.json_object()
     except ConfigError as err:
-        left_out.append(LeftOut(name=file.name, line=err.line, reason=str(err).partition(": ")[2]))
+        left_out.append(left_with(file, err))
         return {}
 
 

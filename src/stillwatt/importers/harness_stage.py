@@ -237,8 +237,8 @@ def _statements(stage: Stage, machine: Mapping[str, Any], traces: Sequence[Trace
     lines = [_cpu(stage, said), _ram(stage)]
     if _overhang(stage) > _MAX_OVERHANG:
         reason = (
-            f"CodeCarbon's window around this stage of {stage.duration_s:.3g} s holds {_overhang(stage):.3g} times the GPU "
-            "energy of the stage, so its figure is mostly of the time around it"
+            f"CodeCarbon's window around this stage of {stage.duration_s:.3g} s holds {_overhang(stage):.3g} times the "
+            "GPU energy of the stage, so its figure is mostly of the time around it"
         )
         is_copied = [line.driver == "codecarbon-ram" or line.basis is Basis.ASSUMED for line in lines]
         lines = [
@@ -357,7 +357,7 @@ def _kind(stage: Stage) -> tuple[StageKind, str]:
                 return kind, what
     if _KINDS[3][0].search(stage.stage_id):
         return _KINDS[3][1], "its name"
-    return StageKind.OTHER, "nothing: the name does not tell"
+    return StageKind.OTHER, "no name that tells it"
 
 
 def _labels(stage: Stage, config: Mapping[str, Any]) -> dict[str, str]:
@@ -392,13 +392,14 @@ def environment(machine: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings(stage: Stage, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What bears on the measurement: how often, by which policy, with which configuration's hash of names."""
+    """What bears on the measurement: how often, by which policy; and the total by which CodeCarbon's row is known."""
     energy = _inner(config, "energy")
     return {
         "nvml_poll_interval_ms": stage.document.get("nvml_poll_interval_ms"),
         "total_energy_policy": energy.get("total_energy_policy"),
         "track_cpu": energy.get("track_cpu"),
         "snapshot_step": stage.document.get("snapshot_step"),
+        "codecarbon_total_kwh": stage.number("total_codecarbon_energy_kwh") or None,
     }
 
 

@@ -88,6 +88,11 @@ class LogFile:
         return ConfigError(self.name, what, line=line)
 
 
+def left_with(file: LogFile, error: ConfigError) -> LeftOut:
+    """A file that is left out since it cannot be read, with the error's line and words."""
+    return LeftOut(name=file.name, line=error.line, reason=str(error).partition(": ")[2])
+
+
 def take_in(paths: Sequence[str | Path]) -> tuple[list[LogFile], list[LeftOut]]:
     """All files at and below some paths, in an order that does not depend on how they were given.
 

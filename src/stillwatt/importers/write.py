@@ -43,6 +43,22 @@ def imported_runs(runs_dir: Path) -> dict[tuple[str, str], tuple[str, str]]:
     return found
 
 
+def imported_figures(runs_dir: Path) -> dict[tuple[str, float], str]:
+    """CodeCarbon's totals that runs imported before have copied, by project and kWh, with the run's id."""
+    figures = {}
+    for run_dir in list_run_dirs(runs_dir):
+        try:
+            told = read_manifest(run_dir)["settings"].get(IMPORT_KEY)
+        except LedgerError:
+            continue
+        stages = told.get("stages") if isinstance(told, Mapping) else None
+        for name, stage in stages.items() if isinstance(stages, Mapping) else ():
+            total_kwh = stage.get("codecarbon_total_kwh") if isinstance(stage, Mapping) else None
+            if isinstance(total_kwh, float):
+                figures[name, total_kwh] = run_dir.name
+    return figures
+
+
 def content_hash(run: ImportedRun) -> str:
     """SHA-256 of what a run's files say, whatever they are called and however an importer words and bounds it."""
     return settings_hash({"sessions": [_facts(session) for session in run.sessions]})

@@ -12,7 +12,7 @@ from stillwatt.errors import LedgerError, UsageError
 from stillwatt.importers.detect import AUTO, find_runs
 from stillwatt.importers.intake import take_in
 from stillwatt.importers.model import ImportedRun, LeftOut
-from stillwatt.importers.write import content_hash, imported_runs, write_run
+from stillwatt.importers.write import content_hash, imported_figures, imported_runs, write_run
 from stillwatt.ledger.booking import book_run
 from stillwatt.ledger.liveness import ThisHost
 from stillwatt.ledger.post import read_run
@@ -95,10 +95,10 @@ def import_logs(
         UsageError: Nothing in the files is a log, or `name` is given for several runs.
     """
     files, left_out = take_in(paths)
-    found = find_runs(files, form)
+    found = find_runs(files, form, elsewhere=imported_figures(Path(runs_dir)))
     left_out += found.left_out
     runs = list(found.runs)
-    if not runs:
+    if not runs and not any("already" in left.reason for left in found.left_out):
         raise UsageError(_nothing(paths, left_out))
     if name is not None:
         if len(runs) > 1:
