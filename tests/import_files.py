@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from stillwatt.records import Absent, Energy, RunRecord, Total
 from stillwatt.workflows.import_logs import ImportReport
 
 Import = Callable[..., ImportReport]
@@ -188,3 +189,30 @@ Predicted consumption for 100 epoch(s):
 \tEnergy:\t9.9 kWh
 \tCO2eq:\t50.0 g
 """
+
+
+def only_record(report: ImportReport) -> RunRecord:
+    """The record of the one run that was found."""
+    (line,) = report.lines
+    assert line.record is not None
+    return line.record
+
+
+def energy_of(record: RunRecord, part: str, stage: int = 0) -> Energy:
+    """A part's energy in a stage that has one."""
+    found = next(entry for entry in record.stages[stage].energies if entry.part == part)
+    assert isinstance(found, Energy), found
+    return found
+
+
+def absent_of(record: RunRecord, part: str, stage: int = 0) -> Absent:
+    """Why a part has no energy in a stage."""
+    found = next(entry for entry in record.stages[stage].energies if entry.part == part)
+    assert isinstance(found, Absent), found
+    return found
+
+
+def total_j(record: RunRecord) -> float:
+    """The run's total."""
+    assert isinstance(record.total, Total), record.total
+    return record.total.value_j

@@ -8,37 +8,19 @@ import pytest
 
 from import_files import CARBON_COLUMNS, Import, carbon_row, harness_stage, write_carbon, write_harness
 from stillwatt.errors import ConfigError, UsageError
-from stillwatt.records import Absent, Basis, Boundary, Energy, RunRecord, StageStatus, Total
+from stillwatt.records import Basis, Boundary, StageStatus, Total
 from stillwatt.units import J_PER_KWH
-from stillwatt.workflows.import_logs import ImportReport, Outcome
-
-
-def only(report: ImportReport) -> RunRecord:
-    (line,) = report.lines
-    assert line.record is not None
-    return line.record
-
-
-def energy(record: RunRecord, part: str, stage: int = 0) -> Energy:
-    found = next(entry for entry in record.stages[stage].energies if entry.part == part)
-    assert isinstance(found, Energy), found
-    return found
-
-
-def absent(record: RunRecord, part: str, stage: int = 0) -> Absent:
-    found = next(entry for entry in record.stages[stage].energies if entry.part == part)
-    assert isinstance(found, Absent), found
-    return found
+from stillwatt.workflows.import_logs import Outcome
 
 
 def test_components_are_booked_with_their_basis_and_bounds(tmp_path: Path, run_import: Import) -> None:
     path = write_carbon(tmp_path / "emissions.csv", [carbon_row()])
-    record = only(run_import(path))
+    record = only_record(run_import(path))
     assert record.name == "demo"
     assert record.status is StageStatus.ENDED
     assert (record.stages[0].name, record.stages[0].duration_s) == ("demo", 100.0)
     assert record.complete
-    gpu, cpu, ram = (energy(record, part) for part in ("gpu", "cpu", "dram"))
+    gpu, cpu, ram = (energy_of(record, part) for part in ("gpu", "cpu", "dram"))
     assert (gpu.value_j, cpu.value_j, ram.value_j) == pytest.approx((36_000.0, 7_200.0, 3_600.0))
     assert (gpu.basis, cpu.basis, ram.basis) == (Basis.MEASURED, Basis.ASSUMED, Basis.MODELLED)
     assert {gpu.method, cpu.method, ram.method} == {"stated"}
@@ -54,7 +36,7 @@ def test_components_are_booked_with_their_basis_and_bounds(tmp_path: Path, run_i
 def test_of_the_rows_of_one_run_only_the_last_counts(tmp_path: Path, run_import: Import) -> None:
     early = carbon_row(end_s=50.0, duration_s=50.0, gpu_energy=0.004, cpu_energy=0.001, ram_energy=0.0005)
     report = run_import(write_carbon(tmp_path / "emissions.csv", [early, carbon_row()]))
-    assert energy(only(report), "gpu").value_j == pytest.approx(36_000.0)
+    assert energy_of(only_record(report), "gpu").value_j == pytest.approx(36_000.0)
     assert ["only the last one counts" in left.reason for left in report.left_out] == [True]
     assert report.left_out[0].place == "emissions.csv:2"
 
@@ -62,50 +44,50 @@ def test_of_the_rows_of_one_run_only_the_last_counts(tmp_path: Path, run_import:
 def test_a_zero_is_absent_and_not_zero(tmp_path: Path, run_import: Import) -> None:
     path = write_carbon(tmp_path / "emissions.csv", [carbon_row(gpu_energy=0.0, energy_consumed=0.003)])
     report = run_import(path)
-    assert "as it does where it cannot read" in absent(only(report), "gpu").reason
-    assert not only(report).complete
+    assert "as it does where it cannot read" in absent_of(only_record(report), "gpu").reason
+    assert not only_record(report).complete
     assert not report.is_complete
-    assert isinstance(only(report).total, Total)
-    assert only(report).total.absent == ("gpu",)  # type: ignore[union-attr]
+    assert isinstance(only_record(report).total, Total)
+    assert only_record(report).total.absent == ("gpu",)  # type: ignore[union-attr]
 
 
 def test_a_machine_without_a_gpu_is_whole_without_one(tmp_path: Path, run_import: Import) -> None:
     row = carbon_row(gpu_energy=0.0, gpu_count="", gpu_model="", energy_consumed=0.003)
-    record = only(run_import(write_carbon(tmp_path / "emissions.csv", [row])))
+    record = only_record(run_import(write_carbon(tmp_path / "emissions.csv", [row])))
     assert {entry.part for entry in record.stages[0].energies} == {"cpu", "dram"}
     assert record.complete
 
 
 def test_the_pue_is_divided_out_and_said(tmp_path: Path, run_import: Import) -> None:
-    record = only(run_import(write_carbon(tmp_path / "emissions.csv", [carbon_row(pue=2.0)])))
-    assert energy(record, "gpu").value_j == pytest.approx(18_000.0)
+    record = only_record(run_import(write_carbon(tmp_path / "emissions.csv", [carbon_row(pue=2.0)])))
+    assert energy_of(record, "gpu").value_j == pytest.approx(18_000.0)
     assert any("PUE of 2" in warning for warning in record.warnings)
 
 
 def test_a_card_without_a_counter_has_wide_bounds(tmp_path: Path, run_import: Import) -> None:
-    record = only(run_import(write_carbon(tmp_path / "emissions.csv", [carbon_row(gpu_model="Tesla P100")])))
-    gpu = energy(record, "gpu")
+    record = only_record(run_import(write_carbon(tmp_path / "emissions.csv", [carbon_row(gpu_model="Tesla P100")])))
+    gpu = energy_of(record, "gpu")
     assert gpu.systematic_high_j == pytest.approx(2.0 * gpu.value_j)
 
 
 def test_process_mode_is_said(tmp_path: Path, run_import: Import) -> None:
-    record = only(run_import(write_carbon(tmp_path / "emissions.csv", [carbon_row(tracking_mode="process")])))
-    assert "this process's share" in energy(record, "cpu").source
+    record = only_record(run_import(write_carbon(tmp_path / "emissions.csv", [carbon_row(tracking_mode="process")])))
+    assert "this process's share" in energy_of(record, "cpu").source
     assert any("tracking_mode=process" in warning for warning in record.warnings)
 
 
 def test_version_1_states_a_total_alone(tmp_path: Path, run_import: Import) -> None:
     columns = ["timestamp", "experiment_id", "project_name", "duration", "emissions", "energy_consumed", "country_name"]
-    record = only(run_import(write_carbon(tmp_path / "emissions.csv", [carbon_row()], columns)))
-    whole = energy(record, "machine")
+    record = only_record(run_import(write_carbon(tmp_path / "emissions.csv", [carbon_row()], columns)))
+    whole = energy_of(record, "machine")
     assert (whole.boundary, whole.basis) == (Boundary.COMPONENTS, Basis.ASSUMED)
     assert whole.value_j == pytest.approx(0.013 * J_PER_KWH)
 
 
 def test_version_2_without_experiment_id_or_version(tmp_path: Path, run_import: Import) -> None:
     columns = [name for name in CARBON_COLUMNS if name not in ("experiment_id", "codecarbon_version", "pue")]
-    record = only(run_import(write_carbon(tmp_path / "emissions.csv", [carbon_row()], columns)))
-    assert energy(record, "gpu").value_j == pytest.approx(36_000.0)
+    record = only_record(run_import(write_carbon(tmp_path / "emissions.csv", [carbon_row()], columns)))
+    assert energy_of(record, "gpu").value_j == pytest.approx(36_000.0)
     assert any("which version" in warning for warning in record.warnings)
 
 
@@ -117,13 +99,13 @@ def test_tasks_lie_in_their_run_and_the_books_close(tmp_path: Path, run_import: 
         {"task_name": "train", **carbon_row(end_s=90.0, duration_s=50.0, gpu_energy=0.007)},
     ]
     write_carbon(folder / "emissions_base_r1.csv", tasks)
-    record = only(run_import(folder))
+    record = only_record(run_import(folder))
     assert [(stage.name, stage.parent_id) for stage in record.stages] == [
         ("demo", None),
         ("load", "a1"),
         ("train", "a1"),
     ]
-    assert energy(record, "gpu", 2).value_j == pytest.approx(0.007 * J_PER_KWH)
+    assert energy_of(record, "gpu", 2).value_j == pytest.approx(0.007 * J_PER_KWH)
     assert isinstance(record.total, Total)
     assert record.total.value_j == pytest.approx(0.013 * J_PER_KWH)
 
@@ -131,14 +113,14 @@ def test_tasks_lie_in_their_run_and_the_books_close(tmp_path: Path, run_import: 
 def test_tasks_that_add_up_to_more_than_their_run_are_said(tmp_path: Path, run_import: Import) -> None:
     write_carbon(tmp_path / "logs" / "emissions.csv", [carbon_row()])
     write_carbon(tmp_path / "logs" / "t.csv", [{"task_name": "load", **carbon_row(duration_s=30.0, gpu_energy=0.02)}])
-    record = only(run_import(tmp_path / "logs"))
+    record = only_record(run_import(tmp_path / "logs"))
     assert any("both stand, with the difference in the interval" in warning for warning in record.warnings)
-    assert energy(record, "gpu").random_j >= 0.01 * J_PER_KWH
+    assert energy_of(record, "gpu").random_j >= 0.01 * J_PER_KWH
 
 
 def test_tasks_without_their_run(tmp_path: Path, run_import: Import) -> None:
     path = write_carbon(tmp_path / "t.csv", [{"task_name": "load", **carbon_row(duration_s=30.0)}])
-    record = only(run_import(path))
+    record = only_record(run_import(path))
     assert any("only tasks are in the files" in warning for warning in record.warnings)
 
 
@@ -238,7 +220,7 @@ def test_a_header_alone_is_said(tmp_path: Path, run_import: Import) -> None:
 def test_names_are_never_paths(tmp_path: Path, run_import: Import) -> None:
     name = "../../etc/<script>alert(1)</script>"
     report = run_import(write_carbon(tmp_path / "emissions.csv", [carbon_row(project=name)]))
-    assert only(report).name == name
+    assert only_record(report).name == name
     run_id = report.lines[0].run_id or ""
     assert set(run_id) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert (tmp_path / "runs" / run_id / "manifest.json").is_file()
