@@ -61,7 +61,7 @@ def counter_or_polled(gpu_model: str) -> Bound:
 def edge_j(value_j: float, length_s: float) -> float:
     """Random half-width of a counter read at both ends of a window (method.md, eqs. 6 and 19).
 
-    >>> edge_j(3000.0, 10.0)
+    >>> round(edge_j(3000.0, 10.0), 9)
     24.0
     """
     if length_s <= 0:

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from stillwatt.errors import ConfigError
-from stillwatt.importers import harness_stage
+from stillwatt.importers import harness_about, harness_stage
 from stillwatt.importers.harness_stage import Stage, imported_session
 from stillwatt.importers.intake import LogFile, left_with
 from stillwatt.importers.model import Found, ImportedRun, LeftOut
@@ -147,8 +147,8 @@ def _run(stages: Sequence[Stage], folder: _Folder, used: set[str], left_out: lis
         told = _document(own.get("environment"), left_out)
         config = _document(own.get("config"), left_out).get("config")
         config = config if isinstance(config, Mapping) else {}
-        environment = environment or harness_stage.environment(told)
-        settings[stage.stage_id] = harness_stage.settings(stage, config)
+        environment = environment or harness_about.environment(told)
+        settings[stage.stage_id] = harness_about.settings(stage, config)
         session, said, faults = imported_session(stage, told, config, own.get("power_log"))
         sessions.append(session)
         warnings += said

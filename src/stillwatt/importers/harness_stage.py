@@ -151,7 +151,7 @@ def _traces(
 def _described(trace: Trace, machine: Mapping[str, Any]) -> Trace:
     """A trace of the power log with what the environment file tells of its card."""
     known = _window(machine)
-    channel = replace(trace.channel, device=_card(machine)[0], driver="harness-nvml")
+    channel = replace(trace.channel, device=card(machine)[0], driver="harness-nvml")
     if known is not None:
         channel = replace(channel, update_period_ns=known.update_ns, averaging_ns=known.averaging_ns)
     return replace(trace, channel=channel)
@@ -186,7 +186,7 @@ def _from_samples(stage: Stage, machine: Mapping[str, Any], said: list[str]) -> 
             f"stage {stage.stage_id!r}: {expected:.0f} samples were due every {asked_s:g} s and {count} are there; the "
             "harness skips a failed reading without a word, so where the others are missing is not known"
         )
-    name, num_gpus = _card(machine)
+    name, num_gpus = card(machine)
     mean_w = math.fsum(stage.samples_w) / count
     instrument = Instrument(
         part="gpu0" if num_gpus == 1 else "gpu",
@@ -218,7 +218,7 @@ def _spacing_j(stage: Stage) -> float:
     return max(left_s, step_s) * max(max(stage.samples_w) - mean_w, mean_w - min(stage.samples_w))
 
 
-def _card(machine: Mapping[str, Any]) -> tuple[str, int]:
+def card(machine: Mapping[str, Any]) -> tuple[str, int]:
     """Name and number of the GPUs that the environment file lists; none where there is no such file."""
     gpus = machine.get("gpus")
     names = [str(gpu.get("name", "")) for gpu in gpus if isinstance(gpu, Mapping)] if isinstance(gpus, list) else []
@@ -226,7 +226,7 @@ def _card(machine: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _window(machine: Mapping[str, Any]) -> Window | None:
-    name, _ = _card(machine)
+    name, _ = card(machine)
     gpus = machine.get("gpus")
     first = gpus[0] if isinstance(gpus, list) and gpus and isinstance(gpus[0], Mapping) else {}
     return power_window(name, str(first.get("driver_version") or ""), Field.USAGE) if name else None
@@ -266,7 +266,7 @@ def _overhang(stage: Stage) -> float:
 
 
 def _gpu(stage: Stage, machine: Mapping[str, Any], traces: Sequence[Trace]) -> Statement:
-    name, num_gpus = _card(machine)
+    name, num_gpus = card(machine)
     window = _window(machine)
     is_smoothed = window is not None and (window.averaging_ns or 0) >= NS_PER_S
     bound = bounds.COUNTER if is_smoothed else bounds.POLLED_HALF_S
@@ -372,37 +372,7 @@ def _labels(stage: Stage, config: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in labels.items() if value not in (None, "", "None")}
 
 
-def environment(machine: Mapping[str, Any]) -> dict[str, Any]:
-    """The measured machine under the names that every manifest has; empty where the file is not there."""
-    if not machine:
-        return {}
-    software, cpu, git = (_inner(machine, key) for key in ("software", "cpu", "git_info"))
-    name, num_gpus = _card(machine)
-    return {
-        "host": machine.get("hostname"),
-        "platform": " ".join(str(software.get(key) or "") for key in ("platform", "os_version")).strip() or None,
-        "python": software.get("python_version"),
-        "cpu_model": cpu.get("brand"),
-        "logical_cpus": cpu.get("logical_cores"),
-        "git_commit": git.get("commit_hash"),
-        "gpu_model": name or None,
-        "gpu_count": num_gpus or None,
-        "packages": {"torch": software.get("pytorch_version"), "transformers": software.get("transformers_version")},
-    }
-
-
-def settings(stage: Stage, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What bears on the measurement: how often, by which policy; and the total by which CodeCarbon's row is known."""
-    energy = _inner(config, "energy")
-    return {
-        "nvml_poll_interval_ms": stage.document.get("nvml_poll_interval_ms"),
-        "total_energy_policy": energy.get("total_energy_policy"),
-        "track_cpu": energy.get("track_cpu"),
-        "snapshot_step": stage.document.get("snapshot_step"),
-        "codecarbon_total_kwh": stage.number("total_codecarbon_energy_kwh") or None,
-    }
-
-
-def _inner(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def inner(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A mapping inside another; empty where there is none."""
     value = document.get(key)
     return value if isinstance(value, Mapping) else {}

@@ -22,6 +22,7 @@ from stillwatt.sensors.nvml_windows import Field
 from stillwatt.units import W_PER_MW_MILLI, W_PER_UW, nanoseconds
 
 FORM = "power-csv"
+_WHOLE = "recorded"
 _TIMES = (
     "timestamp",
     "time",
@@ -118,7 +119,8 @@ def _read_file(file: LogFile, marks: LogFile | None) -> tuple[ImportedRun | None
         stages, faults = _read_marks(marks)
         left_out += faults
     if not stages:
-        whole = ImportedStage(name=file.path.stem, kind=StageKind.OTHER, start_utc_ns=first_ns, end_utc_ns=last_ns)
+        # not named after the file: a copy of it under another name is the same log
+        whole = ImportedStage(name=_WHOLE, kind=StageKind.OTHER, start_utc_ns=first_ns, end_utc_ns=last_ns)
         stages = [whole]
         said.append("no stages were given: all of the file is one stage")
     session = ImportedSession(

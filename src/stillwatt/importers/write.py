@@ -160,7 +160,8 @@ class _SessionWriter:
             "run_id": self._run_dir.name,
             "pid": 0,
             "host": one_line(self._run.host) or _HOST,
-            "boot_id": "",
+            # a clock of its own: times of one session of a file say nothing of another's
+            "boot_id": f"imported {self.name}",
             "stillwatt": _VERSION,
             "python": "",
         }

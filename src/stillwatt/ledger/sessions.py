@@ -144,13 +144,12 @@ def read_session(
     segments = read_segments(run_dir, session, channels)
     start_ns = started.t_ns if started else _first_sign(journals, segments)
     status, end_ns = _session_status(journals, started, _last_sign(journals, segments), liveness)
-    problems += _running_warnings(status, started, liveness)
     is_sampler_alive = _is_sampler_alive(journals, started, sampler, liveness)
     is_sampler_lost = is_sampler_alive is not True and _is_sampler_lost(journals, status)
     stages, stage_warnings = stage_facts(journals.program, status, end_ns)
     lost_samples = _lost_samples(journals.meter, segments)
     start_utc_ns = _start_utc_ns(journals.program, start_ns, created_utc_ns)
-    problems += _loss_warnings(journals, status, is_sampler_lost=is_sampler_lost)
+    problems += _loss_warnings(journals, status, started, liveness, is_sampler_lost=is_sampler_lost)
     troubles = [*segment_warnings(segments, lost_samples), *clock_warnings(journals.meter, start_ns)]
     return SessionFacts(
         session=session,
@@ -298,9 +297,16 @@ def _is_sampler_lost(journals: _Journals, status: StageStatus) -> bool:
     return has_begun and not is_closed and status is not StageStatus.RUNNING
 
 
-def _loss_warnings(journals: _Journals, status: StageStatus, *, is_sampler_lost: bool) -> list[str]:
-    """What was lost of the session's two processes."""
-    warnings = []
+def _loss_warnings(
+    journals: _Journals,
+    status: StageStatus,
+    started: SessionStarted | None,
+    liveness: Liveness,
+    *,
+    is_sampler_lost: bool,
+) -> list[str]:
+    """What was lost of the session's two processes, or cannot be told of them from here."""
+    warnings = _running_warnings(status, started, liveness)
     if _first(journals.program, SessionStarted) is None:
         warnings.append("the journal has no start of session; the wall-clock times of its stages are not certain")
     if status is StageStatus.RECOVERED:

@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 
 from stillwatt.ledger.events import StatedEnergy
 from stillwatt.ledger.stages import StageFacts
-from stillwatt.metering.account import SessionAccount, StageAccount
+from stillwatt.metering.account import SessionAccount
+from stillwatt.metering.attribute import ancestors, exclusive_windows
 from stillwatt.metering.totals import sum_part
 from stillwatt.records.channel import Boundary
 from stillwatt.records.energy import Absent, Energy
+from stillwatt.records.window import StageWindow
+from stillwatt.units import seconds
 
 METHOD = "stated"
 _BETWEEN = "nothing is stated for the time outside all stages"
@@ -57,22 +60,37 @@ class StatedCheck:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lengths:
+    """Exclusive seconds of every stage, with and without its children's, and of the time outside all."""
+
+    own_s: Mapping[str, float]
+    gross_s: Mapping[str, float]
+    unallocated_s: float
+    total_s: float
+
+
 def with_stated(
-    account: SessionAccount, stated: Sequence[StatedEnergy], stages: Sequence[StageFacts]
+    account: SessionAccount,
+    stated: Sequence[StatedEnergy],
+    stages: Sequence[StageFacts],
+    start_ns: int,
+    end_ns: int,
 ) -> SessionAccount:
-    """A session's account with the parts that are only stated (method.md, eq. 19).
+    """An account from `start_ns` to `end_ns` with the parts that are only stated (method.md, eq. 19).
 
     For every part: self + gross of the children = gross, and gross of the outermost stages + unallocated = total, as
     for parts that were read. A part with readings keeps them; the difference to what is stated goes to the notes.
     """
     if not stated:
         return account
+    lengths = _lengths(stages, start_ns, end_ns)
     by_part, notes = _by_part(stated, stages)
     notes += [check.sentence(_name(check.stage_id, stages)) for check in stated_checks(account, stated)]
     for part, lines in by_part.items():
         if part in account.total and not isinstance(account.total[part], Absent):
             continue
-        account, said = _with_part(account, lines, stages)
+        account, said = _with_part(account, lines, stages, lengths)
         notes += said
     return replace(account, notes=(*account.notes, *notes))
 
@@ -109,7 +127,7 @@ def _by_part(
 
 
 def _with_part(
-    account: SessionAccount, lines: Mapping[str, StatedEnergy], stages: Sequence[StageFacts]
+    account: SessionAccount, lines: Mapping[str, StatedEnergy], stages: Sequence[StageFacts], lengths: _Lengths
 ) -> tuple[SessionAccount, list[str]]:
     """The account with one more part."""
     first = next(iter(lines.values()))
@@ -120,9 +138,9 @@ def _with_part(
     own: dict[str, Energy | Absent] = {}
     for stage in reversed(stages):  # children begin after their parents, so they are settled first
         below = [gross[child] for child in children.get(stage.stage_id, ())]
-        lengths_s = [account.stages[child].gross_s for child in children.get(stage.stage_id, ())]
+        lengths_s = [lengths.gross_s[child] for child in children.get(stage.stage_id, ())]
         line = lines.get(stage.stage_id)
-        whole, rest = _settle(line, below, lengths_s, account.stages[stage.stage_id], part, boundary)
+        whole, rest = _settle(line, below, lengths_s, lengths.own_s[stage.stage_id], part, boundary)
         if isinstance(whole, Energy) and isinstance(rest, Energy) and rest.value_j < -_EXACT * abs(whole.value_j):
             notes.append(
                 f"{part}: stage {stage.name!r} is said to have drawn {whole.value_j:.6g} J and its parts "
@@ -131,32 +149,48 @@ def _with_part(
         gross[stage.stage_id], own[stage.stage_id] = whole, rest
     outermost = [stage.stage_id for stage in stages if stage.stage_id not in _inside(children)]
     roots = [gross[stage_id] for stage_id in outermost]
-    unallocated = _outside(account.unallocated_s, roots)
-    entries = [(gross[stage_id], account.stages[stage_id].gross_s) for stage_id in outermost]
-    entries += [(unallocated, account.unallocated_s)] if account.unallocated_s > 0 else []
+    return _grown(account, part, (own, gross), roots, lengths, outermost), notes
+
+
+def _grown(
+    account: SessionAccount,
+    part: str,
+    found: tuple[Mapping[str, Energy | Absent], Mapping[str, Energy | Absent]],
+    roots: Sequence[Energy | Absent],
+    lengths: _Lengths,
+    outermost: Sequence[str],
+) -> SessionAccount:
+    """The account with a part's energies, own and gross by stage, in every book."""
+    own, gross = found
+    unallocated = _outside(lengths.unallocated_s, roots)
+    entries = [(gross[stage_id], lengths.gross_s[stage_id]) for stage_id in outermost]
+    entries += [(unallocated, lengths.unallocated_s)] if lengths.unallocated_s > 0 else []
     total = sum_part([energy for energy, _ in entries], [length_s for _, length_s in entries])
     booked = {
         stage_id: replace(
             stage,
             self_energies={**stage.self_energies, part: own[stage_id]},
             gross={**stage.gross, part: gross[stage_id]},
+            self_s={**stage.self_s, part: lengths.own_s[stage_id]},
+            gross_s={**stage.gross_s, part: lengths.gross_s[stage_id]},
         )
         for stage_id, stage in account.stages.items()
     }
-    grown = replace(
+    return replace(
         account,
         stages=booked,
         unallocated={**account.unallocated, part: unallocated},
         total={**account.total, part: total},
+        unallocated_s={**account.unallocated_s, part: lengths.unallocated_s},
+        total_s={**account.total_s, part: lengths.total_s},
     )
-    return grown, notes
 
 
 def _settle(
     line: StatedEnergy | None,
     below: Sequence[Energy | Absent],
     lengths_s: Sequence[float],
-    stage: StageAccount,
+    own_s: float,
     part: str,
     boundary: Boundary,
 ) -> tuple[Energy | Absent, Energy | Absent]:
@@ -166,8 +200,8 @@ def _settle(
         own: Energy | Absent = Absent(part=part, boundary=boundary, reason=reason)
         if not any(isinstance(energy, Energy) for energy in below):
             return own, own
-        parts = [*below] if stage.self_s <= 0 else [*below, own]
-        return sum_part(parts, [*lengths_s, stage.self_s][: len(parts)]), own
+        parts = [*below] if own_s <= 0 else [*below, own]
+        return sum_part(parts, [*lengths_s, own_s][: len(parts)]), own
     whole = _energy(line)
     known = [energy for energy in below if isinstance(energy, Energy)]
     below_j = math.fsum(energy.value_j for energy in known)
@@ -213,6 +247,26 @@ def _outside(unallocated_s: float, roots: Sequence[Energy | Absent]) -> Energy |
     return replace(
         like, value_j=0.0, random_j=0.0, systematic_low_j=0.0, systematic_high_j=0.0, coverage=1.0, estimated_j=0.0
     )
+
+
+def _lengths(stages: Sequence[StageFacts], start_ns: int, end_ns: int) -> _Lengths:
+    windows = [
+        StageWindow(
+            session="", stage_id=each.stage_id, parent_id=each.parent_id, start_ns=each.start_ns, end_ns=each.end_ns
+        )
+        for each in stages
+    ]
+    owned = exclusive_windows(windows, start_ns, end_ns)
+    seconds_of = {
+        owner: math.fsum(each.weight * seconds(each.end_ns - each.start_ns) for each in spans)
+        for owner, spans in owned.items()
+    }
+    own_s = {stage.stage_id: seconds_of[stage.stage_id] for stage in stages}
+    gross_s = dict(own_s)
+    for stage_id, line in ancestors(windows).items():
+        for above in line:
+            gross_s[above] += own_s[stage_id]
+    return _Lengths(own_s=own_s, gross_s=gross_s, unallocated_s=seconds_of[None], total_s=seconds(end_ns - start_ns))
 
 
 def _children(stages: Sequence[StageFacts]) -> dict[str, list[str]]:

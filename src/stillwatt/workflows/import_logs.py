@@ -157,7 +157,8 @@ def _checks(run_dir: Path) -> tuple[StageCheck, ...]:
     booked = book_run(read_run(run_dir, liveness=ThisHost()).sessions)
     return tuple(
         StageCheck(stage=names.get(check.stage_id, check.stage_id), check=check)
-        for session in booked.sessions
-        for names in [{stage.stage_id: stage.name for stage in session.facts.stages}]
-        for check in stated_checks(session.account, session.facts.stated)
+        for each in booked.places
+        for session in each.place.sessions
+        for names in [{stage.stage_id: stage.name for stage in session.stages}]
+        for check in stated_checks(each.account, session.stated)
     )

@@ -166,4 +166,13 @@ def test_columns_line_up() -> None:
 
 
 def test_every_verb_is_one_of_the_rooms_commands() -> None:
-    assert sorted(cli.commands) == ["doctor", "ledger", "measure", "recipe", "report", "run", "serve-metrics"]
+    assert sorted(cli.commands) == [
+        "doctor",
+        "import",
+        "ledger",
+        "measure",
+        "recipe",
+        "report",
+        "run",
+        "serve-metrics",
+    ]

@@ -16,6 +16,7 @@ def run_import(tmp_path: Path) -> Import:
     """Import paths into `tmp_path/runs`."""
 
     def run(*paths: Path | str, **options: object) -> ImportReport:
-        return import_logs(paths, runs_dir=tmp_path / "runs", clock=FixedClock(), **options)  # type: ignore[arg-type]
+        given = {"runs_dir": tmp_path / "runs", "clock": FixedClock(), **options}
+        return import_logs(paths, **given)  # type: ignore[arg-type]
 
     return run

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from import_files import CARBON_COLUMNS, Import, carbon_row, harness_stage, write_carbon, write_harness
+from import_files import (
+    CARBON_COLUMNS,
+    Import,
+    absent_of,
+    carbon_row,
+    energy_of,
+    harness_stage,
+    only_record,
+    write_carbon,
+    write_harness,
+)
 from stillwatt.errors import ConfigError, UsageError
 from stillwatt.records import Basis, Boundary, StageStatus, Total
 from stillwatt.units import J_PER_KWH
@@ -192,7 +203,7 @@ def test_a_file_that_grew_gives_its_new_runs(tmp_path: Path, run_import: Import)
     ],
 )
 def test_rows_that_cannot_be_meant_are_left_out_with_their_line(
-    tmp_path: Path, run_import: Import, changes: dict[str, object], reason: str
+    tmp_path: Path, run_import: Import, changes: dict[str, Any], reason: str
 ) -> None:
     path = write_carbon(tmp_path / "emissions.csv", [carbon_row("bad", **changes), carbon_row("good")])
     report = run_import(path)
