@@ -25,15 +25,12 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The operating system's clocks."""
+    """The operating system's clocks; both are read hundreds of times a second, so nothing stands in between."""
 
-    def monotonic_ns(self) -> int:
-        """Read CLOCK_MONOTONIC."""
-        return time.monotonic_ns()
-
-    def utc_ns(self) -> int:
-        """Read CLOCK_REALTIME."""
-        return time.time_ns()
+    monotonic_ns = staticmethod(time.monotonic_ns)
+    """Read CLOCK_MONOTONIC."""
+    utc_ns = staticmethod(time.time_ns)
+    """Read CLOCK_REALTIME."""
 
 
 def iso_utc(utc_ns: int) -> str:

@@ -13,9 +13,9 @@ program ends. Only the standard library and the drivers are imported, to stay at
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
-import select
 import signal
 import sys
 import time
@@ -29,6 +29,7 @@ from stillwatt.errors import StillwattError, UsageError
 from stillwatt.ledger.claims import Claims
 from stillwatt.ledger.disk import Disk
 from stillwatt.ledger.journal import JournalWriter
+from stillwatt.ledger.sampling_loop import Commands, Loop
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
 from stillwatt.ledger.users import LOOK_NS, UserWatch, parts_of_program
 from stillwatt.records import Channel
@@ -36,18 +37,14 @@ from stillwatt.sensors.beat import Beat
 from stillwatt.sensors.clock_watch import ClockWatch
 from stillwatt.sensors.processes import Processes
 from stillwatt.sensors.registry import Resolution, resolve
+from stillwatt.sensors.relay import Relay
 from stillwatt.sensors.sampler import Sampler, own_period_ns
 from stillwatt.sensors.worker import Job, Worker, WorkerLike
-from stillwatt.units import NS_PER_S, seconds
+from stillwatt.units import seconds
 
-_FLUSH_NS = 3 * NS_PER_S // 4
-"""So that a kill costs less than a second: what was read since the last flush, and the readings not collected yet."""
-_ACCOUNT_NS = 10 * NS_PER_S
-_CLAIM_NS = NS_PER_S // 5
-"""How often a device that somebody else reads is tried: so often that what he leaves has no gap worth speaking of."""
 _DISK_PATIENCE_S = 5.0
-HEARD = "heard"
-_LINE_BYTES = 65_536
+_GARBAGE_OBJECTS = 10_000
+"""Objects made and kept before the interpreter looks for cycles among them; there are next to none here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +108,7 @@ class Recorder:
         period_ns: int,
         *,
         make_worker: Callable[[str, Job], WorkerLike] = Worker,
+        make_writer: Callable[[str, Job], WorkerLike] | None = None,
         watch: ClockWatch | None = None,
         claims: Claims | None = None,
     ) -> None:
@@ -119,12 +117,12 @@ class Recorder:
         self._clock = clock
         self._period_ns = period_ns
         self._sampler = Sampler(resolution.opened, disk, clock, period_ns, make_worker=make_worker)
-        self._writer = make_worker("write", disk.flush)
-        self._users = UserWatch(resolution, disk.event, clock, make_worker)
+        # neither the disk nor the list of a card's users may hold up the thread that reads
+        self._writer = (make_writer or make_worker)("write", disk.flush)
+        self._users = UserWatch(resolution, disk.event, clock, make_writer or make_worker)
         self._watch = watch
         self._claims = claims
         self._mine: list[Channel] = list(resolution.channels)
-        self._beats: list[Beat] = []
         self._skipped_ticks = 0
 
     def start(self) -> None:
@@ -149,17 +147,14 @@ class Recorder:
         self.flush()
         self._writer.wait(_DISK_PATIENCE_S)
 
-    def beats(self) -> list[Beat]:
-        """What is to be done how often; the list changes when a device is taken over."""
-        self._beats[:] = self._all_beats()
-        return self._beats
+    @property
+    def claims(self) -> Claims | None:
+        """What says which devices are this process's; None where it shares nothing."""
+        return self._claims
 
-    def _all_beats(self) -> list[Beat]:
-        """With the close look last: it beats only while there is one."""
+    def beats(self) -> list[Beat]:
+        """What is to be read how often, with the close look last: it beats only while there is one."""
         beats = [Beat(self._period_ns, self.tick, is_on=lambda: bool(self._mine))]
-        claims = self._claims
-        if claims is not None:
-            beats.append(Beat(_CLAIM_NS, lambda _skipped: self.take_over(), is_on=lambda: claims.is_waiting))
         often_ns = self._sampler.own_period_ns
         if often_ns is not None:
             beats.append(Beat(often_ns, lambda _skipped: self._sampler.tick_often()))
@@ -187,29 +182,31 @@ class Recorder:
             sleep(seconds(closeup.period_ns))
             self._sampler.tick_closely()
 
-    def take_over(self) -> None:
-        """Claim devices that nobody of this run counts any more, and count them from now on."""
-        before = list(self._mine)
-        self._claim()
-        taken = [channel for channel in self._mine if channel not in before]
-        if taken:
-            self._event("channels_taken", channels=[dataclasses.asdict(channel) for channel in self._channels(taken)])
-            self._sampler.tick(waits=False)
-            self.edge(is_first=True, is_own=False)
-            self.beats()
+    def take_over(self) -> bool:
+        """Claim devices that nobody of this run counts any more; gives whether there are other beats from now on."""
+        before = {channel.stream for channel in self._mine}
+        if len(before) == len(self._resolution.channels) or not self._claim():
+            return False
+        taken = [channel for channel in self._mine if channel.stream not in before]
+        self._event("channels_taken", channels=[dataclasses.asdict(channel) for channel in self._channels(taken)])
+        self._sampler.tick(waits=False)
+        self.edge(is_first=True, is_own=False)
+        return True
 
-    def _claim(self) -> None:
-        """Read those devices that are this process's to count."""
+    def _claim(self) -> bool:
+        """Read those devices that are this process's to count; gives whether they are others than before."""
         if self._claims is None:
-            return
+            return False
         had_problem = bool(self._claims.problem)
         mine = self._claims.take(self._resolution.channels)
-        if mine != self._mine:
-            self._mine = mine
-            self._sampler.keep_only({channel.stream for channel in mine})
-            self._users.keep_only(channel.part for channel in mine)
         if self._claims.problem and not had_problem:
             self._event("warning", message=self._claims.problem)
+        if mine == self._mine:
+            return False  # a close look that is going on goes on
+        self._mine = mine
+        self._sampler.keep_only({channel.stream for channel in mine})
+        self._users.keep_only(channel.part for channel in mine)
+        return True
 
     def _channels(self, wanted: Sequence[Channel]) -> Iterator[Channel]:
         """Channels as they are sampled."""
@@ -226,12 +223,14 @@ class Recorder:
 
     def flush(self) -> None:
         """Have everything written; a disk that still works on the flush before is left to it."""
+        self._sampler.settle()
         for step in self._watch.look() if self._watch else ():
             self._disk.event(step)
         self._writer.ask()
 
     def account(self, event: str = "meter") -> None:
         """Write the sampling process's own account, cumulative."""
+        self._sampler.settle()
         self._event(
             event,
             samples=self._sampler.samples,
@@ -268,79 +267,19 @@ class Recorder:
         self._disk.event({"event": event, "t_ns": self._clock.monotonic_ns(), **fields})
 
 
-class Commands:
-    """Lines from the measured program, and word of edges from other ranks' sampling processes."""
-
-    def __init__(self, fd: int, claims: Claims | None = None) -> None:
-        self._fd = fd
-        self._buffer = b""
-        self.claims = claims
-
-    def wait(self, timeout_s: float | None) -> str | None:
-        """The next line without its newline; `""` at the end of input, None when none came in time.
-
-        `HEARD` where another rank told of an edge of its own.
-        """
-        while b"\n" not in self._buffer:
-            watched: list[Any] = [self._fd, *(self.claims.ears if self.claims else ())]
-            ready = select.select(watched, [], [], timeout_s)[0]
-            if not ready:
-                return None
-            if self.claims is not None and self._fd not in ready:
-                self.claims.hear()
-                return HEARD
-            data = os.read(self._fd, _LINE_BYTES)
-            if not data:
-                return ""
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line.decode("utf-8", errors="replace").strip() or " "
-
-
-def sample_until_told(recorder: Recorder, commands: Commands, clock: Clock) -> bool:
-    """Sample at the deadlines until told to stop; True when the measured program was lost instead.
-
-    A parent that is gone while something else holds its end of the pipe open (a forked worker) is noticed by
-    the change of this process's parent.
-    """
-    parent = os.getppid()
-    beats = recorder.beats()
-    flush_ns, account_ns = clock.monotonic_ns() + _FLUSH_NS, clock.monotonic_ns() + _ACCOUNT_NS
-    while True:
-        now_ns = clock.monotonic_ns()
-        command = commands.wait(max(seconds(_wake_ns(beats, flush_ns, now_ns) - now_ns), 0.0))
-        if command in ("mark", HEARD):
-            recorder.edge(is_own=command == "mark")
-        elif command in ("stop", ""):
-            return command == ""
-        now_ns = clock.monotonic_ns()
-        for beat in tuple(beats):
-            beat.keep(now_ns)
-        if now_ns >= account_ns:
-            recorder.account()
-            account_ns = now_ns + _ACCOUNT_NS
-        if now_ns >= flush_ns:
-            recorder.flush()
-            flush_ns = now_ns + _FLUSH_NS
-            if os.getppid() != parent:
-                return True
-
-
-def _wake_ns(beats: Sequence[Beat], flush_ns: int, now_ns: int) -> int:
-    """When something is to be done next."""
-    return min([flush_ns, *(due_ns for beat in beats if (due_ns := beat.due_ns(now_ns)) is not None)])
-
-
 def record(
     commands: Commands,
     answer: Callable[[str], None],
     clock: Clock,
     *,
     sleep: Callable[[float], None] = time.sleep,
-    make_worker: Callable[[str, Job], WorkerLike] = Worker,
+    make_worker: Callable[[str, Job], WorkerLike] | None = None,
     watch: ClockWatch | None = None,
 ) -> int:
-    """Run the sampling process from its configuration to its end; gives the exit status."""
+    """Run the sampling process from its configuration to its end; gives the exit status.
+
+    With `make_worker` left out, sensors are read by a `Relay`; with one given, everything stays in this thread.
+    """
     line = commands.wait(None)
     try:
         config = parse_config(line or "")
@@ -356,12 +295,22 @@ def record(
         fsync_journal=config.fsync_journal,
     )
     claims = Claims(config.run_dir, config.place) if config.place else None
-    commands.claims = claims
-    recorder = Recorder(resolution, disk, clock, config.period_ns, make_worker=make_worker, watch=watch, claims=claims)
+    relay = Relay(clock)
+    recorder = Recorder(
+        resolution,
+        disk,
+        clock,
+        config.period_ns,
+        make_worker=make_worker or relay.worker,
+        make_writer=make_worker or Worker,
+        watch=watch,
+        claims=claims,
+    )
     recorder.start()
     answer("ready")
     recorder.edge(is_first=True)
-    is_parent_lost = sample_until_told(recorder, commands, clock)
+    loop = Loop(recorder, commands, clock)
+    is_parent_lost = relay.run(loop.run) if make_worker is None else loop.run()
     recorder.end_closeup(sleep)
     recorder.finish(is_parent_lost=is_parent_lost)
     return 0
@@ -378,6 +327,7 @@ def main() -> int:
     """Sample on behalf of the process at the other end of the standard input."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    gc.set_threshold(_GARBAGE_OBJECTS)
     clock = SystemClock()
     return record(Commands(sys.stdin.fileno()), _answer, clock, watch=ClockWatch(clock))
 

@@ -27,10 +27,15 @@ class Beat:
             self.deadline_ns = now_ns + self.period_ns
         return self.deadline_ns
 
-    def keep(self, now_ns: int) -> None:
-        """Read if the deadline has come; deadlines that passed are counted and never made up."""
+    def keep(self, now_ns: int) -> int | None:
+        """Read if the deadline has come, and give the next one (None while off).
+
+        Deadlines that passed are counted and never made up.
+        """
         due_ns = self.due_ns(now_ns)
-        if due_ns is not None and now_ns >= due_ns:
-            missed = missed_ticks(due_ns, now_ns, self.period_ns)
-            self.read(missed)
-            self.deadline_ns = due_ns + (missed + 1) * self.period_ns
+        if due_ns is None or now_ns < due_ns:
+            return due_ns
+        missed = missed_ticks(due_ns, now_ns, self.period_ns)
+        self.read(missed)
+        self.deadline_ns = due_ns + (missed + 1) * self.period_ns
+        return self.deadline_ns if self.is_on() else None

@@ -96,9 +96,13 @@ def number_reader(nvml: Any, call: str, number_type: Any) -> Callable[[Any], int
     """
     number = number_type()
     reference = ctypes.byref(number)
+    function = None
 
     def read(handle: Any) -> int:
-        code = nvml._nvmlGetFunctionPointer(call)(handle, reference)
+        nonlocal function
+        if function is None:  # a library that has no such call says so when it is called
+            function = nvml._nvmlGetFunctionPointer(call)
+        code = function(handle, reference)
         if code:
             raise nvml.NVMLError(code)
         return int(number.value)
@@ -113,9 +117,13 @@ def field_reader(nvml: Any, number: int, scope: int = 0) -> Callable[[Any], int]
     """
     field = _FieldValue(field_id=number, scope_id=scope)
     reference, one = ctypes.byref(field), ctypes.c_int32(1)
+    function = None
 
     def read(handle: Any) -> int:
-        code = nvml._nvmlGetFunctionPointer("nvmlDeviceGetFieldValues")(handle, one, reference)
+        nonlocal function
+        if function is None:
+            function = nvml._nvmlGetFunctionPointer("nvmlDeviceGetFieldValues")
+        code = function(handle, one, reference)
         if code or field.code:
             raise nvml.NVMLError(code or field.code)
         if field.value_type == _UNSIGNED:

@@ -99,6 +99,8 @@ class _Lane:
     """Whether an instrument is behind it: a model averages over its own intervals, and looks at no edges."""
     worker: WorkerLike = field(init=False)
     results: Sequence[Reading | ReadFailure | NotDue] = ()
+    unbooked: list[Sequence[Reading | ReadFailure | NotDue]] = field(default_factory=list)
+    """Results of readings that came back in time, in their order, until they are booked."""
     returned_ns: int = 0
     asked_ns: int | None = None
     """When the reading that has not been collected yet was asked for."""
@@ -157,15 +159,22 @@ class Sampler:
         return min((lane.period_ns for lane in self._lanes if lane.period_ns < self._period_ns), default=None)
 
     def tick(self, *, waits: bool = True) -> None:
-        """Ask every sensor for a reading and book what has come within a period, or a second of it.
+        """Ask every sensor for a reading; with waiting, book what has come within a period, or a second of it.
 
-        Without waiting, what comes is booked at the next tick: readings carry their own times, and waking up for each
-        sensor a second time costs this process more than all its reading.
+        Without waiting, what comes is held until `settle`: readings carry their own times, and code that runs once a
+        tick runs cold, which makes it several times as expensive as the same code over many readings in a row.
         """
         self._read(self._lanes, waits=waits)
+        if waits:
+            self.settle()
+
+    def settle(self) -> None:
+        """Book what has come and is not booked yet."""
+        for lane in self._all_lanes:
+            self._settle(lane)
 
     def tick_often(self) -> None:
-        """Read those sensors that want to be read more often; their readings are booked at the next tick."""
+        """Read those sensors that want to be read more often; their readings are booked at the next `settle`."""
         self._read([lane for lane in self._lanes if lane.period_ns < self._period_ns], waits=False)
 
     def tick_closely(self) -> None:
@@ -182,9 +191,11 @@ class Sampler:
         """Read between deadlines: sensors that are busy are left alone, and what is no news is no failure."""
         begun_ns = self._clock.monotonic_ns()
         for lane in lanes:
-            self._collect(lane)
+            self._settle(lane)
         self._is_extra = True
         self._read([lane for lane in lanes if lane.asked_ns is None], waits=True)
+        for lane in lanes:
+            self._settle(lane)
         self._is_extra = False
         self.closeup.spent(begun_ns, self._clock.monotonic_ns())
 
@@ -197,14 +208,14 @@ class Sampler:
             else:
                 age_s = seconds(self._clock.monotonic_ns() - lane.asked_ns)
                 self._fail(lane, f"{lane.sensor.driver}: a reading has not returned for {age_s:.1f} s")
-        patience_ns = self._clock.monotonic_ns() + min(self._period_ns, _STALL_NS)
-        for lane in lanes:
-            if waits:
+        if waits:
+            patience_ns = self._clock.monotonic_ns() + min(self._period_ns, _STALL_NS)
+            for lane in lanes:
                 lane.worker.wait(max(seconds(patience_ns - self._clock.monotonic_ns()), 0.0))
-            self._collect(lane)
 
     def finish(self) -> None:
-        """End the gaps that are still open."""
+        """Book the rest and end the gaps that are still open."""
+        self.settle()
         self._gaps.finish(self._clock.monotonic_ns())
 
     def close(self) -> None:
@@ -215,7 +226,7 @@ class Sampler:
                 lane.sensor.close()
 
     def _collect(self, lane: _Lane) -> None:
-        """Book what a lane's finished reading brought."""
+        """Take what a lane's finished reading brought."""
         if lane.asked_ns is None or not lane.worker.wait(0.0):
             return
         took_ns = lane.returned_ns - lane.asked_ns
@@ -226,12 +237,19 @@ class Sampler:
         elif took_ns > max(self._period_ns, _STALL_NS):
             self._fail(lane, f"{lane.sensor.driver}: a reading took {seconds(took_ns):.1f} s; its time is not known")
         else:
-            for result in lane.results:
+            lane.unbooked.append(lane.results)
+
+    def _settle(self, lane: _Lane) -> None:
+        """Book what a lane brought."""
+        self._collect(lane)
+        for results in lane.unbooked:
+            for result in results:
                 if result.stream in lane.streams:
                     self._book(result)
-            silent = lane.streams.difference([result.stream for result in lane.results])
+            silent = lane.streams.difference([result.stream for result in results])
             for stream in sorted(silent):
                 self._failed(stream, "the driver gave no reading")
+        lane.unbooked.clear()
 
     def _book(self, result: Reading | ReadFailure | NotDue) -> None:
         # made a hundred times a second and more: the usual case first, and nothing looked up twice
@@ -259,6 +277,7 @@ class Sampler:
             self._failed(result.stream, "readings dropped: the disk does not answer")
 
     def _fail(self, lane: _Lane, reason: str) -> None:
+        self._settle(lane)  # a gap begins at the last good reading
         for stream in sorted(lane.streams):
             self._failed(stream, reason)
 

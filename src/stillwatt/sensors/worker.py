@@ -11,9 +11,12 @@ Job = Callable[[], None]
 
 
 class WorkerLike(Protocol):
-    """What `Worker` and `InlineWorker` have in common."""
+    """What all workers have in common."""
 
-    error: BaseException | None
+    @property
+    def error(self) -> BaseException | None:
+        """What the last job raised."""
+        ...
 
     def ask(self) -> bool:
         """Run the job; False where that cannot be done now."""

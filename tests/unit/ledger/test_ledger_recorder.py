@@ -20,7 +20,7 @@ from stillwatt.errors import UsageError
 from stillwatt.ledger import recorder as recorder_module
 from stillwatt.ledger.disk import Disk
 from stillwatt.ledger.journal import read_journal
-from stillwatt.ledger.recorder import Commands, Recorder, parse_config, record, sample_until_told
+from stillwatt.ledger.recorder import Commands, Loop, Recorder, parse_config, record
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
 from stillwatt.records import Absent, Boundary
 from stillwatt.sensors.base import Probe
@@ -294,7 +294,7 @@ class FakeCommands:
 
 def _run(rig: Rig, lines: dict[float, str]) -> bool:
     commands = FakeCommands(rig.clock, lines)
-    return sample_until_told(rig.recorder, commands, rig.clock)  # type: ignore[arg-type]
+    return Loop(rig.recorder, commands, rig.clock).run()  # type: ignore[arg-type]
 
 
 def test_readings_are_taken_at_the_deadlines(tmp_path: Path) -> None:

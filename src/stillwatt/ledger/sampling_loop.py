@@ -1,0 +1,134 @@
+"""What the sampling process does when: deadlines, words from the measured program and from other ranks, writing."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stillwatt.clock import Clock
+from stillwatt.sensors.beat import Beat
+from stillwatt.units import NS_PER_MS, NS_PER_S, nanoseconds, seconds
+
+if TYPE_CHECKING:
+    from stillwatt.ledger.recorder import Recorder
+
+HEARD = "heard"
+"""The command that stands for word of another rank's edge."""
+_FLUSH_NS = 3 * NS_PER_S // 4
+"""So that a kill costs less than a second: what was read since the last flush, and the readings not collected yet."""
+_ACCOUNT_NS = 10 * NS_PER_S
+_CLAIM_NS = NS_PER_S // 5
+"""How often a device that somebody else reads is tried: so often that what he leaves has no gap worth speaking of."""
+_LONG_WAIT_S = 0.05
+"""A wait longer than this may end a millisecond late: readings carry their own times."""
+_LINE_BYTES = 65_536
+
+
+class Commands:
+    """Lines from the measured program, and word of edges from other ranks' sampling processes."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = b""
+        self._ears: tuple[socket.socket, ...] = ()
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+
+    def listen(self, ears: Sequence[socket.socket]) -> None:
+        """Hear at these sockets from now on."""
+        for ear in self._ears:
+            self._poll.unregister(ear)
+        self._ears = tuple(ears)
+        for ear in self._ears:
+            self._poll.register(ear, select.POLLIN)
+
+    def wait(self, timeout_s: float | None) -> str | None:
+        """The next line without its newline; `""` at the end of input, None when none came in time.
+
+        `HEARD` where another rank told of an edge of its own.
+        """
+        while b"\n" not in self._buffer:
+            ready = self._ready(timeout_s)
+            if not ready:
+                return None
+            if self._fd not in ready:
+                return HEARD
+            data = os.read(self._fd, _LINE_BYTES)
+            if not data:
+                return ""
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode("utf-8", errors="replace").strip() or " "
+
+    def _ready(self, timeout_s: float | None) -> list[int]:
+        """Wait for input; what is kept registered costs less, but it wakes up at whole milliseconds only."""
+        if timeout_s is None or timeout_s > _LONG_WAIT_S:
+            found = self._poll.poll(None if timeout_s is None else nanoseconds(timeout_s) / NS_PER_MS)
+            return [fd for fd, _ in found]
+        return select.select([self._fd, *(ear.fileno() for ear in self._ears)], [], [], timeout_s)[0]
+
+
+class Loop:
+    """Samples at the deadlines until told to stop; one that was left in the middle of a reading can be run again."""
+
+    def __init__(self, recorder: Recorder, commands: Commands, clock: Clock) -> None:
+        self._recorder, self._commands, self._clock = recorder, commands, clock
+        self._parent = os.getppid()
+        self._is_parent_lost = False
+        self._writes = Beat(_FLUSH_NS, self._write)
+        self._claims = recorder.claims
+        self._tries = Beat(
+            _CLAIM_NS, self._take_over, is_on=lambda: self._claims is not None and self._claims.is_waiting
+        )
+        self._beats = self._all_beats()
+        self._account_ns = clock.monotonic_ns() + _ACCOUNT_NS
+
+    def run(self) -> bool:
+        """Sample; True when the measured program was lost, False when told to stop.
+
+        A parent that is gone while something else holds its end of the pipe open (a forked worker) is noticed by
+        the change of this process's parent.
+        """
+        while True:
+            wake_ns = self._keep_beats()
+            if self._is_parent_lost:
+                return True
+            command = self._commands.wait(max(seconds(wake_ns - self._clock.monotonic_ns()), 0.0))
+            if command == HEARD and self._claims is not None:
+                self._claims.hear()
+                self._recorder.edge(is_own=False)
+            elif command == "mark":
+                self._recorder.edge()
+            elif command in ("stop", ""):
+                return command == ""
+
+    def _keep_beats(self) -> int:
+        """Do what is due now; gives when something is to be done next."""
+        now_ns = self._clock.monotonic_ns()
+        wake_ns = now_ns + _FLUSH_NS
+        for beat in self._beats:
+            due_ns = beat.keep(now_ns)
+            if due_ns is not None and due_ns < wake_ns:
+                wake_ns = due_ns
+        return wake_ns
+
+    def _all_beats(self) -> list[Beat]:
+        self._commands.listen(self._claims.ears if self._claims is not None else ())
+        return [*self._recorder.beats(), self._tries, self._writes]
+
+    def _take_over(self, _skipped: int) -> None:
+        """Look whether a device is free that somebody else has read until now."""
+        if self._recorder.take_over():
+            self._beats = self._all_beats()
+
+    def _write(self, _skipped: int) -> None:
+        """Have what is held written, with the account at its time."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._account_ns:
+            self._recorder.account()
+            self._account_ns = now_ns + _ACCOUNT_NS
+        self._recorder.flush()
+        self._is_parent_lost = os.getppid() != self._parent
