@@ -18,6 +18,9 @@ from stillwatt.units import NS_PER_S, seconds
 _STALL_NS = NS_PER_S
 """A reading that took longer than this, and than a period, has no time that can be stood by."""
 
+_LAST_WAIT_S = 0.5
+"""How long closing waits for a sensor that is being read, so that one that is only slow is closed too."""
+
 
 class Sink(Protocol):
     """Where samples and events go; neither door may wait."""
@@ -221,8 +224,9 @@ class Sampler:
     def close(self) -> None:
         """Close the sensors, but for those that hang in a reading: they would hang in their close too."""
         for lane in self._all_lanes:
+            has_returned = lane.asked_ns is None or lane.worker.wait(_LAST_WAIT_S)
             lane.worker.close()
-            if lane.asked_ns is None:
+            if has_returned:
                 lane.sensor.close()
 
     def _collect(self, lane: _Lane) -> None:

@@ -20,7 +20,8 @@ from stillwatt.errors import UsageError
 from stillwatt.ledger import recorder as recorder_module
 from stillwatt.ledger.disk import Disk
 from stillwatt.ledger.journal import read_journal
-from stillwatt.ledger.recorder import Commands, Loop, Recorder, parse_config, record
+from stillwatt.ledger.recorder import Recorder, parse_config, record
+from stillwatt.ledger.sampling_loop import Commands, Loop
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
 from stillwatt.records import Absent, Boundary
 from stillwatt.sensors.base import Probe
@@ -290,6 +291,9 @@ class FakeCommands:
             return self.lines.pop(due_s)
         self.clock.advance(timeout_s)
         return None
+
+    def listen(self, ears: object) -> None:
+        """Other ranks say nothing here."""
 
 
 def _run(rig: Rig, lines: dict[float, str]) -> bool:
