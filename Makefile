@@ -55,6 +55,7 @@ golden: .venv/.dev ## Rewrite the golden files; read the diff before you commit 
 
 gpu-check: .venv/.dev ## On a machine with an NVIDIA GPU: the tests that need one, output kept with the date
 	$(BIN)/python -m pytest -q -m gpu -ra | tee benchmarks/gpu-check-$$(date -u +%Y-%m-%d).txt
+	$(BIN)/python benchmarks/gpu_check.py | tee -a benchmarks/gpu-check-$$(date -u +%Y-%m-%d).txt
 
 clean: ## Remove environments, caches and built files; runs/ stays
 	rm -rf .venv build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

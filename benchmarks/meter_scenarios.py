@@ -18,8 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from fakes import FakeClock
-from nvml_simulator_build import NvmlSimulator, build
+from nvml_simulator_build import NvmlSimulator, SimulatedClock, build
 from stillwatt.ledger.recorder import Recorder
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.estimate import estimate_many
@@ -38,6 +37,10 @@ SENSORS: Mapping[str, str] = {
     "A100 counter 100 ms, power 100/25": "arch=7 name=NVIDIA-A100-SXM4-80GB average=0",
     "RTX 3090 counter 100 ms, power 100/100": "arch=7 name=RTX-3090 window_ms=100 usage_ms=1000",
     "H100 counter 100 ms, power 100/25": "arch=9 name=H100 usage_ms=1000",
+    "H200 counter 100 ms (2.6 ms a call), buffer 20/25": (
+        "arch=9 name=NVIDIA-H200 usage_ms=1000 samples=1 samples_ms=20 samples_window_ms=25 samples_jitter_ms=1.5 "
+        "samples_missed=0.06 call_ms=2.6"
+    ),
     "B200 counter 100 ms, power unknown": "arch=10 name=B200 usage_ms=1000",
     "A100, power renewed 40 ms later": "arch=7 name=NVIDIA-A100-SXM4-80GB average=0 power_phase_ms=40",
     "H100, no power readable": "arch=9 name=H100 power=0 instant=0 average=0",
@@ -110,12 +113,12 @@ class Rig:
             begins_s: when after the trace's start the meter begins; a second and a bit, at no phase, by default.
             options: of the driver.
         """
-        clock, disk = FakeClock(), MemoryDisk()
-        simulator = self._simulator
+        simulator, disk = self._simulator, MemoryDisk()
+        clock = SimulatedClock(simulator)
         simulator.configure(text, now_ns=clock.now_ns)
         simulator.set_wall_offset_ns(clock.utc_offset_ns)
         begins_s = self.rng.uniform(1.1, 1.3) if begins_s is None else begins_s
-        self._move(clock, clock.now_ns + round(begins_s * NS_PER_S))
+        clock.set_ns(clock.now_ns + round(begins_s * NS_PER_S))
         start_ns = clock.now_ns
         sensor = NvmlSensor(clock, library=simulator.library, **({"gain_rel": 0.0} | options))
         channels = sensor.open()
@@ -131,24 +134,20 @@ class Rig:
         sampled = {f"{one['part']}.{one['quantity']}": one["sampling_period_ns"] for one in described}
         return [self._card(index, channels, disk, windows, sampled) for index in range(num_cards)]
 
-    def _play(self, recorder: Recorder, clock: FakeClock, edges_ns: list[int], end_ns: int) -> None:
+    def _play(self, recorder: Recorder, clock: SimulatedClock, edges_ns: list[int], end_ns: int) -> None:
         beats = recorder.beats()
         marks = [edge + int(self.rng.exponential(0.3) * NS_PER_MS) for edge in edges_ns]
-        while clock.now_ns < end_ns:
+        while clock.monotonic_ns() < end_ns:
             due = [due_ns for beat in beats if (due_ns := beat.due_ns(clock.now_ns)) is not None]
             # a process that sleeps wakes up a little late
             wake_ns = max(min(due) + int(self.rng.exponential(0.15) * NS_PER_MS), clock.now_ns + 1)
             if marks and marks[0] <= wake_ns:
-                self._move(clock, max(marks.pop(0), clock.now_ns + 1))
+                clock.set_ns(max(marks.pop(0), clock.now_ns + 1))
                 recorder.edge()
                 continue
-            self._move(clock, wake_ns)
+            clock.set_ns(wake_ns)
             for beat in beats:
-                beat.keep(clock.now_ns)
-
-    def _move(self, clock: FakeClock, now_ns: int) -> None:
-        clock.now_ns = now_ns
-        self._simulator.set_time_ns(now_ns)
+                beat.keep(clock.monotonic_ns())
 
     def _card(
         self,

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes import FakeClock
+
 SOURCES = sorted((Path(__file__).parent / "nvml_simulator").glob("*.c"))
 FILE_NAME = "libnvidia-ml.so.1"
 SONAME = "libnvidia-ml-simulator.so.1"
@@ -43,6 +45,7 @@ class NvmlSimulator:
         self._lib.sim_true_energy_j.argtypes = [ctypes.c_uint, ctypes.c_int64, ctypes.c_int64]
         self._lib.sim_origin_ns.restype = ctypes.c_int64
         self._lib.sim_set_time_ns.argtypes = [ctypes.c_int64]
+        self._lib.sim_now_ns.restype = ctypes.c_int64
         self._lib.sim_set_wall_offset_ns.argtypes = [ctypes.c_int64]
 
     def configure(self, text: str, *, now_ns: int | None = None) -> None:
@@ -53,6 +56,11 @@ class NvmlSimulator:
     def set_time_ns(self, now_ns: int | None) -> None:
         """Move the simulator's clock there, or back to the machine's monotonic clock."""
         self._lib.sim_set_time_ns(-1 if now_ns is None else now_ns)
+
+    @property
+    def now_ns(self) -> int:
+        """The simulator's time: calls that take time move it on."""
+        return int(self._lib.sim_now_ns())
 
     def set_wall_offset_ns(self, offset_ns: int) -> None:
         """Wall clock less monotonic clock, for the times in the driver's buffer."""
@@ -66,6 +74,29 @@ class NvmlSimulator:
     def true_energy_j(self, gpu: int, start_ns: int, end_ns: int) -> float:
         """The exact energy of a card between two monotonic times, without the sensor's gain."""
         return float(self._lib.sim_true_energy_j(gpu, start_ns, end_ns))
+
+
+class SimulatedClock(FakeClock):
+    """The simulator's time, which moves on while a call of it takes time."""
+
+    def __init__(self, simulator: NvmlSimulator) -> None:
+        super().__init__()
+        self._simulator = simulator
+        self.set_ns(self.now_ns)
+
+    def set_ns(self, now_ns: int) -> None:
+        """Move both clocks there."""
+        self.now_ns = now_ns
+        self._simulator.set_time_ns(now_ns)
+
+    def monotonic_ns(self) -> int:
+        """What the simulator has come to."""
+        self.now_ns = self._simulator.now_ns
+        return self.now_ns
+
+    def utc_ns(self) -> int:
+        """The same, as a label."""
+        return self.monotonic_ns() + self.utc_offset_ns
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,9 @@
  *           part_counter=0|1  the counter adds up what power shows, and sees no more than that
  *           window_ms=MS      what an instantaneous power looks at before each renewal (25)
  *           usage_ms=MS       the same for nvmlDeviceGetPowerUsage (25)
+ *           samples_ms=MS samples_window_ms=MS samples_jitter_ms=MS samples_missed=SHARE   the buffer, where it has a
+ *                             rhythm and an average of its own (else those of nvmlDeviceGetPowerUsage)
+ *           call_ms=MS        how long the counter takes to answer; at a set time, time moves on by it
  *           counter=0|1 power=0|1 instant=0|1 average=0|1 samples=0|1   what is supported (samples: not)
  *           offset_mj=N       count of the counter at the origin
  *           reset_s=S         the counter starts again at 0
@@ -171,6 +174,8 @@ static void set_number(const char *key, const char *value, Gpu *g) {
         {"watts", &g->watts}, {"low", &g->low}, {"hz", &g->hz}, {"duty", &g->duty}, {"gain", &g->gain},
         {"counter_step_ms", &g->counter_step_ms}, {"phase_ms", &g->phase_ms}, {"power_phase_ms", &g->power_phase_ms},
         {"jitter_ms", &g->jitter_ms}, {"noise_w", &g->noise_w}, {"latency_ms", &g->latency_ms},
+        {"samples_ms", &g->samples_ms}, {"samples_window_ms", &g->samples_window_ms},
+        {"samples_jitter_ms", &g->samples_jitter_ms}, {"samples_missed", &g->samples_missed}, {"call_ms", &g->call_ms},
         {"dwell_min_ms", &g->dwell_min_ms}, {"dwell_max_ms", &g->dwell_max_ms}, {"step_ms", &g->step_ms}, {"window_ms", &g->window_ms}, {"usage_ms", &g->usage_ms},
         {"offset_mj", &g->offset_mj}, {"reset_s", &g->reset_s}, {"fail_from_s", &g->fail_from_s},
         {"fail_until_s", &g->fail_until_s}, {"die_s", &g->die_s}, {"uninit_s", &g->uninit_s}, {"module_w", &g->module_w}};
@@ -234,6 +239,7 @@ void sim_configure(const char *text) {
 
 void *sim_card(unsigned index) { return index < gpu_count ? &gpus[index] : NULL; }
 void sim_set_time_ns(int64_t t_ns) { set_time_ns = t_ns; }
+int64_t sim_now_ns(void) { return now_ns(); }
 int64_t sim_origin_ns(void) { return origin_ns; }
 double sim_true_energy_j(unsigned index, int64_t start_ns, int64_t end_ns) {
     return energy_j(&gpus[index], since_origin_s(end_ns)) - energy_j(&gpus[index], since_origin_s(start_ns));
@@ -336,15 +342,22 @@ nvmlReturn_t nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pen
 #endif
 
 #ifndef OMIT_nvmlDeviceGetTotalEnergyConsumption
+static void take_time(double ms) {
+    if (ms <= 0) return;
+    if (set_time_ns >= 0) set_time_ns += (int64_t)(ms * 1e6);
+    else nanosleep(&(struct timespec){.tv_nsec = (long)(ms * 1e6)}, NULL);
+}
 nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy_mj) {
     nvmlReturn_t code = check_reading(device);
     Gpu *g = device;
     if (code) return code;
     if (!g->counter) return NOT_SUPPORTED;
+    take_time(g->call_ms / 2); /* the value is taken in the middle of the call */
     double t = since_origin_s(now_ns()), joules = counted_j(g, t);
     joules += t >= g->reset_s ? -energy_j(g, g->reset_s) : g->offset_mj / 1e3;
     if (joules < 0) joules = 0;
     *energy_mj = (unsigned long long)floor(joules * 1e3 * g->gain + 1e-6);
+    take_time(g->call_ms / 2);
     return SUCCESS;
 }
 #endif
@@ -389,6 +402,19 @@ nvmlReturn_t nvmlDeviceGetFieldValues(void *device, int count, nvmlFieldValue_t 
 #ifndef OMIT_nvmlDeviceGetSamples
 #define BUFFERED 120
 typedef struct { unsigned long long timeStamp; nvmlValue_t value; } nvmlSample_t;
+/* Its rhythm is that of the plain reading, or one of its own. */
+static double buffer_step_ms(const Gpu *g) { return g->samples_ms > 0 ? g->samples_ms : g->step_ms; }
+static double buffered_s(const Gpu *g, int64_t k) {
+    if (g->samples_ms <= 0) return renewal_s(g, k, g->step_ms, power_phase(g));
+    double stray = g->samples_jitter_ms * normal(seed_of(g), 8, k);
+    return (power_phase(g) + (double)k * g->samples_ms + fmax(-g->samples_ms / 3, fmin(stray, g->samples_ms / 3))) / 1e3;
+}
+static double buffered_w(const Gpu *g, int64_t k) {
+    if (g->samples_ms <= 0) return power_at_renewal_w(g, k, g->usage_ms);
+    double end = buffered_s(g, k) - g->latency_ms / 1e3, window = g->samples_window_ms / 1e3;
+    double noise = g->noise_w ? g->noise_w * normal(seed_of(g), 7, k) : 0;
+    return fmax(0, (energy_j(g, end) - energy_j(g, end - window)) / window * g->gain + noise);
+}
 /* The driver's own buffer of power readings, each with the wall-clock microsecond of its renewal. */
 nvmlReturn_t nvmlDeviceGetSamples(void *device, int type, unsigned long long since_us, unsigned *value_type,
                                   unsigned *count, nvmlSample_t *samples) {
@@ -398,14 +424,17 @@ nvmlReturn_t nvmlDeviceGetSamples(void *device, int type, unsigned long long sin
     if (!g->samples || type != 0) return NOT_SUPPORTED;
     *value_type = 1; /* unsigned int */
     if (!samples) { *count = BUFFERED; return SUCCESS; }
-    int64_t last = renewal(g, since_origin_s(now_ns()), g->step_ms, power_phase(g));
+    double now_s = since_origin_s(now_ns());
+    int64_t last = (int64_t)floor((now_s * 1e3 - power_phase(g)) / buffer_step_ms(g)) + 2;
     unsigned found = 0;
-    for (int64_t k = last - BUFFERED + 1; k <= last; k++) {
-        int64_t mono_ns = origin_ns + (int64_t)(renewal_s(g, k, g->step_ms, power_phase(g)) * 1e9);
+    for (int64_t k = last - BUFFERED - 1; k <= last && found < BUFFERED; k++) {
+        double end_s = buffered_s(g, k);
+        int64_t mono_ns = origin_ns + (int64_t)(end_s * 1e9);
         unsigned long long stamp = (unsigned long long)(wall_ns(mono_ns) / 1000);
-        if (stamp <= since_us || mono_ns < origin_ns) continue;
+        if (stamp <= since_us || mono_ns < origin_ns || end_s > now_s + 1e-12) continue;
+        if (g->samples_missed && drawn(seed_of(g), 9, k) < g->samples_missed) continue;
         samples[found].timeStamp = stamp;
-        samples[found++].value.uiVal = (unsigned)lround(power_at_renewal_w(g, k, g->usage_ms) * 1e3);
+        samples[found++].value.uiVal = (unsigned)lround(buffered_w(g, k) * 1e3);
     }
     *count = found;
     return found ? SUCCESS : NOT_FOUND;

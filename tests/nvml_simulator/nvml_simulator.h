@@ -25,6 +25,7 @@ typedef struct {
 
 typedef struct {
     double watts, low, hz, duty, gain, step_ms, window_ms, usage_ms, offset_mj;
+    double samples_ms, samples_window_ms, samples_jitter_ms, samples_missed, call_ms;
     double counter_step_ms, phase_ms, power_phase_ms, jitter_ms, noise_w, latency_ms, dwell_min_ms, dwell_max_ms;
     double *steps_s, *levels_w, *known_j;
     double reset_s, fail_from_s, fail_until_s, die_s, uninit_s;

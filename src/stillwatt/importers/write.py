@@ -10,13 +10,13 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from stillwatt.clock import Clock
 from stillwatt.errors import LedgerError
 from stillwatt.importers.model import ImportedRun, ImportedSession, ImportedStage, Statement, Trace
+from stillwatt.ledger.environment import version
 from stillwatt.ledger.journal import JournalWriter
 from stillwatt.ledger.rundir import create_run_dir, list_run_dirs, one_line, read_manifest, settings_hash
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
@@ -24,7 +24,7 @@ from stillwatt.records.window import StageStatus
 
 IMPORT_KEY = "import"
 _HOST = "imported"
-_VERSION = metadata.version("stillwatt")
+_VERSION = version("stillwatt")
 _BLOCK = 4096
 """Samples a block: what damage of one byte can cost."""
 

@@ -32,8 +32,8 @@ def capture_environment(*, code_dir: Path | None = None) -> dict[str, Any]:
         "logical_cpus": os.cpu_count(),
         "usable_cpus": _usable_cpus(),
         "memory_bytes": _memory_bytes(),
-        "stillwatt": _version("stillwatt"),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "stillwatt": version("stillwatt"),
+        "packages": {name: version(name) for name in _PACKAGES},
         "git_commit": git_commit(code_dir or Path.cwd()),
         "boot_id": boot_id(),
     }
@@ -93,7 +93,8 @@ def _head_commit(git_dir: Path) -> str | None:
     return None
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """The installed version of a package; None where it is not installed (a checkout on the path is not)."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -33,6 +33,7 @@ from stillwatt.ledger.sampling_loop import Commands, Loop
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
 from stillwatt.ledger.users import LOOK_NS, UserWatch, parts_of_program
 from stillwatt.records import Channel
+from stillwatt.sensors.base import Urgency
 from stillwatt.sensors.beat import Beat
 from stillwatt.sensors.clock_watch import ClockWatch
 from stillwatt.sensors.processes import Processes
@@ -214,7 +215,8 @@ class Recorder:
             period_ns = own_period_ns(opened, self._period_ns)
             for channel in opened.channels:
                 if channel in wanted:
-                    yield dataclasses.replace(channel, sampling_period_ns=period_ns)
+                    every_ns = max(period_ns, channel.sampling_period_ns or period_ns)  # what costs much, more rarely
+                    yield dataclasses.replace(channel, sampling_period_ns=every_ns)
 
     def tick(self, skipped: int = 0) -> None:
         """Take one reading of every stream; `skipped` deadlines passed without one."""
@@ -247,7 +249,7 @@ class Recorder:
         """
         if is_parent_lost:
             self._event("parent_lost")
-        self._sampler.tick()
+        self._sampler.tick(urgency=Urgency.LAST)
         self._sampler.finish()
         self._users.finish()
         self.account()

@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatt.metering.attribute import WeightedWindow
+from stillwatt.metering.cells import Cells, cells_of, is_fine
 from stillwatt.metering.curve import Curve, Segment, carry_on, cover
+from stillwatt.metering.fusion import fuse
 from stillwatt.metering.halfwidth import evaluate
-from stillwatt.metering.levels import find_levels
+from stillwatt.metering.levels import find_levels, neighbours
+from stillwatt.metering.phase import find_phase
 from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.metering.splits import split_steps
 from stillwatt.metering.unwrap import unwrap
@@ -64,6 +67,9 @@ def counter_curve(
     """
     steps = _steps(series, witness)
     updates = find_updates(series, np.isin(steps.kind, _RESETS))
+    cells = cells_of(beside) if beside is not None and is_fine(beside, updates.period_ns) else None
+    if cells is not None:
+        updates = _in_phase(series, steps, updates, cells)
     knots = _knots(series, steps, updates)
     reach = _reach(series)
     left_w, right_w = _beside(knots, reach)
@@ -91,9 +97,21 @@ def counter_curve(
         resets_ns=series.t_ns[steps.resets],
         repaired_j=steps.repaired_j,
     )
-    levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
-    read = split_steps(read, levels, np.unique(np.array(marks_ns, dtype=np.int64)), updates.period_ns)
+    marks = np.unique(np.array(marks_ns, dtype=np.int64))
+    if cells is not None:
+        read = fuse(read, knots.half_ns, cells, marks)
+        read = split_steps(read, neighbours(read.mean_w), marks, cells.update_ns)
+    else:
+        levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
+        read = split_steps(read, levels, marks, updates.period_ns)
     return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)
+
+
+def _in_phase(series: Series, steps: _Steps, updates: Updates, cells: Cells) -> Updates:
+    """The updates with the times that a witness gives them which sees everything (eq. 3b)."""
+    total_j = np.append(0.0, np.cumsum(steps.energy_j))[updates.first]
+    is_break = np.diff(np.append(0, np.cumsum(np.isin(steps.kind, _RESETS)))[updates.first]) > 0
+    return find_phase(series, updates, total_j, is_break, cells)
 
 
 def _steps(series: Series, witness: Curve | None) -> _Steps:

@@ -48,16 +48,27 @@ def find_levels(series: Series, witness: Series | None, updates: Updates, x_ns: 
         x_ns: shape [K], the curve's knots, the updates among them.
         mean_w: shape [K - 1], mean power between the knots.
     """
-    start_w, end_w = np.append(np.nan, mean_w)[:-1], np.append(mean_w, np.nan)[1:]
+    around = neighbours(mean_w)
     seen_w = _at_updates(series, witness, updates)
     if witness is None or seen_w is None:
-        return Levels(start_w, end_w, np.zeros(mean_w.size, dtype=np.bool_), 0)
+        return around
     at_knots_w = np.full(x_ns.size, np.nan)
     at_knots_w[np.searchsorted(x_ns, updates.x_ns)] = seen_w
     at_knots_w *= _scale(at_knots_w, mean_w)
     is_seen = np.isfinite(at_knots_w[:-1]) & np.isfinite(at_knots_w[1:])
-    start_w, end_w = np.where(is_seen, at_knots_w[:-1], start_w), np.where(is_seen, at_knots_w[1:], end_w)
+    start_w = np.where(is_seen, at_knots_w[:-1], around.start_w)
+    end_w = np.where(is_seen, at_knots_w[1:], around.end_w)
     return Levels(start_w, end_w, is_seen, witness.channel.averaging_ns or 0)
+
+
+def neighbours(mean_w: FloatArray) -> Levels:
+    """Levels as the intervals on both sides have them, where no witness tells.
+
+    >>> neighbours(np.array([1.0, 2.0, 3.0])).start_w
+    array([nan,  1.,  2.])
+    """
+    start_w, end_w = np.append(np.nan, mean_w)[:-1], np.append(mean_w, np.nan)[1:]
+    return Levels(start_w, end_w, np.zeros(mean_w.size, dtype=np.bool_), 0)
 
 
 def same_level(one_w: FloatArray, other_w: FloatArray) -> BoolArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
 from stillwatt.records import Absent, Card, Channel, DeviceUse, NotDue, ReadFailure, Reading
@@ -57,6 +58,25 @@ class Sensor(Protocol):
     def close(self) -> None:
         """Let go of the instrument; closing what is closed is no error."""
         ...
+
+
+class Urgency(IntEnum):
+    """How much a reading matters."""
+
+    IN_TURN = 0
+    """One of many."""
+    AT_EDGE = 1
+    """At a stage's edge, or in the close look that follows it."""
+    LAST = 2
+    """There is none after it."""
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """An instrument some of whose streams cost much to read: it leaves them out (`NotDue`) where they can wait."""
+
+    urgency: Urgency
+    """Set before each `read` by whoever asks."""
 
 
 @runtime_checkable

@@ -36,7 +36,9 @@ class CloseUp:
         updates_ns = {
             channel.stream: channel.update_period_ns
             for channel in channels
-            if channel.quantity is Quantity.ENERGY_COUNTER and _FASTEST_NS <= channel.update_period_ns <= _SLOWEST_NS
+            if channel.quantity is Quantity.ENERGY_COUNTER
+            and _FASTEST_NS <= channel.update_period_ns <= _SLOWEST_NS
+            and (channel.sampling_period_ns or 0) <= channel.update_period_ns  # else it costs too much
         }
         self.streams = frozenset(updates_ns)
         self.period_ns = max(min(updates_ns.values()) // _READINGS_AN_UPDATE, _LEAST_PERIOD_NS) if updates_ns else 0

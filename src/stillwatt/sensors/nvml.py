@@ -35,8 +35,8 @@ from stillwatt.records import (
     Role,
 )
 from stillwatt.sensors import nvml_library, nvml_users
-from stillwatt.sensors.base import Probe
-from stillwatt.sensors.nvml_sources import Chip, Source, counter_source, module_source, power_sources
+from stillwatt.sensors.base import Probe, Urgency
+from stillwatt.sensors.nvml_sources import Chip, Source, counter_source, find_pace_ns, module_source, power_sources
 from stillwatt.sensors.nvml_windows import Field, window
 from stillwatt.sensors.processes import Processes
 from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S, NS_PER_US, W_PER_MW_MILLI
@@ -44,6 +44,8 @@ from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S, NS_PER_US, W_PE
 _COUNTER_UPDATE_NS = 100 * NS_PER_MS
 """At most: 20 to 100 ms were seen, and which it is shows in the readings (method.md, eq. 3)."""
 _LEAST_SAMPLING_NS = 10 * NS_PER_MS
+_BEFORE_US = 5_000
+"""So long before the newest value of a witness's buffer reading begins: the first reading has one."""
 _REOPEN_NS = 5 * NS_PER_S
 _REOPEN_MAX_NS = 320 * NS_PER_S
 _TRIES = 3
@@ -90,6 +92,8 @@ class NvmlSensor:
         self._gain_rel = gain_rel
         self._device_root = Path(device_root)
         self._users = nvml_users.NvmlUsers(clock, Processes(device_prefix=f"{device_root}/nvidia"))
+        self.urgency = Urgency.IN_TURN
+        self._paces_ns: dict[str, int] = {}
         self._nvml: Any = None
         self._cards: list[_Card] = []
         self._absent: list[Absent] = []
@@ -142,7 +146,9 @@ class NvmlSensor:
         results: list[Reading | ReadFailure | NotDue] = []
         for card in self._cards:
             for _, source in card.channels:
-                if source.is_buffer:
+                if not source.is_due(self._clock.monotonic_ns(), self.urgency):
+                    results.append(NotDue(stream=source.stream))
+                elif source.is_buffer:
                     results += self._read_buffer(card, source)
                 else:
                     results.append(self._read_one(card, source))
@@ -261,7 +267,13 @@ class NvmlSensor:
         power = self._first_readable(
             card, power_sources(self._nvml, chip, self._driver_version, is_witness=counter is not None), reasons
         )
-        if power is not None and counter is None:
+        if power is not None and power.is_buffer:
+            card.newest_us = power.read(card.handle) - _BEFORE_US
+            if counter is not None:
+                if card.uuid not in self._paces_ns:  # the same each time it is opened
+                    self._paces_ns[card.uuid] = find_pace_ns(self._clock, lambda: self._ask(counter.read, card.handle))
+                counter.every_ns = self._paces_ns[card.uuid]
+        elif power is not None and counter is None:
             power = self._with_buffer(card, power)
         about = self._about(card)
         for source in filter(None, (counter, power)):
@@ -298,6 +310,7 @@ class NvmlSensor:
         is_counter = source.quantity is Quantity.ENERGY_COUNTER
         seen = window(*chip, self._driver_version, source.field)
         often_ns = max(seen.update_ns // 2, _LEAST_SAMPLING_NS)
+        is_booked_power = role is Role.LEDGER and not is_counter and not source.is_buffer
         return Channel(
             part=card.part,
             device=card.uuid,
@@ -312,11 +325,15 @@ class NvmlSensor:
             update_period_ns=_COUNTER_UPDATE_NS if is_counter else seen.update_ns,
             averaging_ns=None if is_counter else seen.averaging_ns,
             # power that is booked is read twice an update, so that no value is missed and its age is known
-            sampling_period_ns=often_ns if role is Role.LEDGER and not is_counter and not source.is_buffer else None,
+            sampling_period_ns=source.every_ns
+            if is_counter and source.every_ns
+            else often_ns
+            if is_booked_power
+            else None,
             is_stamped=source.is_buffer,
             # 64 bits of millijoules outlast the machine: a count that goes back was reset, it did not wrap
             modulus=None,
-            source=f"{source.call}; {about}",
+            source=f"{source.call}; {about}{source.pace}",
         )
 
     def _about(self, card: _Card) -> str:

@@ -35,6 +35,9 @@ _UNSIGNED = 1
 _VALUE_FIELDS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
 """Member of the value's union by NVML's value type."""
 
+_SAME_US = 1_000
+"""Readings of the driver's buffer are never this near to each other."""
+
 _loaded_from: str | None = None
 
 
@@ -139,6 +142,9 @@ def field_reader(nvml: Any, number: int, scope: int = 0) -> Callable[[Any], int]
 def power_samples(nvml: Any, handle: Any, since_us: int) -> list[tuple[int, int]]:
     """The driver's buffered power readings after a time: wall-clock microseconds and milliwatts, oldest first.
 
+    The driver works a reading's time out anew whenever it is asked, some microseconds off: one that lies so near to
+    `since_us` was given before.
+
     Raises:
         pynvml.NVMLError: the driver keeps no buffer, or the call failed.
     """
@@ -152,4 +158,4 @@ def power_samples(nvml: Any, handle: Any, since_us: int) -> list[tuple[int, int]
     if member is None:
         raise nvml.NVMLError(NOT_SUPPORTED)
     found = ((int(one.timeStamp), int(getattr(one.sampleValue, member))) for one in samples)
-    return sorted(one for one in found if one[0] > since_us)
+    return sorted(one for one in found if one[0] > since_us + _SAME_US)

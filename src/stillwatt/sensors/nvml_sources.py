@@ -8,14 +8,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from stillwatt.clock import Clock
 from stillwatt.records import Quantity
 from stillwatt.sensors import nvml_library
+from stillwatt.sensors.base import Urgency
 from stillwatt.sensors.nvml_windows import Field, Window, window
+from stillwatt.units import NS_PER_MS, seconds
 
 Chip = tuple[int | None, str]
 """Architecture and name."""
 
 
+BUFFER_EVERY_NS = 250 * NS_PER_MS
+"""How often the buffer of a witness is fetched: it holds two seconds and more, and fetching it costs half a
+millisecond."""
+_COSTLY_SHARE = 0.003
+_COSTLY_MOST_NS = 1000 * NS_PER_MS
+_OFTEN_NS = 100 * NS_PER_MS
+_TRIALS = 3
+_FIRST_GAP_NS = 100 * NS_PER_MS
+_GROWS = 3
+"""Halves by which the time between two readings in their turn grows, until it is what was decided on."""
 _ON_MODULE = re.compile(r"\bG[HB]\d+|Grace", re.IGNORECASE)
 """Names of Grace superchips: GH200, GB200, GB300."""
 
@@ -31,7 +44,27 @@ class Source:
     stream: str = ""
     """The channel's name, kept here because it is needed at every reading."""
     is_buffer: bool = False
-    """Whether `read` gives the time in microseconds of the newest of many readings that the driver kept."""
+    """Whether the driver's buffer is read: `read` tells the time in microseconds of its newest reading."""
+    every_ns: int = 0
+    """Read no more often than this, in its turn; 0 for whenever asked."""
+    at_once: Urgency = Urgency.AT_EDGE
+    """The least urgency that does not wait for its turn."""
+    _next_ns: int = 0
+    _gap_ns: int = _FIRST_GAP_NS
+
+    @property
+    def pace(self) -> str:
+        """What there is to say of how often it is read."""
+        return f"; read every {seconds(self.every_ns):.2g} s, for what it costs" if self.every_ns else ""
+
+    def is_due(self, now_ns: int, urgency: Urgency) -> bool:
+        """Whether it is to be read now; if so, its next turn is counted from now."""
+        if urgency < self.at_once and now_ns < self._next_ns:
+            return False
+        # a run's first seconds are read more often: a short run must not be left with two readings
+        self._next_ns = now_ns + min(self._gap_ns, self.every_ns)
+        self._gap_ns = min(self._gap_ns * _GROWS // 2, self.every_ns)
+        return True
 
 
 def counter_source(nvml: Any) -> Source:
@@ -40,16 +73,56 @@ def counter_source(nvml: Any) -> Source:
     return Source(Quantity.ENERGY_COUNTER, call, nvml_library.number_reader(nvml, call, ctypes.c_uint64))
 
 
+def pace_ns(cost_ns: int) -> int:
+    """How often to read, in its turn, a counter that costs so much: 0.3 % of a core, once a second at least.
+
+    0 where that is ten times a second and more: then it is read whenever asked.
+
+    >>> pace_ns(30_000), pace_ns(2_600_000), pace_ns(20_000_000)
+    (0, 866666666, 1000000000)
+    """
+    every_ns = min(int(cost_ns / _COSTLY_SHARE), _COSTLY_MOST_NS)
+    return every_ns if every_ns > _OFTEN_NS else 0
+
+
+def find_pace_ns(clock: Clock, read: Callable[[], object]) -> int:
+    """The same by trial: the middle of three readings' lengths."""
+    spans_ns = []
+    for _ in range(_TRIALS):
+        begun_ns = clock.monotonic_ns()
+        read()
+        spans_ns.append(clock.monotonic_ns() - begun_ns)
+    return pace_ns(sorted(spans_ns)[_TRIALS // 2])
+
+
+def buffer_source(nvml: Any) -> Source:
+    """The driver's own buffer of power readings."""
+
+    def newest_us(handle: Any) -> int:
+        found = nvml_library.power_samples(nvml, handle, 0)
+        if not found:
+            raise nvml.NVMLError(nvml_library.NOT_FOUND)
+        return found[-1][0]
+
+    call = f"nvmlDeviceGetSamples({Field.BUFFER.value})"
+    return Source(Quantity.POWER, call, newest_us, Field.BUFFER, is_buffer=True, at_once=Urgency.LAST)
+
+
 def power_sources(nvml: Any, chip: Chip, driver_version: str, *, is_witness: bool) -> list[Source]:
     """The ways to read power, best first for the use that is made of it."""
+    kept = [buffer_source(nvml)] if window(*chip, driver_version, Field.BUFFER).averaging_ns is not None else []
     call = Field.USAGE.value
     usage = Source(Quantity.POWER, call, nvml_library.number_reader(nvml, call, ctypes.c_uint32))
     average = _field_source(nvml, Field.AVERAGE, nvml_library.POWER_AVERAGE)
     instant = _field_source(nvml, Field.INSTANT, nvml_library.POWER_INSTANT)
     if is_witness:
-        return [instant, usage, average]
+        for source in kept:
+            source.every_ns = BUFFER_EVERY_NS
+        return [*kept, instant, usage, average]
     # of two that see the same, the field whose meaning no driver changed comes first
-    return sorted([average, instant, usage], key=lambda source: _blindness(window(*chip, driver_version, source.field)))
+    return sorted(
+        [*kept, average, instant, usage], key=lambda source: _blindness(window(*chip, driver_version, source.field))
+    )
 
 
 def module_source(nvml: Any, chip: Chip) -> Source | None:

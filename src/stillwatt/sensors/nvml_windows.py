@@ -1,7 +1,8 @@
 """What an NVIDIA card's power readings average over: by chip, field and driver (docs/reference/sensors.md).
 
 Source: Yang, Adamek and Armour, "Accurate and Convenient Energy Measurements for GPUs" (SC24, arXiv 2312.02741), who
-measured it on more than 70 cards of 12 generations. What they did not measure is unknown here, not guessed.
+measured it on more than 70 cards of 12 generations; Hopper's buffer was measured with benchmarks/gpu_check.py (an H200
+with driver 580.159.04). What nobody measured is unknown here, not guessed.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from stillwatt.units import NS_PER_MS
 
 
 class Field(Enum):
-    """The three ways to ask a card for its power."""
+    """The ways to ask a card for its power."""
 
     USAGE = "nvmlDeviceGetPowerUsage"
     AVERAGE = "AVERAGE"
     INSTANT = "INSTANT"
+    BUFFER = "NVML_TOTAL_POWER_SAMPLES"
+    """The driver's own record of the last seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ def window(architecture: int | None, name: str, driver_version: str, field: Fiel
 
 
 def _milliseconds(architecture: int | None, name: str, driver_version: str, field: Field) -> tuple[int, int | None]:
+    if field is Field.BUFFER:
+        return (20, 25) if architecture == _HOPPER else _UNKNOWN
     if architecture in (_PASCAL, _VOLTA):
         return (20, 10)
     if architecture == _TURING:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from stillwatt.clock import Clock
 from stillwatt.records import Basis, Channel, NotDue, ReadFailure, Reading
-from stillwatt.sensors.base import Sensor
+from stillwatt.sensors.base import Paced, Sensor, Urgency
 from stillwatt.sensors.closeup import CloseUp
 from stillwatt.sensors.registry import OpenSensor
 from stillwatt.sensors.worker import Job, Worker, WorkerLike
@@ -98,6 +98,8 @@ class _Lane:
     period_ns: int
     streams: frozenset[str] = field(init=False)
     """Those that are kept; of a sensor that another process of this run reads too, not all of them."""
+    paced: Paced | None = field(init=False)
+    """The sensor, where it must be told how much a reading matters."""
     is_measured: bool = field(init=False)
     """Whether an instrument is behind it: a model averages over its own intervals, and looks at no edges."""
     worker: WorkerLike = field(init=False)
@@ -110,6 +112,7 @@ class _Lane:
 
     def __post_init__(self) -> None:
         self.streams = frozenset(channel.stream for channel in self.channels)
+        self.paced = self.sensor if isinstance(self.sensor, Paced) else None
         self.is_measured = any(channel.basis is not Basis.MODELLED for channel in self.channels)
 
     def read(self) -> None:
@@ -161,13 +164,13 @@ class Sampler:
         """The shortest period at which some sensor wants to be read more often than all are; None for none."""
         return min((lane.period_ns for lane in self._lanes if lane.period_ns < self._period_ns), default=None)
 
-    def tick(self, *, waits: bool = True) -> None:
+    def tick(self, *, waits: bool = True, urgency: Urgency = Urgency.IN_TURN) -> None:
         """Ask every sensor for a reading; with waiting, book what has come within a period, or a second of it.
 
         Without waiting, what comes is held until `settle`: readings carry their own times, and code that runs once a
         tick runs cold, which makes it several times as expensive as the same code over many readings in a row.
         """
-        self._read(self._lanes, waits=waits)
+        self._read(self._lanes, waits=waits, urgency=urgency)
         if waits:
             self.settle()
 
@@ -196,17 +199,19 @@ class Sampler:
         for lane in lanes:
             self._settle(lane)
         self._is_extra = True
-        self._read([lane for lane in lanes if lane.asked_ns is None], waits=True)
+        self._read([lane for lane in lanes if lane.asked_ns is None], waits=True, urgency=Urgency.AT_EDGE)
         for lane in lanes:
             self._settle(lane)
         self._is_extra = False
         self.closeup.spent(begun_ns, self._clock.monotonic_ns())
 
-    def _read(self, lanes: Sequence[_Lane], *, waits: bool) -> None:
+    def _read(self, lanes: Sequence[_Lane], *, waits: bool, urgency: Urgency = Urgency.IN_TURN) -> None:
         for lane in lanes:
             self._collect(lane)
             if lane.asked_ns is None:
                 lane.asked_ns = self._clock.monotonic_ns()
+                if lane.paced is not None:
+                    lane.paced.urgency = urgency
                 lane.worker.ask()
             else:
                 age_s = seconds(self._clock.monotonic_ns() - lane.asked_ns)

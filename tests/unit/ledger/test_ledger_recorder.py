@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fakes import FakeClock, FakeSensor
+from fakes import FakeClock, FakeSensor, fake_channel
 from run_dirs import raw_records
 from stillwatt.errors import UsageError
 from stillwatt.ledger import recorder as recorder_module
@@ -28,7 +29,7 @@ from stillwatt.sensors.base import Probe
 from stillwatt.sensors.clock_watch import ClockWatch
 from stillwatt.sensors.registry import OpenSensor, Resolution
 from stillwatt.sensors.worker import InlineWorker
-from stillwatt.units import NS_PER_S
+from stillwatt.units import NS_PER_MS, NS_PER_S
 
 SESSION = "host-1-ab"
 PERIOD_NS = 100_000_000
@@ -584,3 +585,14 @@ def test_a_process_whose_listener_is_gone_ends_quietly(tmp_path: Path, monkeypat
     with os.fdopen(writing, "wb", buffering=0) as deaf:
         monkeypatch.setattr(sys, "stdout", deaf)
         recorder_module._answer("ready")
+
+
+def test_what_costs_much_is_on_record_with_its_own_pace(tmp_path: Path) -> None:
+    clock = FakeClock()
+    slow = dataclasses.replace(fake_channel("gpu1"), sampling_period_ns=870 * NS_PER_MS)
+    quick = dataclasses.replace(fake_channel("gpu2"), sampling_period_ns=None)
+    rig = Rig(tmp_path, FakeSensor(clock, [slow, quick]), clock)
+    rig.recorder.start()
+    (started,) = rig.journal.named("sampler_started")
+    paces = {one["part"]: one["sampling_period_ns"] for one in started["channels"]}
+    assert paces == {"gpu1": 870 * NS_PER_MS, "gpu2": PERIOD_NS}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fakes import FakeClock
 from stillwatt.records import Basis, Boundary, Channel, Quantity, Role
 from stillwatt.sensors.beat import Beat
@@ -29,6 +31,11 @@ def test_only_counters_whose_steps_are_worth_it_are_looked_at() -> None:
     assert look.streams == {"a.energy_counter"}
     assert look.period_ns == 4 * NS_PER_MS
     assert look.most_readings >= 125
+
+
+def test_a_counter_that_is_read_rarely_because_it_costs_much_is_not_looked_at() -> None:
+    paced = replace(counter("a", 100), sampling_period_ns=870 * NS_PER_MS)
+    assert CloseUp([paced], 0).streams == set()
 
 
 def test_without_such_counters_an_edge_is_read_once_and_no_more() -> None:

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes import FakeClock
-from nvml_simulator_build import ENVIRONMENT, NvmlSimulator, build
+from nvml_simulator_build import ENVIRONMENT, NvmlSimulator, SimulatedClock, build
 from stillwatt.errors import SensorUnavailableError, UsageError
 from stillwatt.records import Boundary, Channel, NotDue, Quantity, Reading, Role
 from stillwatt.sensors import nvml_library
+from stillwatt.sensors.base import Urgency
 from stillwatt.sensors.nvml import NvmlSensor
 from stillwatt.units import NS_PER_MS, NS_PER_S
 
@@ -151,6 +152,72 @@ def test_the_drivers_buffer_gives_every_value_with_its_own_time(nvml_simulator: 
     assert offsets_ms == list(range(20, 981, 20))
     assert [reading.count for reading in readings] == [300_000.0] * 25 + [100_000.0] * 24
     assert [type(result) for result in rig.sensor.read()] == [NotDue]
+
+
+SLOW_HOPPER = "gpu arch=9 samples=1 samples_ms=20 samples_window_ms=25 call_ms=2.6 watts=300 low=100 hz=1"
+
+
+def slow_rig(simulator: NvmlSimulator, text: str = SLOW_HOPPER) -> tuple[SimulatedClock, NvmlSensor]:
+    """A card whose counter takes 2.6 ms to answer, two seconds after its trace began."""
+    clock = SimulatedClock(simulator)
+    simulator.configure(text, now_ns=clock.now_ns)
+    simulator.set_wall_offset_ns(clock.utc_offset_ns)
+    clock.set_ns(clock.now_ns + 2 * NS_PER_S)
+    return clock, NvmlSensor(clock, library=simulator.library)
+
+
+def test_on_hopper_the_drivers_buffer_is_the_witness(nvml_simulator: NvmlSimulator) -> None:
+    _, sensor = slow_rig(nvml_simulator)
+    witness = _by_stream(sensor.open())["gpu0.power"]
+    assert witness.role is Role.WITNESS
+    assert witness.is_stamped
+    assert (witness.update_period_ns, witness.averaging_ns) == (20 * NS_PER_MS, 25 * NS_PER_MS)
+    assert witness.source.startswith("nvmlDeviceGetSamples(NVML_TOTAL_POWER_SAMPLES)")
+
+
+def test_a_hopper_whose_driver_keeps_no_readings_is_read_as_before(nvml_simulator: NvmlSimulator) -> None:
+    _, sensor = slow_rig(nvml_simulator, "gpu arch=9 call_ms=2.6")
+    channels = _by_stream(sensor.open())
+    assert "INSTANT" in channels["gpu0.power"].source
+    assert channels["gpu0.energy_counter"].sampling_period_ns is None
+
+
+def test_a_counter_that_costs_much_is_read_rarely_but_for_edges_and_the_last_time(
+    nvml_simulator: NvmlSimulator,
+) -> None:
+    clock, sensor = slow_rig(nvml_simulator)
+    described = _by_stream(sensor.open())["gpu0.energy_counter"]
+    assert described.sampling_period_ns == pytest.approx(867 * NS_PER_MS, rel=0.01)
+
+    def kinds(seconds: float, urgency: Urgency) -> dict[str, type]:
+        clock.set_ns(clock.monotonic_ns() + round(seconds * NS_PER_S))
+        sensor.urgency = urgency
+        return {result.stream: type(result) for result in sensor.read()}
+
+    turns = [kinds(0.1, Urgency.IN_TURN)["gpu0.energy_counter"] for _ in range(60)]
+    read_at = [index for index, kind in enumerate(turns) if kind is Reading]
+    assert read_at[:4] == [0, 1, 3, 6]  # more often in the first seconds
+    assert read_at[-1] - read_at[-2] == 9
+    assert set(kinds(0.9, Urgency.IN_TURN).values()) == {Reading}
+    assert set(kinds(0.1, Urgency.IN_TURN).values()) == {NotDue}
+    assert kinds(0.05, Urgency.AT_EDGE) == {"gpu0.energy_counter": Reading, "gpu0.power": NotDue}
+    assert kinds(0.2, Urgency.IN_TURN) == {"gpu0.energy_counter": NotDue, "gpu0.power": Reading}
+    assert set(kinds(0.9, Urgency.IN_TURN).values()) == {Reading}
+    assert set(kinds(0.05, Urgency.LAST).values()) == {Reading}
+
+
+def test_a_reading_of_the_buffer_whose_time_moved_by_microseconds_is_not_given_twice(
+    nvml_simulator: NvmlSimulator,
+) -> None:
+    clock, sensor = slow_rig(nvml_simulator)
+    sensor.open()
+    sensor.urgency = Urgency.LAST
+    stamps: list[int] = []
+    for shift_us in (0, 7, -3, 5):
+        nvml_simulator.set_wall_offset_ns(clock.utc_offset_ns + shift_us * 1_000)
+        stamps += [one.t_ns for one in sensor.read() if isinstance(one, Reading) and one.stream == "gpu0.power"]
+        clock.set_ns(clock.monotonic_ns() + NS_PER_S // 10)
+    assert min(later - earlier for earlier, later in itertools.pairwise(stamps)) > 19 * NS_PER_MS
 
 
 def test_mig_is_measured_whole_and_said_so(nvml_simulator: NvmlSimulator) -> None:
@@ -307,7 +374,7 @@ def test_a_card_that_gives_nothing_is_absent_with_every_reason(nvml_simulator: N
     assert probe.usable
     silent, lost = probe.absent
     assert (silent.part, lost.part) == ("gpu1", "gpu2")
-    assert silent.reason.count("Not Supported") == 4
+    assert silent.reason.count("Not Supported") == 5
     assert lost.reason == "nvml: gpu2: GPU is lost"
     assert lost.reason in probe.detail
 

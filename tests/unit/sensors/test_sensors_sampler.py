@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import FakeClock, FakeSensor, Outcome, fake_channel
-from stillwatt.records import ReadFailure, Reading
+from stillwatt.records import Quantity, ReadFailure, Reading
+from stillwatt.sensors.base import Urgency
 from stillwatt.sensors.registry import OpenSensor
 from stillwatt.sensors.sampler import Gaps, Sampler, missed_ticks
 from stillwatt.sensors.worker import InlineWorker, Worker, WorkerLike
@@ -297,3 +298,27 @@ def test_a_closed_worker_ends_its_thread() -> None:
         if thread.name == "test-ends":
             thread.join(LONG_S)
     assert threading.active_count() <= before
+
+
+class PacedSensor(FakeSensor):
+    """A fake that notes how much each of its readings matters."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock, [fake_channel(quantity=Quantity.ENERGY_COUNTER)])
+        self.urgency = Urgency.IN_TURN
+        self.asked: list[Urgency] = []
+        self.before_read = lambda: self.asked.append(self.urgency)
+
+
+def test_a_paced_sensor_is_told_how_much_a_reading_matters() -> None:
+    clock = FakeClock()
+    sensor = PacedSensor(clock)
+    sampler = _sampler(clock, ListSink(), sensor)
+    sampler.tick()
+    clock.advance(1.0)
+    sampler.look_at_edge()
+    clock.advance(0.05)
+    sampler.tick()
+    clock.advance(0.05)
+    sampler.tick(urgency=Urgency.LAST)
+    assert sensor.asked == [Urgency.IN_TURN, Urgency.AT_EDGE, Urgency.IN_TURN, Urgency.LAST]
