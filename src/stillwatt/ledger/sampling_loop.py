@@ -108,12 +108,12 @@ class Loop:
     def _keep_beats(self) -> int:
         """Do what is due now; gives when something is to be done next."""
         now_ns = self._clock.monotonic_ns()
-        wake_ns = now_ns + _FLUSH_NS
-        for beat in self._beats:
+        wake_ns, beats = now_ns + _FLUSH_NS, self._beats
+        for beat in beats:
             due_ns = beat.keep(now_ns)
             if due_ns is not None and due_ns < wake_ns:
                 wake_ns = due_ns
-        return wake_ns
+        return wake_ns if self._beats is beats else now_ns  # other beats from now on: they are asked at once
 
     def _all_beats(self) -> list[Beat]:
         self._commands.listen(self._claims.ears if self._claims is not None else ())
