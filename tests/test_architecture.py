@@ -75,6 +75,15 @@ def test_light_modules_stay_light(module: str) -> None:
     assert not heavy & set(loaded)
 
 
+def test_the_measured_program_imports_next_to_nothing() -> None:
+    """`stillwatt.Run` is reached in the measured program: what takes longest to import of the library stays out."""
+    script = "import stillwatt, sys; stillwatt.Run; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    slow = {"importlib.metadata", "email", "zipfile", "difflib", "asyncio", "tempfile", "logging", "multiprocessing"}
+    assert not slow & set(loaded)
+    assert "stillwatt.records.run" not in loaded
+
+
 def _body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Lines of code of a function: its docstring and signature are a contract, not length."""
     body = node.body

@@ -20,7 +20,6 @@ StillwattError                    exit 1
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
@@ -155,5 +154,7 @@ def suggest(name: str, known: Iterable[str]) -> str | None:
     >>> suggest("nmvl", ["nvml", "rapl"])
     'nvml'
     """
+    import difflib  # only where something was misspelt
+
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return found[0] if found else None

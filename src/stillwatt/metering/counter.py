@@ -77,7 +77,7 @@ def counter_curve(
     mean_w = np.diff(knots.energy_j) / length_s
     known_w = np.concatenate((left_w, right_w))
     range_w = np.array([known_w.min(), known_w.max()])
-    low_w, high_w = _bounds(knots, mean_w, reach, witness)
+    low_w, high_w = _bounds(knots, mean_w, (left_w, right_w), witness)
     covered = cover(series, steps.kind)
     read = Curve(
         x_ns=knots.x_ns,
@@ -105,6 +105,16 @@ def counter_curve(
         levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
         read = split_steps(read, levels, marks, updates.period_ns)
     return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)
+
+
+def counter_steps(series: Series) -> tuple[IntArray, FloatArray, npt.NDArray[np.int8]]:
+    """Times of a counter's updates, energies there, and what the steps between rest on; without any bounds (eq. 3).
+
+    What a drawing of a long run needs of the curve, at a fraction of its cost.
+    """
+    steps = _steps(series, None)
+    knots = _knots(series, steps, find_updates(series, np.isin(steps.kind, _RESETS)))
+    return knots.x_ns, knots.energy_j, knots.kind
 
 
 def _in_phase(series: Series, steps: _Steps, updates: Updates, cells: Cells) -> Updates:
@@ -166,9 +176,11 @@ def _beside(knots: _Knots, reach: int) -> tuple[FloatArray, FloatArray]:
     return left_w, right_w
 
 
-def _bounds(knots: _Knots, mean_w: FloatArray, reach: int, witness: Curve | None) -> tuple[FloatArray, FloatArray]:
+def _bounds(
+    knots: _Knots, mean_w: FloatArray, beside_w: tuple[FloatArray, FloatArray], witness: Curve | None
+) -> tuple[FloatArray, FloatArray]:
     """Least and largest power held possible inside each interval (eq. 6)."""
-    left_w, right_w = _beside(knots, reach)
+    left_w, right_w = beside_w
     # the two nearest on each side of interval j: left of knots j - 1 and j, right of knots j + 1 and j + 2
     further_left_w, further_right_w = np.append(left_w[0], left_w)[:-2], np.append(right_w, right_w[-1])[2:]
     near_w = np.stack((left_w[:-1], further_left_w, right_w[1:], further_right_w))

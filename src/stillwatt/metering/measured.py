@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import inspect
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
@@ -122,6 +121,8 @@ class Measured:
 
     def __call__(self, function: _F) -> _F:
         """Decorate a function: sync, async, generator or async generator."""
+        import inspect  # a program that decorates nothing does without it
+
         name = self._name or str(getattr(function, "__qualname__", type(function).__name__))
         if inspect.isasyncgenfunction(function):
             wrapper = self._async_generator(function, name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from run_dirs import FixedClock
 from stillwatt.errors import LedgerError, UsageError
-from stillwatt.ledger.environment import boot_id, capture_environment, cpu_model, git_commit
+from stillwatt.ledger.environment import boot_id, capture_environment, cpu_model, git_commit, versions
 from stillwatt.ledger.liveness import ThisHost
 from stillwatt.ledger.rundir import (
     JournalPaths,
@@ -223,3 +225,18 @@ def test_this_process_lives_and_others_do_not(tmp_path: Path) -> None:
     faked = ThisHost(tmp_path)
     assert faked.is_alive(host, boot_id(), 7, now_ns) is False, "a zombie writes no more"
     assert faked.is_alive(host, boot_id(), 8, now_ns) is False
+
+
+def test_versions_are_those_that_the_installer_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    names = ("numpy", "nvidia-ml-py", "pyarrow", "pytest", "no-such-package")
+    expected = {name: metadata.version(name) for name in names[:-1]} | {"no-such-package": None}
+    assert versions(names) == expected
+    (tmp_path / "Odd.Name-1.2+cpu.dist-info").mkdir()
+    (tmp_path / "old_style-3.4-py3.11.egg-info").mkdir()
+    (tmp_path / "nameless.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "gone"), str(tmp_path)])
+    assert versions(("odd-name", "old.style", "nameless")) == {
+        "odd-name": "1.2+cpu",
+        "old.style": "3.4",
+        "nameless": None,
+    }

@@ -85,3 +85,9 @@ def test_a_session_told_to_have_nothing_has_nothing_unless_nobody_has() -> None:
     )
     assert owned["a"] == (WeightedWindow(0, 10), WeightedWindow(10, 20, 0.5))
     assert owned["b"] == (WeightedWindow(10, 20, 0.5),)
+
+
+def test_what_was_told_of_other_times_changes_nothing() -> None:
+    stages = [StageWindow(session=name, stage_id=name, parent_id=None, start_ns=0, end_ns=20) for name in "xy"]
+    told = [WeightedSpan(20, 30, (("x", 1.0), ("y", 0.0))), WeightedSpan(-5, 0, (("x", 0.0), ("y", 1.0)))]
+    assert exclusive_windows(stages, 0, 20, told) == exclusive_windows(stages, 0, 20)

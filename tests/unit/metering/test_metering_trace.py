@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from stillwatt.metering import trace
 from stillwatt.metering.series import Series
 from stillwatt.metering.trace import trace_points
 from stillwatt.records import TracePoint
-from stillwatt.units import NS_PER_S
-from strategies import channel, power_channel
+from stillwatt.units import NS_PER_MS, NS_PER_S
+from strategies import EPOCH_NS, channel, power_channel, random_load, step_counter
 
 
 def test_few_readings_are_drawn_one_by_one() -> None:
@@ -52,3 +55,16 @@ def test_nothing_read_draws_nothing() -> None:
 def test_a_drawing_needs_a_point() -> None:
     with pytest.raises(ValueError, match="0 points"):
         trace_points(Series(power_channel(), np.array([5]), np.array([10.0])), 0, max_points=0)
+
+
+def test_a_long_run_is_drawn_from_the_counters_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = random_load(np.random.default_rng(3), 30.0)
+    t_ns = EPOCH_NS + np.arange(300) * 100 * NS_PER_MS
+    series = step_counter(load, t_ns, phase_ns=37 * NS_PER_MS)
+    fine = trace_points(series, EPOCH_NS, max_points=20)
+    monkeypatch.setattr(trace, "_LONG", 100)
+    coarse = trace_points(series, EPOCH_NS, max_points=20)
+    assert [point.t_s for point in coarse] == pytest.approx([point.t_s for point in fine], abs=0.2)
+    assert [point.mean_w for point in coarse] == pytest.approx([point.mean_w for point in fine], rel=0.05, abs=20.0)
+    still = replace(series, count=np.zeros(300))
+    assert trace_points(still, EPOCH_NS) == ()  # stuck: that is no 0 W
