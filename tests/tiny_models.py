@@ -168,6 +168,7 @@ def smoke_spec(**changes: Any) -> PipelineSpec:
         ),
         serve=ServeSpec(prompts=3, prompt_tokens=8, new_tokens=8, batch_size=2),
         idle_baseline_s=0.0,
+        idle_after_s=0.0,
         threads=1,
     )
     return dataclasses.replace(spec, **changes)

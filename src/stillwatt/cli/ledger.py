@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from stillwatt.cli.options import json_option, runs_option
 from stillwatt.cli.screen import say, say_json
+
+if TYPE_CHECKING:
+    from stillwatt.ledger.policy import PolicyView
 
 
 @click.group()
@@ -39,16 +43,24 @@ def list_runs(runs_dir: str, as_json: bool) -> None:
 @ledger.command()
 @click.argument("run")
 @click.option(
+    "--policy",
+    type=click.Choice(["gross", "net", "marginal"]),
+    help="Compute energies anew from the run's own samples: all that was drawn, above idle, or above standing power.",
+)
+@click.option(
     "--rule",
     type=click.Choice(["even", "process", "utilisation"]),
     help="How ranks share a device that several use at once; accounts the run anew.  [default: process]",
 )
 @runs_option
 @json_option
-def show(run: str, rule: str | None, runs_dir: str, as_json: bool) -> None:
+def show(run: str, policy: str | None, rule: str | None, runs_dir: str, as_json: bool) -> None:
     """Show one run: its stages with their energies, and what is not known."""
     from stillwatt.workflows import books
 
+    if policy is not None:
+        _show_policy(books.show_policy(runs_dir, run, policy, rule=rule), as_json=as_json)
+        return
     record = books.show_run(runs_dir, run, rule=rule)
     if as_json:
         say_json(record.to_dict())
@@ -56,6 +68,16 @@ def show(run: str, rule: str | None, runs_dir: str, as_json: bool) -> None:
     from stillwatt.cli.account import record_lines
 
     for line in record_lines(record):
+        say(line)
+
+
+def _show_policy(view: PolicyView, *, as_json: bool) -> None:
+    if as_json:
+        say_json(view.to_dict())
+        return
+    from stillwatt.cli.policy import policy_lines
+
+    for line in policy_lines(view):
         say(line)
 
 

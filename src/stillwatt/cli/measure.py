@@ -30,6 +30,14 @@ _KINDS = [kind.value for kind in StageKind]
     show_default=True,
     help="Time between two readings, in milliseconds.",
 )
+@click.option(
+    "--idle",
+    "idle_s",
+    type=click.FloatRange(min=0.0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Measure the idle machine for so long before the command, and after it where it ends with 0.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the account as one JSON line, the last on stderr.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND [ARGUMENT]...")
 @click.pass_context
@@ -41,6 +49,7 @@ def measure(
     runs_dir: str,
     sensors: tuple[str, ...] | None,
     period_ms: int,
+    idle_s: float,
     as_json: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -59,6 +68,7 @@ def measure(
         runs_dir=runs_dir,
         sensors=sensors or ("auto",),
         period_ms=period_ms,
+        idle_s=idle_s,
     )
     if as_json:
         note(json.dumps(outcome_dict(outcome)))

@@ -71,11 +71,24 @@ class MeterSettings(Settings):
         "0 leaves it out, and then there are no net energies.",
         json_schema_extra=_unit("s"),
     )
+    idle_after_s: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=S_PER_H,
+        description="How long the idle machine is measured again after everything else, so that a drift shows; "
+        "as long as before where it is left out.",
+        json_schema_extra=_unit("s"),
+    )
     options: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict,
         description="Options of single drivers, each in a table `[meter.options.DRIVER]`; the driver's page lists "
         "them.",
     )
+
+    @property
+    def rest_after_s(self) -> float:
+        """Seconds of the idle machine after everything else."""
+        return self.idle_baseline_s if self.idle_after_s is None else self.idle_after_s
 
 
 class TeacherSettings(Settings):
@@ -358,6 +371,7 @@ class Recipe(Settings):
             evaluate=self.evaluate.to_spec(),
             serve=self.serve.to_spec() if self.serve else None,
             idle_baseline_s=self.meter.idle_baseline_s,
+            idle_after_s=self.meter.rest_after_s,
             threads=self.run.threads,
         )
 

@@ -106,6 +106,9 @@ def _stages(spec: PipelineSpec) -> Iterator[PlannedStage]:
             tokens = spec.serve.prompts * spec.serve.new_tokens
             detail = f"{spec.serve.prompts} prompts of {spec.serve.prompt_tokens} tokens"
             yield PlannedStage(name=name, kind=StageKind.SERVE, tokens=tokens, detail=detail)
+    if spec.idle_after_s > 0:
+        detail = f"{spec.idle_after_s:g} s of the idle machine, still warm"
+        yield PlannedStage(name="idle_after", kind=StageKind.IDLE_BASELINE, tokens=None, detail=detail)
 
 
 def _preparation(spec: PipelineSpec) -> str:

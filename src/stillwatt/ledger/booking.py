@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stillwatt.ledger.idle import idle_baselines
 from stillwatt.ledger.places import Place, SeriesByPart, accounted_span_ns, part_users, place_series, places
 from stillwatt.ledger.sessions import SessionFacts
 from stillwatt.ledger.sharing import Sharing, place_sharing
 from stillwatt.ledger.stages import StageFacts
 from stillwatt.ledger.stated import with_stated
 from stillwatt.metering.account import Energies, Lengths, SessionAccount, SessionInput, account_session
-from stillwatt.metering.baseline import IdlePower, idle_power, net, sub_window_w
-from stillwatt.metering.series import Series
-from stillwatt.metering.totals import combine, merge_parts, sum_part
+from stillwatt.metering.baseline import IdlePower, net
+from stillwatt.metering.idle import Baseline
+from stillwatt.metering.totals import combine, merge_parts
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.usage import Rule
-from stillwatt.records.window import StageKind, StageStatus, StageWindow
-from stillwatt.units import seconds
+from stillwatt.records.window import StageWindow
 
 DEFAULT_RULE = Rule.PROCESS
 """Who has a process on a device shares it; equally where drivers tell nothing of processes."""
-_MAX_SUB_WINDOWS = 10
-"""Into how many equal parts of about a second, at most, an idle stage is cut to see how its power varies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +38,7 @@ class BookedPlace:
 
     place: Place
     series: SeriesByPart
+    sharing: Sharing
     account: SessionAccount
     stages: Mapping[str, StageEnergies]
     """By stage id."""
@@ -54,6 +53,8 @@ class BookedRun:
     places: tuple[BookedPlace, ...]
     unallocated: Total | NoTotal
     total: Total | NoTotal
+    idle: Mapping[str, Baseline]
+    """Idle power by part; empty where the run has no idle stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,13 +75,15 @@ def book_run(found: Sequence[SessionFacts], *, rule: Rule = DEFAULT_RULE) -> Boo
     power as the one before it.
     """
     accounted = [_account(place, rule) for place in places(found)]
-    idle = _idle_power(accounted)
+    baselines = idle_baselines(accounted)
+    idle = {part: found.power for part, found in baselines.items()}
     booked = tuple(_book(place, idle) for place in accounted)
     accounts = [place.account for place in accounted]
     return BookedRun(
         places=booked,
         unallocated=_over_places([(each.unallocated, each.unallocated_s) for each in accounts]),
         total=_over_places([(each.total, each.total_s) for each in accounts]),
+        idle=baselines,
     )
 
 
@@ -135,50 +138,11 @@ def _book(accounted: _Accounted, idle: Mapping[str, IdlePower | Absent]) -> Book
     return BookedPlace(
         place=accounted.place,
         series=accounted.series,
+        sharing=accounted.sharing,
         account=accounted.account,
         stages=stages,
         notes=accounted.notes,
     )
-
-
-def _idle_power(accounted: Sequence[_Accounted]) -> dict[str, IdlePower | Absent]:
-    """Idle power by part over the run's idle stages; empty where it has none."""
-    idle = list(_idle_stages(accounted))
-    parts: dict[str, list[tuple[Energy | Absent, float]]] = {}
-    spread_w: dict[str, list[float]] = {}
-    for place, stage in idle:
-        account = place.account.stages[stage.stage_id]
-        for part, energy in account.gross.items():
-            parts.setdefault(part, []).append((energy, account.gross_s[part]))
-        for part in account.gross.keys() & place.series.keys():
-            spread_w.setdefault(part, []).extend(_spread_w(*place.series[part], stage))
-    powers: dict[str, IdlePower | Absent] = {}
-    for part, entries in parts.items():
-        lengths_s = [length_s for _, length_s in entries]
-        energy = sum_part([energy for energy, _ in entries], lengths_s)
-        powers[part] = idle_power(energy, sum(lengths_s), spread_w.get(part, ()))
-    return powers
-
-
-def _idle_stages(accounted: Sequence[_Accounted]) -> Iterator[tuple[_Accounted, StageFacts]]:
-    """The idle stages that came to their end; where none did, those that were cut off, which were idle as well."""
-    found = [
-        (each, stage)
-        for each in accounted
-        for session in each.place.sessions
-        for stage in session.stages
-        if stage.kind is StageKind.IDLE_BASELINE and stage.end_ns > stage.start_ns
-    ]
-    ended = [entry for entry in found if entry[1].status is StageStatus.ENDED]
-    yield from ended or found
-
-
-def _spread_w(ledger: Series, witness: Series | None, stage: StageFacts) -> Sequence[float]:
-    whole_s = int(seconds(stage.end_ns - stage.start_ns))
-    count = max(2, min(_MAX_SUB_WINDOWS, whole_s))
-    if stage.end_ns - stage.start_ns < count:
-        return ()
-    return sub_window_w(ledger, witness, stage.start_ns, stage.end_ns, count=count)
 
 
 def _over_places(booked: Sequence[tuple[Energies, Lengths]]) -> Total | NoTotal:

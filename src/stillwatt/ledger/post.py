@@ -121,7 +121,11 @@ def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
 
 def account_run(facts: RunFacts, *, rule: Rule = DEFAULT_RULE) -> RunRecord:
     """The record of a run that was read."""
-    booked = book_run(facts.sessions, rule=rule)
+    return booked_record(facts, book_run(facts.sessions, rule=rule))
+
+
+def booked_record(facts: RunFacts, booked: BookedRun) -> RunRecord:
+    """The record of a run that was read and booked."""
     stages = tuple(_stage_records(booked))
     start_utc_ns = facts.sessions[0].start_utc_ns if facts.sessions else facts.created_utc_ns
     return RunRecord(
@@ -282,6 +286,7 @@ def _warnings(facts: RunFacts, booked: BookedRun) -> Iterator[str]:
         where = _whose(session, number, len(facts.sessions))
         for warning in (*session.warnings, *_gap_warnings(session)):
             yield where + one_line(warning)
+    yield from (one_line(note) for baseline in booked.idle.values() for note in baseline.notes)
     numbers = {session.session: number for number, session in enumerate(facts.sessions, start=1)}
     for place in booked.places:
         first = place.place.sessions[0]

@@ -5,14 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
-from stillwatt.metering.attribute import WeightedWindow
-from stillwatt.metering.estimate import estimate_many
-from stillwatt.metering.series import Series
 from stillwatt.metering.totals import combine
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
-from stillwatt.units import seconds
 
 NO_IDLE_STAGE = "no idle_baseline stage in this run"
 _STUDENT_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
@@ -40,7 +35,7 @@ def idle_power(energy: Energy | Absent, duration_s: float, spread_w: Sequence[fl
     Args:
         energy: the part's energy over the idle stage, or several of them added up.
         duration_s: the stage's seconds.
-        spread_w: mean powers over equal sub-windows of the stage (`sub_window_w`); fewer than two say nothing.
+        spread_w: mean powers over equal sub-windows of the stage; fewer than two say nothing.
 
     Returns:
         Absent where the part has no energy there, or the stage no length.
@@ -57,26 +52,6 @@ def idle_power(energy: Energy | Absent, duration_s: float, spread_w: Sequence[fl
         systematic_low_w=energy.systematic_low_j / read_s,
         systematic_high_w=energy.systematic_high_j / read_s,
         driver=energy.driver,
-    )
-
-
-def sub_window_w(
-    ledger: Series, witness: Series | None, start_ns: int, end_ns: int, *, count: int
-) -> tuple[float, ...]:
-    """Mean powers over `count` equal sub-windows; those with missing seconds are left out.
-
-    Raises:
-        ValueError: a count below 1, or a window too short to be divided so.
-    """
-    if count < 1 or end_ns - start_ns < count:
-        raise ValueError(f"[{start_ns}, {end_ns}] ns cannot be divided into {count} windows")
-    marks = [start_ns + (end_ns - start_ns) * k // count for k in range(count + 1)]
-    windows = [WeightedWindow(start, end) for start, end in pairwise(marks)]
-    found = estimate_many(ledger, witness, [[window] for window in windows]).energies
-    return tuple(
-        energy.value_j / seconds(window.end_ns - window.start_ns)
-        for energy, window in zip(found, windows, strict=True)
-        if isinstance(energy, Energy) and energy.missing_s == 0
     )
 
 

@@ -64,13 +64,16 @@ def run_pipeline(
         announce=announce,
     )
     # before anything is loaded, and before a GPU is first touched: a CUDA context raises a GPU's idle power
-    _measure_idle(bench)
+    _measure_idle(bench, "idle_baseline", spec.idle_baseline_s)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     meter.sync = device_sync()
     with _offline_where_local(spec):
         quieten()
         _stages(bench)
+    # nothing is loaded any more, but the CUDA context stays and the cards are warm: what differs shows as drift
+    bench.drop_teacher()
+    _measure_idle(bench, "idle_after", spec.idle_after_s)
 
 
 def _stages(bench: Bench) -> None:
@@ -94,8 +97,7 @@ def _stages(bench: Bench) -> None:
             study.serve_student(bench, student)
 
 
-def _measure_idle(bench: Bench) -> None:
-    seconds = bench.spec.idle_baseline_s
+def _measure_idle(bench: Bench, name: str, seconds: float) -> None:
     if seconds <= 0:
         return
 
@@ -103,9 +105,9 @@ def _measure_idle(bench: Bench) -> None:
         for _ in range(max(1, round(seconds))):
             time.sleep(seconds / max(1, round(seconds)))
             task.advance(seconds / max(1, round(seconds)))
-        return {"idle_baseline_s": seconds}
+        return {f"{name}_s": seconds}
 
-    bench.run_stage("idle_baseline", StageKind.IDLE_BASELINE, work, total=seconds, unit="seconds")
+    bench.run_stage(name, StageKind.IDLE_BASELINE, work, total=seconds, unit="seconds")
 
 
 @contextmanager

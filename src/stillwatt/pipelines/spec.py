@@ -168,5 +168,8 @@ class PipelineSpec:
     evaluate: EvaluateSpec
     serve: ServeSpec | None
     idle_baseline_s: float
+    """Before anything else; 0 leaves it out."""
+    idle_after_s: float
+    """After everything else; 0 leaves it out."""
     threads: int | None
     """torch threads; None leaves torch's own choice."""

@@ -36,6 +36,8 @@ _IDLE_FIELDS = (3, 4, 7)
 """idle, iowait and steal of /proc/stat: time in which this machine's CPUs did no work of its own."""
 _TIME_FIELDS = 8
 """Fields after the eighth (guest time) are contained in the first two."""
+_CPU_SOURCE = re.compile(r"model: (\d+) logical CPUs x ([\d.e+-]+) W x \(([\d.]+) \+")
+"""What a CPU channel says of itself, so that its powers can be read back as utilisations."""
 _CURE = "the host model reads Linux's /proc"
 
 
@@ -219,6 +221,19 @@ class HostModelSensor:
             for kind in self._kinds
         )
         return Probe(driver=self.driver, usable=False, detail=err.detail, cure=err.cure, absent=absent)
+
+
+def utilisation(channel: Channel, power_w: float) -> float | None:
+    """Share of the logical CPUs that was busy behind a modelled CPU power, from the channel's own source (eq. 8).
+
+    None for a channel of another driver or part.
+    """
+    found = _CPU_SOURCE.match(channel.source) if channel.driver == HostModelSensor.driver else None
+    if found is None:
+        return None
+    full_w = float(found[1]) * float(found[2])
+    idle_share = float(found[3])
+    return min(max((power_w / full_w - idle_share) / (1.0 - idle_share), 0.0), 1.0)
 
 
 def _chosen(name: str, default: Parameter, value: float | None, low: float | None, high: float | None) -> Parameter:

@@ -10,6 +10,7 @@ from stillwatt.errors import MissingInputError
 
 if TYPE_CHECKING:
     from stillwatt.ledger.gather import Gathered
+    from stillwatt.ledger.policy import PolicyView
     from stillwatt.ledger.store import RunLine
     from stillwatt.ledger.verify import Finding
     from stillwatt.records.run import RunRecord
@@ -62,6 +63,31 @@ def post(runs_dir: str | Path, sources: Sequence[str | Path]) -> Sequence[Gather
     with LedgerStore(Path(runs_dir)) as store:
         store.refresh()
     return gathered
+
+
+def show_policy(runs_dir: str | Path, reference: str, policy: str, *, rule: str | None = None) -> PolicyView:
+    """One run under an accounting policy, computed anew from its directory and not from the ledger's rows.
+
+    A `rule` says how sessions share a device, as in `show_run`.
+
+    Raises:
+        RunNotFoundError: No such run.
+        AmbiguousRunError: The prefix fits several.
+        LedgerError: The run directory cannot be read.
+    """
+    from stillwatt.ledger.booking import DEFAULT_RULE
+    from stillwatt.ledger.liveness import ThisHost
+    from stillwatt.ledger.policy import view_run
+    from stillwatt.ledger.post import read_run
+    from stillwatt.ledger.store import LedgerStore
+    from stillwatt.metering.policies import Policy
+    from stillwatt.records.usage import Rule
+
+    with LedgerStore(Path(runs_dir)) as store:
+        store.refresh()
+        run_id = store.resolve(reference)
+    facts = read_run(Path(runs_dir) / run_id, liveness=ThisHost())
+    return view_run(facts, Policy(policy), rule=DEFAULT_RULE if rule is None else Rule(rule))
 
 
 def rebuild(runs_dir: str | Path) -> int:

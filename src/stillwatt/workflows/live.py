@@ -27,6 +27,7 @@ from stillwatt.ledger.journal import ForkJournal, JournalWriter
 from stillwatt.ledger.rundir import create_run_dir, fork_journal, session_name
 from stillwatt.metering.measured import Measured, note_closed, note_open
 from stillwatt.metering.meter import Meter, Stage
+from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE, rest
 from stillwatt.records.window import StageKind
 from stillwatt.units import NS_PER_MS
 
@@ -58,6 +59,8 @@ class Run(AbstractContextManager["Run"]):
         session_number: 0 for a run's first session; keeps stage ids of later sessions apart.
         sync: Called at both ends of each stage; pass `torch.cuda.synchronize` where a GPU does the work.
         clock: The clocks; tests pass a fake.
+        idle_s: How long to measure the idle machine at the block's beginning, and again at its end where that is
+            reached without an exception, so that net energies can be given; the program waits for both.
 
     Raises:
         UnknownNameError: A sensor name that does not exist.
@@ -78,6 +81,7 @@ class Run(AbstractContextManager["Run"]):
         session_number: int = 0,
         sync: Callable[[], object] | None = None,
         clock: Clock | None = None,
+        idle_s: float = 0.0,
     ) -> None:
         from stillwatt.sensors.registry import check_names
 
@@ -98,6 +102,7 @@ class Run(AbstractContextManager["Run"]):
         if self._group is not None:
             self._prefix = f"{self._group.stage_prefix}{self._prefix}"
         self._sync = sync
+        self._idle_s = idle_s
         self._meter: Meter | None = None
         self._journal: JournalWriter | None = None
         self._sampler: subprocess.Popen[bytes] | None = None
@@ -138,17 +143,29 @@ class Run(AbstractContextManager["Run"]):
         self._start_sampler(session, journal_path)
         _open_runs.add(self)
         note_open(self)
+        try:
+            self.idle(self._idle_s, name=IDLE_BEFORE)
+        except BaseException:
+            note_closed(self)
+            self._end("failed")
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         note_closed(self)
-        meter = self.meter
         if self._pid != os.getpid():
             return  # a forked process leaves the block; the run is its parent's to end
+        try:
+            self.idle(self._idle_s if kind is None else 0.0, name=IDLE_AFTER)
+        finally:
+            self._end("ended" if kind is None else "failed")
+
+    def _end(self, status: str) -> None:
+        """Write the session's end, then let the sampling process take its last reading."""
+        meter = self.meter
         _open_runs.discard(self)
-        status = "ended" if kind is None else "failed"
         usage = os.times()
         # the sampler's last reading must lie after the session's end, or the last stage's edge has no reading behind it
         meter.write(
@@ -194,6 +211,13 @@ class Run(AbstractContextManager["Run"]):
     def current_stage(self) -> Stage | None:
         """The innermost stage that this thread or task has open; None outside any, and outside the `with` block."""
         return None if self._meter is None else self._meter.current_stage
+
+    def idle(self, seconds: float, *, name: str = "idle") -> None:
+        """Measure the idle machine for so long, as a stage of kind `idle_baseline`; 0 s measure nothing.
+
+        Waits without working. Measure before the first stage and after the last one: net energies are net of both.
+        """
+        rest(self.meter, name, seconds)
 
     def mark(self, name: str) -> None:
         """Note a moment that all ranks pass together, such as the end of a barrier: it ties their clocks together."""

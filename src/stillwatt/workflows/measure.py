@@ -45,8 +45,11 @@ def measure_command(
     runs_dir: str | Path = "runs",
     sensors: Sequence[str] = ("auto",),
     period_ms: int = 100,
+    idle_s: float = 0.0,
 ) -> MeasureOutcome:
     """Run `argv` as one stage and account for it.
+
+    The idle machine is measured for `idle_s` before the command, and after it where it ends with 0.
 
     Raises:
         UnknownNameError: A sensor or stage kind that does not exist; the command has not run.
@@ -59,7 +62,8 @@ def measure_command(
         runs_dir=runs_dir,
         sensors=sensors,
         period_ms=period_ms,
-        settings={"command": list(argv), "sample_period_ms": period_ms, "sensors": list(sensors)},
+        settings={"command": list(argv), "sample_period_ms": period_ms, "sensors": list(sensors), "idle_s": idle_s},
+        idle_s=idle_s,
     )
     exit_code, problem = 1, None
     try:

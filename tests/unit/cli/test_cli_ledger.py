@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from run_dirs import SyntheticRun, constant_counter, gpu_counter
 from stillwatt.errors import RunNotFoundError
 from stillwatt.ledger.finding import Finding, Severity
 from stillwatt.ledger.store import RunLine
@@ -106,3 +107,39 @@ def test_export_prints_its_files(stillwatt: Stillwatt, monkeypatch: pytest.Monke
     assert asked == {"runs_dir": "runs", "reference": "latest", "form": "csv", "out": "o"}
     assert json.loads(stillwatt(*arguments, "--json").stdout) == {"files": ["o/stages.csv", "o/energies.csv"]}
     assert stillwatt("ledger", "export", "latest", "--format", "xls", "--out", "o").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [("gross", "all that was drawn"), ("net", "above idle power"), ("marginal", "not known: the run")],
+)
+def test_a_policy_is_shown_with_what_it_takes_off(
+    policy: str, words: str, stillwatt: Stillwatt, tmp_path: Path
+) -> None:
+    run = SyntheticRun(tmp_path)
+    session = run.session(start_s=100.0)
+    session.sampler([gpu_counter()])
+    session.samples("gpu0.energy_counter", constant_counter(200.0, 0.001), until_s=125.0)
+    session.stage("idle_baseline", 101.0, 106.0, kind="idle_baseline")
+    session.stage("train", 107.0, 112.0)
+    session.stage("idle_after", 113.0, 114.0, kind="idle_baseline", attempt=2)
+    session.end(115.0)
+    command = ("ledger", "show", "latest", "--runs", str(tmp_path), "--policy", policy)
+    shown = stillwatt(*command)
+    assert shown.exit_code == 0, shown.output
+    assert words in shown.stdout
+    answer = json.loads(
+        stillwatt("ledger", "show", "latest", "--runs", str(tmp_path), "--policy", policy, "--json").stdout
+    )
+    assert answer["policy"]["name"] == policy
+    if policy == "net":
+        assert "gpu0  idle power 200 ± " in shown.stdout
+        assert "before the work  200 ± " in shown.stdout
+        assert "25 of 25 pieces clean" in shown.stdout
+        assert "too short to look for work in it" in shown.stdout
+        assert "drift +0 W" in shown.stdout or "drift -0 W" in shown.stdout
+        assert "gross total, the two together" in shown.stdout
+
+
+def test_an_unknown_policy_is_misuse(stillwatt: Stillwatt) -> None:
+    assert stillwatt("ledger", "show", "latest", "--policy", "nett").exit_code == 2

@@ -41,7 +41,7 @@ def test_options_and_command_reach_the_workflow(stillwatt: Stillwatt, install: C
     workflow = install(Workflow())
     result = stillwatt(
         *("measure", "--name", "n", "--stage", "s", "--kind", "evaluate", "--runs", "d"),
-        *("--sensors", "nvml, rapl", "--period-ms", "20", "--", "prog", "--json", "-h", "--", "x y"),
+        *("--sensors", "nvml, rapl", "--period-ms", "20", "--idle", "2.5", "--", "prog", "--json", "-h", "--", "x y"),
     )
     assert result.exit_code == 0
     assert workflow.argv == ("prog", "--json", "-h", "--", "x y")
@@ -52,6 +52,7 @@ def test_options_and_command_reach_the_workflow(stillwatt: Stillwatt, install: C
         "runs_dir": "d",
         "sensors": ("nvml", "rapl"),
         "period_ms": 20,
+        "idle_s": 2.5,
     }
 
 

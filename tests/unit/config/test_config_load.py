@@ -76,6 +76,7 @@ def test_the_spec_says_what_the_file_says(name: str) -> None:
         assert entry["source"] == student.source
         assert tuple(entry.get("candidate_starts", ())) == student.candidate_starts
     assert spec.idle_baseline_s == written["meter"]["idle_baseline_s"]
+    assert spec.idle_after_s == written["meter"].get("idle_after_s", spec.idle_baseline_s)
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(map(str, place)))

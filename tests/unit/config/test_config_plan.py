@@ -69,6 +69,7 @@ def test_the_quickstart_in_order() -> None:
         "evaluate.synthetic.1.0",
         "serve.teacher",
         "serve.student",
+        "idle_after",
     ]
     assert would.teacher_tokens == 2 * 8192
     assert would.downloads == ()
@@ -91,6 +92,14 @@ def test_an_unmeasured_idle_and_an_absent_table_plan_no_stage() -> None:
     kinds = {stage.kind for stage in plan(spec).stages}
     assert StageKind.IDLE_BASELINE not in kinds
     assert StageKind.SERVE in kinds
+
+
+def test_the_idle_machine_is_planned_for_both_ends() -> None:
+    names = [stage.name for stage in plan(load_recipe(RECIPE, ["meter.idle_after_s=3"]).to_spec()).stages]
+    assert (names[0], names[-1]) == ("idle_baseline", "idle_after")
+    names = [stage.name for stage in plan(load_recipe(RECIPE, ["meter.idle_after_s=0"]).to_spec()).stages]
+    assert names[0] == "idle_baseline"
+    assert "idle_after" not in names
 
 
 def test_the_cache_grows_with_k_and_with_the_budget() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stillwatt.metering.attribute import WeightedWindow
-from stillwatt.metering.baseline import NO_IDLE_STAGE, IdlePower, idle_power, net, net_energy, sub_window_w
+from stillwatt.metering.baseline import NO_IDLE_STAGE, IdlePower, idle_power, net, net_energy
 from stillwatt.metering.estimate import estimate
 from stillwatt.metering.series import Series
 from stillwatt.records import Absent, Basis, Boundary, Energy, NoTotal, Total
@@ -61,17 +61,6 @@ def test_no_idle_power_without_energy_or_time() -> None:
     nothing = idle_power(energy(0.0), 0.0)
     assert isinstance(nothing, Absent)
     assert nothing.reason == "the idle stage holds no measured time"
-
-
-def test_sub_windows_are_equal_and_leave_out_what_was_not_measured() -> None:
-    t_ns = EPOCH_NS + np.arange(61) * 100 * NS_PER_MS
-    series = Series(power_channel(update_period_ns=1), t_ns, np.where(np.arange(61) < 30, 40.0, 60.0))
-    found = sub_window_w(series, None, EPOCH_NS, EPOCH_NS + 12 * NS_PER_S, count=6)
-    assert list(found) == pytest.approx([40.0, 50.5, 60.0], abs=0.6)
-    with pytest.raises(ValueError, match="cannot be divided into 0"):
-        sub_window_w(series, None, 0, 10, count=0)
-    with pytest.raises(ValueError, match="cannot be divided into 3"):
-        sub_window_w(series, None, 0, 2, count=3)
 
 
 def test_the_same_instruments_gain_acts_on_the_difference() -> None:

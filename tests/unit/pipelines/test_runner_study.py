@@ -352,6 +352,13 @@ def test_the_idle_baseline_comes_first_and_once(place: _Place) -> None:
     assert second.stages() == ["prepare_data", "evaluate.teacher"]
 
 
+def test_the_idle_machine_is_measured_again_after_everything(place: _Place) -> None:
+    journal = place.run(_only("sft", idle_baseline_s=0.01, idle_after_s=0.01))
+    assert journal.stages()[0] == "idle_baseline"
+    assert journal.stages()[-1] == "idle_after"
+    assert place.run(_only("sft", idle_baseline_s=0.01, idle_after_s=0.01), prefix="b").stages() == []
+
+
 def test_a_local_study_keeps_the_hub_libraries_offline(
     place: _Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

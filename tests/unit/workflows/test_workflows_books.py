@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,14 @@ def test_exports_are_written(kept: Path, tmp_path: Path, form: str) -> None:
     if form == "jsonl":
         rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
         assert any(row.get("name") == "work" for row in rows)
+
+
+@pytest.mark.parametrize("policy", ["gross", "net", "marginal"])
+def test_a_policy_is_computed_from_the_directory_and_not_from_rows(kept: Path, policy: str) -> None:
+    before = books.show_policy(kept, "latest", policy)
+    with sqlite3.connect(kept / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE totals SET value_j = 0, low_j = 0, high_j = 0 WHERE value_j IS NOT NULL")
+    ledger.close()
+    assert books.show_policy(kept, before.record.run_id, policy).to_dict() == before.to_dict()
+    with pytest.raises(RunNotFoundError):
+        books.show_policy(kept, "nowhere", policy)

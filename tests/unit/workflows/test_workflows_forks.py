@@ -159,3 +159,10 @@ def test_a_measured_function_in_a_forked_process_is_a_stage_of_the_same_run(run:
     stages = by_name(run)
     assert stages["shard"].parent_id == stages["generate"].stage_id
     assert run.result.complete
+
+
+def test_a_forked_process_that_leaves_the_block_does_not_rest(tmp_path: Path) -> None:
+    run = stillwatt.Run("forks", runs_dir=tmp_path, sensors=("synthetic",), idle_s=0.1)
+    with run:
+        join(fork(lambda: run.__exit__(None, None, None)))
+    assert [stage.name for stage in run.result.stages] == ["idle_baseline", "idle_after"]

@@ -221,3 +221,33 @@ def test_a_sampling_process_that_cannot_measure_says_why(runs_dir: Path) -> None
         with stillwatt.Run("odd", runs_dir=runs_dir, sensors=("synthetic",), options=options) as run:
             pass
     assert not run.result.complete
+
+
+def test_the_idle_machine_is_measured_at_both_ends_and_where_asked(runs_dir: Path) -> None:
+    with stillwatt.Run("idle", runs_dir=runs_dir, sensors=SYNTHETIC, idle_s=0.3) as run:
+        with run.stage("work"):
+            run.idle(0.0)
+        run.idle(0.1)
+    stages = [(stage.name, stage.kind.value) for stage in run.result.stages]
+    idle = "idle_baseline"
+    assert stages == [("idle_baseline", idle), ("work", "other"), ("idle", idle), ("idle_after", idle)]
+    assert isinstance(run.result.stages[1].net, Total)
+
+
+def test_a_run_that_fails_does_not_wait_for_an_idle_machine(runs_dir: Path) -> None:
+    with pytest.raises(KeyError), stillwatt.Run("idle", runs_dir=runs_dir, sensors=SYNTHETIC, idle_s=0.1) as run:
+        raise KeyError("x")
+    assert [stage.name for stage in run.result.stages] == ["idle_baseline"]
+
+
+def test_a_wait_that_is_interrupted_ends_the_session_and_its_sampling_process(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stillwatt.workflows.live.rest", interrupted)
+    run = stillwatt.Run("idle", runs_dir=runs_dir, sensors=SYNTHETIC, idle_s=0.1)
+    with pytest.raises(KeyboardInterrupt), run:
+        pass
+    assert run.result.status is StageStatus.FAILED

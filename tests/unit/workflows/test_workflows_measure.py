@@ -87,3 +87,11 @@ def test_interrupt_reaches_the_command_and_the_account_is_written(runs_dir: Path
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert '"status": "failed"' in shown.stdout, shown.stderr
+
+
+@pytest.mark.parametrize(("code", "names"), [(0, ["idle_baseline", "sh", "idle_after"]), (3, ["idle_baseline", "sh"])])
+def test_the_idle_machine_is_measured_around_a_command(runs_dir: Path, code: int, names: list[str]) -> None:
+    outcome = measure_command(["sh", "-c", f"exit {code}"], runs_dir=runs_dir, sensors=SYNTHETIC, idle_s=0.2)
+    assert outcome.exit_code == code
+    assert outcome.record is not None
+    assert [stage.name for stage in outcome.record.stages] == names

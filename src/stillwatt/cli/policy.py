@@ -1,0 +1,72 @@
+"""A run under an accounting policy as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from stillwatt.cli.account import total_text
+from stillwatt.cli.screen import columns
+from stillwatt.records.energy import Absent, Total
+from stillwatt.report.format import duration_text, pick_unit
+
+if TYPE_CHECKING:
+    from stillwatt.ledger.policy import PolicyView
+    from stillwatt.metering.baseline import IdlePower
+    from stillwatt.metering.idle import Baseline
+
+_MEANS = {
+    "gross": ("all that was drawn", ""),
+    "net": ("above idle power", "idle power"),
+    "marginal": ("above standing power, that between stages", "standing power"),
+}
+
+
+def policy_lines(view: PolicyView) -> list[str]:
+    """Stages and the run under a policy, the baseline's joules on a line of their own, and the powers behind it."""
+    record, policy = view.record, view.policy.value
+    meaning, power_name = _MEANS[policy]
+    lines = [f"run {record.run_id}  {record.name}: {policy}, {meaning}"]
+    unit = pick_unit(stage.gross.value_j for stage in record.stages if isinstance(stage.gross, Total))
+    rows = [["stage", "kind", "status", "time", f"{policy} energy"]]
+    rows += [
+        [
+            stage.name if stage.attempt == 1 else f"{stage.name} (attempt {stage.attempt})",
+            stage.kind.value,
+            stage.status.value,
+            duration_text(stage.duration_s),
+            total_text(view.stages[stage.stage_id].energy, unit),
+        ]
+        for stage in record.stages
+    ]
+    lines += columns(rows) if record.stages else ["no stages"]
+    lines.append(f"outside any stage  {total_text(view.unallocated.energy)}")
+    lines.append(f"{policy} total  {total_text(view.total.energy)}")
+    if power_name:
+        lines.append(f"{power_name}, all of the run's seconds  {total_text(view.total.baseline)}")
+        lines.append(f"gross total, the two together  {total_text(record.total)}")
+    for baseline in view.baselines.values():
+        lines += _baseline_lines(baseline, power_name)
+    lines += [f"note: {note}" for note in dict.fromkeys([*_notes(view), *record.warnings])]
+    return lines
+
+
+def _notes(view: PolicyView) -> Iterator[str]:
+    for baseline in view.baselines.values():
+        yield from baseline.notes
+
+
+def _baseline_lines(baseline: Baseline, power_name: str) -> Iterator[str]:
+    yield f"{baseline.part}  {power_name} {_power_text(baseline.power)}"
+    for rest in baseline.rests:
+        spread = "" if rest.spread_w is None else f", spread {rest.spread_w:.2g} W"
+        looked = f"{rest.clean} of {rest.pieces} pieces clean" if rest.pieces else "too short to look for work in it"
+        yield f"  {rest.when.value} the work  {_power_text(rest.power)} over {rest.length_s:.3g} s{spread}; {looked}"
+    if baseline.drift_w is not None:
+        yield f"  drift {baseline.drift_w:+.2g} W"
+
+
+def _power_text(power: IdlePower | Absent) -> str:
+    if isinstance(power, Absent):
+        return f"not known: {power.reason}"
+    return f"{power.value_w:.4g} ± {power.random_w:.2g} W"

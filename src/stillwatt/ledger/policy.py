@@ -1,0 +1,142 @@
+"""A run under an accounting policy: gross, net or marginal, from its directory alone (method.md, eq. 18)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stillwatt.ledger.booking import DEFAULT_RULE, BookedRun, book_run
+from stillwatt.ledger.idle import LEAST_STANDING_S, standing_baselines
+from stillwatt.ledger.post import RunFacts, booked_record
+from stillwatt.metering.account import Energies, Lengths
+from stillwatt.metering.baseline import NO_IDLE_STAGE, IdlePower
+from stillwatt.metering.idle import Baseline, RestPower
+from stillwatt.metering.policies import Policy, Split, nothing_off, split
+from stillwatt.metering.totals import merge_parts
+from stillwatt.records.energy import Absent, Energy, NoTotal
+from stillwatt.records.run import RunRecord, total_dict
+from stillwatt.records.usage import Rule
+
+_NO_STANDING = f"the run has no {LEAST_STANDING_S:g} s between its stages, in pauses of a second and more"
+_WHY = {Policy.NET: NO_IDLE_STAGE, Policy.MARGINAL: _NO_STANDING}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PolicyView:
+    """One run under a policy.
+
+    Attributes:
+        record: the run as posted.
+        policy: what was asked for.
+        stages: by stage id, each with everything inside it.
+        unallocated: while no stage ran.
+        total: the run; `total.energy + total.baseline` is its gross total.
+        baselines: by part, the power that was taken off, and what it was made from; empty for gross.
+    """
+
+    record: RunRecord
+    policy: Policy
+    stages: Mapping[str, Split]
+    unallocated: Split
+    total: Split
+    baselines: Mapping[str, Baseline]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract `stillwatt.run/1` with its keys for a policy."""
+        whole = self.record.to_dict()
+        for stage in whole["stages"]:
+            own = self.stages[stage["stage_id"]]
+            stage["energy_j"], stage["baseline_j"] = total_dict(own.energy), total_dict(own.baseline)
+        return whole | {
+            "policy": {
+                "name": self.policy.value,
+                "energy_j": total_dict(self.total.energy),
+                "baseline_j": total_dict(self.total.baseline),
+                "unallocated_j": total_dict(self.unallocated.energy),
+                "unallocated_baseline_j": total_dict(self.unallocated.baseline),
+                "baselines": [baseline_dict(baseline) for baseline in self.baselines.values()],
+            }
+        }
+
+
+def view_run(facts: RunFacts, policy: Policy, *, rule: Rule = DEFAULT_RULE) -> PolicyView:
+    """Account for a run that was read, and divide every energy as the policy says (method.md, eq. 18)."""
+    booked = book_run(facts.sessions, rule=rule)
+    baselines: Mapping[str, Baseline] = {}
+    if policy is Policy.NET:
+        baselines = booked.idle
+    elif policy is Policy.MARGINAL:
+        baselines = standing_baselines(booked.places)
+    divide = _Divider(policy, {part: baseline.power for part, baseline in baselines.items()})
+    return PolicyView(
+        record=booked_record(facts, booked),
+        policy=policy,
+        stages=dict(_stages(booked, divide)),
+        unallocated=divide([(each.account.unallocated, each.account.unallocated_s) for each in booked.places]),
+        total=divide([(each.account.total, each.account.total_s) for each in booked.places]),
+        baselines=baselines,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Divider:
+    policy: Policy
+    powers: Mapping[str, IdlePower | Absent]
+
+    def __call__(self, drawn: Sequence[tuple[Energies, Lengths]]) -> Split:
+        """Divide what one stage, or several places, drew; each with its seconds by part."""
+        try:
+            parts = merge_parts([energies for energies, _ in drawn], [lengths_s for _, lengths_s in drawn])
+        except ValueError as err:  # the same part with another boundary in another place cannot be added up
+            return Split(energy=NoTotal(reason=str(err)), baseline=NoTotal(reason=str(err)))
+        gross: list[Energy | Absent] = list(parts.values())
+        if self.policy is Policy.GROSS:
+            return nothing_off(gross)
+        seconds = {part: math.fsum(lengths_s.get(part, 0.0) for _, lengths_s in drawn) for part in parts}
+        return split(gross, self.powers, seconds, _WHY[self.policy])
+
+
+def _stages(booked: BookedRun, divide: _Divider) -> list[tuple[str, Split]]:
+    return [
+        (stage_id, divide([(account.gross, account.gross_s)]))
+        for place in booked.places
+        for stage_id, account in place.account.stages.items()
+    ]
+
+
+def baseline_dict(baseline: Baseline) -> dict[str, Any]:
+    """A part's baseline power with the rests it was made from."""
+    return {
+        "channel": baseline.part,
+        "power_w": power_dict(baseline.power),
+        "agrees": baseline.agrees,
+        **({} if baseline.drift_w is None else {"drift_w": baseline.drift_w}),
+        "rests": [_rest_dict(rest) for rest in baseline.rests],
+        "notes": list(baseline.notes),
+    }
+
+
+def power_dict(power: IdlePower | Absent) -> dict[str, Any]:
+    """A power with the half-widths of its interval, or the reason there is none."""
+    if isinstance(power, Absent):
+        return {"absent": power.reason}
+    return {
+        "value_w": power.value_w,
+        "random_w": power.random_w,
+        "systematic_low_w": power.systematic_low_w,
+        "systematic_high_w": power.systematic_high_w,
+    }
+
+
+def _rest_dict(rest: RestPower) -> dict[str, Any]:
+    return {
+        "when": rest.when.value,
+        "power_w": power_dict(rest.power),
+        "length_s": rest.length_s,
+        **({} if rest.spread_w is None else {"spread_w": rest.spread_w}),
+        "pieces": rest.pieces,
+        "clean_pieces": rest.clean,
+        "problems": list(rest.problems),
+    }

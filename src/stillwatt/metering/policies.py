@@ -1,0 +1,103 @@
+"""Gross, net and marginal energy: what of a part's energy is taken off as its baseline's (method.md, eq. 18)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from stillwatt.metering.baseline import IdlePower, net_energy
+from stillwatt.metering.totals import combine
+from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+
+
+class Policy(StrEnum):
+    """What of the energy is asked for."""
+
+    GROSS = "gross"
+    """All that was drawn."""
+    NET = "net"
+    """Above what the machine draws while nothing is asked of it."""
+    MARGINAL = "marginal"
+    """Above what it draws between stages: with everything loaded and waiting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """One stage's, or the run's, energy under a policy, and what the policy takes off.
+
+    `energy.value_j + baseline.value_j` is the gross value, to rounding.
+    """
+
+    energy: Total | NoTotal
+    baseline: Total | NoTotal
+    """What the baseline power drew in the same seconds; 0 J where the policy takes nothing off."""
+
+
+def split(
+    gross: Sequence[Energy | Absent], powers: Mapping[str, IdlePower | Absent], seconds: Mapping[str, float], why: str
+) -> Split:
+    """Divide a stage's energy into what lies above a baseline power and what the baseline drew (method.md, eq. 18).
+
+    Args:
+        gross: energies, each part once.
+        powers: baseline power by part.
+        seconds: seconds behind each part's energy, weighted as it is.
+        why: what to say where no part has a baseline power.
+    """
+    if not powers:
+        return Split(energy=NoTotal(reason=why), baseline=NoTotal(reason=why))
+    lacking = tuple(_lacking(gross, powers))
+    if lacking:
+        reason = "; ".join(lacking)
+        return Split(energy=NoTotal(reason=reason), baseline=NoTotal(reason=reason))
+    above: list[Energy | Absent] = []
+    below: list[Energy | Absent] = []
+    for energy in gross:
+        power = powers.get(energy.part)
+        if isinstance(energy, Absent) or not isinstance(power, IdlePower):
+            above.append(energy)
+            below.append(energy)
+        else:
+            above.append(net_energy(energy, power, seconds[energy.part]))
+            below.append(baseline_energy(energy, power, seconds[energy.part]))
+    return Split(energy=combine(above), baseline=combine(below))
+
+
+def baseline_energy(gross: Energy, power: IdlePower, duration_s: float) -> Energy:
+    """What a baseline power draws in the seconds of an energy that are not missing; the rest of it is net.
+
+    >>> from stillwatt.records import Basis, Boundary
+    >>> gross = Energy(part="gpu0", device="x", boundary=Boundary.BOARD, value_j=300.0, random_j=3.0,
+    ...                systematic_low_j=15.0, systematic_high_j=15.0, basis=Basis.MEASURED, method="counter",
+    ...                coverage=1.0, failed_reads=0, estimated_j=0.0, missing_s=0.0, driver="nvml", source="")
+    >>> idle = IdlePower(part="gpu0", value_w=50.0, random_w=2.0, systematic_low_w=2.5, systematic_high_w=2.5,
+    ...                  driver="nvml")
+    >>> baseline_energy(gross, idle, duration_s=2.0).value_j
+    100.0
+    """
+    read_s = max(0.0, duration_s - gross.missing_s)
+    return replace(
+        gross,
+        value_j=power.value_w * read_s,
+        random_j=power.random_w * read_s,
+        systematic_low_j=power.systematic_low_w * read_s,
+        systematic_high_j=power.systematic_high_w * read_s,
+        estimated_j=0.0,
+    )
+
+
+def nothing_off(gross: Sequence[Energy | Absent]) -> Split:
+    """All of the energy, and a baseline of 0 J that is known exactly."""
+    total = combine(gross)
+    if isinstance(total, NoTotal):
+        return Split(energy=total, baseline=total)
+    nothing = replace(total, value_j=0.0, low_j=0.0, high_j=0.0, share_by_basis=())
+    return Split(energy=total, baseline=nothing)
+
+
+def _lacking(gross: Sequence[Energy | Absent], powers: Mapping[str, IdlePower | Absent]) -> Iterator[str]:
+    for energy in gross:
+        power = powers.get(energy.part)
+        if isinstance(energy, Energy) and not isinstance(power, IdlePower):
+            yield f"no baseline power for {energy.part}" + (f" ({power.reason})" if power is not None else "")
