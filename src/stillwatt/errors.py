@@ -11,6 +11,7 @@ StillwattError                    exit 1
 ├── LedgerError                   a run directory or the ledger is not as it should be
 │   ├── RunNotFoundError          exit 2
 │   └── AmbiguousRunError         exit 2
+├── CalibrationError              a meter's log gives no gain for a card; says with figures why
 ├── ArtifactError                 a cached artefact fails its check
 ├── PortError                     an address cannot be listened on
 ├── LostTrainingError             a training went and nobody said so; marks its stage, is never raised
@@ -105,6 +106,14 @@ class AmbiguousRunError(LedgerError):
     def __init__(self, wanted: str, matches: Sequence[str]) -> None:
         self.wanted, self.matches = wanted, tuple(matches)
         super().__init__(f"{wanted!r} fits {len(matches)} runs: {', '.join(matches)}; give more of the id")
+
+
+class CalibrationError(StillwattError):
+    """A meter's log is too weak, or of the wrong thing, to calibrate a card by; nothing was written."""
+
+    def __init__(self, path: str, part: str, reasons: Sequence[str], cure: str = "") -> None:
+        self.path, self.part, self.reasons, self.cure = path, part, tuple(reasons), cure
+        super().__init__(f"{path} does not calibrate {part}: {'; '.join(reasons)}" + (f"; {cure}" if cure else ""))
 
 
 class ArtifactError(StillwattError):

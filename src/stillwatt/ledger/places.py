@@ -149,6 +149,7 @@ def _joined(name: str, readers: Sequence[tuple[SessionFacts, str]]) -> Series:
     segments = [session.segments[stream] for session, stream in readers]
     gaps = tuple(gap for session, stream in readers for gap in session.gaps if gap.stream == stream)
     channel = channels[0] if channels[0].part == name else replace(channels[0], part=name)
+    channel = channel.calibrated()
     if len(readers) == 1:
         return Series(channel, segments[0].t_ns, segments[0].count, gaps)
     periods_ns = [each.sampling_period_ns for each in channels if each.sampling_period_ns is not None]

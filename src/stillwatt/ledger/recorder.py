@@ -59,6 +59,8 @@ class RecorderConfig:
     options: Mapping[str, Mapping[str, Any]]
     fsync_journal: Path | None
     """The measured program's journal: it is asked of the disk here, so that the program never waits for that."""
+    calibration: Path | None = None
+    """File of gains against a meter; it need not be there."""
     place: str = ""
     """The machine, by which the sampling processes of one run on one machine share its devices; empty for a process
     that shares nothing."""
@@ -83,6 +85,7 @@ def parse_config(line: str) -> RecorderConfig:
             sensors=tuple(given.get("sensors", ["auto"])),
             options=dict(given.get("options", {})),
             fsync_journal=Path(fsync_journal) if fsync_journal else None,
+            calibration=Path(given["calibration"]) if given.get("calibration") else None,
             place=str(given.get("place", "")),
         )
     except KeyError as err:
@@ -286,7 +289,7 @@ def record(
     try:
         config = parse_config(line or "")
         journal = JournalWriter(config.run_dir / f"journal.{config.session}.meter.jsonl")
-        resolution = resolve(config.sensors, clock, config.options)
+        resolution = resolve(config.sensors, clock, config.options, calibration=config.calibration)
     except (StillwattError, OSError) as err:
         answer(f"failed {' '.join(str(err).split())}")
         return getattr(err, "exit_code", 1)

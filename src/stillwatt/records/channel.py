@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -92,10 +93,15 @@ class Channel:
     """Whether readings carry the instrument's own time, at which the value was renewed, and not that of asking."""
     modulus: int | None = None
     """Counts after which an energy counter starts again at 0; None where it does not wrap in practice."""
+    gain: float | None = None
+    """Factor from a calibration against a meter, applied when energy is booked; stored counts stay as the instrument
+    gave them. `gain_low_rel` and `gain_high_rel` then bound the value times this. None where nobody calibrated."""
     source: str = ""
     """The call, file or formula the numbers come from, with the driver version where there is one."""
 
     def __post_init__(self) -> None:
+        if self.gain is not None and not 0.0 < self.gain < math.inf:
+            raise ValueError(f"{self.part}: a gain of {self.gain} is no factor")
         if not self.part or not self.part.replace("-", "").replace("_", "").isalnum():
             raise ValueError(f"part {self.part!r} must be letters, digits, '-' and '_' (it becomes a file name)")
         if not 0.0 <= self.gain_low_rel <= 1.0 or self.gain_high_rel < 0.0:
@@ -108,6 +114,10 @@ class Channel:
             raise ValueError(f"{self.part}: sampling every {self.sampling_period_ns} ns cannot be meant")
         if self.modulus is not None and (self.quantity is not Quantity.ENERGY_COUNTER or self.modulus <= 0):
             raise ValueError(f"{self.part}: only an energy counter wraps, at a positive count")
+
+    def calibrated(self) -> Channel:
+        """The channel with its gain worked into `unit_si`, as its counts are booked; itself where it has none."""
+        return self if self.gain is None else replace(self, unit_si=self.unit_si * self.gain, gain=None)
 
     @property
     def stream(self) -> str:

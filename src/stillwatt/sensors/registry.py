@@ -10,12 +10,14 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from stillwatt.clock import Clock
 from stillwatt.errors import SensorUnavailableError, UnknownNameError, UsageError
 from stillwatt.records import Absent, Boundary, Channel, Role
 from stillwatt.sensors.base import Probe, Sensor
+from stillwatt.sensors.calibration import RECALIBRATE, apply_calibrations, read_calibrations
 
 AUTO = "auto"
 GROUP = "stillwatt.sensors"
@@ -139,12 +141,17 @@ def says_something(probe: Probe) -> bool:
     return probe.usable or bool(probe.absent) or probe.driver in _TOLD or probe.driver not in _DRIVERS
 
 
-def resolve(names: Sequence[str], clock: Clock, options: Options | None = None) -> Resolution:
+def resolve(
+    names: Sequence[str], clock: Clock, options: Options | None = None, *, calibration: Path | None = None
+) -> Resolution:
     """Open what the names stand for; what cannot be used is Absent, never an error.
 
     `auto` takes every instrument of the machine itself that is usable, and the host model for CPU and DRAM where
     none gives them. A driver named explicitly and not usable leaves its parts Absent; when nothing at all is readable
     the host is modelled instead. A part belongs to the sensor named first; a later one stands beside it as witness.
+
+    Channels that the file `calibration` knows carry its gain; one that was made with another driver is told of in the
+    probe's detail and not used.
 
     Raises:
         UnknownNameError: a name or an option that does not exist; nothing is left open.
@@ -163,7 +170,22 @@ def resolve(names: Sequence[str], clock: Clock, options: Options | None = None) 
     except BaseException:
         work.finish().close()
         raise
-    return work.finish()
+    return _calibrated(work.finish(), calibration)
+
+
+def _calibrated(found: Resolution, path: Path | None) -> Resolution:
+    if path is None or not path.exists():
+        return found
+    calibrations, problem = read_calibrations(path)
+    opened, notes = [], [problem] if problem else []
+    for each in found.opened:
+        channels, said = apply_calibrations(each.channels, calibrations)
+        opened.append(replace(each, channels=channels))
+        notes += said
+    probes = found.probes
+    if notes:
+        probes += (Probe(driver="calibration", usable=not problem, detail="; ".join(notes), cure=RECALIBRATE),)
+    return replace(found, opened=tuple(opened), probes=probes)
 
 
 class _Resolver:

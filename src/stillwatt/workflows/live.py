@@ -29,6 +29,7 @@ from stillwatt.metering.measured import Measured, note_closed, note_open
 from stillwatt.metering.meter import Meter, Stage
 from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE, rest
 from stillwatt.records.window import StageKind
+from stillwatt.sensors.calibration import calibration_path
 from stillwatt.units import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -264,6 +265,7 @@ class Run(AbstractContextManager["Run"]):
             "run_dir": str(self.run_dir.resolve()),
             "session": session,
             "fsync_journal": str(journal_path.resolve()),
+            "calibration": str(calibration_path().absolute()),
             "place": boot_id() or socket.gethostname(),
         }
         try:
