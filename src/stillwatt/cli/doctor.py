@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from stillwatt.cli.options import json_option, sensors_option
+from stillwatt.cli.calibrate import Given, calibrate_options, run_calibration
+from stillwatt.cli.options import json_option, runs_option, sensors_option
 from stillwatt.cli.screen import columns, say, say_json
 
 if TYPE_CHECKING:
@@ -17,13 +18,23 @@ if TYPE_CHECKING:
 
 @click.command()
 @sensors_option
+@calibrate_options
+@runs_option
 @json_option
-def doctor(sensors: tuple[str, ...] | None, as_json: bool) -> None:
+def doctor(
+    sensors: tuple[str, ...] | None, calibrate: str | None, runs_dir: str, as_json: bool, **given: Unpack[Given]
+) -> None:
     """Say what can be measured on this machine, and what would fix the rest.
 
     Looks at every instrument, the optional parts that are installed, and the disk. Changes nothing and always
     exits with 0, whatever it finds.
+
+    With --calibrate it compares a run with an external meter's log of the same time instead, and writes the card's
+    gain to the user's file of calibrations; it exits with 1 where the log is too weak for that, and writes nothing.
     """
+    if calibrate is not None:
+        run_calibration(calibrate, runs_dir, given, as_json=as_json)
+        return
     from stillwatt.workflows.doctor import examine
 
     findings = examine(sensors=sensors) if sensors else examine()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillwatt.metering.curve import Curve, Segment
-from stillwatt.metering.series import BoolArray, FloatArray
+from stillwatt.metering.series import BoolArray, FloatArray, IntArray
 from stillwatt.units import NS_PER_S
 
 LEAST_READINGS, LEAST_S = 60, 60.0
@@ -186,9 +186,6 @@ def _best_shift(card: _Card, log: MeterLog, max_shift_s: float) -> float | Refus
         reason = f"the meter's log and the run do not overlap, or do not go together, within ±{max_shift_s:g} s"
         return Refused(reasons=(reason,))
     best = int(np.argmax(found))
-    if best in (0, tried_s.size - 1) and max_shift_s > 0:
-        reason = f"the best offset, {tried_s[best]:+.1f} s, lies at the bound; look further with --max-offset"
-        return Refused(reasons=(reason,))
     rivals = _rivals(found, best, round(_NEAR_PERIODS * _STEPS))
     if rivals.size:
         other = tried_s[rivals[np.argmax(found[rivals])]]
@@ -197,19 +194,22 @@ def _best_shift(card: _Card, log: MeterLog, max_shift_s: float) -> float | Refus
             f"{other:+.1f} s ({found[rivals].max():.4f}) fit alike; use a load that does not repeat itself"
         )
         return Refused(reasons=(reason,))
+    if best in (0, tried_s.size - 1) and max_shift_s > 0:
+        reason = f"the best offset, {tried_s[best]:+.1f} s, lies at the bound; look further with --max-offset"
+        return Refused(reasons=(reason,))
     fine_s = tried_s[best] + np.linspace(-_FINE_PERIODS, _FINE_PERIODS, 2 * _FINE_STEPS + 1) * period_s
     finely = [_correlation(card.mean_w(log.t_s + shift_s), log.power_w[1:]) for shift_s in fine_s]
     return float(fine_s[int(np.argmax(finely))])
 
 
-def _rivals(found: FloatArray, best: int, near: int) -> FloatArray:
+def _rivals(found: FloatArray, best: int, near: int) -> IntArray:
     """Indices of other offsets that leave about as little, with a valley between them and the best."""
     left = 1.0 - found**2 + 1e-12
     as_good = (left < _AS_GOOD * left[best]) & (found > 0)
     far = np.flatnonzero(as_good & (np.abs(np.arange(found.size) - best) > near))
-    return np.array(
-        [at for at in far if left[min(at, best) : max(at, best) + 1].max() > _VALLEY * left[best]], dtype=np.int64
-    )
+    between = [left[min(at, best) : max(at, best) + 1].max() for at in far.tolist()]
+    is_rival: BoolArray = np.array(between, dtype=np.float64) > _VALLEY * left[best]
+    return np.asarray(far[is_rival], dtype=np.int64)
 
 
 def _without_drift(card: _Card, log: MeterLog, shift_s: float) -> tuple[FloatArray, float]:
@@ -244,7 +244,7 @@ def _regress(card_w: FloatArray, meter_w: FloatArray) -> _Line:
         noise_w = max(_SIGMA_FROM_MAD * float(np.median(np.abs(residual_w[calm]))), 0.01)
         scaled = np.abs(residual_w) / np.sqrt(noise_w**2 + (_TIMING * step_w) ** 2)
         huber = np.minimum(1.0, _HUBER / np.maximum(scaled, _HUBER))
-    return _Line(beta, _covariance(columns, weight, residual_w), residual_w, weight)
+    return _Line(np.asarray(beta, dtype=np.float64), _covariance(columns, weight, residual_w), residual_w, weight)
 
 
 def _half_widths(card_w: FloatArray, meter_w: FloatArray, line: _Line) -> FloatArray:
@@ -256,7 +256,7 @@ def _half_widths(card_w: FloatArray, meter_w: FloatArray, line: _Line) -> FloatA
     block = np.arange(card_w.size) * _BLOCKS // card_w.size
     without = np.array([_regress(card_w[block != b], meter_w[block != b]).beta for b in range(_BLOCKS)])
     spread = np.sqrt(np.sum((without - np.mean(without, axis=0)) ** 2, axis=0) * (_BLOCKS - 1) / _BLOCKS)
-    return np.hypot(_Z_95 * np.sqrt(np.diag(line.covariance)), _T_BLOCKS * spread)
+    return np.asarray(np.hypot(_Z_95 * np.sqrt(np.diag(line.covariance)), _T_BLOCKS * spread), dtype=np.float64)
 
 
 def _mistimed(card: _Card, t_s: FloatArray, log: MeterLog, line: _Line) -> float:
@@ -309,9 +309,7 @@ def _curvature(line: _Line, card_w: FloatArray) -> float | None:
     centred = card_w - np.mean(card_w)
     columns = np.column_stack((np.ones(card_w.size), centred, centred**2))
     root = np.sqrt(line.weight)
-    beta, _, rank, _ = np.linalg.lstsq(columns * root[:, None], line.residual_w * root, rcond=None)
-    if rank < columns.shape[1]:
-        return None
+    beta = np.linalg.lstsq(columns * root[:, None], line.residual_w * root, rcond=None)[0]
     error = math.sqrt(_covariance(columns, line.weight, line.residual_w - columns @ beta)[2, 2])
     span_w = float(np.quantile(card_w, 0.95) - np.quantile(card_w, 0.05))
     bend_w = abs(float(beta[2])) * (span_w / 2) ** 2

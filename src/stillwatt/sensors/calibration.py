@@ -20,6 +20,7 @@ from stillwatt.records import Channel
 CALIBRATION_FILE = "calibration.toml"
 CALIBRATION_SCHEMA = "stillwatt.calibration/1"
 RECALIBRATE = "`stillwatt doctor --calibrate CSV` makes a new one; docs/how-to/idle-and-calibration.md"
+_KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 _SAID = "; calibrated by "
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _DRIVER = re.compile(r"\bdriver ([^;\s]+)")
@@ -101,8 +102,8 @@ def apply_calibrations(
             continue
         applied.append(channel)
         notes += [
-            f"{channel.stream}: the calibration of {c.date} is ignored, since it was made with {c.source!r} and this is "
-            f"{channel.source!r}"
+            f"{channel.stream}: the calibration of {c.date} is ignored, since it was made with {c.source!r} and this "
+            f"is {channel.source!r}"
             for c in of_card
         ]
     return tuple(applied), notes
@@ -147,12 +148,11 @@ def _with_gain(channel: Channel, found: Calibration) -> Channel:
 
 
 def _calibration(entry: Mapping[str, Any]) -> Calibration:
-    kinds = {field.name: field.type for field in fields(Calibration)}
-    values = {}
-    for name, kind in kinds.items():
-        value = entry[name]
-        wanted = {"str": str, "int": int, "float": (int, float)}[str(kind)]
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            raise TypeError(f"{name} = {value!r} is not of type {kind}")
-        values[name] = float(value) if kind == "float" else value
+    values: dict[str, Any] = {}
+    for field in fields(Calibration):
+        value: Any = entry[field.name]
+        is_of_kind = isinstance(value, _KINDS[str(field.type)]) and not isinstance(value, bool)
+        if not is_of_kind:
+            raise TypeError(f"{field.name} = {value!r} is not of type {field.type}")
+        values[field.name] = float(value) if field.type == "float" else value
     return Calibration(**values)

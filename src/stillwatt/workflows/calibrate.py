@@ -125,8 +125,8 @@ class _Work:
             calibration = None if isinstance(fit, Refused) else self._calibration(series, fit)
             if calibration is not None and _half_rel(calibration) >= _DEFAULT_GAIN_REL:
                 reasons = (
-                    f"the interval of its gain, {calibration.gain_low:.4g} to {calibration.gain_high:.4g}, is no narrower "
-                    f"than the ±{_DEFAULT_GAIN_REL:.0%} that holds without",
+                    f"the interval of its gain, {calibration.gain_low:.4g} to {calibration.gain_high:.4g}, is no "
+                    f"narrower than the ±{_DEFAULT_GAIN_REL:.0%} that holds without",
                 )
             if calibration is None or reasons:
                 if series.channel.role is Role.LEDGER:
@@ -201,8 +201,8 @@ class _Work:
             )
         elif abs(found.offset_w) > found.offset_half_w:
             yield (
-                f"{series.channel.stream}: the meter reads {found.offset_w:+.3g} ± {found.offset_half_w:.2g} W where the "
-                "card says 0 W; no offset is applied, and the gain's interval is wider for it"
+                f"{series.channel.stream}: the meter reads {found.offset_w:+.3g} ± {found.offset_half_w:.2g} W where "
+                "the card says 0 W; no offset is applied, and the gain's interval is wider for it"
             )
 
 
