@@ -52,22 +52,31 @@ def list_runs(runs_dir: str, as_json: bool) -> None:
     type=click.Choice(["even", "process", "utilisation"]),
     help="How ranks share a device that several use at once; accounts the run anew.  [default: process]",
 )
+@click.option(
+    "--verdict",
+    is_flag=True,
+    help="Also say of each stage whether it was read often enough, for long enough and to within 5 %.",
+)
 @runs_option
 @json_option
-def show(run: str, policy: str | None, rule: str | None, runs_dir: str, as_json: bool) -> None:
+def show(run: str, policy: str | None, rule: str | None, verdict: bool, runs_dir: str, as_json: bool) -> None:
     """Show one run: its stages with their energies, and what is not known."""
     from stillwatt.workflows import books
 
+    if policy is not None and verdict:
+        raise click.UsageError("--verdict judges the energies as metered; ask for it without --policy")
     if policy is not None:
         _show_policy(books.show_policy(runs_dir, run, policy, rule=rule), as_json=as_json)
         return
-    record = books.show_run(runs_dir, run, rule=rule)
+    judged = books.judge(runs_dir, run, rule=rule) if verdict else None
+    record = books.show_run(runs_dir, run, rule=rule) if judged is None else judged.record
     if as_json:
-        say_json(record.to_dict())
+        say_json((judged or record).to_dict())
         return
     from stillwatt.cli.account import record_lines
+    from stillwatt.cli.verdict import verdict_lines
 
-    for line in record_lines(record):
+    for line in (*record_lines(record), *(() if judged is None else verdict_lines(judged))):
         say(line)
 
 

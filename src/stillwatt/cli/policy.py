@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from stillwatt.cli.account import total_text
 from stillwatt.cli.screen import columns
+from stillwatt.metering.baseline import IdlePower
 from stillwatt.records.energy import Absent, Total
-from stillwatt.report.format import duration_text, pick_unit
+from stillwatt.report.format import duration_text, interval_text, pick_unit
 
 if TYPE_CHECKING:
     from stillwatt.ledger.policy import PolicyView
-    from stillwatt.metering.baseline import IdlePower
     from stillwatt.metering.idle import Baseline
 
 _MEANS = {
@@ -20,6 +20,8 @@ _MEANS = {
     "net": ("above idle power", "idle power"),
     "marginal": ("above standing power, that between stages", "standing power"),
 }
+_ROUNDING = 1 / 1_000_000_000
+"""Of a power: widths below that are those of floating-point numbers."""
 
 
 def policy_lines(view: PolicyView) -> list[str]:
@@ -59,14 +61,30 @@ def _notes(view: PolicyView) -> Iterator[str]:
 def _baseline_lines(baseline: Baseline, power_name: str) -> Iterator[str]:
     yield f"{baseline.part}  {power_name} {_power_text(baseline.power)}"
     for rest in baseline.rests:
-        spread = "" if rest.spread_w is None else f", spread {rest.spread_w:.2g} W"
+        spread = "" if rest.spread_w is None else f", spread {_figure(rest.spread_w, rest.power)} W"
         looked = f"{rest.clean} of {rest.pieces} pieces clean" if rest.pieces else "too short to look for work in it"
-        yield f"  {rest.when.value} the work  {_power_text(rest.power)} over {rest.length_s:.3g} s{spread}; {looked}"
-    if baseline.drift_w is not None:
-        yield f"  drift {baseline.drift_w:+.2g} W"
+        yield f"  {rest.when.value} the work  {_reading_text(rest.power)} over {rest.length_s:.3g} s{spread}; {looked}"
+    if baseline.drift_w is not None and baseline.drift_random_w is not None:
+        drift = f"{float(_figure(baseline.drift_w, baseline.power)):+.2g}"
+        yield f"  drift {drift} ± {_figure(baseline.drift_random_w, baseline.power)} W"
 
 
 def _power_text(power: IdlePower | Absent) -> str:
+    """With its whole interval, and what of it is no gain."""
     if isinstance(power, Absent):
         return f"not known: {power.reason}"
-    return f"{power.value_w:.4g} ± {power.random_w:.2g} W"
+    value, _, interval = interval_text(power.value_w, power.low_w, power.high_w).partition(" ")
+    return f"{value} W {interval} {power.basis.value}, ± {_figure(power.random_w, power)} W of it at random"
+
+
+def _reading_text(power: IdlePower | Absent) -> str:
+    """With what is random of its interval: the gain is the same in every rest."""
+    if isinstance(power, Absent):
+        return f"not known: {power.reason}"
+    return f"{power.value_w:.4g} ± {_figure(power.random_w, power)} W"
+
+
+def _figure(width_w: float, beside: IdlePower | Absent) -> str:
+    """Two digits of a width; 0 where it is only the rounding of the power that it belongs to."""
+    is_rounding = isinstance(beside, IdlePower) and abs(width_w) < _ROUNDING * abs(beside.value_w)
+    return f"{0.0 if is_rounding else width_w:.2g}"

@@ -112,18 +112,24 @@ def baseline_dict(baseline: Baseline) -> dict[str, Any]:
         "channel": baseline.part,
         "power_w": power_dict(baseline.power),
         "agrees": baseline.agrees,
-        **({} if baseline.drift_w is None else {"drift_w": baseline.drift_w}),
+        **(
+            {} if baseline.drift_w is None else {"drift_w": baseline.drift_w, "drift_random_w": baseline.drift_random_w}
+        ),
         "rests": [_rest_dict(rest) for rest in baseline.rests],
         "notes": list(baseline.notes),
     }
 
 
 def power_dict(power: IdlePower | Absent) -> dict[str, Any]:
-    """A power with the half-widths of its interval, or the reason there is none."""
+    """A power with its interval and the half-widths that make it, or the reason there is none."""
     if isinstance(power, Absent):
         return {"absent": power.reason}
     return {
         "value_w": power.value_w,
+        "low_w": power.low_w,
+        "high_w": power.high_w,
+        "basis": power.basis.value,
+        "driver": power.driver,
         "random_w": power.random_w,
         "systematic_low_w": power.systematic_low_w,
         "systematic_high_w": power.systematic_high_w,

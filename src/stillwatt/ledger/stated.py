@@ -17,11 +17,10 @@ from stillwatt.metering.account import SessionAccount
 from stillwatt.metering.attribute import ancestors, exclusive_windows
 from stillwatt.metering.totals import sum_part
 from stillwatt.records.channel import Boundary
-from stillwatt.records.energy import Absent, Energy
+from stillwatt.records.energy import STATED, Absent, Energy
 from stillwatt.records.window import StageWindow
 from stillwatt.units import seconds
 
-METHOD = "stated"
 _BETWEEN = "nothing is stated for the time outside all stages"
 _EXACT = 1 / 1_000_000
 """Of a stage's energy: numbers of one file that differ by less differ by rounding."""
@@ -101,7 +100,7 @@ def stated_checks(account: SessionAccount, stated: Sequence[StatedEnergy]) -> tu
     for line in stated:
         stage = account.stages.get(line.stage_id)
         ours = stage.gross.get(line.part) if stage else None
-        if isinstance(ours, Energy) and ours.method != METHOD and line.value_j is not None:
+        if isinstance(ours, Energy) and ours.method != STATED and line.value_j is not None:
             checks.append(
                 StatedCheck(
                     stage_id=line.stage_id, part=line.part, stated_j=line.value_j, slack_j=line.random_j, ours=ours
@@ -229,7 +228,7 @@ def _energy(line: StatedEnergy) -> Energy:
         systematic_low_j=line.systematic_low_j,
         systematic_high_j=line.systematic_high_j,
         basis=line.basis,
-        method=METHOD,
+        method=STATED,
         coverage=0.0,
         failed_reads=0,
         estimated_j=value_j,

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stillwatt.metering.totals import combine
-from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+from stillwatt.records.channel import Basis
+from stillwatt.records.energy import STATED, Absent, Energy, NoTotal, Total
 
 NO_IDLE_STAGE = "no idle_baseline stage in this run"
 _STUDENT_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
@@ -26,7 +27,18 @@ class IdlePower:
     """The idle energy's own random part, and the spread over sub-windows, in quadrature."""
     systematic_low_w: float
     systematic_high_w: float
+    basis: Basis
     driver: str
+
+    @property
+    def low_w(self) -> float:
+        """Lower end of the 95 % interval: random and systematic parts in quadrature (method.md, eq. 9)."""
+        return self.value_w - math.hypot(self.random_w, self.systematic_low_w)
+
+    @property
+    def high_w(self) -> float:
+        """Upper end of the 95 % interval."""
+        return self.value_w + math.hypot(self.random_w, self.systematic_high_w)
 
 
 def idle_power(energy: Energy | Absent, duration_s: float, spread_w: Sequence[float] = ()) -> IdlePower | Absent:
@@ -51,6 +63,7 @@ def idle_power(energy: Energy | Absent, duration_s: float, spread_w: Sequence[fl
         random_w=math.hypot(energy.random_j / read_s, _half_width_of_mean(spread_w)),
         systematic_low_w=energy.systematic_low_j / read_s,
         systematic_high_w=energy.systematic_high_j / read_s,
+        basis=energy.basis,
         driver=energy.driver,
     )
 
@@ -84,14 +97,15 @@ def net_energy(gross: Energy, idle: IdlePower, duration_s: float) -> Energy:
     """One part's energy above idle (method.md, eq. 13).
 
     The same instrument read both, so its gain acts on the difference; for different drivers the systematic parts
-    add in quadrature. Missing seconds hold no joules, so no idle energy is taken off for them.
+    add in quadrature, and so they do where a file only states the energy: its bounds hold more than a gain. Missing
+    seconds hold no joules, so no idle energy is taken off for them.
 
     >>> from stillwatt.records import Basis, Boundary
     >>> gross = Energy(part="gpu0", device="x", boundary=Boundary.BOARD, value_j=300.0, random_j=3.0,
     ...                systematic_low_j=15.0, systematic_high_j=15.0, basis=Basis.MEASURED, method="counter",
     ...                coverage=1.0, failed_reads=0, estimated_j=0.0, missing_s=0.0, driver="nvml", source="")
     >>> idle = IdlePower(part="gpu0", value_w=50.0, random_w=2.0, systematic_low_w=2.5, systematic_high_w=2.5,
-    ...                  driver="nvml")
+    ...                  basis=Basis.MEASURED, driver="nvml")
     >>> above = net_energy(gross, idle, duration_s=2.0)
     >>> above.value_j, above.random_j, above.systematic_low_j
     (200.0, 5.0, 10.0)
@@ -99,7 +113,7 @@ def net_energy(gross: Energy, idle: IdlePower, duration_s: float) -> Energy:
     read_s = max(0.0, duration_s - gross.missing_s)
     value_j = gross.value_j - idle.value_w * read_s
     idle_low_j, idle_high_j = idle.systematic_low_w * read_s, idle.systematic_high_w * read_s
-    if gross.driver == idle.driver:
+    if gross.driver == idle.driver and gross.method != STATED:
         low_j, high_j = abs(gross.systematic_low_j - idle_low_j), abs(gross.systematic_high_j - idle_high_j)
         if value_j < 0:
             low_j, high_j = high_j, low_j

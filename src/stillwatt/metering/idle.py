@@ -11,7 +11,11 @@ from enum import StrEnum
 from stillwatt.metering.baseline import IdlePower, idle_power
 from stillwatt.metering.rest import Rest
 from stillwatt.metering.totals import sum_part
+from stillwatt.records.channel import worst_basis
 from stillwatt.records.energy import Absent, Energy
+
+_ROUNDING = 1 / 1_000_000_000
+"""Of a power: those that differ by less differ by rounding, as a constant of a model does from itself."""
 
 
 class When(StrEnum):
@@ -48,6 +52,7 @@ class Baseline:
         power: what net energies are net of.
         rests: what was measured, in the order of `When`.
         drift_w: after less before; None where one of them is not known.
+        drift_random_w: its half-width; the gain is the same instrument's and is left out.
         agrees: whether all rests' random intervals meet; where they do not, `power` covers them all.
         notes: what the reader should know: contamination, disagreement.
     """
@@ -56,6 +61,7 @@ class Baseline:
     power: IdlePower | Absent
     rests: tuple[RestPower, ...]
     drift_w: float | None
+    drift_random_w: float | None
     agrees: bool
     notes: tuple[str, ...]
 
@@ -79,14 +85,16 @@ def baseline(part: str, found: Mapping[When, Sequence[Rest]], *, name: str = "id
         power = _pooled(part, everything)
     else:
         power = _covering(list(known.values()))
-    drift_w = None
+    drift_w = drift_random_w = None
     if When.BEFORE in known and When.AFTER in known:
         drift_w = known[When.AFTER].value_w - known[When.BEFORE].value_w
+        drift_random_w = math.hypot(known[When.AFTER].random_w, known[When.BEFORE].random_w)
     return Baseline(
         part=part,
         power=power,
         rests=rests,
         drift_w=drift_w,
+        drift_random_w=drift_random_w,
         agrees=agrees,
         notes=tuple(_notes(f"{part}: {name}", rests, power, agrees=agrees)),
     )
@@ -119,7 +127,7 @@ def _pooled(part: str, rests: Sequence[Rest]) -> IdlePower | Absent:
 def _agree(powers: Sequence[IdlePower]) -> bool:
     """Whether every two random intervals meet; the gain is the same instrument's and cancels."""
     return all(
-        abs(one.value_w - other.value_w) <= one.random_w + other.random_w
+        abs(one.value_w - other.value_w) <= one.random_w + other.random_w + _ROUNDING * abs(one.value_w)
         for number, one in enumerate(powers)
         for other in powers[number + 1 :]
     )
@@ -131,6 +139,7 @@ def _covering(powers: Sequence[IdlePower]) -> IdlePower:
     high = max(powers, key=lambda power: power.value_w)
     return replace(
         low,
+        basis=worst_basis([power.basis for power in powers]),
         value_w=(low.value_w + high.value_w) / 2,
         random_w=(high.value_w - low.value_w) / 2 + max(power.random_w for power in powers),
         systematic_low_w=(low.systematic_low_w + high.systematic_low_w) / 2,

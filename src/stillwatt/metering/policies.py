@@ -72,7 +72,7 @@ def baseline_energy(gross: Energy, power: IdlePower, duration_s: float) -> Energ
     ...                systematic_low_j=15.0, systematic_high_j=15.0, basis=Basis.MEASURED, method="counter",
     ...                coverage=1.0, failed_reads=0, estimated_j=0.0, missing_s=0.0, driver="nvml", source="")
     >>> idle = IdlePower(part="gpu0", value_w=50.0, random_w=2.0, systematic_low_w=2.5, systematic_high_w=2.5,
-    ...                  driver="nvml")
+    ...                  basis=Basis.MEASURED, driver="nvml")
     >>> baseline_energy(gross, idle, duration_s=2.0).value_j
     100.0
     """

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from stillwatt.records.channel import Basis, Boundary
 
+STATED = "stated"
+"""The method of an energy that another tool's file states and that no reading here stands behind."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent:
@@ -37,7 +40,7 @@ class Energy:
     systematic_high_j: float
     basis: Basis
     method: str
-    """`counter`, `power_trapezoid`, `model`: which estimator of method.md made the value."""
+    """`counter`, `power_trapezoid`, `model`: which estimator of method.md made the value; or `STATED`."""
     coverage: float
     """Share of the window's seconds between two good readings no further apart than the largest allowed gap."""
     failed_reads: int

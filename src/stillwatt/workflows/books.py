@@ -11,7 +11,9 @@ from stillwatt.errors import MissingInputError
 if TYPE_CHECKING:
     from stillwatt.ledger.gather import Gathered
     from stillwatt.ledger.policy import PolicyView
+    from stillwatt.ledger.post import RunFacts
     from stillwatt.ledger.store import RunLine
+    from stillwatt.ledger.verdicts import Judged
     from stillwatt.ledger.verify import Finding
     from stillwatt.records.run import RunRecord
 
@@ -76,18 +78,42 @@ def show_policy(runs_dir: str | Path, reference: str, policy: str, *, rule: str 
         LedgerError: The run directory cannot be read.
     """
     from stillwatt.ledger.booking import DEFAULT_RULE
-    from stillwatt.ledger.liveness import ThisHost
     from stillwatt.ledger.policy import view_run
-    from stillwatt.ledger.post import read_run
-    from stillwatt.ledger.store import LedgerStore
     from stillwatt.metering.policies import Policy
     from stillwatt.records.usage import Rule
+
+    facts = _read(runs_dir, reference)
+    return view_run(facts, Policy(policy), rule=DEFAULT_RULE if rule is None else Rule(rule))
+
+
+def judge(runs_dir: str | Path, reference: str, *, rule: str | None = None) -> Judged:
+    """One run with a verdict on each stage, read anew from its directory: the ledger's rows hold no readings.
+
+    A `rule` says how sessions share a device, as in `show_run`.
+
+    Raises:
+        RunNotFoundError: No such run.
+        AmbiguousRunError: The prefix fits several.
+        LedgerError: The run directory cannot be read.
+    """
+    from stillwatt.ledger.booking import DEFAULT_RULE
+    from stillwatt.ledger.verdicts import judge_run
+    from stillwatt.records.usage import Rule
+
+    facts = _read(runs_dir, reference)
+    return judge_run(facts, rule=DEFAULT_RULE if rule is None else Rule(rule))
+
+
+def _read(runs_dir: str | Path, reference: str) -> RunFacts:
+    """A run's directory, after what is new was posted."""
+    from stillwatt.ledger.liveness import ThisHost
+    from stillwatt.ledger.post import read_run
+    from stillwatt.ledger.store import LedgerStore
 
     with LedgerStore(Path(runs_dir)) as store:
         store.refresh()
         run_id = store.resolve(reference)
-    facts = read_run(Path(runs_dir) / run_id, liveness=ThisHost())
-    return view_run(facts, Policy(policy), rule=DEFAULT_RULE if rule is None else Rule(rule))
+    return read_run(Path(runs_dir) / run_id, liveness=ThisHost())
 
 
 def rebuild(runs_dir: str | Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +134,41 @@ def test_a_policy_is_shown_with_what_it_takes_off(
     )
     assert answer["policy"]["name"] == policy
     if policy == "net":
-        assert "gpu0  idle power 200 ± " in shown.stdout
+        assert "gpu0  idle power 200 W [190, 210] measured, ± " in shown.stdout
         assert "before the work  200 ± " in shown.stdout
         assert "25 of 25 pieces clean" in shown.stdout
         assert "too short to look for work in it" in shown.stdout
-        assert "drift +0 W" in shown.stdout or "drift -0 W" in shown.stdout
+        assert "spread 0 W" in shown.stdout
+        assert "drift +0 ± " in shown.stdout
+        assert answer["policy"]["baselines"][0]["power_w"]["basis"] == "measured"
         assert "gross total, the two together" in shown.stdout
 
 
 def test_an_unknown_policy_is_misuse(stillwatt: Stillwatt) -> None:
     assert stillwatt("ledger", "show", "latest", "--policy", "nett").exit_code == 2
+
+
+def test_a_verdict_names_the_rule_that_is_missed(stillwatt: Stillwatt, tmp_path: Path) -> None:
+    run = SyntheticRun(tmp_path)
+    session = run.session(start_s=100.0)
+    session.sampler([replace(gpu_counter(), gain_low_rel=0.01, gain_high_rel=0.01)])
+    session.samples("gpu0.energy_counter", constant_counter(200.0, 0.001), until_s=205.0)
+    session.stage("train", 101.0, 199.0)
+    session.stage("probe", 200.0, 204.0, attempt=2)
+    session.end(205.0)
+    command = ("ledger", "show", "latest", "--runs", str(tmp_path), "--verdict")
+    shown = stillwatt(*command).stdout
+    assert shown.startswith(stillwatt("ledger", "show", "latest", "--runs", str(tmp_path)).stdout)
+    assert "verdict  1 of 2 stages measured by the rules: a reading a second, 60 of them, 95% covered" in shown
+    assert "  probe (attempt 2) (a2): falls short\n    gpu0: 40 readings; 60 are needed\n" in shown
+    train, probe = json.loads(stillwatt(*command, "--json").stdout)["stages"]
+    assert (train["verdict"]["outcome"], probe["verdict"]["outcome"]) == ("meets", "falls short")
+    refused = stillwatt(*command, "--policy", "net")
+    assert refused.exit_code == 2
+    assert "without --policy" in refused.stderr
+
+
+def test_a_run_without_stages_has_no_verdict_line(stillwatt: Stillwatt, tmp_path: Path) -> None:
+    run = SyntheticRun(tmp_path)
+    run.session(start_s=100.0).end(105.0)
+    assert "verdict" not in stillwatt("ledger", "show", "latest", "--runs", str(tmp_path), "--verdict").stdout

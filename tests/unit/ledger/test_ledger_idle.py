@@ -285,3 +285,30 @@ def test_booked_runs_tell_their_baselines(tmp_path: Path) -> None:
     assert booked.idle.keys() == {"gpu0"}
     assert booked_record(facts, booked).run_id == facts.run_id
     assert idle_baselines([]) == {}
+
+
+def test_energies_that_a_file_states_are_divided_like_those_that_were_read(tmp_path: Path) -> None:
+    run = SyntheticRun(tmp_path)
+    session = run.session(start_s=100.0)
+    idle = session.stage("idle", 101.0, 111.0, kind="idle_baseline")
+    train = session.stage("train", 112.0, 122.0)
+    for stage, drawn_j in ((idle, 600.0), (train, 3000.0)):
+        session.meter(
+            "stated_energy", 130.0, stage_id=stage, part="gpu0", device="GPU", boundary="board", value_j=drawn_j,
+            random_j=0.0, systematic_low_j=0.06 * drawn_j, systematic_high_j=0.06 * drawn_j, basis="measured",
+            driver="zeus", source="a file",
+        )  # fmt: skip
+    session.end(130.0)
+    found = view(run, Policy.NET)
+    assert value_j(found.stages[train].energy) == pytest.approx(2400.0)
+    assert value_j(found.stages[train].baseline) == pytest.approx(600.0)
+    above = found.stages[train].energy
+    assert isinstance(above, Total)
+    # what a file states of both is off by more than a gain that they share, so their bounds do not cancel
+    assert above.high_j - above.value_j == pytest.approx(0.06 * math.hypot(3000.0, 600.0))
+    whole, left = view(run, Policy.GROSS).total, found.total
+    assert value_j(left.energy) + value_j(left.baseline) == pytest.approx(value_j(whole.energy)) == 3600.0
+    assert found.baselines["gpu0"].rests[0].pieces == 0
+    assert isinstance(found.unallocated.energy, NoTotal)
+    marginal = view(run, Policy.MARGINAL).stages[train].energy
+    assert isinstance(marginal, NoTotal)

@@ -12,6 +12,7 @@ from stillwatt.metering.baseline import NO_IDLE_STAGE, IdlePower, idle_power, ne
 from stillwatt.metering.estimate import estimate
 from stillwatt.metering.series import Series
 from stillwatt.records import Absent, Basis, Boundary, Energy, NoTotal, Total
+from stillwatt.records.energy import STATED
 from stillwatt.units import NS_PER_MS, NS_PER_S
 from strategies import EPOCH_NS, power_channel
 
@@ -29,7 +30,7 @@ def energy(value_j: float, **changes: Any) -> Energy:
 def idle(value_w: float = 50.0, **changes: Any) -> IdlePower:
     fields: dict[str, Any] = {
         "part": "gpu0", "value_w": value_w, "random_w": 0.4, "systematic_low_w": 0.05 * value_w,
-        "systematic_high_w": 0.1 * value_w, "driver": "nvml",
+        "systematic_high_w": 0.1 * value_w, "basis": Basis.MEASURED, "driver": "nvml",
     }  # fmt: skip
     return IdlePower(**(fields | changes))
 
@@ -68,6 +69,12 @@ def test_the_same_instruments_gain_acts_on_the_difference() -> None:
     above = net_energy(energy(1000.0), idle(), 10.0)
     assert (above.value_j, above.random_j) == pytest.approx((500.0, 5.0))
     assert (above.systematic_low_j, above.systematic_high_j) == pytest.approx((25.0, 50.0))
+
+
+def test_bounds_of_stated_energies_do_not_cancel() -> None:
+    above = net_energy(energy(1000.0, method=STATED), idle(), 10.0)
+    assert above.systematic_low_j == pytest.approx(math.hypot(50.0, 50.0))
+    assert above.systematic_high_j == pytest.approx(math.hypot(100.0, 25.0))
 
 
 def test_net_of_an_instrument_with_a_gain_lands_on_the_truth_within_it() -> None:

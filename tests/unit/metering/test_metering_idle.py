@@ -35,9 +35,16 @@ def test_rests_that_agree_are_pooled_over_their_seconds() -> None:
     assert found.agrees
     assert known(found).value_w == pytest.approx(60.2)
     assert found.drift_w == pytest.approx(0.8)
+    assert found.drift_random_w == pytest.approx(0.5 * 2**0.5)
     assert known(found).systematic_high_w == pytest.approx(6.02)
     assert found.notes == ()
     assert [each.when for each in found.rests] == [When.BEFORE, When.AFTER]
+
+
+def test_a_constant_agrees_with_itself_whatever_its_rounding() -> None:
+    found = baseline("gpu0", {When.BEFORE: [rest(0.3, 0.0)], When.AFTER: [rest(0.1 + 0.2, 0.0)]})
+    assert found.drift_w != 0.0
+    assert found.agrees
 
 
 def test_rests_that_disagree_are_both_told_and_both_covered() -> None:
@@ -79,7 +86,7 @@ def test_problems_of_a_rest_are_notes_and_spreads_are_kept() -> None:
     (only,) = found.rests
     assert (only.pieces, only.clean, only.length_s) == (10, 8, 10.0)
     assert only.spread_w == pytest.approx(2**0.5)
-    assert found.drift_w is None
+    assert (found.drift_w, found.drift_random_w) == (None, None)
 
 
 def test_a_rest_without_energy_leaves_the_others() -> None:

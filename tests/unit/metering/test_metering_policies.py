@@ -30,7 +30,7 @@ def energy(value_j: float, part: str = "gpu0", **changes: Any) -> Energy:
 def power(value_w: float, random_w: float = 0.4, **changes: Any) -> IdlePower:
     fields: dict[str, Any] = {
         "part": "gpu0", "value_w": value_w, "random_w": random_w, "systematic_low_w": 0.05 * value_w,
-        "systematic_high_w": 0.1 * value_w, "driver": "nvml",
+        "systematic_high_w": 0.1 * value_w, "basis": Basis.MEASURED, "driver": "nvml",
     }  # fmt: skip
     return IdlePower(**(fields | changes))
 

@@ -63,3 +63,10 @@ def test_a_policy_is_computed_from_the_directory_and_not_from_rows(kept: Path, p
     assert books.show_policy(kept, before.record.run_id, policy).to_dict() == before.to_dict()
     with pytest.raises(RunNotFoundError):
         books.show_policy(kept, "nowhere", policy)
+
+
+def test_a_verdict_is_of_the_run_as_it_is_shown(kept: Path) -> None:
+    judged = books.judge(kept, "latest")
+    assert judged.record == books.show_run(kept, "latest")
+    assert judged.verdicts.keys() == {stage.stage_id for stage in judged.record.stages}
+    assert books.judge(kept, "kept", rule="even").verdicts == judged.verdicts
