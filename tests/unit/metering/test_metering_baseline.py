@@ -45,6 +45,11 @@ def test_idle_power_is_energy_over_measured_seconds() -> None:
     assert (power.systematic_low_w, power.systematic_high_w) == (2.5, 5.0)
 
 
+def test_its_interval_joins_what_is_random_and_what_is_not() -> None:
+    power = idle(100.0, random_w=12.0, systematic_low_w=5.0, systematic_high_w=9.0)
+    assert (power.low_w, power.high_w) == pytest.approx((87.0, 115.0))
+
+
 def test_the_spread_over_sub_windows_joins_in_quadrature() -> None:
     power = idle_power(energy(500.0), 10.0, [49.0, 51.0])
     assert isinstance(power, IdlePower)

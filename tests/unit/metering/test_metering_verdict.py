@@ -66,6 +66,18 @@ def test_without_energy_or_readings_nothing_is_known() -> None:
     assert {found.readings, found.rate_per_s, found.coverage, found.half_rel} == {None}
 
 
+def test_its_dictionary_tells_all_of_it() -> None:
+    found = verdict(20.0, total(), [part(readings=20, period_s=1.0)])
+    assert found.to_dict() == {
+        "outcome": "falls short",
+        "readings": 20,
+        "rate_per_s": 1.0,
+        "coverage": 1.0,
+        "half_rel": pytest.approx(0.02),
+        "reasons": ["gpu0: 20 readings; 60 are needed"],
+    }
+
+
 def test_an_instrument_without_a_period_counts_all_its_readings() -> None:
     assert verdict(100.0, total(), [part(readings=200, period_s=0.0)]).readings == 200
 
