@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from stillwatt.cli.screen import say, say_json
 
@@ -62,7 +63,7 @@ def calibrate_options(command: Command) -> Command:
         click.option(
             "--max-offset",
             metavar="SECONDS",
-            type=float,
+            type=click.FloatRange(min=0.0),
             default=120.0,
             show_default=True,
             help="How far the meter's clock may be off.",
@@ -71,6 +72,18 @@ def calibrate_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def refuse_without_log(context: click.Context, names: Iterable[str]) -> None:
+    """Options about a meter say nothing where there is no log of it.
+
+    Raises:
+        click.UsageError: one of them was typed.
+    """
+    typed = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    options = [param.opts[0] for param in context.command.params if param.name in typed]
+    if options:
+        raise click.UsageError(f"{', '.join(options)}: only with --calibrate CSV, which names the meter's log")
 
 
 def run_calibration(csv_path: str, runs_dir: str, given: Given, *, as_json: bool) -> None:

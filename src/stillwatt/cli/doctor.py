@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from stillwatt.cli.calibrate import Given, calibrate_options, run_calibration
+from stillwatt.cli.calibrate import Given, calibrate_options, refuse_without_log, run_calibration
 from stillwatt.cli.options import json_option, runs_option, sensors_option
 from stillwatt.cli.screen import columns, say, say_json
 
@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 @calibrate_options
 @runs_option
 @json_option
+@click.pass_context
 def doctor(
-    sensors: tuple[str, ...] | None, calibrate: str | None, runs_dir: str, as_json: bool, **given: Unpack[Given]
+    context: click.Context,
+    sensors: tuple[str, ...] | None,
+    calibrate: str | None,
+    runs_dir: str,
+    as_json: bool,
+    **given: Unpack[Given],
 ) -> None:
     """Say what can be measured on this machine, and what would fix the rest.
 
@@ -35,6 +41,7 @@ def doctor(
     if calibrate is not None:
         run_calibration(calibrate, runs_dir, given, as_json=as_json)
         return
+    refuse_without_log(context, (*given, "runs_dir"))
     from stillwatt.workflows.doctor import examine
 
     findings = examine(sensors=sensors) if sensors else examine()

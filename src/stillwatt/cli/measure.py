@@ -60,6 +60,8 @@ def measure(
     """
     from stillwatt.workflows.measure import measure_command
 
+    if idle_s > 0:
+        note(f"stillwatt: measuring the idle machine for {idle_s:g} s before the command, and as long after it")
     outcome = measure_command(
         command,
         name=name,

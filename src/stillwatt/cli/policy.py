@@ -20,6 +20,10 @@ _MEANS = {
     "net": ("above idle power", "idle power"),
     "marginal": ("above standing power, that between stages", "standing power"),
 }
+_CURES = {
+    "net": "measure the idle machine too: `stillwatt measure --idle 30 -- COMMAND`, `stillwatt.Run(name, idle_s=30)`",
+    "marginal": "leave pauses of a second and more between stages, with everything loaded: five seconds of them in all",
+}
 _ROUNDING = 1 / 1_000_000_000
 """Of a power: widths below that are those of floating-point numbers."""
 
@@ -49,6 +53,8 @@ def policy_lines(view: PolicyView) -> list[str]:
         lines.append(f"gross total, the two together  {total_text(record.total)}")
     for baseline in view.baselines.values():
         lines += _baseline_lines(baseline, power_name)
+    if power_name and not view.baselines and record.stages:
+        lines.append(f"to know it next time: {_CURES[policy]}")
     lines += [f"note: {note}" for note in dict.fromkeys([*_notes(view), *record.warnings])]
     return lines
 

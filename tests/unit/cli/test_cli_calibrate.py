@@ -53,3 +53,11 @@ def test_a_log_that_is_not_there_is_named(stillwatt: Stillwatt, tmp_path: Path) 
     shown = stillwatt("doctor", "--calibrate", str(tmp_path / "none.csv"), "--runs", str(tmp_path))
     assert shown.exit_code == 1
     assert "none.csv" in shown.stderr
+
+
+def test_what_is_said_of_a_meter_without_a_log_is_misuse(stillwatt: Stillwatt, asked: list[Any]) -> None:
+    shown = stillwatt("doctor", "--part", "gpu1", "--runs", "elsewhere")
+    assert shown.exit_code == 2
+    assert "--part, --runs: only with --calibrate CSV" in shown.stderr
+    assert stillwatt("doctor", "--calibrate", "log.csv", "--max-offset", "-3").exit_code == 2
+    assert asked == []

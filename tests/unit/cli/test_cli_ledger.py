@@ -133,6 +133,7 @@ def test_a_policy_is_shown_with_what_it_takes_off(
         stillwatt("ledger", "show", "latest", "--runs", str(tmp_path), "--policy", policy, "--json").stdout
     )
     assert answer["policy"]["name"] == policy
+    assert ("to know it next time: leave pauses" in shown.stdout) == (policy == "marginal")
     if policy == "net":
         assert "gpu0  idle power 200 W [190, 210] measured, ± " in shown.stdout
         assert "before the work  200 ± " in shown.stdout
@@ -142,6 +143,16 @@ def test_a_policy_is_shown_with_what_it_takes_off(
         assert "drift +0 ± " in shown.stdout
         assert answer["policy"]["baselines"][0]["power_w"]["basis"] == "measured"
         assert "gross total, the two together" in shown.stdout
+
+
+def test_a_run_without_an_idle_stage_is_told_how_to_have_one(stillwatt: Stillwatt, tmp_path: Path) -> None:
+    run = SyntheticRun(tmp_path)
+    session = run.session(start_s=100.0)
+    session.stage("train", 107.0, 112.0)
+    session.end(115.0)
+    shown = stillwatt("ledger", "show", "latest", "--runs", str(tmp_path), "--policy", "net").stdout
+    assert "net total  not known: no idle_baseline stage in this run" in shown
+    assert "to know it next time: measure the idle machine too: `stillwatt measure --idle 30" in shown
 
 
 def test_an_unknown_policy_is_misuse(stillwatt: Stillwatt) -> None:
