@@ -24,7 +24,7 @@ _CURES = {
     "net": "measure the idle machine too: `stillwatt measure --idle 30 -- COMMAND`, `stillwatt.Run(name, idle_s=30)`",
     "marginal": "leave pauses of a second and more between stages, with everything loaded: five seconds of them in all",
 }
-_ROUNDING = 1 / 1_000_000_000
+_ROUNDING = 2.0**-30
 """Of a power: widths below that are those of floating-point numbers."""
 
 

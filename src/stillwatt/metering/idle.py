@@ -14,7 +14,7 @@ from stillwatt.metering.totals import sum_part
 from stillwatt.records.channel import worst_basis
 from stillwatt.records.energy import Absent, Energy
 
-_ROUNDING = 1 / 1_000_000_000
+_ROUNDING = 2.0**-30
 """Of a power: those that differ by less differ by rounding, as a constant of a model does from itself."""
 
 

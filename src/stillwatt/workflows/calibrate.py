@@ -97,7 +97,7 @@ def calibrate(
     work = _Work(str(csv_path), read, meter, run_id, max_offset_s, iso_utc(clock.utc_ns()))
     found, notes = work.streams(reading)
     _write(out, found)
-    return CalibrationOutcome(part=part, path=out, calibrations=found, notes=tuple(notes))
+    return CalibrationOutcome(part=part, path=out, calibrations=found, notes=tuple(dict.fromkeys(notes)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

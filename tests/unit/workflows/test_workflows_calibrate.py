@@ -82,6 +82,7 @@ def test_a_known_gain_is_found_written_and_used(tmp_path: Path) -> None:
     assert 0.01 <= (counter.gain_high - counter.gain_low) / 2 / counter.gain < 0.02
     assert counter.shift_s == pytest.approx(37.0, abs=0.2)
     assert (counter.meter, counter.driver_version, counter.run) == ("pmd", "580.65.06", run.run_id)
+    assert [note.partition(",")[0] for note in outcome.notes] == ["the meter's own accuracy is taken as 1.00%"]
     assert read_calibrations(outcome.path) == (outcome.calibrations, "")
     (channel,), _ = apply_calibrations([COUNTER], outcome.calibrations)
     assert channel.gain == counter.gain
