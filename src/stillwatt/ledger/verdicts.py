@@ -11,6 +11,7 @@ import numpy as np
 from stillwatt.ledger.booking import DEFAULT_RULE, BookedPlace, book_run
 from stillwatt.ledger.post import RunFacts, booked_record
 from stillwatt.ledger.stages import StageFacts
+from stillwatt.metering.cells import renewal_ns, teller
 from stillwatt.metering.verdict import PartReadings, Verdict, verdict
 from stillwatt.records.energy import Energy
 from stillwatt.records.run import RunRecord
@@ -55,11 +56,11 @@ def _readings(place: BookedPlace, stage: StageFacts, energy: Energy) -> PartRead
     """How a part was read during a stage: not at all, where its energy is only stated."""
     if energy.part not in place.series:
         return PartReadings(part=energy.part, readings=0, period_s=0.0, coverage=energy.coverage)
-    ledger, _ = place.series[energy.part]
-    first, last = np.searchsorted(ledger.t_ns, (stage.start_ns, stage.end_ns))
+    told = teller(*place.series[energy.part])
+    first, last = np.searchsorted(told.t_ns, (stage.start_ns, stage.end_ns))
     return PartReadings(
         part=energy.part,
         readings=int(last - first),
-        period_s=float(seconds(max(ledger.channel.update_period_ns, ledger.period_ns))),
+        period_s=float(seconds(renewal_ns(told))),
         coverage=energy.coverage,
     )

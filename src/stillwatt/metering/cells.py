@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillwatt.metering.series import BoolArray, FloatArray, IntArray, Series
+from stillwatt.records.channel import Quantity
 from stillwatt.units import NS_PER_S
 
 _FINE = 0.5
@@ -26,6 +27,22 @@ def is_fine(witness: Series | None, period_ns: int) -> bool:
         return False
     update_ns = witness.channel.update_period_ns
     return witness.channel.averaging_ns >= update_ns and update_ns <= _FINE * period_ns and witness.t_ns.size > 1
+
+
+def teller(ledger: Series, witness: Series | None) -> Series:
+    """The stream that tells when energy was drawn: the booked one, or a counter's witness that sees all of the time."""
+    if witness is not None and ledger.channel.quantity is Quantity.ENERGY_COUNTER:
+        return witness if is_fine(witness, ledger.channel.update_period_ns) else ledger
+    return ledger
+
+
+def renewal_ns(series: Series) -> int:
+    """Time between readings that can differ: the instrument's update, or the sampling period where that is longer.
+
+    Readings that carry the instrument's own time come in bunches, and none is left out between two of them.
+    """
+    update_ns = series.channel.update_period_ns
+    return update_ns if series.channel.is_stamped else max(update_ns, series.period_ns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from stillwatt.metering.attribute import WeightedWindow
+from stillwatt.metering.cells import renewal_ns, teller
 from stillwatt.metering.estimate import estimate, estimate_many
 from stillwatt.metering.series import BoolArray, FloatArray, Series
 from stillwatt.records.energy import Absent, Energy
@@ -117,7 +118,7 @@ def examine(
     length_s = float(seconds(sum(window.end_ns - window.start_ns for window in windows)))
     if isinstance(energy, Absent):
         return Rest(energy=energy, used_s=length_s)
-    cut = [piece for window in windows for piece in _cut(window, _piece_ns(ledger, windows))]
+    cut = [piece for window in windows for piece in _cut(window, _piece_ns(ledger, witness, windows))]
     power_w = _mean_w(ledger, witness, cut)
     work = find_work(power_w[np.isfinite(power_w)])
     is_dirty = np.zeros(len(cut), dtype=np.bool_)
@@ -186,8 +187,8 @@ def _change_w(power_w: FloatArray) -> float:
     return change_w
 
 
-def _piece_ns(ledger: Series, windows: Sequence[WeightedWindow]) -> int:
-    slowest_ns = max(ledger.period_ns, ledger.channel.update_period_ns)
+def _piece_ns(ledger: Series, witness: Series | None, windows: Sequence[WeightedWindow]) -> int:
+    slowest_ns = renewal_ns(teller(ledger, witness))
     return max(_LEAST_PIECE_NS, _UPDATES_A_PIECE * slowest_ns, summed_ns(windows) // _MOST_PIECES)
 
 

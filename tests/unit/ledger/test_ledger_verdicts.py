@@ -9,10 +9,21 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from run_dirs import GPU, FakeLiveness, SyntheticRun, SyntheticSession, constant_counter, dram_model, gpu_counter
+from run_dirs import (
+    GPU,
+    FakeLiveness,
+    SyntheticRun,
+    SyntheticSession,
+    constant_counter,
+    constant_power,
+    dram_model,
+    gpu_counter,
+    gpu_power,
+)
 from stillwatt.ledger.post import read_run
 from stillwatt.ledger.verdicts import Judged, judge_run
 from stillwatt.metering.verdict import Outcome
+from stillwatt.units import NS_PER_MS
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "reference" / "run.schema.json").read_text(encoding="utf-8"))
 CALIBRATED = replace(gpu_counter(), gain_low_rel=0.01, gain_high_rel=0.01)
@@ -84,6 +95,22 @@ def test_an_energy_that_a_file_only_states_was_not_read(tmp_path: Path) -> None:
     assert found.outcome is Outcome.FALLS_SHORT
     assert found.readings == 0
     assert found.reasons[0] == "gpu0: no readings in it"
+
+
+def test_a_record_of_power_counts_where_the_counter_is_read_once_a_second(tmp_path: Path) -> None:
+    run = SyntheticRun(tmp_path)
+    session = run.session(start_s=100.0)
+    counter = replace(CALIBRATED, update_period_ns=100 * NS_PER_MS, sampling_period_ns=1_200 * NS_PER_MS)
+    record = replace(gpu_power(), averaging_ns=25 * NS_PER_MS, is_stamped=True)
+    session.sampler([counter, record], period_s=0.02)
+    session.samples("gpu0.power", constant_power(300.0), until_s=200.0)
+    session.period_s = 1.2
+    session.samples("gpu0.energy_counter", constant_counter(300.0, 0.001), until_s=200.0)
+    stage = session.stage("train", 101.0, 199.0)
+    session.end(200.0)
+    found = judged(run).verdicts[stage]
+    assert found.outcome is Outcome.MEETS
+    assert found.readings == pytest.approx(98 / 0.02, abs=1)
 
 
 def stated(session: SyntheticSession, stage: str, value_j: float) -> None:

@@ -104,6 +104,39 @@ def test_a_witness_shows_a_burst_that_a_coarse_counter_smears() -> None:
     assert rest.clean < rest.pieces == 50
 
 
+def rarely_read(power_w: FloatArray) -> tuple[Series, Series]:
+    """A counter renewed every 100 ms and read every 0.9 s, and the driver's record of power: a value every 20 ms."""
+    fine_w = np.repeat(power_w, 5)
+    energy_j = np.append(0.0, np.cumsum(fine_w * 0.02))
+    times_s = np.arange(fine_w.size + 1) * 0.02
+    read_s = np.arange(0.05, times_s[-1], 0.9)
+    described = channel(Quantity.ENERGY_COUNTER, update_period_ns=100 * NS_PER_MS, sampling_period_ns=900 * NS_PER_MS)
+    shown_j = np.interp(np.floor(read_s * 10) / 10, times_s, energy_j)
+    witness = power_channel(update_period_ns=20 * NS_PER_MS, averaging_ns=25 * NS_PER_MS, is_stamped=True)
+    return (
+        Series(described, EPOCH_NS + (read_s * NS_PER_S).astype(np.int64), shown_j),
+        Series(witness, EPOCH_NS + (times_s[1:] * NS_PER_S).astype(np.int64), fine_w),
+    )
+
+
+def test_a_record_of_power_shows_what_a_counter_read_once_a_second_cannot() -> None:
+    power_w = np.full(120, 60.0)
+    power_w[60:68] = 150.0
+    seen = examine(*rarely_read(power_w), [window(1.0, 11.0)])
+    assert seen.pieces >= 40
+    assert 4 <= seen.pieces - seen.clean <= 6
+    assert mean_w(seen) == pytest.approx(60.0, rel=0.02)
+    alone = examine(rarely_read(power_w)[0], None, [window(1.0, 11.0)])
+    assert alone.pieces == 0
+
+
+def test_a_quiet_card_with_a_record_of_power_is_clean() -> None:
+    rng = np.random.default_rng(11)
+    found = [examine(*rarely_read(noisy(rng, 60.0, 0.02, 12.0)), [window(1.0, 11.0)]) for _ in range(50)]
+    assert sum(bool(rest.problems) for rest in found) <= 1
+    assert all(rest.pieces >= 40 for rest in found)
+
+
 def test_counter_and_power_that_disagree_are_flagged_and_widen_by_the_difference() -> None:
     """187 J by the counter and 327 J by power over the same idle seconds: both are told, neither is believed."""
     rest = examine(counter(np.full(101, 37.0)), power(np.full(101, 65.0)), [window(0, 10)])

@@ -19,7 +19,9 @@ from stillwatt.sensors.calibration import (
     has_uuid,
     read_calibrations,
 )
+from stillwatt.sensors.nvml_sources import Source
 from stillwatt.sensors.registry import resolve
+from stillwatt.units import NS_PER_MS
 
 UUID = "GPU-5c1a8f0e-0000-4000-8000-0123456789ab"
 
@@ -56,6 +58,18 @@ def test_another_driver_version_is_said_and_not_used() -> None:
         f"{newer.stream}: the calibration of 2026-11-20T12:00:00Z is ignored, since it was made with"
     )
     assert "590.10" in note
+
+
+def test_how_often_a_costly_counter_is_read_changes_no_gain() -> None:
+    then, now = (
+        Source(Quantity.ENERGY_COUNTER, "call", lambda _handle: 0, every_ns=every_ms * NS_PER_MS).pace
+        for every_ms in (870, 910)
+    )
+    assert then != now
+    found = replace(CALIBRATION, source=base_source(f"{CALIBRATION.source}{then}"))
+    assert found == CALIBRATION
+    (read,), notes = apply_calibrations([replace(channel(), source=f"{CALIBRATION.source}{now}")], [found])
+    assert (read.gain, notes) == (1.08, [])
 
 
 def test_another_card_or_quantity_is_no_concern() -> None:
