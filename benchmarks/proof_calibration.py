@@ -21,7 +21,7 @@ from stillwatt.records.channel import Quantity
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from calibration_trials import tried
+from calibration_trials import UPDATE_S, tried
 
 
 def main() -> None:
@@ -29,14 +29,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--every", type=float, default=UPDATE_S, help="seconds between the card's readings")
     arguments = parser.parse_args()
     for quantity in Quantity:
-        print(summary(quantity, arguments.trials, arguments.seed))
+        print(summary(quantity, arguments.trials, arguments.seed, arguments.every))
 
 
-def summary(quantity: Quantity, trials: int, seed: int) -> str:
+def summary(quantity: Quantity, trials: int, seed: int, every_s: float) -> str:
     """A line about many trials of one kind of reading."""
-    found = [tried(quantity, seed * 100_000 + number) for number in range(trials)]
+    found = [tried(quantity, seed * 100_000 + number, every_s) for number in range(trials)]
     fits = [(trial, fit) for trial, fit in found if isinstance(fit, GainFit)]
     held = sum(abs(fit.gain - trial.gain) <= fit.gain_half for trial, fit in fits)
     halves = [fit.gain_half / fit.gain for _, fit in fits]

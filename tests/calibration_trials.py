@@ -18,6 +18,7 @@ MARGIN_S = 10.0
 OFFSET_S = 37.0
 STEP_S = 0.01
 UPDATE_NS = 100 * NS_PER_MS
+UPDATE_S = UPDATE_NS / NS_PER_S
 ORIGIN_NS = 1_000 * NS_PER_S
 
 
@@ -30,20 +31,20 @@ class Trial:
     log: MeterLog
 
 
-def tried(quantity: Quantity, seed: int) -> tuple[Trial, GainFit | Refused]:
+def tried(quantity: Quantity, seed: int, every_s: float = UPDATE_S) -> tuple[Trial, GainFit | Refused]:
     """One trial and its fit."""
-    trial = simulate(quantity, np.random.default_rng(seed))
+    trial = simulate(quantity, np.random.default_rng(seed), every_s)
     return trial, fit_gain(trial.curve, ORIGIN_NS, trial.log, max_shift_s=120.0)
 
 
-def simulate(quantity: Quantity, random: np.random.Generator) -> Trial:
-    """A card, and a meter beside it that starts `MARGIN_S` earlier and ends as much later."""
+def simulate(quantity: Quantity, random: np.random.Generator, every_s: float = UPDATE_S) -> Trial:
+    """A card that is read so often, and a meter beside it that starts `MARGIN_S` earlier and ends as much later."""
     gain = 1.0 + random.uniform(-0.08, 0.13)
     t_s = np.arange(-MARGIN_S, LENGTH_S + MARGIN_S, STEP_S)
     true_w = load_w(t_s, random)
     energy_j = np.concatenate(([0.0], np.cumsum(true_w) * STEP_S))
     edges_s = np.append(t_s, t_s[-1] + STEP_S)
-    read_s = np.arange(0.0, LENGTH_S, UPDATE_NS / NS_PER_S)
+    read_s = np.arange(0.0, LENGTH_S, every_s)
     return Trial(gain, card_curve(quantity, read_s, edges_s, energy_j / gain), meter_log(edges_s, energy_j, random))
 
 
@@ -73,9 +74,10 @@ def card_curve(quantity: Quantity, read_s: FloatArray, edges_s: FloatArray, ener
         gain_high_rel=0.05,
         update_period_ns=UPDATE_NS,
     )
-    at_j = np.interp(read_s, edges_s, energy_j)
-    before_j = np.interp(read_s - UPDATE_NS / NS_PER_S, edges_s, energy_j)
-    count = np.floor(at_j / J_PER_MJ_MILLI) if is_counter else (at_j - before_j) / (UPDATE_NS / NS_PER_S)
+    shown_s = np.floor(read_s / UPDATE_S + 1e-6) * UPDATE_S  # what was renewed last
+    at_j = np.interp(shown_s, edges_s, energy_j)
+    before_j = np.interp(shown_s - UPDATE_S, edges_s, energy_j)
+    count = np.floor(at_j / J_PER_MJ_MILLI) if is_counter else (at_j - before_j) / UPDATE_S
     curve = cumulate(Series(channel, (ORIGIN_NS + read_s * NS_PER_S).astype(np.int64), count))
     if isinstance(curve, str):
         raise TypeError(curve)

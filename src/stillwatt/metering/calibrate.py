@@ -25,6 +25,8 @@ _STEPS = 4
 """Offsets tried per reading of the meter while looking for the best."""
 _FINE_STEPS = 20
 _FINE_PERIODS = 1.5
+_LEAST_KNOTS = 4
+"""The card's energy is known at least so often during each reading that is compared."""
 _NEAR_PERIODS = 3.0
 """Another offset further off than this many readings is another answer."""
 _AS_GOOD = 2.0
@@ -115,6 +117,11 @@ class _Card:
         first_ns, last_ns = self.curve.x_ns[is_read[0]], self.curve.x_ns[is_read[-1] + 1]
         return (first_ns - self.origin_ns) / NS_PER_S, (last_ns - self.origin_ns) / NS_PER_S
 
+    @property
+    def spacing_s(self) -> float:
+        """How far apart the times are at which its energy is known."""
+        return float(np.median(np.diff(self.curve.x_ns))) / NS_PER_S
+
     def mean_w(self, t_s: FloatArray) -> FloatArray:
         """Mean power between neighbouring times; NaN outside the readings."""
         first_s, last_s = self.span_s
@@ -135,9 +142,11 @@ def fit_gain(curve: Curve, origin_ns: int, log: MeterLog, *, max_shift_s: float)
     Returns:
         The fit, or why the data are too weak for one.
     """
-    if log.t_s.size <= LEAST_READINGS:
-        return Refused(reasons=(f"{log.t_s.size} readings of the meter; more than {LEAST_READINGS} are needed",))
     card = _Card(curve, origin_ns)
+    log, together = no_finer(log, card.spacing_s)
+    if log.t_s.size <= LEAST_READINGS:
+        each = "" if together == 1 else f" of {together} each, as the card is read every {card.spacing_s:.2g} s"
+        return Refused(reasons=(f"{log.t_s.size} readings of the meter{each}; more than {LEAST_READINGS} are needed",))
     shift_s = _best_shift(card, log, max_shift_s)
     if isinstance(shift_s, Refused):
         return shift_s
@@ -165,6 +174,26 @@ def fit_gain(curve: Curve, origin_ns: int, log: MeterLog, *, max_shift_s: float)
     )
     reasons = tuple(_weaknesses(found, fit, card_w[inside]))
     return Refused(reasons=reasons) if reasons else found
+
+
+def no_finer(log: MeterLog, spacing_s: float) -> tuple[MeterLog, int]:
+    """The log in readings over which the card was read often enough, and how many were put together for each.
+
+    Between two of its readings the card's power is a straight line, where it was none: over a single reading of the
+    meter that would make the card look steadier than it was, and the gain too large.
+
+    >>> log = MeterLog(np.arange(5.0), np.array([0.0, 100.0, 300.0, 100.0, 300.0]))
+    >>> coarse, together = no_finer(log, spacing_s=0.5)
+    >>> coarse.power_w.tolist(), together
+    ([200.0, 200.0, 200.0], 2)
+    """
+    together = max(1, math.ceil(_LEAST_KNOTS * spacing_s / log.period_s))
+    t_s = log.t_s[::together]
+    if t_s.size < 2:
+        return MeterLog(t_s, log.power_w[::together]), together
+    energy_j = np.append(0.0, np.cumsum(log.power_w[1:] * np.diff(log.t_s)))[::together]
+    mean_w = np.diff(energy_j) / np.diff(t_s)
+    return MeterLog(t_s, np.append(mean_w[0], mean_w)), together
 
 
 @dataclass(frozen=True, slots=True, eq=False)

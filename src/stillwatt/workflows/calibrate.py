@@ -14,7 +14,9 @@ from stillwatt.clock import Clock, iso_utc
 from stillwatt.config.tomlvalue import toml_value
 from stillwatt.errors import CalibrationError, UsageError
 from stillwatt.metering.calibrate import GainFit, Refused, fit_gain
+from stillwatt.metering.cells import teller
 from stillwatt.metering.cumulate import cumulate
+from stillwatt.metering.curve import Curve
 from stillwatt.metering.series import Series
 from stillwatt.records.channel import Boundary, Channel, Role
 from stillwatt.sensors.calibration import (
@@ -119,8 +121,9 @@ class _Work:
     def streams(self, reading: _Reading) -> tuple[tuple[Calibration, ...], list[str]]:
         """Calibrations of the booked stream and of its witness; one of the witness alone would be of no use."""
         found, notes = [], []
+        ledger, witness = reading.streams
         for series in filter(None, reading.streams):
-            fit = self._fit(series, reading.place)
+            fit = self._fit(series, witness if series is ledger else None, reading.place)
             reasons = fit.reasons if isinstance(fit, Refused) else ()
             calibration = None if isinstance(fit, Refused) else self._calibration(series, fit)
             if calibration is not None and _half_rel(calibration) >= _DEFAULT_GAIN_REL:
@@ -137,8 +140,8 @@ class _Work:
             notes += self._notes(series, calibration)
         return tuple(found), notes
 
-    def _fit(self, series: Series, place: Place) -> GainFit | Refused:
-        curve = cumulate(Series(_raw(series.channel, place), series.t_ns, series.count, series.gaps))
+    def _fit(self, series: Series, witness: Series | None, place: Place) -> GainFit | Refused:
+        curve = _curve(_uncalibrated(series, place), witness and _uncalibrated(witness, place))
         if isinstance(curve, str):
             return Refused(reasons=(curve,))
         log, max_shift_s = self.read.log, self.max_offset_s
@@ -230,6 +233,18 @@ def _check(meter: MeterFacts) -> None:
         )
     elif not 0.0 < meter.efficiency[0] <= meter.efficiency[1] <= 1.0:
         raise UsageError(f"--efficiency {meter.efficiency[0]:g} {meter.efficiency[1]:g} is no range of shares up to 1")
+
+
+def _curve(series: Series, witness: Series | None) -> Curve | str:
+    """The stream's own energy; its shape from the card's record of power, where a counter is read rarely (eq. 3b)."""
+    if witness is None or teller(series, witness) is series:
+        return cumulate(series)
+    beside = cumulate(witness)
+    return cumulate(series, beside, witness) if isinstance(beside, Curve) else cumulate(series)
+
+
+def _uncalibrated(series: Series, place: Place) -> Series:
+    return Series(_raw(series.channel, place), series.t_ns, series.count, series.gaps)
 
 
 def _raw(channel: Channel, place: Place) -> Channel:

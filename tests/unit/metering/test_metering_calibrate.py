@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import calibration_trials as trials
-from stillwatt.metering.calibrate import GainFit, MeterLog, Refused, fit_gain
+from stillwatt.metering.calibrate import GainFit, MeterLog, Refused, fit_gain, no_finer
 from stillwatt.metering.cumulate import cumulate
 from stillwatt.metering.curve import Curve
 from stillwatt.metering.series import FloatArray, Series
@@ -28,6 +30,16 @@ def test_known_gains_lie_inside_their_interval(quantity: Quantity) -> None:
     assert sum(inside) >= 37  # of 40 at 95 %, fewer come once in twenty
     assert max(fit.gain_half for _, fit in fits) < 0.02
     assert all(abs(fit.shift_s - trials.OFFSET_S) < 0.3 for _, fit in fits)
+
+
+def test_a_counter_that_is_read_rarely_gives_no_gain_that_is_too_large() -> None:
+    """Second by second, a straight line between readings 0.87 s apart puts the gain 1.2 % too high."""
+    found = [trials.tried(Quantity.ENERGY_COUNTER, seed, every_s=0.87) for seed in range(20)]
+    fits = [(trial, fit) for trial, fit in found if isinstance(fit, GainFit)]
+    assert len(fits) == 20
+    assert sum(abs(fit.gain - trial.gain) <= fit.gain_half for trial, fit in fits) >= 18
+    assert abs(np.mean([fit.gain / trial.gain - 1.0 for trial, fit in fits])) < 0.003
+    assert all(fit.readings == 74 for _, fit in fits)
 
 
 # --- worked examples: a card that shows its power every 100 ms, and a meter at 1 Hz ---------------------------------
@@ -115,6 +127,26 @@ def test_few_readings_are_refused() -> None:
     )
     short_w = load(40)
     assert reasons(short_w, meter(short_w)) == "41 readings of the meter; more than 60 are needed"
+
+
+def test_readings_that_are_put_together_keep_their_joules_and_are_counted_as_few() -> None:
+    log = meter(load(100))
+    rarely = replace(card(load(100)), x_ns=card(load(100)).x_ns * 10)
+    found = fit_gain(rarely, ORIGIN_NS, log, max_shift_s=5.0)
+    assert isinstance(found, Refused)
+    assert found.reasons == (
+        "26 readings of the meter of 4 each, as the card is read every 1 s; more than 60 are needed",
+    )
+
+
+@given(st.lists(st.floats(0.0, 500.0), min_size=2, max_size=60), st.floats(0.01, 20.0))
+def test_putting_readings_together_keeps_their_joules(power_w: list[float], spacing_s: float) -> None:
+    log = MeterLog(np.cumsum(np.linspace(0.9, 1.1, len(power_w))), np.array(power_w))
+    coarse, together = no_finer(log, spacing_s)
+    assert coarse.t_s.tolist() == log.t_s[::together].tolist()
+    last = np.searchsorted(log.t_s, coarse.t_s[-1])
+    energy_j = np.sum(log.power_w[1 : last + 1] * np.diff(log.t_s[: last + 1]))
+    assert np.sum(coarse.power_w[1:] * np.diff(coarse.t_s)) == pytest.approx(energy_j)
 
 
 def test_a_steady_load_is_refused() -> None:

@@ -16,7 +16,7 @@ from stillwatt.errors import CalibrationError, ConfigError, MissingInputError, U
 from stillwatt.ledger.post import build_record
 from stillwatt.records import Total
 from stillwatt.sensors.calibration import apply_calibrations, read_calibrations
-from stillwatt.units import NS_PER_S
+from stillwatt.units import NS_PER_MS, NS_PER_S
 from stillwatt.workflows.calibrate import CalibrationOutcome, MeterFacts, calibrate
 from stillwatt.workflows.meter_log import read_meter_log
 
@@ -98,6 +98,25 @@ def test_a_gain_in_the_journal_scales_energies_and_no_counts(tmp_path: Path) -> 
     assert found.total.high_j - found.total.low_j < 0.6 * (plain.total.high_j - plain.total.low_j)
     raw = [path.read_bytes() for path in sorted((run.path / "samples").iterdir())]
     assert raw == [path.read_bytes() for path in sorted((tmp_path / "a" / run.run_id / "samples").iterdir())]
+
+
+def test_a_record_of_power_gives_the_shape_of_a_counter_that_is_read_rarely(tmp_path: Path) -> None:
+    run = SyntheticRun(tmp_path)
+    session = run.session(start_s=START_S)
+    record = replace(POWER, update_period_ns=20 * NS_PER_MS, averaging_ns=20 * NS_PER_MS, is_stamped=True)
+    counter = replace(COUNTER, update_period_ns=100 * NS_PER_MS, sampling_period_ns=900 * NS_PER_MS)
+    session.sampler([counter, record], period_s=0.02)
+    power = lambda t_s: (energy_j(t_s) - energy_j(t_s - 0.02)) / 0.02  # noqa: E731
+    session.samples("gpu0.power", power, until_s=START_S + LENGTH_S)
+    session.period_s = 0.9
+    shown = lambda t_s: energy_j(np.floor(t_s * 10.0 + 1e-6) / 10.0) * 1000.0  # noqa: E731
+    session.samples("gpu0.energy_counter", shown, until_s=START_S + LENGTH_S)
+    session.stage("load", START_S + 1.0, START_S + LENGTH_S - 1.0)
+    session.end(START_S + LENGTH_S)
+    counter_gain, power_gain = calibrated(tmp_path, meter_csv(tmp_path / "pmd.csv")).calibrations
+    assert counter_gain.readings > 190  # every second by itself, not four put together
+    assert counter_gain.gain == pytest.approx(1.08, rel=2e-3)
+    assert power_gain.gain == pytest.approx(1.08, rel=2e-3)
 
 
 def test_calibrating_again_does_not_stack_gains(tmp_path: Path) -> None:
