@@ -1,6 +1,6 @@
 """How often the true gain of a simulated card lies inside the interval that a calibration gives it.
 
-    python benchmarks/proof_calibration.py [--trials 200] [--seed 1]
+    python benchmarks/proof_calibration.py [--trials 200] [--seed 1] [--every 0.1]
 
 Each trial: a card whose counter (1 mJ, every 100 ms) or power reading (every 100 ms) is wrong by a gain of -8 % to
 +13 %, under a load of steps and ramps at random times for five minutes; a meter that gives mean power once a second,
