@@ -82,6 +82,7 @@ def test_the_measured_program_imports_next_to_nothing() -> None:
     slow = {"importlib.metadata", "email", "zipfile", "difflib", "asyncio", "tempfile", "logging", "multiprocessing"}
     assert not slow & set(loaded)
     assert "stillwatt.records.run" not in loaded
+    assert not [module for module in loaded if module.startswith("stillwatt.sensors")]
 
 
 def _body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

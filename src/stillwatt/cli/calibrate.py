@@ -89,8 +89,8 @@ def refuse_without_log(context: click.Context, names: Iterable[str]) -> None:
 def run_calibration(csv_path: str, runs_dir: str, given: Given, *, as_json: bool) -> None:
     """Calibrate, and print what was found and where it was written."""
     from stillwatt.clock import SystemClock
-    from stillwatt.sensors.calibration import calibration_path
     from stillwatt.workflows.calibrate import MeterFacts, calibrate
+    from stillwatt.workflows.home import calibration_path
 
     outcome = calibrate(
         Path(csv_path),

@@ -8,7 +8,6 @@ gain is not used then, and that is said.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,7 +16,6 @@ from typing import Any
 
 from stillwatt.records import Channel
 
-CALIBRATION_FILE = "calibration.toml"
 CALIBRATION_SCHEMA = "stillwatt.calibration/1"
 RECALIBRATE = "`stillwatt doctor --calibrate CSV` makes a new one; docs/how-to/idle-and-calibration.md"
 _KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
@@ -59,12 +57,6 @@ class Calibration:
     def __post_init__(self) -> None:
         if not (0.0 < self.gain_low <= self.gain <= self.gain_high < math.inf and self.gain_high < 2.0 * self.gain):
             raise ValueError(f"gain {self.gain} with an interval of {self.gain_low} to {self.gain_high} is none")
-
-
-def calibration_path() -> Path:
-    """Where the user's calibrations are kept: `$STILLWATT_HOME`, else `~/.config/stillwatt`."""
-    root = os.environ.get("STILLWATT_HOME")
-    return (Path(root) if root else Path("~/.config/stillwatt").expanduser()) / CALIBRATION_FILE
 
 
 def read_calibrations(path: Path) -> tuple[tuple[Calibration, ...], str]:

@@ -29,8 +29,8 @@ from stillwatt.metering.measured import Measured, note_closed, note_open
 from stillwatt.metering.meter import Meter, Stage
 from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE, rest
 from stillwatt.records.window import StageKind
-from stillwatt.sensors.calibration import calibration_path
 from stillwatt.units import NS_PER_MS
+from stillwatt.workflows.home import calibration_path
 
 if TYPE_CHECKING:
     from stillwatt.records.run import RunRecord

@@ -15,7 +15,6 @@ from stillwatt.records import Channel, Quantity
 from stillwatt.sensors.calibration import (
     apply_calibrations,
     base_source,
-    calibration_path,
     has_uuid,
     read_calibrations,
 )
@@ -121,14 +120,6 @@ def test_a_value_of_another_kind_leaves_one_calibration_out(tmp_path: Path, name
     found, problem = read_calibrations(path)
     assert found == (CALIBRATION,)
     assert f"calibration 1 cannot be understood ({name} = " in problem
-
-
-def test_the_file_is_in_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("STILLWATT_HOME", str(tmp_path))
-    assert calibration_path() == tmp_path / "calibration.toml"
-    monkeypatch.delenv("STILLWATT_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert calibration_path() == tmp_path / ".config" / "stillwatt" / "calibration.toml"
 
 
 def test_only_names_of_one_piece_of_hardware_are_uuids() -> None:

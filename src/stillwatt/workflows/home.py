@@ -1,0 +1,17 @@
+"""Where the user's own files are. Standard library only: the measured program asks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CALIBRATION_FILE = "calibration.toml"
+
+
+def calibration_path() -> Path:
+    """Where the user's calibrations are kept: `$STILLWATT_HOME`, else `~/.config/stillwatt`.
+
+    A user without a home, as containers have them, has a path at which nothing is.
+    """
+    root = os.environ.get("STILLWATT_HOME") or os.path.expanduser("~/.config/stillwatt")
+    return Path(root) / CALIBRATION_FILE
