@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from meter_scenarios import COUNTERLESS, SENSORS, Measured, Rig, load_simulator
 
+from stillwatt.metering.totals import sum_part
 from stillwatt.records import Absent, Energy
 
 HERE = Path(__file__).resolve().parent
@@ -65,7 +66,9 @@ def scenarios(rig: Rig, rounds: int) -> Iterator[tuple[str, str, list[list[Measu
     for sensor, card in SENSORS.items():
         yield "random steps, 0.2-3 s", sensor, random_steps(rig, card, rounds, SLOW)
         yield "random steps, 0.05-0.3 s", sensor, random_steps(rig, card, rounds, FAST)
-        yield "ten 100-ms bursts, each a stage", sensor, bursts(rig, card, 2 * rounds)
+        found = bursts(rig, card, 2 * rounds)
+        yield "ten 100-ms bursts, each a stage", sensor, found
+        yield "ten 100-ms bursts, added up", sensor, [[added_up(trace)] for trace in found]
     for sensor, card in COUNTERLESS.items():
         yield "random steps, 0.2-3 s", sensor, random_steps(rig, card, rounds, SLOW)
         yield "periodic 0.5-5 Hz or constant", sensor, periodic(rig, card, rounds)
@@ -126,6 +129,13 @@ def bursts(rig: Rig, card: str, rounds: int) -> list[list[Measured]]:
         text = f"driver=550.54;gpu {card} watts=400 low=80 hz=1 duty=0.1 {draws(rig, card)}"
         found += rig.measure(text, 1, windows_s, 12.5, begins_s=begins_s)
     return found
+
+
+def added_up(trace: list[Measured]) -> Measured:
+    """All stages of a card as the account adds them up (method.md, eq. 10)."""
+    lengths_s = [one.length_s for one in trace]
+    true_j, peer_j = (math.fsum(numbers) for numbers in zip(*((one.true_j, one.peer_j) for one in trace), strict=True))
+    return Measured(true_j, sum_part([one.energy for one in trace], lengths_s), math.fsum(lengths_s), peer_j)
 
 
 def periodic(rig: Rig, card: str, rounds: int) -> list[list[Measured]]:
@@ -251,14 +261,16 @@ def summarise(rows: list[dict[str, Any]], num_traces: int) -> dict[str, Any]:
 def overhead() -> dict[str, Any]:
     """What the meter costs, from the other benches."""
     from bench_meter_cost import import_cost, sampler_cost_8gpu, stage_cost
+    from bench_store import measure
 
-    imported, sampler = import_cost("stillwatt"), sampler_cost_8gpu()
+    imported, sampler = import_cost("stillwatt", "stillwatt.Run"), sampler_cost_8gpu()
     return {
         "import_cpu_s": imported["cpu_s"],
         "import_rss_mb": imported["rss_mib"] * 1.048576,
         "stage_us": stage_cost()["median_us"],
         "cpu_s_per_min_8gpu_10hz": sampler["cpu_s_per_min"],
         "sampler_rss_mb": sampler["rss_mib"] * 1.048576,
+        "post_rows_per_s": measure(20_000_000)["post_rows_per_s"],
     }
 
 

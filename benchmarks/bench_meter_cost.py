@@ -6,7 +6,6 @@ Prints a table and, with --save, keeps a dated JSON beside this file.
 """
 
 import json
-import math
 import os
 import resource
 import statistics
@@ -17,6 +16,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from meter_cost_pairs import paired_blocks
+
 IMPORT = """
 import resource, time
 before_kib, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
@@ -25,17 +26,9 @@ import {module}
 cpu_s = time.process_time() - start
 print(cpu_s, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024)
 """
-BUSY = """
-import time
-wall, cpu, n = time.perf_counter(), time.process_time(), 0
-for i in range(15_000_000):
-    n += i & 7
-print("BUSY", time.perf_counter() - wall, time.process_time() - cpu, flush=True)
-"""
-CROWD = """
-import subprocess, sys
-crowd = [subprocess.Popen([sys.executable, "-c", sys.argv[2]]) for _ in range(int(sys.argv[1]))]
-sys.exit(max(one.wait() for one in crowd))
+ENDLESS = """
+while True:
+    pass
 """
 
 
@@ -88,70 +81,61 @@ def sampler_cost_8gpu(seconds: float = 30.0) -> dict[str, float]:
 
     import stillwatt
 
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-    from nvml_simulator_build import ENVIRONMENT, build
-
+    environment, library = simulated_cards()
     with tempfile.TemporaryDirectory() as folder:
-        library = build(Path(folder))
-        os.environ[ENVIRONMENT] = ";".join(["gpu random=7 watts=700 low=50"] * 8)
-        with stillwatt.Run(
-            "bench", runs_dir=folder, sensors=("nvml",), options={"nvml": {"library": str(library)}}
-        ) as run:
+        os.environ[environment] = ";".join(["gpu random=7 watts=700 low=50"] * 8)
+        with stillwatt.Run("bench", runs_dir=folder, sensors=("nvml",), options={"nvml": {"library": library}}) as run:
             process = psutil.Process(run._sampler.pid)
             time.sleep(2.0)
             start_s = sum(process.cpu_times()[:2])
             time.sleep(seconds)
             used_s = sum(process.cpu_times()[:2]) - start_s
             rss_mib = process.memory_info().rss / 2**20
-        del os.environ[ENVIRONMENT]
+        del os.environ[environment]
     return {"cpu_s_per_min": used_s * 60 / seconds, "rss_mib": rss_mib}
 
 
-def slow_down(pairs: int = 24, workers: int = 1) -> dict[str, float]:
-    """Ratio of a busy program's own wall and CPU seconds, measured to bare, with 95 % intervals of the median.
+def simulated_cards() -> tuple[str, str]:
+    """The variable that configures the simulator of cards, and the library; built once."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    from nvml_simulator_build import ENVIRONMENT, build
 
-    The program times itself, so that neither interpreter start nor the account after it counts. Pairs alternate
-    their order (bare first, measured first, ...): what drifts or warms up falls on both alike. `workers` programs run
-    side by side; with one for each core the sampler has no idle core to hide on.
+    folder = Path(tempfile.gettempdir()) / f"stillwatt-bench-{os.getpid()}"
+    folder.mkdir(exist_ok=True)
+    library = folder / "libnvidia-ml.so.1"
+    return ENVIRONMENT, str(library if library.exists() else build(folder))
+
+
+def slow_down(pairs: int = 120, workers: int = 1) -> dict[str, float]:
+    """Speed of a busy program with the sampling process running over its speed with that stopped, in turns.
+
+    With one worker for each core the sampler has no idle core to hide on. Eight simulated cards are read meanwhile.
     """
-    ratios: dict[str, list[float]] = {"wall": [], "cpu": []}
-    for index in range(pairs):
-        order = (False, True) if index % 2 == 0 else (True, False)
-        spans = {measured: busy_seconds(measured, workers) for measured in order}
-        for which in ratios:
-            ratios[which].append(spans[True][which] / spans[False][which])
-    result: dict[str, float] = {"pairs": pairs, "workers": workers}
-    for which, found in ratios.items():
-        result[f"{which}_ratio_median"] = statistics.median(found)
-        result[f"{which}_ratio_low"], result[f"{which}_ratio_high"] = median_interval(found)
-    return result
+    import stillwatt
 
-
-def busy_seconds(measured: bool, workers: int) -> dict[str, float]:
-    """Wall and CPU seconds of the busy loop as the program itself saw them, mean over the workers."""
+    environment, library = simulated_cards()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", CROWD, str(workers), BUSY]
-        if measured:
-            command = [sys.executable, "-m", "stillwatt", "measure", "--runs", folder, "--", *command]
-        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    lines = [line.split()[1:] for line in out.splitlines() if line.startswith("BUSY ")]
-    if len(lines) != workers:
-        raise RuntimeError(f"{workers} busy programs ran, {len(lines)} told their time: {out!r}")
-    return {
-        "wall": statistics.fmean(float(wall) for wall, _ in lines),
-        "cpu": statistics.fmean(float(cpu) for _, cpu in lines),
-    }
+        os.environ[environment] = ";".join(["gpu random=7 watts=700 low=50"] * 8)
+        crowd = [subprocess.Popen([sys.executable, "-c", ENDLESS]) for _ in range(workers - 1)]
+        try:
+            with stillwatt.Run("bench", runs_dir=folder, options={"nvml": {"library": library}}) as run:
+                assert run._sampler is not None
+                time.sleep(2.0)
+                return {"workers": workers} | paired_blocks(count, run._sampler.pid, pairs=pairs, block_s=0.4)
+        finally:
+            for one in crowd:
+                one.kill()
+                one.wait()
+            del os.environ[environment]
 
 
-def median_interval(values: list[float]) -> tuple[float, float]:
-    """Order statistics that hold the median with at least 95 % (binomial, no assumption about the shape)."""
-    ordered, n = sorted(values), len(values)
-    below, tail = 0, 0.5**n
-    while below < n // 2 and tail <= 0.025:
-        below += 1
-        tail += math.comb(n, below) * 0.5**n
-    k = max(below - 1, 0)
-    return ordered[k], ordered[n - 1 - k]
+def count(seconds: float) -> int:
+    """Count in a loop for so long."""
+    n, end_s = 0, time.perf_counter() + seconds
+    while time.perf_counter() < end_s:
+        for _ in range(2_000):
+            n += 1
+    return n
 
 
 def main() -> None:
@@ -166,8 +150,8 @@ def main() -> None:
         "stage begin + end": stage_cost(),
         "sampling process, 10 Hz": sampler_cost(),
         "sampling process, 8 GPUs, 10 Hz": sampler_cost_8gpu(),
-        "busy program, measured to bare": slow_down(),
-        "one on each core, measured to bare": slow_down(workers=os.cpu_count() or 1),
+        "busy program, speed with the sampler to without": slow_down(),
+        "the same, all cores busy": slow_down(workers=os.cpu_count() or 1),
         "this process, peak MiB": {"rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024},
     }
     for name, figures in report.items():

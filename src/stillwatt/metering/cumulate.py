@@ -21,6 +21,9 @@ _STRAYS = 8
 """An instrument's own times are good to an eighth of its update period."""
 _SMOOTHED = 0.25
 """Eq. 7a: a step of load at a stage's edge is smoothed over it by an eighth of step times average, at both edges."""
+_QUIET, _QUIET_SHARE = 0.25, 0.1015
+"""Eq. 7: a quarter of a session's squared second differences lie below 0.1015 of their mean where there is nothing but
+noise; a few readings in a row may look steadier than that by chance."""
 _SECOND_DIFFERENCE = 10.0
 """Eq. 7: half of each end's second difference over the 6 of its variance, and a fifth more for its own scatter."""
 
@@ -132,4 +135,5 @@ def _sampling_j2(series: Series, power_w: FloatArray, length_s: FloatArray) -> F
     stride = min(stride, power_w.size)
     padded = np.pad(power_w, stride, mode="edge")
     second2 = (padded[: -2 * stride] - 2 * power_w + padded[2 * stride :]) ** 2
+    second2 = np.maximum(second2, np.quantile(second2, _QUIET) / _QUIET_SHARE)
     return np.asarray(stride * length_s**2 * (second2[1:] + second2[:-1]) / _SECOND_DIFFERENCE, dtype=np.float64)
