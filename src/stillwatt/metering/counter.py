@@ -128,7 +128,7 @@ def _steps(series: Series, witness: Curve | None) -> _Steps:
     """Joules between neighbouring readings; a reset's come from the witness, or are none."""
     unwrapped = unwrap(series)
     energy_j = unwrapped.increments * series.channel.unit_si
-    is_gap = np.diff(series.t_ns) > series.max_gap_ns
+    is_gap = np.diff(series.t_ns) > series.allowed_ns
     kind = np.where(is_gap, Segment.COUNTED_GAP, Segment.READ).astype(np.int8)
     whole_j, repaired_j = np.zeros(energy_j.size), np.full(unwrapped.resets.size, np.nan)
     for number, i in enumerate(unwrapped.resets):

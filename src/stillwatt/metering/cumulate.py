@@ -57,7 +57,7 @@ def _power_curve(series: Series) -> Curve:
     series, x_ns, lag_ns = _centred(series)
     power_w = series.count * series.channel.unit_si
     length_s = np.diff(x_ns) / NS_PER_S
-    is_gap = np.diff(x_ns) > series.max_gap_ns
+    is_gap = np.diff(x_ns) > series.allowed_ns
     mean_w = (power_w[1:] + power_w[:-1]) / 2
     range_w = np.array([power_w.min(), power_w.max()])
     spread_w = np.maximum(range_w[1] - mean_w, mean_w - range_w[0])

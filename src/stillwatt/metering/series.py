@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatt.records.channel import Channel
-from stillwatt.records.sample import SampleGap
+from stillwatt.records.sample import Lull, SampleGap
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -31,6 +31,7 @@ class Series:
         t_ns: shape [n], strictly increasing times of the readings.
         count: shape [n], the counts as the instrument gave them; `channel.unit_si` scales them.
         gaps: spans the sampling process reported as unread, with their failed reads.
+        lulls: spans in which it read more rarely, in their order.
         dropped: readings left out because of their time or count.
     """
 
@@ -38,6 +39,7 @@ class Series:
     t_ns: IntArray
     count: FloatArray
     gaps: tuple[SampleGap, ...] = ()
+    lulls: tuple[Lull, ...] = ()
     dropped: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -65,5 +67,15 @@ class Series:
 
     @property
     def max_gap_ns(self) -> int:
-        """The largest distance between two readings that still counts as covered (method.md, eq. 5)."""
+        """The largest distance between two readings that still counts as covered, but in lulls (method.md, eq. 5)."""
         return max(_GAP_PERIODS * self.period_ns, _GAP_UPDATES * self.channel.update_period_ns)
+
+    @property
+    def allowed_ns(self) -> IntArray:
+        """The same for each pair of neighbouring readings; shape [n - 1], larger where a lull lies between."""
+        allowed_ns = np.full(max(0, self.t_ns.size - 1), self.max_gap_ns, dtype=np.int64)
+        for lull in self.lulls:
+            first = max(0, int(np.searchsorted(self.t_ns, lull.start_ns, side="right")) - 1)
+            touched = slice(first, int(np.searchsorted(self.t_ns, lull.end_ns)))
+            allowed_ns[touched] = np.maximum(allowed_ns[touched], _GAP_PERIODS * lull.period_ns)
+        return allowed_ns

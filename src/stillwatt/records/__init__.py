@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stillwatt.records.channel import Basis, Boundary, Channel, Quantity, Role, worst_basis
     from stillwatt.records.energy import Absent, Energy, NoTotal, Total
     from stillwatt.records.run import ProbeRecord, RunRecord, StageRecord, StageSpan, Trace, TracePoint
-    from stillwatt.records.sample import NotDue, ReadFailure, Reading, SampleGap
+    from stillwatt.records.sample import Lull, NotDue, ReadFailure, Reading, SampleGap
     from stillwatt.records.usage import Card, DeviceInstance, DeviceUse, DeviceUser, ProcessId, Rule
     from stillwatt.records.window import StageKind, StageStatus, StageWindow
 
@@ -27,6 +27,7 @@ __all__ = [
     "DeviceUse",
     "DeviceUser",
     "Energy",
+    "Lull",
     "NoTotal",
     "NotDue",
     "ProbeRecord",
@@ -59,6 +60,7 @@ _HOMES = {
     "DeviceUse": "usage",
     "DeviceUser": "usage",
     "Energy": "energy",
+    "Lull": "sample",
     "NoTotal": "energy",
     "NotDue": "sample",
     "ProbeRecord": "run",

@@ -32,6 +32,19 @@ class ReadFailure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lull:
+    """A span in which a session read more rarely than else, because no stage began or ended for long."""
+
+    start_ns: int
+    end_ns: int
+    period_ns: int
+
+    def __post_init__(self) -> None:
+        if self.end_ns < self.start_ns or self.period_ns <= 0:
+            raise ValueError(f"no lull reaches from {self.start_ns} to {self.end_ns} at {self.period_ns} ns")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleGap:
     """A span in which a stream has no readings; written to the journal, never bridged in silence."""
 
