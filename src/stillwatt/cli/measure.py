@@ -38,6 +38,13 @@ _KINDS = [kind.value for kind in StageKind]
     metavar="SECONDS",
     help="Measure the idle machine for so long before the command, and after it where it ends with 0.",
 )
+@click.option(
+    "--slow-after",
+    "slow_after_s",
+    type=click.FloatRange(min=0.0, min_open=True),
+    metavar="SECONDS",
+    help="Read once a second after so long without a stage's edge, until the next: for runs of days.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the account as one JSON line, the last on stderr.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND [ARGUMENT]...")
 @click.pass_context
@@ -50,6 +57,7 @@ def measure(
     sensors: tuple[str, ...] | None,
     period_ms: int,
     idle_s: float,
+    slow_after_s: float | None,
     as_json: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -71,6 +79,7 @@ def measure(
         sensors=sensors or ("auto",),
         period_ms=period_ms,
         idle_s=idle_s,
+        slow_after_s=slow_after_s,
     )
     if as_json:
         note(json.dumps(outcome_dict(outcome)))

@@ -63,6 +63,13 @@ class MeterSettings(Settings):
     sample_period_ms: int = Field(
         default=100, ge=1, le=60_000, description="Time between two readings.", json_schema_extra=_unit("ms")
     )
+    slow_after_s: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="Read once a second where no stage began or ended for so long, until one does: for stages of "
+        "hours. Left out, the period stays as it is.",
+        json_schema_extra=_unit("s"),
+    )
     idle_baseline_s: float = Field(
         default=10.0,
         ge=0.0,

@@ -136,6 +136,12 @@ class SamplerStarted(_Event, frozen=True, kw_only=True, tag="sampler_started"):
     """The measured program, by which its processes and all that descend from them are known on devices."""
 
 
+class PeriodChanged(_Event, frozen=True, kw_only=True, tag="period_changed"):
+    """The sampling process reads at another pace from now on: a lull begins or ends."""
+
+    period_ns: _Time
+
+
 class ChannelsTaken(_Event, frozen=True, kw_only=True, tag="channels_taken"):
     """The sampling process counts further devices, since whoever counted them has ended."""
 
@@ -224,6 +230,7 @@ ProgramEvent = SessionStarted | Forked | StageStarted | Workload | Result | Stag
 MeterEvent = (
     SamplerStarted
     | ChannelsTaken
+    | PeriodChanged
     | DeviceUsers
     | Gap
     | MeterCount

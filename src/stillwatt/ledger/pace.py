@@ -27,6 +27,11 @@ class Pace:
         self._since_ns = clock.monotonic_ns()
         self.is_slow = False
 
+    @property
+    def may_slow(self) -> bool:
+        """Whether there are lulls at all."""
+        return self._slow_after_ns is not None
+
     def edge(self) -> None:
         """A stage begins or ends: a lull that is on is over."""
         self._since_ns = self._clock.monotonic_ns()

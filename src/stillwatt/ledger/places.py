@@ -151,13 +151,14 @@ def _joined(name: str, readers: Sequence[tuple[SessionFacts, str]]) -> Series:
     channel = channels[0] if channels[0].part == name else replace(channels[0], part=name)
     channel = channel.calibrated()
     if len(readers) == 1:
-        return Series(channel, segments[0].t_ns, segments[0].count, gaps)
+        return Series(channel, segments[0].t_ns, segments[0].count, gaps, readers[0][0].lulls)
     periods_ns = [each.sampling_period_ns for each in channels if each.sampling_period_ns is not None]
     return Series(
         replace(channel, sampling_period_ns=max(periods_ns, default=None)),
         np.concatenate([segment.t_ns for segment in segments]),
         np.concatenate([segment.count for segment in segments]),
         gaps,
+        tuple(sorted((lull for session, _ in readers for lull in session.lulls), key=lambda lull: lull.start_ns)),
     )
 
 

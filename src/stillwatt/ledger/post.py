@@ -28,6 +28,7 @@ from stillwatt.ledger.rundir import (
     read_manifest_file,
     sessions,
 )
+from stillwatt.ledger.samplers import meter_energy
 from stillwatt.ledger.sessions import SessionFacts, read_session
 from stillwatt.ledger.stages import StageFacts
 from stillwatt.metering.trace import trace_points
@@ -272,7 +273,7 @@ def _meter_account(found: Sequence[SessionFacts]) -> dict[str, float]:
         given = [session.meter[name] for session in found if name in session.meter]
         if given:
             account[name] = sum(given)
-    return account
+    return account | meter_energy(account["cpu_s"]) if account.get("cpu_s") else account
 
 
 def _probes(found: Sequence[SessionFacts]) -> tuple[ProbeRecord, ...]:

@@ -29,6 +29,7 @@ from stillwatt.errors import StillwattError, UsageError
 from stillwatt.ledger.claims import Claims
 from stillwatt.ledger.disk import Disk
 from stillwatt.ledger.journal import JournalWriter
+from stillwatt.ledger.pace import SLOW_NS, Pace
 from stillwatt.ledger.sampling_loop import Commands, Loop
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
 from stillwatt.ledger.users import LOOK_NS, UserWatch, parts_of_program
@@ -61,6 +62,8 @@ class RecorderConfig:
     """The measured program's journal: it is asked of the disk here, so that the program never waits for that."""
     calibration: Path | None = None
     """File of gains against a meter; it need not be there."""
+    slow_after_ns: int | None = None
+    """Without a stage's edge for so long, read once a second until the next one; None for never."""
     place: str = ""
     """The machine, by which the sampling processes of one run on one machine share its devices; empty for a process
     that shares nothing."""
@@ -86,6 +89,7 @@ def parse_config(line: str) -> RecorderConfig:
             options=dict(given.get("options", {})),
             fsync_journal=Path(fsync_journal) if fsync_journal else None,
             calibration=Path(given["calibration"]) if given.get("calibration") else None,
+            slow_after_ns=int(given["slow_after_ns"]) if given.get("slow_after_ns") else None,
             place=str(given.get("place", "")),
         )
     except KeyError as err:
@@ -115,6 +119,7 @@ class Recorder:
         make_writer: Callable[[str, Job], WorkerLike] | None = None,
         watch: ClockWatch | None = None,
         claims: Claims | None = None,
+        slow_after_ns: int | None = None,
     ) -> None:
         self._resolution = resolution
         self._disk = disk
@@ -128,6 +133,7 @@ class Recorder:
         self._claims = claims
         self._mine: list[Channel] = list(resolution.channels)
         self._skipped_ticks = 0
+        self._pace = Pace(period_ns, slow_after_ns, self._event, clock)
 
     def start(self) -> None:
         """Write what is measured, take the first reading of every stream, and see both on disk."""
@@ -158,10 +164,13 @@ class Recorder:
 
     def beats(self) -> list[Beat]:
         """What is to be read how often, with the close look last: it beats only while there is one."""
-        beats = [Beat(self._period_ns, self.tick, is_on=lambda: bool(self._mine))]
+        pace = self._pace
+        beats = [Beat(self._period_ns, self.tick, is_on=lambda: bool(self._mine) and not pace.is_slow)]
+        if pace.may_slow:
+            beats.append(Beat(SLOW_NS, self.tick, is_on=lambda: bool(self._mine) and pace.is_slow))
         often_ns = self._sampler.own_period_ns
         if often_ns is not None:
-            beats.append(Beat(often_ns, lambda _skipped: self._sampler.tick_often()))
+            beats.append(Beat(often_ns, lambda _skipped: self._sampler.tick_often(), is_on=lambda: not pace.is_slow))
         if self._users.is_needed:
             beats.append(Beat(LOOK_NS, self._users.tick))
         closeup = self._sampler.closeup
@@ -173,6 +182,7 @@ class Recorder:
 
     def edge(self, *, is_first: bool = False, is_own: bool = True) -> None:
         """Look closely: a stage begins or ends now, or the session does; if it is our program's, tell the others."""
+        self._pace.edge()
         self._sampler.look_at_edge(is_first=is_first)
         if is_own and self._claims is not None:
             self._claims.tell()
@@ -225,6 +235,7 @@ class Recorder:
         """Take one reading of every stream; `skipped` deadlines passed without one."""
         self._skipped_ticks += skipped
         self._sampler.tick(waits=False)
+        self._pace.look()
 
     def flush(self) -> None:
         """Have everything written; a disk that still works on the flush before is left to it."""
@@ -310,6 +321,7 @@ def record(
         make_writer=make_worker or Worker,
         watch=watch,
         claims=claims,
+        slow_after_ns=config.slow_after_ns,
     )
     recorder.start()
     answer("ready")

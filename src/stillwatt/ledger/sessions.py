@@ -18,7 +18,6 @@ from stillwatt.ledger.events import (
     Event,
     Gap,
     Mark,
-    MeterCount,
     ParentLost,
     SamplerEnded,
     SamplerStarted,
@@ -31,13 +30,14 @@ from stillwatt.ledger.events import (
 from stillwatt.ledger.journal import read_journal
 from stillwatt.ledger.liveness import Liveness
 from stillwatt.ledger.rundir import JournalPaths
+from stillwatt.ledger.samplers import gaps, lulls, meter_account
 from stillwatt.ledger.segments import Segment, read_segments
 from stillwatt.ledger.stages import StageFacts, stage_facts
 from stillwatt.ledger.troubles import clock_warnings, segment_warnings
 from stillwatt.records.channel import Channel
 from stillwatt.records.energy import Absent
 from stillwatt.records.run import ProbeRecord
-from stillwatt.records.sample import SampleGap
+from stillwatt.records.sample import Lull, SampleGap
 from stillwatt.records.usage import DeviceUse, ProcessId
 from stillwatt.records.window import StageStatus
 
@@ -94,6 +94,8 @@ class SessionFacts:
     absent: tuple[Absent, ...]
     probes: tuple[ProbeRecord, ...]
     gaps: tuple[SampleGap, ...]
+    lulls: tuple[Lull, ...]
+    """In which its sampling process read more rarely."""
     meter: Mapping[str, float]
     """`samples`, `failed_reads`, `skipped_ticks`, `cpu_s`: the sampling process's last account."""
     has_sampler: bool
@@ -166,8 +168,9 @@ def read_session(
         segments=segments,
         absent=_absent(sampler),
         probes=_probes(sampler),
-        gaps=_gaps(journals.meter),
-        meter=_meter_account(journals.meter),
+        gaps=gaps(journals.meter),
+        lulls=lulls(journals.meter),
+        meter=meter_account(journals.meter),
         has_sampler=sampler is not None,
         is_sampler_lost=is_sampler_lost,
         is_live=status is StageStatus.RUNNING or is_sampler_alive is True,
@@ -344,32 +347,6 @@ def _probes(sampler: SamplerStarted | None) -> tuple[ProbeRecord, ...]:
     return tuple(
         ProbeRecord(driver=line.driver, usable=line.usable, detail=line.detail, cure=line.cure) for line in lines
     )
-
-
-def _gaps(meter: Sequence[Event]) -> tuple[SampleGap, ...]:
-    return tuple(
-        SampleGap(
-            stream=gap.stream,
-            start_ns=min(gap.start_ns, gap.end_ns),
-            end_ns=gap.end_ns,
-            failed_reads=gap.failed_reads,
-            reason=gap.reason,
-        )
-        for gap in _all(meter, Gap)
-    )
-
-
-def _meter_account(meter: Sequence[Event]) -> dict[str, float]:
-    counts = [event for event in meter if isinstance(event, MeterCount | SamplerEnded)]
-    if not counts:
-        return {}
-    last = counts[-1]
-    return {
-        "samples": last.samples,
-        "failed_reads": last.failed_reads,
-        "skipped_ticks": last.skipped_ticks,
-        "cpu_s": float(last.cpu_s),
-    }
 
 
 def _start_utc_ns(program: Sequence[Event], start_ns: int, created_utc_ns: int) -> int:

@@ -113,7 +113,8 @@ class RunRecord:
     unallocated: Total | NoTotal
     total: Total | NoTotal
     meter: Mapping[str, float]
-    """The meter's own account: `cpu_s`, `samples`, `failed_reads`, `sessions`."""
+    """The meter's own account: `cpu_s`, `samples`, `failed_reads`, `sessions`; `energy_j` with `energy_low_j` and
+    `energy_high_j`, modelled from `cpu_s` (method.md, eq. 20)."""
     environment: Mapping[str, Any]
     settings: Mapping[str, Any]
     settings_sha256: str

@@ -29,7 +29,7 @@ from stillwatt.metering.measured import Measured, note_closed, note_open
 from stillwatt.metering.meter import Meter, Stage
 from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE, rest
 from stillwatt.records.window import StageKind
-from stillwatt.units import NS_PER_MS
+from stillwatt.units import NS_PER_MS, nanoseconds
 from stillwatt.workflows.home import calibration_path
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Run(AbstractContextManager["Run"]):
         clock: The clocks; tests pass a fake.
         idle_s: How long to measure the idle machine at the block's beginning, and again at its end where that is
             reached without an exception, so that net energies can be given; the program waits for both.
+        slow_after_s: Read once a second, and not every `period_ms`, where no stage began or ended for so long, until
+            one does: for runs of days. None for never.
 
     Raises:
         UnknownNameError: A sensor name that does not exist.
@@ -83,6 +85,7 @@ class Run(AbstractContextManager["Run"]):
         sync: Callable[[], object] | None = None,
         clock: Clock | None = None,
         idle_s: float = 0.0,
+        slow_after_s: float | None = None,
     ) -> None:
         from stillwatt.sensors.registry import check_names
 
@@ -94,6 +97,7 @@ class Run(AbstractContextManager["Run"]):
             "period_ns": period_ms * NS_PER_MS,
             "sensors": list(sensors),
             "options": {driver: dict(values) for driver, values in (options or {}).items()},
+            "slow_after_ns": None if slow_after_s is None else max(1, nanoseconds(slow_after_s)),
         }
         self._settings = dict(settings or {})
         self._earlier_attempts = dict(earlier_attempts or {})

@@ -46,10 +46,12 @@ def measure_command(
     sensors: Sequence[str] = ("auto",),
     period_ms: int = 100,
     idle_s: float = 0.0,
+    slow_after_s: float | None = None,
 ) -> MeasureOutcome:
     """Run `argv` as one stage and account for it.
 
-    The idle machine is measured for `idle_s` before the command, and after it where it ends with 0.
+    The idle machine is measured for `idle_s` before the command, and after it where it ends with 0. With
+    `slow_after_s`, readings come once a second after that long without a stage's edge.
 
     Raises:
         UnknownNameError: A sensor or stage kind that does not exist; the command has not run.
@@ -64,6 +66,7 @@ def measure_command(
         period_ms=period_ms,
         settings={"command": list(argv), "sample_period_ms": period_ms, "sensors": list(sensors), "idle_s": idle_s},
         idle_s=idle_s,
+        slow_after_s=slow_after_s,
     )
     exit_code, problem = 1, None
     try:

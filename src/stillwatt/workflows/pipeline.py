@@ -75,6 +75,7 @@ def run_recipe(
         period_ms=recipe.sample_period_ms,
         settings=recipe.resolved(),
         options=recipe.sensor_options,
+        slow_after_s=recipe.meter.slow_after_s,
         run_id=unfinished.run_id if unfinished else None,
         earlier_attempts=unfinished.attempts if unfinished else None,
         session_number=unfinished.sessions if unfinished else 0,

@@ -41,7 +41,22 @@ def test_options_and_command_reach_the_workflow(stillwatt: Stillwatt, install: C
     workflow = install(Workflow())
     result = stillwatt(
         *("measure", "--name", "n", "--stage", "s", "--kind", "evaluate", "--runs", "d"),
-        *("--sensors", "nvml, rapl", "--period-ms", "20", "--idle", "2.5", "--", "prog", "--json", "-h", "--", "x y"),
+        *(
+            "--sensors",
+            "nvml, rapl",
+            "--period-ms",
+            "20",
+            "--idle",
+            "2.5",
+            "--slow-after",
+            "600",
+            "--",
+            "prog",
+            "--json",
+            "-h",
+            "--",
+            "x y",
+        ),
     )
     assert result.exit_code == 0
     assert workflow.argv == ("prog", "--json", "-h", "--", "x y")
@@ -53,6 +68,7 @@ def test_options_and_command_reach_the_workflow(stillwatt: Stillwatt, install: C
         "sensors": ("nvml", "rapl"),
         "period_ms": 20,
         "idle_s": 2.5,
+        "slow_after_s": 600.0,
     }
 
 

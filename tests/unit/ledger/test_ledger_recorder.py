@@ -21,6 +21,7 @@ from stillwatt.errors import UsageError
 from stillwatt.ledger import recorder as recorder_module
 from stillwatt.ledger.disk import Disk
 from stillwatt.ledger.journal import read_journal
+from stillwatt.ledger.pace import Pace
 from stillwatt.ledger.recorder import Recorder, parse_config, record
 from stillwatt.ledger.sampling_loop import Commands, Loop
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
@@ -81,7 +82,9 @@ def _room_on_disk() -> Iterator[None]:
 class Rig:
     """A recorder at a set time, with a fake journal and real segments."""
 
-    def __init__(self, run_dir: Path, sensor: FakeSensor, clock: FakeClock, **bounds: Any) -> None:
+    def __init__(
+        self, run_dir: Path, sensor: FakeSensor, clock: FakeClock, slow_after_ns: int | None = None, **bounds: Any
+    ) -> None:
         self.clock, self.run_dir, self.sensor = clock, run_dir, sensor
         self.journal = FakeJournal()
         self.disk = Disk(self.journal, lambda stream: FakeWriter(raw_path(run_dir, SESSION, stream)), clock, **bounds)
@@ -90,7 +93,9 @@ class Rig:
             probes=(Probe(driver="fake", usable=True, detail="a fake", channels=sensor.open()),),
             absent=(Absent(part="gpu1", boundary=Boundary.BOARD, reason="fake: lost"),),
         )
-        self.recorder = Recorder(self.resolution, self.disk, clock, PERIOD_NS, make_worker=InlineWorker)
+        self.recorder = Recorder(
+            self.resolution, self.disk, clock, PERIOD_NS, make_worker=InlineWorker, slow_after_ns=slow_after_ns
+        )
 
     def ticks(self, number: int) -> None:
         for _ in range(number):
@@ -596,3 +601,38 @@ def test_what_costs_much_is_on_record_with_its_own_pace(tmp_path: Path) -> None:
     (started,) = rig.journal.named("sampler_started")
     paces = {one["part"]: one["sampling_period_ns"] for one in started["channels"]}
     assert paces == {"gpu1": 870 * NS_PER_MS, "gpu2": PERIOD_NS}
+
+
+def test_a_long_stage_is_read_once_a_second_until_the_next_edge(tmp_path: Path) -> None:
+    rig = _rig(tmp_path, slow_after_ns=2 * NS_PER_S)
+    rig.recorder.start()
+    beats = rig.recorder.beats()
+
+    def play(seconds: float) -> list[int]:
+        before = rig.sensor.reads
+        for _ in range(round(seconds * 100)):
+            rig.clock.advance(0.01)
+            for beat in beats:
+                beat.keep(rig.clock.now_ns)
+        rig.recorder.flush()
+        return list(range(before, rig.sensor.reads))
+
+    assert len(play(2.0)) == 20
+    assert 9 <= len(play(10.0)) <= 11
+    rig.recorder.edge()
+    assert 10 <= len(play(1.0)) <= 12
+    rig.recorder.finish(is_parent_lost=False)
+    changed = rig.journal.named("period_changed")
+    assert [event["period_ns"] for event in changed] == [NS_PER_S, PERIOD_NS]
+    assert changed[1]["t_ns"] - changed[0]["t_ns"] == pytest.approx(10 * NS_PER_S, rel=0.05)
+
+
+def test_a_run_that_reads_once_a_second_anyway_has_no_lulls() -> None:
+    told: list[object] = []
+    clock = FakeClock()
+    pace = Pace(NS_PER_S, 1, lambda *event, **fields: told.append(event), clock)
+    clock.advance(100.0)
+    pace.look()
+    assert not pace.may_slow
+    assert not pace.is_slow
+    assert told == []
