@@ -7,7 +7,6 @@ tuple is meant in Python mode, and take it in JSON mode without taking `"50"` fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -66,8 +65,7 @@ class MeterSettings(Settings):
     slow_after_s: float | None = Field(
         default=None,
         gt=0.0,
-        description="Read once a second where no stage began or ended for so long, until one does: for stages of "
-        "hours. Left out, the period stays as it is.",
+        description="Read once a second where no stage began or ended for so long, until one does.",
         json_schema_extra=_unit("s"),
     )
     idle_baseline_s: float = Field(
@@ -390,16 +388,6 @@ class Recipe(Settings):
     def sensors(self) -> tuple[str, ...]:
         """Instruments to read."""
         return self.meter.sensors
-
-    @property
-    def sample_period_ms(self) -> int:
-        """Time between two readings, in milliseconds."""
-        return self.meter.sample_period_ms
-
-    @property
-    def sensor_options(self) -> Mapping[str, Mapping[str, Any]]:
-        """Options of single drivers, by driver."""
-        return self.meter.options
 
     @property
     def settings_sha256(self) -> str:

@@ -140,8 +140,7 @@ def read_session(
         OSError: a journal or a segment cannot be read.
     """
     journals = _read_journals(paths)
-    started = _first(journals.program, SessionStarted)
-    sampler = _first(journals.meter, SamplerStarted)
+    started, sampler = _first(journals.program, SessionStarted), _first(journals.meter, SamplerStarted)
     channels, problems = _channels(journals.meter)
     segments = read_segments(run_dir, session, channels)
     start_ns = started.t_ns if started else _first_sign(journals, segments)

@@ -72,13 +72,11 @@ def run_recipe(
         recipe.name,
         runs_dir=root,
         sensors=tuple(sensors or recipe.sensors),
-        period_ms=recipe.sample_period_ms,
+        period_ms=recipe.meter.sample_period_ms,
         settings=recipe.resolved(),
-        options=recipe.sensor_options,
+        options=recipe.meter.options,
         slow_after_s=recipe.meter.slow_after_s,
-        run_id=unfinished.run_id if unfinished else None,
-        earlier_attempts=unfinished.attempts if unfinished else None,
-        session_number=unfinished.sessions if unfinished else 0,
+        **_going_on(unfinished),
     )
     with run:
         announce(f"run {run.run_id}")
@@ -100,6 +98,17 @@ def run_recipe(
         report_json=paths.json,
         resumed=unfinished is not None,
     )
+
+
+def _going_on(unfinished: Unfinished | None) -> dict[str, Any]:
+    """What a run is told that is gone on with."""
+    if unfinished is None:
+        return {}
+    return {
+        "run_id": unfinished.run_id,
+        "earlier_attempts": unfinished.attempts,
+        "session_number": unfinished.sessions,
+    }
 
 
 def find_unfinished(runs_dir: Path, settings_sha256: str) -> Unfinished | None:

@@ -198,8 +198,8 @@ def test_a_recipe_cannot_be_changed() -> None:
 def test_options_of_drivers_reach_the_meter(tmp_path: Path) -> None:
     text = QUICKSTART.replace("[teacher]\n", '[meter.options.host_model]\nparts = ["cpu"]\n\n[teacher]\n')
     recipe = load_recipe(_written(tmp_path, text))
-    assert recipe.sensor_options == {"host_model": {"parts": ["cpu"]}}
-    assert (recipe.sensors, recipe.sample_period_ms) == (("auto",), 100)
+    assert recipe.meter.options == {"host_model": {"parts": ["cpu"]}}
+    assert (recipe.sensors, recipe.meter.sample_period_ms) == (("auto",), 100)
 
 
 def test_a_driver_or_option_that_does_not_exist_is_found_before_anything_runs(tmp_path: Path) -> None:

@@ -617,10 +617,10 @@ def test_a_long_stage_is_read_once_a_second_until_the_next_edge(tmp_path: Path) 
         rig.recorder.flush()
         return list(range(before, rig.sensor.reads))
 
-    assert len(play(2.0)) == 20
+    assert 19 <= len(play(2.0)) <= 20
     assert 9 <= len(play(10.0)) <= 11
     rig.recorder.edge()
-    assert 10 <= len(play(1.0)) <= 12
+    assert 9 <= len(play(1.0)) <= 11
     rig.recorder.finish(is_parent_lost=False)
     changed = rig.journal.named("period_changed")
     assert [event["period_ns"] for event in changed] == [NS_PER_S, PERIOD_NS]
