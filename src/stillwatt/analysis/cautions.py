@@ -1,0 +1,157 @@
+"""What a reader must know before believing a comparison: one sentence each, worst first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from stillwatt.analysis.contrast import paired_or_not
+from stillwatt.analysis.pairing import Roles
+from stillwatt.analysis.repeat import ASSUMED_REL
+from stillwatt.analysis.reuse import quality_gap
+from stillwatt.analysis.trainings import Label, has_quality_error
+from stillwatt.errors import suggest
+from stillwatt.records.comparison import Comparison, Front, ReuseFinding
+
+_MOST_NAMES = 6
+_ALIKE = 0.01
+"""Share of a quality within which two qualities without errors are called alike."""
+
+
+def find_cautions(
+    found: Comparison, roles: Roles, labels: Sequence[Label], rel: float, *, compared: int, asked_draws: int
+) -> tuple[str, ...]:
+    """Everything to beware of.
+
+    Args:
+        found: The findings so far.
+        roles: Baselines and distilled labels.
+        labels: All labels.
+        rel: Repeatability that single trainings were given.
+        compared: Distilled labels that break-evens were made for.
+        asked_draws: Draws that were asked for.
+    """
+    by_name = {label.name: label for label in labels}
+    return (
+        *_baseline_cautions(found, roles, labels),
+        *_seed_cautions(labels, roles, rel),
+        *_left_out(found.fronts),
+        *_unlike_quality(found.n_star, by_name, rel),
+        *_point_cautions(found.fronts, labels),
+        *_size_cautions(found, roles, compared, asked_draws),
+    )
+
+
+def _baseline_cautions(found: Comparison, roles: Roles, labels: Sequence[Label]) -> Iterator[str]:
+    if len(labels) == 1:
+        yield f"{labels[0].name} is alone: there is nothing to compare it with"
+    if not roles.baselines:
+        methods = sorted({label.method for label in labels})
+        near = suggest(found.baseline, methods)
+        hint = f"did you mean {near!r}?" if near else f"methods here: {listed(methods)}"
+        yield f"no row has method {found.baseline!r}: there is no baseline, so no N*; {hint}"
+    borne = [label.name for label in roles.baselines if label.mean("teacher_j")]
+    if borne:
+        yield f"baseline {listed(borne)} bears a teacher's energy: is it a baseline?"
+    counts = Counter(label.student for label in roles.baselines)
+    distilled = {label.student for label in roles.distilled}
+    several = sorted(student for student, count in counts.items() if count > 1 and student in distilled)
+    if several:
+        yield f"student {listed(several)} has several baselines: N* is held against the best of them"
+
+
+def _seed_cautions(labels: Sequence[Label], roles: Roles, rel: float) -> Iterator[str]:
+    single = [label.name for label in labels if len(label.rows) == 1]
+    how = "assumed" if rel <= ASSUMED_REL else "from the spread between the seeds of the other labels"
+    within = f"a single training is taken to repeat within ±{rel:.0%} ({how})"
+    if len(labels) > 1 and len(single) == len(labels):
+        yield f"one seed: each label was trained once, so no difference here is a significance; {within}"
+    elif len(labels) > 1 and single:
+        yield f"one seed of {listed(single)}: nothing that rests on it is a significance; {within}"
+    same = [
+        label.name
+        for label in labels
+        if len(known := [row.student_j for row in label.rows if row.student_j is not None]) > 1 and len(set(known)) == 1
+    ]
+    if same:
+        yield f"all seeds of {listed(same)} have the same student energy to the last digit: taken as one training"
+    unpaired = [
+        label.name
+        for label in roles.distilled
+        if (other := roles.baseline_of(label)) is not None
+        and min(len(label.rows), len(other.rows)) > 1
+        and not paired_or_not([frozenset(row.seed for row in one.rows) for one in (label, other)])
+    ]
+    if unpaired:
+        yield f"{listed(unpaired)} and the baseline have different seeds: compared as independent, not seed by seed"
+
+
+def _left_out(fronts: Sequence[Front]) -> Iterator[str]:
+    """Labels by the reason why and the allocations where they could not be placed."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for front in fronts:
+        for label, reason in front.left_out:
+            where.setdefault((label, reason), []).append(front.allocation)
+    grouped: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (label, reason), allocations in where.items():
+        grouped.setdefault((reason, tuple(allocations)), []).append(label)
+    for (reason, allocations), names in grouped.items():
+        place = "any allocation" if len(allocations) == len(fronts) else ", ".join(allocations)
+        yield f"{listed(names)} is in no frontier under {place}: {reason}"
+
+
+def _unlike_quality(found: Sequence[ReuseFinding], by_name: dict[str, Label], rel: float) -> Iterator[str]:
+    """N* asks for equal energy, not for equal students."""
+    for entry in found:
+        baseline = by_name.get(entry.baseline)
+        if baseline is None or entry.quality_gap is None or entry.found.value is None:
+            continue
+        own, other = by_name[entry.label].mean("quality"), baseline.mean("quality")
+        _, half_width, _ = quality_gap(by_name[entry.label], baseline, rel)
+        margin = _ALIKE * abs(other or 0.0) if half_width is None else half_width
+        if own is not None and other is not None and abs(entry.quality_gap) > margin:
+            yield (
+                f"N* of {entry.label} is at unlike quality: {own:.3g} against {other:.3g} of {baseline.name}; "
+                "see N* at matched quality"
+            )
+
+
+def _point_cautions(fronts: Sequence[Front], labels: Sequence[Label]) -> Iterator[str]:
+    without = [label.name for label in labels if label.mean("quality") is not None and not has_quality_error(label)]
+    if without:
+        yield (
+            f"the quality of {listed(without)} has neither seeds nor a standard error: it is drawn as exact, and no "
+            "probability is given for it"
+        )
+    for front in fronts:
+        twins = Counter((point.energy_j, point.quality) for point in front.placed)
+        equal = [point.label for point in front.placed if twins[point.energy_j, point.quality] > 1]
+        if equal:
+            yield f"{listed(equal)} are equal points under {front.allocation}: they do not beat each other"
+    lacking = [point.label for point in fronts[0].placed if point.throughput is None]
+    if lacking and fronts[0].with_throughput is not None:
+        yield f"the throughput of {listed(lacking)} is unknown: it is not in the frontier with throughput"
+    counted = [label.name for label in labels if label.mean("teacher_tokens") is not None]
+    if counted and not any(front.allocation == "tokens" for front in fronts):
+        yield "tokens taken from the teacher are not counted for every distilled label: no allocation by tokens"
+
+
+def _size_cautions(found: Comparison, roles: Roles, compared: int, asked_draws: int) -> Iterator[str]:
+    if found.draws == 0:
+        yield "too many labels may be on the frontier to draw them all: no probability is given"
+    elif found.draws < asked_draws:
+        yield f"probabilities rest on {found.draws} draws, because there are so many labels"
+    if compared < len(roles.distilled):
+        yield f"break-evens are given for the first {compared:,} of {len(roles.distilled):,} distilled labels"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence; of many the first and how many more.
+
+    >>> listed(["a", "b", "c"]), listed("abcdefgh")
+    ('a, b and c', 'a, b, c, d, e, f and 2 more')
+    """
+    known = list(names)
+    if len(known) > _MOST_NAMES:
+        return f"{', '.join(known[:_MOST_NAMES])} and {len(known) - _MOST_NAMES:,} more"
+    return f"{', '.join(known[:-1])} and {known[-1]}" if len(known) > 1 else "".join(known)

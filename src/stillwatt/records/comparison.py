@@ -1,0 +1,204 @@
+"""Many trainings side by side: the rows that are compared, and what the comparison shows.
+
+Read by `stillwatt.analysis` from a table or from the ledger's runs, given to `stillwatt.report`. An unknown is
+None, never 0; an interval is 95 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stillwatt.records.finding import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One training of one label with one seed."""
+
+    label: str
+    method: str
+    student: str
+    seed: str
+    place: str
+    """Where it stands: `line 7` of a table, or the run's id."""
+    quality: float | None
+    quality_se: float | None
+    """Standard error over the items, one sigma."""
+    teacher_j: float | None
+    """All of the teacher's work that the training drew on."""
+    student_j: float | None
+    own_j: float | None
+    """The student's work and the rest (data preparation, evaluation): all but the teacher's."""
+    throughput: float | None = None
+    """Tokens a second when served, or whatever the table counts; more is better."""
+    teacher_tokens: float | None = None
+    """Tokens taken from the teacher's artefact."""
+    served_teacher_j: float | None = None
+    """Joules per token when the teacher is served."""
+    served_student_j: float | None = None
+    half_widths: Mapping[str, float] = field(default_factory=dict)
+    """Random 95 % half-widths of the meter by field name, where they are known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """What one number says, with its interval and verdict."""
+
+    verdict: Verdict
+    value: float | None
+    low: float | None
+    high: float | None
+    """None beside a `low`: no upper end."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReuseFinding:
+    """N* of one distilled label (method.md, eqs. 25, 30 and 33)."""
+
+    label: str
+    method: str
+    student: str
+    baseline: str
+    """The label it is held against; empty where there is none."""
+    found: Ratio
+    teacher_j: float | None
+    saving_j: float | None
+    quality_gap: float | None
+    """Its quality less the baseline's."""
+    seeds: int
+    """Seeds that both share, or the smaller number of the two."""
+    is_significant: bool
+    """Whether the quality gap stands out from the spread of several seeds; never on one seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFinding:
+    """One cache shared by several students: how many such sweeps repay it (method.md, eq. 31)."""
+
+    method: str
+    students: tuple[str, ...]
+    found: Ratio
+    teacher_j: float | None
+    saving_j: float | None
+    """Over all students of the sweep together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """A distilled label beside the cheapest and the best baseline that match it (method.md, eqs. 34 and 35)."""
+
+    allocation: str
+    label: str
+    as_good: str
+    """The cheapest baseline label that is at least as good; empty where none is."""
+    energy_ratio: float | None
+    """The label's energy over that baseline's."""
+    ratio_low: float | None
+    ratio_high: float | None
+    as_cheap: str
+    """The best baseline label that needs no more energy; empty where none does."""
+    quality_difference: float | None
+    difference_half_width: float | None
+    """None where a quality has neither seeds nor a standard error."""
+    is_significant: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """Energy of one student when N share the teacher's work (method.md, eq. 32)."""
+
+    students: int
+    energy_j: float
+    half_width_j: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """E(N) of one distilled label, and the baseline it is held against."""
+
+    label: str
+    baseline: str
+    points: tuple[CurvePoint, ...]
+    baseline_j: float | None
+    baseline_half_width_j: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lever:
+    """How far one stage's energy must move until the verdict at N students turns (method.md, eq. 36)."""
+
+    label: str
+    stage: str
+    elasticity: float | None
+    """Per cent that N* moves when this energy moves by one; None where nothing is saved."""
+    turning_factor: float | None
+    """The energy times this is where distilling breaks even with N students; None where no factor does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedLabel:
+    """A label under one allocation: the mean of its seeds, and how sure its place is."""
+
+    label: str
+    method: str
+    energy_j: float
+    quality: float
+    throughput: float | None
+    seeds: int
+    is_on_frontier: bool
+    probability: float | None
+    """That it is on the frontier (method.md, eq. 38); None where its quality has no error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attained:
+    """A curve of the attainment function: what `share` of the draws reach at least (method.md, eq. 39)."""
+
+    share: float
+    corners: tuple[tuple[float, float], ...]
+    """Energy and quality, by rising energy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """The frontier of one allocation."""
+
+    allocation: str
+    placed: tuple[PlacedLabel, ...]
+    """Every label that could be placed, in input order."""
+    with_throughput: tuple[str, ...] | None
+    """Labels beaten by none on energy, quality and throughput; None where no throughput is known."""
+    by_method: Mapping[str, tuple[str, ...]]
+    hypervolume: float | None
+    """Joules times quality, from the reference point."""
+    attained: tuple[Attained, ...]
+    left_out: tuple[tuple[str, str], ...]
+    """Labels that could not be placed, with the reason."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels on the energy-quality frontier, in input order."""
+        return tuple(point.label for point in self.placed if point.is_on_frontier)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Everything that a set of trainings shows."""
+
+    source: str
+    baseline: str
+    reuse_students: int
+    reference_j: float | None
+    reference_quality: float
+    draws: int
+    fronts: tuple[Front, ...]
+    n_star: tuple[ReuseFinding, ...]
+    n_star_matched: tuple[ReuseFinding, ...]
+    t_star: tuple[ReuseFinding, ...]
+    sweeps: tuple[SweepFinding, ...]
+    matched: tuple[Matched, ...]
+    curves: tuple[Curve, ...]
+    levers: tuple[Lever, ...]
+    warnings: tuple[str, ...]
