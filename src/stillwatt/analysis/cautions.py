@@ -97,7 +97,7 @@ def _left_out(fronts: Sequence[Front]) -> Iterator[str]:
         grouped.setdefault((reason, tuple(allocations)), []).append(label)
     for (reason, allocations), names in grouped.items():
         place = "any allocation" if len(allocations) == len(fronts) else ", ".join(allocations)
-        yield f"{listed(names)} is in no frontier under {place}: {reason}"
+        yield f"in no frontier under {place}: {listed(names)} ({reason})"
 
 
 def _unlike_quality(found: Sequence[ReuseFinding], by_name: dict[str, Label], rel: float) -> Iterator[str]:

@@ -94,9 +94,7 @@ def probabilities(plane: Plane, drawn: Draws) -> list[float | None]:
     found = np.zeros(len(plane.index))
     if len(drawn.index):
         found[drawn.index] = frontier_mask(drawn.energy, drawn.quality).mean(axis=0)
-    return [
-        float(p) if has_quality_error(label) else None for p, label in zip(found, plane.labels, strict=True)
-    ]
+    return [float(p) if has_quality_error(label) else None for p, label in zip(found, plane.labels, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

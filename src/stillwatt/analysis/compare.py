@@ -144,7 +144,9 @@ def _by_method(plane: Plane) -> dict[str, tuple[str, ...]]:
     found = {}
     for method, own in members.items():
         on = frontier_mask(plane.energy[own], plane.quality[own])
-        found[method] = tuple(plane.sheet.labels[plane.index[i]].name for i, is_on in zip(own, on, strict=True) if is_on)
+        found[method] = tuple(
+            plane.sheet.labels[plane.index[i]].name for i, is_on in zip(own, on, strict=True) if is_on
+        )
     return found
 
 

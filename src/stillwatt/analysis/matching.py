@@ -100,9 +100,7 @@ def curves(roles: Roles, students: int, rel: float) -> tuple[Curve, ...]:
         for count in counts:
             energy = contrast_of([Term(label=label, numerator=_bill(1.0 / count))], rel)
             if not isinstance(energy, NoTotal):
-                points.append(
-                    CurvePoint(students=count, energy_j=energy.numerator, half_width_j=energy.extra.random)
-                )
+                points.append(CurvePoint(students=count, energy_j=energy.numerator, half_width_j=energy.extra.random))
         if points:
             baseline = roles.baseline_of(label)
             level = contrast_of([Term(label=baseline, numerator=_bill(1.0))], rel) if baseline else None

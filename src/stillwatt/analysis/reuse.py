@@ -140,9 +140,7 @@ def _share_one_cache(sweep: Sequence[Label]) -> bool:
     return min(energies) > 0.0 and max(energies) - min(energies) <= _SAME_CACHE * max(energies)
 
 
-def _finding(
-    label: Label, baseline: Label | None, found: Ratio, contrast: Contrast | None, rel: float
-) -> ReuseFinding:
+def _finding(label: Label, baseline: Label | None, found: Ratio, contrast: Contrast | None, rel: float) -> ReuseFinding:
     gap, _, is_significant = quality_gap(label, baseline, rel) if baseline else (None, None, False)
     return ReuseFinding(
         label=label.name,
@@ -150,7 +148,7 @@ def _finding(
         student=label.student,
         baseline=baseline.name if baseline else "",
         found=found,
-        teacher_j=contrast.numerator if contrast else label.mean("teacher_j"),
+        extra_j=contrast.numerator if contrast else None,
         saving_j=contrast.denominator if contrast else None,
         quality_gap=gap,
         seeds=min(len(label.rows), len(baseline.rows) if baseline else len(label.rows)),
@@ -174,4 +172,3 @@ def quality_gap(label: Label, other: Label, rel: float) -> tuple[float | None, f
     half_width = contrast.extra.random
     is_repeated = min(len(label.rows), len(other.rows)) > 1
     return contrast.numerator, half_width, is_repeated and abs(contrast.numerator) > half_width
-

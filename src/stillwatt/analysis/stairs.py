@@ -1,4 +1,4 @@
-"""Baselines as stairs: the cheapest that is at least as good, the best that is at least as cheap (method.md, eq. 33)."""
+"""Baselines as stairs: the cheapest at least as good, the best at least as cheap (method.md, eqs. 33 to 35)."""
 
 from __future__ import annotations
 

@@ -173,6 +173,4 @@ def _known_square(name: str, rows: Sequence[Observation], rel: float) -> float:
 def has_quality_error(label: Label) -> bool:
     """Whether anything is known of the error of its quality: several seeds that differ, or a standard error."""
     known = [row for row in label.rows if row.quality is not None]
-    return len({row.quality for row in known}) > 1 or (
-        bool(known) and all(row.quality_se is not None for row in known)
-    )
+    return len({row.quality for row in known}) > 1 or (bool(known) and all(row.quality_se is not None for row in known))

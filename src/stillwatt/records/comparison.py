@@ -55,7 +55,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReuseFinding:
-    """N* of one distilled label (method.md, eqs. 25, 30 and 33)."""
+    """N* or T* of one label (method.md, eqs. 25, 26, 30 and 33)."""
 
     label: str
     method: str
@@ -63,8 +63,10 @@ class ReuseFinding:
     baseline: str
     """The label it is held against; empty where there is none."""
     found: Ratio
-    teacher_j: float | None
+    extra_j: float | None
+    """What has to be earned back: the teacher's work, for T* all of the label's energy."""
     saving_j: float | None
+    """Per student, for T* per token."""
     quality_gap: float | None
     """Its quality less the baseline's."""
     seeds: int

@@ -1,0 +1,123 @@
+"""Compare trainings: from a table, from the published one, or from the ledger's runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stillwatt.errors import UsageError
+from stillwatt.units import KilowattHours, from_kwh
+from stillwatt.workflows.books import show_run
+from stillwatt.workflows.publish import summarise_run
+from stillwatt.workflows.table import constant_tokens, read_table
+
+if TYPE_CHECKING:
+    from stillwatt.records.comparison import Comparison, Observation
+
+PAPER = "paper"
+"""Name of the published table, instead of a path."""
+_MEGA = 1_000_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretraining:
+    """How much of the teacher's own pre-training each artefact bears; nothing unless asked for."""
+
+    energy_kwh: float = 0.0
+    share: float = 0.0
+
+    @property
+    def borne_j(self) -> float:
+        """Joules on each teacher artefact."""
+        return self.share * from_kwh(KilowattHours(self.energy_kwh))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """A comparison, and whether every energy in it is whole."""
+
+    comparison: Comparison
+    complete: bool
+
+
+def analyse_table(table: str | Path, *, reuse: Sequence[int] = (), pretraining: Pretraining | None = None) -> Analysis:
+    """Compare the trainings of a CSV table.
+
+    Args:
+        table: Its path, or `paper` for the table published by Lambert and Luccioni.
+        reuse: Further N for `reuse:N`.
+        pretraining: What each artefact bears of the teacher's pre-training.
+
+    Raises:
+        MissingInputError: There is no such file.
+        ConfigError: The table cannot be used; names the line.
+        MissingExtraError: SciPy or moocore is not installed.
+    """
+    path = Path(__file__).parent / "data" / "lambert_luccioni_2026.csv" if str(table) == PAPER else Path(table)
+    read = read_table(path)
+    remarks = list(read.warnings)
+    tokens = constant_tokens(read)
+    if tokens is not None:
+        remarks.append(
+            f"column j_per_token is total_kwh over {tokens / _MEGA:.1f} million tokens in every row: it says nothing further"
+        )
+    return _analyse(read.rows, str(table), remarks, reuse, pretraining, complete=True)
+
+
+def analyse_runs(
+    references: Sequence[str],
+    *,
+    runs_dir: str | Path = "runs",
+    reuse: Sequence[int] = (),
+    pretraining: Pretraining | None = None,
+) -> Analysis:
+    """Compare the arms of runs; runs of the same arm are its seeds.
+
+    Raises:
+        RunNotFoundError: No such run.
+        UsageError: A run is named twice, or none has an arm.
+        MissingExtraError: SciPy or moocore is not installed.
+    """
+    from stillwatt.analysis.seeds import gather_runs
+
+    runs = [show_run(runs_dir, reference) for reference in references]
+    ids = [run.run_id for run in runs]
+    twice = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
+    if twice:
+        raise UsageError(f"run {twice[0]} is named twice; a run is no repeat of itself")
+    gathered = gather_runs([(run, summarise_run(run, runs_dir=runs_dir)) for run in runs])
+    if not gathered.rows:
+        raise UsageError(
+            f"no arm was trained in {', '.join(ids)}; `stillwatt report` shows what a run without arms used"
+        )
+    source = ", ".join(ids)
+    return _analyse(gathered.rows, source, gathered.warnings, reuse, pretraining, complete=gathered.complete)
+
+
+def _analyse(
+    rows: Sequence[Observation],
+    source: str,
+    remarks: Sequence[str],
+    reuse: Sequence[int],
+    pretraining: Pretraining | None,
+    *,
+    complete: bool,
+) -> Analysis:
+    from stillwatt.analysis.compare import compare
+
+    said = list(remarks)
+    if pretraining is not None and pretraining.borne_j > 0.0:
+        rows = bear_pretraining(rows, pretraining.borne_j)
+        said.append(
+            f"every teacher artefact bears {pretraining.share:.3g} of {pretraining.energy_kwh:,.6g} kWh of pre-training: "
+            "all figures with the teacher's work have it in them"
+        )
+    found = compare(rows, source=source, reuse_counts=reuse)
+    return Analysis(comparison=replace(found, warnings=(*found.warnings, *said)), complete=complete)
+
+
+def bear_pretraining(rows: Sequence[Observation], borne_j: float) -> tuple[Observation, ...]:
+    """Put a share of the teacher's pre-training on every row that a teacher's work went into (method.md, eq. 31)."""
+    return tuple(replace(row, teacher_j=row.teacher_j + borne_j) if row.teacher_j else row for row in rows)
