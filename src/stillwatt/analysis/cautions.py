@@ -95,8 +95,8 @@ def _left_out(fronts: Sequence[Front]) -> Iterator[str]:
     grouped: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (label, reason), allocations in where.items():
         grouped.setdefault((reason, tuple(allocations)), []).append(label)
-    for (reason, allocations), names in grouped.items():
-        place = "any allocation" if len(allocations) == len(fronts) else ", ".join(allocations)
+    for (reason, under), names in grouped.items():
+        place = "any allocation" if len(under) == len(fronts) else ", ".join(under)
         yield f"in no frontier under {place}: {listed(names)} ({reason})"
 
 

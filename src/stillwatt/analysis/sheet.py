@@ -34,7 +34,8 @@ class Sheet:
         """Mean of each label over those rows; NaN where it has none."""
         count = np.bincount(self.of_row[rows], minlength=len(self.labels)).astype(float)
         total = np.bincount(self.of_row[rows], weights=values[rows], minlength=len(self.labels))
-        return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0.0)
+        found: Floats = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0.0)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,7 +61,8 @@ def analyse_table(table: str | Path, *, reuse: Sequence[int] = (), pretraining: 
     tokens = constant_tokens(read)
     if tokens is not None:
         remarks.append(
-            f"column j_per_token is total_kwh over {tokens / _MEGA:.1f} million tokens in every row: it says nothing further"
+            f"column j_per_token is the total over {tokens / _MEGA:.1f} million tokens in every row: it says nothing "
+            "further"
         )
     return _analyse(read.rows, str(table), remarks, reuse, pretraining, complete=True)
 
@@ -88,11 +89,9 @@ def analyse_runs(
     if twice:
         raise UsageError(f"run {twice[0]} is named twice; a run is no repeat of itself")
     gathered = gather_runs([(run, summarise_run(run, runs_dir=runs_dir)) for run in runs])
-    if not gathered.rows:
-        raise UsageError(
-            f"no arm was trained in {', '.join(ids)}; `stillwatt report` shows what a run without arms used"
-        )
     source = ", ".join(ids)
+    if not gathered.rows:
+        raise UsageError(f"no arm was trained in {source}; `stillwatt report` shows what a run without arms used")
     return _analyse(gathered.rows, source, gathered.warnings, reuse, pretraining, complete=gathered.complete)
 
 
@@ -111,13 +110,13 @@ def _analyse(
     if pretraining is not None and pretraining.borne_j > 0.0:
         rows = bear_pretraining(rows, pretraining.borne_j)
         said.append(
-            f"every teacher artefact bears {pretraining.share:.3g} of {pretraining.energy_kwh:,.6g} kWh of pre-training: "
-            "all figures with the teacher's work have it in them"
+            f"every teacher artefact bears {pretraining.share:.3g} of {pretraining.energy_kwh:,.6g} kWh of pre-training: all "
+            " figures with the teacher's work have it in them"
         )
     found = compare(rows, source=source, reuse_counts=reuse)
     return Analysis(comparison=replace(found, warnings=(*found.warnings, *said)), complete=complete)
 
 
 def bear_pretraining(rows: Sequence[Observation], borne_j: float) -> tuple[Observation, ...]:
-    """Put a share of the teacher's pre-training on every row that a teacher's work went into (method.md, eq. 31)."""
+    """Put a share of the teacher's pre-training on every row that its work went into (method.md, eq. 31)."""
     return tuple(replace(row, teacher_j=row.teacher_j + borne_j) if row.teacher_j else row for row in rows)
