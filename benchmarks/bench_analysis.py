@@ -2,7 +2,8 @@
 
     python benchmarks/bench_analysis.py [--save]
 
-Wall seconds, best of three, one process. Points are drawn uncorrelated (few on the frontier) and anti-correlated (all on it).
+Wall seconds, best of three, one process. Points are drawn uncorrelated (few on the frontier) and rising (all
+on it).
 """
 
 from __future__ import annotations

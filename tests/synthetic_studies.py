@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from stillwatt.analysis.allocation import ONE_OFF
 from stillwatt.analysis.matching import curves, match
 from stillwatt.analysis.pairing import assign_roles
 from stillwatt.analysis.reuse import quality_gap, reuse_findings, serving_findings, sweep_findings
 from stillwatt.analysis.sheet import make_sheet, place, shares_of
-from stillwatt.analysis.trainings import gather_labels, repeat_rel
-from stillwatt.analysis.allocation import ONE_OFF
+from stillwatt.analysis.trainings import Label, gather_labels, repeat_rel
 from stillwatt.records.comparison import Observation, Ratio
 from stillwatt.records.finding import Verdict
 
@@ -55,8 +56,14 @@ SCENARIOS = (
     Scenario(name="1 and 3 seeds", baseline_seeds=1),
     Scenario(name="1 and 1 seed", baseline_seeds=1, distilled_seeds=1),
     Scenario(name="3 paired seeds, item errors", item_sd=0.03),
-    Scenario(name="2 unpaired seeds, item errors, noisy quality", are_paired=False, baseline_seeds=2, item_sd=0.02,
-             distilled_seeds=2, quality_sd=0.05),
+    Scenario(
+        name="2 unpaired seeds, item errors, noisy quality",
+        are_paired=False,
+        baseline_seeds=2,
+        item_sd=0.02,
+        distilled_seeds=2,
+        quality_sd=0.05,
+    ),
 )
 
 _BASELINE_J, _OTHER_J, _QUALITY = 6.3, 0.7, {"sft": 0.69, "kd": 0.70}
@@ -125,14 +132,14 @@ def _hits(scenario: Scenario, rows: list[Observation]) -> list[tuple[str, bool]]
         if point.students in (1, 10):
             truth = scenario.teacher_j / point.students + own_j
             found.append((f"E({point.students})", abs(point.energy_j - truth) <= point.half_width_j))
-    gap, half_width, is_significant = quality_gap(kd, sft, rel)
+    gap, half_width, _ = quality_gap(kd, sft, rel)
     if gap is not None and half_width is not None:
         found.append(("gap", abs(gap - (_QUALITY["kd"] - _QUALITY["sft"])) <= half_width))
     found += _ratio_hits(scenario, labels, rel)
     return found
 
 
-def _ratio_hits(scenario, labels, rel):
+def _ratio_hits(scenario: Scenario, labels: Sequence[Label], rel: float) -> list[tuple[str, bool]]:
     sheet = make_sheet(labels)
     roles = assign_roles(labels, "sft")
     truth = {
@@ -146,7 +153,9 @@ def _ratio_hits(scenario, labels, rel):
     for entry in match(place(sheet, ONE_OFF), shares_of(sheet, ONE_OFF).tolist(), "one-off", roles, rel):
         if entry.energy_ratio is not None and entry.ratio_low is not None:
             ratio = truth[entry.label] / truth[entry.as_good]
-            found.append(("ratio", entry.ratio_low <= ratio and (entry.ratio_high is None or ratio <= entry.ratio_high)))
+            found.append(
+                ("ratio", entry.ratio_low <= ratio and (entry.ratio_high is None or ratio <= entry.ratio_high))
+            )
         if entry.quality_difference is not None and entry.difference_half_width is not None:
             difference = _QUALITY["kd"] - _QUALITY["sft"]
             found.append(("difference", abs(entry.quality_difference - difference) <= entry.difference_half_width))

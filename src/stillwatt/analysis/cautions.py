@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from stillwatt.analysis.contrast import paired_or_not
 from stillwatt.analysis.pairing import Roles
 from stillwatt.analysis.repeat import ASSUMED_REL
 from stillwatt.analysis.reuse import quality_gap
 from stillwatt.analysis.trainings import Label, has_quality_error
+from stillwatt.analysis.words import listed
 from stillwatt.errors import suggest
 from stillwatt.records.comparison import Comparison, Front, ReuseFinding
 
-_MOST_NAMES = 6
 _ALIKE = 0.01
 """Share of a quality within which two qualities without errors are called alike."""
 
@@ -97,7 +97,7 @@ def _left_out(fronts: Sequence[Front]) -> Iterator[str]:
         grouped.setdefault((reason, tuple(allocations)), []).append(label)
     for (reason, under), names in grouped.items():
         place = "any allocation" if len(under) == len(fronts) else ", ".join(under)
-        yield f"in no frontier under {place}: {listed(names)} ({reason})"
+        yield f"in no frontier under {place}: {listed(names)}, because {reason}"
 
 
 def _unlike_quality(found: Sequence[ReuseFinding], by_name: dict[str, Label], rel: float) -> Iterator[str]:
@@ -143,15 +143,3 @@ def _size_cautions(found: Comparison, roles: Roles, compared: int, asked_draws: 
         yield f"probabilities rest on {found.draws} draws, because there are so many labels"
     if compared < len(roles.distilled):
         yield f"break-evens are given for the first {compared:,} of {len(roles.distilled):,} distilled labels"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names in a sentence; of many the first and how many more.
-
-    >>> listed(["a", "b", "c"]), listed("abcdefgh")
-    ('a, b and c', 'a, b, c, d, e, f and 2 more')
-    """
-    known = list(names)
-    if len(known) > _MOST_NAMES:
-        return f"{', '.join(known[:_MOST_NAMES])} and {len(known) - _MOST_NAMES:,} more"
-    return f"{', '.join(known[:-1])} and {known[-1]}" if len(known) > 1 else "".join(known)

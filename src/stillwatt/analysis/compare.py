@@ -60,7 +60,7 @@ def compare(
     reference = _reference(planes)
     drawn = [draw(plane, rel, draws=draws) for plane in planes]
     fronts = tuple(_front(a, p, d, reference) for a, p, d in zip(allocations, planes, drawn, strict=True))
-    few = Roles(baselines=roles.baselines, distilled=roles.distilled[:MOST_COMPARED])
+    few = replace(roles, distilled=roles.distilled[:MOST_COMPARED])
     found = Comparison(
         source=source,
         baseline=baseline,

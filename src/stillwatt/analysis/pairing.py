@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stillwatt.analysis.trainings import Label
@@ -14,19 +14,22 @@ class Roles:
 
     baselines: tuple[Label, ...]
     distilled: tuple[Label, ...]
+    best: Mapping[str, Label]
+    """The baseline of each student: of several the best, of equally good ones the cheapest."""
 
     def baseline_of(self, label: Label) -> Label | None:
-        """The baseline of the same student: of several the best, of equally good ones the cheapest."""
-        same = [other for other in self.baselines if other.student == label.student]
-        return min(same, key=_by_quality, default=None)
+        """The baseline of the label's student; None where there is none."""
+        return self.best.get(label.student)
 
 
 def assign_roles(labels: Sequence[Label], baseline: str) -> Roles:
     """Baselines are the labels of that method, in whatever case it is written; all others are distilled."""
     wanted = baseline.casefold()
+    baselines = tuple(label for label in labels if label.method.casefold() == wanted)
     return Roles(
-        baselines=tuple(label for label in labels if label.method.casefold() == wanted),
+        baselines=baselines,
         distilled=tuple(label for label in labels if label.method.casefold() != wanted),
+        best={label.student: label for label in sweep_of(baselines)},
     )
 
 
@@ -39,13 +42,13 @@ def sharing_students(roles: Roles) -> int:
 
 
 def sweep_of(labels: Sequence[Label]) -> tuple[Label, ...]:
-    """One label a student, of one method: of several the best."""
-    best: dict[str, Label] = {}
+    """One label a student, of one method: of several the best, of equally good ones the cheapest."""
+    best: dict[str, tuple[tuple[float, float], Label]] = {}
     for label in labels:
-        held = best.get(label.student)
-        if held is None or _by_quality(label) < _by_quality(held):
-            best[label.student] = label
-    return tuple(best.values())
+        rank = _by_quality(label)
+        if label.student not in best or rank < best[label.student][0]:
+            best[label.student] = (rank, label)
+    return tuple(label for _, label in best.values())
 
 
 def _by_quality(label: Label) -> tuple[float, float]:

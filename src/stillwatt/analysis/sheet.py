@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stillwatt.analysis.trainings import Label
+from stillwatt.analysis.words import listed
 from stillwatt.records.finding import Allocation, AllocationKind
 
 if TYPE_CHECKING:
@@ -143,11 +144,10 @@ def place(sheet: Sheet, allocation: Allocation) -> Plane:
 
 def _reason(label: Label, *, bears_teacher: bool) -> str:
     """What a label lacks."""
-    gaps = []
-    if label.mean("quality") is None:
-        gaps.append("its quality is unknown")
-    if label.mean("own_j") is None:
-        gaps.append("its energy beside the teacher's is unknown")
-    if bears_teacher and label.mean("teacher_j") is None:
-        gaps.append("its teacher's energy is unknown")
-    return " and ".join(gaps) or "no single row of it knows both its energy and its quality"
+    wanted = {"quality": "the quality", "own_j": "the energy beside the teacher's"}
+    if bears_teacher:
+        wanted["teacher_j"] = "the teacher's energy"
+    gaps = [words for name, words in wanted.items() if label.mean(name) is None]
+    if not gaps:
+        return "no single row knows both energy and quality"
+    return f"{listed(gaps)} {'are' if len(gaps) > 1 else 'is'} unknown"

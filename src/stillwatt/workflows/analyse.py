@@ -64,6 +64,9 @@ def analyse_table(table: str | Path, *, reuse: Sequence[int] = (), pretraining: 
             f"column j_per_token is the total over {tokens / _MEGA:.1f} million tokens in every row: it says nothing "
             "further"
         )
+    if read.published:
+        said = ", ".join(f"{label} {words}" for label, words in read.published)
+        remarks.append(f"N* as the source gives it: {said}")
     return _analyse(read.rows, str(table), remarks, reuse, pretraining, complete=True)
 
 
@@ -110,8 +113,8 @@ def _analyse(
     if pretraining is not None and pretraining.borne_j > 0.0:
         rows = bear_pretraining(rows, pretraining.borne_j)
         said.append(
-            f"every teacher artefact bears {pretraining.share:.3g} of {pretraining.energy_kwh:,.6g} kWh of pre-training: all "
-            " figures with the teacher's work have it in them"
+            f"every teacher artefact bears {pretraining.share:.3g} of {pretraining.energy_kwh:,.6g} kWh of "
+            "pre-training: all figures with the teacher's work have it in them"
         )
     found = compare(rows, source=source, reuse_counts=reuse)
     return Analysis(comparison=replace(found, warnings=(*found.warnings, *said)), complete=complete)

@@ -38,6 +38,7 @@ OPTIONAL = (
     "serving_student_j_per_token",
     "j_per_token",
     "quality_definition",
+    "published_n_star",
 )
 """What a table may have beside it."""
 _NUMBERS = tuple(name for name in (*COLUMNS, *OPTIONAL) if name.endswith(("kwh", "_se", "put", "tokens", "_token")))
@@ -56,6 +57,8 @@ class Table:
     warnings: tuple[str, ...]
     per_token: tuple[tuple[float, float], ...]
     """Total kWh and J per token of rows that give both."""
+    published: tuple[tuple[str, str], ...]
+    """Labels with the N* that their source gives, in its words."""
 
 
 def read_table(path: Path) -> Table:
@@ -102,6 +105,7 @@ class _Reading:
         self._definitions: dict[str, int] = {}
         self._scale = _Scale()
         self._per_token: list[tuple[float, float]] = []
+        self._published: list[tuple[str, str]] = []
         self._text = _decoded(path)
 
     def table(self) -> Table:
@@ -115,6 +119,7 @@ class _Reading:
             rows=tuple(rows),
             warnings=tuple(self._warnings),
             per_token=tuple(self._per_token),
+            published=tuple(self._published),
         )
 
     def _header(self, stream: io.StringIO) -> tuple[int, list[str], str]:
@@ -190,6 +195,8 @@ class _Reading:
         else:
             self._unplaced.append((line, f"{given['label']} has no quality"))
         self._note_per_token(numbers, own_kwh)
+        if given.get("published_n_star"):
+            self._published.append((given["label"], given["published_n_star"]))
         return Observation(
             label=given["label"],
             method=given["method"],
