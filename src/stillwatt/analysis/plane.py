@@ -1,7 +1,7 @@
 """Frontiers of many points, or of many draws of them, at once (method.md, eqs. 23 and 37).
 
 In the plane by a sort and a scan of arrays; with throughput, hypervolumes and attainment by moocore. All refuse what
-is no number: moocore would call a point with NaN unbeaten and drop the one it hides.
+is no number: moocore may call a point with NaN unbeaten, and a good one beaten by it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stillwatt.records.comparison import Comparison, Curve, Front, Matched, ReuseFinding, SweepFinding
+from stillwatt.records.comparison import Comparison, Curve, Front, Lever, Matched, ReuseFinding, SweepFinding
 from stillwatt.units import Joules, to_kwh
 
 SCHEMA = "stillwatt.comparison/1"
@@ -39,15 +39,7 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "sweeps": [_sweep_dict(entry) for entry in found.sweeps],
         "matched": [_matched_dict(entry) for entry in found.matched],
         "curves": [_curve_dict(entry) for entry in found.curves],
-        "sensitivity": [
-            {
-                "label": lever.label,
-                "stage": lever.stage,
-                "elasticity": lever.elasticity,
-                "turning_factor": lever.turning_factor,
-            }
-            for lever in found.levers
-        ],
+        "sensitivity": [_lever_dict(lever) for lever in found.levers],
         "hypervolume": {name: _kwh(front.hypervolume) for name, front in by_allocation.items()},
         "hypervolume_reference": {"energy_kwh": _kwh(reference_j), "quality": found.reference_quality},
         "attainment": {name: _attained(front) for name, front in by_allocation.items()},
@@ -126,6 +118,15 @@ def _matched_dict(entry: Matched) -> dict[str, Any]:
         "quality_difference": entry.quality_difference,
         "quality_difference_half_width": entry.difference_half_width,
         "is_significant": entry.is_significant,
+    }
+
+
+def _lever_dict(lever: Lever) -> dict[str, Any]:
+    return {
+        "label": lever.label,
+        "stage": lever.stage,
+        "elasticity": lever.elasticity,
+        "turning_factor": lever.turning_factor,
     }
 
 
