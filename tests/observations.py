@@ -7,11 +7,11 @@ from typing import Any
 from stillwatt.records.comparison import Observation
 
 
-def observation(label: str, **changes: Any) -> Observation:
+def observation(kind: str, /, **changes: Any) -> Observation:
     """One training; `kd-1b` is method kd of student 1b, and `own_j` is the student's energy and 1 J more."""
-    method, _, student = label.partition("-")
+    method, _, student = kind.partition("-")
     fields: dict[str, Any] = {
-        "label": label,
+        "label": kind,
         "method": method,
         "student": student,
         "seed": "1",
@@ -27,11 +27,11 @@ def observation(label: str, **changes: Any) -> Observation:
     return Observation(**fields)
 
 
-def seeds(label: str, students_j: list[float], *, first: int = 1, **changes: Any) -> list[Observation]:
+def seeds(kind: str, students_j: list[float], *, first: int = 1, **changes: Any) -> list[Observation]:
     """Several seeds of one label, with these student energies; lists among the changes are taken seed by seed."""
     return [
         observation(
-            label,
+            kind,
             seed=str(first + i),
             student_j=student_j,
             **{name: value[i] if isinstance(value, list) else value for name, value in changes.items()},

@@ -72,12 +72,11 @@ def draw(plane: Plane, rel: float, *, draws: int) -> Draws:
     quality = np.repeat(plane.quality[index][:, None], count, axis=1)
     position = {int(label): place for place, label in enumerate(index)}
     for seeds, members in spread.groups.items():
-        kept = [member for member in members if member in position]
-        if kept:
-            places = [position[member] for member in kept]
-            weights = _seed_weights(seeds, count)
-            energy[places] += np.stack([spread.energy_off[member] for member in kept]) @ weights
-            quality[places] += np.stack([spread.quality_off[member] for member in kept]) @ weights
+        # a label with several seeds has no worst case, so all of them are among the drawn
+        places = [position[member] for member in members]
+        weights = _seed_weights(seeds, count)
+        energy[places] += np.stack([spread.energy_off[member] for member in members]) @ weights
+        quality[places] += np.stack([spread.quality_off[member] for member in members]) @ weights
     for place, member in enumerate(index):
         sigma_e, sigma_q = spread.energy_sigma[member], spread.quality_sigma[member]
         if sigma_e or sigma_q:

@@ -30,11 +30,6 @@ class Label:
         known = [value for row in self.rows if (value := getattr(row, name)) is not None]
         return math.fsum(known) / len(known) if known else None
 
-    @property
-    def has_teacher(self) -> bool:
-        """Whether the teacher's work went into it, known or not."""
-        return self.mean("teacher_j") != 0.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
