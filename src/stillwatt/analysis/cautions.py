@@ -4,45 +4,57 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from stillwatt.analysis.contrast import paired_or_not
 from stillwatt.analysis.pairing import Roles
 from stillwatt.analysis.repeat import ASSUMED_REL
 from stillwatt.analysis.reuse import quality_gap
 from stillwatt.analysis.trainings import Label, has_quality_error
+from stillwatt.analysis.views import FACILITY, has_one_factor
 from stillwatt.analysis.words import listed
 from stillwatt.errors import suggest
-from stillwatt.records.comparison import Comparison, Front, ReuseFinding
+from stillwatt.records.comparison import Comparison, Front, ReuseFinding, View
 
+_LACKING = {"gpu": "the boards' own energy", FACILITY: "the power usage effectiveness"}
 _ALIKE = 0.01
 """Share of a quality within which two qualities without errors are called alike."""
 
 
-def find_cautions(
-    found: Comparison, roles: Roles, labels: Sequence[Label], rel: float, *, compared: int, asked_draws: int
-) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What break-evens rest on: labels with their seeds as repeats, whatever the seeds were called."""
+
+    labels: tuple[Label, ...]
+    roles: Roles
+    rel: float
+    """Repeatability that single trainings were given."""
+
+
+def find_cautions(found: Comparison, trained: Trained, labels: Sequence[Label], *, asked_draws: int) -> tuple[str, ...]:
     """Everything to beware of.
 
     Args:
         found: The findings so far.
-        roles: Baselines and distilled labels.
-        labels: All labels.
-        rel: Repeatability that single trainings were given.
-        compared: Distilled labels that break-evens were made for.
+        trained: What they rest on.
+        labels: All labels as the source names them, which are the points of the frontiers.
         asked_draws: Draws that were asked for.
     """
-    by_name = {label.name: label for label in labels}
+    by_name = {label.name: label for label in trained.labels}
     return (
-        *_baseline_cautions(found, roles, labels),
-        *_seed_cautions(labels, roles, rel),
+        *_baseline_cautions(found, trained),
+        *_seed_cautions(trained),
+        *_sibling_cautions(trained, labels),
         *_left_out(found.fronts),
-        *_unlike_quality(found.n_star, by_name, rel),
+        *_unlike_quality(found.n_star, by_name, trained.rel),
         *_point_cautions(found.fronts, labels),
-        *_size_cautions(found, roles, compared, asked_draws),
+        *_view_cautions(found, labels),
+        *_size_cautions(found, trained.roles, asked_draws),
     )
 
 
-def _baseline_cautions(found: Comparison, roles: Roles, labels: Sequence[Label]) -> Iterator[str]:
+def _baseline_cautions(found: Comparison, trained: Trained) -> Iterator[str]:
+    roles, labels = trained.roles, trained.labels
     if len(labels) == 1:
         yield f"{labels[0].name} is alone: there is nothing to compare it with"
     if not roles.baselines:
@@ -60,7 +72,38 @@ def _baseline_cautions(found: Comparison, roles: Roles, labels: Sequence[Label])
         yield f"student {listed(several)} has several baselines: N* is held against the best of them"
 
 
-def _seed_cautions(labels: Sequence[Label], roles: Roles, rel: float) -> Iterator[str]:
+def _sibling_cautions(trained: Trained, labels: Sequence[Label]) -> Iterator[str]:
+    named = {label.name for label in labels}
+    merged = [label for label in trained.labels if label.name not in named]
+    if merged:
+        yield (
+            f"labels of {listed(label.name for label in merged)} differ in their seed alone: break-evens take them as "
+            "repeats, frontiers show each by itself; one label for all seeds gives a probability from their spread"
+        )
+
+
+def _view_cautions(found: Comparison, labels: Sequence[Label]) -> Iterator[str]:
+    impacts = [view for view in found.views if not view.is_boundary]
+    alike = [view.name for view in impacts if has_one_factor(labels, view.name)]
+    if alike:
+        verb = "is" if len(alike) == 1 else "are"
+        yield f"{listed(alike)} {verb} the energy times one factor for all rows: the frontier is the energy's again"
+    if impacts and found.boundary in ("node", "") and not any(view.name == FACILITY for view in found.views):
+        yield "no power usage effectiveness is known: impacts are those of the energies as they are, without cooling"
+    for view in found.views:
+        everywhere = sorted({(label, reason) for front in view.fronts for label, reason in front.left_out})
+        known = {label for front in found.fronts for label, _ in front.left_out}
+        lost = list(dict.fromkeys(label for label, _ in everywhere if label not in known))
+        if lost:
+            yield f"in no frontier of {view.name}: {listed(lost)}, because {_lacking(view)} is unknown"
+
+
+def _lacking(view: View) -> str:
+    return _LACKING.get(view.name, f"what a kWh costs in {view.unit}")
+
+
+def _seed_cautions(trained: Trained) -> Iterator[str]:
+    labels, roles, rel = trained.labels, trained.roles, trained.rel
     single = [label.name for label in labels if len(label.rows) == 1]
     how = "assumed" if rel <= ASSUMED_REL else "from the spread between the seeds of the other labels"
     within = f"a single training is taken to repeat within ±{rel:.0%} ({how})"
@@ -136,10 +179,10 @@ def _point_cautions(fronts: Sequence[Front], labels: Sequence[Label]) -> Iterato
         yield "tokens taken from the teacher are not counted for every distilled label: no allocation by tokens"
 
 
-def _size_cautions(found: Comparison, roles: Roles, compared: int, asked_draws: int) -> Iterator[str]:
+def _size_cautions(found: Comparison, roles: Roles, asked_draws: int) -> Iterator[str]:
     if found.draws == 0:
         yield "too many labels may be on the frontier to draw them all: no probability is given"
     elif found.draws < asked_draws:
         yield f"probabilities rest on {found.draws} draws, because there are so many labels"
-    if compared < len(roles.distilled):
-        yield f"break-evens are given for the first {compared:,} of {len(roles.distilled):,} distilled labels"
+    if len(found.n_star) < len(roles.distilled):
+        yield f"break-evens are given for the first {len(found.n_star):,} of {len(roles.distilled):,} distilled labels"

@@ -8,15 +8,26 @@ from dataclasses import replace
 import numpy as np
 
 from stillwatt.analysis.allocation import MARGINAL, ONE_OFF, TOKENS, reuse
-from stillwatt.analysis.cautions import find_cautions
+from stillwatt.analysis.cautions import Trained, find_cautions
 from stillwatt.analysis.certainty import Draws, draw, probabilities
 from stillwatt.analysis.matching import curves, levers, match
 from stillwatt.analysis.pairing import Roles, assign_roles, sharing_students
 from stillwatt.analysis.plane import attainment, frontier_mask, hypervolume, throughput_mask
 from stillwatt.analysis.reuse import matched_reuse_findings, reuse_findings, serving_findings, sweep_findings
 from stillwatt.analysis.sheet import Plane, Sheet, has_tokens, make_sheet, place, shares_of
-from stillwatt.analysis.trainings import gather_labels, repeat_rel
-from stillwatt.records.comparison import Attained, Comparison, Front, Matched, Observation, PlacedLabel
+from stillwatt.analysis.siblings import merge_siblings
+from stillwatt.analysis.trainings import Label, gather_labels, repeat_rel
+from stillwatt.analysis.views import other_views
+from stillwatt.records.comparison import (
+    Attained,
+    Comparison,
+    Front,
+    Matched,
+    Observation,
+    PlacedLabel,
+    StageSums,
+    Unbilled,
+)
 from stillwatt.records.finding import Allocation
 
 DRAWS = 1_000
@@ -34,7 +45,9 @@ def compare(
     *,
     source: str,
     baseline: str = "sft",
+    boundary: str = "",
     reuse_counts: Sequence[int] = (),
+    unbilled: Sequence[Unbilled] = (),
     draws: int = DRAWS,
 ) -> Comparison:
     """Frontiers under every allocation, break-evens, matched comparisons and what to beware of.
@@ -46,7 +59,9 @@ def compare(
         rows: Trainings; no two with the same label and seed.
         source: What they come from, for the reader.
         baseline: Method that the others are held against.
+        boundary: What the energies cover: `gpu`, `node`, `facility`; empty where nobody says.
         reuse_counts: Further N for `reuse:N`.
+        unbilled: Energy that is on no row's bill; handed through.
         draws: Draws for the probabilities.
 
     Raises:
@@ -54,32 +69,50 @@ def compare(
     """
     sheet = make_sheet(gather_labels(rows))
     roles = assign_roles(sheet.labels, baseline)
-    students, rel = sharing_students(roles), repeat_rel(sheet.labels)
+    repeats = merge_siblings(sheet.labels)
+    students, rel = sharing_students(roles), repeat_rel(repeats)
     allocations = _allocations(sheet, [students, *reuse_counts])
     planes = [place(sheet, allocation) for allocation in allocations]
     reference = _reference(planes)
     drawn = [draw(plane, rel, draws=draws) for plane in planes]
     fronts = tuple(_front(a, p, d, reference) for a, p, d in zip(allocations, planes, drawn, strict=True))
     few = replace(roles, distilled=roles.distilled[:MOST_COMPARED])
+    repeated = assign_roles(repeats, baseline)
+    trained = replace(repeated, distilled=repeated.distilled[:MOST_COMPARED])
     found = Comparison(
         source=source,
         baseline=baseline,
+        boundary=boundary,
         reuse_students=students,
         reference_j=reference[0] if reference else None,
         reference_quality=reference[1] if reference else 0.0,
         draws=min(entry.count for entry in drawn),
         fronts=fronts,
-        n_star=reuse_findings(few, rel),
-        n_star_matched=matched_reuse_findings(few, rel),
-        t_star=serving_findings(few, rel),
-        sweeps=sweep_findings(few, rel),
+        n_star=reuse_findings(trained, rel),
+        n_star_matched=matched_reuse_findings(trained, rel),
+        t_star=serving_findings(trained, rel),
+        sweeps=sweep_findings(trained, rel),
         matched=tuple(_matches(sheet, allocations, planes, few, rel)),
-        curves=curves(few, students, rel),
-        levers=levers(few, students),
+        curves=curves(trained, students, rel),
+        levers=levers(trained, students),
+        stages=tuple(_stage_sums(label) for label in sheet.labels),
+        views=other_views(sheet.labels, allocations, rel, boundary=boundary, draws=draws),
+        unbilled=tuple(unbilled),
         warnings=(),
     )
-    cautions = find_cautions(found, roles, sheet.labels, rel, compared=len(few.distilled), asked_draws=draws)
+    cautions = find_cautions(found, Trained(labels=repeats, roles=repeated, rel=rel), sheet.labels, asked_draws=draws)
     return replace(found, warnings=cautions)
+
+
+def _stage_sums(label: Label) -> StageSums:
+    teacher_j, student_j, own_j = label.mean("teacher_j"), label.mean("student_j"), label.mean("own_j")
+    return StageSums(
+        label=label.name,
+        teacher_j=teacher_j,
+        student_j=student_j,
+        other_j=None if own_j is None or student_j is None else own_j - student_j,
+        total_j=None if own_j is None or teacher_j is None else own_j + teacher_j,
+    )
 
 
 def _allocations(sheet: Sheet, counts: Sequence[int]) -> tuple[Allocation, ...]:

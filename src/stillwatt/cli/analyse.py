@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     default=0.0,
     help="The share of it that each teacher artefact bears, 0 to 1.",
 )
+@click.option("--pue", type=click.FloatRange(min=1.0), metavar="X", help="Facility energy over node energy.")
+@click.option("--kgco2e-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Carbon of a kWh at the facility.")
+@click.option("--water-l-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Litres of water of a kWh.")
+@click.option("--price-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Price of a kWh, in any currency.")
 @runs_option
 @json_option
 @click.pass_context
@@ -44,10 +48,17 @@ def analyse(
     reuse: tuple[int, ...],
     pretraining_kwh: float,
     pretraining_share: float,
+    pue: float | None,
+    kgco2e_per_kwh: float | None,
+    water_l_per_kwh: float | None,
+    price_per_kwh: float | None,
     runs_dir: str,
     as_json: bool,
 ) -> None:
     """Compare trainings: frontiers of energy and quality, and when distilling pays.
+
+    Where work ran (--pue and the costs of a kWh) gives frontiers of the facility's energy and of each impact; a table
+    may say it row by row.
 
     RUN is a run's id, the beginning of one, its name, or `latest`; several runs of one arm are its seeds. A table has
     the columns label, method, student, seed, quality, quality_se, teacher_kwh, student_kwh, other_kwh, throughput; an
@@ -55,17 +66,19 @@ def analyse(
 
     Exits with 3 where an energy of a run is not known or not whole.
     """
-    from stillwatt.workflows.analyse import Pretraining, analyse_runs, analyse_table
+    from stillwatt.records.comparison import Site
+    from stillwatt.workflows.analyse import Pretraining, Wishes, analyse_runs, analyse_table
 
     if bool(runs) == (table is not None):
         raise UsageError("name runs or a table, one of the two: `stillwatt analyse latest` or `--table points.csv`")
     if bool(pretraining_kwh) != bool(pretraining_share):
         raise UsageError("--pretraining-kwh and --pretraining-share belong together")
-    pretraining = Pretraining(energy_kwh=pretraining_kwh, share=pretraining_share)
-    if table is not None:
-        found = analyse_table(table, reuse=reuse, pretraining=pretraining)
-    else:
-        found = analyse_runs(runs, runs_dir=runs_dir, reuse=reuse, pretraining=pretraining)
+    wishes = Wishes(
+        reuse=reuse,
+        pretraining=Pretraining(energy_kwh=pretraining_kwh, share=pretraining_share),
+        site=Site(pue=pue, kgco2e_per_kwh=kgco2e_per_kwh, water_l_per_kwh=water_l_per_kwh, price_per_kwh=price_per_kwh),
+    )
+    found = analyse_table(table, wishes) if table is not None else analyse_runs(runs, runs_dir=runs_dir, wishes=wishes)
     _print(found, as_json=as_json)
     context.exit(0 if found.complete else 3)
 
@@ -80,14 +93,20 @@ def _print(found: Analysis, *, as_json: bool) -> None:
 
     comparison = found.comparison
     say(verdicts.title(comparison))
-    for rows in (verdicts.frontier_rows(comparison), verdicts.reuse_rows(comparison)):
+    for rows in (
+        verdicts.stage_rows(comparison),
+        verdicts.frontier_rows(comparison),
+        verdicts.reuse_rows(comparison),
+        verdicts.unbilled_rows(comparison),
+    ):
         if rows:
             say()
             for line in columns(rows):
                 say(line)
     say()
-    say(f"* on the frontier; reuse:{comparison.reuse_students} is the most students that one method distilled here")
-    for sentence in verdicts.sentences(comparison):
+    if any(front.placed for front in comparison.fronts):
+        say(f"* on the frontier; reuse:{comparison.reuse_students} is the most students that one method distilled here")
+    for sentence in (*verdicts.sentences(comparison), *verdicts.view_sentences(comparison)):
         say(sentence)
     for warning in comparison.warnings:
         say(f"note: {warning}")

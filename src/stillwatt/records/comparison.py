@@ -13,6 +13,27 @@ from stillwatt.records.finding import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where work ran, as far as it matters to what its energy costs the world; None is unknown."""
+
+    pue: float | None = None
+    """Facility energy over node energy, 1 or more."""
+    kgco2e_per_kwh: float | None = None
+    """Per kWh at the facility's meter, as the water and the price."""
+    water_l_per_kwh: float | None = None
+    price_per_kwh: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardEnergy:
+    """What the accelerator boards alone took of a training's energies; None is unknown."""
+
+    teacher_j: float | None
+    student_j: float | None
+    own_j: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """One training of one label with one seed."""
 
@@ -39,6 +60,10 @@ class Observation:
     served_student_j: float | None = None
     half_widths: Mapping[str, float] = field(default_factory=dict)
     """Random 95 % half-widths of the meter by field name, where they are known."""
+    cards: CardEnergy | None = None
+    site: Site = field(default_factory=Site)
+    """Where the student was trained and evaluated."""
+    teacher_site: Site = field(default_factory=Site)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,11 +211,70 @@ class Front:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ViewPoint:
+    """A label on the plane of another boundary or impact."""
+
+    label: str
+    amount: float
+    is_on_frontier: bool
+    probability: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewFront:
+    """The frontier of one allocation, seen so."""
+
+    allocation: str
+    points: tuple[ViewPoint, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The same trainings with another boundary's energy, or an impact, in place of the energy (method.md, eq. 60)."""
+
+    name: str
+    """`gpu`, `node`, `facility`, `kgco2e`, `water_l`, `price`."""
+    is_boundary: bool
+    unit: str
+    fronts: tuple[ViewFront, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSums:
+    """One label's energies by stage, means over its seeds; None is unknown."""
+
+    label: str
+    teacher_j: float | None
+    student_j: float | None
+    other_j: float | None
+    total_j: float | None
+    """With the whole teacher on one student."""
+
+    @property
+    def teacher_share(self) -> float | None:
+        """The teacher's part of the total."""
+        return None if self.teacher_j is None or not self.total_j else self.teacher_j / self.total_j
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unbilled:
+    """Energy of a run that is on no label's bill, and why."""
+
+    run_id: str
+    stage: str
+    energy_j: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Everything that a set of trainings shows."""
 
     source: str
     baseline: str
+    boundary: str
+    """What the energies cover: `gpu`, `node`, `facility`, or empty where the source does not say."""
     reuse_students: int
     reference_j: float | None
     reference_quality: float
@@ -203,4 +287,7 @@ class Comparison:
     matched: tuple[Matched, ...]
     curves: tuple[Curve, ...]
     levers: tuple[Lever, ...]
+    stages: tuple[StageSums, ...]
+    views: tuple[View, ...]
+    unbilled: tuple[Unbilled, ...]
     warnings: tuple[str, ...]

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from stillwatt.records.comparison import Comparison, Curve, Front, Lever, Matched, ReuseFinding, SweepFinding
+from stillwatt.records.comparison import (
+    Comparison,
+    Curve,
+    Front,
+    Lever,
+    Matched,
+    ReuseFinding,
+    StageSums,
+    SweepFinding,
+    Unbilled,
+    View,
+)
 from stillwatt.units import Joules, to_kwh
 
 SCHEMA = "stillwatt.comparison/1"
@@ -20,6 +31,7 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "schema": SCHEMA,
         "source": found.source,
         "baseline": found.baseline,
+        "boundary": found.boundary or None,
         "reuse_students": found.reuse_students,
         "frontiers": {name: list(front.labels) for name, front in by_allocation.items()},
         "frontiers_with_throughput": {
@@ -40,11 +52,15 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "matched": [_matched_dict(entry) for entry in found.matched],
         "curves": [_curve_dict(entry) for entry in found.curves],
         "sensitivity": [_lever_dict(lever) for lever in found.levers],
+        "by_boundary": {view.name: _view_dict(view) for view in found.views if view.is_boundary},
+        "by_impact": {view.name: _view_dict(view) for view in found.views if not view.is_boundary},
         "hypervolume": {name: _kwh(front.hypervolume) for name, front in by_allocation.items()},
         "hypervolume_reference": {"energy_kwh": _kwh(reference_j), "quality": found.reference_quality},
         "attainment": {name: _attained(front) for name, front in by_allocation.items()},
         "points": {name: _points(front) for name, front in by_allocation.items()},
+        "stages": [_stage_dict(entry) for entry in found.stages[:MOST_POINTS]],
         "left_out": {name: dict(front.left_out) for name, front in by_allocation.items()},
+        "not_billed": [_unbilled_dict(entry) for entry in found.unbilled],
         "warnings": list(found.warnings),
     }
 
@@ -127,6 +143,38 @@ def _lever_dict(lever: Lever) -> dict[str, Any]:
         "stage": lever.stage,
         "elasticity": lever.elasticity,
         "turning_factor": lever.turning_factor,
+    }
+
+
+def _view_dict(view: View) -> dict[str, Any]:
+    return {
+        "unit": view.unit,
+        "frontiers": {front.allocation: [p.label for p in front.points if p.is_on_frontier] for front in view.fronts},
+        "on_frontier_probability": {
+            front.allocation: {p.label: p.probability for p in front.points} for front in view.fronts
+        },
+        "amounts": {front.allocation: {p.label: p.amount for p in front.points} for front in view.fronts},
+        "left_out": {front.allocation: dict(front.left_out) for front in view.fronts},
+    }
+
+
+def _stage_dict(entry: StageSums) -> dict[str, Any]:
+    return {
+        "label": entry.label,
+        "teacher_kwh": _kwh(entry.teacher_j),
+        "student_kwh": _kwh(entry.student_j),
+        "other_kwh": _kwh(entry.other_j),
+        "total_kwh": _kwh(entry.total_j),
+        "teacher_share": entry.teacher_share,
+    }
+
+
+def _unbilled_dict(entry: Unbilled) -> dict[str, Any]:
+    return {
+        "run_id": entry.run_id,
+        "stage": entry.stage,
+        "energy_kwh": _kwh(entry.energy_j),
+        "reason": entry.reason,
     }
 
 

@@ -68,6 +68,39 @@ def frontier_rows(found: Comparison) -> list[list[str]]:
     return [header, *rows[:_MOST_ROWS], *more] if rows else []
 
 
+def stage_rows(found: Comparison) -> list[list[str]]:
+    """A table: each label's energies by stage, the total with the whole teacher, and the teacher's share of it."""
+    header = ["label", "teacher [kWh]", "student [kWh]", "other [kWh]", "total [kWh]", "teacher's share"]
+    rows = [
+        [
+            entry.label,
+            *(_kwh(energy_j) for energy_j in (entry.teacher_j, entry.student_j, entry.other_j, entry.total_j)),
+            MISSING if entry.teacher_share is None else percent_text(entry.teacher_share),
+        ]
+        for entry in found.stages[:_MOST_ROWS]
+    ]
+    return [header, *rows]
+
+
+def unbilled_rows(found: Comparison) -> list[list[str]]:
+    """A table: energy that is on no label's bill, with the reason; none where everything is."""
+    if not found.unbilled:
+        return []
+    rows = [[entry.run_id, entry.stage, _kwh(entry.energy_j), entry.reason] for entry in found.unbilled[:_MOST_ROWS]]
+    if len(found.unbilled) > _MOST_ROWS:
+        rows.append([f"… {len(found.unbilled) - _MOST_ROWS:,} more", "", "", ""])
+    return [["on no bill", "stage", "[kWh]", "because"], *rows]
+
+
+def view_sentences(found: Comparison) -> Iterator[str]:
+    """The frontier under the first and the last allocation, by every other boundary and impact."""
+    for view in found.views:
+        for front in dict.fromkeys((view.fronts[0], view.fronts[-1])):
+            on = [point.label for point in front.points if point.is_on_frontier]
+            names = f"{', '.join(on[:_MOST_ROWS])}{' and more' if len(on) > _MOST_ROWS else ''}"
+            yield f"By {view.name} [{view.unit}] under {front.allocation}, on the frontier: {names or 'nothing'}."
+
+
 def reuse_rows(found: Comparison) -> list[list[str]]:
     """A table: N* of each distilled label at equal budget and at matched quality."""
     if not found.n_star:
@@ -198,6 +231,10 @@ def _interval(low: float | None, high: float | None) -> str:
     if low is None:
         return ""
     return f" [{times_text(low)}, {'no upper end' if high is None else times_text(high)}]"
+
+
+def _kwh(energy_j: float | None) -> str:
+    return MISSING if energy_j is None else significant(to_kwh(Joules(energy_j)))
 
 
 def _probability(p: float) -> str:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stillwatt.errors import UsageError
+from stillwatt.records.comparison import Site
 from stillwatt.units import KilowattHours, from_kwh
 from stillwatt.workflows.books import show_run
 from stillwatt.workflows.publish import summarise_run
+from stillwatt.workflows.sites import fill_sites
 from stillwatt.workflows.table import constant_tokens, read_table
 
 if TYPE_CHECKING:
-    from stillwatt.records.comparison import Comparison, Observation
+    from stillwatt.analysis.seeds import SummedRun
+    from stillwatt.records.comparison import Comparison, Observation, Unbilled
+    from stillwatt.records.run import RunRecord
 
 PAPER = "paper"
 """Name of the published table, instead of a path."""
@@ -35,6 +39,17 @@ class Pretraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What may be asked for beside the trainings themselves."""
+
+    reuse: tuple[int, ...] = ()
+    """Further N for `reuse:N`."""
+    pretraining: Pretraining = field(default_factory=Pretraining)
+    site: Site = field(default_factory=Site)
+    """Cooling, carbon, water and price wherever a training does not say otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
     """A comparison, and whether every energy in it is whole."""
 
@@ -42,13 +57,12 @@ class Analysis:
     complete: bool
 
 
-def analyse_table(table: str | Path, *, reuse: Sequence[int] = (), pretraining: Pretraining | None = None) -> Analysis:
+def analyse_table(table: str | Path, wishes: Wishes | None = None) -> Analysis:
     """Compare the trainings of a CSV table.
 
     Args:
         table: Its path, or `paper` for the table published by Lambert and Luccioni.
-        reuse: Further N for `reuse:N`.
-        pretraining: What each artefact bears of the teacher's pre-training.
+        wishes: What else was asked for.
 
     Raises:
         MissingInputError: There is no such file.
@@ -67,17 +81,17 @@ def analyse_table(table: str | Path, *, reuse: Sequence[int] = (), pretraining: 
     if read.published:
         said = ", ".join(f"{label} {words}" for label, words in read.published)
         remarks.append(f"N* as the source gives it: {said}")
-    return _analyse(read.rows, str(table), remarks, reuse, pretraining, complete=True)
+    found = _compare(read.rows, str(table), remarks, wishes or Wishes(), boundary=read.boundary)
+    return Analysis(comparison=found, complete=True)
 
 
 def analyse_runs(
     references: Sequence[str],
     *,
     runs_dir: str | Path = "runs",
-    reuse: Sequence[int] = (),
-    pretraining: Pretraining | None = None,
+    wishes: Wishes | None = None,
 ) -> Analysis:
-    """Compare the arms of runs; runs of the same arm are its seeds.
+    """Compare the trainings of runs; runs of the same arm are its seeds.
 
     Raises:
         RunNotFoundError: No such run.
@@ -91,33 +105,53 @@ def analyse_runs(
     twice = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
     if twice:
         raise UsageError(f"run {twice[0]} is named twice; a run is no repeat of itself")
-    gathered = gather_runs([(run, summarise_run(run, runs_dir=runs_dir)) for run in runs])
+    gathered = gather_runs([_summed(run, runs_dir) for run in runs])
     source = ", ".join(ids)
     if not gathered.rows:
-        raise UsageError(f"no arm was trained in {source}; `stillwatt report` shows what a run without arms used")
-    return _analyse(gathered.rows, source, gathered.warnings, reuse, pretraining, complete=gathered.complete)
+        raise UsageError(f"no student was trained in {source}; `stillwatt report` shows what such a run used")
+    found = _compare(
+        gathered.rows, source, gathered.warnings, wishes or Wishes(), boundary="node", unbilled=gathered.unbilled
+    )
+    return Analysis(comparison=found, complete=gathered.complete)
 
 
-def _analyse(
+def _summed(run: RunRecord, runs_dir: str | Path) -> SummedRun:
+    from stillwatt.analysis.seeds import SummedRun, cards_only
+
+    return SummedRun(
+        run=run,
+        study=summarise_run(run, runs_dir=runs_dir),
+        cards=summarise_run(run, runs_dir=runs_dir, seen=cards_only),
+    )
+
+
+def _compare(
     rows: Sequence[Observation],
     source: str,
     remarks: Sequence[str],
-    reuse: Sequence[int],
-    pretraining: Pretraining | None,
+    wishes: Wishes,
     *,
-    complete: bool,
-) -> Analysis:
+    boundary: str,
+    unbilled: Sequence[Unbilled] = (),
+) -> Comparison:
     from stillwatt.analysis.compare import compare
 
     said = list(remarks)
-    if pretraining is not None and pretraining.borne_j > 0.0:
+    pretraining = wishes.pretraining
+    if pretraining.borne_j > 0.0:
         rows = bear_pretraining(rows, pretraining.borne_j)
         said.append(
             f"every teacher artefact bears {pretraining.share:.3g} of {pretraining.energy_kwh:,.6g} kWh of "
             "pre-training: all figures with the teacher's work have it in them"
         )
-    found = compare(rows, source=source, reuse_counts=reuse)
-    return Analysis(comparison=replace(found, warnings=(*found.warnings, *said)), complete=complete)
+    found = compare(
+        fill_sites(rows, wishes.site),
+        source=source,
+        boundary=boundary,
+        reuse_counts=wishes.reuse,
+        unbilled=unbilled,
+    )
+    return replace(found, warnings=(*found.warnings, *said))
 
 
 def bear_pretraining(rows: Sequence[Observation], borne_j: float) -> tuple[Observation, ...]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stillwatt.errors import ConfigError, MissingInputError, suggest
-from stillwatt.records.comparison import Observation
+from stillwatt.records.comparison import CardEnergy, Observation
 from stillwatt.units import KilowattHours, from_kwh
 from stillwatt.workflows.cells import BadCellError, Numbers
+from stillwatt.workflows.sites import SITE_COLUMNS, TEACHER_PREFIX, read_sites
 
 COLUMNS = (
     "label",
@@ -31,8 +32,16 @@ COLUMNS = (
     "throughput",
 )
 """What a table must have; an empty cell is unknown."""
+_CARDS = ("teacher_gpu_kwh", "student_gpu_kwh", "other_gpu_kwh")
+_HALF_WIDTHS = ("teacher_kwh_half_width", "student_kwh_half_width", "other_kwh_half_width")
+BOUNDARIES = ("gpu", "node", "facility")
 OPTIONAL = (
     "total_kwh",
+    *_HALF_WIDTHS,
+    *_CARDS,
+    "boundary",
+    *SITE_COLUMNS,
+    *(f"{TEACHER_PREFIX}{name}" for name in SITE_COLUMNS),
     "teacher_tokens",
     "serving_teacher_j_per_token",
     "serving_student_j_per_token",
@@ -41,7 +50,8 @@ OPTIONAL = (
     "published_n_star",
 )
 """What a table may have beside it."""
-_NUMBERS = tuple(name for name in (*COLUMNS, *OPTIONAL) if name.endswith(("kwh", "_se", "put", "tokens", "_token")))
+_WORDS = ("label", "method", "student", "seed", "quality", "boundary", "quality_definition", "published_n_star")
+_NUMBERS = tuple(name for name in (*COLUMNS, *OPTIONAL) if name not in _WORDS)
 _ABSOLUTE_KWH, _RELATIVE = 0.02, 0.005
 """How far stages may differ from the total they should sum to: what rounding to two decimals leaves."""
 _MOST_LINES = 20
@@ -54,6 +64,8 @@ class Table:
 
     source: str
     rows: tuple[Observation, ...]
+    boundary: str
+    """What the energies cover, `gpu`, `node` or `facility`; empty where the table does not say."""
     warnings: tuple[str, ...]
     per_token: tuple[tuple[float, float], ...]
     """Total kWh and J per token of rows that give both."""
@@ -103,6 +115,7 @@ class _Reading:
         self._seen: dict[tuple[str, str], int] = {}
         self._labels: dict[str, tuple[int, str, str]] = {}
         self._definitions: dict[str, int] = {}
+        self._boundaries: dict[str, int] = {}
         self._scale = _Scale()
         self._per_token: list[tuple[float, float]] = []
         self._published: list[tuple[str, str]] = []
@@ -117,6 +130,7 @@ class _Reading:
         return Table(
             source=self._path,
             rows=tuple(rows),
+            boundary=next(iter(self._boundaries), ""),
             warnings=tuple(self._warnings),
             per_token=tuple(self._per_token),
             published=tuple(self._published),
@@ -184,11 +198,11 @@ class _Reading:
             if not given.get(name):
                 raise BadCellError(f"no {name}")
         numbers = {name: self._numbers.read(given.get(name, ""), name, line) for name in _NUMBERS}
-        for name, value in numbers.items():
-            if value is not None and value < 0.0:
-                raise BadCellError(f"{name} is {given[name]}: less than nothing")
+        _check_ranges(numbers, given)
         quality = self._numbers.read(given.get("quality", ""), "quality", line)
         own_kwh = _own_kwh(numbers)
+        site, teacher_site = read_sites(numbers)
+        self._boundaries.setdefault(_boundary(given.get("boundary", "")), line)
         if quality is not None:
             self._scale.note(quality, line)
             self._definitions.setdefault(given.get("quality_definition", ""), line)
@@ -212,6 +226,10 @@ class _Reading:
             teacher_tokens=numbers["teacher_tokens"],
             served_teacher_j=numbers["serving_teacher_j_per_token"],
             served_student_j=numbers["serving_student_j_per_token"],
+            half_widths=_half_widths(numbers),
+            cards=_cards(numbers),
+            site=site,
+            teacher_site=teacher_site,
         )
 
     def _check_training(self, row: Observation, line: int) -> None:
@@ -251,6 +269,14 @@ class _Reading:
                 self._path,
                 f"quality is {two or 'not named'!r} here and {one or 'not named'!r} on line {first}: qualities of "
                 "unlike definitions cannot stand on one axis; give each its own table",
+                line=second,
+            )
+        if len(self._boundaries) > 1:
+            (one, first), (two, second), *_ = self._boundaries.items()
+            raise ConfigError(
+                self._path,
+                f"boundary is {two or 'not named'!r} here and {one or 'not named'!r} on line {first}: energies of "
+                "unlike boundaries are never compared; give each its own table",
                 line=second,
             )
         if "" in self._definitions:
@@ -305,6 +331,35 @@ def _own_kwh(numbers: Mapping[str, float | None]) -> float | None:
     if total < teacher + (student or 0.0) + (other or 0.0):
         raise BadCellError(f"total_kwh is {total:g}, less than its stages")
     return total - teacher
+
+
+def _check_ranges(numbers: Mapping[str, float | None], given: Mapping[str, str]) -> None:
+    for name, value in numbers.items():
+        if value is not None and value < 0.0:
+            raise BadCellError(f"{name} is {given[name]}: less than nothing")
+        if value is not None and value < 1.0 and name.endswith("pue"):
+            raise BadCellError(f"{name} is {given[name]}; a facility takes at least what its machines take: 1 or more")
+
+
+def _boundary(said: str) -> str:
+    boundary = said.casefold()
+    if boundary not in ("", *BOUNDARIES):
+        raise BadCellError(f"boundary is {said!r}; it is one of {', '.join(BOUNDARIES)}")
+    return boundary
+
+
+def _half_widths(numbers: Mapping[str, float | None]) -> dict[str, float]:
+    """Half-widths of the meter by field; what is not given is 0, as where nothing is known of the meter."""
+    teacher, student, other = (from_kwh(KilowattHours(numbers[name] or 0.0)) for name in _HALF_WIDTHS)
+    return {"teacher_j": teacher, "student_j": student, "own_j": math.hypot(student, other)}
+
+
+def _cards(numbers: Mapping[str, float | None]) -> CardEnergy | None:
+    teacher, student, other = (_joules(numbers[name]) for name in _CARDS)
+    if teacher is None and student is None:
+        return None
+    own_j = None if student is None or other is None else student + other
+    return CardEnergy(teacher_j=teacher, student_j=student, own_j=own_j)
 
 
 def _names(line: str, delimiter: str) -> list[str]:

@@ -109,7 +109,7 @@ def test_n_star_of_paired_seeds_is_narrower_than_of_others() -> None:
     paired = compared(*repeated()).n_star[0]
     apart = compared(*seeds("sft-1b", SFT), *seeds("kd-1b", KD, first=7)).n_star[0]
     assert [paired.found.value, apart.found.value] == pytest.approx([10.0, 10.0])
-    assert (paired.found.low, paired.found.high) == (pytest.approx(10.0), pytest.approx(10.0))
+    assert [paired.found.low, paired.found.high] == pytest.approx([10.0, 10.0])
     assert apart.found.low is not None
     assert apart.found.low < 8.0
     assert (paired.seeds, paired.found.verdict) == (3, Verdict.VALUE)
@@ -287,7 +287,7 @@ def test_probabilities_of_sure_and_even_places() -> None:
 def test_what_a_seed_does_to_both_labels_cancels_in_their_places() -> None:
     """Paired seeds: the cheaper and better one is so in every seed."""
     sft = seeds("sft-1b", [5.0, 7.0, 9.0], quality=[0.70, 0.80, 0.60])
-    kd = {"teacher_j": 0.0, "quality": [0.71, 0.81, 0.61]}
+    kd: dict[str, Any] = {"teacher_j": 0.0, "quality": [0.71, 0.81, 0.61]}
     paired = compared(*sft, *seeds("kd-1b", [4.9, 6.9, 8.9], **kd)).fronts[0].placed
     apart = compared(*sft, *seeds("kd-1b", [4.9, 6.9, 8.9], first=7, **kd)).fronts[0].placed
     assert [point.probability for point in paired] == [0.0, 1.0]
