@@ -7,16 +7,16 @@ made. All other energy of the run is listed beside the bills, so that both toget
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stillwatt.analysis.bills import price
-from stillwatt.analysis.bookings import Bookings, artifact_of, sort_stages, weights_of
+from stillwatt.analysis.bills import add, price
+from stillwatt.analysis.bookings import Bookings, artifact_of, sort_stages
 from stillwatt.analysis.quality import read_scores
-from stillwatt.analysis.remainder import remainder
+from stillwatt.analysis.remainder import remainder, without_inner
 from stillwatt.records.comparison import CardEnergy, Observation, Unbilled
-from stillwatt.records.energy import Energy
+from stillwatt.records.energy import Energy, NoTotal
 from stillwatt.records.finding import Bill
 from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.records.window import StageKind
@@ -52,17 +52,40 @@ def read_armless(run: RunRecord) -> Armless:
     own = shared if len(trained) == 1 else []
     billed = {stage.stage_id for stage in [*trained, *own]}
     billed |= {stage_id for stage in trained for stage_id in _made_by(bookings, stage) or {}}
+    bills = _Bills(run=run, bookings=bookings, billed=frozenset(billed))
     return Armless(
-        trainings=tuple((_observation(run, bookings, stage, own), _how_trained(stage)) for stage in trained),
+        trainings=tuple((_observation(bills, stage, own), _how_trained(stage)) for stage in trained),
         unbilled=remainder(run, bookings, billed),
         cautions=tuple(_cautions(bookings, trained)),
     )
 
 
-def _observation(run: RunRecord, bookings: Bookings, stage: StageRecord, others: Sequence[StageRecord]) -> Observation:
-    teacher = _made_by(bookings, stage)
-    student_bill = price(bookings.book, weights_of([stage]))
-    student_j, other_j = _joules(bookings, weights_of([stage])), _joules(bookings, weights_of(others))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bills:
+    """Prices stages; one inside another is on one bill alone."""
+
+    run: RunRecord
+    bookings: Bookings
+    billed: frozenset[str]
+
+    def price(self, stage_ids: Iterable[str]) -> Bill | NoTotal:
+        """The stages together, each without the billed ones inside it."""
+        return price(
+            self.bookings.book, add(*(without_inner(self.run, stage_id, self.billed) for stage_id in stage_ids))
+        )
+
+    def joules(self, stage_ids: Iterable[str]) -> float | None:
+        """Their energy; None where it is unknown."""
+        bill = self.price(stage_ids)
+        return bill.value_j if isinstance(bill, Bill) else None
+
+
+def _observation(bills: _Bills, stage: StageRecord, others: Sequence[StageRecord]) -> Observation:
+    run = bills.run
+    teacher = _made_by(bills.bookings, stage)
+    student = bills.price([stage.stage_id])
+    student_j, other_j = bills.joules([stage.stage_id]), bills.joules([other.stage_id for other in others])
+    random_j = student.random_j if isinstance(student, Bill) else 0.0
     return Observation(
         label=stage.name,
         method=_method(stage, has_artifact=teacher is not None),
@@ -71,12 +94,10 @@ def _observation(run: RunRecord, bookings: Bookings, stage: StageRecord, others:
         place=f"run {run.run_id}",
         quality=None,
         quality_se=None,
-        teacher_j=None if teacher is None else _joules(bookings, teacher),
+        teacher_j=None if teacher is None else bills.joules(teacher),
         student_j=student_j,
         own_j=None if student_j is None or other_j is None else student_j + other_j,
-        half_widths={"student_j": student_bill.random_j, "own_j": student_bill.random_j}
-        if isinstance(student_bill, Bill)
-        else {},
+        half_widths={"student_j": random_j, "own_j": random_j},
         cards=_cards(stage),
     )
 
@@ -96,11 +117,6 @@ def _method(stage: StageRecord, *, has_artifact: bool) -> str:
 def _how_trained(stage: StageRecord) -> tuple[Any, ...]:
     said = [stage.labels.get(name, "") for name in ("method", "pipeline", "student", "dataset")]
     return (*said, stage.workload.get("tokens"))
-
-
-def _joules(bookings: Bookings, weights: Mapping[str, float]) -> float | None:
-    bill = price(bookings.book, weights)
-    return bill.value_j if isinstance(bill, Bill) else None
 
 
 def _cards(stage: StageRecord) -> CardEnergy | None:

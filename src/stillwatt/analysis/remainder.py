@@ -47,6 +47,19 @@ def remainder(run: RunRecord, bookings: Bookings, billed: Collection[str]) -> tu
     return tuple(found)
 
 
+def without_inner(run: RunRecord, stage_id: str, billed: Collection[str]) -> Weights:
+    """A billed stage less the billed ones inside it, so that the bills of nested stages add up."""
+    parents = {stage.stage_id: stage.parent_id for stage in run.stages}
+    weights = {stage_id: 1.0}
+    for inner in billed:
+        above = parents.get(inner)
+        while above is not None and above not in billed:
+            above = parents.get(above)
+        if above == stage_id:
+            weights[inner] = -1.0
+    return weights
+
+
 class _Walk:
     """Down the tree of stages."""
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_STEPS = 2.0**40
+"""Steps within a factor of two; about 12 digits."""
 _FIELDS = ("teacher_j", "own_j", "quality", "quality_se", "throughput", "teacher_tokens")
 
 
@@ -132,14 +134,21 @@ def place(sheet: Sheet, allocation: Allocation) -> Plane:
         rows=rows,
         row_energy=row_energy,
         row_half_width=np.hypot(half["own_j"], np.where(share == 0.0, 0.0, share * half["teacher_j"])),
-        energy=energy[index],
-        quality=mean_quality[index],
+        energy=_snapped(energy[index]),
+        quality=_snapped(mean_quality[index]),
         throughput=sheet.mean(throughput, rows & np.isfinite(throughput))[index],
         left_out=tuple(
             (sheet.labels[i].name, _reason(sheet.labels[i], bears_teacher=bool(shares[i] != 0.0)))
             for i in np.flatnonzero(~np.isfinite(energy))
         ),
     )
+
+
+def _snapped(values: Floats) -> Floats:
+    """Values to 40 bits: sums that are equal on paper are equal, so that no tie is broken by a rounding error."""
+    fraction, exponent = np.frexp(values)
+    snapped: Floats = np.ldexp(np.round(fraction * _STEPS) / _STEPS, exponent)
+    return snapped
 
 
 def _reason(label: Label, *, bears_teacher: bool) -> str:
