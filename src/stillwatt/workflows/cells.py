@@ -12,7 +12,7 @@ _COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 
 
 class BadCellError(ValueError):
-    """A cell that cannot be meant; its row is left out."""
+    """A cell that cannot be meant."""
 
 
 class Numbers:
@@ -41,7 +41,7 @@ class Numbers:
             self._first_point = (line, text)
         value = float(text)
         if not math.isfinite(value):
-            raise BadCellError(f"{column} is {text}, which is beyond all numbers")
+            raise BadCellError(f"{column} is {text}, beyond all numbers; leave the cell empty if it is unknown")
         return value
 
     def check(self, path: str) -> None:

@@ -1,6 +1,7 @@
 """A table of trainings as a spreadsheet leaves it, read into observations; what cannot be read is said with its line.
 
-A row with a cell that cannot be meant is left out and named; a table that could be read in two ways is refused.
+A cell that cannot be meant, and a table that could be read in two ways, are refused with their place: an answer from
+the rest might be wrong.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stillwatt.analysis.words import listed
 from stillwatt.errors import ConfigError, MissingInputError, suggest
 from stillwatt.records.comparison import CardEnergy, Observation
 from stillwatt.units import KilowattHours, from_kwh
@@ -60,7 +62,7 @@ _MOST_LINES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows that could be read, and what a reader should know of the others."""
+    """Rows, and what a reader should know of them."""
 
     source: str
     rows: tuple[Observation, ...]
@@ -81,7 +83,7 @@ def read_table(path: Path) -> Table:
 
     Raises:
         MissingInputError: There is no such file.
-        ConfigError: A column is missing, no row can be used, two rows are one training, or the table could be read
+        ConfigError: A column is missing, a cell cannot be meant, two rows are one training, or the table could be read
             in two ways; names the line.
     """
     return _Reading(path).table()
@@ -92,6 +94,8 @@ def _decoded(path: Path) -> str:
         raw = path.read_bytes()
     except FileNotFoundError as err:
         raise MissingInputError("table", str(path), "name a CSV file, or `paper` for the published one") from err
+    except OSError as err:
+        raise ConfigError(str(path), f"cannot be read: {err.strerror or err}; name a CSV file") from err
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return raw.decode("utf-16", errors="replace")
     try:
@@ -109,7 +113,7 @@ class _Reading:
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         self._numbers = Numbers()
-        self._left_out: list[tuple[int, str]] = []
+        self._bad: list[tuple[int, str]] = []
         self._unplaced: list[tuple[int, str]] = []
         self._warnings: list[str] = []
         self._seen: dict[tuple[str, str], int] = {}
@@ -125,8 +129,7 @@ class _Reading:
         """Read everything."""
         rows = [row for row in self._rows() if row is not None]
         self._check_whole(has_rows=bool(rows))
-        self._name_rows("the row is left out", self._left_out)
-        self._name_rows("it is in no frontier", self._unplaced)
+        self._name_unplaced()
         return Table(
             source=self._path,
             rows=tuple(rows),
@@ -188,7 +191,7 @@ class _Reading:
             given = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
             read = self._observe(given, line)
         except BadCellError as err:
-            self._left_out.append((line, str(err)))
+            self._bad.append((line, str(err)))
             return None
         self._check_training(read, line)
         return read
@@ -196,7 +199,7 @@ class _Reading:
     def _observe(self, given: Mapping[str, str], line: int) -> Observation:
         for name in ("label", "method"):
             if not given.get(name):
-                raise BadCellError(f"no {name}")
+                raise BadCellError(f"no {name}; each row needs a label and a method")
         numbers = {name: self._numbers.read(given.get(name, ""), name, line) for name in _NUMBERS}
         _check_ranges(numbers, given)
         quality = self._numbers.read(given.get("quality", ""), "quality", line)
@@ -257,10 +260,11 @@ class _Reading:
             self._per_token.append((own_kwh + teacher, per_token))
 
     def _check_whole(self, *, has_rows: bool) -> None:
+        if self._bad:
+            (line, why), *others = self._bad
+            also = f"; also bad: {listed(f'line {other}' for other, _ in others)}" if others else ""
+            raise ConfigError(self._path, f"{why}{also}", line=line)
         if not has_rows:
-            if self._left_out:
-                line, why = self._left_out[0]
-                raise ConfigError(self._path, f"no row can be used; the first: {why}", line=line)
             raise ConfigError(self._path, "there is no row below the header")
         self._numbers.check(self._path)
         if len(self._definitions) > 1:
@@ -285,10 +289,11 @@ class _Reading:
             line, text = self._numbers.first_comma
             self._warnings.append(f"{self._path}:{line}: commas are decimal marks here, as in {text}")
 
-    def _name_rows(self, consequence: str, rows: Sequence[tuple[int, str]]) -> None:
-        self._warnings += [f"{self._path}:{line}: {why}; {consequence}" for line, why in rows[:_MOST_LINES]]
+    def _name_unplaced(self) -> None:
+        rows = self._unplaced
+        self._warnings += [f"{self._path}:{line}: {why}; it is in no frontier" for line, why in rows[:_MOST_LINES]]
         if len(rows) > _MOST_LINES:
-            self._warnings.append(f"{self._path}: {len(rows) - _MOST_LINES:,} more rows like these: {consequence}")
+            self._warnings.append(f"{self._path}: {len(rows) - _MOST_LINES:,} more rows have no quality")
 
 
 @dataclass(slots=True)
@@ -336,7 +341,7 @@ def _own_kwh(numbers: Mapping[str, float | None]) -> float | None:
 def _check_ranges(numbers: Mapping[str, float | None], given: Mapping[str, str]) -> None:
     for name, value in numbers.items():
         if value is not None and value < 0.0:
-            raise BadCellError(f"{name} is {given[name]}: less than nothing")
+            raise BadCellError(f"{name} is {given[name]}: less than nothing; leave the cell empty if it is unknown")
         if value is not None and value < 1.0 and name.endswith("pue"):
             raise BadCellError(f"{name} is {given[name]}; a facility takes at least what its machines take: 1 or more")
 
