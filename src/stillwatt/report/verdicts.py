@@ -169,8 +169,8 @@ def _matched_reuse_sentence(entry: ReuseFinding) -> str:
     against = f"{entry.baseline}, the cheapest baseline at least as good"
     if found.verdict is Verdict.NEVER:
         return f"At matched quality no reuse repays the teacher of {name}: {against}, took less energy."
-    hedge = "cannot be told from never; N* is " if found.verdict is Verdict.UNDETERMINED else "N* is "
-    return f"At matched quality, against {against}, {name} {hedge}{_number(found)}."
+    hedge = ", or never: the saving cannot be told from 0" if found.verdict is Verdict.UNDETERMINED else ""
+    return f"At matched quality, N* of {name} is {_number(found)} against {against}{hedge}."
 
 
 def _sweep_sentence(entry: SweepFinding) -> str:
