@@ -122,12 +122,12 @@ def _hits(scenario: Scenario, rows: list[Observation]) -> list[tuple[str, bool]]
     roles, rel = assign_roles(labels, "sft"), repeat_rel(labels)
     by_name = {label.name: label for label in labels}
     kd, sft = by_name["kd-small"], by_name["sft-small"]
-    found = [("N*", _holds(reuse_findings(roles, rel)[0].found, scenario.teacher_j, scenario.saving_j))]
+    found = [("N*", holds(reuse_findings(roles, rel)[0].found, scenario.teacher_j, scenario.saving_j))]
     for sweep in sweep_findings(roles, rel):
-        found.append(("sweep", _holds(sweep.found, scenario.teacher_j, scenario.saving_j * sum(_STUDENTS.values()))))
+        found.append(("sweep", holds(sweep.found, scenario.teacher_j, scenario.saving_j * sum(_STUDENTS.values()))))
     own_j = _BASELINE_J - scenario.saving_j + _OTHER_J
     served = next(entry for entry in serving_findings(roles, rel) if entry.label == "kd-small")
-    found.append(("T*", _holds(served.found, scenario.teacher_j + own_j, _SERVED_TEACHER_J - _SERVED_STUDENT_J)))
+    found.append(("T*", holds(served.found, scenario.teacher_j + own_j, _SERVED_TEACHER_J - _SERVED_STUDENT_J)))
     for point in curves(roles, 2, rel)[0].points:
         if point.students in (1, 10):
             truth = scenario.teacher_j / point.students + own_j
@@ -162,7 +162,7 @@ def _ratio_hits(scenario: Scenario, labels: Sequence[Label], rel: float) -> list
     return found
 
 
-def _holds(found: Ratio, extra: float, saving: float) -> bool:
+def holds(found: Ratio, extra: float, saving: float) -> bool:
     """Whether the answer allows the truth."""
     if saving <= 0.0:
         return found.verdict is Verdict.NEVER or found.high is None

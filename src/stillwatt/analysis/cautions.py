@@ -184,5 +184,7 @@ def _size_cautions(found: Comparison, roles: Roles, asked_draws: int) -> Iterato
         yield "too many labels may be on the frontier to draw them all: no probability is given"
     elif found.draws < asked_draws:
         yield f"probabilities rest on {found.draws} draws, because there are so many labels"
+    if roles.distilled and not found.t_star:
+        yield "the energy of a served token is unknown for every label: no T*"
     if len(found.n_star) < len(roles.distilled):
         yield f"break-evens are given for the first {len(found.n_star):,} of {len(roles.distilled):,} distilled labels"
