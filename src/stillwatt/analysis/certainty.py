@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MOST_CELLS = 20_000_000
+MOST_CELLS = 5_000_000
 """Labels times draws that are drawn at most; beyond it there are fewer draws."""
 FEWEST_DRAWS = 100
 _SURELY = 6.0

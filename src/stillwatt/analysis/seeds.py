@@ -21,6 +21,10 @@ from stillwatt.records.window import StageKind
 
 NOTHING_TRAINED = "no student was trained: nothing is compared, its energy is listed beside the bills"
 
+NODE_IS_COMPONENTS = (
+    "node is the sum of the metered boards, CPU packages and DRAM: fans, power supply, network and disks are not in it"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummedRun:
@@ -94,7 +98,7 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
     return Gathered(
         rows=tuple(rows),
         unbilled=tuple(unbilled),
-        warnings=(*warnings, *_grouped(doubts), *_machines(summed)),
+        warnings=(*warnings, *_grouped(doubts), *_machines(summed), NODE_IS_COMPONENTS),
         complete=complete,
     )
 

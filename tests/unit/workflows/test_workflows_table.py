@@ -109,7 +109,8 @@ def test_boards_of_a_part_are_unknown_for_the_whole(read: Read) -> None:
 def test_a_total_stands_in_for_unknown_stages(read: Read) -> None:
     header = f"{HEADER},total_kwh"
     (row,) = read(header, "sft-7b,sft,7B,,0.9,,0,,,,19.5").rows
-    assert (row.student_j, row.own_j) == (None, pytest.approx(19.5 * J_PER_KWH))
+    assert row.student_j is None
+    assert row.own_j == pytest.approx(19.5 * J_PER_KWH)
     (row,) = read(header, "kd-7b,kd,7B,,0.9,,,5,,,19.5").rows
     assert row.own_j is None
     with pytest.raises(ConfigError, match=r"stages sum to 16.9 kWh and total_kwh is 20"):
