@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from observations import observation, seeds
-from stillwatt.analysis.certainty import FEWEST_DRAWS
+from stillwatt.analysis.allocation import MARGINAL
+from stillwatt.analysis.certainty import FEWEST_DRAWS, draw
 from stillwatt.analysis.compare import compare
+from stillwatt.analysis.sheet import make_sheet, place
+from stillwatt.analysis.trainings import gather_labels
 from stillwatt.records.comparison import Comparison, Observation
 from stillwatt.records.finding import Verdict
 
@@ -292,6 +296,19 @@ def test_what_a_seed_does_to_both_labels_cancels_in_their_places() -> None:
     apart = compared(*sft, *seeds("kd-1b", [4.9, 6.9, 8.9], first=7, **kd)).fronts[0].placed
     assert [point.probability for point in paired] == [0.0, 1.0]
     assert 0.3 < (apart[0].probability or 0.0) < 0.9
+
+
+def test_the_mean_of_few_seeds_is_drawn_with_students_width() -> None:
+    """Three seeds: 5 % of the draws lie beyond 4.3 standard errors, where a normal would have one in 60,000."""
+    rows = [*seeds("sft-1b", [5.0, 6.0, 7.0], quality=[0.6, 0.7, 0.8]), observation("kd-1b", quality_se=0.05)]
+    plane = place(make_sheet(gather_labels(rows)), MARGINAL)
+    drawn = draw(plane, 0.2, draws=4000)
+    off = (drawn.energy[:, 0] - 7.0) / (1.0 / 3.0**0.5)
+    assert float(np.mean(np.abs(off) > 4.303)) == pytest.approx(0.05, abs=0.012)
+    assert abs(float(np.median(off))) < 0.06
+    # one training: its repeatability is a 95 % half-width, its quality's error one sigma
+    assert float(np.std(drawn.energy[:, 1])) == pytest.approx(0.2 * 6.0 / 1.96, rel=0.06)
+    assert float(np.std(drawn.quality[:, 1])) == pytest.approx(0.05, rel=0.06)
 
 
 def test_seeds_of_equal_energy_under_an_allocation_are_drawn_as_one_training() -> None:
