@@ -10,6 +10,8 @@ from stillwatt.records.comparison import Observation, Site
 SITE_COLUMNS = tuple(entry.name for entry in fields(Site))
 """`pue`, `kgco2e_per_kwh`, `water_l_per_kwh`, `price_per_kwh`."""
 TEACHER_PREFIX = "teacher_"
+_ALL_COLUMNS = (*SITE_COLUMNS, *(f"{TEACHER_PREFIX}{name}" for name in SITE_COLUMNS))
+_NOWHERE = Site()
 
 
 def read_sites(numbers: Mapping[str, float | None]) -> tuple[Site, Site]:
@@ -19,6 +21,8 @@ def read_sites(numbers: Mapping[str, float | None]) -> tuple[Site, Site]:
     >>> (own.kgco2e_per_kwh, teacher.kgco2e_per_kwh, teacher.pue)
     (0.1, 0.4, 1.2)
     """
+    if all(numbers.get(name) is None for name in _ALL_COLUMNS):
+        return _NOWHERE, _NOWHERE
     own = {name: numbers.get(name) for name in SITE_COLUMNS}
     teacher = {name: numbers.get(f"{TEACHER_PREFIX}{name}") for name in SITE_COLUMNS}
     return _site(own), _site({name: own[name] if value is None else value for name, value in teacher.items()})

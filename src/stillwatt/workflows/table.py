@@ -114,6 +114,8 @@ class _Reading:
         self._path = str(path)
         self._numbers = Numbers()
         self._bad: list[tuple[int, str]] = []
+        self._columns: tuple[str, ...] = ()
+        self._short: list[tuple[int, str]] = []
         self._unplaced: list[tuple[int, str]] = []
         self._warnings: list[str] = []
         self._seen: dict[tuple[str, str], int] = {}
@@ -129,7 +131,8 @@ class _Reading:
         """Read everything."""
         rows = [row for row in self._rows() if row is not None]
         self._check_whole(has_rows=bool(rows))
-        self._name_unplaced()
+        self._name_rows(self._short, "the others are taken as unknown")
+        self._name_rows(self._unplaced, "it is in no frontier")
         return Table(
             source=self._path,
             rows=tuple(rows),
@@ -157,6 +160,7 @@ class _Reading:
         twice = sorted({name for name in names if name and names.count(name) > 1})
         if twice:
             raise ConfigError(self._path, f"column {twice[0]!r} stands there twice", line=line)
+        self._columns = tuple(name for name in _NUMBERS if name in names)
         missing = [name for name in COLUMNS if name not in names]
         unread = [name for name in names if name not in (*COLUMNS, *OPTIONAL)]
         if missing:
@@ -188,6 +192,8 @@ class _Reading:
             if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
                 hint = "" if self._numbers.comma_is_decimal else "; decimal commas need semicolons between cells"
                 raise BadCellError(f"{len(cells)} cells where the header has {len(header)}{hint}")
+            if len(cells) < len(header):
+                self._short.append((line, f"{len(cells)} cells where the header has {len(header)}"))
             given = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
             read = self._observe(given, line)
         except BadCellError as err:
@@ -200,7 +206,9 @@ class _Reading:
         for name in ("label", "method"):
             if not given.get(name):
                 raise BadCellError(f"no {name}; each row needs a label and a method")
-        numbers = {name: self._numbers.read(given.get(name, ""), name, line) for name in _NUMBERS}
+        numbers: dict[str, float | None] = dict.fromkeys(_NUMBERS)
+        for name in self._columns:
+            numbers[name] = self._numbers.read(given.get(name, ""), name, line)
         _check_ranges(numbers, given)
         quality = self._numbers.read(given.get("quality", ""), "quality", line)
         own_kwh = _own_kwh(numbers)
@@ -289,11 +297,10 @@ class _Reading:
             line, text = self._numbers.first_comma
             self._warnings.append(f"{self._path}:{line}: commas are decimal marks here, as in {text}")
 
-    def _name_unplaced(self) -> None:
-        rows = self._unplaced
-        self._warnings += [f"{self._path}:{line}: {why}; it is in no frontier" for line, why in rows[:_MOST_LINES]]
+    def _name_rows(self, rows: Sequence[tuple[int, str]], consequence: str) -> None:
+        self._warnings += [f"{self._path}:{line}: {why}; {consequence}" for line, why in rows[:_MOST_LINES]]
         if len(rows) > _MOST_LINES:
-            self._warnings.append(f"{self._path}: {len(rows) - _MOST_LINES:,} more rows have no quality")
+            self._warnings.append(f"{self._path}: {len(rows) - _MOST_LINES:,} more rows like these; {consequence}")
 
 
 @dataclass(slots=True)
@@ -355,6 +362,8 @@ def _boundary(said: str) -> str:
 
 def _half_widths(numbers: Mapping[str, float | None]) -> dict[str, float]:
     """Half-widths of the meter by field; what is not given is 0, as where nothing is known of the meter."""
+    if all(numbers[name] is None for name in _HALF_WIDTHS):
+        return {}
     teacher, student, other = (from_kwh(KilowattHours(numbers[name] or 0.0)) for name in _HALF_WIDTHS)
     return {"teacher_j": teacher, "student_j": student, "own_j": math.hypot(student, other)}
 

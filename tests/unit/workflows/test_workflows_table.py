@@ -74,6 +74,13 @@ def test_spreadsheets_are_read_alike(read: Read, lines: tuple[str, ...], encodin
     assert bare == [(r.label, r.quality, r.teacher_j, r.student_j, r.own_j, r.throughput) for r in plain.rows]
 
 
+def test_cells_that_a_row_lacks_are_unknown_and_said(read: Read) -> None:
+    table = read(HEADER, "kd-1b,kd,1B,1,0.7,,11,5.2")
+    assert table.rows[0].student_j == pytest.approx(5.2 * J_PER_KWH)
+    assert table.rows[0].own_j is None
+    assert table.warnings[0].endswith(":2: 8 cells where the header has 10; the others are taken as unknown")
+
+
 def test_columns_in_any_order_and_others_beside_them(read: Read) -> None:
     names = [*reversed(COLUMNS), "notes"]
     cells = dict(zip(COLUMNS, SFT.split(","), strict=True)) | {"notes": "x"}
@@ -147,7 +154,7 @@ def test_all_bad_lines_are_named_at_once(read: Read) -> None:
 def test_of_many_rows_without_a_quality_the_first_are_named(read: Read) -> None:
     warnings = read(HEADER, SFT, *(f"kd-{i},kd,1B,1,,,11,5.2,0.7," for i in range(25))).warnings
     assert len(warnings) == 21
-    assert warnings[-1].endswith("5 more rows have no quality")
+    assert warnings[-1].endswith("5 more rows like these; it is in no frontier")
 
 
 @pytest.mark.parametrize(
