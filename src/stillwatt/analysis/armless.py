@@ -24,6 +24,7 @@ from stillwatt.records.window import StageKind
 _ON_TEACHER = "+teacher"
 """Behind the method of a training whose log names a teacher, and whose teacher's work is not known."""
 
+UNNAMED_SEED = "unnamed"
 NAMES_TEACHER = "a teacher is named, but no artefact made in the same run: its energy is unknown, and it is no baseline"
 NAMES_NOTHING = "no artefact is named that the same run made: the teacher's energy, if there was a teacher, is unknown"
 NO_TOKENS = "no tokens were counted: no energy by token"
@@ -90,7 +91,8 @@ def _observation(bills: _Bills, stage: StageRecord, others: Sequence[StageRecord
         label=stage.name,
         method=_method(stage, has_artifact=teacher is not None),
         student=stage.labels.get("student", ""),
-        seed=stage.labels.get("seed", "") or run.run_id,
+        seed=f"{run.run_id}:{stage.labels.get('seed', '')}",
+        drawn_with=stage.labels.get("seed", "") or UNNAMED_SEED,
         place=f"run {run.run_id}",
         quality=None,
         quality_se=None,

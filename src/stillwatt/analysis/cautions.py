@@ -111,6 +111,12 @@ def _seed_cautions(trained: Trained) -> Iterator[str]:
         yield f"one seed: each label was trained once, so no difference here is a significance; {within}"
     elif len(labels) > 1 and single:
         yield f"one seed of {listed(single)}: nothing that rests on it is a significance; {within}"
+    rerun = [label.name for label in labels if label.num_seeds < len(label.rows)]
+    if rerun:
+        yield (
+            f"runs of {listed(rerun)} had one and the same seed, or named none: their energies are repeats, their "
+            "qualities are not, and one seed is no significance"
+        )
     same = [
         label.name
         for label in labels

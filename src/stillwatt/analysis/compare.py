@@ -137,7 +137,7 @@ def _reference(planes: Sequence[Plane]) -> tuple[float, float] | None:
 
 def _front(allocation: Allocation, plane: Plane, drawn: Draws, reference: tuple[float, float] | None) -> Front:
     on = frontier_mask(plane.energy, plane.quality)
-    sizes = np.bincount(plane.sheet.of_row[plane.rows], minlength=len(plane.sheet.labels))[plane.index]
+    sizes = plane.sheet.seeds_among(plane.rows)[plane.index]
     placed = tuple(
         PlacedLabel(
             label=label.name,

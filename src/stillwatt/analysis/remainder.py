@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from stillwatt.analysis.bills import Weights, add, price
-from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings
+from stillwatt.analysis.bookings import REUSED_FROM, TEACHER_KINDS, Bookings
 from stillwatt.records.comparison import Unbilled
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import Bill
@@ -101,6 +101,8 @@ class _Walk:
     def _reason(self, stage: StageRecord) -> str:
         if stage.stage_id in self._lost:
             return f"experimentation: an attempt that {stage.status.value}"
+        if REUSED_FROM in stage.labels:
+            return f"looking up what run {stage.labels[REUSED_FROM]} made, which is on the bills"
         if stage.kind in TEACHER_KINDS:
             return _TEACHER
         return _REASONS.get(stage.kind, f"a stage of kind {stage.kind.value}, which belongs to no training")

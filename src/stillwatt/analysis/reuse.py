@@ -151,7 +151,7 @@ def _finding(label: Label, baseline: Label | None, found: Ratio, contrast: Contr
         extra_j=contrast.numerator if contrast else None,
         saving_j=contrast.denominator if contrast else None,
         quality_gap=gap,
-        seeds=min(len(label.rows), len(baseline.rows) if baseline else len(label.rows)),
+        seeds=min(label.num_seeds, baseline.num_seeds if baseline else label.num_seeds),
         is_significant=is_significant,
     )
 
@@ -170,5 +170,5 @@ def quality_gap(label: Label, other: Label, rel: float) -> tuple[float | None, f
     if not (has_quality_error(label) and has_quality_error(other)):
         return contrast.numerator, None, False
     half_width = contrast.extra.random
-    is_repeated = min(len(label.rows), len(other.rows)) > 1
+    is_repeated = min(label.num_seeds, other.num_seeds) > 1
     return contrast.numerator, half_width, is_repeated and abs(contrast.numerator) > half_width

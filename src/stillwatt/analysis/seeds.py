@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stillwatt.analysis.armless import read_armless
+from stillwatt.analysis.armless import UNNAMED_SEED, read_armless
 from stillwatt.analysis.arms import checkpoint_of
 from stillwatt.analysis.bookings import Bookings, sort_stages
 from stillwatt.analysis.remainder import remainder
@@ -185,6 +185,7 @@ def _observation(entry: SummedRun, point: ArmPoint, *, several: bool) -> Observa
         method=point.method or point.name,
         student=point.student,
         seed=f"{run.run_id}:{point.seed}" if several else point.seed,
+        drawn_with=point.seed or UNNAMED_SEED,
         place=f"run {run.run_id}",
         quality=quality.value if quality else None,
         quality_se=quality.own_se if quality else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,16 @@ class Sheet:
         total = np.bincount(self.of_row[rows], weights=values[rows], minlength=len(self.labels))
         found: Floats = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0.0)
         return found
+
+    def seeds_among(self, rows: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Different seeds of each label among those rows."""
+        count = np.bincount(self.of_row[rows], minlength=len(self.labels))
+        starts = np.concatenate(([0], np.cumsum([len(label.rows) for label in self.labels])))
+        for i in np.flatnonzero(count > 1).tolist():
+            first = int(starts[i])
+            own = [row for at, row in enumerate(self.labels[i].rows) if rows[first + at]]
+            count[i] = replace(self.labels[i], rows=tuple(own)).num_seeds
+        return count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,11 @@ class Label:
     student: str
     rows: tuple[Observation, ...]
 
+    @property
+    def num_seeds(self) -> int:
+        """Different seeds among its rows; a run repeated with one seed repeats its energy, not its draw."""
+        return len({row.drawn_with or row.seed for row in self.rows})
+
     def mean(self, name: str) -> float | None:
         """Mean over the seeds that know the field of that name; None where none does."""
         known = [value for row in self.rows if (value := getattr(row, name)) is not None]

@@ -43,6 +43,8 @@ class Observation:
     seed: str
     place: str
     """Where it stands: `line 7` of a table, or the run's id."""
+    drawn_with: str = ""
+    """The seed itself, where `seed` names a run beside it; empty where `seed` is the seed."""
     quality: float | None
     quality_se: float | None
     """Standard error over the items, one sigma."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from run_records import arm_stages, energy, measured_command, quickstart, run_record, scores, stage
 from stillwatt.analysis.armless import NO_TOKENS
+from stillwatt.analysis.compare import compare
 from stillwatt.analysis.seeds import Gathered, SummedRun, cards_only, gather_runs
 from stillwatt.analysis.study import summarise
 from stillwatt.errors import UsageError
@@ -129,6 +130,26 @@ def test_runs_of_one_arm_are_its_seeds_and_pair_within_a_run() -> None:
     ]
 
 
+def test_one_seed_run_twice_repeats_energies_and_is_no_significance() -> None:
+    """The same recipe with the same seed gives the same student; its quality is one draw."""
+    rows = gathered(quickstart(run_id="r1"), quickstart(run_id="r2")).rows
+    apart = [replace(row, quality=0.1 * i + (row.quality or 0.0)) for i, row in enumerate(rows)]
+    found = compare(apart, source="runs")
+    assert {entry.seeds for entry in found.n_star} == {1}
+    assert not any(entry.is_significant for entry in found.n_star)
+    assert not any(entry.is_significant for entry in found.matched)
+    assert {point.seeds for point in found.fronts[0].placed} == {1}
+    assert any("sft, kd and synthetic had one and the same seed" in warning for warning in found.warnings)
+    other = [replace(row, drawn_with=row.seed) for row in apart]
+    assert {point.seeds for point in compare(other, source="runs").fronts[0].placed} == {2}
+
+
+def test_a_stage_that_looks_up_an_artefact_is_listed_as_that() -> None:
+    label = {"artifact": "text-1", "reused_from": "r0"}
+    run = armless(stage("a1", "generate", GENERATE, joules=1.0, labels=label), stage("a2", "train", TRAIN, joules=9.0))
+    assert rest(gathered(run))["generate"].reason == "looking up what run r0 made, which is on the bills"
+
+
 def changed_arm(tokens: int) -> RunRecord:
     made = quickstart(run_id="r2")
     return replace(
@@ -237,7 +258,7 @@ def test_a_training_that_names_its_artefact_bears_it_and_what_is_the_runs() -> N
     )
     found = gathered(run)
     (row,) = found.rows
-    assert (row.label, row.method, row.student, row.seed) == ("train", "synthetic", "1b", run.run_id)
+    assert (row.label, row.method, row.student, row.seed) == ("train", "synthetic", "1b", f"{run.run_id}:")
     assert (row.teacher_j, row.student_j, row.own_j) == pytest.approx((50.0, 30.0, 37.0))
     assert list(rest(found)) == ["unallocated"]
     assert any("the scores of the run belong to no arm" in warning for warning in found.warnings)
@@ -264,7 +285,7 @@ def test_several_trainings_of_one_run_share_nothing_that_is_not_named() -> None:
     )
     found = gathered(run)
     one, two = found.rows
-    assert (one.seed, one.method, one.own_j, one.cards) == ("4", "unnamed", 30.0, None)
+    assert (one.drawn_with, one.method, one.own_j, one.cards) == ("4", "unnamed", 30.0, None)
     assert two.cards == CardEnergy(teacher_j=None, student_j=20.0, own_j=20.0)
     assert rest(found)["prepare"].reason == "prepared for no training that is compared here"
     assert any("one and two: no artefact is named" in warning for warning in found.warnings)
