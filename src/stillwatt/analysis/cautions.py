@@ -16,6 +16,8 @@ from stillwatt.analysis.words import listed
 from stillwatt.errors import suggest
 from stillwatt.records.comparison import Comparison, Front, ReuseFinding, View
 
+_MOST_ALIKE = 20
+"""Cautions of one kind that are given one by one."""
 _LACKING = {"gpu": "the boards' own energy", FACILITY: "the power usage effectiveness"}
 _ALIKE = 0.01
 """Share of a quality within which two qualities without errors are called alike."""
@@ -46,11 +48,17 @@ def find_cautions(found: Comparison, trained: Trained, labels: Sequence[Label], 
         *_seed_cautions(trained),
         *_sibling_cautions(trained, labels),
         *_left_out(found.fronts),
-        *_unlike_quality(found.n_star, by_name, trained.rel),
+        *_first_few(list(_unlike_quality(found.n_star, by_name, trained.rel)), "more N* are at unlike quality"),
         *_point_cautions(found.fronts, labels),
         *_view_cautions(found, labels),
         *_size_cautions(found, trained.roles, asked_draws),
     )
+
+
+def _first_few(sentences: Sequence[str], more: str) -> Iterator[str]:
+    yield from sentences[:_MOST_ALIKE]
+    if len(sentences) > _MOST_ALIKE:
+        yield f"{len(sentences) - _MOST_ALIKE:,} {more}"
 
 
 def _baseline_cautions(found: Comparison, trained: Trained) -> Iterator[str]:

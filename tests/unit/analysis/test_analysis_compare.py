@@ -346,6 +346,13 @@ def test_break_evens_are_given_for_the_first_of_very_many(monkeypatch: pytest.Mo
     assert said(found, "for the first 1 of 2 distilled labels")
 
 
+def test_of_very_many_cautions_of_one_kind_the_first_are_given() -> None:
+    rows = [observation("kd-1b", label=f"kd-{i}", quality=0.9 + i / 100.0) for i in range(23)]
+    found = compared(observation("sft-1b"), *rows)
+    assert len(said(found, "is at unlike quality")) == 20
+    assert said(found, "3 more N* are at unlike quality")
+
+
 def test_attainment_is_that_of_the_draws() -> None:
     found = compared(*repeated())
     shares = [curve.share for curve in found.fronts[0].attained]
