@@ -35,31 +35,36 @@ class RatioInterval:
     high: float | None
 
 
-def ratio_interval(numerator: Estimate, denominator: Estimate) -> RatioInterval | None:
-    """Fieller's 95 % interval of a ratio, cut at 0 (method.md, eq. 24).
+def ratio_interval(numerator: Estimate, denominator: Estimate, *, shared: float = 0.0) -> RatioInterval | None:
+    """Fieller's 95 % interval of a ratio, cut at 0 (method.md, eqs. 24 and 30).
 
-        all rho >= 0 with  (n - rho d)^2 <= h_n^2 + rho^2 h_d^2      (h: 95 % half-widths)
+        all rho >= 0 with  (n - rho d)^2 <= h_n^2 - 2 rho h_nd + rho^2 h_d^2      (h: 95 % half-widths)
 
     It has no upper end where the denominator cannot be told from 0, which is the truth about such a ratio.
 
+    Args:
+        numerator: What is divided.
+        denominator: What it is divided by.
+        shared: h_nd, the product of the half-widths times their correlation; 0 for independent errors.
+
     Returns:
-        The interval; None where no ratio >= 0 is left.
+        The interval, or the smallest that holds all pieces where there are two; None where no ratio >= 0 is left.
 
     >>> ratio_interval(Estimate(value=11.0, random=0.0), Estimate(value=1.1, random=0.1))
     RatioInterval(low=9.166666666666666, high=11.0)
     """
     n, h_n, d, h_d = numerator.value, numerator.random, denominator.value, denominator.random
     a = (d - h_d) * (d + h_d)
-    half_b = n * d
+    half_b = n * d - shared
     c = (n - h_n) * (n + h_n)
     if a == 0.0:
         return _linear_interval(half_b, c)
     # half_b^2 - a c, written without the difference of near-equal numbers that would lose a narrow interval
-    discriminant = (n * h_d) ** 2 + (d * h_n) ** 2 - (h_n * h_d) ** 2
-    if discriminant < 0.0:
+    discriminant = (n * h_d) ** 2 + (d * h_n) ** 2 - (h_n * h_d) ** 2 + shared * (shared - 2.0 * n * d)
+    if discriminant < 0.0 and a < 0.0:
         # only where both intervals hold 0: every ratio fits
         return RatioInterval(low=0.0, high=None)
-    root = math.sqrt(discriminant)
+    root = math.sqrt(max(discriminant, 0.0))
     first, second = sorted(((half_b - root) / a, (half_b + root) / a))
     if a > 0.0:
         return None if second < 0.0 else RatioInterval(low=max(first, 0.0), high=second)

@@ -53,7 +53,7 @@ def repeatability(bookings: Bookings) -> Repeatability:
         rate = _energy_per_token(bookings, stage)
         if rate is not None:
             arms.setdefault(stage.labels.get("arm", ""), []).append(rate)
-    spread = _Z_95 * _pooled_relative_deviation([rates for rates in arms.values() if len(rates) > 1])
+    spread = _Z_95 * pooled_relative_deviation([rates for rates in arms.values() if len(rates) > 1])
     return Repeatability(rel=max(ASSUMED_REL, spread), is_assumed=spread <= ASSUMED_REL)
 
 
@@ -66,10 +66,10 @@ def _energy_per_token(bookings: Bookings, stage: StageRecord) -> float | None:
     return bill.value_j / tokens if isinstance(bill, Bill) and bill.value_j > 0.0 else None
 
 
-def _pooled_relative_deviation(groups: Sequence[Sequence[float]]) -> float:
+def pooled_relative_deviation(groups: Sequence[Sequence[float]]) -> float:
     """Standard deviation around each group's own mean, relative to it, pooled over groups; 0 without groups.
 
-    >>> round(_pooled_relative_deviation([[9.0, 11.0], [90.0, 110.0]]), 4)
+    >>> round(pooled_relative_deviation([[9.0, 11.0], [90.0, 110.0]]), 4)
     0.1414
     """
     squares = [(rate / statistics.fmean(group) - 1.0) ** 2 for group in groups for rate in group]

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from stillwatt import __version__
+from stillwatt.cli.analyse import analyse
 from stillwatt.cli.doctor import doctor
 from stillwatt.cli.import_logs import import_logs
 from stillwatt.cli.ledger import ledger
@@ -64,7 +65,7 @@ def cli(debug: bool) -> None:
     """Where did the joules of this distillation go, teacher side included, and was it worth it?"""
 
 
-for verb in (doctor, measure, run, recipe, ledger, import_logs, report, serve_metrics):
+for verb in (doctor, measure, run, recipe, ledger, import_logs, analyse, report, serve_metrics):
     cli.add_command(verb)
 
 

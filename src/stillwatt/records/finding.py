@@ -235,6 +235,8 @@ class Verdict(StrEnum):
     """What can be said of a break-even."""
 
     VALUE = "value"
+    ALWAYS = "always"
+    """It pays from the first student or token on: the whole interval lies at or below 1."""
     NEVER = "never"
     """The saving is negative beyond its random error: no number of reuses pays."""
     UNDETERMINED = "undetermined"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,16 +47,25 @@ def write_report(reference: str, *, runs_dir: str | Path = "runs", out_dir: str 
     return paths
 
 
-def summarise_run(record: RunRecord, *, runs_dir: str | Path) -> Study:
-    """What the run shows, by the choices its own settings made; artefacts of earlier runs are billed from theirs."""
+def summarise_run(
+    record: RunRecord, *, runs_dir: str | Path, seen: Callable[[RunRecord], RunRecord] | None = None
+) -> Study:
+    """What the run shows, by the choices its own settings made; artefacts of earlier runs are billed from theirs.
+
+    Args:
+        record: The run.
+        runs_dir: Where the earlier runs are.
+        seen: What to see of each run, where that is not all of it.
+    """
     from stillwatt.analysis.study import summarise
 
     settings: dict[str, Any] = dict(record.settings.get("analysis", {}))
+    look = seen or (lambda run: run)
     return summarise(
-        record,
+        look(record),
         reuse=tuple(settings.get("reuse", (10,))),
         baseline_arm=str(settings.get("baseline_arm", "sft")),
-        others=_makers(record, runs_dir),
+        others=tuple(look(maker) for maker in _makers(record, runs_dir)),
     )
 
 

@@ -167,6 +167,7 @@ def test_columns_line_up() -> None:
 
 def test_every_verb_is_one_of_the_rooms_commands() -> None:
     assert sorted(cli.commands) == [
+        "analyse",
         "doctor",
         "import",
         "ledger",

@@ -1,0 +1,253 @@
+"""From the findings of several runs to trainings that can be compared: one observation an arm, seed and run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stillwatt.analysis.armless import UNNAMED_SEED, read_armless
+from stillwatt.analysis.arms import checkpoint_of
+from stillwatt.analysis.bookings import Bookings, sort_stages
+from stillwatt.analysis.remainder import remainder
+from stillwatt.analysis.words import listed
+from stillwatt.errors import UsageError
+from stillwatt.records.comparison import CardEnergy, Observation, Unbilled
+from stillwatt.records.energy import NoTotal
+from stillwatt.records.finding import ArmPoint, Bill, Quality, Study
+from stillwatt.records.run import RunRecord
+from stillwatt.records.window import StageKind
+
+NOTHING_TRAINED = "no student was trained: nothing is compared, its energy is listed beside the bills"
+
+NODE_IS_COMPONENTS = (
+    "node is the sum of the metered boards, CPU packages and DRAM: fans, power supply, network and disks are not in it"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummedRun:
+    """A run with what it shows."""
+
+    run: RunRecord
+    study: Study
+    cards: Study
+    """What its GPUs alone show (`cards_only`)."""
+
+
+def cards_only(run: RunRecord) -> RunRecord:
+    """The run with the energies of its GPUs alone, absent ones among them."""
+    return replace(
+        run,
+        stages=tuple(
+            replace(stage, energies=tuple(part for part in stage.energies if part.part.startswith("gpu")))
+            for stage in run.stages
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """Observations of several runs."""
+
+    rows: tuple[Observation, ...]
+    unbilled: tuple[Unbilled, ...]
+    """Energy of the runs that is on no row's bill."""
+    warnings: tuple[str, ...]
+    complete: bool
+    """False where an energy is unknown, or lacks a part."""
+
+
+def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
+    """Every arm of every run at its last checkpoint; runs of one arm are its seeds.
+
+    Arms of one name that were trained differently (method, student, tokens, or the arm's own settings) are no
+    repeats of each other: the later one is called `arm@run`. A run that names no arm is read by `read_armless`.
+
+    Raises:
+        UsageError: The runs measure quality on unlike tasks.
+    """
+    rows: list[Observation] = []
+    unbilled: list[Unbilled] = []
+    warnings: list[str] = []
+    doubts: list[tuple[str, str]] = []
+    trained: dict[str, tuple[Any, ...]] = {}
+    complete = True
+    for entry in summed:
+        run, study = entry.run, entry.study
+        if not study.final_points:
+            armless = read_armless(run)
+            for row, how in armless.trainings:
+                rows.append(_distinguished(row, how, run, trained, warnings))
+            unbilled += armless.unbilled
+            doubts += armless.cautions
+            if not armless.trainings:
+                doubts.append((NOTHING_TRAINED, run.run_id))
+            complete = complete and run.complete
+        else:
+            bookings = sort_stages(run)
+            unbilled += remainder(run, bookings, _billed(bookings, study.final_points))
+        for point in study.final_points:
+            row = _observation(entry, point, several=len(summed) > 1)
+            rows.append(_distinguished(row, _how_trained(run, point), run, trained, warnings))
+            gaps = list(_gaps(point))
+            complete = complete and not gaps
+            warnings += [f"run {run.run_id}: {gap}" for gap in gaps]
+    _check_tasks(summed)
+    return Gathered(
+        rows=tuple(rows),
+        unbilled=tuple(unbilled),
+        warnings=(*warnings, *_grouped(doubts), *_machines(summed), NODE_IS_COMPONENTS),
+        complete=complete,
+    )
+
+
+def _grouped(doubts: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """One sentence a doubt, with all whom it is about."""
+    about: dict[str, list[str]] = {}
+    for doubt, name in doubts:
+        about.setdefault(doubt, []).append(name)
+    for doubt, names in about.items():
+        yield f"{listed(names)}: {doubt}"
+
+
+def _machines(summed: Sequence[SummedRun]) -> Iterator[str]:
+    """What differs between the runs' machines, so that a difference of energies may be theirs."""
+    for key, what in (("gpu_model", "GPUs"), ("cpu_model", "CPUs")):
+        runs: dict[str, list[str]] = {}
+        for entry in summed:
+            model = str(entry.run.environment.get(key) or "unknown").removeprefix("1 x ")
+            runs.setdefault(model, []).append(entry.run.run_id)
+        if len(runs) > 1:
+            on = "; ".join(f"{model} in {listed(names)}" for model, names in runs.items())
+            yield f"the runs had different {what}, so a difference between them may be the machine's: {on}"
+
+
+def _distinguished(
+    row: Observation, how: tuple[Any, ...], run: RunRecord, trained: dict[str, tuple[Any, ...]], warnings: list[str]
+) -> Observation:
+    """The row, under a name of its own where another training has its name."""
+    if trained.setdefault(row.label, how) == how:
+        return row
+    name = f"{row.label}@{run.run_id}"
+    warnings.append(f"{row.label} of run {run.run_id} was trained differently: it is {name} here")
+    return replace(row, label=name)
+
+
+def _billed(bookings: Bookings, points: Sequence[ArmPoint]) -> set[str]:
+    """Ids of the stages on the bill of some arm at its last checkpoint."""
+    last = {point.arm: point.checkpoint for point in points}
+    artifacts = {use.artifact for point in points for use in point.artifacts}
+    found = {
+        stage.stage_id
+        for stage in bookings.ended
+        if stage.kind is StageKind.PREPARE_DATA
+        or (stage.kind is StageKind.STUDENT_TRAIN and stage.labels.get("arm") in last)
+        or (stage.kind is StageKind.EVALUATE and last.get(stage.labels.get("arm", "")) == checkpoint_of(stage))
+    }
+    weights = [bill.weights for name, bill in bookings.artifacts.items() if name in artifacts]
+    return found | {stage_id for entry in weights if not isinstance(entry, NoTotal) for stage_id in entry}
+
+
+def _label(point: ArmPoint) -> str:
+    return f"{point.student}.{point.name}" if point.arm.startswith(f"{point.student}.") else point.name
+
+
+def _how_trained(run: RunRecord, point: ArmPoint) -> tuple[Any, ...]:
+    arms = run.settings.get("arms")
+    own = arms.get(point.name) if isinstance(arms, Mapping) else None
+    return point.method, point.student, point.tokens, own
+
+
+def _gaps(point: ArmPoint) -> Iterator[str]:
+    for what, bill in (
+        ("teacher's", point.teacher_energy),
+        ("student's", point.student_energy),
+        ("other", point.other_energy),
+    ):
+        if isinstance(bill, NoTotal):
+            yield f"the {what} energy of {point.arm} is unknown: {bill.reason}"
+        elif not bill.complete:
+            yield f"the {what} energy of {point.arm} is incomplete: the true energy is higher"
+
+
+def _observation(entry: SummedRun, point: ArmPoint, *, several: bool) -> Observation:
+    run, study = entry.run, entry.study
+    teacher, student, other = point.teacher_energy, point.student_energy, point.other_energy
+    own_j, own_random_j = None, 0.0
+    if isinstance(student, Bill) and isinstance(other, Bill):
+        own_j, own_random_j = student.value_j + other.value_j, math.hypot(student.random_j, other.random_j)
+    quality = point.quality if isinstance(point.quality, Quality) else None
+    served = {rate.model: rate for rate in study.serving}
+    return Observation(
+        label=_label(point),
+        method=point.method or point.name,
+        student=point.student,
+        seed=f"{run.run_id}:{point.seed}" if several else point.seed,
+        drawn_with=point.seed or UNNAMED_SEED,
+        place=f"run {run.run_id}",
+        quality=quality.value if quality else None,
+        quality_se=quality.own_se if quality else None,
+        teacher_j=_value(teacher),
+        student_j=_value(student),
+        own_j=own_j,
+        throughput=_throughput(run, point.student),
+        teacher_tokens=point.tokens if point.artifacts else None,
+        served_teacher_j=_per_token(served, "teacher"),
+        served_student_j=_per_token(served, point.student),
+        half_widths={
+            "teacher_j": teacher.random_j if isinstance(teacher, Bill) else 0.0,
+            "student_j": student.random_j if isinstance(student, Bill) else 0.0,
+            "own_j": own_random_j,
+        },
+        cards=_cards(entry.cards, point),
+    )
+
+
+def _cards(study: Study, point: ArmPoint) -> CardEnergy | None:
+    """The same arm's energies by its GPUs alone; None where no GPU was metered."""
+    own = next((other for other in study.final_points if other.arm == point.arm), None)
+    if own is None or isinstance(own.student_energy, NoTotal):
+        return None
+    student_j, other_j = _value(own.student_energy), _value(own.other_energy)
+    return CardEnergy(
+        teacher_j=_value(own.teacher_energy),
+        student_j=student_j,
+        own_j=None if student_j is None or other_j is None else student_j + other_j,
+    )
+
+
+def _value(bill: Bill | NoTotal) -> float | None:
+    return bill.value_j if isinstance(bill, Bill) else None
+
+
+def _per_token(served: Mapping[str, Any], model: str) -> float | None:
+    rate = served.get(model)
+    return rate.energy.value_j / rate.tokens if rate is not None and isinstance(rate.energy, Bill) else None
+
+
+def _throughput(run: RunRecord, student: str) -> float | None:
+    """Generated tokens a second under the run's serving load, for a student that was served."""
+    for stage in run.stages:
+        is_student = stage.labels.get("arm") != "teacher" and stage.labels.get("student", "") == student
+        if stage.kind is StageKind.SERVE and is_student and stage.workload.get("tokens") and stage.duration_s > 0.0:
+            return stage.workload["tokens"] / stage.duration_s
+    return None
+
+
+def _check_tasks(summed: Sequence[SummedRun]) -> None:
+    first: tuple[str, frozenset[str]] | None = None
+    for entry in summed:
+        run = entry.run
+        for point in entry.study.final_points:
+            if isinstance(point.quality, Quality):
+                tasks = frozenset(task.task for task in point.quality.tasks)
+                if first is None:
+                    first = (run.run_id, tasks)
+                elif tasks != first[1]:
+                    raise UsageError(
+                        f"{point.arm} of run {run.run_id} is scored on {', '.join(sorted(tasks))} and run {first[0]} "
+                        f"on {', '.join(sorted(first[1]))}: such qualities cannot stand on one axis; compare the runs "
+                        "apart"
+                    )

@@ -1,0 +1,112 @@
+"""`stillwatt analyse`: frontiers and break-evens of many trainings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from stillwatt.cli.options import json_option, runs_option
+from stillwatt.cli.screen import columns, say, say_json
+from stillwatt.errors import UsageError
+
+if TYPE_CHECKING:
+    from stillwatt.workflows.analyse import Analysis
+
+
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option("--table", metavar="FILE", help="A CSV table of trainings instead of runs; `paper` is the published one.")
+@click.option(
+    "--reuse", type=click.IntRange(min=1), multiple=True, metavar="N", help="A further number of students that share."
+)
+@click.option(
+    "--pretraining-kwh",
+    type=click.FloatRange(min=0.0),
+    metavar="KWH",
+    default=0.0,
+    help="Energy of the teacher's own pre-training; left out unless a share of it is given.",
+)
+@click.option(
+    "--pretraining-share",
+    type=click.FloatRange(min=0.0, max=1.0),
+    metavar="SHARE",
+    default=0.0,
+    help="The share of it that each teacher artefact bears, 0 to 1.",
+)
+@click.option("--pue", type=click.FloatRange(min=1.0), metavar="X", help="Facility energy over node energy.")
+@click.option("--kgco2e-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Carbon of a kWh at the facility.")
+@click.option("--water-l-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Litres of water of a kWh.")
+@click.option("--price-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Price of a kWh, in any currency.")
+@runs_option
+@json_option
+@click.pass_context
+def analyse(
+    context: click.Context,
+    runs: tuple[str, ...],
+    table: str | None,
+    reuse: tuple[int, ...],
+    pretraining_kwh: float,
+    pretraining_share: float,
+    pue: float | None,
+    kgco2e_per_kwh: float | None,
+    water_l_per_kwh: float | None,
+    price_per_kwh: float | None,
+    runs_dir: str,
+    as_json: bool,
+) -> None:
+    """Compare trainings: frontiers of energy and quality, and when distilling pays.
+
+    Where work ran (--pue and the costs of a kWh) gives frontiers of the facility's energy and of each impact; a table
+    may say it row by row.
+
+    RUN is a run's id, the beginning of one, its name, or `latest`; several runs of one arm are its seeds. A table has
+    the columns label, method, student, seed, quality, quality_se, teacher_kwh, student_kwh, other_kwh, throughput; an
+    empty cell is unknown.
+
+    Exits with 3 where an energy of a run is not known or not whole.
+    """
+    from stillwatt.records.comparison import Site
+    from stillwatt.workflows.analyse import Pretraining, Wishes, analyse_runs, analyse_table
+
+    if bool(runs) == (table is not None):
+        raise UsageError("name runs or a table, one of the two: `stillwatt analyse latest` or `--table points.csv`")
+    if bool(pretraining_kwh) != bool(pretraining_share):
+        raise UsageError("--pretraining-kwh and --pretraining-share belong together")
+    wishes = Wishes(
+        reuse=reuse,
+        pretraining=Pretraining(energy_kwh=pretraining_kwh, share=pretraining_share),
+        site=Site(pue=pue, kgco2e_per_kwh=kgco2e_per_kwh, water_l_per_kwh=water_l_per_kwh, price_per_kwh=price_per_kwh),
+    )
+    found = analyse_table(table, wishes) if table is not None else analyse_runs(runs, runs_dir=runs_dir, wishes=wishes)
+    _print(found, as_json=as_json)
+    context.exit(0 if found.complete else 3)
+
+
+def _print(found: Analysis, *, as_json: bool) -> None:
+    if as_json:
+        from stillwatt.report.comparison import comparison_dict
+
+        say_json(comparison_dict(found.comparison))
+        return
+    from stillwatt.report import verdicts
+
+    comparison = found.comparison
+    say(verdicts.title(comparison))
+    for rows in (
+        verdicts.stage_rows(comparison),
+        verdicts.frontier_rows(comparison),
+        verdicts.reuse_rows(comparison),
+        verdicts.unbilled_rows(comparison),
+    ):
+        if rows:
+            say()
+            for line in columns(rows):
+                say(line)
+    say()
+    if any(front.placed for front in comparison.fronts):
+        say(f"* on the frontier; reuse:{comparison.reuse_students} is the most students that one method distilled here")
+    for sentence in (*verdicts.sentences(comparison), *verdicts.view_sentences(comparison)):
+        say(sentence)
+    for warning in comparison.warnings:
+        say(f"note: {warning}")

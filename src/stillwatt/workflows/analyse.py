@@ -1,0 +1,159 @@
+"""Compare trainings: from a table, from the published one, or from the ledger's runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stillwatt.errors import UsageError
+from stillwatt.records.comparison import Site
+from stillwatt.units import KilowattHours, from_kwh
+from stillwatt.workflows.books import show_run
+from stillwatt.workflows.publish import summarise_run
+from stillwatt.workflows.sites import fill_sites
+from stillwatt.workflows.table import constant_tokens, read_table
+
+if TYPE_CHECKING:
+    from stillwatt.analysis.seeds import SummedRun
+    from stillwatt.records.comparison import Comparison, Observation, Unbilled
+    from stillwatt.records.run import RunRecord
+
+PAPER = "paper"
+"""Name of the published table, instead of a path."""
+_MEGA = 1_000_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretraining:
+    """How much of the teacher's own pre-training each artefact bears; nothing unless asked for."""
+
+    energy_kwh: float = 0.0
+    share: float = 0.0
+
+    @property
+    def borne_j(self) -> float:
+        """Joules on each teacher artefact."""
+        return self.share * from_kwh(KilowattHours(self.energy_kwh))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What may be asked for beside the trainings themselves."""
+
+    reuse: tuple[int, ...] = ()
+    """Further N for `reuse:N`."""
+    pretraining: Pretraining = field(default_factory=Pretraining)
+    site: Site = field(default_factory=Site)
+    """Cooling, carbon, water and price wherever a training does not say otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """A comparison, and whether every energy in it is whole."""
+
+    comparison: Comparison
+    complete: bool
+
+
+def analyse_table(table: str | Path, wishes: Wishes | None = None) -> Analysis:
+    """Compare the trainings of a CSV table.
+
+    Args:
+        table: Its path, or `paper` for the table published by Lambert and Luccioni.
+        wishes: What else was asked for.
+
+    Raises:
+        MissingInputError: There is no such file.
+        ConfigError: The table cannot be used; names the line.
+        MissingExtraError: SciPy or moocore is not installed.
+    """
+    path = Path(__file__).parent / "data" / "lambert_luccioni_2026.csv" if str(table) == PAPER else Path(table)
+    read = read_table(path)
+    remarks = list(read.warnings)
+    tokens = constant_tokens(read)
+    if tokens is not None:
+        remarks.append(
+            f"column j_per_token is the total over {tokens / _MEGA:.1f} million tokens in every row: it says nothing "
+            "further"
+        )
+    if read.published:
+        said = ", ".join(f"{label} {words}" for label, words in read.published)
+        remarks.append(f"N* as the source gives it: {said}")
+    found = _compare(read.rows, str(table), remarks, wishes or Wishes(), boundary=read.boundary)
+    return Analysis(comparison=found, complete=True)
+
+
+def analyse_runs(
+    references: Sequence[str],
+    *,
+    runs_dir: str | Path = "runs",
+    wishes: Wishes | None = None,
+) -> Analysis:
+    """Compare the trainings of runs; runs of the same arm are its seeds.
+
+    Raises:
+        RunNotFoundError: No such run.
+        UsageError: A run is named twice, or none has an arm.
+        MissingExtraError: SciPy or moocore is not installed.
+    """
+    from stillwatt.analysis.seeds import gather_runs
+
+    runs = [show_run(runs_dir, reference) for reference in references]
+    ids = [run.run_id for run in runs]
+    twice = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
+    if twice:
+        raise UsageError(f"run {twice[0]} is named twice; a run is no repeat of itself")
+    gathered = gather_runs([_summed(run, runs_dir) for run in runs])
+    source = ", ".join(ids)
+    if not gathered.rows:
+        raise UsageError(f"no student was trained in {source}; `stillwatt report` shows what such a run used")
+    found = _compare(
+        gathered.rows, source, gathered.warnings, wishes or Wishes(), boundary="node", unbilled=gathered.unbilled
+    )
+    return Analysis(comparison=found, complete=gathered.complete)
+
+
+def _summed(run: RunRecord, runs_dir: str | Path) -> SummedRun:
+    from stillwatt.analysis.seeds import SummedRun, cards_only
+
+    return SummedRun(
+        run=run,
+        study=summarise_run(run, runs_dir=runs_dir),
+        cards=summarise_run(run, runs_dir=runs_dir, seen=cards_only),
+    )
+
+
+def _compare(
+    rows: Sequence[Observation],
+    source: str,
+    remarks: Sequence[str],
+    wishes: Wishes,
+    *,
+    boundary: str,
+    unbilled: Sequence[Unbilled] = (),
+) -> Comparison:
+    from stillwatt.analysis.compare import compare
+
+    said = list(remarks)
+    pretraining = wishes.pretraining
+    if pretraining.borne_j > 0.0:
+        rows = bear_pretraining(rows, pretraining.borne_j)
+        said.append(
+            f"every teacher artefact bears {pretraining.share:.3g} of {pretraining.energy_kwh:,.6g} kWh of "
+            "pre-training: all figures with the teacher's work have it in them"
+        )
+    found = compare(
+        fill_sites(rows, wishes.site),
+        source=source,
+        boundary=boundary,
+        reuse_counts=wishes.reuse,
+        unbilled=unbilled,
+    )
+    return replace(found, warnings=(*found.warnings, *said))
+
+
+def bear_pretraining(rows: Sequence[Observation], borne_j: float) -> tuple[Observation, ...]:
+    """Put a share of the teacher's pre-training on every row that its work went into (method.md, eq. 31)."""
+    return tuple(replace(row, teacher_j=row.teacher_j + borne_j) if row.teacher_j else row for row in rows)

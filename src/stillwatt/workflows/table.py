@@ -1,0 +1,396 @@
+"""A table of trainings as a spreadsheet leaves it, read into observations; what cannot be read is said with its line.
+
+A cell that cannot be meant, and a table that could be read in two ways, are refused with their place: an answer from
+the rest might be wrong.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stillwatt.analysis.words import listed
+from stillwatt.errors import ConfigError, MissingInputError, suggest
+from stillwatt.records.comparison import CardEnergy, Observation
+from stillwatt.units import KilowattHours, from_kwh
+from stillwatt.workflows.cells import BadCellError, Numbers
+from stillwatt.workflows.sites import SITE_COLUMNS, TEACHER_PREFIX, read_sites
+
+COLUMNS = (
+    "label",
+    "method",
+    "student",
+    "seed",
+    "quality",
+    "quality_se",
+    "teacher_kwh",
+    "student_kwh",
+    "other_kwh",
+    "throughput",
+)
+"""What a table must have; an empty cell is unknown."""
+_CARDS = ("teacher_gpu_kwh", "student_gpu_kwh", "other_gpu_kwh")
+_HALF_WIDTHS = ("teacher_kwh_half_width", "student_kwh_half_width", "other_kwh_half_width")
+BOUNDARIES = ("gpu", "node", "facility")
+OPTIONAL = (
+    "total_kwh",
+    *_HALF_WIDTHS,
+    *_CARDS,
+    "boundary",
+    *SITE_COLUMNS,
+    *(f"{TEACHER_PREFIX}{name}" for name in SITE_COLUMNS),
+    "teacher_tokens",
+    "serving_teacher_j_per_token",
+    "serving_student_j_per_token",
+    "j_per_token",
+    "quality_definition",
+    "published_n_star",
+)
+"""What a table may have beside it."""
+_WORDS = ("label", "method", "student", "seed", "quality", "boundary", "quality_definition", "published_n_star")
+_NUMBERS = tuple(name for name in (*COLUMNS, *OPTIONAL) if name not in _WORDS)
+_ABSOLUTE_KWH, _RELATIVE = 0.02, 0.005
+"""How far stages may differ from the total they should sum to: what rounding to two decimals leaves."""
+_MOST_LINES = 20
+"""Rows that are named one by one; of more, how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows, and what a reader should know of them."""
+
+    source: str
+    rows: tuple[Observation, ...]
+    boundary: str
+    """What the energies cover, `gpu`, `node` or `facility`; empty where the table does not say."""
+    warnings: tuple[str, ...]
+    per_token: tuple[tuple[float, float], ...]
+    """Total kWh and J per token of rows that give both."""
+    published: tuple[tuple[str, str], ...]
+    """Labels with the N* that their source gives, in its words."""
+
+
+def read_table(path: Path) -> Table:
+    """Read a table of trainings.
+
+    Comma, semicolon or tab between cells, UTF-8 or UTF-16, with or without a byte-order mark; decimal commas where
+    cells are not separated by commas. Lines that begin with `#` before the header are remarks.
+
+    Raises:
+        MissingInputError: There is no such file.
+        ConfigError: A column is missing, a cell cannot be meant, two rows are one training, or the table could be read
+            in two ways; names the line.
+    """
+    return _Reading(path).table()
+
+
+def _decoded(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as err:
+        raise MissingInputError("table", str(path), "name a CSV file, or `paper` for the published one") from err
+    except OSError as err:
+        raise ConfigError(str(path), f"cannot be read: {err.strerror or err}; name a CSV file") from err
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16", errors="replace")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        line = raw.count(b"\n", 0, err.start) + 1
+        raise ConfigError(
+            str(path), f"byte 0x{raw[err.start]:02x} is not UTF-8; save it as 'CSV UTF-8'", line=line
+        ) from err
+
+
+class _Reading:
+    """One pass over one file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._numbers = Numbers()
+        self._bad: list[tuple[int, str]] = []
+        self._columns: tuple[str, ...] = ()
+        self._short: list[tuple[int, str]] = []
+        self._unplaced: list[tuple[int, str]] = []
+        self._warnings: list[str] = []
+        self._seen: dict[tuple[str, str], int] = {}
+        self._labels: dict[str, tuple[int, str, str]] = {}
+        self._definitions: dict[str, int] = {}
+        self._boundaries: dict[str, int] = {}
+        self._scale = _Scale()
+        self._per_token: list[tuple[float, float]] = []
+        self._published: list[tuple[str, str]] = []
+        self._text = _decoded(path)
+
+    def table(self) -> Table:
+        """Read everything."""
+        rows = [row for row in self._rows() if row is not None]
+        self._check_whole(has_rows=bool(rows))
+        self._name_rows(self._short, "the others are taken as unknown")
+        self._name_rows(self._unplaced, "it is in no frontier")
+        return Table(
+            source=self._path,
+            rows=tuple(rows),
+            boundary=next(iter(self._boundaries), ""),
+            warnings=tuple(self._warnings),
+            per_token=tuple(self._per_token),
+            published=tuple(self._published),
+        )
+
+    def _header(self, stream: io.StringIO) -> tuple[int, list[str], str]:
+        """The header's line number and names, and what stands between cells."""
+        number, delimiter = 0, ""
+        for line in stream:
+            number += 1
+            if match := re.fullmatch(r'"?sep=(.)"?\s*', line):
+                delimiter = match[1]  # how Excel notes it
+            elif line.strip() and not line.startswith("#"):
+                break
+        else:
+            raise ConfigError(self._path, "the table is empty; its first line names the columns")
+        delimiter = delimiter or max(",;\t", key=lambda mark: len(set(_names(line, mark)) & {*COLUMNS, *OPTIONAL}))
+        return number, _names(line, delimiter), delimiter
+
+    def _check_header(self, names: Sequence[str], line: int) -> None:
+        twice = sorted({name for name in names if name and names.count(name) > 1})
+        if twice:
+            raise ConfigError(self._path, f"column {twice[0]!r} stands there twice", line=line)
+        self._columns = tuple(name for name in _NUMBERS if name in names)
+        missing = [name for name in COLUMNS if name not in names]
+        unread = [name for name in names if name not in (*COLUMNS, *OPTIONAL)]
+        if missing:
+            near = {name: suggest(name, unread) for name in missing}
+            hints = [f"{name!r} (did you mean {near[name]!r}?)" if near[name] else repr(name) for name in missing]
+            raise ConfigError(
+                self._path,
+                f"no column {', '.join(hints)}; needed are {','.join(COLUMNS)}; a column may be empty",
+                line=line,
+            )
+        if any(unread):
+            self._warnings.append(f"{self._path}: columns not read: {', '.join(filter(None, unread))}")
+
+    def _rows(self) -> Iterator[Observation | None]:
+        stream = io.StringIO(self._text)
+        header_line, header, delimiter = self._header(stream)
+        self._check_header(header, header_line)
+        self._numbers.comma_is_decimal = delimiter != ","
+        reader = csv.reader(stream, delimiter=delimiter)
+        try:
+            for cells in reader:
+                if any(cells):
+                    yield self._row(header, cells, header_line + reader.line_num)
+        except csv.Error as err:
+            raise ConfigError(self._path, f"cannot be read: {err}", line=header_line + reader.line_num) from err
+
+    def _row(self, header: Sequence[str], cells: list[str], line: int) -> Observation | None:
+        try:
+            if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
+                hint = "" if self._numbers.comma_is_decimal else "; decimal commas need semicolons between cells"
+                raise BadCellError(f"{len(cells)} cells where the header has {len(header)}{hint}")
+            if len(cells) < len(header):
+                self._short.append((line, f"{len(cells)} cells where the header has {len(header)}"))
+            given = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+            read = self._observe(given, line)
+        except BadCellError as err:
+            self._bad.append((line, str(err)))
+            return None
+        self._check_training(read, line)
+        return read
+
+    def _observe(self, given: Mapping[str, str], line: int) -> Observation:
+        for name in ("label", "method"):
+            if not given.get(name):
+                raise BadCellError(f"no {name}; each row needs a label and a method")
+        numbers: dict[str, float | None] = dict.fromkeys(_NUMBERS)
+        for name in self._columns:
+            numbers[name] = self._numbers.read(given.get(name, ""), name, line)
+        _check_ranges(numbers, given)
+        quality = self._numbers.read(given.get("quality", ""), "quality", line)
+        own_kwh = _own_kwh(numbers)
+        site, teacher_site = read_sites(numbers)
+        self._boundaries.setdefault(_boundary(given.get("boundary", "")), line)
+        if quality is not None:
+            self._scale.note(quality, line)
+            self._definitions.setdefault(given.get("quality_definition", ""), line)
+        else:
+            self._unplaced.append((line, f"{given['label']} has no quality"))
+        self._note_per_token(numbers, own_kwh)
+        if given.get("published_n_star"):
+            self._published.append((given["label"], given["published_n_star"]))
+        return Observation(
+            label=given["label"],
+            method=given["method"],
+            student=given.get("student", ""),
+            seed=given.get("seed", ""),
+            place=f"line {line}",
+            quality=quality,
+            quality_se=numbers["quality_se"],
+            teacher_j=_joules(numbers["teacher_kwh"]),
+            student_j=_joules(numbers["student_kwh"]),
+            own_j=_joules(own_kwh),
+            throughput=numbers["throughput"],
+            teacher_tokens=numbers["teacher_tokens"],
+            served_teacher_j=numbers["serving_teacher_j_per_token"],
+            served_student_j=numbers["serving_student_j_per_token"],
+            half_widths=_half_widths(numbers),
+            cards=_cards(numbers),
+            site=site,
+            teacher_site=teacher_site,
+        )
+
+    def _check_training(self, row: Observation, line: int) -> None:
+        first = self._seen.setdefault((row.label, row.seed), line)
+        if first != line:
+            which = f"with seed {row.seed!r} " if row.seed else "without a seed "
+            raise ConfigError(
+                self._path,
+                f"label {row.label!r} {which}stands here and on line {first}: one training is one row, "
+                "and repeats differ in their seed",
+                line=line,
+            )
+        held = self._labels.setdefault(row.label, (line, row.method, row.student))
+        if held[1:] != (row.method, row.student):
+            raise ConfigError(
+                self._path,
+                f"label {row.label!r} is {row.method}/{row.student} here and {held[1]}/{held[2]} on line {held[0]}: "
+                "rows of one label differ in their seed alone",
+                line=line,
+            )
+
+    def _note_per_token(self, numbers: Mapping[str, float | None], own_kwh: float | None) -> None:
+        teacher, per_token = numbers["teacher_kwh"], numbers["j_per_token"]
+        if per_token and own_kwh is not None and teacher is not None:
+            self._per_token.append((own_kwh + teacher, per_token))
+
+    def _check_whole(self, *, has_rows: bool) -> None:
+        if self._bad:
+            (line, why), *others = self._bad
+            also = f"; also bad: {listed(f'line {other}' for other, _ in others)}" if others else ""
+            raise ConfigError(self._path, f"{why}{also}", line=line)
+        if not has_rows:
+            raise ConfigError(self._path, "there is no row below the header")
+        self._numbers.check(self._path)
+        if len(self._definitions) > 1:
+            (one, first), (two, second), *_ = self._definitions.items()
+            raise ConfigError(
+                self._path,
+                f"quality is {two or 'not named'!r} here and {one or 'not named'!r} on line {first}: qualities of "
+                "unlike definitions cannot stand on one axis; give each its own table",
+                line=second,
+            )
+        if len(self._boundaries) > 1:
+            (one, first), (two, second), *_ = self._boundaries.items()
+            raise ConfigError(
+                self._path,
+                f"boundary is {two or 'not named'!r} here and {one or 'not named'!r} on line {first}: energies of "
+                "unlike boundaries are never compared; give each its own table",
+                line=second,
+            )
+        if "" in self._definitions:
+            self._scale.check(self._path)
+        if self._numbers.first_comma is not None:
+            line, text = self._numbers.first_comma
+            self._warnings.append(f"{self._path}:{line}: commas are decimal marks here, as in {text}")
+
+    def _name_rows(self, rows: Sequence[tuple[int, str]], consequence: str) -> None:
+        self._warnings += [f"{self._path}:{line}: {why}; {consequence}" for line, why in rows[:_MOST_LINES]]
+        if len(rows) > _MOST_LINES:
+            self._warnings.append(f"{self._path}: {len(rows) - _MOST_LINES:,} more rows like these; {consequence}")
+
+
+@dataclass(slots=True)
+class _Scale:
+    """Whether some qualities look like shares and others like per cent."""
+
+    shares: list[tuple[int, float]] = field(default_factory=list)
+    percents: list[tuple[int, float]] = field(default_factory=list)
+
+    def note(self, quality: float, line: int) -> None:
+        """Keep the first of each."""
+        if 0.0 < abs(quality) <= 1.5 and not self.shares:
+            self.shares.append((line, quality))
+        elif abs(quality) > 20.0 and not self.percents:
+            self.percents.append((line, quality))
+
+    def check(self, path: str) -> None:
+        """Refuse a table that has both."""
+        if self.shares and self.percents:
+            (line, quality), (other_line, other) = self.shares[0], self.percents[0]
+            raise ConfigError(
+                path,
+                f"quality {other:g} here and {quality:g} on line {line} look like two definitions (per cent and "
+                "share?); bring them to one, or name it in a column quality_definition if they are one",
+                line=other_line,
+            )
+
+
+def _own_kwh(numbers: Mapping[str, float | None]) -> float | None:
+    """All but the teacher's energy: from its parts, or from the total where they are unknown."""
+    teacher, student, other, total = (numbers[f"{name}_kwh"] for name in ("teacher", "student", "other", "total"))
+    if student is not None and other is not None:
+        if total is not None and teacher is not None:
+            stages = teacher + student + other
+            if not math.isclose(stages, total, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE_KWH):
+                raise BadCellError(f"its stages sum to {stages:g} kWh and total_kwh is {total:g}")
+        return student + other
+    if total is None or teacher is None:
+        return None
+    if total < teacher + (student or 0.0) + (other or 0.0):
+        raise BadCellError(f"total_kwh is {total:g}, less than its stages")
+    return total - teacher
+
+
+def _check_ranges(numbers: Mapping[str, float | None], given: Mapping[str, str]) -> None:
+    for name, value in numbers.items():
+        if value is not None and value < 0.0:
+            raise BadCellError(f"{name} is {given[name]}: less than nothing; leave the cell empty if it is unknown")
+        if value is not None and value < 1.0 and name.endswith("pue"):
+            raise BadCellError(f"{name} is {given[name]}; a facility takes at least what its machines take: 1 or more")
+
+
+def _boundary(said: str) -> str:
+    boundary = said.casefold()
+    if boundary not in ("", *BOUNDARIES):
+        raise BadCellError(f"boundary is {said!r}; it is one of {', '.join(BOUNDARIES)}")
+    return boundary
+
+
+def _half_widths(numbers: Mapping[str, float | None]) -> dict[str, float]:
+    """Half-widths of the meter by field; what is not given is 0, as where nothing is known of the meter."""
+    if all(numbers[name] is None for name in _HALF_WIDTHS):
+        return {}
+    teacher, student, other = (from_kwh(KilowattHours(numbers[name] or 0.0)) for name in _HALF_WIDTHS)
+    return {"teacher_j": teacher, "student_j": student, "own_j": math.hypot(student, other)}
+
+
+def _cards(numbers: Mapping[str, float | None]) -> CardEnergy | None:
+    teacher, student, other = (_joules(numbers[name]) for name in _CARDS)
+    if teacher is None and student is None:
+        return None
+    own_j = None if student is None or other is None else student + other
+    return CardEnergy(teacher_j=teacher, student_j=student, own_j=own_j)
+
+
+def _names(line: str, delimiter: str) -> list[str]:
+    cells = next(csv.reader([line], delimiter=delimiter), [])
+    return [re.sub(r"[\s-]+", "_", cell.strip().casefold()) for cell in cells]
+
+
+def _joules(energy_kwh: float | None) -> float | None:
+    return None if energy_kwh is None else from_kwh(KilowattHours(energy_kwh))
+
+
+def constant_tokens(table: Table) -> float | None:
+    """The token count that a column `j_per_token` rests on, where it is one and the same in every row.
+
+    Such a column says total kWh again, in another unit.
+    """
+    counts = [from_kwh(KilowattHours(kwh)) / per_token for kwh, per_token in table.per_token]
+    if len(counts) < 3 or max(counts) - min(counts) > 0.01 * max(counts):
+        return None
+    return math.fsum(counts) / len(counts)
