@@ -190,6 +190,7 @@ class Sampler:
 
     def look_at_edge(self, *, is_first: bool = False) -> None:
         """Look closely from now on; at a stage's edge (not a session's first) read all that is measured at once."""
+        self.settle()  # what was read before and is not booked yet must not end the look
         if self.closeup.begin(self._clock.monotonic_ns(), is_first=is_first) and not is_first:
             self._read_extra([lane for lane in self._lanes if lane.is_measured])
 

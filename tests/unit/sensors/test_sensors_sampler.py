@@ -322,3 +322,20 @@ def test_a_paced_sensor_is_told_how_much_a_reading_matters() -> None:
     clock.advance(0.05)
     sampler.tick(urgency=Urgency.LAST)
     assert sensor.asked == [Urgency.IN_TURN, Urgency.AT_EDGE, Urgency.IN_TURN, Urgency.LAST]
+
+
+def test_readings_from_before_an_edge_do_not_end_its_close_look() -> None:
+    """They are held until they are booked; a count that changed among them is no step after the edge."""
+    clock = FakeClock()
+    counter = fake_channel(quantity=Quantity.ENERGY_COUNTER)
+    sensor = FakeSensor(clock, [counter], outcomes={counter.stream: [1.0, 2.0, 3.0, 3.0, 3.0, 4.0]})
+    sampler = _sampler(clock, ListSink(), sensor)
+    for _ in range(3):
+        sampler.tick(waits=False)
+        clock.advance(0.1)
+    sampler.look_at_edge()
+    for _ in range(2):
+        assert sampler.closeup.is_on
+        clock.advance(0.004)
+        sampler.tick_closely()
+    assert not sampler.closeup.is_on
