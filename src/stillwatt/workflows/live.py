@@ -273,7 +273,7 @@ class Run(AbstractContextManager["Run"]):
             "session": session,
             "fsync_journal": str(journal_path.resolve()),
             "calibration": str(calibration_path().absolute()),
-                        "place": boot_id() or host_name(),
+            "place": boot_id() or host_name(),
         }
         try:
             self._sampler = subprocess.Popen(
