@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +19,10 @@ def capture_environment(*, code_dir: Path | None = None) -> dict[str, Any]:
     Args:
         code_dir: Where to look for the measured program's git checkout; the working directory if None.
     """
+    import platform  # the measured program has no need of it until it enters a run
+
     return {
-        "host": socket.gethostname(),
+        "host": host_name(),
         "platform": platform.platform(),
         "kernel": platform.release(),
         "machine": platform.machine(),
@@ -37,6 +37,11 @@ def capture_environment(*, code_dir: Path | None = None) -> dict[str, Any]:
         "git_commit": git_commit(code_dir or Path.cwd()),
         "boot_id": boot_id(),
     }
+
+
+def host_name() -> str:
+    """What the kernel calls this machine; the same as `socket.gethostname` gives, without the library of sockets."""
+    return os.uname().nodename
 
 
 def boot_id(path: Path = _BOOT_ID) -> str:

@@ -9,17 +9,15 @@ own. Where they share a folder of runs, the first creates the run directory and 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from stillwatt.ledger.environment import host_name
 from stillwatt.ledger.rundir import slug
 
 _FOLDER = ".groups"
@@ -27,8 +25,7 @@ _POLL_S = 0.05
 _PATIENCE_S = 20.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchGroup:
+class LaunchGroup(NamedTuple):
     """One process's place among those of a launch."""
 
     launcher: str
@@ -44,7 +41,7 @@ class LaunchGroup:
     def member(self) -> str:
         """What tells this process from the others of its launch."""
         if self.rank is None:
-            return f"{socket.gethostname()}-{os.getpid()}"
+            return f"{host_name()}-{os.getpid()}"
         return f"{self.rank}-{self.restart}"
 
     @property
@@ -54,6 +51,8 @@ class LaunchGroup:
 
     def key(self, name: str) -> str:
         """What names this run among all: launch and name, hashed."""
+        import hashlib
+
         text = f"{self.launcher}\0{self.launch_id}\0{name}"
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:20]
 

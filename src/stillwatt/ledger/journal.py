@@ -16,9 +16,8 @@ import re
 import threading
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stillwatt.clock import Clock
 
@@ -119,8 +118,7 @@ class ForkJournal:
         self._writer.write(event)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalRead:
+class JournalRead(NamedTuple):
     """What a journal holds, and what could not be read of it."""
 
     events: tuple[dict[str, Any], ...]

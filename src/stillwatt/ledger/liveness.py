@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from pathlib import Path
 from typing import Protocol
 
-from stillwatt.ledger.environment import boot_id
+from stillwatt.ledger.environment import boot_id, host_name
 from stillwatt.units import NS_PER_S
 
 _SLACK_NS = NS_PER_S
@@ -28,7 +27,7 @@ class ThisHost:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
-        self._host = socket.gethostname()
+        self._host = host_name()
         self._boot = boot_id()
 
     def is_alive(self, host: str, boot: str, pid: int, seen_ns: int) -> bool | None:

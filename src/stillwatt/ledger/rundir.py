@@ -6,18 +6,16 @@ manifest is there, and the manifest appears whole or not at all.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stillwatt.clock import Clock, iso_utc
 from stillwatt.errors import LedgerError, UsageError
+from stillwatt.ledger.environment import host_name
 from stillwatt.units import NS_PER_MS
 
 MANIFEST = "manifest.json"
@@ -31,13 +29,13 @@ _MAX_SLUG = 48
 _MAX_HOST = 40
 _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-_PROGRAM_JOURNAL = re.compile(r"journal\.([A-Za-z0-9_-]+)\.jsonl")
-_METER_JOURNAL = re.compile(r"journal\.([A-Za-z0-9_-]+)\.meter\.jsonl")
-_FORK_JOURNAL = re.compile(r"journal\.([A-Za-z0-9_-]+)\.fork-[0-9a-f-]+\.jsonl")
+# compiled when a run directory is first read: the measured program reads none
+_PROGRAM_JOURNAL = r"journal\.([A-Za-z0-9_-]+)\.jsonl"
+_METER_JOURNAL = r"journal\.([A-Za-z0-9_-]+)\.meter\.jsonl"
+_FORK_JOURNAL = r"journal\.([A-Za-z0-9_-]+)\.fork-[0-9a-f-]+\.jsonl"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalPaths:
+class JournalPaths(NamedTuple):
     """The journals of one session, as far as they exist."""
 
     program: Path | None
@@ -121,7 +119,7 @@ def session_name(clock: Clock) -> str:
 
     The hex is the wall clock in milliseconds and two random bytes, since containers share host names and pids.
     """
-    host = slug(socket.gethostname(), longest=_MAX_HOST) or "host"
+    host = slug(host_name(), longest=_MAX_HOST) or "host"
     return f"{host}-{os.getpid()}-{clock.utc_ns() // NS_PER_MS:011x}{os.urandom(2).hex()}"
 
 
@@ -154,6 +152,8 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
     >>> settings_hash({"a": 1, "b": [2]}) == settings_hash({"b": [2], "a": 1})
     True
     """
+    import hashlib
+
     return hashlib.sha256(_to_json(settings, "settings").encode("utf-8", "replace")).hexdigest()
 
 
@@ -240,9 +240,9 @@ def sessions(run_dir: Path) -> dict[str, JournalPaths]:
     }
 
 
-def _journals(run_dir: Path, pattern: re.Pattern[str]) -> list[tuple[str, Path]]:
+def _journals(run_dir: Path, pattern: str) -> list[tuple[str, Path]]:
     paths = sorted(Path(run_dir).glob("journal.*.jsonl"))
-    matches = ((pattern.fullmatch(path.name), path) for path in paths)
+    matches = ((re.fullmatch(pattern, path.name), path) for path in paths)
     return [(match.group(1), path) for match, path in matches if match]
 
 

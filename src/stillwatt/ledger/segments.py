@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stillwatt.ledger.segments_raw import RAW_SUFFIX, RECORD, SAMPLES_DIR, SEAL, block_checksum, raw_path
+from stillwatt.metering.series import in_order
 from stillwatt.records.channel import Channel, Quantity
 from stillwatt.threads import map_large
 from stillwatt.units import J_PER_UJ, W_PER_MW_MILLI
@@ -324,18 +325,13 @@ def _parquet_records(path: Path) -> int:
 
 def _checked(stored: _Stored) -> Segment:
     """Put the records in time order; of those with one time keep the last, and none whose count is not finite."""
-    t_ns, count = stored.t_ns, stored.count
-    is_number = np.isfinite(count)
-    order = np.argsort(t_ns[is_number], kind="stable")
-    times, counts = t_ns[is_number][order], count[is_number][order]
-    is_last = np.append(np.diff(times) > 0, np.ones(min(1, times.size), dtype=np.bool_))
-    dropped = int(t_ns.size - np.count_nonzero(is_last))
+    t_ns, count = in_order(stored.t_ns, stored.count)
     return Segment(
-        t_ns=times[is_last],
-        count=counts[is_last],
+        t_ns=t_ns,
+        count=count,
         torn_bytes=stored.torn_bytes,
         damaged=stored.damaged,
-        dropped=dropped,
+        dropped=stored.t_ns.size - t_ns.size,
         problem=None,
     )
 

@@ -102,7 +102,7 @@ def _lag_j2(curve: Curve, windows: Profile) -> FloatArray:
     edges_ns = np.clip(np.concatenate((windows.start_ns, windows.end_ns)), curve.x_ns[0], curve.x_ns[-1])
     signed = np.concatenate((-windows.weight, windows.weight))
     j = curve.segment(edges_ns)
-    share = (edges_ns - curve.x_ns[j]) / np.diff(curve.x_ns)[j]
+    share = (edges_ns - curve.x_ns[j]) / (curve.x_ns[j + 1] - curve.x_ns[j])
     first_key = np.tile(windows.owner, 2) * curve.x_ns.size + j
     keys, where = np.unique(np.concatenate((first_key, first_key + 1)), return_inverse=True)
     gamma = sums(where, np.concatenate((signed * (1 - share), signed * share)), keys.size)
@@ -142,8 +142,20 @@ def _ending_segment(curve: Curve, end_ns: IntArray) -> IntArray:
     return np.asarray(np.searchsorted(curve.x_ns, end_ns, side="left") - 1, dtype=np.int64)
 
 
+def _length_s(curve: Curve, j: IntArray) -> FloatArray:
+    """`curve.length_s` of some segments: windows cut hundreds of them, and a week of readings has millions."""
+    found: FloatArray = (curve.x_ns[j + 1] - curve.x_ns[j]) / NS_PER_S
+    return found
+
+
+def _mean_w(curve: Curve, j: IntArray) -> FloatArray:
+    """`curve.mean_w` of some segments."""
+    found: FloatArray = curve.power_w[j] + curve.slope_w_per_s[j] * _length_s(curve, j) / 2
+    return found
+
+
 def _share(curve: Curve, pieces: _Pieces) -> FloatArray:
-    share: FloatArray = pieces.held_s / (pieces.weight * curve.length_s[pieces.segment])
+    share: FloatArray = pieces.held_s / (pieces.weight * _length_s(curve, pieces.segment))
     return np.minimum(share, 1.0)
 
 
@@ -153,10 +165,11 @@ def _placing_j(curve: Curve, pieces: _Pieces, num_owners: int) -> FloatArray:
     Added up linearly: stages begin and end where load changes, so the bound is reached, and to the same side.
     """
     j, share = pieces.segment, _share(curve, pieces)
-    above_w, below_w = curve.high_w[j] - curve.mean_w[j], curve.mean_w[j] - curve.low_w[j]
+    mean_w = _mean_w(curve, j)
+    above_w, below_w = curve.high_w[j] - mean_w, mean_w - curve.low_w[j]
     up_w = np.minimum(above_w * share, below_w * (1 - share))
     down_w = np.minimum(below_w * share, above_w * (1 - share))
-    return sums(pieces.owner, np.maximum(up_w, down_w) * curve.length_s[j] * pieces.weight, num_owners)
+    return sums(pieces.owner, np.maximum(up_w, down_w) * _length_s(curve, j) * pieces.weight, num_owners)
 
 
 def _pieces_j2(curve: Curve, pieces: _Pieces, num_owners: int) -> FloatArray:
@@ -178,5 +191,5 @@ def _interior_j2(curve: Curve, windows: Profile) -> FloatArray:
 def _partly_counted_j(curve: Curve, pieces: _Pieces, num_owners: int) -> FloatArray:
     """Joules a counter gives for a gap of which the owner holds only a part: their placing is estimated."""
     is_partial = (curve.kind[pieces.segment] == Segment.COUNTED_GAP) & (_share(curve, pieces) < 1.0)
-    placed_j = np.where(is_partial, pieces.held_s * curve.mean_w[pieces.segment], 0.0)
+    placed_j = np.where(is_partial, pieces.held_s * _mean_w(curve, pieces.segment), 0.0)
     return sums(pieces.owner, placed_j, num_owners)

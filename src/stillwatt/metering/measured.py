@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar, cast
 
 from stillwatt.metering.meter import Stage, parse_kind, warn_user
-from stillwatt.records.window import StageKind
+from stillwatt.records.kinds import StageKind
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

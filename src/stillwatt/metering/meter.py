@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from stillwatt.clock import Clock
 from stillwatt.errors import UnknownNameError
-from stillwatt.records.window import StageKind
+from stillwatt.records.kinds import StageKind
 from stillwatt.units import NS_PER_S
 
 _WORKLOAD_EVERY_NS = NS_PER_S // 2

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from stillwatt.metering.meter import Meter
-from stillwatt.records.window import StageKind
+from stillwatt.records.kinds import StageKind
 
 IDLE_BEFORE, IDLE_AFTER = "idle_baseline", "idle_after"
 """What the stages before and after the work are called."""

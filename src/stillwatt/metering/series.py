@@ -24,7 +24,7 @@ class Series:
     """All readings of one stream in one session.
 
     Readings are put in time order; of readings with the same time the last is kept, and a count that is not a
-    finite number is no reading. `dropped` says how many were left out in this way.
+    finite number is no reading. `dropped` says how many were left out in this way. Arrays in order are not copied.
 
     Attributes:
         channel: what the counts mean.
@@ -47,13 +47,10 @@ class Series:
         count = np.asarray(self.count, dtype=np.float64)
         if t_ns.ndim != 1 or t_ns.shape != count.shape:
             raise ValueError(f"{self.channel.stream}: {t_ns.shape} times do not go with {count.shape} counts")
-        usable = np.isfinite(count)
-        order = np.argsort(t_ns[usable], kind="stable")
-        t_sorted, count_sorted = t_ns[usable][order], count[usable][order]
-        is_last = np.append(np.diff(t_sorted) > 0, np.ones(min(1, t_sorted.size), dtype=np.bool_))
-        object.__setattr__(self, "t_ns", t_sorted[is_last])
-        object.__setattr__(self, "count", count_sorted[is_last])
-        object.__setattr__(self, "dropped", int(t_ns.size - np.count_nonzero(is_last)))
+        t_sorted, count_sorted = in_order(t_ns, count)
+        object.__setattr__(self, "t_ns", t_sorted)
+        object.__setattr__(self, "count", count_sorted)
+        object.__setattr__(self, "dropped", t_ns.size - t_sorted.size)
 
     @property
     def period_ns(self) -> int:
@@ -79,3 +76,20 @@ class Series:
             touched = slice(first, int(np.searchsorted(self.t_ns, lull.end_ns)))
             allowed_ns[touched] = np.maximum(allowed_ns[touched], _GAP_PERIODS * lull.period_ns)
         return allowed_ns
+
+
+def in_order(t_ns: IntArray, count: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Readings in time order, of those with one time the last, and none whose count is not finite.
+
+    What is so already comes back as it is, not copied: a week of eight cards is gigabytes.
+
+    >>> in_order(np.array([3, 1, 1, 2]), np.array([30.0, 10.0, 11.0, np.nan]))
+    (array([1, 3]), array([11., 30.]))
+    """
+    if np.all(t_ns[1:] > t_ns[:-1]) and np.all(np.isfinite(count)):
+        return t_ns, count
+    usable = np.isfinite(count)
+    order = np.argsort(t_ns[usable], kind="stable")
+    times, counts = t_ns[usable][order], count[usable][order]
+    is_last = np.append(np.diff(times) > 0, np.ones(min(1, times.size), dtype=np.bool_))
+    return times[is_last], counts[is_last]

@@ -124,23 +124,26 @@ def _rhythm(middle_ns: FloatArray, half_ns: FloatArray, period_ns: int) -> _Rhyt
         square = (2.0 / (_STRAY * period_ns)) ** 2
         product = square * period_ns
         is_first[:] = False
-    strays = list(np.abs(gaps_ns[is_first] - product / square))
+    strays = list(_unexplained(gaps_ns[is_first] - product / square, blur_ns[is_first]))
     for k in np.argsort(gaps_ns, kind="stable")[np.count_nonzero(is_first) :]:
         length_ns, error_ns = product / square, 2.0 / math.sqrt(square)
         count = round(gaps_ns[k] / length_ns)
         if count * error_ns <= _CERTAIN * length_ns:
-            strays.append(abs(gaps_ns[k] - count * length_ns))
+            strays.append(float(_unexplained(gaps_ns[k] - count * length_ns, blur_ns[k])))
             square += weights[k] * count**2
             product += weights[k] * count * gaps_ns[k]
     length_ns, error_ns = product / square, 2.0 / math.sqrt(square)
     if not strays:
         return None
-    # what the blur of the two sightings does not explain is the instrument's own
-    seen_ns = float(np.quantile(strays, 0.95))
-    jitter_ns = math.sqrt(max(0.0, seen_ns**2 - float(np.median(blur_ns)) ** 2 * _BLUR_95))
+    jitter_ns = float(np.quantile(strays, 0.95))
     if jitter_ns > _IRREGULAR * length_ns:
         return None
     return _Rhythm(length_ns, error_ns, jitter_ns)
+
+
+def _unexplained(stray_ns: FloatArray, blur_ns: FloatArray) -> FloatArray:
+    """What of a pair's stray the blur of its own two sightings does not explain: the instrument's own."""
+    return np.asarray(np.sqrt(np.maximum(stray_ns**2 - blur_ns**2 * _BLUR_95, 0.0)), dtype=np.float64)
 
 
 def _is_sharp(half_ns: FloatArray, period_ns: float) -> BoolArray:

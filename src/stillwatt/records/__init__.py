@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stillwatt.records.channel import Basis, Boundary, Channel, Quantity, Role, worst_basis
     from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+    from stillwatt.records.kinds import StageKind, StageStatus
     from stillwatt.records.run import ProbeRecord, RunRecord, StageRecord, StageSpan, Trace, TracePoint
     from stillwatt.records.sample import Lull, NotDue, ReadFailure, Reading, SampleGap
     from stillwatt.records.usage import Card, DeviceInstance, DeviceUse, DeviceUser, ProcessId, Rule
-    from stillwatt.records.window import StageKind, StageStatus, StageWindow
+    from stillwatt.records.window import StageWindow
 
 __all__ = [
     "Absent",
@@ -72,10 +73,10 @@ _HOMES = {
     "Rule": "usage",
     "RunRecord": "run",
     "SampleGap": "sample",
-    "StageKind": "window",
+    "StageKind": "kinds",
     "StageRecord": "run",
     "StageSpan": "run",
-    "StageStatus": "window",
+    "StageStatus": "kinds",
     "StageWindow": "window",
     "Total": "energy",
     "Trace": "run",

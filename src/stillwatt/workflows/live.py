@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
 import sys
 import threading
 import weakref
@@ -21,18 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt import __version__
 from stillwatt.clock import Clock, SystemClock
-from stillwatt.ledger.environment import boot_id, capture_environment
+from stillwatt.ledger.environment import boot_id, capture_environment, host_name
 from stillwatt.ledger.group import LaunchGroup, join_run, launch_group
 from stillwatt.ledger.journal import ForkJournal, JournalWriter
 from stillwatt.ledger.rundir import create_run_dir, fork_journal, session_name
 from stillwatt.metering.measured import Measured, note_closed, note_open
 from stillwatt.metering.meter import Meter, Stage
 from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE, rest
-from stillwatt.records.window import StageKind
+from stillwatt.records.kinds import StageKind
 from stillwatt.units import NS_PER_MS, nanoseconds
 from stillwatt.workflows.home import calibration_path
 
 if TYPE_CHECKING:
+    import subprocess
+
     from stillwatt.records.run import RunRecord
 
 _READY_TIMEOUT_S = 10.0
@@ -87,9 +87,10 @@ class Run(AbstractContextManager["Run"]):
         idle_s: float = 0.0,
         slow_after_s: float | None = None,
     ) -> None:
-        from stillwatt.sensors.registry import check_names
+        if any(name != "auto" for name in sensors):
+            from stillwatt.sensors.registry import check_names
 
-        check_names(sensors)
+            check_names(sensors)
         self.name = name
         self.runs_dir = Path(runs_dir)
         self._clock = clock or SystemClock()
@@ -139,7 +140,7 @@ class Run(AbstractContextManager["Run"]):
             session=session,
             run_id=self.run_id,
             pid=os.getpid(),
-            host=socket.gethostname(),
+            host=host_name(),
             boot_id=boot_id(),
             stillwatt=__version__,
             python=sys.version.split()[0],
@@ -264,13 +265,15 @@ class Run(AbstractContextManager["Run"]):
         return join_run(self.runs_dir, key, group.member, lambda: self._create(key))
 
     def _start_sampler(self, session: str, journal_path: Path) -> None:
+        import subprocess
+
         config = {
             **self._sampler_config,
             "run_dir": str(self.run_dir.resolve()),
             "session": session,
             "fsync_journal": str(journal_path.resolve()),
             "calibration": str(calibration_path().absolute()),
-            "place": boot_id() or socket.gethostname(),
+            "place": boot_id() or host_name(),
         }
         try:
             self._sampler = subprocess.Popen(
@@ -308,6 +311,8 @@ class Run(AbstractContextManager["Run"]):
         sampler = self._sampler
         if sampler is None:
             return
+        import subprocess
+
         if self._edge_fd >= 0:
             os.set_blocking(self._edge_fd, True)
             self._edge_fd = -1

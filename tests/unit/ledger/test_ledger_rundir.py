@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from run_dirs import FixedClock
 from stillwatt.errors import LedgerError, UsageError
-from stillwatt.ledger.environment import boot_id, capture_environment, cpu_model, git_commit, versions
+from stillwatt.ledger.environment import boot_id, capture_environment, cpu_model, git_commit, host_name, versions
 from stillwatt.ledger.liveness import ThisHost
 from stillwatt.ledger.rundir import (
     JournalPaths,
@@ -151,7 +152,7 @@ def test_journals_are_found_by_session(tmp_path: Path) -> None:
 
 
 def test_session_names_are_file_names_and_distinct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("socket.gethostname", lambda: "node.7/..:x" + "y" * 99)
+    monkeypatch.setattr("stillwatt.ledger.rundir.host_name", lambda: "node.7/..:x" + "y" * 99)
     names = {session_name(FixedClock()) for _ in range(20)}
     assert len(names) > 15
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) and f"-{os.getpid()}-" in name for name in names)
@@ -174,6 +175,10 @@ def test_the_environment_is_json_and_names_the_machine() -> None:
     assert environment["memory_bytes"] > 0
     assert set(environment["packages"]) >= {"torch", "transformers", "accelerate"}
     assert environment["boot_id"] == boot_id()
+
+
+def test_the_host_is_called_what_the_library_of_sockets_calls_it() -> None:
+    assert host_name() == socket.gethostname()
 
 
 def test_what_the_kernel_does_not_say_is_unknown(tmp_path: Path) -> None:

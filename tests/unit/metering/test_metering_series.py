@@ -29,3 +29,18 @@ def test_a_gap_is_three_periods_or_two_updates_whichever_is_longer() -> None:
     slow = Series(power_channel(update_period_ns=NS_PER_S), np.arange(9) * 100 * NS_PER_MS, np.ones(9))
     fast = Series(power_channel(update_period_ns=NS_PER_MS), np.arange(9) * 100 * NS_PER_MS, np.ones(9))
     assert (slow.max_gap_ns, fast.max_gap_ns) == (2 * NS_PER_S, 300 * NS_PER_MS)
+
+
+def test_readings_in_order_are_not_copied_and_others_are_put_in_order() -> None:
+    t_ns, count = np.array([1, 2, 3]), np.array([10.0, 20.0, 30.0])
+    series = Series(channel(), t_ns, count)
+    assert series.t_ns is t_ns
+    assert series.count is count
+    assert series.dropped == 0
+    for order in ([2, 0, 1], [0, 1, 1, 2], [1, 0, 2, 2]):
+        mixed = Series(channel(), t_ns[order], count[order])
+        assert mixed.t_ns.tolist() == [1, 2, 3]
+        assert mixed.count.tolist() == [10.0, 20.0, 30.0]
+        assert mixed.dropped == len(order) - 3
+    assert t_ns.tolist() == [1, 2, 3]
+    assert count.tolist() == [10.0, 20.0, 30.0]
