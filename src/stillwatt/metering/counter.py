@@ -25,6 +25,8 @@ from stillwatt.units import NS_PER_S
 _STANDING_UPDATES = 2
 """A counter that stands for this many update periods belongs to a part that draws nothing."""
 _RESETS = (Segment.MISSING, Segment.REPAIRED)
+_BLOCK = 1 << 15
+"""Intervals whose bounds are worked out at once: all of a week's would be half a gigabyte of passing numbers."""
 _FINE_STEPS = 4
 """A counter with this many steps in a sampling period tells each interval's power by itself (eq. 6)."""
 
@@ -71,13 +73,26 @@ def counter_curve(
     if cells is not None:
         updates = _in_phase(series, steps, updates, cells)
     knots = _knots(series, steps, updates)
+    read, range_w = _straight(series, steps, knots, witness)
+    mean_w = read.power_w
+    marks = np.unique(np.array(marks_ns, dtype=np.int64))
+    if cells is not None:
+        read = fuse(read, knots.half_ns, cells, marks)
+        read = split_steps(read, neighbours(read.mean_w), marks, cells.update_ns)
+    else:
+        levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
+        read = split_steps(read, levels, marks, updates.period_ns)
+    return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)
+
+
+def _straight(series: Series, steps: _Steps, knots: _Knots, witness: Curve | None) -> tuple[Curve, FloatArray]:
+    """The curve with straight lines between the updates, and the least and largest power beside any of them."""
     reach = _reach(series)
     left_w, right_w = _beside(knots, reach)
     length_s = np.diff(knots.x_ns) / NS_PER_S
     mean_w = np.diff(knots.energy_j) / length_s
-    known_w = np.concatenate((left_w, right_w))
-    range_w = np.array([known_w.min(), known_w.max()])
-    low_w, high_w = _bounds(knots, mean_w, (left_w, right_w), witness)
+    range_w = np.array([min(left_w.min(), right_w.min()), max(left_w.max(), right_w.max())])
+    low_w, high_w = _bounds(knots, mean_w, (left_w, right_w), range_w, witness)
     covered = cover(series, steps.kind)
     read = Curve(
         x_ns=knots.x_ns,
@@ -97,14 +112,7 @@ def counter_curve(
         resets_ns=series.t_ns[steps.resets],
         repaired_j=steps.repaired_j,
     )
-    marks = np.unique(np.array(marks_ns, dtype=np.int64))
-    if cells is not None:
-        read = fuse(read, knots.half_ns, cells, marks)
-        read = split_steps(read, neighbours(read.mean_w), marks, cells.update_ns)
-    else:
-        levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
-        read = split_steps(read, levels, marks, updates.period_ns)
-    return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)
+    return read, range_w
 
 
 def counter_steps(series: Series) -> tuple[IntArray, FloatArray, npt.NDArray[np.int8]]:
@@ -177,25 +185,45 @@ def _beside(knots: _Knots, reach: int) -> tuple[FloatArray, FloatArray]:
 
 
 def _bounds(
-    knots: _Knots, mean_w: FloatArray, beside_w: tuple[FloatArray, FloatArray], witness: Curve | None
+    knots: _Knots,
+    mean_w: FloatArray,
+    beside_w: tuple[FloatArray, FloatArray],
+    range_w: FloatArray,
+    witness: Curve | None,
 ) -> tuple[FloatArray, FloatArray]:
     """Least and largest power held possible inside each interval (eq. 6)."""
+    low_w, high_w = np.empty(mean_w.size), np.empty(mean_w.size)
+    for begin in range(0, mean_w.size, _BLOCK):
+        j = np.arange(begin, min(begin + _BLOCK, mean_w.size))
+        low_w[j], high_w[j] = _bounds_of(j, knots, mean_w[j], beside_w, range_w, witness)
+    return low_w, high_w
+
+
+def _bounds_of(
+    j: IntArray,
+    knots: _Knots,
+    mean_w: FloatArray,
+    beside_w: tuple[FloatArray, FloatArray],
+    range_w: FloatArray,
+    witness: Curve | None,
+) -> tuple[FloatArray, FloatArray]:
+    """`_bounds` of the intervals j, neighbours in a row."""
     left_w, right_w = beside_w
     # the two nearest on each side of interval j: left of knots j - 1 and j, right of knots j + 1 and j + 2
-    further_left_w, further_right_w = np.append(left_w[0], left_w)[:-2], np.append(right_w, right_w[-1])[2:]
-    near_w = np.stack((left_w[:-1], further_left_w, right_w[1:], further_right_w))
+    before, after = np.maximum(j - 1, 0), np.minimum(j + 2, knots.x_ns.size - 1)
+    near_w = np.stack((left_w[j], left_w[before], right_w[j + 1], right_w[after]))
     least_near_w, most_near_w = near_w.min(axis=0), near_w.max(axis=0)
     # a mean beyond all around it is a pulse of unknown height: as far beyond the mean as the rest lies before it
     high_w = np.where(mean_w > most_near_w, 2 * mean_w - least_near_w, most_near_w)
     low_w = np.where(mean_w < least_near_w, np.maximum(2 * mean_w - most_near_w, 0.0), least_near_w)
     if witness is not None:
-        low_w, high_w = _widened(knots, witness, low_w, high_w)
+        low_w, high_w = _widened(knots, before, after, witness, low_w, high_w)
     # over a gap a mean says little: the session's extremes, and as far beyond the mean as they lie before it
-    is_open = np.isin(knots.kind, (Segment.COUNTED_GAP, Segment.REPAIRED))
-    least_w, most_w = min(left_w.min(), right_w.min()), max(left_w.max(), right_w.max())
+    is_open = np.isin(knots.kind[j], (Segment.COUNTED_GAP, Segment.REPAIRED))
+    least_w, most_w = range_w
     low_w = np.where(is_open, np.maximum(np.minimum(least_w, 2 * mean_w - most_w), 0.0), low_w)
     high_w = np.where(is_open, np.maximum(most_w, 2 * mean_w - least_w), high_w)
-    is_missing = knots.kind == Segment.MISSING
+    is_missing = knots.kind[j] == Segment.MISSING
     return (
         np.where(is_missing, 0.0, np.minimum(low_w, mean_w)),
         np.where(is_missing, 0.0, np.maximum(high_w, mean_w)),
@@ -228,18 +256,21 @@ def _ends(series: Series, knots: _Knots, mean_w: FloatArray) -> FloatArray:
     return np.array(ends_w)
 
 
-def _widened(knots: _Knots, witness: Curve, low_w: FloatArray, high_w: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Bounds widened by the witness's extremes around each interval, relative to its own mean there (eq. 6)."""
-    count = knots.x_ns.size
-    before = np.maximum(np.arange(count - 1) - 1, 0)
-    after = np.minimum(np.arange(1, count) + 1, count - 1)
+def _widened(
+    knots: _Knots, before: IntArray, after: IntArray, witness: Curve, low_w: FloatArray, high_w: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Bounds widened by the witness's extremes between the knots `before` and `after`, relative to its own mean there.
+
+    (Eq. 6.) Both grow from one interval to the next.
+    """
     local_w = _mean_w(knots, before, after)
-    seen = np.append(witness.power_w, 0.0)
     lo = np.searchsorted(witness.x_ns[:-1], knots.x_ns[before])
-    hi = np.searchsorted(witness.x_ns[:-1], knots.x_ns[after])
-    pairs = np.stack((lo, np.maximum(hi, lo))).T.ravel()
-    least_w, most_w = (extreme.reduceat(seen, pairs)[::2] for extreme in (np.minimum, np.maximum))
-    mean_w = np.add.reduceat(seen, pairs)[::2] / np.maximum(hi - lo, 1)
+    hi = np.maximum(np.searchsorted(witness.x_ns[:-1], knots.x_ns[after]), lo)
+    # one more than is seen: where nothing is, the place itself is looked at, which may lie behind the last
+    seen_w = np.append(witness.power_w[lo[0] : hi[-1] + 1], 0.0)
+    pairs = np.stack((lo, hi)).T.ravel() - lo[0]
+    least_w, most_w = (extreme.reduceat(seen_w, pairs)[::2] for extreme in (np.minimum, np.maximum))
+    mean_w = np.add.reduceat(seen_w, pairs)[::2] / np.maximum(hi - lo, 1)
     is_seen = (hi > lo) & (mean_w > 0)
     scale = np.divide(local_w, mean_w, out=np.zeros(local_w.size), where=is_seen)
     return (

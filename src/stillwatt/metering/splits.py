@@ -248,7 +248,8 @@ def _pieces(curve: Curve, split: Split) -> tuple[list[float], list[float]] | Non
 def _lag_j(curve: Curve, split: Split, low_w: float, high_w: float) -> list[float]:
     """Half-range of the energy at inserted knots: that of the interval's ends, and what may be misplaced (eq. 6)."""
     j = split.interval
-    mean_w, length_s = float(curve.mean_w[j]), float(curve.length_s[j])
+    length_s = float(curve.x_ns[j + 1] - curve.x_ns[j]) / NS_PER_S
+    mean_w = float(curve.power_w[j]) + float(curve.slope_w_per_s[j]) * length_s / 2
     share = (np.array(split.at_ns) - curve.x_ns[j]) / (curve.x_ns[j + 1] - curve.x_ns[j])
     above_w, below_w = high_w - mean_w, mean_w - low_w
     up_w = np.minimum(above_w * share, below_w * (1 - share))

@@ -7,13 +7,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stillwatt.metering import counter as counters
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.estimate import estimate, estimate_many
 from stillwatt.metering.series import Series
 from stillwatt.metering.windows import profile
 from stillwatt.records import Absent, Basis, Energy, SampleGap
 from stillwatt.units import NS_PER_MS, NS_PER_S
-from strategies import EPOCH_NS, IntArray, channel, power_channel, window
+from strategies import (
+    EPOCH_NS,
+    IntArray,
+    channel,
+    poll_times,
+    power_channel,
+    power_readings,
+    random_load,
+    step_counter,
+    window,
+)
 
 
 def at(seconds: list[float]) -> IntArray:
@@ -270,3 +281,19 @@ def test_a_step_of_power_in_the_interval_that_a_window_cuts_is_in_its_interval()
     cut = energy_of(stepped, 5.5, 5.75)
     assert 25.0 * 2**0.5 < cut.random_j < 1.96 * 8000**0.5
     assert energy_of(stepped, 1, 3).random_j == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("block", [1, 3, 40])
+def test_bounds_do_not_depend_on_how_many_are_worked_out_at_once(
+    block: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    load, t_ns = random_load(rng, 20.0), poll_times(rng, 20.0)
+    ledger = step_counter(load, t_ns[rng.random(t_ns.size) < 0.9], phase_ns=37 * NS_PER_MS)
+    # a witness with holes that sets in late and goes early: many intervals have none of its readings
+    seen_ns = t_ns[(rng.random(t_ns.size) < 0.5) & (t_ns > t_ns[30]) & (t_ns < t_ns[150])]
+    windows = [[window(k, k + 0.7)] for k in range(19)]
+    whole = estimate_many(ledger, power_readings(load, seen_ns), windows)
+    monkeypatch.setattr(counters, "_BLOCK", block)
+    assert estimate_many(ledger, power_readings(load, seen_ns), windows).energies == whole.energies
