@@ -172,7 +172,7 @@ class Recorder:
         if often_ns is not None:
             beats.append(Beat(often_ns, lambda _skipped: self._sampler.tick_often(), is_on=lambda: not pace.is_slow))
         if self._users.is_needed:
-            beats.append(Beat(LOOK_NS, self._users.tick))
+            beats.append(Beat(LOOK_NS, self._users.tick, early_ns=LOOK_NS // 10))
         closeup = self._sampler.closeup
         if closeup.period_ns:
             beats.append(

@@ -22,6 +22,8 @@ _FLUSH_NS = 3 * NS_PER_S // 4
 _ACCOUNT_NS = 10 * NS_PER_S
 _CLAIM_NS = NS_PER_S // 5
 """How often a device that somebody else reads is tried: so often that what he leaves has no gap worth speaking of."""
+_EARLY_NS = NS_PER_S // 10
+"""How much earlier than it has to be something is done together with a reading."""
 _LONG_WAIT_S = 0.05
 """A wait longer than this may end a millisecond late: readings carry their own times."""
 _LINE_BYTES = 65_536
@@ -78,7 +80,7 @@ class Loop:
         self._recorder, self._commands, self._clock = recorder, commands, clock
         self._parent = os.getppid()
         self._is_parent_lost = False
-        self._writes = Beat(_FLUSH_NS, self._write)
+        self._writes = Beat(_FLUSH_NS, self._write, early_ns=_EARLY_NS)
         self._claims = recorder.claims
         self._tries = Beat(
             _CLAIM_NS, self._take_over, is_on=lambda: self._claims is not None and self._claims.is_waiting

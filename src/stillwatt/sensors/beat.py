@@ -17,6 +17,8 @@ class Beat:
     """Takes the number of deadlines that passed without a reading."""
     is_on: Callable[[], bool] = lambda: True
     deadline_ns: int = 0
+    early_ns: int = 0
+    """How much before its deadline it may be read, when the loop is awake anyway: each waking costs processor time."""
 
     def due_ns(self, now_ns: int) -> int | None:
         """The next deadline; None while it is off."""
@@ -33,9 +35,10 @@ class Beat:
         Deadlines that passed are counted and never made up.
         """
         due_ns = self.due_ns(now_ns)
-        if due_ns is None or now_ns < due_ns:
+        if due_ns is None or now_ns < due_ns - self.early_ns:
             return due_ns
         missed = missed_ticks(due_ns, now_ns, self.period_ns)
         self.read(missed)
-        self.deadline_ns = due_ns + (missed + 1) * self.period_ns
+        # one that came early is followed a period later, not on the grid: two must not lie further apart than that
+        self.deadline_ns = min(now_ns, due_ns + missed * self.period_ns) + self.period_ns
         return self.deadline_ns if self.is_on() else None

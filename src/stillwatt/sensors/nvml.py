@@ -146,7 +146,7 @@ class NvmlSensor:
         results: list[Reading | ReadFailure | NotDue] = []
         for card in self._cards:
             for _, source in card.channels:
-                if not source.is_due(self._clock.monotonic_ns(), self.urgency):
+                if source.every_ns and not source.is_due(self._clock.monotonic_ns(), self.urgency):
                     results.append(NotDue(stream=source.stream))
                 elif source.is_buffer:
                     results += self._read_buffer(card, source)

@@ -121,3 +121,14 @@ def test_a_beat_that_is_off_starts_anew() -> None:
     is_on = True
     assert beat.due_ns(2_000) == 2_100
     assert reads == []
+
+
+def test_a_beat_that_may_come_early_comes_with_others_and_never_later_than_a_period() -> None:
+    read: list[int] = []
+    now_ns = 0
+    beat = Beat(100, lambda _missed: read.append(now_ns), early_ns=20)
+    beat.keep(1)
+    for now_ns in (80, 81, 90, 150, 165, 270):
+        beat.keep(now_ns)
+    assert read == [81, 165, 270]
+    assert beat.deadline_ns == 365  # 270 was late for 265
