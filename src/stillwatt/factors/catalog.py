@@ -19,7 +19,9 @@ from stillwatt.factors.sanity import check_factor, check_source, faulty, vendor_
 from stillwatt.factors.tables import shipped_factors
 from stillwatt.records.factor import Choice, Factor, Fault, NoFactor, Place, Water
 
-_WORLD_STANDS_IN = ("pue", "node_overhead", "recycling_rate")
+USER = "user"
+"""How the origin of a factor that the user gave begins."""
+_WORLD_STANDS_IN = ("pue", "node_overhead", "components_to_node", "recycling_rate")
 """What may be taken from the world's average where nothing narrower is known; of a grid it never is."""
 _GIVEN_BY = {"grid_adpe": "ecologits"}
 """Which optional package has what the shipped tables have not."""
@@ -28,6 +30,7 @@ _FROM_SITE = (
     "wue",
     "onsite_water_per_facility_kwh",
     "node_overhead",
+    "components_to_node",
     "accelerator_to_facility",
     "grid_gwp_market",
 )
@@ -95,12 +98,14 @@ def choose(catalog: Catalog, quantity: str, place: Place, *, water: Water | None
         place: where the work ran.
         water: the one kind of water that is wanted, for a quantity that may count several.
     """
+    on_the_way = [factor for where in _way(quantity, place) for factor in catalog.of(quantity, where)]
+    # what the user says of a wider place comes before what anybody else says of a narrower one
+    on_the_way.sort(key=lambda factor: not factor.origin.startswith(USER))
     unlike: list[Factor] = []
-    for where in _way(quantity, place):
-        for factor in catalog.of(quantity, where):
-            if water is None or factor.water is water:
-                return Choice(factor=factor, cautions=_said(catalog, factor, place))
-            unlike.append(factor)
+    for factor in on_the_way:
+        if water is None or factor.water is water:
+            return Choice(factor=factor, cautions=_said(catalog, factor, place))
+        unlike.append(factor)
     return NoFactor(quantity=quantity, where=place.code, reason=_why_not(catalog, quantity, place, unlike, water))
 
 
@@ -147,7 +152,7 @@ def _why_not(catalog: Catalog, quantity: str, place: Place, unlike: Sequence[Fac
 
 
 def _trust(factor: Factor) -> tuple[int, int]:
-    if factor.origin.startswith("user"):
+    if factor.origin.startswith(USER):
         rank = 0
     elif factor.origin == "stillwatt":
         rank = 1 if factor.verified else 2

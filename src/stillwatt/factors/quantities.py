@@ -212,6 +212,15 @@ _SITE = (
         of="provider",
     ),
     Quantity(
+        name="components_to_node",
+        unit="1",
+        means="IT energy of a node over its boards, processors and memory: power supply, fans, network, disks",
+        least=1.0,
+        most=2.0,
+        spread=1.5,
+        of="provider",
+    ),
+    Quantity(
         name="node_overhead",
         unit="1",
         means="IT energy of a node over its accelerators' energy",

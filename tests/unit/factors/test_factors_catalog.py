@@ -41,6 +41,14 @@ def test_the_users_own_comes_first_and_the_later_one_wins() -> None:
     assert chosen(build_catalog([package]), "pue", "FRA").value == 1.56
 
 
+def test_the_users_figure_of_a_country_comes_before_the_shipped_one_of_its_state() -> None:
+    catalog = build_catalog(user=[made("grid_gwp_location", "USA", 0.3, "kgCO2e/kWh")])
+    found = choose(catalog, "grid_gwp_location", find_place("us-east-1"))
+    assert isinstance(found, Choice)
+    assert found.factor.value == 0.3
+    assert "grid_gwp_location of USA stands in for aws/us-east-1" in found.cautions
+
+
 def test_read_in_its_source_comes_before_quoted_and_later_before_earlier() -> None:
     rows = [
         made("pue", "world", value, "1", origin="stillwatt", id=str(value), verified=verified, year=year)

