@@ -21,6 +21,8 @@ from stillwatt.records.factor import Choice, Factor, Fault, NoFactor, Place, Wat
 
 USER = "user"
 """How the origin of a factor that the user gave begins."""
+FAR_YEARS = 3
+"""From how many years between a factor and the work this is said."""
 _WORLD_STANDS_IN = ("pue", "node_overhead", "components_to_node", "recycling_rate")
 """What may be taken from the world's average where nothing narrower is known; of a grid it never is."""
 _GIVEN_BY = {"grid_adpe": "ecologits"}
@@ -89,7 +91,9 @@ def build_catalog(
     )
 
 
-def choose(catalog: Catalog, quantity: str, place: Place, *, water: Water | None = None) -> Choice | NoFactor:
+def choose(
+    catalog: Catalog, quantity: str, place: Place, *, water: Water | None = None, year: int | None = None
+) -> Choice | NoFactor:
     """The factor that applies at a place, or why there is none.
 
     Args:
@@ -97,6 +101,7 @@ def choose(catalog: Catalog, quantity: str, place: Place, *, water: Water | None
         quantity: what is wanted.
         place: where the work ran.
         water: the one kind of water that is wanted, for a quantity that may count several.
+        year: when the work ran; a factor of a year far from it says so.
     """
     on_the_way = [factor for where in _way(quantity, place) for factor in catalog.of(quantity, where)]
     # what the user says of a wider place comes before what anybody else says of a narrower one
@@ -104,7 +109,7 @@ def choose(catalog: Catalog, quantity: str, place: Place, *, water: Water | None
     unlike: list[Factor] = []
     for factor in on_the_way:
         if water is None or factor.water is water:
-            return Choice(factor=factor, cautions=_said(catalog, factor, place))
+            return Choice(factor=factor, cautions=_said(catalog, factor, place, year))
         unlike.append(factor)
     return NoFactor(quantity=quantity, where=place.code, reason=_why_not(catalog, quantity, place, unlike, water))
 
@@ -128,8 +133,10 @@ def _way(quantity: str, place: Place) -> list[str]:
     return list(dict.fromkeys(way))
 
 
-def _said(catalog: Catalog, factor: Factor, place: Place) -> tuple[str, ...]:
+def _said(catalog: Catalog, factor: Factor, place: Place, year: int | None) -> tuple[str, ...]:
     said = catalog.cautions(factor)
+    if year is not None and factor.year is not None and abs(year - factor.year) >= FAR_YEARS:
+        said = (f"{factor.id} is for {factor.year}, and the work ran in {year}", *said)
     if factor.where != place.code:
         said = (f"{factor.quantity} of {factor.where} stands in for {place.code}", *said)
     return (*said, place.caution) if place.caution else said

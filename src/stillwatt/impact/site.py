@@ -39,25 +39,26 @@ class Site:
         return found.cautions if isinstance(found, Choice) else ()
 
 
-def site_at(catalog: Catalog, place: Place, *, charge_hydro: bool = True) -> Site:
+def site_at(catalog: Catalog, place: Place, *, charge_hydro: bool = True, year: int | None = None) -> Site:
     """The factors of a place.
 
     Args:
         catalog: where to look.
         place: where the work ran.
         charge_hydro: whether what evaporates from reservoirs is charged to hydro; the answer can differ tenfold.
+        year: when the work ran, for cautions about old figures.
     """
-    found = {quantity: choose(catalog, quantity, place) for quantity in _ALWAYS}
+    found = {quantity: choose(catalog, quantity, place, year=year) for quantity in _ALWAYS}
     if not charge_hydro:
-        found["offsite_water"] = choose(catalog, "offsite_water_without_hydro", place)
-    found["wue"] = _wue(catalog, place)
+        found["offsite_water"] = choose(catalog, "offsite_water_without_hydro", place, year=year)
+    found["wue"] = _wue(catalog, place, year)
     return Site(place=place, found=found)
 
 
-def _wue(catalog: Catalog, place: Place) -> Choice | NoFactor:
+def _wue(catalog: Catalog, place: Place, year: int | None) -> Choice | NoFactor:
     """Consumption where it is known; else withdrawal, which the cell names and which is added to no consumption."""
-    consumption = choose(catalog, "wue", place, water=Water.CONSUMPTION)
+    consumption = choose(catalog, "wue", place, water=Water.CONSUMPTION, year=year)
     if isinstance(consumption, Choice):
         return consumption
-    withdrawal = choose(catalog, "wue", place, water=Water.WITHDRAWAL)
+    withdrawal = choose(catalog, "wue", place, water=Water.WITHDRAWAL, year=year)
     return withdrawal if isinstance(withdrawal, Choice) else consumption

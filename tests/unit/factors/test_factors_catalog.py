@@ -75,6 +75,15 @@ def test_a_provider_stands_in_for_its_region_and_the_world_for_a_pue_with_a_note
     assert world.cautions == ("pue of world stands in for FRA",)
 
 
+def test_an_old_figure_says_so_beside_newer_work() -> None:
+    old = choose(SHIPPED, "offsite_water", find_place("FRA"), year=2026)
+    fresh = choose(SHIPPED, "grid_gwp_location", find_place("FRA"), year=2025)
+    assert isinstance(old, Choice)
+    assert isinstance(fresh, Choice)
+    assert any("is for 2020, and the work ran in 2026" in caution for caution in old.cautions)
+    assert fresh.cautions == ()
+
+
 def test_a_caution_of_the_place_travels() -> None:
     found = choose(SHIPPED, "grid_gwp_location", find_place("CA"))
     assert isinstance(found, Choice)
