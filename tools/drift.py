@@ -29,6 +29,20 @@ def recipe_schema() -> str:
     return schema_text()
 
 
+def factor_file_schema() -> str:
+    """JSON Schema of a file of the user's own factors."""
+    from stillwatt.config.factor_file import schema_text
+
+    return schema_text()
+
+
+def quantities() -> str:
+    """Every kind of factor, with its unit and limits."""
+    from stillwatt.factors.quantities import quantities_markdown
+
+    return quantities_markdown()
+
+
 def cli_options() -> str:
     """Every command and option, one a line: a new knob belongs in the recipe."""
     from stillwatt.cli.reference import option_list
@@ -47,6 +61,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": cli_reference,
     "docs/reference/recipe.md": recipe_reference,
     "docs/reference/recipe.schema.json": recipe_schema,
+    "docs/reference/factor-file.schema.json": factor_file_schema,
+    "docs/reference/quantities.md": quantities,
     "tests/golden/public_api.txt": public_api,
     "tests/golden/cli_help.txt": cli_options,
 }

@@ -3,6 +3,8 @@
 StillwattError                    exit 1
 ├── UsageError                    exit 2: what was typed or written cannot be meant
 │   ├── UnknownNameError          a sensor, key, stage kind or run that does not exist; "did you mean"
+│   ├── AmbiguousNameError        a name that means several things
+│   ├── ImpossibleFactorError     a factor that cannot be what it says
 │   └── ConfigError               a recipe or settings file, with its line
 ├── MissingInputError             a model, a data set or a file that should be there
 ├── SensorError                   an instrument cannot be used or read
@@ -14,6 +16,7 @@ StillwattError                    exit 1
 ├── CalibrationError              a meter's log gives no gain for a card; says with figures why
 ├── ArtifactError                 a cached artefact fails its check
 ├── PortError                     an address cannot be listened on
+├── UnlikeAmountsError            amounts of unlike kinds or boundaries were to be added
 ├── LostTrainingError             a training went and nobody said so; marks its stage, is never raised
 ├── MissingExtraError             an optional dependency is not installed; carries the pip line
 └── IncompleteEnergyError         exit 3: a total was asked for while a part is unknown
@@ -23,6 +26,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
+
+_MOST_NAMES = 40
+"""How many known names an error lists."""
 
 
 class StillwattError(Exception):
@@ -44,9 +50,27 @@ class UnknownNameError(UsageError):
         self.kind, self.name, self.place = kind, name, place
         self.known = tuple(sorted(known))
         self.suggestion = suggest(name, self.known)
-        hint = f"did you mean {self.suggestion!r}?" if self.suggestion else f"known: {', '.join(self.known) or 'none'}"
+        few = ", ".join(self.known[:_MOST_NAMES]) or "none"
+        more = f" and {len(self.known) - _MOST_NAMES} more" if len(self.known) > _MOST_NAMES else ""
+        hint = f"did you mean {self.suggestion!r}?" if self.suggestion else f"known: {few}{more}"
         where = f"{place}: " if place else ""
         super().__init__(f"{where}unknown {kind} {name!r}; {hint}")
+
+
+class AmbiguousNameError(UsageError):
+    """A name that means several things."""
+
+    def __init__(self, kind: str, name: str, meanings: Sequence[str]) -> None:
+        self.kind, self.name, self.meanings = kind, name, tuple(meanings)
+        super().__init__(f"{kind} {name!r} means several: {', '.join(meanings)}; write one of these codes")
+
+
+class ImpossibleFactorError(UsageError):
+    """A factor that cannot be what it says; it is not used."""
+
+    def __init__(self, factor: str, message: str) -> None:
+        self.factor = factor
+        super().__init__(f"factor {factor}: {message}")
 
 
 class ConfigError(UsageError):
@@ -130,6 +154,14 @@ class PortError(StillwattError):
     def __init__(self, host: str, port: int, cause: str) -> None:
         self.host, self.port, self.cause = host, port, cause
         super().__init__(f"cannot listen on {host} port {port}: {cause}")
+
+
+class UnlikeAmountsError(StillwattError):
+    """Amounts that may not be added were to be added."""
+
+    def __init__(self, what: str, kinds: Sequence[str]) -> None:
+        self.what, self.kinds = what, tuple(kinds)
+        super().__init__(f"{what}: {' and '.join(kinds)} are never added; keep them side by side")
 
 
 class LostTrainingError(StillwattError):

@@ -38,6 +38,16 @@ W_PER_MW_MILLI = 0.001
 """One milliwatt, the count of NVML's power readings."""
 BYTES_PER_GIB = 1 << 30
 """Exact: 2**30."""
+MJ_PER_KWH = 3.6
+"""Exact by definition; the physical floor of primary energy per kilowatt-hour."""
+KG_PER_G = 0.001
+KG_PER_T = 1_000.0
+KWH_PER_MWH = 1_000.0
+KG_PER_LB = 0.453_592_37
+"""Exact: the international pound."""
+L_PER_M3 = 1_000.0
+L_PER_GAL = 3.785_411_784
+"""Exact: the US gallon."""
 
 
 def to_kwh(energy_j: Joules) -> KilowattHours:

@@ -169,6 +169,7 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
     assert sorted(cli.commands) == [
         "analyse",
         "doctor",
+        "factors",
         "import",
         "ledger",
         "measure",

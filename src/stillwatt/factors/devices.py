@@ -1,0 +1,40 @@
+"""Which board is that? From the name that a driver or a person gives to the name that the tables use."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from stillwatt.factors.places import plain
+from stillwatt.factors.tables import rows
+
+_MAKERS = re.compile(r"^(?:nvidia|amd|intel|google|tesla)\s+")
+
+
+def device_code(name: str) -> str:
+    """The code of a board, by a driver's name (`NVIDIA H100 80GB HBM3`) or a usual one.
+
+    A board that the project's table does not have is called by its name without its maker, in small letters; so are
+    boards of installed packages.
+
+    >>> device_code("NVIDIA H100 80GB HBM3"), device_code("NVIDIA H100 PCIe"), device_code("NVIDIA GeForce RTX 4090")
+    ('h100-sxm', 'h100-pcie', 'geforce rtx 4090')
+    """
+    return _index().get(_bare(name), _bare(name))
+
+
+def _bare(name: str) -> str:
+    bare = plain(name)
+    while (shorter := _MAKERS.sub("", bare)) != bare:
+        bare = shorter
+    return re.sub(r"(\d)\s+gb\b", r"\1gb", bare)
+
+
+@cache
+def _index() -> dict[str, str]:
+    return {
+        _bare(name): row["code"]
+        for row in rows("devices")
+        for name in (row["code"], *row["aliases"].split("|"))
+        if name
+    }
