@@ -107,7 +107,7 @@ def _tvd(rows: Rows, _parameter: float) -> Tensor:
 
 
 def _mixture(a_RV: Tensor, b_RV: Tensor, share: float) -> Tensor:
-    """The mixture share * a + (1 - share) * b, never 0: where both underflow, what it divides or multiplies is 0 already."""
+    """The mixture share * a + (1 - share) * b, never 0: where both parts underflow, its logarithm meets zeros only."""
     return torch.lerp(b_RV, a_RV, share).clamp_min_(torch.finfo(a_RV.dtype).tiny)
 
 
