@@ -19,6 +19,10 @@ class StageKind(StrEnum):
     OTHER = "other"
 
 
+ONLINE_TEACHER = "online"
+"""Label `artifact_kind` of a teacher's work beside one training: it leaves nothing that another could use."""
+
+
 class StageStatus(StrEnum):
     """How a stage came to its end."""
 

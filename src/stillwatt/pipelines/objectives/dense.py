@@ -20,9 +20,9 @@ from stillwatt.pipelines.losses import HeadLoss, kd_head
 from stillwatt.pipelines.objectives.kernels import KERNELS, Rows, normalise
 from stillwatt.pipelines.objectives.registry import check_parameter, find_objective
 
-__all__ = ["CHUNK_TOKENS", "DenseTeacher", "full_kd_head"]
+__all__ = ["DENSE_CHUNK_TOKENS", "DenseTeacher", "full_kd_head"]
 
-CHUNK_TOKENS = 128
+DENSE_CHUNK_TOKENS = 128
 """Positions whose logits exist at once, twice: as many bytes as the cached head takes for 256. Never alters a
 result."""
 _TILE_ELEMENTS = 100_000
@@ -125,7 +125,7 @@ def full_kd_head(
     alpha: float,
     temperature: float,
     parameter: float | None = None,
-    chunk_tokens: int = CHUNK_TOKENS,
+    chunk_tokens: int = DENSE_CHUNK_TOKENS,
 ) -> HeadLoss:
     """Summed loss against all of the teacher's logits, fused with both output layers (method.md, eqs. 48 to 54).
 

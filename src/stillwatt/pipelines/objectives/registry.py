@@ -81,6 +81,8 @@ class Objective:
     parameter: Parameter | None = None
     cannot_see: str | None = None
     """What a student may do without this loss noticing; None where nothing escapes it."""
+    is_cut_off: bool = False
+    """Whether it stands for a divergence without being one of whole distributions; a run then says what it misses."""
 
     @property
     def is_online(self) -> bool:
@@ -247,6 +249,7 @@ _ALL = (
         temperature_power=2,
         cannot_see="that the student must leave mass to the tail: it is negative for a student surer than its teacher, "
         "and least where all mass lies on the kept tokens",
+        is_cut_off=True,
     ),
     Objective(
         name="renormalised_top_k",
@@ -260,6 +263,7 @@ _ALL = (
         temperature_power=2,
         cannot_see="any mass outside the kept tokens: a student that gives them nearly none has the same loss as one "
         "that gives them all",
+        is_cut_off=True,
     ),
 )
 
@@ -312,6 +316,8 @@ def described(name: str, *, alpha: float, temperature: float, parameter: float |
     '0 CE + 1 T tvd, T=1'
     """
     objective = find_objective(name)
+    if alpha == 1.0:
+        return "cross-entropy"
     power = "T" if objective.temperature_power == 1 else f"T^{objective.temperature_power}"
     symbol = "" if objective.parameter is None else f"({objective.parameter.symbol}={parameter:g})"
     return f"{alpha:g} CE + {1.0 - alpha:g} {power} {name}{symbol}, T={temperature:g}"

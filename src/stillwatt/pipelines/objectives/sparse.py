@@ -16,13 +16,14 @@ from stillwatt.pipelines.loss_chunk import (
     ChunkLoss,
     HeadShape,
     Teacher,
+    TeacherSide,
     check_kept,
     chunk_buffer,
     cross_entropy_to_gradient,
     cross_terms,
 )
 
-__all__ = ["Renormalised", "Weighted", "draw_head_and_tail", "draw_samples", "top_p", "truncated"]
+__all__ = ["Renormalised", "Weighted", "cached_side", "draw_head_and_tail", "draw_samples", "top_p", "truncated"]
 
 PADDING = -1
 """The id that fills up a row; no token."""
@@ -69,6 +70,21 @@ def truncated(ids_NK: Tensor, logp_NK: Tensor) -> Weighted:
     leaves nothing to the tokens outside K.
     """
     return Weighted(ids_NK, logp_NK.exp(), logp_NK)
+
+
+def cached_side(name: str, ids_NK: Tensor, logp_NK: Tensor, tail_logmass_N: Tensor) -> TeacherSide:
+    """What a cache of the k most probable tokens gives to a loss of that name.
+
+    Raises:
+        ValueError: The loss reads something else.
+    """
+    if name == "top_k_tail":
+        return Teacher(ids_NK, logp_NK, tail_logmass_N)
+    if name == "truncated_top_k":
+        return truncated(ids_NK, logp_NK)
+    if name == "renormalised_top_k":
+        return Renormalised(ids_NK, logp_NK)
+    raise ValueError(f"loss {name!r} does not read a cache of the most probable tokens")
 
 
 def _weighted_to_gradient(
