@@ -194,7 +194,10 @@ class _Builder:
         holes = [name for name in arm.unfinished if float(name) <= float(checkpoint)]
         if holes:
             return NoTotal(reason=f"the training of {arm.arm} up to {', '.join(holes)} was never finished")
-        return weights_of(increments)
+        ids = {stage.stage_id for stage in increments}
+        beside = [stage for stage in self.bookings.ended if stage.parent_id in ids and stage.kind in TEACHER_KINDS]
+        # a stage's energy holds that of the stages inside it; a teacher's goes on the teacher's bill
+        return add(weights_of(increments), weights_of(beside, -1.0))
 
     def _use(self, artifact: str, arm: str, share: float) -> ArtifactUse:
         using = self.users[artifact]
