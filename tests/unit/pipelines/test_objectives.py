@@ -230,11 +230,32 @@ def test_a_teacher_that_excludes_tokens_is_finite_where_the_loss_is() -> None:
         (gradient_ND,) = torch.autograd.grad(head.sum, hidden_ND)
         assert head.sum.isfinite()
         assert gradient_ND.isfinite().all()
+
+
+def _excluding(name: str, *, alpha: float) -> tuple[Tensor, Tensor]:
+    """Loss and gradient of an undecided student against a teacher with the logits 0, 0 and minus infinity."""
+    hidden_ND = torch.zeros(1, 3, requires_grad=True)
+    teacher_ND, teacher_VD = torch.tensor([[1e30]]), torch.tensor([[0.0], [0.0], [-1e30]])  # their product overflows
+    arguments = (hidden_ND, torch.eye(3), torch.tensor([0]), teacher_ND, teacher_VD)
+    loss = full_kd_head(*arguments, loss=name, alpha=alpha, temperature=1.0, parameter=_parameter(name)).sum
+    return loss.detach(), torch.autograd.grad(loss, hidden_ND)[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_token_of_no_logit_at_all(name: str) -> None:
     masked = torch.tensor([[0.0, 0.0, -torch.inf]], dtype=torch.float64)
-    for name in ("forward_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd"):
-        value = divergence(name, masked, hidden_ND, temperature=1.0, parameter=_parameter(name))
-        assert value.isfinite().all(), name
-    assert divergence("reverse_kl", masked, hidden_ND, temperature=1.0).item() == math.inf
+    student_NV = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
+    reference = divergence(name, masked, student_NV, temperature=1.0, parameter=_parameter(name)).sum()
+    loss, gradient_ND = _excluding(name, alpha=0.0)
+    if name in {"reverse_kl", "symmetric_kl"}:
+        assert loss.item() == reference.item() == math.inf
+    else:
+        torch.testing.assert_close(loss.double(), reference.detach(), rtol=1e-5, atol=1e-6)
+        assert gradient_ND.isfinite().all()
+    # without the divergence there is nothing infinite left
+    loss, gradient_ND = _excluding(name, alpha=1.0)
+    torch.testing.assert_close(loss, torch.tensor(math.log(3)))
+    torch.testing.assert_close(gradient_ND, torch.tensor([[-2 / 3, 1 / 3, 1 / 3]]))
 
 
 @pytest.mark.parametrize(

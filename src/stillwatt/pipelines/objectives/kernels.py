@@ -64,7 +64,9 @@ def _reverse(rows: Rows, _parameter: float) -> Tensor:
 
 def _symmetric(rows: Rows, _parameter: float) -> Tensor:
     ratio_RV = rows.log_q_RV.sub_(rows.log_p_RV)
-    forward_R, reverse_R = -_dot(rows.p_RV, ratio_RV), _dot(rows.q_RV, ratio_RV)
+    # where the teacher excludes a token the ratio is infinite, and 0 * inf must not become NaN
+    finite_RV = torch.clamp(ratio_RV, max=torch.finfo(ratio_RV.dtype).max, out=rows.log_p_RV)
+    forward_R, reverse_R = -_dot(rows.p_RV, finite_RV), _dot(rows.q_RV, ratio_RV)
     ratio_RV.sub_(reverse_R[:, None] - 1.0).mul_(rows.q_RV).sub_(rows.p_RV).mul_(0.5)
     return 0.5 * (forward_R + reverse_R)
 
