@@ -22,8 +22,8 @@ from stillwatt.pipelines.objectives.registry import check_parameter, find_object
 
 __all__ = ["DENSE_CHUNK_TOKENS", "DenseTeacher", "full_kd_head"]
 
-DENSE_CHUNK_TOKENS = 192
-"""Positions whose logits exist at once, the teacher's and the student's; 192 of them over 49152 tokens fill 75 MB in
+DENSE_CHUNK_TOKENS = 128
+"""Positions whose logits exist at once, the teacher's and the student's; 128 of them over 49152 tokens fill 50 MB in
 fp32. Fewer read the output matrix's gradient more often, more take memory. Never alters a result."""
 _TILE_ELEMENTS = 100_000
 """Elements of a tile of logits, about: 0.4 MB in fp32, four such arrays at work."""
