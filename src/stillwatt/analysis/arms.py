@@ -19,7 +19,7 @@ from stillwatt.analysis.quality import read_scores, relative_quality, unread_sco
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import AllocatedEnergy, Allocation, ArmPoint, ArtifactUse, Bill, Score
 from stillwatt.records.run import StageRecord
-from stillwatt.records.window import StageKind
+from stillwatt.records.window import ONLINE_TEACHER, StageKind
 
 REFERENCE_ARMS = frozenset({"teacher", "start"})
 _WHOLE_BUDGET = "1.0"
@@ -194,7 +194,10 @@ class _Builder:
         holes = [name for name in arm.unfinished if float(name) <= float(checkpoint)]
         if holes:
             return NoTotal(reason=f"the training of {arm.arm} up to {', '.join(holes)} was never finished")
-        return weights_of(increments)
+        ids = {stage.stage_id for stage in increments}
+        beside = [stage for stage in self.bookings.ended if stage.parent_id in ids and stage.kind in TEACHER_KINDS]
+        # a stage's energy holds that of the stages inside it; a teacher's goes on the teacher's bill
+        return add(weights_of(increments), weights_of(beside, -1.0))
 
     def _use(self, artifact: str, arm: str, share: float) -> ArtifactUse:
         using = self.users[artifact]
@@ -213,6 +216,9 @@ class _Builder:
         """The teacher's stages in one student's bill; without a rule, all of them."""
         parts: list[Weights] = []
         for use in uses:
+            if use.kind == ONLINE_TEACHER:
+                parts.append(self._beside(use))
+                continue
             share = 1.0 if rule is None else teacher_share(rule, use.token_share)
             if share == 0.0:
                 continue
@@ -225,6 +231,16 @@ class _Builder:
                 return bill.weights
             parts.append(add(bill.weights, factor=share * use.budget_share))
         return add(*parts)
+
+    def _beside(self, use: ArtifactUse) -> Weights:
+        """A teacher that ran beside the training: all of it up to the checkpoint, under every rule."""
+        return weights_of(
+            stage
+            for stage in self.bookings.ended
+            if stage.kind in TEACHER_KINDS
+            and artifact_of(stage) == use.artifact
+            and budget_share(stage) <= use.budget_share
+        )
 
 
 def _join(*parts: Weights | NoTotal) -> Weights | NoTotal:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import ArmPoint, Bill, BreakEven, BreakEvenKind, NoQuality, ServingRate, Verdict
+from stillwatt.records.window import ONLINE_TEACHER
 
 _Z_95 = 1.959963984540054
 """Half-width of a 95 % interval in standard deviations."""
@@ -211,7 +212,11 @@ def _reuse(blank: BreakEven, point: ArmPoint, baseline: Estimate, against: str, 
         return replace(blank, reason=known.reason)
     teacher, own = known
     saving = Estimate(value=baseline.value - own.value, random=math.hypot(baseline.random, own.random))
-    return _judge(blank, teacher, saving, against)
+    judged = _judge(blank, teacher, saving, against)
+    if judged.verdict is Verdict.VALUE and any(use.kind == ONLINE_TEACHER for use in point.artifacts):
+        reason = "the teacher ran beside the training and left nothing that another student could use"
+        return replace(judged, verdict=Verdict.NEVER, value=None, low=None, high=None, reason=reason)
+    return judged
 
 
 def _judge(blank: BreakEven, extra: Estimate, saving: Estimate, against: str) -> BreakEven:

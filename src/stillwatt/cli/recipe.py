@@ -13,6 +13,7 @@ from stillwatt.cli.screen import columns, say, say_json
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
     from stillwatt.config.plan import Plan
+    from stillwatt.pipelines.objectives.registry import Objective
 
 
 @click.group()
@@ -59,6 +60,27 @@ def check(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @recipe.command()
+@json_option
+def losses(as_json: bool) -> None:
+    """List the losses that `method = "kd"` can name, each with its equation in docs/method.md and its paper."""
+    from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, OBJECTIVES
+
+    if as_json:
+        say_json([{**asdict(entry), "is_default": entry.name == DEFAULT_LOSS} for entry in OBJECTIVES.values()])
+        return
+    rows = [["loss", "eq.", "reads", "unit", "paper", "definition"]]
+    rows += [
+        [entry.name, entry.equation, entry.source.value, entry.unit, paper_text(entry), entry.formula]
+        for entry in OBJECTIVES.values()
+    ]
+    for line in columns(rows):
+        say(line)
+    for entry in OBJECTIVES.values():
+        if entry.is_cut_off:
+            say(f"{entry.name} cannot see {entry.cannot_see}")
+
+
+@recipe.command()
 def schema() -> None:
     """Print the JSON Schema of a recipe, for editors that check and complete TOML."""
     from stillwatt.config.schema import schema_text
@@ -98,6 +120,7 @@ def plan_lines(loaded: Recipe, would: Plan) -> list[str]:
             f"teacher's logit cache, estimated: {size_text(would.cache_bytes_low)} "
             f"({size_text(would.cache_bytes_high)} where the vocabulary is above 65,536)"
         )
+    lines += would.cautions
     if would.downloads:
         lines.append(f"from the hub: {', '.join(would.downloads)}")
     lines.append(f"settings: sha256 {loaded.settings_sha256}")
@@ -113,6 +136,11 @@ def plan_dict(loaded: Recipe, would: Plan) -> dict[str, Any]:
         "teacher_tokens": would.teacher_tokens,
         **asdict(would),
     }
+
+
+def paper_text(entry: Objective) -> str:
+    """A loss's papers in short."""
+    return ", ".join(f"arXiv {paper.arxiv}" if paper.arxiv else f"{paper.year}" for paper in entry.papers) or "-"
 
 
 def size_text(size_bytes: int) -> str:

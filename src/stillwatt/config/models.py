@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
+from stillwatt.config.arms import ArmSettings
 from stillwatt.config.names import DataSource, Name, StudentSource, TeacherSource
 from stillwatt.config.rules import problems
+from stillwatt.config.settings import Settings, unit
 from stillwatt.ledger.rundir import settings_hash
 from stillwatt.pipelines.spec import (
-    ArmSpec,
     DataSpec,
     EvaluateSpec,
     GenerateSpec,
     LogitsSpec,
-    Method,
     PipelineSpec,
     ServeSpec,
     StudentSpec,
@@ -40,16 +40,6 @@ Share = Annotated[float, Field(gt=0.0, le=1.0)]
 """A part of a whole, more than nothing."""
 
 
-class Settings(BaseModel):
-    """What every table of a recipe has in common: unknown keys, other types and infinite numbers are refused."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _unit(name: str) -> dict[str, Any]:
-    return {"unit": name}
-
-
 class MeterSettings(Settings):
     """What is read while the run goes on, and how often."""
 
@@ -60,13 +50,13 @@ class MeterSettings(Settings):
         "host, saying so.",
     )
     sample_period_ms: int = Field(
-        default=100, ge=1, le=60_000, description="Time between two readings.", json_schema_extra=_unit("ms")
+        default=100, ge=1, le=60_000, description="Time between two readings.", json_schema_extra=unit("ms")
     )
     slow_after_s: float | None = Field(
         default=None,
         gt=0.0,
         description="Read once a second where no stage began or ended for so long, until one does.",
-        json_schema_extra=_unit("s"),
+        json_schema_extra=unit("s"),
     )
     idle_baseline_s: float = Field(
         default=10.0,
@@ -74,7 +64,7 @@ class MeterSettings(Settings):
         le=S_PER_H,
         description="How long the idle machine is measured before anything else, so that net energies can be given; "
         "0 leaves it out, and then there are no net energies.",
-        json_schema_extra=_unit("s"),
+        json_schema_extra=unit("s"),
     )
     idle_after_s: float | None = Field(
         default=None,
@@ -82,7 +72,7 @@ class MeterSettings(Settings):
         le=S_PER_H,
         description="How long the idle machine is measured again after everything else, so that a drift shows; "
         "as long as before where it is left out.",
-        json_schema_extra=_unit("s"),
+        json_schema_extra=unit("s"),
     )
     options: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict,
@@ -125,7 +115,7 @@ class StudentSettings(Settings):
         default=0,
         ge=0,
         description="`prune-teacher` only, needed there: how many consecutive layers are left out.",
-        json_schema_extra=_unit("layers"),
+        json_schema_extra=unit("layers"),
     )
     candidate_starts: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(),
@@ -136,7 +126,7 @@ class StudentSettings(Settings):
         default=0,
         ge=0,
         description="`prune-teacher` only, needed there: training tokens on which the blocks are compared.",
-        json_schema_extra=_unit("tokens"),
+        json_schema_extra=unit("tokens"),
     )
 
     def to_spec(self) -> StudentSpec:
@@ -159,11 +149,11 @@ class DataSettings(Settings):
         description="`pydoc-topics` (the help texts of this Python), `random-words`, `path:FILE.jsonl` or "
         "`hf:ORG/NAME`."
     )
-    sequence_tokens: int = Field(ge=8, description="Length of one packed sequence.", json_schema_extra=_unit("tokens"))
+    sequence_tokens: int = Field(ge=8, description="Length of one packed sequence.", json_schema_extra=unit("tokens"))
     train_tokens: Count = Field(
         description="Budget of every arm: tokens that go through the student, padding excluded; a multiple of "
         "`sequence_tokens`.",
-        json_schema_extra=_unit("tokens"),
+        json_schema_extra=unit("tokens"),
     )
     held_out_share: float = Field(
         gt=0.0, lt=1.0, description="Share of the documents kept for evaluation and never trained on."
@@ -182,10 +172,10 @@ class LogitsSettings(Settings):
         ge=1,
         le=1_000_000,
         description="Largest logits kept for each token; the rest becomes one tail.",
-        json_schema_extra=_unit("entries per token"),
+        json_schema_extra=unit("entries per token"),
     )
     temperature: float = Field(gt=0.0, le=100.0, description="Softmax temperature the cache is made at.")
-    batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=_unit("sequences"))
+    batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=unit("sequences"))
 
     def to_spec(self) -> LogitsSpec:
         """The cache, for the runner."""
@@ -196,11 +186,11 @@ class GenerateSettings(Settings):
     """How the teacher writes text; needed by arms of method `synthetic_sft`."""
 
     prompt_tokens: Count = Field(
-        description="Tokens of training text the teacher continues.", json_schema_extra=_unit("tokens")
+        description="Tokens of training text the teacher continues.", json_schema_extra=unit("tokens")
     )
-    max_new_tokens: Count = Field(description="Longest continuation.", json_schema_extra=_unit("tokens"))
+    max_new_tokens: Count = Field(description="Longest continuation.", json_schema_extra=unit("tokens"))
     min_new_tokens: int = Field(
-        ge=0, description="Shorter continuations are rejected, and billed.", json_schema_extra=_unit("tokens")
+        ge=0, description="Shorter continuations are rejected, and billed.", json_schema_extra=unit("tokens")
     )
     max_repeat_share: Share = Field(
         description="Continuations whose most frequent 4-gram makes up more than this share of their 4-grams are "
@@ -210,9 +200,9 @@ class GenerateSettings(Settings):
         ge=0.0, le=100.0, description="Sampling temperature; at 0 the most probable token is always taken."
     )
     top_p: Share = Field(description="Nucleus sampling: the smallest set of tokens with this probability.")
-    batch_size: Count = Field(description="Continuations written together.", json_schema_extra=_unit("sequences"))
+    batch_size: Count = Field(description="Continuations written together.", json_schema_extra=unit("sequences"))
     max_rounds: Count = Field(
-        description="Passes over the prompts, at most, to reach the token budget.", json_schema_extra=_unit("passes")
+        description="Passes over the prompts, at most, to reach the token budget.", json_schema_extra=unit("passes")
     )
     seed: Seed = Field(description="Seed of the sampling.")
 
@@ -227,13 +217,13 @@ class TrainSettings(Settings):
     optimizer: Literal["adamw", "adafactor"] = Field(description="Which optimiser.")
     learning_rate: float = Field(gt=0.0, le=1.0, description="Learning rate after the warm-up.")
     warmup_steps: int = Field(
-        ge=0, description="Steps over which the rate rises from 0.", json_schema_extra=_unit("steps")
+        ge=0, description="Steps over which the rate rises from 0.", json_schema_extra=unit("steps")
     )
     schedule: Literal["constant", "cosine"] = Field(description="The learning rate after the warm-up.")
     max_grad_norm: float = Field(gt=0.0, description="Gradients are scaled down to this norm.")
-    batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=_unit("sequences"))
+    batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=unit("sequences"))
     accumulation_steps: Count = Field(
-        description="Forward passes per optimiser step.", json_schema_extra=_unit("passes")
+        description="Forward passes per optimiser step.", json_schema_extra=unit("passes")
     )
     checkpoints: tuple[Share, ...] = Field(
         min_length=1,
@@ -246,44 +236,22 @@ class TrainSettings(Settings):
         return TrainSpec(**self.model_dump())
 
 
-class ArmSettings(Settings):
-    """One way of making the student."""
-
-    name: Name = Field(description="What the arm is called in stages and figures.")
-    method: Method = Field(description="`sft`, `kd` or `synthetic_sft`.")
-    alpha: float | None = Field(
-        default=None,
-        ge=0.0,
-        le=1.0,
-        description="`kd` only, needed there: weight of the cross-entropy; the rest goes to the divergence.",
-    )
-    temperature: float | None = Field(
-        default=None,
-        gt=0.0,
-        description="`kd` only, needed there: temperature of the divergence; must be that of `[teacher_logits]`.",
-    )
-
-    def to_spec(self) -> ArmSpec:
-        """The arm, for the runner."""
-        return ArmSpec(name=self.name, method=self.method, alpha=self.alpha, temperature=self.temperature)
-
-
 class EvaluateSettings(Settings):
     """How a model's quality is taken, on held-out text only."""
 
     perplexity_tokens: Count = Field(
-        description="Held-out tokens for the perplexity.", json_schema_extra=_unit("tokens")
+        description="Held-out tokens for the perplexity.", json_schema_extra=unit("tokens")
     )
     choice_items: int = Field(
         ge=0,
         description="Questions that ask which of four continuations is the real one; 0 leaves them out.",
-        json_schema_extra=_unit("questions"),
+        json_schema_extra=unit("questions"),
     )
-    choice_context_tokens: Count = Field(description="Text shown before the choice.", json_schema_extra=_unit("tokens"))
+    choice_context_tokens: Count = Field(description="Text shown before the choice.", json_schema_extra=unit("tokens"))
     choice_continuation_tokens: Count = Field(
-        description="Length of each continuation.", json_schema_extra=_unit("tokens")
+        description="Length of each continuation.", json_schema_extra=unit("tokens")
     )
-    batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=_unit("sequences"))
+    batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=unit("sequences"))
     lm_eval_tasks: tuple[str, ...] = Field(
         default=(), description="Tasks of lm-evaluation-harness; needs the `evaluate` extra."
     )
@@ -292,7 +260,7 @@ class EvaluateSettings(Settings):
         default=None,
         ge=1,
         description="Questions per task, at most; all where not given.",
-        json_schema_extra=_unit("questions"),
+        json_schema_extra=unit("questions"),
     )
     seed: Seed = Field(description="Seed of the choice of questions.")
 
@@ -304,12 +272,12 @@ class EvaluateSettings(Settings):
 class ServeSettings(Settings):
     """A small serving load, so that joules per generated token are known for teacher and students."""
 
-    prompts: Count = Field(description="Prompts served.", json_schema_extra=_unit("prompts"))
-    prompt_tokens: Count = Field(description="Length of a prompt.", json_schema_extra=_unit("tokens"))
+    prompts: Count = Field(description="Prompts served.", json_schema_extra=unit("prompts"))
+    prompt_tokens: Count = Field(description="Length of a prompt.", json_schema_extra=unit("tokens"))
     new_tokens: Count = Field(
-        description="Tokens generated for each prompt, exactly.", json_schema_extra=_unit("tokens")
+        description="Tokens generated for each prompt, exactly.", json_schema_extra=unit("tokens")
     )
-    batch_size: Count = Field(description="Prompts served together.", json_schema_extra=_unit("prompts"))
+    batch_size: Count = Field(description="Prompts served together.", json_schema_extra=unit("prompts"))
 
     def to_spec(self) -> ServeSpec:
         """The serving load, for the runner."""
@@ -332,7 +300,7 @@ class RunSettings(Settings):
         default=None,
         ge=1,
         description="CPU threads of the training stack; its own choice where not given.",
-        json_schema_extra=_unit("threads"),
+        json_schema_extra=unit("threads"),
     )
 
 

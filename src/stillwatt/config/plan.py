@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stillwatt.pipelines.spec import DataSpec, Method, PipelineSpec, TrainSpec
+from stillwatt.pipelines.spec import ArmSpec, DataSpec, PipelineSpec, TrainSpec
 from stillwatt.records.window import StageKind
 
 _TEACHER_STAGES = (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)
@@ -39,6 +39,8 @@ class Plan:
     """The same for a larger vocabulary."""
     downloads: tuple[str, ...]
     """What the hub would be asked for."""
+    cautions: tuple[str, ...] = ()
+    """What arms' losses cannot see."""
 
     @property
     def teacher_tokens(self) -> int:
@@ -59,6 +61,7 @@ def plan(spec: PipelineSpec) -> Plan:
         cache_bytes_low=low,
         cache_bytes_high=high,
         downloads=tuple(source for source in [*_models(spec), spec.data.source] if source.startswith("hf:")),
+        cautions=tuple(caution for arm in spec.arms if (caution := arm.caution)),
     )
 
 
@@ -99,8 +102,9 @@ def _stages(spec: PipelineSpec) -> Iterator[PlannedStage]:
     for suffix in suffixes:
         yield _evaluation(spec, f"evaluate.start{suffix}")
     yield from _artifacts(spec)
-    for arm_id in arm_ids(spec):
-        yield from _arm(spec, arm_id)
+    arms = [arm for _student in spec.students for arm in spec.arms for _seed in spec.train.seeds]
+    for arm_id, arm in zip(arm_ids(spec), arms, strict=True):
+        yield from _arm(spec, arm_id, arm)
     if spec.serve is not None:
         for name in ["serve.teacher", *(f"serve.student{suffix}" for suffix in suffixes)]:
             tokens = spec.serve.prompts * spec.serve.new_tokens
@@ -126,21 +130,28 @@ def _evaluation(spec: PipelineSpec, name: str) -> PlannedStage:
 
 
 def _artifacts(spec: PipelineSpec) -> Iterator[PlannedStage]:
-    methods = {arm.method for arm in spec.arms}
+    kinds = {arm.artifact_kind for arm in spec.arms}
     tokens = spec.data.train_tokens
-    if spec.logits is not None and Method.KD in methods:
+    if spec.logits is not None and "logits" in kinds:
         detail = f"top {spec.logits.top_k} at temperature {spec.logits.temperature:g}"
         yield PlannedStage(name="teacher_logits", kind=StageKind.TEACHER_LOGITS, tokens=tokens, detail=detail)
-    if spec.generate is not None and Method.SYNTHETIC_SFT in methods:
+    if spec.generate is not None and "text" in kinds:
         generate = spec.generate
         detail = f"{generate.prompt_tokens} + {generate.max_new_tokens} tokens each; more where some are rejected"
         yield PlannedStage(name="teacher_generate", kind=StageKind.TEACHER_GENERATE, tokens=tokens, detail=detail)
 
 
-def _arm(spec: PipelineSpec, arm_id: str) -> Iterator[PlannedStage]:
+def _arm(spec: PipelineSpec, arm_id: str, arm: ArmSpec) -> Iterator[PlannedStage]:
     done = 0
     for share in spec.train.checkpoints:
         reached = sequences_at(share, spec.data, spec.train)
+        if arm.is_online:
+            yield PlannedStage(
+                name=f"teacher_online.{arm_id}.{share}",
+                kind=StageKind.TEACHER_LOGITS,
+                tokens=(reached - done) * spec.data.sequence_tokens,
+                detail=f"beside the training: {arm.loss}",
+            )
         yield PlannedStage(
             name=f"train.{arm_id}.{share}",
             kind=StageKind.STUDENT_TRAIN,

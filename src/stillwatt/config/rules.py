@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from stillwatt.clock import SystemClock
 from stillwatt.config.plan import sequences_at
-from stillwatt.errors import UsageError, suggest
+from stillwatt.errors import UnknownNameError, UsageError, suggest
+from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, OBJECTIVES, Source, check_parameter, find_objective
 from stillwatt.pipelines.spec import Method
 from stillwatt.sensors.registry import check_names, make_sensor
 
 if TYPE_CHECKING:
+    from stillwatt.config.arms import ArmSettings
     from stillwatt.config.models import Recipe
 
 Place = tuple[str | int, ...]
@@ -45,6 +47,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _generate(recipe)
     yield from _checkpoints(recipe)
     yield from _arms(recipe)
+    yield from _losses(recipe)
     yield from _artifacts(recipe)
     yield from _comparison(recipe)
 
@@ -154,15 +157,15 @@ def _falls_into_one_step(recipe: Recipe) -> bool:
 
 def _arms(recipe: Recipe) -> Iterator[Problem]:
     for number, arm in enumerate(recipe.arms):
-        for key in ("alpha", "temperature"):
+        for key in ("alpha", "temperature", "loss", "loss_parameter"):
             is_set = getattr(arm, key) is not None
-            if arm.method is Method.KD and not is_set:
+            if arm.method is Method.KD and not is_set and not key.startswith("loss"):
                 yield Problem(place=("arms", number, key), message=f"arm {arm.name!r}: method kd needs {key}")
             if arm.method is not Method.KD and is_set:
                 text = f"arm {arm.name!r}: method {arm.method.value} takes no {key}; only kd does"
                 yield Problem(place=("arms", number, key), message=text)
         cache = recipe.teacher_logits
-        if cache is not None and arm.temperature is not None and arm.temperature != cache.temperature:
+        if cache is not None and arm.temperature not in (None, cache.temperature) and not _is_online(arm):
             text = (
                 f"arm {arm.name!r}: temperature {arm.temperature} is not the cache's, {cache.temperature} "
                 "([teacher_logits]); a cut-off cache cannot be brought to another temperature"
@@ -170,9 +173,35 @@ def _arms(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(place=("arms", number, "temperature"), message=text)
 
 
+def _losses(recipe: Recipe) -> Iterator[Problem]:
+    for number, arm in enumerate(recipe.arms):
+        if arm.method is not Method.KD:
+            continue
+        try:
+            objective = find_objective(arm.loss or DEFAULT_LOSS)
+        except UnknownNameError as err:
+            yield Problem(place=("arms", number, "loss"), message=f"arm {arm.name!r}: {err}")
+            continue
+        try:
+            check_parameter(objective, arm.loss_parameter)
+        except UsageError as err:
+            yield Problem(place=("arms", number, "loss_parameter"), message=f"arm {arm.name!r}: {err}")
+        if objective.source in (Source.TOP_P, Source.SAMPLES):
+            text = (
+                f"arm {arm.name!r}: loss {objective.name!r} reads a {objective.source.value}, which no stage writes; "
+                "[teacher_logits] keeps the most probable tokens: use top_k_tail, or a loss of the whole vocabulary"
+            )
+            yield Problem(place=("arms", number, "loss"), message=text)
+
+
+def _is_online(arm: ArmSettings) -> bool:
+    objective = OBJECTIVES.get(arm.loss or DEFAULT_LOSS)
+    return objective is not None and objective.is_online
+
+
 def _artifacts(recipe: Recipe) -> Iterator[Problem]:
     for table, method in (("teacher_logits", Method.KD), ("teacher_generate", Method.SYNTHETIC_SFT)):
-        users = [number for number, arm in enumerate(recipe.arms) if arm.method is method]
+        users = [n for n, arm in enumerate(recipe.arms) if arm.method is method and not _is_online(arm)]
         if users and getattr(recipe, table) is None:
             text = f"arm {recipe.arms[users[0]].name!r}: method {method.value} needs the table [{table}]"
             yield Problem(place=("arms", users[0], "method"), message=text)
@@ -181,6 +210,7 @@ def _artifacts(recipe: Recipe) -> Iterator[Problem]:
                 f"no arm uses [{table}], so the teacher would work for nothing; "
                 f"remove the table or add an arm of method {method.value}"
             )
+            text += " with a loss that reads it" if method is Method.KD else ""
             yield Problem(place=(table,), message=text)
 
 

@@ -5,19 +5,26 @@ Shapes: C positions of one chunk, N all positions, V vocabulary, K kept teacher 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
+    "ChunkLoss",
     "HeadShape",
     "Teacher",
+    "TeacherSide",
+    "check_kept",
     "check_temperature",
+    "chunk_buffer",
     "cross_entropy_to_gradient",
     "cross_terms",
     "distil_to_gradient",
+    "loss_dtype",
 ]
 
 
@@ -28,6 +35,18 @@ class HeadShape:
     alpha: float
     temperature: float
     chunk_tokens: int
+    temperature_power: int = 2
+    """The divergence is multiplied by T to this power; 1 for a distance that is linear near agreement (eq. 54)."""
+
+    @property
+    def divergence_weight(self) -> float:
+        """What the divergence counts for in the loss."""
+        return (1.0 - self.alpha) * self.temperature**self.temperature_power
+
+    @property
+    def slope_weight(self) -> float:
+        """What its derivative to the tempered logits counts for in the gradient: one T less."""
+        return (1.0 - self.alpha) * self.temperature ** (self.temperature_power - 1)
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
@@ -37,17 +56,87 @@ class HeadShape:
             raise ValueError(f"chunk_tokens {self.chunk_tokens} must be at least 1")
 
 
+ChunkLoss = Callable[[slice, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Called with a chunk's rows, its logits and its targets: returns cross-entropy and divergence per position, and
+turns the logits into the gradient in place."""
+
+
+class TeacherSide(Protocol):
+    """What a student is compared with, and how."""
+
+    def check(self, num_rows: int, vocab_size: int) -> None:
+        """Refuse shapes that do not fit the student's; raises ValueError."""
+        ...
+
+    def begin(self, hidden_ND: Tensor, vocab_size: int, shape: HeadShape) -> ChunkLoss:
+        """Take what memory one pass over the chunks needs, and return what is done to each."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """What the cache holds for some positions."""
+    """What the cache holds for some positions: kept tokens and a tail."""
 
     ids_NK: Tensor
     logp_NK: Tensor
     tail_logmass_N: Tensor
+    is_padded: bool = False
+    """Whether rows are of unequal length, filled up with id -1."""
 
     def rows(self, rows: slice, dtype: torch.dtype) -> Teacher:
         """The part for one chunk, in the dtype the loss is computed in."""
-        return Teacher(self.ids_NK[rows].long(), self.logp_NK[rows].to(dtype), self.tail_logmass_N[rows].to(dtype))
+        part = self.ids_NK[rows].long(), self.logp_NK[rows].to(dtype), self.tail_logmass_N[rows].to(dtype)
+        return Teacher(*part, self.is_padded)
+
+    def filled(self) -> tuple[Teacher, Tensor | None]:
+        """Rows filled up with their own first token instead, and where; None where none are filled up."""
+        if not self.is_padded:
+            return self, None
+        is_filler_CK = self.ids_NK < 0
+        ids_CK = torch.where(is_filler_CK, self.ids_NK[:, :1], self.ids_NK)
+        return Teacher(ids_CK, self.logp_NK.masked_fill(is_filler_CK, -torch.inf), self.tail_logmass_N), is_filler_CK
+
+    def check(self, num_rows: int, vocab_size: int) -> None:
+        """Refuse what broadcasting would let through."""
+        check_kept(self.ids_NK, num_rows, vocab_size)
+        if self.logp_NK.shape != self.ids_NK.shape or self.tail_logmass_N.shape != (num_rows,):
+            raise ValueError(
+                f"log-probabilities {tuple(self.logp_NK.shape)} and tail {tuple(self.tail_logmass_N.shape)} "
+                f"must be {tuple(self.ids_NK.shape)} and [{num_rows}]"
+            )
+
+    def begin(self, hidden_ND: Tensor, vocab_size: int, shape: HeadShape) -> ChunkLoss:
+        """A second array of logits is taken where the temperature is not 1."""
+        scratch_CV = None if shape.temperature == 1.0 else chunk_buffer(hidden_ND, vocab_size, shape.chunk_tokens)
+
+        def to_gradient(rows: slice, logits_CV: Tensor, target_C: Tensor) -> tuple[Tensor, Tensor]:
+            spare_CV = None if scratch_CV is None else scratch_CV[: len(target_C)]
+            return distil_to_gradient(logits_CV, target_C, self.rows(rows, logits_CV.dtype), shape, spare_CV)
+
+        return to_gradient
+
+
+def loss_dtype(hidden_ND: Tensor) -> torch.dtype:
+    """What losses and their sums are computed in: fp32, or fp64 where the hidden states are."""
+    return torch.promote_types(hidden_ND.dtype, torch.float32)
+
+
+def chunk_buffer(hidden_ND: Tensor, vocab_size: int, chunk_tokens: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Room for one chunk of logits; taken once, as fresh memory costs a page fault every 4 kB."""
+    rows = min(chunk_tokens, hidden_ND.shape[0])
+    return hidden_ND.new_empty(rows, vocab_size, dtype=dtype or loss_dtype(hidden_ND))
+
+
+def check_kept(ids_NK: Tensor, num_rows: int, vocab_size: int) -> None:
+    """Refuse kept tokens that are not one row for each position, or more than there are.
+
+    Raises:
+        ValueError: With both shapes.
+    """
+    if ids_NK.dim() != 2 or ids_NK.shape[0] != num_rows or ids_NK.shape[1] < 1:
+        raise ValueError(f"ids {tuple(ids_NK.shape)} must be [{num_rows}, K] with K of at least 1")
+    if ids_NK.shape[1] > vocab_size:
+        raise ValueError(f"{ids_NK.shape[1]} kept tokens of a vocabulary of {vocab_size}")
 
 
 def cross_entropy_to_gradient(logits_CV: Tensor, target_C: Tensor) -> Tensor:
@@ -97,9 +186,12 @@ def distil_to_gradient(
 
     At another temperature than 1 a second array of the same size is needed; `scratch_CV` is used if given.
     """
+    teacher, is_filler_CK = teacher.filled()
     ids_CK, temperature = teacher.ids_NK, shape.temperature
     target_C1, tail_C1 = target_C[:, None], teacher.tail_logmass_N[:, None]
     logit_C1, inside_CK = logits_CV.gather(-1, target_C1), logits_CV.gather(-1, ids_CK)
+    if is_filler_CK is not None:
+        inside_CK = inside_CK.masked_fill(is_filler_CK, -torch.inf)
     logits_CV.scatter_(-1, ids_CK, -torch.inf)
     # a finite stand-in for the maximum of nothing (K = V) keeps -inf - (-inf) away
     greatest_C1 = logits_CV.amax(-1, keepdim=True).clamp_min(torch.finfo(logits_CV.dtype).min)
@@ -123,6 +215,8 @@ def distil_to_gradient(
     else:
         logits_CV.mul_(plain_rest_C1).addcmul_(tempered_CV, rest_C1)
     kept_CK = to_divergence * (mass_C1 * tempered.log_q_CK.exp() - p_CK) + shape.alpha * plain.log_q_CK.exp()
+    if is_filler_CK is not None:  # the same token's gradient, so that it is all one which of them is written last
+        kept_CK = torch.where(is_filler_CK, kept_CK[:, :1], kept_CK)
     logits_CV.scatter_(-1, ids_CK, kept_CK)
     logits_CV.scatter_add_(-1, target_C1, torch.full_like(logit_C1, -shape.alpha))
     return cross_entropy_C, divergence_C

@@ -23,13 +23,15 @@ from torch.autograd.function import once_differentiable
 from stillwatt.pipelines.loss_chunk import (
     HeadShape,
     Teacher,
+    TeacherSide,
     check_temperature,
+    chunk_buffer,
     cross_entropy_to_gradient,
     cross_terms,
-    distil_to_gradient,
+    loss_dtype,
 )
 
-__all__ = ["CHUNK_TOKENS", "HeadLoss", "cached_kd_head", "cross_entropy_head", "full_kl", "topk_tail_kl"]
+__all__ = ["CHUNK_TOKENS", "HeadLoss", "cached_kd_head", "cross_entropy_head", "full_kl", "kd_head", "topk_tail_kl"]
 
 CHUNK_TOKENS = 256
 """Positions whose logits exist at once; 256 of them over 49152 tokens fill 50 MB in fp32. Never alters a result."""
@@ -46,7 +48,7 @@ class HeadLoss:
     cross_entropy_sum: Tensor
     """Scalar, detached: the cross-entropy alone at temperature 1, before any weighting."""
     divergence_sum: Tensor
-    """Scalar, detached: the divergence alone (eq. 41), before alpha and T^2; 0 where there is no teacher."""
+    """Scalar, detached: the divergence alone, before alpha and T^2; 0 where there is no teacher."""
 
 
 def full_kl(teacher_logits_NV: Tensor, student_logits_NV: Tensor, *, temperature: float) -> Tensor:
@@ -155,6 +157,43 @@ def cached_kd_head(
     return _apply(hidden_ND, weight_VD, targets_N, Teacher(ids_NK, logp_NK, tail_logmass_N), shape)
 
 
+def kd_head(
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    teacher: TeacherSide,
+    *,
+    alpha: float,
+    temperature: float,
+    temperature_power: int = 2,
+    chunk_tokens: int = CHUNK_TOKENS,
+) -> HeadLoss:
+    """Summed loss of any named kind, fused with the output layer (method.md, eq. 54).
+
+        loss_n = alpha * CE_n + (1 - alpha) * T^a * D_n
+
+    `objectives.dense` and `objectives.sparse` make the teacher's side for each name of the register.
+
+    Args:
+        hidden_ND: Last hidden states of the student.
+        weight_VD: Output matrix of the student.
+        targets_N: The next token of the text.
+        teacher: What the student is compared with, and how.
+        alpha: Weight of the cross-entropy, in [0, 1].
+        temperature: T; must be the cache's where there is one.
+        temperature_power: a; 1 for `tvd`, 2 for all others.
+        chunk_tokens: Positions whose logits exist at once.
+
+    Raises:
+        ValueError: Shapes do not fit, the hidden states are float16, `alpha` is not a share, or `temperature` is not
+            positive.
+    """
+    shape = HeadShape(
+        alpha=alpha, temperature=temperature, chunk_tokens=chunk_tokens, temperature_power=temperature_power
+    )
+    return _apply(hidden_ND, weight_VD, targets_N, teacher, shape)
+
+
 @dataclass(slots=True)
 class _Passed:
     """What one pass over all chunks yields; a gradient is None where nobody needs it."""
@@ -174,7 +213,7 @@ class _Head(torch.autograd.Function):
         hidden_ND: Tensor,
         weight_VD: Tensor,
         targets_N: Tensor,
-        teacher: Teacher | None,
+        teacher: TeacherSide | None,
         shape: HeadShape,
         needed: tuple[bool, bool],
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,10 +222,9 @@ class _Head(torch.autograd.Function):
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N)
         ctx.teacher, ctx.shape, ctx.needed = teacher, shape, needed
         ctx.passed = passed
-        divergence_weight = (1.0 - shape.alpha) * shape.temperature**2
         loss = shape.alpha * passed.cross_entropy
-        if teacher is not None and divergence_weight:  # 0 * inf must not become NaN at alpha = 1
-            loss = loss + divergence_weight * passed.divergence
+        if teacher is not None and shape.divergence_weight:  # 0 * inf must not become NaN at alpha = 1
+            loss = loss + shape.divergence_weight * passed.divergence
         cross_entropy, divergence = passed.cross_entropy.clone(), passed.divergence.clone()
         ctx.mark_non_differentiable(cross_entropy, divergence)
         return loss, cross_entropy, divergence
@@ -206,7 +244,7 @@ class _Head(torch.autograd.Function):
 
 
 def _apply(
-    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, teacher: Teacher | None, shape: HeadShape
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, teacher: TeacherSide | None, shape: HeadShape
 ) -> HeadLoss:
     _check_shapes(hidden_ND, weight_VD, targets_N, teacher)
     weight_VD = weight_VD.to(hidden_ND.dtype)  # under autocast the hidden states arrive in a narrower dtype
@@ -224,28 +262,25 @@ def _pass_over_chunks(
     hidden_ND: Tensor,
     weight_VD: Tensor,
     targets_N: Tensor,
-    teacher: Teacher | None,
+    teacher: TeacherSide | None,
     shape: HeadShape,
     needed: tuple[bool, bool],
 ) -> _Passed:
     """Compute logits, losses and gradients chunk by chunk; three matrix products a chunk."""
-    dtype = torch.promote_types(hidden_ND.dtype, torch.float32)
+    dtype = loss_dtype(hidden_ND)
     passed = _Passed(
         cross_entropy=hidden_ND.new_zeros((), dtype=dtype),
         divergence=hidden_ND.new_zeros((), dtype=dtype),
         hidden_ND=torch.empty_like(hidden_ND) if needed[0] else None,
         weight_VD=torch.zeros_like(weight_VD, dtype=dtype) if needed[1] else None,
     )
-    is_tempered = teacher is not None and shape.temperature != 1.0
-    scratch_CV = _chunk_buffer(hidden_ND, weight_VD, shape.chunk_tokens, dtype) if is_tempered else None
+    compare = None if teacher is None else teacher.begin(hidden_ND, weight_VD.shape[0], shape)
     for rows, logits_CV in _chunks_of_logits(hidden_ND, weight_VD, shape.chunk_tokens):
         target_C = targets_N[rows].long()
-        if teacher is None:
+        if compare is None:
             cross_entropy_C = cross_entropy_to_gradient(logits_CV, target_C)
         else:
-            part = teacher.rows(rows, dtype)
-            spare_CV = None if scratch_CV is None else scratch_CV[: len(target_C)]
-            cross_entropy_C, divergence_C = distil_to_gradient(logits_CV, target_C, part, shape, spare_CV)
+            cross_entropy_C, divergence_C = compare(rows, logits_CV, target_C)
             passed.divergence += divergence_C.sum()
         passed.cross_entropy += cross_entropy_C.sum()
         narrow_CV = logits_CV.to(hidden_ND.dtype)
@@ -261,17 +296,12 @@ def _pass_over_chunks(
 def _chunks_of_logits(hidden_ND: Tensor, weight_VD: Tensor, chunk_tokens: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield each chunk's rows and its logits in at least fp32; the buffer is the caller's until the next chunk."""
     num_rows = hidden_ND.shape[0]
-    buffer_CV = _chunk_buffer(hidden_ND, weight_VD, chunk_tokens, hidden_ND.dtype)
+    buffer_CV = chunk_buffer(hidden_ND, weight_VD.shape[0], chunk_tokens, hidden_ND.dtype)
     for start in range(0, num_rows, chunk_tokens):
         rows = slice(start, min(start + chunk_tokens, num_rows))
         logits_CV = buffer_CV[: rows.stop - rows.start]
         torch.mm(hidden_ND[rows], weight_VD.T, out=logits_CV)
-        yield rows, logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32))
-
-
-def _chunk_buffer(hidden_ND: Tensor, weight_VD: Tensor, chunk_tokens: int, dtype: torch.dtype) -> Tensor:
-    """Room for one chunk of logits; taken once, as fresh memory costs a page fault every 4 kB."""
-    return hidden_ND.new_empty(min(chunk_tokens, hidden_ND.shape[0]), weight_VD.shape[0], dtype=dtype)
+        yield rows, logits_CV.to(loss_dtype(hidden_ND))
 
 
 def _accumulate(total_VD: Tensor, gradient_CV: Tensor, hidden_CD: Tensor) -> None:
@@ -282,7 +312,7 @@ def _accumulate(total_VD: Tensor, gradient_CV: Tensor, hidden_CD: Tensor) -> Non
         total_VD.add_(torch.mm(gradient_CV.T, hidden_CD))
 
 
-def _check_shapes(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, teacher: Teacher | None) -> None:
+def _check_shapes(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, teacher: TeacherSide | None) -> None:
     """Refuse what broadcasting would let through, and a dtype that small gradients vanish in."""
     if hidden_ND.dtype is torch.float16:
         raise ValueError("float16 loses gradients below 6e-8, made here before any loss scale; use bfloat16 or float32")
@@ -291,14 +321,5 @@ def _check_shapes(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, teach
     num_rows = hidden_ND.shape[0]
     if targets_N.shape != (num_rows,):
         raise ValueError(f"targets {tuple(targets_N.shape)} must be [{num_rows}], one for each hidden state")
-    if teacher is None:
-        return
-    if teacher.ids_NK.dim() != 2 or teacher.ids_NK.shape[0] != num_rows or teacher.ids_NK.shape[1] < 1:
-        raise ValueError(f"ids {tuple(teacher.ids_NK.shape)} must be [{num_rows}, K] with K of at least 1")
-    if teacher.logp_NK.shape != teacher.ids_NK.shape or teacher.tail_logmass_N.shape != (num_rows,):
-        raise ValueError(
-            f"log-probabilities {tuple(teacher.logp_NK.shape)} and tail {tuple(teacher.tail_logmass_N.shape)} "
-            f"must be {tuple(teacher.ids_NK.shape)} and [{num_rows}]"
-        )
-    if teacher.ids_NK.shape[1] > weight_VD.shape[0]:
-        raise ValueError(f"{teacher.ids_NK.shape[1]} kept tokens of a vocabulary of {weight_VD.shape[0]}")
+    if teacher is not None:
+        teacher.check(num_rows, weight_VD.shape[0])

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CausalModel",
     "LayerChoice",
-    "check_same_vocabulary",
     "choose_layers",
     "device",
     "free_memory",
@@ -121,25 +120,6 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     for token, index in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
         digest.update(f"{index}:{token}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-def check_same_vocabulary(teacher_size: int, student_size: int, *, student: str, same_tokens: bool = True) -> None:
-    """Refuse a student whose output rows do not stand for the teacher's tokens.
-
-    Raises:
-        StillwattError: Other numbers of rows, or other tokens.
-    """
-    if teacher_size != student_size:
-        raise StillwattError(
-            f"the teacher predicts {teacher_size} tokens and student {student!r} {student_size}; distillation compares "
-            "them token by token. Choose two models of one family, or resize the student's embeddings to "
-            f"{teacher_size} rows (`resize_token_embeddings`) and save it"
-        )
-    if not same_tokens:
-        raise StillwattError(
-            f"teacher and student {student!r} have {teacher_size} tokens each, but not the same ones; "
-            "choose a student with the teacher's tokenizer"
-        )
 
 
 def check_plain_head(model: CausalModel) -> None:

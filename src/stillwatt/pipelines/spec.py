@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, described, find_objective
+
 
 class Method(StrEnum):
     """How an arm trains its student."""
@@ -16,14 +18,9 @@ class Method(StrEnum):
     SFT = "sft"
     """Cross-entropy on the corpus."""
     KD = "kd"
-    """alpha * CE + (1 - alpha) * T^2 * KL(teacher || student) on cached top-k logits with a tail bucket."""
+    """alpha * CE + (1 - alpha) * T^2 * a divergence from the teacher's distribution, cached or asked for online."""
     SYNTHETIC_SFT = "synthetic_sft"
     """Cross-entropy on text the teacher generated."""
-
-    @property
-    def artifact_kind(self) -> str | None:
-        """The teacher artefact this method consumes: `logits`, `text`, or None."""
-        return {Method.KD: "logits", Method.SYNTHETIC_SFT: "text"}.get(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +120,44 @@ class ArmSpec:
     alpha: float | None
     """KD only: weight of the cross-entropy; 1 - alpha goes to the divergence."""
     temperature: float | None
-    """KD only; must equal the cache's temperature."""
+    """KD only; must equal the cache's temperature where the loss reads one."""
+    loss: str | None = None
+    """KD only: a name of the register; the top-k with a tail bucket where None."""
+    loss_parameter: float | None = None
+    """KD only: beta or alpha of the losses that have one."""
+
+    @property
+    def objective(self) -> Objective | None:
+        """KD only: the divergence; raises UnknownNameError where there is none of that name."""
+        return find_objective(self.loss or DEFAULT_LOSS) if self.method is Method.KD else None
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the teacher runs beside the student."""
+        return self.objective is not None and self.objective.is_online
+
+    @property
+    def artifact_kind(self) -> str | None:
+        """The teacher artefact this arm consumes: `logits`, `text`, or None."""
+        if self.is_online:
+            return None
+        return {Method.KD: "logits", Method.SYNTHETIC_SFT: "text"}.get(self.method)
+
+    @property
+    def caution(self) -> str | None:
+        """What the arm's loss cannot see; None where it is a divergence of whole distributions."""
+        if self.objective is None or not self.objective.is_cut_off:
+            return None
+        return f"arm {self.name!r}: loss {self.objective.name} cannot see {self.objective.cannot_see}"
+
+    @property
+    def minimises(self) -> str:
+        """What is minimised, as one line; losses of arms whose lines differ cannot be ranked (method.md, eq. 54)."""
+        if self.objective is None or self.alpha is None or self.temperature is None:
+            return "cross-entropy"
+        return described(
+            self.objective.name, alpha=self.alpha, temperature=self.temperature, parameter=self.loss_parameter
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,15 +22,21 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stillwatt.errors import StillwattError
+from stillwatt.errors import StillwattError, UsageError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.artifacts import replace_dir, write_json
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.logit_cache import LogitCache
-from stillwatt.pipelines.losses import HeadLoss, cached_kd_head, cross_entropy_head
+from stillwatt.pipelines.loss_chunk import TeacherSide
+from stillwatt.pipelines.losses import CHUNK_TOKENS, HeadLoss, cross_entropy_head, kd_head
 from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, load_model, load_tokenizer, save_model
+from stillwatt.pipelines.objectives.dense import DENSE_CHUNK_TOKENS, DenseTeacher
+from stillwatt.pipelines.objectives.registry import Source, check_parameter
+from stillwatt.pipelines.objectives.sparse import cached_side
+from stillwatt.pipelines.objectives.vocabulary import cut_to_shared
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
+from stillwatt.pipelines.spec import ArmSpec, TrainSpec
+from stillwatt.pipelines.teacher_online import READ_AHEAD_TOKENS, OnlineTeacher
 
 __all__ = ["TrainJob", "learning_rate", "num_steps", "step_at", "train"]
 
@@ -50,6 +56,8 @@ class TrainJob:
     seed: int
     examples: Packed
     cache: LogitCache | None
+    teacher: OnlineTeacher | None = None
+    """Where the loss needs all logits; None otherwise."""
 
 
 def num_steps(job: TrainJob) -> int:
@@ -97,7 +105,8 @@ def train(
         task: The bar, in tokens.
 
     Returns:
-        loss_first, loss_last (mean of the first and last step of this increment), tokens_total (so far).
+        loss_first, loss_last (mean of the first and last step of this increment), objective (what these are of, as one
+        line; losses of other lines cannot be ranked with them), tokens_total (so far).
 
     Raises:
         StillwattError: The loss is no longer a number, or a setting is unknown.
@@ -112,7 +121,11 @@ def train(
     per_step = job.train.batch_size * job.train.accumulation_steps
     losses: list[float] = []
     last = step_at(to_share, steps)
+    ahead = max(1, READ_AHEAD_TOKENS // (per_step * job.examples.ids_ST.shape[1]))
     for step in range(first, last):
+        if job.teacher is not None and (step - first) % ahead == 0:
+            coming = order_S[step * per_step : min(last, step + ahead) * per_step]
+            job.teacher.read(_microbatches(coming, per_step, job.train.batch_size))
         rows = order_S[step * per_step : (step + 1) * per_step]
         losses.append(loop.step(rows, step, steps))
         tokens = int(job.examples.ids_ST[rows].size)
@@ -123,6 +136,7 @@ def train(
     return {
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
+        "objective": job.arm.minimises,
         "tokens_total": tokens_total,
     }
 
@@ -149,8 +163,8 @@ class _Loop:
         # one divisor for the whole step: a mean per microbatch would weigh tokens of short ones more
         count = max(1, int(job.examples.supervised_ST[rows].sum()))
         total = torch.zeros((), device=self._accelerator.device)
-        for start in range(0, len(rows), job.train.batch_size):
-            loss = self._loss(rows[start : start + job.train.batch_size]).sum / count
+        for microbatch in _microbatches(rows, len(rows), job.train.batch_size):
+            loss = self._loss(microbatch).sum / count
             self._accelerator.backward(loss)
             total += loss.detach()
         mean = float(total)
@@ -164,28 +178,48 @@ class _Loop:
         self._optimizer.zero_grad(set_to_none=True)
         return mean
 
-    def _loss(self, rows: npt.NDArray[np.int64]) -> HeadLoss:
+    def _loss(self, rows: tuple[int, ...]) -> HeadLoss:
         job, place = self._job, self._accelerator.device
-        ids_BT = torch.from_numpy(job.examples.ids_ST[rows].astype(np.int64)).to(place)
-        predicted_BT = torch.from_numpy(job.examples.supervised_ST[rows][:, 1:]).to(place)
+        ids_BT = torch.from_numpy(job.examples.ids_ST[list(rows)].astype(np.int64)).to(place)
+        predicted_BT = torch.from_numpy(job.examples.supervised_ST[list(rows)][:, 1:]).to(place)
         with self._accelerator.autocast():
             states_BTD = hidden_states(self._model, ids_BT)
         states_ND, targets_N = states_BTD[:, :-1][predicted_BT], ids_BT[:, 1:][predicted_BT]
-        if job.cache is None:
-            return cross_entropy_head(states_ND, head_weight(self._model), targets_N)
-        cached = job.cache.batch(rows.tolist())
+        weight_VD, objective = head_weight(self._model), job.arm.objective
+        if objective is None:
+            return cross_entropy_head(states_ND, weight_VD, targets_N)
         assert job.arm.alpha is not None  # checked by `check_arm`
         assert job.arm.temperature is not None
-        return cached_kd_head(
+        if job.teacher is not None:
+            side, weight_VD = _dense_side(job.arm, job.teacher, rows, predicted_BT, weight_VD)
+        else:
+            side = self._sparse_side(rows, predicted_BT, weight_VD.shape[0])
+        return kd_head(
             states_ND,
-            head_weight(self._model),
+            weight_VD,
             targets_N,
-            cached.ids_BTK.to(place)[predicted_BT],
-            cached.logp_BTK.to(place)[predicted_BT],
-            cached.tail_logmass_BT.to(place)[predicted_BT],
+            side,
             alpha=job.arm.alpha,
             temperature=job.arm.temperature,
+            temperature_power=objective.temperature_power,
+            # with a teacher beside the student, both models' logits exist at once
+            chunk_tokens=CHUNK_TOKENS if job.teacher is None else DENSE_CHUNK_TOKENS,
         )
+
+    def _sparse_side(self, rows: tuple[int, ...], predicted_BT: Tensor, num_rows: int) -> TeacherSide:
+        """What the cache holds for the supervised positions of those sequences."""
+        job, place = self._job, self._accelerator.device
+        assert job.cache is not None
+        assert job.arm.objective is not None
+        cached = job.cache.batch(list(rows))
+        # a teacher with more rows of padding may have kept one of them, and the student has none to set against it
+        if job.cache.vocab_size > num_rows and int(cached.ids_BTK.max()) >= num_rows:
+            raise StillwattError(
+                f"arm {job.arm_id!r}: the logit cache keeps output row {int(cached.ids_BTK.max())} of the teacher and "
+                f"the student has {num_rows}; lower teacher_logits.top_k, or use a loss of the whole vocabulary"
+            )
+        kept = (cached.ids_BTK, cached.logp_BTK, cached.tail_logmass_BT)
+        return cached_side(job.arm.objective.name, *(part.to(place)[predicted_BT] for part in kept))
 
     def restore(self, directory: Path, first: int) -> None:
         """Take over the optimiser's state and the random state of a checkpoint."""
@@ -221,6 +255,27 @@ class _Loop:
         replace_dir(scratch, out_dir)
 
 
+def _microbatches(rows: npt.NDArray[np.int64], per_step: int, batch_size: int) -> list[tuple[int, ...]]:
+    """The sequences of some steps as they go through a model: no microbatch crosses the end of a step."""
+    return [
+        tuple(rows[start : min(start + batch_size, end)].tolist())
+        for first in range(0, len(rows), max(1, per_step))
+        for end in (min(first + per_step, len(rows)),)
+        for start in range(first, end, batch_size)
+    ]
+
+
+def _dense_side(
+    arm: ArmSpec, teacher: OnlineTeacher, rows: tuple[int, ...], predicted_BT: Tensor, weight_VD: Tensor
+) -> tuple[TeacherSide, Tensor]:
+    """What the teacher beside the student says of those positions; the student's output rows for the same tokens."""
+    assert arm.objective is not None
+    teacher_BTD, teacher_VD = teacher.take(rows)
+    weight_VD, teacher_VD = cut_to_shared(weight_VD, teacher_VD)
+    teacher_ND = teacher_BTD[:, :-1][predicted_BT]
+    return DenseTeacher(arm.objective.name, arm.loss_parameter, teacher_ND, teacher_VD), weight_VD
+
+
 def _optimizer(train: TrainSpec, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser, without weight decay; other settings are torch's own."""
     if train.optimizer == "adamw":
@@ -235,12 +290,23 @@ def check_arm(arm: ArmSpec, cache_temperature: float | None) -> None:
     """Refuse an arm whose settings cannot be meant.
 
     Raises:
-        StillwattError: A KD arm without alpha or temperature, or at another temperature than the cache's.
+        StillwattError: A KD arm without alpha or temperature, with a loss or parameter there is none of, or at another
+            temperature than the cache's.
     """
-    if arm.method is not Method.KD:
+    objective = arm.objective
+    if objective is None:
         return
     if arm.alpha is None or arm.temperature is None:
         raise StillwattError(f"arm {arm.name!r}: kd needs alpha and temperature")
+    try:
+        check_parameter(objective, arm.loss_parameter)
+    except UsageError as err:
+        raise StillwattError(f"arm {arm.name!r}: {err}") from err
+    if objective.is_online:
+        return
+    if objective.source is not Source.TOP_K:
+        reads = f"{objective.name} reads a {objective.source.value}"
+        raise StillwattError(f"arm {arm.name!r}: {reads}, which no stage writes; use top_k_tail")
     if arm.temperature != cache_temperature:
         raise StillwattError(
             f"arm {arm.name!r}: temperature {arm.temperature} differs from the logit cache's {cache_temperature}; "

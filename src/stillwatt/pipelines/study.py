@@ -22,17 +22,19 @@ from stillwatt.pipelines.corpus import Packed, pack_samples, prompts_of
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
-    check_same_vocabulary,
     choose_layers,
+    device,
     load_model,
     load_tokenizer,
     prune_layers,
     save_model,
     tokenizer_sha256,
 )
+from stillwatt.pipelines.objectives.vocabulary import shared_rows
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import ArmSpec, Method, PipelineSpec, StudentSpec
-from stillwatt.records.window import StageKind
+from stillwatt.pipelines.teacher_online import OnlineTeacher
+from stillwatt.records.window import ONLINE_TEACHER, StageKind
 
 __all__ = [
     "arm_id",
@@ -64,7 +66,7 @@ def check(spec: PipelineSpec) -> None:
     prepare_data.num_sequences(spec.data)
     for arm in spec.arms:
         student_train.check_arm(arm, None if spec.logits is None else spec.logits.temperature)
-        settings = {"logits": spec.logits, "text": spec.generate}.get(arm.method.artifact_kind or "", spec)
+        settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
         if settings is None:
             raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")
 
@@ -131,9 +133,10 @@ def _check_fit(bench: Bench, student: StudentSpec) -> None:
         int(AutoConfig.from_pretrained(str(directory), local_files_only=True).get_text_config().vocab_size)
         for directory in (bench.teacher_place().directory, bench.start_dir(student))
     ]
-    theirs = tokenizer_sha256(load_tokenizer(bench.start_dir(student)))
-    same = theirs == tokenizer_sha256(bench.tokenizer())
-    check_same_vocabulary(sizes[0], sizes[1], student=student.name, same_tokens=same)
+    tokenizer = bench.tokenizer()
+    same = tokenizer_sha256(load_tokenizer(bench.start_dir(student))) == tokenizer_sha256(tokenizer)
+    num_tokens = max(tokenizer.get_vocab().values()) + 1
+    shared_rows(*sizes, num_tokens=num_tokens, same_tokens=same, student=student.name)
 
 
 def evaluate_teacher(bench: Bench) -> None:
@@ -165,7 +168,7 @@ def _evaluate_folder(bench: Bench, student: StudentSpec, directory: Path, name: 
 
 def make_artifacts(bench: Bench) -> dict[str, Artifact]:
     """Make, or find from an earlier run, the teacher artefacts that the arms consume; by kind."""
-    wanted = {arm.method.artifact_kind for arm in bench.spec.arms}
+    wanted = {arm.artifact_kind for arm in bench.spec.arms}
     makers = {"logits": _logits_maker, "text": _text_maker}
     return {kind: _make_artifact(bench, make(bench)) for kind, make in makers.items() if kind in wanted}
 
@@ -282,10 +285,14 @@ def _point_to_maker(bench: Bench, name: str, kind: StageKind, labels: Mapping[st
 def run_arm(bench: Bench, student: StudentSpec, arm: ArmSpec, seed: int, artifacts: Mapping[str, Artifact]) -> None:
     """Train one arm from checkpoint to checkpoint, each evaluated as it is reached."""
     spec, name = bench.spec, arm_id(bench.spec, student, arm, seed)
-    artifact = artifacts.get(arm.method.artifact_kind or "")
+    artifact = artifacts.get(arm.artifact_kind or "")
     labels = {"arm": name, "method": arm.method.value, "student": student.name, "seed": str(seed)}
     if artifact is not None:
         labels["artifact"] = artifact.artifact_id
+    if arm.is_online:
+        labels["artifact"] = f"{ONLINE_TEACHER}-{name}"
+    if arm.caution is not None:
+        bench.announce(arm.caution)
     previous, from_share = bench.start_dir(student), 0.0
     for share in spec.train.checkpoints:
         here = {**labels, "checkpoint": str(float(share))}
@@ -297,6 +304,8 @@ def run_arm(bench: Bench, student: StudentSpec, arm: ArmSpec, seed: int, artifac
             shutil.rmtree(previous, ignore_errors=True)
         previous, from_share = out_dir, share
     bench.announce(f"{name}: trained student in {previous}")
+    if arm.is_online:
+        bench.drop_teacher()
 
 
 def checkpoint_dir(bench: Bench, name: str, share: float) -> Path:
@@ -325,6 +334,7 @@ def _train_increment(
             seed=seed,
             examples=_examples(bench, arm, artifact),
             cache=LogitCache.open(artifact.directory) if artifact and arm.method is Method.KD else None,
+            teacher=_online_teacher(bench, labels) if arm.is_online else None,
         )
         out_dir = checkpoint_dir(bench, name, shares[1])
         return student_train.train(
@@ -333,6 +343,18 @@ def _train_increment(
 
     total = bench.spec.data.train_tokens * (shares[1] - shares[0])
     bench.run_stage(f"train.{name}.{labels['checkpoint']}", StageKind.STUDENT_TRAIN, work, labels=labels, total=total)
+
+
+def _online_teacher(bench: Bench, labels: Mapping[str, str]) -> OnlineTeacher:
+    """The teacher beside an arm's training; its stages lie inside the training's, and are the teacher's."""
+    name = f"teacher_online.{labels['arm']}.{labels['checkpoint']}"
+    marks = {**labels, "artifact_kind": ONLINE_TEACHER}
+    return OnlineTeacher(
+        load=bench.teacher,
+        open_stage=lambda: bench.meter.stage(name, kind=StageKind.TEACHER_LOGITS, labels=marks),
+        examples=bench.data().train,
+        place=device(),
+    )
 
 
 def _examples(bench: Bench, arm: ArmSpec, artifact: Artifact | None) -> Packed:

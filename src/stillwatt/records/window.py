@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from stillwatt.records.kinds import StageKind, StageStatus
 
-__all__ = ["StageKind", "StageStatus", "StageWindow"]
+__all__ = ["ONLINE_TEACHER", "StageKind", "StageStatus", "StageWindow"]
+
+ONLINE_TEACHER = "online"
+"""Label `artifact_kind` of a teacher's work beside one training: it leaves nothing that another could use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

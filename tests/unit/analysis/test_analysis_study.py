@@ -24,6 +24,7 @@ from stillwatt.records import (
     Total,
 )
 from stillwatt.records.finding import ArmPoint, Bill, BreakEvenKind, NoQuality, StageGroup, Study, Verdict
+from stillwatt.records.window import ONLINE_TEACHER
 
 LOGITS = {"artifact": "logits-1", "artifact_kind": "logits"}
 
@@ -246,6 +247,49 @@ def test_an_attempt_cut_off_after_its_artefact_was_complete_is_the_maker_and_no_
         assert at(study, "kd").artifacts[0].reused_from is None
         assert value(study.experimentation) == 0.0
         assert study.table.closes
+
+
+def with_online_arm(*, teacher_j: tuple[float, float] = (60.0, 40.0)) -> list[StageRecord]:
+    """An arm whose trainings of 200 J each hold a stage of the teacher's."""
+    trained = arm_stages(31, "on", "kd", (200.0, 200.0), (scores(30.0, 0.6), scores(25.0, 0.7)), artifact="online-on")
+    increments = [entry for entry in trained if entry.kind is StageKind.STUDENT_TRAIN]
+    beside = [
+        stage(
+            f"o{number}",
+            f"teacher_online.{entry.labels['arm']}",
+            StageKind.TEACHER_LOGITS,
+            joules=joules,
+            labels={**entry.labels, "artifact_kind": ONLINE_TEACHER},
+            parent_id=entry.stage_id,
+        )
+        for number, (entry, joules) in enumerate(zip(increments, teacher_j, strict=True))
+    ]
+    return [*two_arms(teacher_stage()), *trained, *beside]
+
+
+def test_a_teacher_beside_the_training_is_billed_to_the_teacher_and_to_no_other_student() -> None:
+    study = summary(with_online_arm())
+    half, whole = at(study, "on", "0.5"), at(study, "on")
+    assert value(half.teacher_energy) == pytest.approx(60.0)
+    assert value(half.student_energy) == pytest.approx(140.0)
+    assert value(whole.teacher_energy) == pytest.approx(100.0)
+    assert value(whole.student_energy) == pytest.approx(300.0)
+    everything = {entry.allocation.label: value(entry.energy) for entry in whole.allocated}
+    assert everything["marginal"] == everything["one-off"] == pytest.approx(everything["reuse:10"])
+    shared = {entry.allocation.label: value(entry.energy) for entry in at(study, "kd").allocated}
+    assert shared["marginal"] < shared["reuse:10"] < shared["one-off"]
+    assert not any("in no arm's bill" in text for text in study.warnings)
+
+
+def test_reuse_never_pays_for_a_teacher_that_left_nothing() -> None:
+    online = [entry for entry in summary(with_online_arm(teacher_j=(2.0, 1.0))).break_evens if entry.arm == "on"]
+    reuse = [entry for entry in online if entry.kind is BreakEvenKind.REUSE]
+    assert reuse
+    assert all(entry.verdict is not Verdict.VALUE for entry in reuse)
+    dear = [entry for entry in summary(with_online_arm(teacher_j=(199.0, 199.0))).break_evens if entry.arm == "on"]
+    (never,) = [entry for entry in dear if entry.kind is BreakEvenKind.REUSE and entry.checkpoint == "1.0"]
+    assert never.verdict is Verdict.NEVER
+    assert "left nothing" in never.reason
 
 
 def test_an_artefact_that_nobody_made_is_absent() -> None:

@@ -12,6 +12,7 @@ from click.testing import Result
 from stillwatt.cli.recipe import size_text
 from stillwatt.config.bundled import bundled_recipes
 from stillwatt.config.load import load_recipe
+from stillwatt.pipelines.objectives.registry import OBJECTIVES
 
 Stillwatt = Callable[..., Result]
 
@@ -85,3 +86,20 @@ def test_sizes_are_in_powers_of_ten() -> None:
         "30.0 GB",
         "10000.0 TB",
     ]
+
+
+def test_losses_are_listed_with_equations_and_papers(stillwatt: Stillwatt) -> None:
+    lines = stillwatt("recipe", "losses").stdout.splitlines()
+    assert any(line.startswith("jsd") and "50" in line and "arXiv 2306.13649" in line for line in lines)
+    assert lines[-1].startswith("renormalised_top_k cannot see any mass outside the kept tokens")
+    entries = {entry["name"]: entry for entry in json.loads(stillwatt("recipe", "losses", "--json").stdout)}
+    assert list(entries) == list(OBJECTIVES)
+    assert [name for name, entry in entries.items() if entry["is_default"]] == ["top_k_tail"]
+    assert entries["jsd"]["parameter"]["symbol"] == "beta"
+    assert entries["skew_kl"]["papers"][0]["arxiv"] == "2402.03898"
+
+
+def test_check_says_what_a_cut_off_loss_misses(stillwatt: Stillwatt) -> None:
+    result = stillwatt("recipe", "check", str(STUDY), "--set", "arms.kd.loss=renormalised_top_k")
+    assert result.exit_code == 0
+    assert "arm 'kd': loss renormalised_top_k cannot see any mass" in result.stdout

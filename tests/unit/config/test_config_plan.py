@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -110,3 +111,17 @@ def test_the_cache_grows_with_k_and_with_the_budget() -> None:
     assert double.cache_bytes_low == 2 * lows[-1]
     assert lows[-1] == 8192 * (64 * 4 + 4)
     assert (sizes[-1].cache_bytes_high or 0) > lows[-1]
+
+
+def test_a_teacher_beside_the_student_is_planned_in_its_own_stages() -> None:
+    changes = ["arms.kd.loss=truncated_top_k"]
+    would = plan(load_recipe(RECIPE, changes).to_spec())
+    assert len(would.cautions) == 1
+    assert "truncated_top_k cannot see" in would.cautions[0]
+    spec = load_recipe(RECIPE).to_spec()
+    online = dataclasses.replace(spec.arms[1], name="on", loss="reverse_kl")
+    spec = dataclasses.replace(spec, arms=(spec.arms[0], online, spec.arms[2]), logits=None)
+    beside = {stage.name: stage.tokens for stage in plan(spec).stages if stage.name.startswith("teacher_online")}
+    assert beside == {"teacher_online.on.0.5": 4096, "teacher_online.on.1.0": 4096}
+    assert plan(spec).teacher_tokens == 2 * 8192
+    assert plan(spec).cautions == ()

@@ -54,6 +54,12 @@ SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
         (["arms.synthetic.temperature=1.0"], "method synthetic_sft takes no temperature"),
         (["arms.kd.temperature=2.0"], "temperature 2.0 is not the cache's, 1.0"),
         (["teacher_logits.temperature=2.0"], "temperature 1.0 is not the cache's, 2.0"),
+        (["arms.kd.loss=foward_kl"], "arms.1.loss: arm 'kd': unknown loss 'foward_kl'; did you mean 'forward_kl'?"),
+        (["arms.sft.loss=jsd"], "arm 'sft': method sft takes no loss; only kd does"),
+        (["arms.kd.loss_parameter=0.5"], "loss 'top_k_tail' has no parameter"),
+        (["arms.kd.loss=sampled_kl"], "loss 'sampled_kl' reads a sample cache, which no stage writes"),
+        (["arms.kd.loss=forward_kl"], "no arm uses [teacher_logits], so the teacher would work for nothing"),
+        (["arms.kd.loss=jsd"], "arms.1.loss_parameter: arm 'kd': loss 'jsd' needs beta, between 0 and 1"),
         ([SFT_ONLY], "no arm uses [teacher_logits]"),
         ([SFT_ONLY], "no arm uses [teacher_generate]"),
         (["analysis.baseline_arm=sftt"], "the baseline 'sftt' is not an arm; did you mean 'sft'?"),
@@ -101,3 +107,18 @@ def test_no_way_of_making_a_recipe_goes_around_the_rules() -> None:
     broken = load_recipe(RECIPE).model_copy(update={"teacher_logits": None})
     with pytest.raises(ValidationError, match="needs the table"):
         Recipe.model_validate_json(broken.model_dump_json())
+
+
+def test_a_cut_off_loss_reads_the_cache() -> None:
+    arm = load_recipe(RECIPE, ["arms.kd.loss=truncated_top_k"]).to_spec().arms[1]
+    assert (arm.loss, arm.artifact_kind) == ("truncated_top_k", "logits")
+    assert load_recipe(RECIPE).to_spec().arms[1].minimises == "0.5 CE + 0.5 T^2 top_k_tail, T=1"
+
+
+def test_an_online_loss_needs_no_cache_and_may_have_its_own_temperature() -> None:
+    extra = '{name="on", method="kd", alpha=0.0, temperature=3.0, loss="jsd", loss_parameter=0.5}'
+    kept = '{name="sft", method="sft"}, {name="kd", method="kd", alpha=0.5, temperature=1.0}'
+    synthetic = '{name="synthetic", method="synthetic_sft"}'
+    arm = load_recipe(RECIPE, [f"arms=[{kept}, {synthetic}, {extra}]"]).to_spec().arms[-1]
+    assert arm.artifact_kind is None
+    assert arm.minimises == "0 CE + 1 T^2 jsd(beta=0.5), T=3"

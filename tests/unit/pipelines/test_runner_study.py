@@ -305,12 +305,12 @@ def test_a_student_with_another_vocabulary_stops_before_any_teacher_work(place: 
     from stillwatt.pipelines.models import load_tokenizer
 
     teacher = resolve_model("tiny-random", revision=None, announce=place.said.append)
-    config = LlamaConfig(vocab_size=300, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    config = LlamaConfig(vocab_size=200, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
     LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
     load_tokenizer(teacher.directory).save_pretrained(tmp_path / "other")
     spec = _only("sft")
     student = dataclasses.replace(spec.students[0], source=f"path:{tmp_path / 'other'}")
-    with pytest.raises(StillwattError, match="predicts 257 tokens and student 'pruned' 300"):
+    with pytest.raises(StillwattError, match="the teacher predicts 257 and student 'pruned' 200; each needs a row"):
         place.run(dataclasses.replace(spec, students=(student,)))
 
 
@@ -398,3 +398,25 @@ def test_the_kd_arm_needs_its_caches_temperature(place: _Place) -> None:
     arm = ArmSpec(name="kd", method=Method.KD, alpha=0.5, temperature=3.0)
     with pytest.raises(StillwattError, match="differs from the logit cache"):
         place.run(dataclasses.replace(smoke_spec(), arms=(arm,)))
+
+
+def test_an_online_teacher_is_billed_inside_the_training_and_keeps_nothing(place: _Place) -> None:
+    arms = (
+        smoke_spec().arms[0],
+        ArmSpec(name="online", method=Method.KD, alpha=0.5, temperature=2.0, loss="jsd", loss_parameter=0.5),
+        ArmSpec(name="cut", method=Method.KD, alpha=0.5, temperature=1.0, loss="truncated_top_k"),
+    )
+    journal = place.run(dataclasses.replace(smoke_spec(), arms=arms, generate=None, serve=None))
+    names = journal.stages()
+    assert set(journal.status().values()) == {"ended"}
+    for share in ("0.5", "1.0"):
+        at = names.index(f"train.online.{share}")
+        assert names[at + 1] == f"teacher_online.online.{share}"
+        assert journal.workload(names[at + 1]) == {"tokens": 256}
+    started = {event["name"]: event for event in journal.of("stage_started")}
+    teacher, training = started["teacher_online.online.1.0"], started["train.online.1.0"]
+    assert teacher["parent_id"] == training["stage_id"]
+    assert teacher["kind"] == "teacher_logits"
+    assert teacher["labels"] == {**training["labels"], "artifact_kind": "online"}
+    assert journal.results("train.online.1.0")["objective"] == "0.5 CE + 0.5 T^2 jsd(beta=0.5), T=2"
+    assert any("arm 'cut': loss truncated_top_k cannot see" in line for line in place.said)

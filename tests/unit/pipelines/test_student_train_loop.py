@@ -16,10 +16,13 @@ from stillwatt.pipelines import teacher_logits
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.model_sources import resolve_model
-from stillwatt.pipelines.models import CausalModel, load_model, load_tokenizer, save_model
+from stillwatt.pipelines.models import CausalModel, device, load_model, load_tokenizer, save_model
+from stillwatt.pipelines.objectives.reference import divergence
 from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
 from stillwatt.pipelines.student_train import TrainJob, check_arm, learning_rate, num_steps, step_at, train
-from tiny_models import CountingStage, CountingTask, files_below, smoke_spec
+from stillwatt.pipelines.teacher_online import OnlineTeacher
+from stillwatt.records.window import StageKind
+from tiny_models import CountingStage, CountingTask, ListJournal, files_below, list_meter, smoke_spec
 
 _SFT = ArmSpec(name="sft", method=Method.SFT, alpha=None, temperature=None)
 _TRAIN = dataclasses.replace(smoke_spec().train, learning_rate=1e-2, checkpoints=(0.5, 1.0))
@@ -177,6 +180,7 @@ def _kd_job(tmp_path: Path, *, alpha: float) -> TrainJob:
 def test_kd_with_alpha_1_trains_as_sft_does(tmp_path: Path) -> None:
     kd, _ = _run(_kd_job(tmp_path, alpha=1.0), tmp_path / "kd")
     sft, _ = _run(_job(), tmp_path / "sft")
+    assert kd.pop("objective") == sft.pop("objective") == "cross-entropy"
     assert kd == pytest.approx(sft, rel=1e-4)
 
 
@@ -197,6 +201,90 @@ def test_kd_compares_with_the_teacher_at_the_same_position(tmp_path: Path) -> No
     shifted = (teacher.exp() * (teacher - student.roll(1, 1))).sum(-1).mean()
     assert abs(float(divergence - shifted)) > 0.05 * float(divergence)
     assert found["loss_first"] == pytest.approx(float(divergence), rel=1e-2)
+
+
+def _online_job(loss: str = "forward_kl", *, alpha: float = 0.0, **arm: Any) -> tuple[TrainJob, ListJournal]:
+    """A job whose teacher runs beside the student, and the journal its stages are written to."""
+    meter, journal = list_meter()
+    job = _job()
+    teacher = OnlineTeacher(
+        load=lambda: _sharp(is_student=False),
+        open_stage=lambda: meter.stage("teacher_online.kd", kind=StageKind.TEACHER_LOGITS),
+        examples=job.examples,
+        place=device(),
+    )
+    spec = ArmSpec(name="kd", method=Method.KD, alpha=alpha, temperature=1.0, loss=loss, **arm)
+    return dataclasses.replace(job, arm_id="kd", arm=spec, teacher=teacher), journal
+
+
+@pytest.mark.parametrize(
+    ("loss", "parameter"), [("forward_kl", None), ("reverse_kl", None), ("jsd", 0.3), ("tvd", None), ("skew_kl", 0.1)]
+)
+def test_an_online_teacher_is_compared_with_at_the_same_position(
+    tmp_path: Path, loss: str, parameter: float | None
+) -> None:
+    job, journal = _online_job(loss, loss_parameter=parameter)
+    save_model(_sharp(is_student=True), load_tokenizer(_start()), tmp_path / "start")
+    found, stage = _run(job, tmp_path / "kd", start=tmp_path / "start", shares=(0.0, 0.25))
+    first = np.random.default_rng(job.seed).permutation(len(job.examples.ids_ST))[:2]
+    ids = torch.from_numpy(job.examples.ids_ST[first].astype(np.int64))
+    with torch.no_grad():
+        teacher, student = (
+            model(input_ids=ids).logits[:, :-1].flatten(0, 1)
+            for model in (_sharp(is_student=False), _sharp(is_student=True))
+        )
+    wanted = divergence(loss, teacher, student, temperature=1.0, parameter=parameter).mean()
+    assert found["loss_first"] == pytest.approx(float(wanted), rel=1e-4)
+    assert loss in found["objective"]
+    assert journal.workload("teacher_online.kd") == {"tokens": stage.counts["tokens"]}
+
+
+def test_a_whole_cache_trains_as_the_teacher_beside_the_student_does(tmp_path: Path) -> None:
+    cached, _ = _run(_kd_job(tmp_path, alpha=0.5), tmp_path / "cached")
+    online, _ = _run(_online_job(alpha=0.5)[0], tmp_path / "online")
+    assert cached["loss_first"] == pytest.approx(online["loss_first"], rel=1e-2)
+    assert cached["loss_last"] == pytest.approx(online["loss_last"], rel=1e-2)
+
+
+def test_how_far_the_teacher_reads_ahead_alters_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, journal = _online_job()
+    _run(job, tmp_path / "far")
+    assert len(journal.stages()) == 1
+    monkeypatch.setattr("stillwatt.pipelines.student_train.READ_AHEAD_TOKENS", 1)
+    job, journal = _online_job()
+    _run(job, tmp_path / "near")
+    assert len(journal.stages()) == num_steps(job)
+    _assert_close(tmp_path / "far", tmp_path / "near", atol=0.0)
+
+
+@pytest.mark.parametrize("loss", ["truncated_top_k", "renormalised_top_k"])
+def test_cut_off_losses_train_under_their_own_names(tmp_path: Path, loss: str) -> None:
+    job = _kd_job(tmp_path, alpha=0.0)
+    arm = dataclasses.replace(job.arm, loss=loss)
+    found, _ = _run(dataclasses.replace(job, arm=arm), tmp_path / "kd")
+    assert math.isfinite(found["loss_last"])
+    assert found["objective"] == f"0 CE + 1 T^2 {loss}, T=1"
+    assert "cannot see" in (arm.caution or "")
+
+
+def test_a_cached_row_that_the_student_has_not_is_refused(tmp_path: Path) -> None:
+    job = _kd_job(tmp_path, alpha=0.5)
+    student = load_model(_start(), dtype="float32")
+    student.resize_token_embeddings(256)
+    save_model(student, load_tokenizer(_start()), tmp_path / "start")
+    with pytest.raises(StillwattError, match="keeps output row 256 of the teacher and the student has 256"):
+        _run(job, tmp_path / "kd", start=tmp_path / "start")
+
+
+def test_a_student_with_rows_of_padding_learns_online(tmp_path: Path) -> None:
+    found = []
+    for rows in (257, 272):
+        student = _sharp(is_student=True)
+        student.resize_token_embeddings(rows, mean_resizing=False)
+        save_model(student, load_tokenizer(_start()), tmp_path / str(rows))
+        found.append(_run(_online_job(alpha=0.5)[0], tmp_path / f"kd{rows}", start=tmp_path / str(rows))[0])
+    assert found[0]["loss_first"] == pytest.approx(found[1]["loss_first"], rel=1e-5)
+    assert found[0]["loss_last"] == pytest.approx(found[1]["loss_last"], rel=1e-4)
 
 
 def test_a_loss_that_is_no_number_names_the_arm_and_the_step(tmp_path: Path) -> None:
@@ -251,3 +339,8 @@ def test_an_arm_at_another_temperature_than_its_cache_is_refused() -> None:
         check_arm(dataclasses.replace(arm, alpha=None), 2.0)
     check_arm(arm, 2.0)
     check_arm(_SFT, None)
+    check_arm(dataclasses.replace(arm, loss="forward_kl"), None)
+    with pytest.raises(StillwattError, match="reads a sample cache, which no stage writes"):
+        check_arm(dataclasses.replace(arm, loss="sampled_kl"), 2.0)
+    with pytest.raises(StillwattError, match="arm 'kd': loss 'jsd' needs beta"):
+        check_arm(dataclasses.replace(arm, loss="jsd"), 2.0)

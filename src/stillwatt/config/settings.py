@@ -1,0 +1,18 @@
+"""What all tables of a recipe have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """What every table of a recipe has in common: unknown keys, other types and infinite numbers are refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def unit(name: str) -> dict[str, Any]:
+    """The unit of a key, for its page."""
+    return {"unit": name}

@@ -1,0 +1,68 @@
+"""The teacher beside the student: its last hidden states for sequences that are about to be trained on.
+
+The teacher reads ahead of the student, many sequences at a time and each time in a stage of its own, so that its
+joules are the teacher's and its stages long enough to be metered. Hidden states are kept, not logits: they are as
+exact, and a hundred times smaller.
+
+Shapes: B sequences of a microbatch, T tokens of a sequence, D the teacher's hidden width, V its output rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillwatt.metering.meter import Stage
+from stillwatt.pipelines.corpus import Packed
+from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states
+
+__all__ = ["READ_AHEAD_TOKENS", "OnlineTeacher"]
+
+READ_AHEAD_TOKENS = 16_384
+"""Tokens whose hidden states are kept at most, unless one optimiser step needs more: 38 MB at a width of 576 in
+fp32. Never alters a result, as sequences go through the teacher in the student's own microbatches."""
+
+Microbatch = tuple[int, ...]
+"""Numbers of the sequences that go through a model together."""
+
+
+@dataclass(slots=True)
+class OnlineTeacher:
+    """A teacher that is asked while the student trains."""
+
+    load: Callable[[], CausalModel]
+    """Gives the teacher; called at the first reading, inside its stage."""
+    open_stage: Callable[[], AbstractContextManager[Stage]]
+    """Opens the stage that the teacher's work is billed to."""
+    examples: Packed
+    place: torch.device
+    """Where the student is."""
+    _model: CausalModel | None = None
+    _weight_VD: Tensor | None = None
+    _kept: dict[Microbatch, Tensor] = field(default_factory=dict)
+
+    def read(self, microbatches: Sequence[Microbatch]) -> None:
+        """Run the teacher over those microbatches, in one stage, and keep what it found until it is asked for."""
+        missing = [rows for rows in microbatches if rows not in self._kept]
+        if not missing:
+            return
+        with self.open_stage() as stage:
+            if self._model is None:
+                self._model = self.load().eval()
+                self._weight_VD = head_weight(self._model).detach().to(self.place)
+            for rows in missing:
+                ids_BT = torch.from_numpy(self.examples.ids_ST[list(rows)].astype(np.int64)).to(self._model.device)
+                # not inference mode: what is made there can be no operand of a training step
+                with torch.no_grad():
+                    self._kept[rows] = hidden_states(self._model, ids_BT).to(self.place)
+                stage.add(tokens=ids_BT.numel())
+
+    def take(self, rows: Microbatch) -> tuple[Tensor, Tensor]:
+        """Hidden states [B, T, D] of a microbatch that was read, which are then let go of, and the output matrix."""
+        assert self._weight_VD is not None  # `read` comes first
+        return self._kept.pop(rows), self._weight_VD
