@@ -120,7 +120,7 @@ class Rig:
         begins_s = self.rng.uniform(1.1, 1.3) if begins_s is None else begins_s
         clock.set_ns(clock.now_ns + round(begins_s * NS_PER_S))
         start_ns = clock.now_ns
-        sensor = NvmlSensor(clock, library=simulator.library, **({"gain_rel": 0.0} | options))
+        sensor = NvmlSensor(clock, library=simulator.path, **({"gain_rel": 0.0} | options))
         channels = sensor.open()
         resolution = Resolution(opened=(OpenSensor(sensor=sensor, channels=channels),), probes=(), absent=())
         recorder = Recorder(resolution, disk, clock, PERIOD_NS, make_worker=InlineWorker)  # type: ignore[arg-type]

@@ -36,11 +36,11 @@ def build(folder: Path, *, omit: Sequence[str] = ()) -> Path:
 
 
 class NvmlSimulator:
-    """One loaded simulator; `library` is the path to give to the sensor's option of that name."""
+    """One loaded simulator; `path` is what to give to the sensor's option `library`."""
 
     def __init__(self, path: Path) -> None:
-        self.library = str(path)
-        self._lib = ctypes.CDLL(self.library)
+        self.path = str(path)
+        self._lib = ctypes.CDLL(self.path)
         self._lib.sim_true_energy_j.restype = ctypes.c_double
         self._lib.sim_true_energy_j.argtypes = [ctypes.c_uint, ctypes.c_int64, ctypes.c_int64]
         self._lib.sim_origin_ns.restype = ctypes.c_int64

@@ -19,7 +19,7 @@ def main() -> None:
     """Measure one stage, with the others of the launch."""
     parser = argparse.ArgumentParser()
     parser.add_argument("runs_dir")
-    parser.add_argument("library")
+    parser.add_argument("nvml", help="path of the simulated NVML")
     parser.add_argument("seconds", type=float)
     parser.add_argument(
         "--leave-early", action="store_true", help="rank 0, which opened the run, ends before the others"
@@ -45,7 +45,7 @@ def main() -> None:
 
 def _enter(arguments: argparse.Namespace) -> stillwatt.Run:
     run = stillwatt.Run(
-        "launch", runs_dir=arguments.runs_dir, sensors=("nvml",), options={"nvml": {"library": arguments.library}}
+        "launch", runs_dir=arguments.runs_dir, sensors=("nvml",), options={"nvml": {"library": arguments.nvml}}
     )
     return run.__enter__()
 

@@ -79,7 +79,7 @@ def _nvml(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
         clock.advance(seconds)
         simulator.set_time_ns(clock.now_ns)
 
-    return Bench(NvmlSensor(clock, library=simulator.library), advance, break_it=lambda: advance(100.0))
+    return Bench(NvmlSensor(clock, library=simulator.path), advance, break_it=lambda: advance(100.0))
 
 
 def _nvml_paced(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
@@ -96,7 +96,7 @@ def _nvml_paced(tmp_path: Path, simulator: NvmlSimulator) -> Bench:
     def advance(seconds: float) -> None:
         clock.set_ns(clock.monotonic_ns() + round(seconds * NS_PER_S))
 
-    return Bench(NvmlSensor(clock, library=simulator.library), advance, break_it=lambda: advance(100.0))
+    return Bench(NvmlSensor(clock, library=simulator.path), advance, break_it=lambda: advance(100.0))
 
 
 def _host_model(tmp_path: Path, simulator: NvmlSimulator) -> Bench:

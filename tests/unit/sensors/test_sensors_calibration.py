@@ -130,7 +130,7 @@ def test_only_names_of_one_piece_of_hardware_are_uuids() -> None:
 def test_a_resolved_card_carries_its_gain(tmp_path: Path, nvml_simulator: NvmlSimulator) -> None:
     clock = FakeClock()
     nvml_simulator.configure("gpu", now_ns=clock.now_ns)
-    options = {"nvml": {"library": nvml_simulator.library, "device_root": str(tmp_path / "no-dev")}}
+    options = {"nvml": {"library": nvml_simulator.path, "device_root": str(tmp_path / "no-dev")}}
     with closing(resolve(["nvml"], clock, options)) as plain:
         (counter,) = [each for each in plain.channels if each.quantity is Quantity.ENERGY_COUNTER]
     mine = replace(CALIBRATION, device=counter.device, source=counter.source)

@@ -35,7 +35,7 @@ class Rig:
         self.simulator = simulator
         simulator.configure(text, now_ns=self.clock.now_ns)
         simulator.set_wall_offset_ns(self.clock.utc_offset_ns)
-        self.sensor = NvmlSensor(self.clock, library=simulator.library, **options)
+        self.sensor = NvmlSensor(self.clock, library=simulator.path, **options)
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -163,7 +163,7 @@ def slow_rig(simulator: NvmlSimulator, text: str = SLOW_HOPPER) -> tuple[Simulat
     simulator.configure(text, now_ns=clock.now_ns)
     simulator.set_wall_offset_ns(clock.utc_offset_ns)
     clock.set_ns(clock.now_ns + 2 * NS_PER_S)
-    return clock, NvmlSensor(clock, library=simulator.library)
+    return clock, NvmlSensor(clock, library=simulator.path)
 
 
 def test_on_hopper_the_drivers_buffer_is_the_witness(nvml_simulator: NvmlSimulator) -> None:
@@ -423,7 +423,7 @@ def test_a_call_that_fails_while_cards_are_listed_leaves_nothing_open(
     nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(nvml_simulator, "gpu")
-    pynvml = nvml_library.load(nvml_simulator.library)
+    pynvml = nvml_library.load(nvml_simulator.path)
 
     def refuse() -> int:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
@@ -439,7 +439,7 @@ def test_a_call_that_fails_while_cards_are_listed_leaves_nothing_open(
 def test_closing_survives_an_nvml_that_is_gone(nvml_simulator: NvmlSimulator) -> None:
     rig = Rig(nvml_simulator, "gpu")
     rig.sensor.open()
-    nvml_library.load(nvml_simulator.library).nvmlShutdown()
+    nvml_library.load(nvml_simulator.path).nvmlShutdown()
     rig.sensor.close()
     assert rig.sensor.read() == []
 

@@ -34,7 +34,7 @@ class Machine:
     @property
     def options(self) -> dict[str, dict[str, Any]]:
         return {
-            "nvml": {"library": self.simulator.library, "device_root": str(self.tmp_path / "no-dev")},
+            "nvml": {"library": self.simulator.path, "device_root": str(self.tmp_path / "no-dev")},
             "rapl": {"root": str(self.powercap)},
             "host_model": {"proc_root": str(self.proc), "sleep": self.clock.advance},
         }

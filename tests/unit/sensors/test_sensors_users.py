@@ -51,7 +51,7 @@ class Rig:
         self.simulator = simulator
         simulator.configure(text, now_ns=self.clock.now_ns)
         simulator.set_wall_offset_ns(self.clock.utc_offset_ns)
-        self.sensor = NvmlSensor(self.clock, library=library or simulator.library)
+        self.sensor = NvmlSensor(self.clock, library=library or simulator.path)
         self.sensor.open()
 
     def advance(self, seconds: float) -> None:

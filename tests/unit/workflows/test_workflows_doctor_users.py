@@ -22,7 +22,7 @@ HOST = Processes(namespace="pid:[4026531836]")
 
 def _findings(simulator: NvmlSimulator, text: str, **environment: str) -> dict[str, DoctorFinding]:
     simulator.configure(text)
-    found = user_findings([NvmlSensor(SystemClock(), library=simulator.library)], environment, HOST)
+    found = user_findings([NvmlSensor(SystemClock(), library=simulator.path)], environment, HOST)
     return {finding.subject: finding for finding in found}
 
 
