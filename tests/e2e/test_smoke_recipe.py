@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("torch", reason="the distill extra is not installed")
 
 RECIPE = "smoke_cpu"
-ARMS = {"sft", "kd", "synthetic"}
+ARMS = {"sft", "kd", "synthetic", "gkd"}
 
 pytestmark = pytest.mark.slow
 
