@@ -36,6 +36,19 @@ COLUMNS = (
 """What a table must have; an empty cell is unknown."""
 _CARDS = ("teacher_gpu_kwh", "student_gpu_kwh", "other_gpu_kwh")
 _HALF_WIDTHS = ("teacher_kwh_half_width", "student_kwh_half_width", "other_kwh_half_width")
+SETTINGS = (
+    "alpha",
+    "temperature",
+    "max_new_tokens",
+    "prompts",
+    "top_k",
+    "train_tokens",
+    "sequence_tokens",
+    "learning_rate",
+    "batch_size",
+    "student_parameters",
+)
+"""What a training may have been made with; design rules are tested and mined over them."""
 BOUNDARIES = ("gpu", "node", "facility")
 OPTIONAL = (
     "total_kwh",
@@ -50,12 +63,15 @@ OPTIONAL = (
     "j_per_token",
     "quality_definition",
     "published_n_star",
+    "student_seconds",
+    *SETTINGS,
 )
 """What a table may have beside it."""
 _WORDS = ("label", "method", "student", "seed", "quality", "boundary", "quality_definition", "published_n_star")
 _NUMBERS = tuple(name for name in (*COLUMNS, *OPTIONAL) if name not in _WORDS)
 _ABSOLUTE_KWH, _RELATIVE = 0.02, 0.005
 """How far stages may differ from the total they should sum to: what rounding to two decimals leaves."""
+_NO_SETTINGS: Mapping[str, float] = {}
 _MOST_LINES = 20
 """Rows that are named one by one; of more, how many."""
 
@@ -119,7 +135,8 @@ class _Reading:
         self._unplaced: list[tuple[int, str]] = []
         self._warnings: list[str] = []
         self._seen: dict[tuple[str, str], int] = {}
-        self._labels: dict[str, tuple[int, str, str]] = {}
+        self._labels: dict[str, tuple[int, str, str, Mapping[str, float]]] = {}
+        self._has_settings = False
         self._definitions: dict[str, int] = {}
         self._boundaries: dict[str, int] = {}
         self._scale = _Scale()
@@ -161,6 +178,7 @@ class _Reading:
         if twice:
             raise ConfigError(self._path, f"column {twice[0]!r} stands there twice", line=line)
         self._columns = tuple(name for name in _NUMBERS if name in names)
+        self._has_settings = any(name in SETTINGS for name in names)
         missing = [name for name in COLUMNS if name not in names]
         unread = [name for name in names if name not in (*COLUMNS, *OPTIONAL)]
         if missing:
@@ -241,6 +259,8 @@ class _Reading:
             cards=_cards(numbers),
             site=site,
             teacher_site=teacher_site,
+            student_s=numbers["student_seconds"],
+            settings=_settings(numbers) if self._has_settings else _NO_SETTINGS,
         )
 
     def _check_training(self, row: Observation, line: int) -> None:
@@ -253,8 +273,16 @@ class _Reading:
                 "and repeats differ in their seed",
                 line=line,
             )
-        held = self._labels.setdefault(row.label, (line, row.method, row.student))
-        if held[1:] != (row.method, row.student):
+        held = self._labels.setdefault(row.label, (line, row.method, row.student, row.settings))
+        if held[3] != row.settings:
+            name = next(name for name in SETTINGS if held[3].get(name) != row.settings.get(name))
+            raise ConfigError(
+                self._path,
+                f"label {row.label!r} has another {name} here than on line {held[0]}: rows of one label differ in "
+                "their seed alone",
+                line=line,
+            )
+        if held[1:3] != (row.method, row.student):
             raise ConfigError(
                 self._path,
                 f"label {row.label!r} is {row.method}/{row.student} here and {held[1]}/{held[2]} on line {held[0]}: "
@@ -366,6 +394,10 @@ def _half_widths(numbers: Mapping[str, float | None]) -> dict[str, float]:
         return {}
     teacher, student, other = (from_kwh(KilowattHours(numbers[name] or 0.0)) for name in _HALF_WIDTHS)
     return {"teacher_j": teacher, "student_j": student, "own_j": math.hypot(student, other)}
+
+
+def _settings(numbers: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name in SETTINGS if (value := numbers[name]) is not None}
 
 
 def _cards(numbers: Mapping[str, float | None]) -> CardEnergy | None:
