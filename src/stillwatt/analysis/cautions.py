@@ -192,6 +192,12 @@ def _point_cautions(fronts: Sequence[Front], labels: Sequence[Label]) -> Iterato
             f"the quality of {listed(without)} has neither seeds nor a standard error: it is drawn as exact, and no "
             "probability is given for it"
         )
+    placed = {label for front in fronts for label in (point.label for point in front.placed)}
+    out = {label for front in fronts for label, _ in front.left_out}
+    if len(placed | out) < len(labels):
+        yield (
+            f"{len(labels):,} labels: only those that may be on a frontier are listed with it, and have a probability"
+        )
     for front in fronts:
         twins = Counter((point.energy_j, point.quality) for point in front.placed)
         equal = [point.label for point in front.placed if twins[point.energy_j, point.quality] > 1]

@@ -101,8 +101,9 @@ def tail(evidence: Sequence[Evidence], of: Callable[[float, float], float], boun
         on_n, on_d = of(1.0, 0.0), of(0.0, 1.0)
         square = on_n * on_n * entry.known_nn + 2.0 * on_n * on_d * entry.known_nd + on_d * on_d * entry.known_dd
         known += max(square, 0.0) / Z_95**2
-        if count > 1:
-            parts.append((count - 1, math.fsum((v - middle) ** 2 for v in values) / (count * (count - 1))))
+        spread = math.fsum((value - middle) ** 2 for value in values)
+        if spread:
+            parts.append((count - 1, spread / (count * (count - 1))))
     p = _two_ended(special, mean * mean, known, parts)
     return p if mean > 0.0 else 1.0 - p
 
@@ -111,7 +112,7 @@ def _two_ended(special: Any, square: float, known: float, parts: Sequence[tuple[
     """The tail beyond that squared distance, at most a half."""
     if square == 0.0:
         return 0.5
-    if not known and not any(part for _, part in parts):
+    if not known and not parts:
         return 0.0
     if len(parts) == 1 and not known:
         ((freedom, part),) = parts
@@ -120,8 +121,9 @@ def _two_ended(special: Any, square: float, known: float, parts: Sequence[tuple[
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
         p = math.exp(middle)
-        width = known * float(special.ndtri(p)) ** 2
-        width += math.fsum(part * float(special.stdtrit(freedom, p)) ** 2 for freedom, part in parts)
+        quantiles = [(part, float(special.stdtrit(freedom, p))) for freedom, part in parts]
+        # by products, which overflow to infinity where powers raise
+        width = known * float(special.ndtri(p)) ** 2 + sum(part * t * t for part, t in quantiles)
         low, high = (middle, high) if width > square else (low, middle)
     return math.exp(high)
 

@@ -28,7 +28,7 @@ class Label:
     @property
     def num_seeds(self) -> int:
         """Different seeds among its rows; a run repeated with one seed repeats its energy, not its draw."""
-        return len({row.drawn_with or row.seed for row in self.rows})
+        return len({row.drawn_with or row.seed for row in self.rows}) if len(self.rows) > 1 else 1
 
     @property
     def settings(self) -> Mapping[str, float]:
@@ -37,6 +37,9 @@ class Label:
 
     def mean(self, name: str) -> float | None:
         """Mean over the seeds that know the field of that name; None where none does."""
+        if len(self.rows) == 1:
+            value: float | None = getattr(self.rows[0], name)
+            return value
         known = [value for row in self.rows if (value := getattr(row, name)) is not None]
         return math.fsum(known) / len(known) if known else None
 
@@ -194,5 +197,7 @@ def _known_square(name: str, rows: Sequence[Observation], rel: float) -> float:
 
 def has_quality_error(label: Label) -> bool:
     """Whether anything is known of the error of its quality: several seeds that differ, or a standard error."""
+    if len(label.rows) == 1:
+        return label.rows[0].quality is not None and label.rows[0].quality_se is not None
     known = [row for row in label.rows if row.quality is not None]
     return len({row.quality for row in known}) > 1 or (bool(known) and all(row.quality_se is not None for row in known))

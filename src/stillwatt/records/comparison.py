@@ -205,7 +205,7 @@ class Front:
 
     allocation: str
     placed: tuple[PlacedLabel, ...]
-    """Every label that could be placed, in input order."""
+    """Every label that could be placed, in input order; of very many those alone that may be on the frontier."""
     with_throughput: tuple[str, ...] | None
     """Labels beaten by none on energy, quality and throughput; None where no throughput is known."""
     by_method: Mapping[str, tuple[str, ...]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +74,11 @@ def analyse_table(table: str | Path, wishes: Wishes | None = None) -> Analysis:
         MissingExtraError: SciPy or moocore is not installed.
     """
     path = Path(__file__).parent / "data" / "lambert_luccioni_2026.csv" if str(table) == PAPER else Path(table)
+    with no_collection():
+        return _analyse_table(path, str(table), wishes or Wishes())
+
+
+def _analyse_table(path: Path, source: str, wishes: Wishes) -> Analysis:
     read = read_table(path)
     remarks = list(read.warnings)
     tokens = constant_tokens(read)
@@ -83,7 +90,7 @@ def analyse_table(table: str | Path, wishes: Wishes | None = None) -> Analysis:
     if read.published:
         said = ", ".join(f"{label} {words}" for label, words in read.published)
         remarks.append(f"N* as the source gives it: {said}")
-    rows, found = _compare(read.rows, str(table), remarks, wishes or Wishes(), boundary=read.boundary)
+    rows, found = _compare(read.rows, source, remarks, wishes, boundary=read.boundary)
     return Analysis(comparison=found, complete=True, rows=rows)
 
 
@@ -155,6 +162,18 @@ def _compare(
         unbilled=unbilled,
     )
     return placed, replace(found, warnings=(*found.warnings, *said))
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Without looking for cycles meanwhile: millions of rows are made, none is in a cycle, and each look walks all."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def bear_pretraining(rows: Sequence[Observation], borne_j: float) -> tuple[Observation, ...]:
