@@ -111,7 +111,7 @@ def effect_text(effect: float | None, low: float | None, high: float | None, uni
     """An effect with its interval, in its unit.
 
     >>> effect_text(2.4, 2.3, 2.5, "times"), effect_text(None, 8.0, None, "students")
-    ('2.4 [2.3, 2.5]', 'none [8, no end]')
+    ('2.40 [2.30, 2.50]', 'none [8.00, no end]')
     """
     if unit.startswith("J"):
         unit = f"kWh{unit.removeprefix('J')}"

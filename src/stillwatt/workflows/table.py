@@ -236,9 +236,7 @@ class _Reading:
             self._definitions.setdefault(given.get("quality_definition", ""), line)
         else:
             self._unplaced.append((line, f"{given['label']} has no quality"))
-        self._note_per_token(numbers, own_kwh)
-        if given.get("published_n_star"):
-            self._published.append((given["label"], given["published_n_star"]))
+        self._note_published(numbers, own_kwh, given)
         return Observation(
             label=given["label"],
             method=given["method"],
@@ -289,7 +287,11 @@ class _Reading:
                 line=line,
             )
 
-    def _note_per_token(self, numbers: Mapping[str, float | None], own_kwh: float | None) -> None:
+    def _note_published(
+        self, numbers: Mapping[str, float | None], own_kwh: float | None, given: Mapping[str, str]
+    ) -> None:
+        if given.get("published_n_star"):
+            self._published.append((given["label"], given["published_n_star"]))
         teacher, per_token = numbers["teacher_kwh"], numbers["j_per_token"]
         if per_token and own_kwh is not None and teacher is not None:
             self._per_token.append((own_kwh + teacher, per_token))

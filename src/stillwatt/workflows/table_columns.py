@@ -15,6 +15,13 @@ from stillwatt.records.comparison import Observation, Site
 from stillwatt.units import J_PER_KWH
 
 WORDS = ("label", "method", "student", "seed")
+_OPTIONAL = (
+    "throughput",
+    "teacher_tokens",
+    "serving_teacher_j_per_token",
+    "serving_student_j_per_token",
+    "student_seconds",
+)
 _NOWHERE = Site()
 _NOTHING: Mapping[str, float] = {}
 _LONGEST = 100_000
@@ -38,27 +45,13 @@ class Columns:
             settings: Columns that are settings of a training.
         """
         nothing = [None] * len(self.words["label"])
-        given = [name for name in settings if name in self.numbers]
-        made_with: Sequence[Mapping[str, float]] = [_NOTHING] * len(nothing)
-        if given:
-            made_with = [
-                {name: value for name, value in zip(given, values, strict=True) if value is not None}
-                for values in zip(*(self.numbers[name] for name in given), strict=True)
-            ]
-        optional = (
-            "throughput",
-            "teacher_tokens",
-            "serving_teacher_j_per_token",
-            "serving_student_j_per_token",
-            "student_seconds",
-        )
         columns = zip(
             *(self.words[name] for name in WORDS),
             self.numbers["quality"],
             self.numbers["quality_se"],
             *(self.energies_j[name] for name in ("teacher_j", "student_j", "own_j")),
-            *(self.numbers.get(name, nothing) for name in optional),
-            made_with,
+            *(self.numbers.get(name, nothing) for name in _OPTIONAL),
+            self._made_with([name for name in settings if name in self.numbers]),
             strict=True,
         )
         for line, cells in enumerate(columns, start=self.header_line + 1):
@@ -83,6 +76,15 @@ class Columns:
                 student_s=cells[13],
                 settings=cells[14],
             )
+
+    def _made_with(self, names: Sequence[str]) -> Sequence[Mapping[str, float]]:
+        """The settings of each row."""
+        if not names:
+            return [_NOTHING] * len(self.words["label"])
+        return [
+            {name: value for name, value in zip(names, values, strict=True) if value is not None}
+            for values in zip(*(self.numbers[name] for name in names), strict=True)
+        ]
 
 
 def read_columns(text: str, header: Sequence[str], header_line: int, number_names: Sequence[str]) -> Columns | None:

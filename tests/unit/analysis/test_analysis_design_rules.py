@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def test_a_setting_that_is_beaten_by_another_is_found() -> None:
 
 
 def test_points_that_beat_none_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def row(number: int, **changes: object) -> list[Observation]:
+    def row(number: int, **changes: Any) -> list[Observation]:
         settings = {"alpha": float(number), "temperature": 1.0}
         return seeds("kd-1b", [5.0 + number, 5.1 + number], label=f"kd-{number}", settings=settings, **changes)
 
