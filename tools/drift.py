@@ -36,6 +36,13 @@ def factor_file_schema() -> str:
     return schema_text()
 
 
+def comparison_schema() -> str:
+    """JSON Schema of what `stillwatt analyse --json` prints."""
+    from stillwatt.report.comparison_schema import schema_text
+
+    return schema_text()
+
+
 def quantities() -> str:
     """Every kind of factor, with its unit and limits."""
     from stillwatt.factors.quantities import quantities_markdown
@@ -62,6 +69,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/recipe.md": recipe_reference,
     "docs/reference/recipe.schema.json": recipe_schema,
     "docs/reference/factor-file.schema.json": factor_file_schema,
+    "docs/reference/comparison.schema.json": comparison_schema,
     "docs/reference/quantities.md": quantities,
     "tests/golden/public_api.txt": public_api,
     "tests/golden/cli_help.txt": cli_options,

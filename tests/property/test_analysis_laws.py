@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import published_schemas
 from observations import observation
 from stillwatt.analysis.compare import compare
 from stillwatt.records.comparison import Comparison, Front, Observation
@@ -70,6 +71,7 @@ def test_any_table_has_an_answer_in_whole_numbers_of_labels(rows: list[Observati
         assert bool(front.labels) == bool(front.placed)
     text = json.dumps(comparison_dict(found), allow_nan=False)
     assert json.loads(text)["baseline"] == "sft"
+    published_schemas.check("comparison", json.loads(text))
 
 
 @law

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stillwatt.analysis.contrast import paired_or_not
-from stillwatt.analysis.pairing import Roles
+from stillwatt.analysis.pairing import Roles, assign_roles
 from stillwatt.analysis.repeat import ASSUMED_REL
 from stillwatt.analysis.reuse import quality_gap
-from stillwatt.analysis.trainings import Label, has_quality_error
+from stillwatt.analysis.siblings import merge_siblings
+from stillwatt.analysis.trainings import Label, has_quality_error, repeat_rel
 from stillwatt.analysis.views import FACILITY, has_one_factor
 from stillwatt.analysis.words import listed
 from stillwatt.errors import suggest
@@ -32,6 +33,12 @@ class Trained:
     rel: float
     """Repeatability that single trainings were given."""
 
+    @classmethod
+    def of(cls, labels: Sequence[Label], baseline: str) -> Trained:
+        """The labels with their seeds merged, by what they are."""
+        repeats = merge_siblings(labels)
+        return cls(labels=repeats, roles=assign_roles(repeats, baseline), rel=repeat_rel(repeats))
+
 
 def find_cautions(found: Comparison, trained: Trained, labels: Sequence[Label], *, asked_draws: int) -> tuple[str, ...]:
     """Everything to beware of.
@@ -44,9 +51,7 @@ def find_cautions(found: Comparison, trained: Trained, labels: Sequence[Label], 
     """
     by_name = {label.name: label for label in trained.labels}
     return (
-        *_baseline_cautions(found, trained),
-        *_seed_cautions(trained),
-        *_sibling_cautions(trained, labels),
+        *training_cautions(found.baseline, trained, labels),
         *_left_out(found.fronts),
         *_first_few(list(_unlike_quality(found.n_star, by_name, trained.rel)), "more N* are at unlike quality"),
         *_point_cautions(found.fronts, labels),
@@ -55,21 +60,28 @@ def find_cautions(found: Comparison, trained: Trained, labels: Sequence[Label], 
     )
 
 
+def training_cautions(baseline: str, trained: Trained, labels: Sequence[Label]) -> Iterator[str]:
+    """What lies in the trainings themselves: no baseline, one seed, names that hide repeats."""
+    yield from _baseline_cautions(baseline, trained)
+    yield from _seed_cautions(trained)
+    yield from _sibling_cautions(trained, labels)
+
+
 def _first_few(sentences: Sequence[str], more: str) -> Iterator[str]:
     yield from sentences[:_MOST_ALIKE]
     if len(sentences) > _MOST_ALIKE:
         yield f"{len(sentences) - _MOST_ALIKE:,} {more}"
 
 
-def _baseline_cautions(found: Comparison, trained: Trained) -> Iterator[str]:
+def _baseline_cautions(baseline: str, trained: Trained) -> Iterator[str]:
     roles, labels = trained.roles, trained.labels
     if len(labels) == 1:
         yield f"{labels[0].name} is alone: there is nothing to compare it with"
     if not roles.baselines:
         methods = sorted({label.method for label in labels})
-        near = suggest(found.baseline, methods)
+        near = suggest(baseline, methods)
         hint = f"did you mean {near!r}?" if near else f"methods here: {listed(methods)}"
-        yield f"no row has method {found.baseline!r}: there is no baseline, so no N*; {hint}"
+        yield f"no row has method {baseline!r}: there is no baseline, so no N*; {hint}"
     borne = [label.name for label in roles.baselines if label.mean("teacher_j")]
     if borne:
         yield f"baseline {listed(borne)} bears a teacher's energy: is it a baseline?"
@@ -179,6 +191,12 @@ def _point_cautions(fronts: Sequence[Front], labels: Sequence[Label]) -> Iterato
         yield (
             f"the quality of {listed(without)} has neither seeds nor a standard error: it is drawn as exact, and no "
             "probability is given for it"
+        )
+    placed = {label for front in fronts for label in (point.label for point in front.placed)}
+    out = {label for front in fronts for label, _ in front.left_out}
+    if len(placed | out) < len(labels):
+        yield (
+            f"{len(labels):,} labels: only those that may be on a frontier are listed with it, and have a probability"
         )
     for front in fronts:
         twins = Counter((point.energy_j, point.quality) for point in front.placed)

@@ -86,14 +86,22 @@ def draw(plane: Plane, rel: float, *, draws: int) -> Draws:
     return Draws(index=index, energy=energy.T, quality=quality.T)
 
 
-def probabilities(plane: Plane, drawn: Draws) -> list[float | None]:
-    """Share of the draws in which each label is on the frontier; None where its quality has no error."""
+def probabilities(plane: Plane, drawn: Draws, places: Sequence[int] | None = None) -> list[float | None]:
+    """Share of the draws in which each label is on the frontier; None where its quality has no error.
+
+    Args:
+        plane: Placed labels.
+        drawn: Their draws.
+        places: Which of them are asked for; all where not given.
+    """
+    wanted = range(len(plane.index)) if places is None else places
     if not drawn.count:
-        return [None] * len(plane.index)
+        return [None] * len(wanted)
     found = np.zeros(len(plane.index))
     if len(drawn.index):
         found[drawn.index] = frontier_mask(drawn.energy, drawn.quality).mean(axis=0)
-    return [float(p) if has_quality_error(label) else None for p, label in zip(found, plane.labels, strict=True)]
+    labels = plane.sheet.labels
+    return [float(found[i]) if has_quality_error(labels[plane.index[i]]) else None for i in wanted]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,13 +145,13 @@ class _Spread:
 def _repeated(plane: Plane) -> Iterator[tuple[int, tuple[str, ...], NDArray[np.intp]]]:
     """Labels with several placed rows: their place in the plane, their seeds in order, and those rows."""
     labels = plane.sheet.labels
-    starts = np.concatenate(([0], np.cumsum([len(label.rows) for label in labels])))
-    for member, index in enumerate(plane.index.tolist()):
+    starts = plane.sheet.starts
+    for member in np.flatnonzero(np.diff(starts)[plane.index] > 1).tolist():
+        index = int(plane.index[member])
         own, first = labels[index].rows, int(starts[index])
-        if len(own) > 1:
-            kept = sorted((row.seed, first + i) for i, row in enumerate(own) if plane.rows[first + i])
-            if len(kept) > 1:
-                yield member, tuple(seed for seed, _ in kept), np.array([row for _, row in kept], dtype=np.intp)
+        kept = sorted((row.seed, first + i) for i, row in enumerate(own) if plane.rows[first + i])
+        if len(kept) > 1:
+            yield member, tuple(seed for seed, _ in kept), np.array([row for _, row in kept], dtype=np.intp)
 
 
 def _surely_beaten(plane: Plane, spread: _Spread) -> NDArray[np.bool_]:

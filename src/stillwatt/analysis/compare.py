@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,11 +31,16 @@ from stillwatt.records.comparison import (
 )
 from stillwatt.records.finding import Allocation
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 DRAWS = 1_000
 MOST_COMPARED = 2_000
 """Distilled labels that break-evens are given for; beyond it the first ones, and a warning says so."""
 _MOST_ATTAINED = 2_000
 """Labels on a plane beyond which no attainment is given: its curves would have as many corners as points."""
+MOST_LISTED = 10_000
+"""Labels beyond which only those that may be on a frontier are listed with it, and the first ones with their stages."""
 _SHARES = (0.05, 0.5, 0.95)
 _BEYOND = 1.1
 """How far beyond the dearest frontier point the reference lies, so that this point counts too."""
@@ -73,9 +79,12 @@ def compare(
     students, rel = sharing_students(roles), repeat_rel(repeats)
     allocations = _allocations(sheet, [students, *reuse_counts])
     planes = [place(sheet, allocation) for allocation in allocations]
-    reference = _reference(planes)
+    masks = [frontier_mask(plane.energy, plane.quality) for plane in planes]
+    reference = _reference(planes, masks)
     drawn = [draw(plane, rel, draws=draws) for plane in planes]
-    fronts = tuple(_front(a, p, d, reference) for a, p, d in zip(allocations, planes, drawn, strict=True))
+    fronts = tuple(
+        _front(a, p, on, d, reference) for a, p, on, d in zip(allocations, planes, masks, drawn, strict=True)
+    )
     few = replace(roles, distilled=roles.distilled[:MOST_COMPARED])
     repeated = assign_roles(repeats, baseline)
     trained = replace(repeated, distilled=repeated.distilled[:MOST_COMPARED])
@@ -95,7 +104,7 @@ def compare(
         matched=tuple(_matches(sheet, allocations, planes, few, rel)),
         curves=curves(trained, students, rel),
         levers=levers(trained, students),
-        stages=tuple(_stage_sums(label) for label in sheet.labels),
+        stages=tuple(_stage_sums(label) for label in sheet.labels[:MOST_LISTED]),
         views=other_views(sheet.labels, allocations, rel, boundary=boundary, draws=draws),
         unbilled=tuple(unbilled),
         warnings=(),
@@ -121,27 +130,32 @@ def _allocations(sheet: Sheet, counts: Sequence[int]) -> tuple[Allocation, ...]:
     return (ONE_OFF, *(reuse(count) for count in sorted(set(counts))), *tokens, MARGINAL)
 
 
-def _reference(planes: Sequence[Plane]) -> tuple[float, float] | None:
+def _reference(planes: Sequence[Plane], masks: Sequence[NDArray[np.bool_]]) -> tuple[float, float] | None:
     """Where hypervolumes are counted from, the same for all allocations (method.md, eq. 37).
 
     Energy: 1.1 times that of the dearest frontier point of any allocation. Quality: 0, or the worst frontier point's
     where that is below 0.
     """
     energies, qualities = [0.0], [0.0]
-    for plane in planes:
-        on = frontier_mask(plane.energy, plane.quality)
+    for plane, on in zip(planes, masks, strict=True):
         energies += plane.energy[on].tolist()
         qualities += plane.quality[on].tolist()
     return (_BEYOND * max(energies), min(qualities)) if max(energies) > 0.0 else None
 
 
-def _front(allocation: Allocation, plane: Plane, drawn: Draws, reference: tuple[float, float] | None) -> Front:
-    on = frontier_mask(plane.energy, plane.quality)
+def _front(
+    allocation: Allocation,
+    plane: Plane,
+    on: NDArray[np.bool_],
+    drawn: Draws,
+    reference: tuple[float, float] | None,
+) -> Front:
     sizes = plane.sheet.seeds_among(plane.rows)[plane.index]
+    listed = _listed(on, drawn)
     placed = tuple(
         PlacedLabel(
-            label=label.name,
-            method=label.method,
+            label=plane.sheet.labels[plane.index[i]].name,
+            method=plane.sheet.labels[plane.index[i]].method,
             energy_j=float(plane.energy[i]),
             quality=float(plane.quality[i]),
             throughput=float(plane.throughput[i]) if np.isfinite(plane.throughput[i]) else None,
@@ -149,7 +163,7 @@ def _front(allocation: Allocation, plane: Plane, drawn: Draws, reference: tuple[
             is_on_frontier=bool(on[i]),
             probability=probability,
         )
-        for i, (label, probability) in enumerate(zip(plane.labels, probabilities(plane, drawn), strict=True))
+        for i, probability in zip(listed, probabilities(plane, drawn, listed), strict=True)
     )
     return Front(
         allocation=allocation.label,
@@ -162,6 +176,15 @@ def _front(allocation: Allocation, plane: Plane, drawn: Draws, reference: tuple[
     )
 
 
+def _listed(on: NDArray[np.bool_], drawn: Draws) -> Sequence[int]:
+    """Places of the labels that are listed: all, or of very many those on the frontier and those that were drawn."""
+    if len(on) <= MOST_LISTED:
+        return range(len(on))
+    maybe = drawn.index if drawn.count else np.empty(0, dtype=np.intp)
+    places: list[int] = np.union1d(np.flatnonzero(on), maybe).tolist()
+    return places
+
+
 def _with_throughput(plane: Plane) -> tuple[str, ...] | None:
     known = np.flatnonzero(np.isfinite(plane.throughput))
     if not len(known):
@@ -171,15 +194,15 @@ def _with_throughput(plane: Plane) -> tuple[str, ...] | None:
 
 
 def _by_method(plane: Plane) -> dict[str, tuple[str, ...]]:
-    members: dict[str, list[int]] = {}
-    for i, label in enumerate(plane.labels):
-        members.setdefault(label.method, []).append(i)
+    of = plane.sheet.method_of[plane.index]
     found = {}
-    for method, own in members.items():
+    # in the order in which they are placed
+    codes, first = np.unique(of, return_index=True)
+    for code in codes[np.argsort(first)].tolist():
+        own = np.flatnonzero(of == code)
         on = frontier_mask(plane.energy[own], plane.quality[own])
-        found[method] = tuple(
-            plane.sheet.labels[plane.index[i]].name for i, is_on in zip(own, on, strict=True) if is_on
-        )
+        names = tuple(plane.sheet.labels[plane.index[i]].name for i in own[on].tolist())
+        found[plane.sheet.methods[code]] = names
     return found
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from stillwatt.analysis.contrast import ratio_of
 from stillwatt.analysis.pairing import Roles
+from stillwatt.analysis.plane import frontier_mask
 from stillwatt.analysis.reuse import quality_gap
 from stillwatt.analysis.sheet import Plane
 from stillwatt.analysis.stairs import Stairs, Step
@@ -43,22 +46,31 @@ def match(plane: Plane, shares: Sequence[float], allocation: str, roles: Roles, 
         roles: Which labels are baselines.
         rel: Repeatability of a single training.
     """
-    baselines = {label.name for label in roles.baselines}
-    wanted = {label.name for label in roles.distilled}
-    placed = [
-        _Placed(label=label, energy_j=float(energy_j), quality=float(quality), share=float(shares[place]))
-        for label, energy_j, quality, place in zip(plane.labels, plane.energy, plane.quality, plane.index, strict=True)
-    ]
-    stairs = Stairs(
-        Step(energy_j=entry.energy_j, quality=entry.quality, item=entry)
-        for entry in placed
-        if entry.label.name in baselines
-    )
-    for entry in placed:
-        if entry.label.name in wanted:
-            as_good = stairs.cheapest_as_good(entry.quality)
-            as_cheap = stairs.best_as_cheap(entry.energy_j)
-            yield _beside(allocation, entry, as_good, as_cheap, rel)
+    sheet, wanted = plane.sheet, {label.name for label in roles.distilled}
+    names = {label.method for label in roles.baselines}
+    codes = [code for code, method in enumerate(sheet.methods) if method in names]
+    is_baseline = np.isin(sheet.method_of[plane.index], codes)
+    held = np.flatnonzero(is_baseline)
+    on = frontier_mask(plane.energy[held], plane.quality[held])
+
+    def placed(place: int) -> _Placed:
+        return _Placed(
+            label=sheet.labels[plane.index[place]],
+            energy_j=float(plane.energy[place]),
+            quality=float(plane.quality[place]),
+            share=float(shares[plane.index[place]]),
+        )
+
+    # a baseline that another one beats matches nothing
+    unbeaten = [placed(place) for place in held[on].tolist()]
+    stairs = Stairs(Step(energy_j=entry.energy_j, quality=entry.quality, item=entry) for entry in unbeaten)
+    for place in np.flatnonzero(~is_baseline).tolist():
+        if sheet.labels[plane.index[place]].name not in wanted:
+            continue
+        entry = placed(place)
+        as_good = stairs.cheapest_as_good(entry.quality)
+        as_cheap = stairs.best_as_cheap(entry.energy_j)
+        yield _beside(allocation, entry, as_good, as_cheap, rel)
 
 
 def _beside(allocation: str, own: _Placed, as_good: _Placed | None, as_cheap: _Placed | None, rel: float) -> Matched:

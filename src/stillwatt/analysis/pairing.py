@@ -21,6 +21,10 @@ class Roles:
         """The baseline of the label's student; None where there is none."""
         return self.best.get(label.student)
 
+    def all_of(self, label: Label) -> tuple[Label, ...]:
+        """All baselines of the label's student, in input order."""
+        return tuple(other for other in self.baselines if other.student == label.student)
+
 
 def assign_roles(labels: Sequence[Label], baseline: str) -> Roles:
     """Baselines are the labels of that method, in whatever case it is written; all others are distilled."""

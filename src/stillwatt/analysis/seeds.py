@@ -72,7 +72,7 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
     unbilled: list[Unbilled] = []
     warnings: list[str] = []
     doubts: list[tuple[str, str]] = []
-    trained: dict[str, tuple[Any, ...]] = {}
+    trained: dict[str, list[tuple[tuple[Any, ...], str]]] = {}
     complete = True
     for entry in summed:
         run, study = entry.run, entry.study
@@ -125,13 +125,21 @@ def _machines(summed: Sequence[SummedRun]) -> Iterator[str]:
 
 
 def _distinguished(
-    row: Observation, how: tuple[Any, ...], run: RunRecord, trained: dict[str, tuple[Any, ...]], warnings: list[str]
+    row: Observation,
+    how: tuple[Any, ...],
+    run: RunRecord,
+    trained: dict[str, list[tuple[tuple[Any, ...], str]]],
+    warnings: list[str],
 ) -> Observation:
-    """The row, under a name of its own where another training has its name."""
-    if trained.setdefault(row.label, how) == how:
-        return row
-    name = f"{row.label}@{run.run_id}"
-    warnings.append(f"{row.label} of run {run.run_id} was trained differently: it is {name} here")
+    """The row, under a name of its own where another training has its name; those that were trained alike share one."""
+    known = trained.setdefault(row.label, [])
+    for other, name in known:
+        if other == how:
+            return replace(row, label=name)
+    name = f"{row.label}@{run.run_id}" if known else row.label
+    if known:
+        warnings.append(f"{row.label} of run {run.run_id} was trained differently: it is {name} here")
+    known.append((how, name))
     return replace(row, label=name)
 
 
@@ -155,9 +163,17 @@ def _label(point: ArmPoint) -> str:
 
 
 def _how_trained(run: RunRecord, point: ArmPoint) -> tuple[Any, ...]:
+    """All that makes two trainings of one arm no repeats of each other; seeds are not in it."""
+    train = run.settings.get("train")
+    shared = {name: value for name, value in train.items() if name != "seeds"} if isinstance(train, Mapping) else None
+    return point.method, point.student, _arm(run, point), shared, _settings(run, point)
+
+
+def _arm(run: RunRecord, point: ArmPoint) -> Mapping[str, Any]:
+    """The arm's table of the recipe; empty where there is none."""
     arms = run.settings.get("arms")
-    own = arms.get(point.name) if isinstance(arms, Mapping) else None
-    return point.method, point.student, point.tokens, own
+    named = [arm for arm in arms if isinstance(arm, Mapping)] if isinstance(arms, list) else []
+    return next((arm for arm in named if arm.get("name") == point.name), {})
 
 
 def _gaps(point: ArmPoint) -> Iterator[str]:
@@ -202,7 +218,29 @@ def _observation(entry: SummedRun, point: ArmPoint, *, several: bool) -> Observa
             "own_j": own_random_j,
         },
         cards=_cards(entry.cards, point),
+        student_s=_trained_s(run, point),
+        settings=_settings(run, point),
     )
+
+
+def _trained_s(run: RunRecord, point: ArmPoint) -> float | None:
+    """How long the arm was trained up to its last checkpoint."""
+    lengths = [
+        stage.duration_s
+        for stage in sort_stages(run).ended
+        if stage.kind is StageKind.STUDENT_TRAIN and stage.labels.get("arm") == point.arm
+    ]
+    return math.fsum(lengths) if lengths else None
+
+
+def _settings(run: RunRecord, point: ArmPoint) -> dict[str, float]:
+    """Numbers that the recipe gives the arm, and those of the generation that it draws on."""
+    own: dict[str, Any] = {name: _arm(run, point).get(name) for name in ("alpha", "temperature")}
+    generate = run.settings.get("teacher_generate")
+    if isinstance(generate, Mapping) and any(use.kind == "text" for use in point.artifacts):
+        own["max_new_tokens"] = generate.get("max_new_tokens")
+    own["train_tokens"] = point.tokens
+    return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
 
 
 def _cards(study: Study, point: ArmPoint) -> CardEnergy | None:

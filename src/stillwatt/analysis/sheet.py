@@ -29,6 +29,10 @@ class Sheet:
     labels: tuple[Label, ...]
     of_row: NDArray[np.intp]
     """Which label a row belongs to."""
+    methods: tuple[str, ...]
+    """In order of appearance."""
+    method_of: NDArray[np.intp]
+    """Place among the methods of each label's."""
     columns: dict[str, Floats]
     half_widths: dict[str, Floats]
     """Random half-widths of the meter, 0 where none is known."""
@@ -40,10 +44,16 @@ class Sheet:
         found: Floats = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0.0)
         return found
 
+    @property
+    def starts(self) -> NDArray[np.intp]:
+        """The first row of each label, and the number of rows at the end."""
+        sizes = np.bincount(self.of_row, minlength=len(self.labels))
+        return np.concatenate((np.zeros(1, dtype=np.intp), np.cumsum(sizes)))
+
     def seeds_among(self, rows: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Different seeds of each label among those rows."""
         count = np.bincount(self.of_row[rows], minlength=len(self.labels))
-        starts = np.concatenate(([0], np.cumsum([len(label.rows) for label in self.labels])))
+        starts = self.starts
         for i in np.flatnonzero(count > 1).tolist():
             first = int(starts[i])
             own = [row for at, row in enumerate(self.labels[i].rows) if rows[first + at]]
@@ -85,8 +95,12 @@ def make_sheet(labels: Sequence[Label]) -> Sheet:
     half_widths = {
         name: np.array([row.half_widths.get(name, 0.0) for row in rows], dtype=float) for name in ("teacher_j", "own_j")
     }
+    codes: dict[str, int] = {}
+    method_of = np.array([codes.setdefault(label.method, len(codes)) for label in labels], dtype=np.intp)
     return Sheet(
         labels=tuple(labels),
+        methods=tuple(codes),
+        method_of=method_of,
         of_row=np.repeat(np.arange(len(labels)), sizes),
         columns=columns,
         half_widths=half_widths,

@@ -15,6 +15,8 @@ def merge_siblings(labels: Sequence[Label]) -> tuple[Label, ...]:
     `kd-1b-s1` with seed 1 and `kd-1b-s2` with seed 2 are two trainings of `kd-1b`. Where a name that is left over is
     itself a label's, nothing is merged into it.
     """
+    if all(_stem(label) == label.name for label in labels):
+        return tuple(labels)
     names = {label.name for label in labels}
     stems: dict[tuple[str, str, str], list[Label]] = {}
     for label in labels:
@@ -34,7 +36,7 @@ def merge_siblings(labels: Sequence[Label]) -> tuple[Label, ...]:
 def _stem(label: Label) -> str:
     """The name without the seed at its end; the name itself where it does not end so."""
     seed = label.rows[0].seed
-    if len(label.rows) > 1 or not seed:
+    if len(label.rows) > 1 or not seed or not label.name.casefold().endswith(seed.casefold()):
         return label.name
     short = re.sub(rf"[\s._/:-]*(?:seed|s)?[\s._=-]*{re.escape(seed)}$", "", label.name, flags=re.IGNORECASE)
     return short or label.name

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import numpy as np
+
+from stillwatt.analysis.plane import frontier_mask
 
 Item = TypeVar("Item")
 
@@ -29,7 +33,7 @@ class Stairs(Generic[Item]):
 
     def __init__(self, steps: Iterable[Step[Item]]) -> None:
         """Sort the steps both ways."""
-        known = list(steps)
+        known = _unbeaten(list(steps))
         self._by_quality: list[tuple[float, Step[Item]]] = []
         for step in sorted(known, key=lambda s: (-s.quality, s.energy_j)):
             held = self._by_quality[-1][1] if self._by_quality else step
@@ -48,3 +52,11 @@ class Stairs(Generic[Item]):
         """The best of those with at most this energy."""
         count = bisect.bisect_right(self._by_energy, energy_j, key=lambda entry: entry[0])
         return self._by_energy[count - 1][1].item if count else None
+
+
+def _unbeaten(steps: Sequence[Step[Item]]) -> list[Step[Item]]:
+    """Steps that none beats: another is never looked up."""
+    if not steps:
+        return []
+    energy, quality = (np.array([getattr(step, name) for step in steps]) for name in ("energy_j", "quality"))
+    return [steps[place] for place in np.flatnonzero(frontier_mask(energy, quality)).tolist()]

@@ -28,10 +28,18 @@ class Label:
     @property
     def num_seeds(self) -> int:
         """Different seeds among its rows; a run repeated with one seed repeats its energy, not its draw."""
-        return len({row.drawn_with or row.seed for row in self.rows})
+        return len({row.drawn_with or row.seed for row in self.rows}) if len(self.rows) > 1 else 1
+
+    @property
+    def settings(self) -> Mapping[str, float]:
+        """What its trainings were made with, the same for all of them."""
+        return self.rows[0].settings
 
     def mean(self, name: str) -> float | None:
         """Mean over the seeds that know the field of that name; None where none does."""
+        if len(self.rows) == 1:
+            value: float | None = getattr(self.rows[0], name)
+            return value
         known = [value for row in self.rows if (value := getattr(row, name)) is not None]
         return math.fsum(known) / len(known) if known else None
 
@@ -81,15 +89,30 @@ def contrast_of(terms: Sequence[Term], rel: float) -> Contrast | NoTotal:
     Returns:
         The contrast; NoTotal where a label has no row that knows every field its term needs.
     """
+    kept = known_rows(terms)
+    return kept if isinstance(kept, NoTotal) else combine(weigh(kept, rel))
+
+
+def known_rows(terms: Sequence[Term]) -> list[tuple[Term, Sequence[Observation]]] | NoTotal:
+    """Each term with the rows that know all it needs; the first alone where the others say the same to the last digit.
+
+    Returns:
+        The terms with their rows; NoTotal where a label has no such row.
+    """
     kept: list[tuple[Term, Sequence[Observation]]] = []
     for term in terms:
         rows = [row for row in term.label.rows if all(getattr(row, name) is not None for name in term.fields)]
         if not rows:
             return NoTotal(reason=f"{_named(term)} of {term.label.name} is unknown")
         kept.append((term, _repeats(term, rows)))
+    return kept
+
+
+def weigh(kept: Sequence[tuple[Term, Sequence[Observation]]], rel: float) -> list[Evidence]:
+    """What the terms' rows say, as one piece of evidence where they are paired and one a label where not."""
     if paired_or_not([frozenset(row.seed for row in rows) for _, rows in kept]):
-        return combine([_paired(kept, rel)])
-    return combine([_single(term, rows, rel) for term, rows in kept])
+        return [_paired(kept, rel)]
+    return [_single(term, rows, rel) for term, rows in kept]
 
 
 def _known(label: Label, name: str) -> list[float]:
@@ -103,6 +126,8 @@ _NAMES = {
     "quality": "the quality",
     "served_teacher_j": "the teacher's energy per served token",
     "served_student_j": "the student's energy per served token",
+    "student_s": "the training time",
+    "student_w": "the mean power of the training",
 }
 
 
@@ -175,5 +200,7 @@ def _known_square(name: str, rows: Sequence[Observation], rel: float) -> float:
 
 def has_quality_error(label: Label) -> bool:
     """Whether anything is known of the error of its quality: several seeds that differ, or a standard error."""
+    if len(label.rows) == 1:
+        return label.rows[0].quality is not None and label.rows[0].quality_se is not None
     known = [row for row in label.rows if row.quality is not None]
     return len({row.quality for row in known}) > 1 or (bool(known) and all(row.quality_se is not None for row in known))

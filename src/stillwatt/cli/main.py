@@ -20,6 +20,7 @@ from stillwatt.cli.ledger import ledger
 from stillwatt.cli.measure import measure
 from stillwatt.cli.recipe import recipe
 from stillwatt.cli.report import report
+from stillwatt.cli.rules import rules
 from stillwatt.cli.run import run
 from stillwatt.cli.screen import note, prepare_streams, show_meter_warnings_plainly
 from stillwatt.cli.serve_metrics import serve_metrics
@@ -66,7 +67,7 @@ def cli(debug: bool) -> None:
     """Where did the joules of this distillation go, teacher side included, and was it worth it?"""
 
 
-for verb in (doctor, measure, run, recipe, ledger, import_logs, analyse, factors, report, serve_metrics):
+for verb in (doctor, measure, run, recipe, ledger, import_logs, analyse, rules, factors, report, serve_metrics):
     cli.add_command(verb)
 
 

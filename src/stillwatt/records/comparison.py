@@ -66,6 +66,15 @@ class Observation:
     site: Site = field(default_factory=Site)
     """Where the student was trained and evaluated."""
     teacher_site: Site = field(default_factory=Site)
+    student_s: float | None = None
+    """How long the student was trained."""
+    settings: Mapping[str, float] = field(default_factory=dict)
+    """What the training was made with, as far as it is a number: `alpha`, `temperature`, `max_new_tokens`."""
+
+    @property
+    def student_w(self) -> float | None:
+        """Mean power while the student was trained; None where its energy or its time is unknown."""
+        return self.student_j / self.student_s if self.student_j is not None and self.student_s else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +205,7 @@ class Front:
 
     allocation: str
     placed: tuple[PlacedLabel, ...]
-    """Every label that could be placed, in input order."""
+    """Every label that could be placed, in input order; of very many those alone that may be on the frontier."""
     with_throughput: tuple[str, ...] | None
     """Labels beaten by none on energy, quality and throughput; None where no throughput is known."""
     by_method: Mapping[str, tuple[str, ...]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +57,8 @@ class Analysis:
 
     comparison: Comparison
     complete: bool
+    rows: tuple[Observation, ...] = ()
+    """The trainings that were compared."""
 
 
 def analyse_table(table: str | Path, wishes: Wishes | None = None) -> Analysis:
@@ -70,6 +74,11 @@ def analyse_table(table: str | Path, wishes: Wishes | None = None) -> Analysis:
         MissingExtraError: SciPy or moocore is not installed.
     """
     path = Path(__file__).parent / "data" / "lambert_luccioni_2026.csv" if str(table) == PAPER else Path(table)
+    with no_collection():
+        return _analyse_table(path, str(table), wishes or Wishes())
+
+
+def _analyse_table(path: Path, source: str, wishes: Wishes) -> Analysis:
     read = read_table(path)
     remarks = list(read.warnings)
     tokens = constant_tokens(read)
@@ -81,8 +90,8 @@ def analyse_table(table: str | Path, wishes: Wishes | None = None) -> Analysis:
     if read.published:
         said = ", ".join(f"{label} {words}" for label, words in read.published)
         remarks.append(f"N* as the source gives it: {said}")
-    found = _compare(read.rows, str(table), remarks, wishes or Wishes(), boundary=read.boundary)
-    return Analysis(comparison=found, complete=True)
+    rows, found = _compare(read.rows, source, remarks, wishes, boundary=read.boundary)
+    return Analysis(comparison=found, complete=True, rows=rows)
 
 
 def analyse_runs(
@@ -109,10 +118,10 @@ def analyse_runs(
     source = ", ".join(ids)
     if not gathered.rows:
         raise UsageError(f"no student was trained in {source}; `stillwatt report` shows what such a run used")
-    found = _compare(
+    rows, found = _compare(
         gathered.rows, source, gathered.warnings, wishes or Wishes(), boundary="node", unbilled=gathered.unbilled
     )
-    return Analysis(comparison=found, complete=gathered.complete)
+    return Analysis(comparison=found, complete=gathered.complete, rows=rows)
 
 
 def _summed(run: RunRecord, runs_dir: str | Path) -> SummedRun:
@@ -133,7 +142,7 @@ def _compare(
     *,
     boundary: str,
     unbilled: Sequence[Unbilled] = (),
-) -> Comparison:
+) -> tuple[tuple[Observation, ...], Comparison]:
     from stillwatt.analysis.compare import compare
 
     said = list(remarks)
@@ -144,14 +153,27 @@ def _compare(
             f"every teacher artefact bears {pretraining.share:.3g} of {pretraining.energy_kwh:,.6g} kWh of "
             "pre-training: all figures with the teacher's work have it in them"
         )
+    placed = fill_sites(rows, wishes.site)
     found = compare(
-        fill_sites(rows, wishes.site),
+        placed,
         source=source,
         boundary=boundary,
         reuse_counts=wishes.reuse,
         unbilled=unbilled,
     )
-    return replace(found, warnings=(*found.warnings, *said))
+    return placed, replace(found, warnings=(*found.warnings, *said))
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Without looking for cycles meanwhile: millions of rows are made, none is in a cycle, and each look walks all."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def bear_pretraining(rows: Sequence[Observation], borne_j: float) -> tuple[Observation, ...]:

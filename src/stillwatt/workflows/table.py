@@ -16,46 +16,29 @@ from pathlib import Path
 
 from stillwatt.analysis.words import listed
 from stillwatt.errors import ConfigError, MissingInputError, suggest
-from stillwatt.records.comparison import CardEnergy, Observation
+from stillwatt.records.comparison import Observation
 from stillwatt.units import KilowattHours, from_kwh
 from stillwatt.workflows.cells import BadCellError, Numbers
-from stillwatt.workflows.sites import SITE_COLUMNS, TEACHER_PREFIX, read_sites
+from stillwatt.workflows.sites import read_sites
+from stillwatt.workflows.table_cells import (
+    boundary_of,
+    cards_of,
+    check_ranges,
+    half_widths_of,
+    joules_of,
+    own_kwh_of,
+    settings_of,
+)
+from stillwatt.workflows.table_names import COLUMNS, NUMBERS, OPTIONAL, PLAIN, SETTINGS
 
-COLUMNS = (
-    "label",
-    "method",
-    "student",
-    "seed",
-    "quality",
-    "quality_se",
-    "teacher_kwh",
-    "student_kwh",
-    "other_kwh",
-    "throughput",
-)
-"""What a table must have; an empty cell is unknown."""
-_CARDS = ("teacher_gpu_kwh", "student_gpu_kwh", "other_gpu_kwh")
-_HALF_WIDTHS = ("teacher_kwh_half_width", "student_kwh_half_width", "other_kwh_half_width")
-BOUNDARIES = ("gpu", "node", "facility")
-OPTIONAL = (
-    "total_kwh",
-    *_HALF_WIDTHS,
-    *_CARDS,
-    "boundary",
-    *SITE_COLUMNS,
-    *(f"{TEACHER_PREFIX}{name}" for name in SITE_COLUMNS),
-    "teacher_tokens",
-    "serving_teacher_j_per_token",
-    "serving_student_j_per_token",
-    "j_per_token",
-    "quality_definition",
-    "published_n_star",
-)
-"""What a table may have beside it."""
-_WORDS = ("label", "method", "student", "seed", "quality", "boundary", "quality_definition", "published_n_star")
-_NUMBERS = tuple(name for name in (*COLUMNS, *OPTIONAL) if name not in _WORDS)
-_ABSOLUTE_KWH, _RELATIVE = 0.02, 0.005
-"""How far stages may differ from the total they should sum to: what rounding to two decimals leaves."""
+__all__ = ["COLUMNS", "SETTINGS", "Table", "constant_tokens", "read_table"]
+
+
+_LARGE = 200_000
+"""Characters from which a table is read by columns, where it is plain enough."""
+_NO_SETTINGS: Mapping[str, float] = {}
+_MOST_SHARE, _LEAST_PERCENT = 1.5, 20.0
+"""Qualities up to the one look like shares, above the other like per cent."""
 _MOST_LINES = 20
 """Rows that are named one by one; of more, how many."""
 
@@ -119,7 +102,8 @@ class _Reading:
         self._unplaced: list[tuple[int, str]] = []
         self._warnings: list[str] = []
         self._seen: dict[tuple[str, str], int] = {}
-        self._labels: dict[str, tuple[int, str, str]] = {}
+        self._labels: dict[str, tuple[int, str, str, Mapping[str, float]]] = {}
+        self._has_settings = False
         self._definitions: dict[str, int] = {}
         self._boundaries: dict[str, int] = {}
         self._scale = _Scale()
@@ -129,7 +113,8 @@ class _Reading:
 
     def table(self) -> Table:
         """Read everything."""
-        rows = [row for row in self._rows() if row is not None]
+        plain = self._plain_rows()
+        rows = [row for row in self._rows() if row is not None] if plain is None else plain
         self._check_whole(has_rows=bool(rows))
         self._name_rows(self._short, "the others are taken as unknown")
         self._name_rows(self._unplaced, "it is in no frontier")
@@ -160,7 +145,8 @@ class _Reading:
         twice = sorted({name for name in names if name and names.count(name) > 1})
         if twice:
             raise ConfigError(self._path, f"column {twice[0]!r} stands there twice", line=line)
-        self._columns = tuple(name for name in _NUMBERS if name in names)
+        self._columns = tuple(name for name in NUMBERS if name in names)
+        self._has_settings = any(name in SETTINGS for name in names)
         missing = [name for name in COLUMNS if name not in names]
         unread = [name for name in names if name not in (*COLUMNS, *OPTIONAL)]
         if missing:
@@ -173,6 +159,37 @@ class _Reading:
             )
         if any(unread):
             self._warnings.append(f"{self._path}: columns not read: {', '.join(filter(None, unread))}")
+
+    def _plain_rows(self) -> list[Observation] | None:
+        """All rows by columns, where the table is large and plain and nothing in it is refused; None otherwise."""
+        if len(self._text) < _LARGE:
+            return None
+        from stillwatt.workflows.table_columns import read_columns
+
+        line, header, delimiter = self._header(io.StringIO(self._text))
+        if delimiter != "," or set(header) & {*COLUMNS, *OPTIONAL} - {*PLAIN} or not set(COLUMNS) <= set(header):
+            return None
+        if len(set(header)) < len(header):
+            return None
+        columns = read_columns(self._text, header, line, [name for name in PLAIN if name in NUMBERS])
+        rows = [] if columns is None else list(columns.rows(SETTINGS))
+        if not rows or not self._note_plain(rows, line + 1):
+            return None
+        self._check_header(header, line)
+        return rows
+
+    def _note_plain(self, rows: Sequence[Observation], first_line: int) -> bool:
+        """Note what the other way of reading notes; False where it would refuse."""
+        if len({row.label for row in rows}) < len(rows) and not _are_seeds(rows):
+            return False
+        known = [abs(row.quality) for row in rows if row.quality is not None]
+        if any(quality > _LEAST_PERCENT for quality in known) and any(0.0 < q <= _MOST_SHARE for q in known):
+            return False
+        if len(known) < len(rows):
+            lines = enumerate(rows, start=first_line)
+            self._unplaced += [(line, f"{row.label} has no quality") for line, row in lines if row.quality is None]
+        self._boundaries[""] = self._definitions[""] = first_line
+        return True
 
     def _rows(self) -> Iterator[Observation | None]:
         stream = io.StringIO(self._text)
@@ -206,22 +223,20 @@ class _Reading:
         for name in ("label", "method"):
             if not given.get(name):
                 raise BadCellError(f"no {name}; each row needs a label and a method")
-        numbers: dict[str, float | None] = dict.fromkeys(_NUMBERS)
+        numbers: dict[str, float | None] = dict.fromkeys(NUMBERS)
         for name in self._columns:
             numbers[name] = self._numbers.read(given.get(name, ""), name, line)
-        _check_ranges(numbers, given)
+        check_ranges(numbers, given)
         quality = self._numbers.read(given.get("quality", ""), "quality", line)
-        own_kwh = _own_kwh(numbers)
+        own_kwh = own_kwh_of(numbers)
         site, teacher_site = read_sites(numbers)
-        self._boundaries.setdefault(_boundary(given.get("boundary", "")), line)
+        self._boundaries.setdefault(boundary_of(given.get("boundary", "")), line)
         if quality is not None:
             self._scale.note(quality, line)
             self._definitions.setdefault(given.get("quality_definition", ""), line)
         else:
             self._unplaced.append((line, f"{given['label']} has no quality"))
-        self._note_per_token(numbers, own_kwh)
-        if given.get("published_n_star"):
-            self._published.append((given["label"], given["published_n_star"]))
+        self._note_published(numbers, own_kwh, given)
         return Observation(
             label=given["label"],
             method=given["method"],
@@ -230,17 +245,19 @@ class _Reading:
             place=f"line {line}",
             quality=quality,
             quality_se=numbers["quality_se"],
-            teacher_j=_joules(numbers["teacher_kwh"]),
-            student_j=_joules(numbers["student_kwh"]),
-            own_j=_joules(own_kwh),
+            teacher_j=joules_of(numbers["teacher_kwh"]),
+            student_j=joules_of(numbers["student_kwh"]),
+            own_j=joules_of(own_kwh),
             throughput=numbers["throughput"],
             teacher_tokens=numbers["teacher_tokens"],
             served_teacher_j=numbers["serving_teacher_j_per_token"],
             served_student_j=numbers["serving_student_j_per_token"],
-            half_widths=_half_widths(numbers),
-            cards=_cards(numbers),
+            half_widths=half_widths_of(numbers),
+            cards=cards_of(numbers),
             site=site,
             teacher_site=teacher_site,
+            student_s=numbers["student_seconds"],
+            settings=settings_of(numbers) if self._has_settings else _NO_SETTINGS,
         )
 
     def _check_training(self, row: Observation, line: int) -> None:
@@ -253,8 +270,16 @@ class _Reading:
                 "and repeats differ in their seed",
                 line=line,
             )
-        held = self._labels.setdefault(row.label, (line, row.method, row.student))
-        if held[1:] != (row.method, row.student):
+        held = self._labels.setdefault(row.label, (line, row.method, row.student, row.settings))
+        if held[3] != row.settings:
+            name = next(name for name in SETTINGS if held[3].get(name) != row.settings.get(name))
+            raise ConfigError(
+                self._path,
+                f"label {row.label!r} has another {name} here than on line {held[0]}: rows of one label differ in "
+                "their seed alone",
+                line=line,
+            )
+        if held[1:3] != (row.method, row.student):
             raise ConfigError(
                 self._path,
                 f"label {row.label!r} is {row.method}/{row.student} here and {held[1]}/{held[2]} on line {held[0]}: "
@@ -262,7 +287,11 @@ class _Reading:
                 line=line,
             )
 
-    def _note_per_token(self, numbers: Mapping[str, float | None], own_kwh: float | None) -> None:
+    def _note_published(
+        self, numbers: Mapping[str, float | None], own_kwh: float | None, given: Mapping[str, str]
+    ) -> None:
+        if given.get("published_n_star"):
+            self._published.append((given["label"], given["published_n_star"]))
         teacher, per_token = numbers["teacher_kwh"], numbers["j_per_token"]
         if per_token and own_kwh is not None and teacher is not None:
             self._per_token.append((own_kwh + teacher, per_token))
@@ -312,9 +341,9 @@ class _Scale:
 
     def note(self, quality: float, line: int) -> None:
         """Keep the first of each."""
-        if 0.0 < abs(quality) <= 1.5 and not self.shares:
+        if 0.0 < abs(quality) <= _MOST_SHARE and not self.shares:
             self.shares.append((line, quality))
-        elif abs(quality) > 20.0 and not self.percents:
+        elif abs(quality) > _LEAST_PERCENT and not self.percents:
             self.percents.append((line, quality))
 
     def check(self, path: str) -> None:
@@ -329,60 +358,19 @@ class _Scale:
             )
 
 
-def _own_kwh(numbers: Mapping[str, float | None]) -> float | None:
-    """All but the teacher's energy: from its parts, or from the total where they are unknown."""
-    teacher, student, other, total = (numbers[f"{name}_kwh"] for name in ("teacher", "student", "other", "total"))
-    if student is not None and other is not None:
-        if total is not None and teacher is not None:
-            stages = teacher + student + other
-            if not math.isclose(stages, total, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE_KWH):
-                raise BadCellError(f"its stages sum to {stages:g} kWh and total_kwh is {total:g}")
-        return student + other
-    if total is None or teacher is None:
-        return None
-    if total < teacher + (student or 0.0) + (other or 0.0):
-        raise BadCellError(f"total_kwh is {total:g}, less than its stages")
-    return total - teacher
-
-
-def _check_ranges(numbers: Mapping[str, float | None], given: Mapping[str, str]) -> None:
-    for name, value in numbers.items():
-        if value is not None and value < 0.0:
-            raise BadCellError(f"{name} is {given[name]}: less than nothing; leave the cell empty if it is unknown")
-        if value is not None and value < 1.0 and name.endswith("pue"):
-            raise BadCellError(f"{name} is {given[name]}; a facility takes at least what its machines take: 1 or more")
-
-
-def _boundary(said: str) -> str:
-    boundary = said.casefold()
-    if boundary not in ("", *BOUNDARIES):
-        raise BadCellError(f"boundary is {said!r}; it is one of {', '.join(BOUNDARIES)}")
-    return boundary
-
-
-def _half_widths(numbers: Mapping[str, float | None]) -> dict[str, float]:
-    """Half-widths of the meter by field; what is not given is 0, as where nothing is known of the meter."""
-    if all(numbers[name] is None for name in _HALF_WIDTHS):
-        return {}
-    teacher, student, other = (from_kwh(KilowattHours(numbers[name] or 0.0)) for name in _HALF_WIDTHS)
-    return {"teacher_j": teacher, "student_j": student, "own_j": math.hypot(student, other)}
-
-
-def _cards(numbers: Mapping[str, float | None]) -> CardEnergy | None:
-    teacher, student, other = (_joules(numbers[name]) for name in _CARDS)
-    if teacher is None and student is None:
-        return None
-    own_j = None if student is None or other is None else student + other
-    return CardEnergy(teacher_j=teacher, student_j=student, own_j=own_j)
+def _are_seeds(rows: Sequence[Observation]) -> bool:
+    """Whether rows of one label differ in their seed alone."""
+    held: dict[str, Observation] = {}
+    for row in rows:
+        first = held.setdefault(row.label, row)
+        if (first.method, first.student, first.settings) != (row.method, row.student, row.settings):
+            return False
+    return len({(row.label, row.seed) for row in rows}) == len(rows)
 
 
 def _names(line: str, delimiter: str) -> list[str]:
     cells = next(csv.reader([line], delimiter=delimiter), [])
     return [re.sub(r"[\s-]+", "_", cell.strip().casefold()) for cell in cells]
-
-
-def _joules(energy_kwh: float | None) -> float | None:
-    return None if energy_kwh is None else from_kwh(KilowattHours(energy_kwh))
 
 
 def constant_tokens(table: Table) -> float | None:

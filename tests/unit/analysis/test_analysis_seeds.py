@@ -169,9 +169,9 @@ def test_an_arm_trained_differently_is_no_repeat() -> None:
     assert any(
         warning.startswith("kd of run r2 was trained differently: it is kd@r2 here") for warning in found.warnings
     )
-    other = quickstart(run_id="r2", settings={"arms": {"kd": {"temperature": 4.0}}})
+    other = quickstart(run_id="r2", settings={"arms": [{"name": "kd", "temperature": 4.0}]})
     assert "kd@r2" in by_label(
-        gathered(quickstart(run_id="r1", settings={"arms": {"kd": {"temperature": 2.0}}}), other)
+        gathered(quickstart(run_id="r1", settings={"arms": [{"name": "kd", "temperature": 2.0}]}), other)
     )
 
 
@@ -338,3 +338,36 @@ def test_machines_that_differ_are_said() -> None:
         "the runs had different GPUs, so a difference between them may be the machine's: "
         "H100 in r1; A100 in r2; unknown in r3"
     ]
+
+
+def test_what_an_arm_was_made_with_goes_along() -> None:
+    settings = {
+        "arms": [{"name": "kd", "alpha": 0.5, "temperature": 2.0, "loss": "jsd"}],
+        "teacher_generate": {"max_new_tokens": 80},
+        "train": {"learning_rate": 0.1, "seeds": [1]},
+    }
+    found = by_label(gathered(quickstart(settings=settings)))
+    tokens = found["kd"].settings["train_tokens"]
+    assert found["kd"].settings == {"alpha": 0.5, "temperature": 2.0, "train_tokens": tokens}
+    assert found["synthetic"].settings == {"max_new_tokens": 80.0, "train_tokens": tokens}
+    assert found["kd"].student_s == pytest.approx((3490.0 + 3505.0) / 31.0)
+    assert found["kd"].student_w == pytest.approx(31.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "two"),
+    [
+        ("teacher_generate", {"max_new_tokens": 80}, {"max_new_tokens": 160}),
+        ("train", {"learning_rate": 0.1}, {"learning_rate": 0.2}),
+    ],
+)
+def test_arms_made_with_other_settings_are_no_repeats(key: str, one: object, two: object) -> None:
+    """And those of the second kind are repeats of each other."""
+    runs = [quickstart(run_id=f"r{number}", settings={key: made}) for number, made in enumerate((one, two, two))]
+    labels = [row.label for row in gathered(*runs).rows if row.method == "synthetic_sft"]
+    assert labels == ["synthetic", "synthetic@r1", "synthetic@r1"]
+
+
+def test_other_seeds_in_the_recipe_are_repeats() -> None:
+    runs = [quickstart(run_id=f"r{number}", settings={"train": {"seeds": [number]}}) for number in (1, 2)]
+    assert {row.label for row in gathered(*runs).rows} == {"sft", "kd", "synthetic"}

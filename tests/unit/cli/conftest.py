@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 
 import pytest
 from click.testing import CliRunner, Result
 
+import published_schemas
 from stillwatt.cli.main import cli
 from stillwatt.records import (
     Absent,
@@ -26,10 +28,16 @@ from stillwatt.records.finding import StageTable, Study
 
 @pytest.fixture
 def stillwatt() -> Callable[..., Result]:
-    """Run the command line in this process; stdout and stderr are kept apart."""
+    """Run the command line in this process; stdout and stderr are kept apart.
+
+    Whatever `analyse --json` prints in any test is held against its published schema.
+    """
 
     def run(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, list(arguments), prog_name="stillwatt")
+        done = CliRunner().invoke(cli, list(arguments), prog_name="stillwatt")
+        if arguments[:1] == ("analyse",) and "--json" in arguments and done.exit_code in (0, 3):
+            published_schemas.check("comparison", json.loads(done.stdout))
+        return done
 
     return run
 

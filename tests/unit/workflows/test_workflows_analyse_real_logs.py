@@ -11,9 +11,11 @@ import pytest
 from run_dirs import FixedClock
 from stillwatt.records import RunRecord, Total
 from stillwatt.records.finding import Verdict
+from stillwatt.records.rules import Status
 from stillwatt.units import Joules, to_kwh
 from stillwatt.workflows.analyse import Analysis, analyse_runs
 from stillwatt.workflows.import_logs import import_logs
+from stillwatt.workflows.rules import judge_rules, mine_rules
 
 VARIABLE = "STILLWATT_REAL_LOGS"
 FOLDER = os.environ.get(VARIABLE, "")
@@ -93,3 +95,15 @@ def test_what_the_logs_cannot_support_is_said(found: Analysis) -> None:
         "the energy of a served token is unknown for every label: no T*",
     ):
         assert said(found, words), words
+
+
+def test_no_design_rule_is_claimed_from_these_logs(records: list[RunRecord], runs_dir: Path) -> None:
+    ids = [record.run_id for record in records]
+    tested = judge_rules(ids, runs_dir=runs_dir)
+    assert not tested.complete
+    assert {finding.status for finding in tested.found.rules} == {Status.UNTESTED}
+    assert all(test.next_run for finding in tested.found.rules for test in finding.tests)
+    mined = mine_rules(ids, runs_dir=runs_dir).found
+    assert (mined.tried, mined.found) == (0, ())
+    assert any("no tokens were counted" in warning for warning in tested.found.warnings)
+    assert any("no baseline has student" in reason for reason in mined.untried)
