@@ -48,6 +48,15 @@ KG_PER_LB = 0.453_592_37
 L_PER_M3 = 1_000.0
 L_PER_GAL = 3.785_411_784
 """Exact: the US gallon."""
+DAYS_PER_YEAR = 365.25
+"""Exact: the Julian year, in which lifetimes are counted."""
+H_PER_YEAR = 8_766.0
+"""Exact: 24 hours for the 365.25 days of the Julian year."""
+S_PER_YEAR = 31_557_600.0
+"""Exact: the Julian year."""
+S_PER_DAY = 86_400.0
+BYTES_PER_GB = 1e9
+"""Exact: the SI prefix giga, as makers of drives use it."""
 
 
 def to_kwh(energy_j: Joules) -> KilowattHours:
