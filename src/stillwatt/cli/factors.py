@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stillwatt.cli.grid import grid_command
 from stillwatt.cli.options import json_option
 from stillwatt.cli.screen import columns, note, say, say_json
 
@@ -40,6 +41,9 @@ def factor_options(command: Command) -> Command:
 @click.group()
 def factors() -> None:
     """Factors: grids, data centres, devices; each with interval, year, source and licence."""
+
+
+factors.add_command(grid_command)
 
 
 @factors.command("list")
