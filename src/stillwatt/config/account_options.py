@@ -13,7 +13,7 @@ from stillwatt.records.impact import LifeStage
 from stillwatt.records.lifecycle import Role
 from stillwatt.units import J_PER_KWH, KWH_PER_MWH
 
-_NUMBER = r"[\d.]+(?:[eE][-+]?\d+)?"
+_NUMBER = r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"(?P<low>{_NUMBER})(?:\.\.(?P<high>{_NUMBER}))?\s*(?P<unit>[A-Za-z]*)")
 _DEVICE = re.compile(r"(?:(?P<role>\w+):)?(?P<name>[^*]+?)(?:\*(?P<count>[\d.eE+-]+))?")
 _ENERGY_J = {"J": 1.0, "kWh": float(J_PER_KWH), "MWh": J_PER_KWH * KWH_PER_MWH}

@@ -20,7 +20,7 @@ from stillwatt.records.factor import Choice
 from stillwatt.records.impact import LifeStage
 from stillwatt.records.lifecycle import Found, Held, Kept, Lack, Role, TimeShare
 from stillwatt.records.run import RunRecord, StageRecord
-from stillwatt.records.window import StageKind
+from stillwatt.records.window import StageKind, StageStatus
 from stillwatt.units import BYTES_PER_GB
 
 SERVER = "server-without-gpus"
@@ -195,14 +195,12 @@ def _sizes(run: RunRecord, runs_dir: Path) -> Iterator[tuple[str, str, float | N
     for stage in run.stages:
         artifact = stage.labels.get("artifact")
         makes = stage.kind in (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)
-        if not artifact or not makes or "reused_from" in stage.labels or not stage.results:
+        if not artifact or not makes or "reused_from" in stage.labels or stage.status is not StageStatus.ENDED:
             continue
         what = "the logit cache" if stage.kind is StageKind.TEACHER_LOGITS else "the teacher's text"
         size = stage.results.get("bytes")
-        if isinstance(size, int | float):
-            yield run.run_id, what, float(size)
-        else:
-            yield run.run_id, what, folder_bytes(runs_dir / "artifacts" / artifact)
+        on_disk = folder_bytes(runs_dir / "artifacts" / artifact)
+        yield run.run_id, what, float(size) if isinstance(size, int | float) else on_disk
     if any(stage.kind is StageKind.STUDENT_TRAIN for stage in run.stages):
         yield run.run_id, "checkpoints", folder_bytes(runs_dir / run.run_id / "state" / "checkpoints")
 
