@@ -54,7 +54,6 @@ H_PER_YEAR = 8_766.0
 """Exact: 24 hours for the 365.25 days of the Julian year."""
 S_PER_YEAR = 31_557_600.0
 """Exact: the Julian year."""
-S_PER_DAY = 86_400.0
 BYTES_PER_GB = 1e9
 """Exact: the SI prefix giga, as makers of drives use it."""
 

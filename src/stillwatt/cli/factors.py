@@ -23,6 +23,7 @@ def factor_options(command: Command) -> Command:
     """The user's own factors, called the same wherever factors are used."""
     file = click.option(
         "--factor-file",
+        "--factors",
         "files",
         metavar="FILE",
         multiple=True,

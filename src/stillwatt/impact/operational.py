@@ -32,7 +32,7 @@ OPERATIONAL = (
 NOTHING_RAN: Mapping[LifeStage, str] = {
     LifeStage.DATA: "no work on data is in the ledger; what was done before it is not known",
     LifeStage.EXPERIMENTATION: "no failed or discarded attempt is in the ledger; what was tried before it is not known",
-    LifeStage.TRAINING: "pre-training of teacher and student is left out unless its energy is given",
+    LifeStage.TRAINING: "pre-training of teacher and student is left out unless its energy is given (--pretraining)",
     LifeStage.POST_TRAINING: "no training is in the ledger",
     LifeStage.DEPLOYMENT: "no serving scenario is given",
 }
@@ -200,7 +200,8 @@ class Operational:
             return without(stage, impact, Status.NOT_APPLICABLE, "hardware's end of life is a stage of its own")
         found = self.tallies.get((stage, impact))
         if found is None:
-            return without(stage, impact, Status.NOT_COUNTED, "; ".join((NOTHING_RAN[stage], *lacks)))
+            reasons = dict.fromkeys((NOTHING_RAN[stage], *lacks))
+            return without(stage, impact, Status.NOT_COUNTED, "; ".join(reasons))
         return cell_of(stage, impact, found, water=self._water(impact), cautions=self._cautions(impact), lacks=lacks)
 
     def _water(self, impact: Impact) -> Water | None:

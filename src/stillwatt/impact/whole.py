@@ -102,8 +102,10 @@ class _Account:
         if count.count is None:
             return PerUnit(count=count, values=())
         found = self._of_stages(count.stages, cells) if count.stages else _numbers(totals)
-        values = tuple((impact, *(number / count.count for number in numbers)) for impact, numbers in found)
-        return PerUnit(count=count, values=values)
+        by = count.count
+        return PerUnit(
+            count=count, values=tuple((impact, v / by, low / by, high / by) for impact, (v, low, high) in found)
+        )
 
     def _of_stages(
         self, stages: Sequence[LifeStage], cells: Sequence[Cell]

@@ -173,3 +173,14 @@ class Assessment:
     classes: Mapping[tuple[LifeStage, Impact], str]
     """Data-quality class of each cell that has a value (method.md, eq. 76)."""
     swings: tuple[Swing, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFault:
+    """What is wrong with a report, and where."""
+
+    rule: str
+    """Which rule it breaks: `schema`, or a name of `stillwatt.report.lifecycle_rules`."""
+    path: str
+    """JSON path."""
+    message: str

@@ -55,11 +55,6 @@ def lifecycle_dict(inputs: Inputs, found: Assessment) -> dict[str, Any]:
     }
 
 
-def has_incomplete_energy(inputs: Inputs) -> bool:
-    """Whether a metered energy is not known, or not whole."""
-    return any(isinstance(use.energy, NoTotal) or not use.energy.complete for use in inputs.uses)
-
-
 def rounded_number(value: float, digits: int) -> float:
     """A number to so many significant digits.
 
@@ -180,7 +175,7 @@ def _how(name: str, factor: Factor | None) -> str:
     source = "its interval is this project's own" if factor.spread_is_ours else f"from {factor.source}"
     return (
         f"{factor.quantity} of {factor.where}, {factor.year or 'no year'}, {source}: give a better one with "
-        f"--factor {factor.quantity}@{factor.where}=VALUE{factor.unit.removeprefix('1')}"
+        f"--factor '{factor.quantity}@{factor.where}=VALUE{factor.unit.removeprefix('1')}'"
     )
 
 

@@ -50,7 +50,7 @@ def read_factor(data: Mapping[str, Any], path: str) -> Factor:
 def scope_dict(inputs: Inputs) -> dict[str, Any]:
     """Where, and by which conventions."""
     return {
-        "place": asdict(inputs.site.place),
+        "place": {**asdict(inputs.site.place), "within": list(inputs.site.place.within)},
         "site_factors": _found_dicts(inputs.site.found),
         "shared_factors": _found_dicts(inputs.shared),
         "conventions": {
