@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -64,7 +65,7 @@ def test_taking_windows_out_leaves_the_rest(stage: Worked, holes: list[tuple[int
     marks = sorted({start, end, *(mark for hole in holes for mark in hole)})
     kept = sum(
         b - a
-        for a, b in zip(marks, marks[1:], strict=False)
+        for a, b in itertools.pairwise(marks)
         if start <= a and b <= end and not any(low <= a and b <= high for low, high in holes)
     )
     assert sum(b - a for a, b in left) == kept

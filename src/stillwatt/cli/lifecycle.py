@@ -25,6 +25,7 @@ INCOMPLETE = 3
 @click.option("--region", metavar="PLACE", default="", help="Where the work ran, by any usual name: FRA, Texas, SE3.")
 @click.option("--provider", metavar="NAME", default="", help="Who runs the data centre: its PUE, WUE and contracts.")
 @click.option("--cloud-region", metavar="NAME", default="", help="A provider's region, e.g. aws/us-east-1.")
+@click.option("--grid", metavar="SOURCE[:ZONE]", default="", help="Ask a live grid for the runs' own hours.")
 @click.option("--student", metavar="ARM", help="The arm that was kept; what others alone needed was tried.")
 @click.option("--stage", "stages", metavar="NAME=STAGE", multiple=True, help="Book the stage of that name elsewhere.")
 @click.option("--device", "devices", metavar="[ROLE:]NAME[*COUNT]", multiple=True, help="A device that was held.")
@@ -111,6 +112,7 @@ def _wanted(asked: dict[str, Any]) -> Wanted:
         ),
         draws=asked["draws"],
         seed=asked["seed"],
+        grid=asked["grid"],
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from stillwatt.impact.coverage import CLASSES, IMPACT_WEIGHTS, INCOMPLETE, STAGE_WEIGHTS
 from stillwatt.impact.inputs import Inputs
 from stillwatt.records.energy import NoTotal
-from stillwatt.records.factor import Factor
+from stillwatt.records.factor import LIVE, Choice, Factor
 from stillwatt.records.impact import Cell, LifeStage, Status
 from stillwatt.records.lifecycle import Assessment, Coverage, ImpactTotal, PerUnit, Swing
 from stillwatt.report.lifecycle_inputs import factor_dict, inventory_dict, scope_dict
@@ -25,7 +25,6 @@ _END_DIGITS = 6
 """Digits of values and of ends of intervals: beyond these, machines differ."""
 _LIMITS = (
     "Intervals hold the doubt of energies and factors that are counted; of what is not counted they say nothing.",
-    "Where the work ran in reality, a grid's average over a year stands for the hours of the work.",
     "Values of unlike impacts, and the location-based and the market-based GWP, are never added to each other.",
 )
 
@@ -50,7 +49,7 @@ def lifecycle_dict(inputs: Inputs, found: Assessment) -> dict[str, Any]:
             "hot_spots": list(_hot_spots(found)),
             "improve_first": list(_improve_first(found.totals, factors)),
             "sensitivity": [_swing_dict(swing) for swing in found.swings],
-            "limits": [*_LIMITS, *_incomplete(inputs)],
+            "limits": [*_LIMITS, *_of_the_grid(inputs), *_incomplete(inputs)],
         },
     }
 
@@ -186,6 +185,15 @@ def _swing_dict(swing: Swing) -> dict[str, Any]:
         "at_low": rounded_number(swing.at_low, _END_DIGITS),
         "at_high": rounded_number(swing.at_high, _END_DIGITS),
     }
+
+
+def _of_the_grid(inputs: Inputs) -> Iterator[str]:
+    """What stands for the grid of the hours in which the work was done."""
+    found = inputs.site.found.get("grid_gwp_location")
+    if isinstance(found, Choice) and LIVE in found.factor.origin:
+        yield "The grid's mean over the work's own hours stands for each of its stages."
+    else:
+        yield "Where the work ran in reality, a grid's average over a year stands for the hours of the work."
 
 
 def _incomplete(inputs: Inputs) -> Iterator[str]:

@@ -54,6 +54,8 @@ class Wanted:
     request_tokens: float | None = None
     draws: int = 10_000
     seed: int = 0
+    grid: str = ""
+    """A live grid service for the runs' own hours, with its zone after a colon; empty asks nobody."""
 
 
 def account(references: Sequence[str], wanted: Wanted, *, runs_dir: str | Path = "runs") -> dict[str, Any]:
@@ -76,7 +78,12 @@ def gather(references: Sequence[str], wanted: Wanted, *, runs_dir: str | Path = 
     runs = [records[run_id] for run_id in sorted(records)]
     place = place_of(wanted)
     catalog = open_catalog(wanted.factor_files, wanted.overrides)
-    return inputs_of(runs, wanted, catalog, place, Path(runs_dir))
+    inputs = inputs_of(runs, wanted, catalog, place, Path(runs_dir))
+    if not wanted.grid:
+        return inputs
+    from stillwatt.workflows.grids import site_by_the_hour
+
+    return replace(inputs, site=site_by_the_hour(inputs.site, runs, wanted.grid))
 
 
 def inputs_of(runs: Sequence[RunRecord], wanted: Wanted, catalog: Catalog, place: Place, runs_dir: Path) -> Inputs:

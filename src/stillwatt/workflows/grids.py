@@ -24,8 +24,9 @@ from stillwatt.grids.electricitymaps import ElectricityMaps
 from stillwatt.grids.registry import SERVICES, open_source
 from stillwatt.grids.source import GridSource, Span, span_of, utc_ns, utc_text
 from stillwatt.impact.hourly import apply_hours, hours_between, without
+from stillwatt.impact.site import Site
 from stillwatt.records.energy import NoTotal, Total
-from stillwatt.records.factor import Choice, Distribution, Factor, NoFactor, Place
+from stillwatt.records.factor import LIVE, Choice, Distribution, Factor, NoFactor, Place
 from stillwatt.records.grid import HOUR_NS, HourlyResult, HourlySeries, NoSeries, Signal, Worked
 from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.units import KG_PER_G, nanoseconds
@@ -33,6 +34,7 @@ from stillwatt.workflows.home import grid_answers_path
 
 ELECTRICITY_MAPS = ElectricityMaps.name
 OUTSIDE = "outside any stage"
+_TOO = "the mean over the runs' own hours; pre-training and a serving scenario, which have none, take it too"
 _QUANTITY = "grid_gwp_location"
 
 
@@ -220,6 +222,31 @@ def factor_for_runs(
     return hourly_factor(whole, results, where), results
 
 
+def site_by_the_hour(site: Site, records: Sequence[RunRecord], source: str, **how: Any) -> Site:
+    """A site whose location-based GWP is the mean over the runs' own hours; the yearly one where that cannot be had.
+
+    Args:
+        site: where the work ran.
+        records: the runs.
+        source: the service, and its own zone after a colon where the place's is not meant.
+        how: as for `ask_grid`.
+
+    Raises:
+        UsageError: no such service or zone, or a key is not set.
+        GridError: no answer that can be used.
+    """
+    name, _, zone = source.partition(":")
+    found, _ = factor_for_runs(records, name, zone or site.place.code, **how)
+    if isinstance(found, Choice):
+        factor = replace(found.factor, where=site.place.code)
+        return replace(site, found={**site.found, _QUANTITY: Choice(factor=factor, cautions=(*found.cautions, _TOO))})
+    yearly = site.found[_QUANTITY]
+    if isinstance(yearly, Choice):
+        said = f"no hourly figure: {found.reason}"
+        return replace(site, found={**site.found, _QUANTITY: replace(yearly, cautions=(*yearly.cautions, said))})
+    return site
+
+
 def _joined(series: Sequence[HourlySeries]) -> HourlySeries:
     """Series of one zone as one; an hour that several hold is taken once."""
     hours = {hour.start_utc_ns: hour for one in series for hour in one.hours}
@@ -281,7 +308,7 @@ def _factor(series: HourlySeries, whole: HourlyResult, where: str) -> Factor:
         "verified": True,
         "note": "sha256 of the answers: " + ", ".join(answer.sha256 for answer in series.answers),
     }
-    factor = make_factor(row, origin=f"{USER}: --grid {series.source}")
+    factor = make_factor(row, origin=f"{USER}: {LIVE} {series.source}")
     low = min(factor.low, (whole.low_g_per_kwh or value) * KG_PER_G)
     high = max(factor.high, (whole.high_g_per_kwh or value) * KG_PER_G)
     return replace(factor, low=low, high=high, distribution=_shape(low, high))
