@@ -36,6 +36,8 @@ W_PER_MV_MA = 0.000_001
 """One microjoule, the count of powercap's energy counters."""
 W_PER_MW_MILLI = 0.001
 """One milliwatt, the count of NVML's power readings."""
+GIGA = 1_000_000_000
+"""Exact: the SI prefix giga; parameters and FLOP are counted in it."""
 BYTES_PER_GIB = 1 << 30
 """Exact: 2**30."""
 MJ_PER_KWH = 3.6

@@ -14,6 +14,7 @@ import click
 from stillwatt import __version__
 from stillwatt.cli.analyse import analyse
 from stillwatt.cli.doctor import doctor
+from stillwatt.cli.export import export
 from stillwatt.cli.factors import factors
 from stillwatt.cli.import_logs import import_logs
 from stillwatt.cli.ledger import ledger
@@ -79,6 +80,7 @@ VERBS = (
     factors,
     account,
     validate,
+    export,
     report,
     serve_metrics,
 )
