@@ -176,10 +176,12 @@ class _Form:
             yield f"No energy of making the model is counted by {tool} {version}."
             return
         impact, value = self._energy
-        statuses = {str((reading.cell(stage, impact) or {}).get("status")) for stage in self._stages}
-        how = " and ".join(sorted(statuses - {"None"}))
-        yield f"{how.capitalize()} with {tool} {version}, read by {' and '.join(reading.meters) or 'unknown meters'}."
-        yield f"Boundary: {_BOUNDARY[impact]}."
+        cells = [reading.cell(stage, Impact.ENERGY_METERED) for stage in self._stages]
+        how = " and ".join(sorted({str(cell["status"]) for cell in cells if cell is not None})) or "stated"
+        meters = " and ".join(reading.meters) or "unknown meters"
+        yield f"Electricity, {how} with {tool} {version} by {meters}."
+        by_factors = ", to which it was brought by factors" if impact is not Impact.ENERGY_METERED else ""
+        yield f"Boundary: {_BOUNDARY[impact]}{by_factors}."
         counted = [stage.value for stage in self._stages if reading.value(stage, impact) is not None]
         yield f"Covers {', '.join(counted)}, failed attempts included."
         ends = reading.interval_of(self._stages, impact)

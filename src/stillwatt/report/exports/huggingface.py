@@ -69,8 +69,8 @@ def with_section(text: str, section: str) -> str:
 def plain(text: str) -> str:
     r"""A name as Markdown shows it, whatever marks are in it, on one line.
 
-    >>> plain("a|b <script>")
-    'a\\\\|b \\\\<script\\\\>'
+    >>> print(plain("a|b <script>"))
+    a\|b \<script\>
     """
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
@@ -98,7 +98,7 @@ def _lines(reading: Reading) -> Iterator[str]:
     tool, version = reading.maker
     yield "## Environmental Impact"
     yield ""
-    yield f"Life-cycle report by {plain(tool)} {plain(version)}, sha256 `{reading.sha256}`; "
+    yield f"Life-cycle report by {plain(tool)} {plain(version)}, sha256 `{reading.sha256}`;"
     yield (
         f"coverage {float(reading.coverage['score']):.2f} of 1. What is not counted is missing from every total and is "
         "not 0."

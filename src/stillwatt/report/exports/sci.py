@@ -70,7 +70,10 @@ def _score(
     reading: Reading, unit: Mapping[str, Any], stages: Sequence[LifeStage], made_of: Sequence[LifeStage] = _MADE_OF
 ) -> dict[str, Any]:
     """One score; `sci_g_per_unit` is null where a term is unknown, with what is known beside it."""
-    used_g, made_g = (_grams(reading.sum_of(which, Impact.GWP_LOCATION)) for which in (stages, made_of))
+    used_g = _grams(reading.sum_of(stages, Impact.GWP_LOCATION))
+    made_g = _grams(reading.sum_of(made_of, Impact.GWP_LOCATION))
+    if LifeStage.HARDWARE not in made_of or reading.value(LifeStage.HARDWARE, Impact.GWP_LOCATION) is None:
+        made_g = None  # a building alone is no M
     count = unit["count"]
     energy = reading.sum_of(stages, Impact.ENERGY_FACILITY)
     factor = reading.factor_used("grid_gwp_location")
@@ -78,7 +81,7 @@ def _score(
     reasons = [
         *([f"R is not known: {unit.get('reason')}"] if count is None else []),
         *(["E × I is not counted in any of its stages"] if used_g is None else []),
-        *(["M is not counted, and an SCI without M is none"] if made_g is None else []),
+        *(["M is not counted (making of hardware), and an SCI without M is none"] if made_g is None else []),
     ]
     known = None if reasons or used_g is None or made_g is None or count is None else (used_g + made_g) / count
     return {
