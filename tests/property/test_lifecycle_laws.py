@@ -140,7 +140,7 @@ def test_every_joule_of_a_run_is_booked_once(rows: list[tuple[StageKind, float, 
 def cell(stage: LifeStage, impact: Impact, status: Status) -> Cell:
     has = status in VALUED
     numbers = {"value": 1.0, "low": 1.0, "high": 1.0, "boundary": Boundary.NODE} if has else {"reason": "unknown"}
-    return Cell(stage=stage, impact=impact, unit=UNITS[impact], status=status, **numbers)  # type: ignore[arg-type]
+    return Cell(stage=stage, impact=impact, unit=UNITS[impact], status=status, **numbers)
 
 
 GRID = [(one, other) for one in LifeStage for other in Impact]

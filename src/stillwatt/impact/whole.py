@@ -55,7 +55,7 @@ class _Account:
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
         self._drawer = Drawer(inputs.draws, inputs.seed)
-        self._run = Operational(inputs.uses, inputs.site, drawer=self._drawer)
+        self._run = Operational(inputs.uses, inputs.site, drawer=self._drawer, by_run=False)
         self._tallies: Tallies = dict(self._run.tallies)
         node = [tally for stage in OPERATIONAL if (tally := self._tallies.get((stage, Impact.ENERGY_NODE)))]
         book_hardware(self._tallies, inputs, self._drawer)

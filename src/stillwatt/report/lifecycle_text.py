@@ -34,6 +34,8 @@ STAGES: Mapping[str, str] = {
 _MARKS = {"measured": "", "modelled": "~", "factor": "*"}
 _LEGEND = "~ modelled, * by factors, + a part of it is missing, ? not counted (never 0), · does not apply"
 _MOST_LACKS = 12
+_ZERO = "not an absence of emissions"
+"""What a caution says of a market-based 0, which is told before all others."""
 
 
 def lifecycle_text(data: Mapping[str, Any], *, columns: int = COLUMNS, is_terminal: bool = False) -> str:
@@ -137,6 +139,10 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
     rest = len({lack for _, lack in lacks} - set(of_gwp[:_MOST_LACKS]))
     if rest:
         yield f"  and {rest} more, of other impacts too (--json lists them)"
+    cautions = dict.fromkeys(caution for cell in data["cells"] for caution in cell["cautions"])
+    if cautions:
+        yield "to be known of what is in it"
+        yield from (f"  {caution}" for caution in sorted(cautions, key=lambda one: _ZERO not in one)[:_MOST_LACKS])
 
 
 def _unit_text(unit: Mapping[str, Any]) -> str:

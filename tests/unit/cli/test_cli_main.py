@@ -167,6 +167,7 @@ def test_columns_line_up() -> None:
 
 def test_every_verb_is_one_of_the_rooms_commands() -> None:
     assert sorted(cli.commands) == [
+        "account",
         "analyse",
         "doctor",
         "factors",
@@ -177,4 +178,5 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "report",
         "run",
         "serve-metrics",
+        "validate",
     ]

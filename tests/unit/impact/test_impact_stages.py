@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from run_records import quickstart, run_record, stage
 from stillwatt.impact.stages import BOOKED, Mapper, mapping_markdown, without_makers
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.impact import LifeStage
+from stillwatt.records.run import StageRecord
 from stillwatt.records.window import StageKind, StageStatus
 
 
@@ -20,9 +22,8 @@ def test_every_kind_has_its_place_and_a_reason() -> None:
     assert all(kind.value in page for kind in StageKind)
 
 
-def booked(run_stages: list[object], **asked: object) -> dict[str, LifeStage]:
-    run = run_record(run_stages)  # type: ignore[arg-type]
-    return {one.stage.name: one.life for one in Mapper(run, **asked).booked()}  # type: ignore[arg-type]
+def booked(stages: Sequence[StageRecord], named: Mapping[str, LifeStage] | None = None) -> dict[str, LifeStage]:
+    return {one.stage.name: one.life for one in Mapper(run_record(stages), named=named).booked()}
 
 
 def test_the_quick_start() -> None:

@@ -7,11 +7,12 @@ import pytest
 from impact_studies import FIGURES, no_use, site, use
 from lifecycle_studies import device_factors, held, inputs, kept, made, shared, value_of
 from stillwatt.impact.coverage import coverage, quality_class
+from stillwatt.impact.end_of_life import per_device
 from stillwatt.impact.whole import assess
 from stillwatt.records.channel import Boundary
 from stillwatt.records.factor import Choice, NoFactor
 from stillwatt.records.impact import Cell, Impact, LifeStage, Status
-from stillwatt.records.lifecycle import Assessment, Lack
+from stillwatt.records.lifecycle import Assessment, Count, Lack
 from stillwatt.units import H_PER_YEAR
 
 HARDWARE, END = LifeStage.HARDWARE, LifeStage.END_OF_LIFE
@@ -156,3 +157,21 @@ def test_the_score_by_hand() -> None:
 
 def test_half_the_figures_gone_is_half_an_account() -> None:
     assert assess(inputs(site=site(without=tuple(FIGURES)))).coverage.score < FOUND.coverage.score
+
+
+def test_a_unit_of_some_stages_is_divided_out_of_these_alone() -> None:
+    count = Count(unit="1,000 requests", count=4.0, stages=(LifeStage.DATA,))
+    (unit,) = assess(inputs(counts=(count,))).units
+    value = next(value for impact, value, _, _ in unit.values if impact is Impact.ENERGY_NODE)
+    assert value == pytest.approx(5.0 / 4.0)
+
+
+def test_a_cards_end_by_its_mass() -> None:
+    per_kg = Choice(factor=made("eol_gwp_per_kg", "graphics card", 1.5, "kgCO2e/kg"))
+    mass = Choice(factor=made("ewaste_mass", "card", 2.0, "kg/device"))
+    found = per_device(per_kg, mass, "eol_gwp")
+    assert found is not None
+    assert found.value == pytest.approx(3.0)
+    assert (found.unit, found.where) == ("kgCO2e/device", "card")
+    nothing = NoFactor(quantity="ewaste_mass", where="card", reason="no mass")
+    assert per_device(per_kg, nothing, "eol_gwp") is None

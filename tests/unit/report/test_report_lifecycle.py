@@ -180,3 +180,16 @@ def test_the_text_shows_coverage_beside_totals_and_never_0_for_what_is_not_count
     assert "what to improve first" in text
     assert max(map(len, text.splitlines())) <= 112
     assert lifecycle_text(DATA, is_terminal=True) != text
+
+
+def test_a_market_based_0_is_never_silent() -> None:
+    """A provider's claim of 0 is a value; the text says first whose it is."""
+    from impact_studies import catalog_of, figure
+    from stillwatt.factors.places import find_place
+    from stillwatt.impact.site import site_at
+
+    here = site_at(catalog_of([figure("pue"), figure("grid_gwp_market", 0.0)]), find_place("FRA"))
+    data = report(site=here)
+    assert data["cells"][index(data, "data", "gwp_market")]["value"] == 0.0
+    lines = lifecycle_text(data).splitlines()
+    assert "the provider's claim" in lines[lines.index("to be known of what is in it") + 1]

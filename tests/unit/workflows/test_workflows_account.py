@@ -143,7 +143,7 @@ def test_a_host_is_an_eighth_of_a_server_a_card_or_its_processor_or_unknown() ->
     assert "not named" in host.cautions[0]
     making = host.found["embodied_gwp"]
     assert isinstance(making, Choice)
-    assert (making.factor.low, making.factor.high) == (pytest.approx(1900.0), pytest.approx(17100.0))
+    assert (making.factor.low, making.factor.high) == pytest.approx((1900.0, 17100.0))
     named = hardware_of([with_card("NVIDIA L4", cpu_model="Intel(R) Xeon(R) Gold 6430")], CATALOG)
     host = next(one for one in named.held if one.role is Role.HOST)
     assert host.device == device_code("Xeon Gold 6430") or "xeon gold 6430" in host.device
