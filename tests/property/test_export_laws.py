@@ -24,7 +24,7 @@ from stillwatt.report.exports.rocrate import PROVENANCE, to_rocrate
 from stillwatt.report.exports.sci import to_sci
 from stillwatt.report.exports.spdx import to_spdx
 
-NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30)
+NAMES = st.text(min_size=1, max_size=30)
 VALIDATOR = JsonStrictValidator(SchemaVersion.V1_6)
 
 

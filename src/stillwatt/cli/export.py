@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from stillwatt.cli.factors import factor_options
+from stillwatt.cli.lifecycle import INCOMPLETE
 from stillwatt.cli.options import json_option, runs_option
 from stillwatt.cli.screen import note, say, say_json
 
@@ -29,7 +30,9 @@ _FORMATS = ("cyclonedx", "spdx", "huggingface", "boamps", "sci", "eu-gpai", "roc
 @factor_options
 @runs_option
 @json_option
+@click.pass_context
 def export(
+    context: click.Context,
     source: str,
     form: str,
     out: str,
@@ -48,13 +51,13 @@ def export(
     """Write a life-cycle report as CycloneDX, SPDX, model card, BoAmps, SCI, EU form, RO-Crate or OTLP metrics.
 
     Takes the report that `stillwatt account -o` wrote, or makes one of a run. What the format cannot carry is listed on
-    stderr and in PATH.losses.json. A file that is there is left alone without --force; of a model card only the own
+    stderr and in PATH.losses.json. Exits with 3 where a metered energy is not known or not whole. A file that is there is left alone without --force; of a model card only the own
     section and co2_eq_emissions change. Details: model, version, organisation, base_model, licence, release_date,
     model_hash, parameters, training_flop, inference_flop, inference_task, infrastructure.
     """
     from stillwatt.clock import SystemClock, iso_utc
     from stillwatt.config.export_details import parse_details
-    from stillwatt.workflows.account import Wanted
+    from stillwatt.workflows.account import Wanted, energy_is_whole
     from stillwatt.workflows.export import export as write_export
     from stillwatt.workflows.export import report_of
 
@@ -77,6 +80,7 @@ def export(
             "losses": [asdict(loss) for loss in written.losses],
         }
         say_json(said_json)
-        return
-    checked = f", checked by {written.validated_by}" if written.validated_by else ""
-    say(f"{written.path}{checked}; {len(written.losses)} losses in {written.losses_path}")
+    else:
+        checked = f", checked by {written.validated_by}" if written.validated_by else ""
+        say(f"{written.path}{checked}; {len(written.losses)} losses in {written.losses_path}")
+    context.exit(0 if energy_is_whole(report) else INCOMPLETE)

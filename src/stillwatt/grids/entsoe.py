@@ -14,7 +14,7 @@ from stillwatt.grids.source import Span, utc_ns, utc_text
 from stillwatt.grids.web import GridWeb
 from stillwatt.grids.zones import is_eic, zones
 from stillwatt.records.factor import Factor
-from stillwatt.records.grid import HourlySeries, NoSeries, Signal
+from stillwatt.records.grid import Answer, HourlySeries, NoSeries, Signal
 from stillwatt.units import NS_PER_S
 
 URL = "https://web-api.tp.entsoe.eu"
@@ -54,6 +54,16 @@ class _Step:
     length_ns: int
     power_mw: float
 
+    def as_fuel(self) -> Fuel:
+        """The same with our source of electricity."""
+        return Fuel(
+            kind=self.kind,
+            source=FUEL_OF.get(self.kind),
+            start_utc_ns=self.start_utc_ns,
+            length_ns=self.length_ns,
+            power_mw=self.power_mw,
+        )
+
 
 class EntsoE:
     """The platform of Europe's grid operators.
@@ -81,8 +91,30 @@ class EntsoE:
         """
         if not is_eic(zone):
             raise UsageError(f"grid source 'entsoe': {zone!r} is no EIC code, such as 10YFR-RTE------C")
+        steps, answers, said = self._ask(zone, span)
+        if not steps:
+            return NoSeries(source=self.name, zone=zone, reason=said or "the answers hold no generation")
+        fuels = (step.as_fuel() for step in steps if step.kind not in STORED)
+        hours, missing = mixed_hours(fuels, self._by_source, span)
+        if not hours:
+            return NoSeries(source=self.name, zone=zone, reason=missing[0].reason)
+        return HourlySeries(
+            source=self.name,
+            zone=zone,
+            signal=self.signal,
+            boundary="life-cycle GWP of net generation in the zone by source; no imports, storage left out, no losses",
+            licence="ENTSO-E Transparency Platform, free re-use with attribution (its own terms name the exceptions)",
+            source_url=URL,
+            hours=hours,
+            missing=missing,
+            answers=tuple(answers),
+            cautions=tuple(_cautions(steps, self._by_source)),
+        )
+
+    def _ask(self, zone: str, span: Span) -> tuple[list[_Step], list[Answer], str]:
+        """All steps of a span, the answers that hold them, and why there are none."""
         steps: list[_Step] = []
-        answers = []
+        answers: list[Answer] = []
         said = ""
         for piece in span.pieces(_MOST_HOURS):
             query = (
@@ -99,34 +131,7 @@ class EntsoE:
                 said = self._acknowledged(root)
                 continue
             steps += [step for step in self._steps(root) if piece.start_utc_ns <= step.start_utc_ns < piece.end_utc_ns]
-        if not steps:
-            return NoSeries(source=self.name, zone=zone, reason=said or "the answers hold no generation")
-        fuels = (
-            Fuel(
-                kind=step.kind,
-                source=FUEL_OF.get(step.kind),
-                start_utc_ns=step.start_utc_ns,
-                length_ns=step.length_ns,
-                power_mw=step.power_mw,
-            )
-            for step in steps
-            if step.kind not in STORED
-        )
-        hours, missing = mixed_hours(fuels, self._by_source, span)
-        if not hours:
-            return NoSeries(source=self.name, zone=zone, reason=missing[0].reason)
-        return HourlySeries(
-            source=self.name,
-            zone=zone,
-            signal=self.signal,
-            boundary="life-cycle GWP of net generation in the zone by source; no imports, storage left out, no losses",
-            licence="ENTSO-E Transparency Platform, free re-use with attribution (its own terms name the exceptions)",
-            source_url=URL,
-            hours=hours,
-            missing=missing,
-            answers=tuple(answers),
-            cautions=tuple(_cautions(steps, self._by_source)),
-        )
+        return steps, answers, said
 
     def _root(self, body: bytes) -> ElementTree.Element:
         if b"<!DOCTYPE" in body or b"<!ENTITY" in body:

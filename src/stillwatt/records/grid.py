@@ -81,7 +81,7 @@ class HourlySeries:
     cautions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        starts = [hour.start_utc_ns for hour in (*self.hours, *self.missing)]
+        starts = [hour.start_utc_ns for hour in self.hours] + [hour.start_utc_ns for hour in self.missing]
         if len(set(starts)) != len(starts):
             raise ValueError(f"{self.source} {self.zone}: an hour stands in the series twice")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from export_reports import rich
+from export_reports import poor, rich
 from run_dirs import quick_run
 from stillwatt.cli.export import _FORMATS
 from stillwatt.cli.main import cli
@@ -52,6 +52,14 @@ def test_of_a_report_as_json(tmp_path: Path) -> None:
     assert data["path"] == str(out)
     assert data["validated_by"] is None
     assert len(data["losses"]) > 5
+
+
+def test_an_energy_that_is_not_known_exits_with_3(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(report_json(poor()), encoding="utf-8")
+    result = ask(str(path), "--format", "eu-gpai", "-o", str(tmp_path / "form.json"))
+    assert result.exit_code == 3, result.output
+    assert '"N/A"' in (tmp_path / "form.json").read_text(encoding="utf-8")
 
 
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:

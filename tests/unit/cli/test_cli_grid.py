@@ -26,11 +26,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GridServer]:
         yield running
 
 
-def hours(asked: Asked, value: float | None) -> Reply:
+def hours(asked: Asked, value: float | None, *, most: int = 1_000) -> Reply:
     start, end = utc_ns(asked.query["start"][0]), utc_ns(asked.query["end"][0])
     rows = [
         {"datetime": utc_text(at), "carbonIntensity": value, "isEstimated": at == start}
-        for at in range(start, end, HOUR_NS)
+        for at in range(start, end, HOUR_NS)[:most]
     ]
     return json_reply({"data": rows})
 
@@ -84,6 +84,21 @@ def test_a_run_s_own_hours(server: GridServer, tmp_path: Path) -> None:
     assert data["stages"][-1]["known_gco2e"] > 0
 
 
+def test_a_run_whose_hours_are_missing_in_part(server: GridServer, tmp_path: Path) -> None:
+    """The run lies in the first hour; the series is asked for nine more, and gives none of these."""
+    quick_run(tmp_path)
+    server.answers["/carbon-intensity/past-range"] = lambda asked: hours(asked, 50.0, most=1)
+    more = ("--run", "latest", "--runs", str(tmp_path), "--source", "electricitymaps", "--url", server.url)
+    result = ask("factors", "grid", "FRA", *more, "--to", "2026-01-01T10:00Z")
+    assert result.exit_code == 0, result.output
+    assert "missing: 9 hours, which are not filled" in result.stdout
+    assert "and 4 more (--json lists them)" in result.stdout
+    late = ask("factors", "grid", "FRA", *more, "--from", "2025-12-31T22:00Z")
+    assert late.exit_code == 0
+    assert "the whole run: no mean: no energy lies in hours that have an intensity" in late.stdout
+    assert "note: " not in late.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -117,10 +132,14 @@ def test_an_account_asks_a_grid_only_where_it_is_named(
     plain = ("account", "latest", "--runs", str(tmp_path), "--region", "FRA", "--json", "--draws", "100")
     yearly = json.loads(ask(*plain).stdout)
     assert server.asked == []
-    hourly = json.loads(ask(*plain, "--grid", "electricitymaps").stdout)
+    path = tmp_path / "report.json"
+    hourly = json.loads(ask(*plain, "--grid", "electricitymaps", "-o", str(path)).stdout)
     assert len(server.asked) == 1
     used = {factor["quantity"]: factor for factor in hourly["factors"]}["grid_gwp_location"]
     assert used["value"] == pytest.approx(0.05)
     assert used["origin"] == "user: --grid electricitymaps"
     assert not any("average over a year" in limit for limit in hourly["interpretation"]["limits"])
     assert any("average over a year" in limit for limit in yearly["interpretation"]["limits"])
+    again = ask("account", "--recompute", str(path))
+    assert again.exit_code == 0, again.output
+    assert "the same bytes" in again.stderr

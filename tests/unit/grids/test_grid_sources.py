@@ -17,7 +17,8 @@ from stillwatt.grids.answers import AnswerStore
 from stillwatt.grids.registry import SERVICES, open_source
 from stillwatt.grids.source import GridSource, Span, span_of, utc_ns
 from stillwatt.grids.zones import is_eic, zones
-from stillwatt.records.grid import HOUR_NS, HourlySeries, NoSeries, Signal
+from stillwatt.records.energy import NoTotal
+from stillwatt.records.grid import HOUR_NS, Hour, HourlySeries, NoSeries, Signal, Worked
 from stillwatt.units import nanoseconds
 
 KEYS = {
@@ -286,6 +287,22 @@ class TestEntsoE:
         assert isinstance(found, HourlySeries)
         assert len(found.hours) == 3
 
+    def test_generation_that_cannot_be_has_no_intensity(self, server: GridServer) -> None:
+        twice = generation({"B14": [3, 3, 3]}, "2026-01-01T00:00Z", "2026-01-01T03:00Z").body
+        series = twice[twice.index(b"<TimeSeries>") : twice.index(b"</GL_Market")]
+        found = self.ask(server, Reply(body=twice.replace(series, series * 2)))
+        assert isinstance(found, NoSeries)
+        assert "more than once" in found.reason
+        found = self.ask(server, generation({"B14": [3, 3, -1]}, "2026-01-01T00:00Z", "2026-01-01T03:00Z"))
+        assert isinstance(found, HourlySeries)
+        assert "below 0" in found.missing[0].reason
+
+    def test_lignite_and_quoted_factors_are_told_of(self, server: GridServer) -> None:
+        found = self.ask(server, generation({"B02": [3, 3, 3]}, "2026-01-01T00:00Z", "2026-01-01T03:00Z"))
+        assert isinstance(found, HourlySeries)
+        assert any("lignite" in caution for caution in found.cautions)
+        assert any("factors of coal are quoted" in caution for caution in found.cautions)
+
     def test_no_data_is_no_series_and_a_refusal_is_an_error(self, server: GridServer) -> None:
         found = self.ask(server, acknowledgement("999", "No matching data found for Data item"))
         assert isinstance(found, NoSeries)
@@ -483,6 +500,28 @@ def test_every_eic_code_of_the_table_checks() -> None:
 def test_a_period_that_cannot_be_meant(start: str, end: str, what: str) -> None:
     with pytest.raises(UsageError, match=what):
         span_of(start, end)
+
+
+def test_hours_check_themselves() -> None:
+    with pytest.raises(ValueError, match="beginning of an hour"):
+        Hour(start_utc_ns=1, value_g_per_kwh=1.0)
+    with pytest.raises(ValueError, match="not an intensity"):
+        Hour(start_utc_ns=0, value_g_per_kwh=-1.0)
+    with pytest.raises(ValueError, match="no window"):
+        Worked(name="x", windows=((2, 1),), energy=NoTotal(reason="none"))
+    hour = Hour(start_utc_ns=0, value_g_per_kwh=1.0)
+    with pytest.raises(ValueError, match="twice"):
+        HourlySeries(
+            source="x",
+            zone="x",
+            signal=Signal.AVERAGE,
+            boundary="",
+            licence="",
+            source_url="",
+            hours=(hour, hour),
+            missing=(),
+            answers=(),
+        )
 
 
 def test_a_period_is_widened_to_whole_hours() -> None:

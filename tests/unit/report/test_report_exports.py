@@ -84,13 +84,14 @@ class TestSpdx:
         objects = spdx.SHACLObjectSet()
         spdx.JSONLDDeserializer().deserialize_data(json.loads(to_spdx(report, details).text), objects)
         (package,) = objects.foreach_type(spdx.ai_AIPackage)
-        used = package.ai_energyConsumption
+        used: Any = package.ai_energyConsumption
         for stage, found in (
             (LifeStage.TRAINING, used.ai_trainingEnergyConsumption),
             (LifeStage.POST_TRAINING, used.ai_finetuningEnergyConsumption),
             (LifeStage.DEPLOYMENT, used.ai_inferenceEnergyConsumption),
         ):
-            (one,) = found
+            one: Any = found[0]
+            assert len(found) == 1
             assert one.ai_energyQuantity == value(report, stage, Impact.ENERGY_FACILITY)
             assert one.ai_energyUnit.endswith("kilowattHour")
 

@@ -64,9 +64,10 @@ def significant(value: float, figures: int) -> str:
     if value == 0.0:
         return "0"
     figures += 1  # at least two are asked for; a third keeps rounding out of the second
-    places = figures - 1 - math.floor(math.log10(abs(value)))
+    exponent = math.floor(math.log10(abs(value)))
+    places = figures - 1 - exponent
     rounded = round(value, places)
-    if not 1e-6 <= abs(rounded) < 1e15:
+    if not -7 < exponent < 15:
         return f"{value:.{figures - 1}e}"
     return f"{rounded:.{max(places, 0)}f}"
 

@@ -46,12 +46,29 @@ def _graph(reading: Reading) -> Iterator[dict[str, Any]]:
     tool, version = reading.maker
     stages = list(dict.fromkeys(str(cell["stage"]) for cell in reading.valued()))
     actions = [{"@id": f"#stage-{stage}"} for stage in stages]
+    yield {"@id": METADATA, "@type": "CreativeWork", "about": {"@id": "./"}, "conformsTo": {"@id": _CRATE}}
+    yield _root(reading, actions)
+    yield {"@id": _PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"}
+    yield {"@id": "#tool", "@type": "SoftwareApplication", "name": tool, "version": version}
+    for name, what in ((REPORT, "Life-cycle report"), (PROVENANCE, "Provenance of every cell, W3C PROV-JSON")):
+        yield {"@id": name, "@type": "File", "name": what, "encodingFormat": "application/json"}
+    for run in reading.runs:
+        said = {"name": str(run.get("name") or run.get("run_id")), "identifier": str(run.get("run_id"))}
+        yield {"@id": _run_id(run), "@type": "CreativeWork", **said}
+    yield from (_action(reading, stage) for stage in stages)
     yield {
-        "@id": METADATA,
-        "@type": "CreativeWork",
-        "about": {"@id": "./"},
-        "conformsTo": {"@id": _CRATE},
+        "@id": "#account",
+        "@type": "CreateAction",
+        "name": "Life-cycle account",
+        "instrument": {"@id": "#tool"},
+        "object": actions,
+        "result": [{"@id": REPORT}, {"@id": PROVENANCE}],
+        **({"endTime": reading.details.created_utc} if reading.details.created_utc else {}),
     }
+
+
+def _root(reading: Reading, actions: list[dict[str, str]]) -> dict[str, Any]:
+    """The folder itself."""
     root: dict[str, Any] = {
         "@id": "./",
         "@type": "Dataset",
@@ -64,29 +81,7 @@ def _graph(reading: Reading) -> Iterator[dict[str, Any]]:
     }
     if reading.details.licence:
         root["license"] = reading.details.licence
-    yield root
-    yield {"@id": _PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"}
-    yield {"@id": "#tool", "@type": "SoftwareApplication", "name": tool, "version": version}
-    for name, what in ((REPORT, "Life-cycle report"), (PROVENANCE, "Provenance of every cell, W3C PROV-JSON")):
-        yield {"@id": name, "@type": "File", "name": what, "encodingFormat": "application/json"}
-    for run in reading.runs:
-        yield {
-            "@id": _run_id(run),
-            "@type": "CreativeWork",
-            "name": str(run.get("name") or run.get("run_id")),
-            "identifier": str(run.get("run_id")),
-        }
-    for stage in stages:
-        yield _action(reading, stage)
-    yield {
-        "@id": "#account",
-        "@type": "CreateAction",
-        "name": "Life-cycle account",
-        "instrument": {"@id": "#tool"},
-        "object": actions,
-        "result": [{"@id": REPORT}, {"@id": PROVENANCE}],
-        **({"endTime": reading.details.created_utc} if reading.details.created_utc else {}),
-    }
+    return root
 
 
 def _action(reading: Reading, stage: str) -> dict[str, Any]:
