@@ -51,9 +51,11 @@ def export(
     """Write a life-cycle report as CycloneDX, SPDX, model card, BoAmps, SCI, EU form, RO-Crate or OTLP metrics.
 
     Takes the report that `stillwatt account -o` wrote, or makes one of a run. What the format cannot carry is listed on
-    stderr and in PATH.losses.json. Exits with 3 where a metered energy is not known or not whole. A file that is there is left alone without --force; of a model card only the own
-    section and co2_eq_emissions change. Details: model, version, organisation, base_model, licence, release_date,
-    model_hash, parameters, training_flop, inference_flop, inference_task, infrastructure.
+    stderr and in PATH.losses.json. A file that is there is left alone without --force; of a model card only the own
+    section and co2_eq_emissions change. Exits with 3 where a metered energy is not known or not whole.
+
+    Details: model, version, organisation, base_model, licence, release_date, model_hash, parameters, training_flop,
+    inference_flop, inference_task, infrastructure.
     """
     from stillwatt.clock import SystemClock, iso_utc
     from stillwatt.config.export_details import parse_details
