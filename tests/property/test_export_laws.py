@@ -10,7 +10,7 @@ import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import ModelCard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prov.model import ProvDocument
 
@@ -18,7 +18,7 @@ from export_reports import FULL, named, rich
 from stillwatt.report.exports.boamps import to_boamps
 from stillwatt.report.exports.cyclonedx import to_cyclonedx
 from stillwatt.report.exports.eu_gpai import significant, to_eu_gpai
-from stillwatt.report.exports.huggingface import to_card, with_section
+from stillwatt.report.exports.huggingface import BEGIN, END, plain, to_card, with_section
 from stillwatt.report.exports.otel import to_opentelemetry
 from stillwatt.report.exports.rocrate import PROVENANCE, to_rocrate
 from stillwatt.report.exports.sci import to_sci
@@ -28,8 +28,12 @@ NAMES = st.text(min_size=1, max_size=30)
 VALIDATOR = JsonStrictValidator(SchemaVersion.V1_6)
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(NAMES)
+@example("a|b")
+@example("<script>alert(1)</script>")
+@example("x\n---\n# y [z](w)")
+@example("<!-- stillwatt: end -->")
 def test_any_name_is_carried_whole_or_escaped(name: str) -> None:
     report = named(name)
     text = to_cyclonedx(report, FULL).text
@@ -44,12 +48,14 @@ def test_any_name_is_carried_whole_or_escaped(name: str) -> None:
     again = ModelCard(str(card))
     assert again.data["co2_eq_emissions"]["emissions"] == (parts.emissions or {})["emissions"]
     assert yaml.safe_load(card.data.to_yaml())["license"] == "mit"
-    assert "<script" not in parts.section.replace("\\<script", "")
+    inside = parts.section.removeprefix(BEGIN).removesuffix(END)
+    assert "<" not in inside.replace("\\<", "")
+    assert f"- **Compute Region:** {plain(name)}\n" in inside
     rows = [line for line in parts.section.splitlines() if line.startswith("| ")]
     assert all(line.replace("\\|", "").count("|") == 7 for line in rows)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.sets(st.integers(0, 79)))
 def test_what_is_not_counted_is_never_zero(gone: set[int]) -> None:
     """Whatever cells are lost: no export holds a number in their place."""
