@@ -41,7 +41,7 @@ def series(values: Mapping[int, float]) -> HourlySeries:
 def worked(draw: st.DrawFn) -> Worked:
     start = draw(st.integers(0, DAY_NS - 1))
     end = draw(st.integers(start, DAY_NS))
-    energy_j = draw(st.floats(0.0, 1e9))
+    energy_j = draw(st.just(0.0) | st.floats(1e-6, 1e9))
     total = Total(
         value_j=energy_j, low_j=energy_j, high_j=energy_j, basis=Basis.MEASURED, complete=True, boundary=Boundary.NODE
     )

@@ -116,7 +116,7 @@ def _whole(rows: Sequence[HourlyResult]) -> HourlyResult:
 
 
 def _weighted(rows: Iterable[HourlyResult], known_j: float, end: str) -> float:
-    return math.fsum((getattr(row, end) or 0.0) * row.known_j for row in rows) / known_j
+    return math.fsum((getattr(row, end) or 0.0) * (row.known_j / known_j) for row in rows)
 
 
 def grams(result: HourlyResult) -> float | None:
