@@ -143,3 +143,4 @@ def test_an_account_asks_a_grid_only_where_it_is_named(
     again = ask("account", "--recompute", str(path))
     assert again.exit_code == 0, again.output
     assert "the same bytes" in again.stderr
+    assert ask("validate", str(path)).exit_code == 0
