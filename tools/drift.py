@@ -43,6 +43,20 @@ def comparison_schema() -> str:
     return schema_text()
 
 
+def lifecycle_schema() -> str:
+    """JSON Schema of a life-cycle report."""
+    from stillwatt.config.lifecycle_schema import schema_text
+
+    return schema_text()
+
+
+def reproductions() -> str:
+    """Published accounts beside ours."""
+    from stillwatt.workflows.reproductions import reproductions_markdown
+
+    return reproductions_markdown()
+
+
 def quantities() -> str:
     """Every kind of factor, with its unit and limits."""
     from stillwatt.factors.quantities import quantities_markdown
@@ -71,6 +85,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/factor-file.schema.json": factor_file_schema,
     "docs/reference/comparison.schema.json": comparison_schema,
     "docs/reference/quantities.md": quantities,
+    "docs/reference/lifecycle.schema.json": lifecycle_schema,
+    "docs/reference/reproductions.md": reproductions,
     "tests/golden/public_api.txt": public_api,
     "tests/golden/cli_help.txt": cli_options,
 }

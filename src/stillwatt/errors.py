@@ -17,6 +17,9 @@ StillwattError                    exit 1
 ├── ArtifactError                 a cached artefact fails its check
 ├── PortError                     an address cannot be listened on
 ├── UnlikeAmountsError            amounts of unlike kinds or boundaries were to be added
+├── ReportError                   a report that does not hold what it should, with the place in it
+├── GridError                     a live grid service gave no answer that can be used
+├── FileExistsAlreadyError        exit 2: a file would be written over, and nobody asked for that
 ├── LostTrainingError             a training went and nobody said so; marks its stage, is never raised
 ├── MissingExtraError             an optional dependency is not installed; carries the pip line
 └── IncompleteEnergyError         exit 3: a total was asked for while a part is unknown
@@ -162,6 +165,30 @@ class UnlikeAmountsError(StillwattError):
     def __init__(self, what: str, kinds: Sequence[str]) -> None:
         self.what, self.kinds = what, tuple(kinds)
         super().__init__(f"{what}: {' and '.join(kinds)} are never added; keep them side by side")
+
+
+class ReportError(StillwattError):
+    """A report does not hold what it should; says where in it."""
+
+    def __init__(self, path: str, message: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {message}")
+
+
+class GridError(StillwattError):
+    """A live grid service gave no answer that can be used; no key is ever in the text."""
+
+    def __init__(self, source: str, detail: str, cure: str = "") -> None:
+        self.source, self.detail, self.cure = source, detail, cure
+        super().__init__(f"grid source {source!r}: {detail}" + (f"; {cure}" if cure else ""))
+
+
+class FileExistsAlreadyError(UsageError):
+    """A file would be written over."""
+
+    def __init__(self, path: str, cure: str) -> None:
+        self.path = path
+        super().__init__(f"{path} is there already and was left as it is; {cure}")
 
 
 class LostTrainingError(StillwattError):

@@ -36,6 +36,8 @@ W_PER_MV_MA = 0.000_001
 """One microjoule, the count of powercap's energy counters."""
 W_PER_MW_MILLI = 0.001
 """One milliwatt, the count of NVML's power readings."""
+GIGA = 1_000_000_000
+"""Exact: the SI prefix giga; parameters and FLOP are counted in it."""
 BYTES_PER_GIB = 1 << 30
 """Exact: 2**30."""
 MJ_PER_KWH = 3.6
@@ -48,6 +50,14 @@ KG_PER_LB = 0.453_592_37
 L_PER_M3 = 1_000.0
 L_PER_GAL = 3.785_411_784
 """Exact: the US gallon."""
+DAYS_PER_YEAR = 365.25
+"""Exact: the Julian year, in which lifetimes are counted."""
+H_PER_YEAR = 8_766.0
+"""Exact: 24 hours for the 365.25 days of the Julian year."""
+S_PER_YEAR = 31_557_600.0
+"""Exact: the Julian year."""
+BYTES_PER_GB = 1e9
+"""Exact: the SI prefix giga, as makers of drives use it."""
 
 
 def to_kwh(energy_j: Joules) -> KilowattHours:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from impact_studies import FIGURES, catalog_of, figure, site, use
 from stillwatt.factors.places import find_place
-from stillwatt.impact.operational import OPERATIONAL, UNITS, Operational
+from stillwatt.impact.operational import OPERATIONAL, Operational
 from stillwatt.impact.site import Site, site_at
+from stillwatt.impact.tally import UNITS
 from stillwatt.records.channel import Boundary
 from stillwatt.records.impact import VALUED, Impact, LifeStage, Use
 

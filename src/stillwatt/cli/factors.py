@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stillwatt.cli.grid import grid_command
 from stillwatt.cli.options import json_option
 from stillwatt.cli.screen import columns, note, say, say_json
 
@@ -22,6 +23,7 @@ def factor_options(command: Command) -> Command:
     """The user's own factors, called the same wherever factors are used."""
     file = click.option(
         "--factor-file",
+        "--factors",
         "files",
         metavar="FILE",
         multiple=True,
@@ -40,6 +42,9 @@ def factor_options(command: Command) -> Command:
 @click.group()
 def factors() -> None:
     """Factors: grids, data centres, devices; each with interval, year, source and licence."""
+
+
+factors.add_command(grid_command)
 
 
 @factors.command("list")

@@ -14,9 +14,11 @@ import click
 from stillwatt import __version__
 from stillwatt.cli.analyse import analyse
 from stillwatt.cli.doctor import doctor
+from stillwatt.cli.export import export
 from stillwatt.cli.factors import factors
 from stillwatt.cli.import_logs import import_logs
 from stillwatt.cli.ledger import ledger
+from stillwatt.cli.lifecycle import account
 from stillwatt.cli.measure import measure
 from stillwatt.cli.recipe import recipe
 from stillwatt.cli.report import report
@@ -24,6 +26,7 @@ from stillwatt.cli.rules import rules
 from stillwatt.cli.run import run
 from stillwatt.cli.screen import note, prepare_streams, show_meter_warnings_plainly
 from stillwatt.cli.serve_metrics import serve_metrics
+from stillwatt.cli.validate import validate
 from stillwatt.errors import StillwattError
 
 INTERRUPTED = 130
@@ -67,7 +70,23 @@ def cli(debug: bool) -> None:
     """Where did the joules of this distillation go, teacher side included, and was it worth it?"""
 
 
-for verb in (doctor, measure, run, recipe, ledger, import_logs, analyse, rules, factors, report, serve_metrics):
+VERBS = (
+    doctor,
+    measure,
+    run,
+    recipe,
+    ledger,
+    import_logs,
+    analyse,
+    rules,
+    factors,
+    account,
+    validate,
+    export,
+    report,
+    serve_metrics,
+)
+for verb in VERBS:
     cli.add_command(verb)
 
 

@@ -16,6 +16,7 @@ from stillwatt.records.factor import Factor
 DATA = Path(__file__).resolve().parent / "data"
 FACTOR_TABLES = (
     "grid",
+    "grid_by_source",
     "water",
     "primary_energy",
     "datacentre",

@@ -6,33 +6,21 @@ rows. A row without an energy takes nothing away in silence: its stage says what
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from stillwatt.impact.draws import Draws, draw_energy, draw_factor, interval
+from stillwatt.impact.draws import Draws, draw_energy, interval
 from stillwatt.impact.site import FACTOR_OF, Site
+from stillwatt.impact.tally import UNITS, Drawer, Tally, cell_of, without
 from stillwatt.records.channel import Basis, Boundary
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.factor import Factor, NoFactor, Water
 from stillwatt.records.impact import Cell, Impact, LifeStage, Status, Use
+from stillwatt.records.lifecycle import Lack
 from stillwatt.units import Joules, to_kwh
 
-UNITS: Mapping[Impact, str] = {
-    Impact.ENERGY_METERED: "kWh",
-    Impact.ENERGY_NODE: "kWh",
-    Impact.ENERGY_FACILITY: "kWh",
-    Impact.PRIMARY_ENERGY: "MJ",
-    Impact.GWP_LOCATION: "kgCO2e",
-    Impact.GWP_MARKET: "kgCO2e",
-    Impact.WATER_ONSITE: "L",
-    Impact.WATER_OFFSITE: "L",
-    Impact.ADPE: "kgSbeq",
-    Impact.EWASTE: "kg",
-}
-"""The unit of each impact."""
 OPERATIONAL = (
     LifeStage.DATA,
     LifeStage.EXPERIMENTATION,
@@ -44,7 +32,7 @@ OPERATIONAL = (
 NOTHING_RAN: Mapping[LifeStage, str] = {
     LifeStage.DATA: "no work on data is in the ledger; what was done before it is not known",
     LifeStage.EXPERIMENTATION: "no failed or discarded attempt is in the ledger; what was tried before it is not known",
-    LifeStage.TRAINING: "pre-training of teacher and student is left out unless its energy is given",
+    LifeStage.TRAINING: "pre-training of teacher and student is left out unless its energy is given (--pretraining)",
     LifeStage.POST_TRAINING: "no training is in the ledger",
     LifeStage.DEPLOYMENT: "no serving scenario is given",
 }
@@ -58,27 +46,6 @@ _TO_NODE: Mapping[Boundary, str] = {
 }
 _IS_NODE = frozenset({Boundary.NODE, Boundary.WALL})
 _STATUS = {Basis.MEASURED: Status.MEASURED, Basis.MODELLED: Status.MODELLED, Basis.ASSUMED: Status.FACTOR}
-
-
-@dataclass(slots=True)
-class _Sum:
-    """One impact of one stage, under way."""
-
-    value: float = 0.0
-    draws: Draws | None = None
-    status: Status | None = None
-    boundaries: list[Boundary] = field(default_factory=list)
-    factors: dict[str, None] = field(default_factory=dict)
-    lacking: list[str] = field(default_factory=list)
-
-    def add(self, value: float, draws: Draws, status: Status, boundary: Boundary, factors: Sequence[Factor]) -> None:
-        """One row more; the status is that of the worst row."""
-        self.value += value
-        self.draws = draws.copy() if self.draws is None else np.add(self.draws, draws, out=self.draws)
-        order = list(Status)
-        self.status = status if self.status is None else max(self.status, status, key=order.index)
-        self.boundaries.append(boundary)
-        self.factors.update(dict.fromkeys(factor.id for factor in factors))
 
 
 @dataclass(slots=True)
@@ -110,19 +77,38 @@ class Operational:
         site: where the work ran.
         draws: how many draws stand behind each interval.
         seed: of the draws; the same seed gives the same account.
+        drawer: where inputs are drawn, shared with other parts of an account; it has its own draws and seed.
+        by_run: whether each run's own intervals are wanted; without them it takes half the time.
     """
 
-    def __init__(self, uses: Sequence[Use], site: Site, *, draws: int = 10_000, seed: int = 0) -> None:
-        self._uses, self._site, self._count, self._seed = tuple(uses), site, draws, seed
-        self._sums: dict[tuple[LifeStage, Impact], _Sum] = {}
+    def __init__(
+        self,
+        uses: Sequence[Use],
+        site: Site,
+        *,
+        draws: int = 10_000,
+        seed: int = 0,
+        drawer: Drawer | None = None,
+        by_run: bool = True,
+    ) -> None:
+        self._uses, self._site = tuple(uses), site
+        self._drawer = drawer or Drawer(draws, seed)
+        self.tallies: dict[tuple[LifeStage, Impact], Tally] = {}
         self._runs: dict[tuple[str, Impact], Interval | NoTotal] = {}
-        self._drawn: dict[str, Draws] = {}
         for run in dict.fromkeys(use.run for use in self._uses):
-            self._book_run(run)
+            self._book_run(run, by_run=by_run)
 
-    def cells(self) -> tuple[Cell, ...]:
-        """Every cell of the stages in which something runs."""
-        return tuple(self._cell(stage, impact) for stage in OPERATIONAL for impact in Impact)
+    def cells(self, lacks: Sequence[Lack] = ()) -> tuple[Cell, ...]:
+        """Every cell of the stages in which something runs.
+
+        Args:
+            lacks: what belongs to these stages and is in no use.
+        """
+        return tuple(
+            self._cell(stage, impact, [lack.reason for lack in lacks if lack.concerns(stage, impact)])
+            for stage in OPERATIONAL
+            for impact in Impact
+        )
 
     def run_interval(self, run: str, impact: Impact) -> Interval | NoTotal:
         """Value and 90 % interval of one impact of one run, over all its stages."""
@@ -130,32 +116,27 @@ class Operational:
 
     def shares_of_variance(self, impact: Impact) -> dict[str, float]:
         """Which input the doubt of an impact's total comes from, most first (method.md, eq. 69)."""
-        sums = [found.draws for (_, of), found in self._sums.items() if of is impact and found.draws is not None]
+        sums = [found.draws for (_, of), found in self.tallies.items() if of is impact and found.draws is not None]
         if not sums:
             return {}
-        total = np.sum(sums, axis=0)
-        used = {factor for (_, of), found in self._sums.items() if of is impact for factor in found.factors}
-        inputs = {name: draws for name, draws in self._drawn.items() if name in used or name.startswith("meter ")}
-        shares = {name: _squared_correlation(draws, total) for name, draws in inputs.items()}
-        return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
+        used = {factor for (_, of), found in self.tallies.items() if of is impact for factor in found.factors}
+        return self._drawer.shares(np.sum(sums, axis=0), used)
 
-    def _book_run(self, run: str) -> None:
+    def _book_run(self, run: str, *, by_run: bool) -> None:
         """One run at a time: its draws are let go once its intervals are known."""
-        sums: dict[Impact, _Sum] = {}
+        sums: dict[Impact, Tally] = {}
         for use in (use for use in self._uses if use.run == run):
             levels = dict(self._levels(use))
             for impact in _COUNTED:
-                for found in (
-                    self._sums.setdefault((use.stage, impact), _Sum()),
-                    sums.setdefault(impact, _Sum()),
-                ):
+                stage = self.tallies.setdefault((use.stage, impact), Tally())
+                for found in (stage, sums.setdefault(impact, Tally())) if by_run else (stage,):
                     self._book_impact(found, use, impact, levels)
                     if isinstance(use.energy, Total) and not use.energy.complete:
                         found.lacking.append(f"{run}: without {', '.join(use.energy.absent) or 'some seconds'}")
         self._runs.update({(run, impact): _closed(found) for impact, found in sums.items()})
 
     def _book_impact(
-        self, found: _Sum, use: Use, impact: Impact, levels: Mapping[Impact, _Level | NoFactor | NoTotal]
+        self, found: Tally, use: Use, impact: Impact, levels: Mapping[Impact, _Level | NoFactor | NoTotal]
     ) -> None:
         base = levels[_BASE.get(impact, impact)]
         if not isinstance(base, _Level):
@@ -168,7 +149,7 @@ class Operational:
         if isinstance(factor, NoFactor):
             found.lacking.append(factor.reason)
             return
-        level = base.times(factor, self._draw(factor), Boundary.FACILITY)
+        level = base.times(factor, self._drawer.factor(factor), Boundary.FACILITY)
         found.add(level.value, level.draws, level.status, level.boundary, level.factors)
 
     def _levels(self, use: Use) -> Iterator[tuple[Impact, _Level | NoFactor | NoTotal]]:
@@ -183,8 +164,9 @@ class Operational:
         if not isinstance(use.energy, Total):
             return use.energy
         name = f"meter {use.meter}"
-        draws = draw_energy(use.energy, use.meter, self._count, self._seed)
-        self._drawn[name] = self._drawn.get(name, 0.0) + draws
+        draws = draw_energy(use.energy, use.meter, self._drawer.count, self._drawer.seed)
+        drawn = self._drawer.drawn
+        drawn[name] = drawn.get(name, 0.0) + draws
         return _Level(
             value=to_kwh(Joules(use.energy.value_j)),
             draws=draws * to_kwh(Joules(1.0)),
@@ -201,7 +183,11 @@ class Operational:
                 reason=f"metered at the boundary {metered.boundary}, from which the node's energy is not known"
             )
         factor = self._site.factor(quantity)
-        return factor if isinstance(factor, NoFactor) else metered.times(factor, self._draw(factor), Boundary.NODE)
+        return (
+            factor
+            if isinstance(factor, NoFactor)
+            else metered.times(factor, self._drawer.factor(factor), Boundary.NODE)
+        )
 
     def _to_facility(self, metered: _Level | NoTotal, node: _Level | NoFactor | NoTotal) -> _Level | NoFactor | NoTotal:
         if isinstance(metered, _Level) and metered.boundary is Boundary.FACILITY:
@@ -209,43 +195,20 @@ class Operational:
         if not isinstance(node, _Level):
             return node
         factor = self._site.factor("pue")
-        return factor if isinstance(factor, NoFactor) else node.times(factor, self._draw(factor), Boundary.FACILITY)
-
-    def _draw(self, factor: Factor) -> Draws:
-        if factor.id not in self._drawn:
-            self._drawn[factor.id] = draw_factor(factor, self._count, self._seed)
-        return self._drawn[factor.id]
-
-    def _cell(self, stage: LifeStage, impact: Impact) -> Cell:
-        if impact is Impact.EWASTE:
-            return _without(stage, impact, Status.NOT_APPLICABLE, "hardware's end of life is a stage of its own")
-        found = self._sums.get((stage, impact))
-        if found is None:
-            return _without(stage, impact, Status.NOT_COUNTED, NOTHING_RAN[stage])
-        lacking = tuple(dict.fromkeys(found.lacking))
-        if found.draws is None or found.status is None:
-            return _without(stage, impact, Status.NOT_COUNTED, "; ".join(lacking))
-        boundaries = list(dict.fromkeys(found.boundaries))
-        if len(boundaries) > 1:
-            names = " and ".join(boundary.value for boundary in boundaries)
-            return _without(
-                stage, impact, Status.NOT_COUNTED, f"metered at unlike boundaries ({names}), which are never added"
-            )
-        low, high = interval(found.draws, found.value)
-        return Cell(
-            stage=stage,
-            impact=impact,
-            unit=UNITS[impact],
-            status=found.status,
-            value=found.value,
-            low=low,
-            high=high,
-            boundary=boundaries[0],
-            water=self._water(impact),
-            factors=tuple(found.factors),
-            incomplete=lacking,
-            cautions=self._cautions(impact),
+        return (
+            factor
+            if isinstance(factor, NoFactor)
+            else node.times(factor, self._drawer.factor(factor), Boundary.FACILITY)
         )
+
+    def _cell(self, stage: LifeStage, impact: Impact, lacks: Sequence[str]) -> Cell:
+        if impact is Impact.EWASTE:
+            return without(stage, impact, Status.NOT_APPLICABLE, "hardware's end of life is a stage of its own")
+        found = self.tallies.get((stage, impact))
+        if found is None:
+            reasons = dict.fromkeys((NOTHING_RAN[stage], *lacks))
+            return without(stage, impact, Status.NOT_COUNTED, "; ".join(reasons))
+        return cell_of(stage, impact, found, water=self._water(impact), cautions=self._cautions(impact), lacks=lacks)
 
     def _water(self, impact: Impact) -> Water | None:
         if impact not in (Impact.WATER_ONSITE, Impact.WATER_OFFSITE):
@@ -268,20 +231,10 @@ _BASE: Mapping[Impact, Impact] = {
 _COUNTED = tuple(impact for impact in UNITS if impact is not Impact.EWASTE)
 
 
-def _closed(found: _Sum) -> Interval | NoTotal:
+def _closed(found: Tally) -> Interval | NoTotal:
     """Value and interval of a whole sum; an incomplete one has none."""
     if found.lacking or found.draws is None:
         return NoTotal(reason=f"incomplete: {'; '.join(dict.fromkeys(found.lacking))}")
     if len(set(found.boundaries)) > 1:
         return NoTotal(reason="metered at unlike boundaries, which are never added")
     return (found.value, *interval(found.draws, found.value))
-
-
-def _without(stage: LifeStage, impact: Impact, status: Status, reason: str) -> Cell:
-    return Cell(stage=stage, impact=impact, unit=UNITS[impact], status=status, reason=reason)
-
-
-def _squared_correlation(one: Draws, other: Draws) -> float:
-    a, b = one - one.mean(), other - other.mean()
-    scale = math.sqrt(float(a @ a) * float(b @ b))
-    return (float(a @ b) / scale) ** 2 if scale > 0.0 else 0.0

@@ -12,6 +12,9 @@ import math
 from dataclasses import asdict, dataclass
 from enum import Enum
 
+LIVE = "--grid"
+"""What the origin of a factor names that a live grid service gave for a run's own hours."""
+
 
 class Distribution(Enum):
     """What `low` and `high` mean and how a draw is taken (method.md, eq. 61)."""

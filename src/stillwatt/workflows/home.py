@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 CALIBRATION_FILE = "calibration.toml"
+GRID_FOLDER = "grids"
 
 
 def calibration_path() -> Path:
@@ -13,5 +14,13 @@ def calibration_path() -> Path:
 
     A user without a home, as containers have them, has a path at which nothing is.
     """
-    root = os.environ.get("STILLWATT_HOME") or os.path.expanduser("~/.config/stillwatt")
-    return Path(root) / CALIBRATION_FILE
+    return _root() / CALIBRATION_FILE
+
+
+def grid_answers_path() -> Path:
+    """Where answers of live grid services are kept."""
+    return _root() / GRID_FOLDER
+
+
+def _root() -> Path:
+    return Path(os.environ.get("STILLWATT_HOME") or os.path.expanduser("~/.config/stillwatt"))

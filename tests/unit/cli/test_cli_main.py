@@ -167,8 +167,10 @@ def test_columns_line_up() -> None:
 
 def test_every_verb_is_one_of_the_rooms_commands() -> None:
     assert sorted(cli.commands) == [
+        "account",
         "analyse",
         "doctor",
+        "export",
         "factors",
         "import",
         "ledger",
@@ -177,4 +179,5 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "report",
         "run",
         "serve-metrics",
+        "validate",
     ]

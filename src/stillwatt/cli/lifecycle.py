@@ -1,0 +1,139 @@
+"""`stillwatt account`: runs at a place to a life-cycle account over eight stages, and a report computed anew."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stillwatt.cli.factors import factor_options
+from stillwatt.cli.options import json_option, runs_option
+from stillwatt.cli.screen import note, say
+
+if TYPE_CHECKING:
+    from stillwatt.workflows.account import Wanted
+
+INCOMPLETE = 3
+"""The account was made, and a metered energy in it is not known or not whole."""
+
+
+@click.command()
+@click.argument("runs", metavar="RUN...", nargs=-1)
+@click.option("--region", metavar="PLACE", default="", help="Where the work ran, by any usual name: FRA, Texas, SE3.")
+@click.option("--provider", metavar="NAME", default="", help="Who runs the data centre: its PUE, WUE and contracts.")
+@click.option("--cloud-region", metavar="NAME", default="", help="A provider's region, e.g. aws/us-east-1.")
+@click.option("--grid", metavar="SOURCE[:ZONE]", default="", help="Ask a live grid for the runs' own hours.")
+@click.option("--student", metavar="ARM", help="The arm that was kept; what others alone needed was tried.")
+@click.option("--stage", "stages", metavar="NAME=STAGE", multiple=True, help="Book the stage of that name elsewhere.")
+@click.option("--device", "devices", metavar="[ROLE:]NAME[*COUNT]", multiple=True, help="A device that was held.")
+@click.option("--stored", metavar="NAME=GB", multiple=True, help="Something more that is kept, e.g. corpus=120.")
+@click.option("--drive", type=click.Choice(["ssd", "hdd"]), default="ssd", show_default=True, help="Where it is kept.")
+@click.option("--keep-days", type=float, default=365.0, show_default=True, help="For how long it is kept.")
+@click.option("--lifetime", metavar="YEARS", help="Years in service of devices, or LOW..HIGH.")
+@click.option(
+    "--time",
+    "time_share",
+    type=click.Choice(["calendar", "busy"]),
+    default="calendar",
+    show_default=True,
+    help="Which time devices are charged for.",
+)
+@click.option("--charge-idle", is_flag=True, help="Charge the fleet's idle hours to the work.")
+@click.option("--no-hydro", is_flag=True, help="Charge what evaporates from reservoirs to nothing.")
+@click.option("--pretraining", metavar="SPEC", default="excluded", help="ENERGY,use:N|tokens:A/B,BOUNDARY or excluded.")
+@click.option("--serving", metavar="SPEC", help="TOKENS_PER_DAY,DAYS[,ledger|0.4J,BOUNDARY|ecologits:ACTIVE/TOTAL].")
+@click.option("--request-tokens", type=float, help="Tokens of a request, for impacts per 1,000 requests.")
+@click.option("--draws", type=click.IntRange(100, 1_000_000), default=10_000, show_default=True, help="Random draws.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
+@click.option("--recompute", metavar="FILE", help="Compute a report anew from its own inputs; 1 where it differs.")
+@click.option("-o", "--out", metavar="FILE", help="Write the report there as JSON.")
+@factor_options
+@runs_option
+@json_option
+@click.pass_context
+def account(context: click.Context, /, **asked: Any) -> None:
+    """Account for runs over the eight stages of a life cycle.
+
+    RUN is a run's id, the beginning of one, its name, or `latest`. Every cell of stage and impact has a status; what
+    is not counted is never 0 and is named beside the total that it is missing from. Exits with 3 where a metered
+    energy is not known or not whole.
+    """
+    if asked["recompute"]:
+        context.exit(_recompute(asked["recompute"], asked["out"]))
+    if not asked["runs"]:
+        raise click.UsageError("name a run (`stillwatt ledger list`), or give --recompute FILE")
+    from stillwatt.report.data import report_json
+    from stillwatt.workflows.account import account as account_for
+    from stillwatt.workflows.account import energy_is_whole
+
+    data = account_for(asked["runs"], _wanted(asked), runs_dir=asked["runs_dir"])
+    text = report_json(data)
+    if asked["out"]:
+        Path(asked["out"]).write_text(text, encoding="utf-8")
+    if asked["as_json"]:
+        click.echo(text, nl=False)
+    else:
+        say(_text(data))
+        if asked["out"]:
+            say(f"report  {asked['out']}")
+    context.exit(0 if energy_is_whole(data) else INCOMPLETE)
+
+
+def _wanted(asked: dict[str, Any]) -> Wanted:
+    from stillwatt.config import account_options as options
+    from stillwatt.records.lifecycle import TimeShare
+    from stillwatt.workflows.account import Wanted
+
+    return Wanted(
+        region=asked["region"],
+        provider=asked["provider"],
+        cloud_region=asked["cloud_region"],
+        factor_files=asked["files"],
+        overrides=asked["overrides"],
+        student=asked["student"],
+        stages=dict(options.parse_stage(text) for text in asked["stages"]),
+        devices=tuple(options.parse_device(text) for text in asked["devices"]),
+        stored=tuple(options.parse_stored(text) for text in asked["stored"]),
+        drive=asked["drive"],
+        keep_days=options.parse_positive(asked["keep_days"], "--keep-days"),
+        lifetime=options.parse_range(asked["lifetime"], ("",), "--lifetime")[0] if asked["lifetime"] else None,
+        time_share=TimeShare(asked["time_share"]),
+        charge_idle=asked["charge_idle"],
+        charge_hydro=not asked["no_hydro"],
+        pretraining=options.parse_pretraining(asked["pretraining"]),
+        serving=options.parse_serving(asked["serving"]) if asked["serving"] else None,
+        request_tokens=(
+            options.parse_positive(asked["request_tokens"], "--request-tokens")
+            if asked["request_tokens"] is not None
+            else None
+        ),
+        draws=asked["draws"],
+        seed=asked["seed"],
+        grid=asked["grid"],
+    )
+
+
+def _recompute(path: str, out: str | None) -> int:
+    from stillwatt.workflows.account import recompute
+
+    text, differs = recompute(path)
+    if out:
+        Path(out).write_text(text, encoding="utf-8")
+    else:
+        click.echo(text, nl=False)
+    if differs:
+        note(f"{path}: differs from what its inputs give, first at {differs}")
+        return 1
+    note(f"{path}: its inputs give the same bytes")
+    return 0
+
+
+def _text(data: dict[str, Any]) -> str:
+    from stillwatt.report.lifecycle_text import COLUMNS, lifecycle_text
+
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size((COLUMNS, 24)).columns if is_terminal else COLUMNS
+    return lifecycle_text(data, columns=width, is_terminal=is_terminal).rstrip("\n")

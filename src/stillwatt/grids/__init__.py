@@ -1,0 +1,1 @@
+"""Live grids: hourly intensities asked of public services, only where somebody names one. Offline is the default."""

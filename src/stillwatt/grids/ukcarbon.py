@@ -1,0 +1,97 @@
+"""The Carbon Intensity API of Great Britain (NESO), v2: half-hours, no key; actual figures, and forecasts by region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from stillwatt.errors import UsageError
+from stillwatt.grids.source import Document, Reading, Span, binned, utc_text
+from stillwatt.grids.web import GridWeb
+from stillwatt.grids.zones import zones
+from stillwatt.records.grid import HOUR_NS, HourlySeries, NoSeries, Signal
+
+URL = "https://api.carbonintensity.org.uk"
+_MOST_HOURS = 24 * 13
+"""The service answers at most 14 days at a time."""
+_STEP_NS = HOUR_NS // 2
+_NATION = "GB"
+_REGIONS = 18
+
+
+class UkCarbon:
+    """The service of Great Britain's grid operator.
+
+    Args:
+        web: its address; it wants no key.
+    """
+
+    name: ClassVar[str] = "ukcarbon"
+    signal: ClassVar[Signal] = Signal.AVERAGE
+
+    def __init__(self, web: GridWeb) -> None:
+        self._web = web
+
+    def zone_of(self, place: str) -> str | None:
+        """`GB` for the United Kingdom; `GB-13` and the like are the service's regions."""
+        return zones(self.name).get(place)
+
+    def series(self, zone: str, span: Span) -> HourlySeries | NoSeries:
+        """See `GridSource.series`; of a region the service gives forecasts alone, so all its hours are estimated.
+
+        Raises:
+            UsageError: a zone that is neither `GB` nor one of the 18 regions.
+        """
+        region = _region(zone)
+        readings, answers = [], []
+        for piece in span.pieces(_MOST_HOURS):
+            start, end = utc_text(piece.start_utc_ns), utc_text(piece.end_utc_ns)
+            path = f"/regional/intensity/{start}/{end}/regionid/{region}" if region else f"/intensity/{start}/{end}"
+            body, answer = self._web.get(path, end_utc_ns=piece.end_utc_ns)
+            answers.append(answer)
+            readings += [
+                reading
+                for reading in self._readings(self._web.json(body), is_region=bool(region))
+                if piece.start_utc_ns <= reading.start_utc_ns < piece.end_utc_ns
+            ]
+        hours, missing = binned(readings, span)
+        if not hours:
+            return NoSeries(source=self.name, zone=zone, reason=missing[0].reason)
+        forecast = ("figures of a region are forecasts; the service gives no others",) if region else ()
+        return HourlySeries(
+            source=self.name,
+            zone=zone,
+            signal=self.signal,
+            boundary="CO2 of generation alone (no other gases, no fuel supply, no plants), with imports and losses",
+            licence="CC-BY-4.0 (National Energy System Operator)",
+            source_url=URL,
+            hours=hours,
+            missing=missing,
+            answers=tuple(answers),
+            cautions=(*forecast, "counts CO2 of generation alone: lower than a life-cycle figure of the same hour"),
+        )
+
+    def _readings(self, data: Any, *, is_region: bool) -> Iterator[Reading]:
+        """Half-hours; where the actual figure is not there yet, the forecast stands in and the hour is estimated."""
+        document = Document(self.name, data)
+        for row in (document.part("data") if is_region else document).rows("data"):
+            intensity = row.part("intensity")
+            actual = intensity.number("actual")
+            value = intensity.number("forecast") if actual is None else actual
+            at = row.time("from")
+            yield Reading(
+                start_utc_ns=at,
+                length_ns=row.time("to") - at if row.time("to") > at else _STEP_NS,
+                value=value,
+                is_estimated=actual is None,
+            )
+
+
+def _region(zone: str) -> int:
+    """The number of a region; 0 for the nation."""
+    if zone == _NATION:
+        return 0
+    number = zone.removeprefix(f"{_NATION}-")
+    if number.isdigit() and 1 <= int(number) <= _REGIONS and number != zone:
+        return int(number)
+    raise UsageError(f"grid source 'ukcarbon': {zone!r} is neither GB nor a region GB-1 to GB-{_REGIONS}")

@@ -1,0 +1,180 @@
+"""A life-cycle report for a terminal: the table of stages and impacts, and beside every total how much it covers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from stillwatt.report.format import percent_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+COLUMNS = 112
+"""What the table needs."""
+SHOWN: Mapping[str, str] = {
+    "energy_facility": "facility",
+    "primary_energy": "primary",
+    "gwp_location": "GWP loc.",
+    "gwp_market": "GWP mkt.",
+    "water_onsite": "water on",
+    "water_offsite": "water off",
+    "adpe": "ADPe",
+    "ewaste": "e-waste",
+}
+"""Impacts of the table with their heads; the rest is in the report."""
+STAGES: Mapping[str, str] = {
+    "hardware_manufacturing": "hardware",
+    "infrastructure_construction": "infrastructure",
+    "post_training": "post-training",
+    "end_of_life": "end of life",
+}
+"""Stages whose name is too long for the table."""
+_MARKS = {"measured": "", "modelled": "~", "factor": "*"}
+_LEGEND = "~ modelled, * by factors, + a part of it is missing, ? not counted (never 0), · does not apply"
+_MOST_LACKS = 12
+_ZERO = "not an absence of emissions"
+"""What a caution says of a market-based 0, which is told before all others."""
+
+
+def lifecycle_text(data: Mapping[str, Any], *, columns: int = COLUMNS, is_terminal: bool = False) -> str:
+    """The report as text; with colours and weights only for a terminal.
+
+    Args:
+        data: A report of the contract `stillwatt.lifecycle/1`.
+        columns: How wide the terminal is; narrower than what the table needs is taken as that.
+        is_terminal: Whether to write escape sequences.
+    """
+    from rich.console import Console
+
+    console = Console(
+        file=io.StringIO(),
+        width=max(columns, COLUMNS),
+        force_terminal=is_terminal,
+        color_system="standard" if is_terminal else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    with console.capture() as captured:
+        for part in _parts(data):
+            console.print(part)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def _parts(data: Mapping[str, Any]) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    place = data["goal_and_scope"]["place"]
+    runs = data["goal_and_scope"]["about"].get("runs", [])
+    names = ", ".join(str(run.get("run_id")) for run in runs)
+    yield Text(f"Life cycle of {names or 'no run'} at {place['name']} ({place['code']})", style="bold")
+    yield _cells_table(data)
+    yield Text(_LEGEND)
+    yield Text()
+    yield _totals_table(data)
+    yield Text(f"coverage of the whole account: {_covered(data['coverage'])}")
+    yield Text()
+    yield from map(Text, _notes(data))
+
+
+def _cells_table(data: Mapping[str, Any]) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    cells = {(cell["stage"], cell["impact"]): cell for cell in data["cells"]}
+    units = {cell["impact"]: cell["unit"] for cell in data["cells"]}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("stage", no_wrap=True)
+    for impact, head in SHOWN.items():
+        table.add_column(f"{head}\n{units.get(impact, '')}", justify="right", no_wrap=True)
+    for stage in dict.fromkeys(cell["stage"] for cell in data["cells"]):
+        table.add_row(STAGES.get(stage, stage), *(_cell_text(cells.get((stage, impact))) for impact in SHOWN))
+    totals = {total["impact"]: total for total in data["totals"]}
+    table.add_section()
+    table.add_row("counted in all", *(_short(totals[impact]["value"]) for impact in SHOWN))
+    table.add_row("coverage", *(percent_text(totals[impact]["coverage"]) for impact in SHOWN))
+    return table
+
+
+def _totals_table(data: Mapping[str, Any]) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for head in ("total of", "value", "90 % interval", "unit", "covers", "stages in it"):
+        table.add_column(head, justify="right" if head in ("value", "90 % interval", "covers") else "left")
+    for total in data["totals"]:
+        if total["value"] is None:
+            table.add_row(total["impact"], "?", "", total["unit"], percent_text(total["coverage"]), total["reason"])
+            continue
+        ends = f"[{_short(total['low'])}, {_short(total['high'])}]"
+        table.add_row(
+            total["impact"],
+            _short(total["value"]),
+            ends,
+            total["unit"],
+            percent_text(total["coverage"]),
+            ", ".join(STAGES.get(stage, stage) for stage in total["stages"])
+            + ("" if total["complete"] else "; not whole"),
+        )
+    return table
+
+
+def _notes(data: Mapping[str, Any]) -> Iterator[str]:
+    found = data["interpretation"]
+    yield "largest cells, as shares of what is counted"
+    for spot in (spot for spot in found["hot_spots"] if spot["impact"] in ("gwp_location", "energy_facility")):
+        yield f"  {spot['impact']}: {percent_text(spot['share_of_counted'])} {spot['stage']}"
+    yield "what to improve first, by the doubt that it brings into the location-based GWP"
+    for one in (one for one in found["improve_first"] if one["impact"] == "gwp_location"):
+        yield f"  {percent_text(one['share_of_variance'])} {one['input']}: {one['how']}"
+    yield "location-based GWP per unit"
+    yield from (f"  {_unit_text(unit)}" for unit in data["functional_units"])
+    yield "not in it"
+    lacks = [(total["impact"], lack) for total in data["totals"] for lack in total["lacking"]]
+    of_gwp = list(dict.fromkeys(lack for impact, lack in lacks if impact == "gwp_location"))
+    yield from (f"  {lack}" for lack in of_gwp[:_MOST_LACKS])
+    rest = len({lack for _, lack in lacks} - set(of_gwp[:_MOST_LACKS]))
+    if rest:
+        yield f"  and {rest} more, of other impacts too (--json lists them)"
+    cautions = dict.fromkeys(caution for cell in data["cells"] for caution in cell["cautions"])
+    if cautions:
+        yield "to be known of what is in it"
+        yield from (f"  {caution}" for caution in sorted(cautions, key=lambda one: _ZERO not in one)[:_MOST_LACKS])
+
+
+def _unit_text(unit: Mapping[str, Any]) -> str:
+    if unit["count"] is None:
+        return f"per {unit['unit']}: not known, {unit['reason']}"
+    numbers = unit["values"].get("gwp_location")
+    if numbers is None:
+        return f"per {unit['unit']}: not counted"
+    ends = f"[{_short(numbers['low'])}, {_short(numbers['high'])}]"
+    return f"per {unit['unit']} (of {unit['count']:.6g}): {_short(numbers['value'])} {ends} kgCO2e"
+
+
+def _covered(coverage: Mapping[str, Any]) -> str:
+    statuses = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in coverage["by_status"].items())
+    return (
+        f"{percent_text(coverage['score'])} by quality, {percent_text(coverage['counted'])} counted at all; "
+        f"cells: {statuses}"
+    )
+
+
+def _cell_text(cell: Mapping[str, Any] | None) -> str:
+    if cell is None or cell["status"] == "not_counted":
+        return "?"
+    if cell["status"] == "not_applicable":
+        return "·"
+    return f"{cell['value']:.2g}{_MARKS[cell['status']]}{'+' if cell['incomplete'] else ''}"
+
+
+def _short(value: float | None) -> str:
+    """Three digits.
+
+    >>> _short(0.0384), _short(None)
+    ('0.0384', '?')
+    """
+    return "?" if value is None else f"{value:.3g}"

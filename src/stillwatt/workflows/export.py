@@ -1,0 +1,230 @@
+"""Use case: a run or a report in another format, with the list of what that format could not carry beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stillwatt.errors import FileExistsAlreadyError, MissingExtraError, MissingInputError, ReportError
+from stillwatt.records.export import Details, Exported, Loss
+from stillwatt.report.exports.boamps import to_boamps
+from stillwatt.report.exports.cyclonedx import VERSIONS, to_cyclonedx
+from stillwatt.report.exports.eu_gpai import to_eu_gpai
+from stillwatt.report.exports.huggingface import CardParts, to_card, with_section
+from stillwatt.report.exports.otel import to_opentelemetry
+from stillwatt.report.exports.rocrate import METADATA, PROVENANCE, to_rocrate
+from stillwatt.report.exports.sci import to_sci
+from stillwatt.report.exports.spdx import to_spdx
+from stillwatt.workflows.account import Wanted, account, parse_report, read_text
+
+LOSSES_SCHEMA = "stillwatt.losses/1"
+CARD = "huggingface"
+_EXTRA = "exports"
+FORMATS: Mapping[str, Callable[..., Exported]] = {
+    "cyclonedx": to_cyclonedx,
+    "spdx": to_spdx,
+    "boamps": to_boamps,
+    "sci": to_sci,
+    "eu-gpai": to_eu_gpai,
+    "rocrate": to_rocrate,
+    "opentelemetry": to_opentelemetry,
+}
+NAMES = (*FORMATS, CARD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Where an export is, what it lost, and whether anybody checked it."""
+
+    path: Path
+    losses_path: Path
+    losses: tuple[Loss, ...]
+    validated_by: str
+    """The library that read it back without complaint; empty where none could."""
+    note: str = ""
+
+
+def report_of(reference: str, wanted: Wanted, *, runs_dir: str | Path) -> dict[str, Any]:
+    """The report at a path, or of a run.
+
+    Raises:
+        ReportError: the file is no life-cycle report.
+        MissingInputError: a path to no file.
+        ConfigError: a run without a place.
+        RunNotFoundError: no such run.
+    """
+    from stillwatt.config.lifecycle_schema import schema_faults
+
+    path = Path(reference)
+    if path.is_file():
+        text = read_text(path)
+        data = parse_report(text, reference)
+        if faults := schema_faults(text):
+            more = f" and {len(faults) - 1} faults more" if len(faults) > 1 else ""
+            raise ReportError(
+                f"{reference} {faults[0].path}", f"{faults[0].message}{more}: `stillwatt validate` lists them"
+            )
+        return data
+    if reference.endswith(".json"):
+        raise MissingInputError("report", reference, "`stillwatt account RUN --region PLACE -o FILE` writes one")
+    return account([reference], wanted, runs_dir=runs_dir)
+
+
+def export(
+    report: Mapping[str, Any],
+    form: str,
+    out: str | Path,
+    details: Details,
+    *,
+    version: str = VERSIONS[0],
+    is_forced: bool = False,
+) -> Written:
+    """Write a report in another format, and its losses beside it.
+
+    Args:
+        report: a life-cycle report.
+        form: one of `NAMES`.
+        out: a file, or a folder for `rocrate`; a model card that is there already is kept, but for its own section.
+        details: what the report does not hold.
+        version: of CycloneDX's specification.
+        is_forced: whether a file that is there is written over.
+
+    Raises:
+        FileExistsAlreadyError: something is there already.
+        MissingExtraError: a model card without huggingface_hub.
+        ReportError: the report cannot be said in the format.
+    """
+    path = Path(out)
+    losses_path = path.with_name(f"{path.name}.losses.json")
+    if not is_forced and form != CARD:
+        for taken in (path, losses_path):
+            if taken.exists():
+                raise FileExistsAlreadyError(str(taken), "give another -o, or --force")
+    if form == CARD:
+        text, losses, library, note = _card(to_card(report, details), path)
+        _write(path, text)
+    else:
+        make = partial(to_cyclonedx, version=version) if form == "cyclonedx" else FORMATS[form]
+        made = make(report, details)
+        library, note = _check(form, made, version)
+        losses = made.losses
+        for name, text in (made.files or {"": made.text}).items():
+            _write(path / name if name else path, text)
+        if form == "rocrate":
+            library, note = _check_crate(path, library, note)
+    _write(losses_path, _losses_text(form, path, losses))
+    return Written(path=path, losses_path=losses_path, losses=losses, validated_by=library, note=note)
+
+
+def _losses_text(form: str, path: Path, losses: tuple[Loss, ...]) -> str:
+    said = {"schema": LOSSES_SCHEMA, "format": form, "file": path.name, "losses": [asdict(loss) for loss in losses]}
+    return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8", newline="") as stream:
+        stream.write(text)
+    part.replace(path)
+
+
+def _card(parts: CardParts, path: Path) -> tuple[str, tuple[Loss, ...], str, str]:
+    """The card with its block and section; whatever else is in it stays."""
+    try:
+        from huggingface_hub import ModelCard
+    except ImportError as err:
+        raise MissingExtraError("huggingface_hub", _EXTRA) from err
+    import yaml  # huggingface_hub brings it
+
+    there = path.read_bytes().decode("utf-8-sig") if path.is_file() else "---\n{}\n---\n"
+    try:
+        card = ModelCard(there)
+        if parts.emissions is not None:
+            card.data["co2_eq_emissions"] = dict(parts.emissions)
+        card.text = with_section(card.text, parts.section)
+        text = str(card)
+    except (ValueError, yaml.YAMLError) as err:
+        reason = " ".join(str(err).split())[:200]
+        raise ReportError(str(path), f"its front matter cannot be read, so nothing was written ({reason})") from err
+    return text, (*parts.losses, *_card_losses(parts, there)), "huggingface_hub", ""
+
+
+def _card_losses(parts: CardParts, there: str) -> list[Loss]:
+    front = there.split("---")[1] if there.startswith("---") and there.count("---") > 1 else ""
+    found = []
+    if any(line.lstrip().startswith("#") for line in front.splitlines()):
+        found.append(Loss(path="", what="comments in the card's front matter", why="it is written anew, as YAML"))
+    if parts.emissions is None:
+        was = "the card's own is kept" if "co2_eq_emissions" in front else "none is written"
+        why = f"no GWP of making the model is counted; {was}, and never 0"
+        found.append(Loss(path="$.cells[?impact=gwp_location]", what="co2_eq_emissions", why=why))
+    return found
+
+
+def _check(form: str, made: Exported, version: str) -> tuple[str, str]:
+    """Let the format's own library read the export: its name, or why nobody could.
+
+    Raises:
+        ReportError: it complains.
+    """
+    checks: dict[str, Callable[[], str]] = {
+        "cyclonedx": lambda: _check_cyclonedx(made.text, version),
+        "spdx": lambda: _check_spdx(made.text),
+        "rocrate": lambda: _check_prov(made.files[PROVENANCE]),
+    }
+    if form not in checks:
+        return "", "no library checks this format"
+    try:
+        return checks[form](), ""
+    except ImportError as err:
+        return "", f"not checked: {err.name} is not installed (pip install 'stillwatt[{_EXTRA}]')"
+
+
+def _check_cyclonedx(text: str, version: str) -> str:
+    from cyclonedx.exception import MissingOptionalDependencyException
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    try:
+        fault = JsonStrictValidator(SchemaVersion.from_version(version)).validate_str(text)
+    except MissingOptionalDependencyException as err:
+        raise ImportError(name="cyclonedx-python-lib[json-validation]") from err
+    if fault is not None:
+        raise ReportError("cyclonedx", f"the export breaks the specification's schema: {str(fault)[:300]}")
+    return "cyclonedx-python-lib"
+
+
+def _check_spdx(text: str) -> str:
+    from spdx_python_model import v3_0_1 as spdx
+
+    objects = spdx.SHACLObjectSet()
+    try:
+        spdx.JSONLDDeserializer().deserialize_data(json.loads(text), objects)
+    except (ValueError, TypeError, KeyError, AttributeError) as err:
+        raise ReportError("spdx", f"the export breaks the model: {err}") from err
+    return "spdx-python-model"
+
+
+def _check_prov(text: str) -> str:
+    from prov.model import ProvDocument
+
+    ProvDocument.deserialize(content=text, format="json")
+    return "prov"
+
+
+def _check_crate(path: Path, library: str, note: str) -> tuple[str, str]:
+    try:
+        from rocrate.rocrate import ROCrate
+    except ImportError:
+        return (
+            library,
+            note or f"{METADATA} was not checked: rocrate is not installed (pip install 'stillwatt[{_EXTRA}]')",
+        )
+    ROCrate(str(path))
+    return " and ".join(filter(None, (library, "rocrate"))), note

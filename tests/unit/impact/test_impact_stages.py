@@ -1,0 +1,130 @@
+"""Where each stage of a pipeline is booked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from run_records import quickstart, run_record, stage
+from stillwatt.impact.stages import BOOKED, Mapper, mapping_markdown, without_makers
+from stillwatt.records.energy import NoTotal, Total
+from stillwatt.records.impact import LifeStage
+from stillwatt.records.run import StageRecord
+from stillwatt.records.window import StageKind, StageStatus
+
+
+def test_every_kind_has_its_place_and_a_reason() -> None:
+    assert set(BOOKED) == set(StageKind)
+    assert all(why for _, why in BOOKED.values())
+    page = "\n".join(mapping_markdown())
+    assert all(kind.value in page for kind in StageKind)
+
+
+def booked(stages: Sequence[StageRecord], named: Mapping[str, LifeStage] | None = None) -> dict[str, LifeStage]:
+    return {one.stage.name: one.life for one in Mapper(run_record(stages), named=named).booked()}
+
+
+def test_the_quick_start() -> None:
+    life = {one.stage.name: one.life for one in Mapper(quickstart()).booked()}
+    assert life["prepare_data"] is life["teacher_logits"] is life["teacher_generate"] is LifeStage.DATA
+    assert life["train.kd.1.0"] is LifeStage.POST_TRAINING
+    assert life["evaluate.teacher"] is life["idle_baseline"] is LifeStage.EXPERIMENTATION
+    assert life["serve.student.pruned"] is LifeStage.DEPLOYMENT
+
+
+def test_what_only_other_arms_needed_was_tried() -> None:
+    life = {one.stage.name: one.life for one in Mapper(quickstart(), kept="kd").booked()}
+    assert life["train.kd.0.5"] is LifeStage.POST_TRAINING
+    assert life["teacher_logits"] is LifeStage.DATA
+    assert life["train.sft.1.0"] is life["train.synthetic.0.5"] is LifeStage.EXPERIMENTATION
+    assert life["teacher_generate"] is LifeStage.EXPERIMENTATION
+    assert life["prepare_data"] is LifeStage.DATA
+
+
+@pytest.mark.parametrize("status", [StageStatus.FAILED, StageStatus.RECOVERED])
+def test_a_lost_attempt_is_experimentation_with_all_that_lies_inside(status: StageStatus) -> None:
+    life = booked(
+        [
+            stage("a", "train", StageKind.STUDENT_TRAIN, joules=9.0, status=status),
+            stage("b", "teacher_online", StageKind.TEACHER_LOGITS, joules=4.0, parent_id="a"),
+        ]
+    )
+    assert set(life.values()) == {LifeStage.EXPERIMENTATION}
+
+
+def test_a_lost_attempt_whose_artefact_was_found_did_its_work() -> None:
+    marks = {"artifact": "logits-1"}
+    run_id = run_record([]).run_id
+    life = booked(
+        [
+            stage("a", "first", StageKind.TEACHER_LOGITS, joules=9.0, status=StageStatus.RECOVERED, labels=marks),
+            stage("b", "second", StageKind.TEACHER_LOGITS, joules=0.1, labels={**marks, "reused_from": run_id}),
+        ]
+    )
+    assert set(life.values()) == {LifeStage.DATA}
+
+
+def test_a_student_with_random_weights_is_trained_and_not_post_trained() -> None:
+    run = run_record([stage("a", "train", StageKind.STUDENT_TRAIN, joules=9.0, labels={"student": "tiny"})])
+    scratch = replace(run, settings={"students": [{"name": "tiny", "source": "tiny-random"}]})
+    assert Mapper(scratch).booked()[0].life is LifeStage.TRAINING
+    assert Mapper(run).booked()[0].life is LifeStage.POST_TRAINING
+
+
+def test_the_users_word_goes_before_the_table() -> None:
+    stages = [stage("a", "fit", StageKind.OTHER, joules=9.0), stage("b", "fetch_models", StageKind.OTHER, joules=1.0)]
+    assert booked(stages) == {"fit": LifeStage.EXPERIMENTATION, "fetch_models": LifeStage.DATA}
+    assert booked(stages, named={"fit": LifeStage.TRAINING})["fit"] is LifeStage.TRAINING
+
+
+def test_a_teacher_beside_a_training_is_taken_out_of_it() -> None:
+    run = run_record(
+        [
+            stage("a", "train", StageKind.STUDENT_TRAIN, joules=900.0),
+            stage("b", "teacher_online", StageKind.TEACHER_LOGITS, joules=300.0, parent_id="a"),
+        ],
+        unallocated_j=0.0,
+    )
+    found = {one.stage: one.energy for one in Mapper(run).uses()}
+    training = found[LifeStage.POST_TRAINING]
+    assert isinstance(training, Total)
+    assert training.value_j == pytest.approx(600.0)
+    whole = run.stages[0].gross
+    assert isinstance(whole, Total)
+    assert training.low_j / training.value_j == pytest.approx(whole.low_j / whole.value_j)
+
+
+def test_more_inside_than_the_whole_is_booked_in_one_place() -> None:
+    run = run_record(
+        [
+            stage("a", "train", StageKind.STUDENT_TRAIN, joules=300.0),
+            stage("b", "teacher_online", StageKind.TEACHER_LOGITS, joules=301.0, parent_id="a"),
+        ],
+        unallocated_j=0.0,
+    )
+    (one,) = Mapper(run).uses()
+    assert one.stage is LifeStage.POST_TRAINING
+    assert isinstance(one.energy, Total)
+    assert one.energy.value_j == pytest.approx(300.0)
+
+
+def test_what_another_run_made_is_lacking_until_that_run_is_there() -> None:
+    user = run_record(
+        [stage("a", "teacher_logits", StageKind.TEACHER_LOGITS, joules=0.1, labels={"reused_from": "maker"})]
+    )
+    uses = Mapper(user).uses()
+    assert any(isinstance(one.energy, NoTotal) and "made by run maker" in one.energy.reason for one in uses)
+    maker = replace(run_record([]), run_id="maker")
+    assert not any(isinstance(one.energy, NoTotal) for one in without_makers(uses, [user, maker]))
+    assert any(isinstance(one.energy, NoTotal) for one in without_makers(uses, [user]))
+
+
+def test_a_run_whose_record_is_not_whole_makes_every_use_incomplete() -> None:
+    run = replace(run_record([stage("a", "train", StageKind.STUDENT_TRAIN, joules=9.0)]), complete=False)
+    for one in Mapper(run).uses():
+        assert isinstance(one.energy, Total)
+        assert not one.energy.complete
+    gone = replace(run_record([stage("a", "train", StageKind.STUDENT_TRAIN)]), complete=False)
+    assert any(isinstance(one.energy, NoTotal) for one in Mapper(gone).uses())
