@@ -1,4 +1,4 @@
-"""One row of a table, cell by cell: what is wrong with it is gathered, with its line and column, and nothing is guessed."""
+"""One row of a table, cell by cell: what is wrong is gathered, with its line and column, and nothing is guessed."""
 
 from __future__ import annotations
 
@@ -125,4 +125,6 @@ class Cells:
         """Note a name that is not known, with the nearest that is."""
         names = sorted(known)
         near = suggest(name, names)
-        self.complain(column, f"unknown {name!r}; " + (f"did you mean {near!r}?" if near else "known: " + ", ".join(names)))
+        self.complain(
+            column, f"unknown {name!r}; " + (f"did you mean {near!r}?" if near else "known: " + ", ".join(names))
+        )

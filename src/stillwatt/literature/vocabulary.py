@@ -82,10 +82,10 @@ _CODED = (
     Metric(name="other", title="other", dimension="", is_coded=True),
 )
 _RATIOS = (
-    "adpe_share co2e_ratio co2e_share compute_ratio compute_share disclosure_share duty_cycle "
-    "energy_increase energy_ratio energy_reduction energy_share eutroph_share ewaste_reduction htc_share method_error "
-    "power_growth power_share water_ratio water_share"
-).split()
+    *("adpe_share", "co2e_ratio", "co2e_share", "compute_ratio", "compute_share", "disclosure_share", "duty_cycle"),
+    *("energy_increase", "energy_ratio", "energy_reduction", "energy_share", "eutroph_share", "ewaste_reduction"),
+    *("htc_share", "method_error", "power_growth", "power_share", "water_ratio", "water_share"),
+)
 _BESIDE = {
     "co2e_intensity": "mass",
     "co2e_reduction": "",

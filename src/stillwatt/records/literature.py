@@ -15,6 +15,10 @@ from typing import Any
 from stillwatt.records.impact import LifeStage
 
 
+WIDEST_RANGE = 10.0
+"""A range whose ends are further apart than this has no middle that would stand for it."""
+
+
 class Evidence(StrEnum):
     """What a coding or a figure rests on, best first."""
 
@@ -204,12 +208,12 @@ class PublishedFigure:
 
     @property
     def middle(self) -> float | None:
-        """The value, or the middle of a range that has both ends; None where there is no such number."""
+        """The value, or the middle of a range of no more than tenfold; None where there is no such number."""
         if self.value is not None:
             return self.value
-        if self.low is not None and self.high is not None:
-            return (self.low + self.high) / 2
-        return None
+        if self.low is None or self.high is None or self.high > WIDEST_RANGE * self.low:
+            return None
+        return (self.low + self.high) / 2
 
     @property
     def content_hash(self) -> str:
