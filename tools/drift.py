@@ -43,6 +43,13 @@ def quantities() -> str:
     return quantities_markdown()
 
 
+def literature() -> str:
+    """The corpus of published figures: its words, its columns, the numbers of its map."""
+    from stillwatt.literature.reference import literature_markdown
+
+    return literature_markdown()
+
+
 def cli_options() -> str:
     """Every command and option, one a line: a new knob belongs in the recipe."""
     from stillwatt.cli.reference import option_list
@@ -63,6 +70,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/recipe.schema.json": recipe_schema,
     "docs/reference/factor-file.schema.json": factor_file_schema,
     "docs/reference/quantities.md": quantities,
+    "docs/reference/literature.md": literature,
     "tests/golden/public_api.txt": public_api,
     "tests/golden/cli_help.txt": cli_options,
 }

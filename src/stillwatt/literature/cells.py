@@ -48,16 +48,17 @@ class Cells:
         self.problems.append(Problem(path=self.path, line=self.line, column=column, message=message))
 
     def text(self, column: str, *, required: bool = False) -> str:
-        """The cell as it stands."""
+        """The cell as it stands; empty where it is required and says nothing."""
         text = (self.said.get(column) or "").strip()
         if required and text.casefold() in _UNSAID:
             self.complain(column, f"is required, and says {text!r}")
+            return ""
         return text
 
     def source(self, column: str) -> str:
         """Where the work can be looked up: an address, or where it was printed."""
         text = self.text(column, required=True)
-        if text.casefold() in _UNSAID:
+        if not text:
             return text
         if ("://" in text or text.startswith("www.")) and not _ADDRESS.fullmatch(text):
             self.complain(column, f"{text!r} is no address; write https://…, or name the journal, volume and page")
@@ -68,7 +69,7 @@ class Cells:
     def year(self, column: str) -> int:
         """A year of four digits."""
         text = self.text(column, required=True)
-        if text.casefold() not in _UNSAID and not (text.isdecimal() and FIRST_YEAR <= int(text) <= LAST_YEAR):
+        if text and not (text.isdecimal() and FIRST_YEAR <= int(text) <= LAST_YEAR):
             self.complain(column, f"{text!r} is no year from {FIRST_YEAR} to {LAST_YEAR}")
         return int(text) if text.isdecimal() else 0
 

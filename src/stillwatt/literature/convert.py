@@ -66,7 +66,8 @@ def conversion(begin: Reach, end: Reach, metric: str, catalog: Catalog, place: P
         return Conversion(begin=begin, end=end)
     if reason := _unlike(begin, end, metric):
         return Refusal(reason=reason)
-    factors, cautions = [], []
+    factors: list[Factor] = []
+    cautions: list[str] = []
     for quantity in _STEPS[begin, end]:
         found = choose(catalog, quantity, place)
         if isinstance(found, NoFactor):

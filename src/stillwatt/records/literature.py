@@ -14,7 +14,6 @@ from typing import Any
 
 from stillwatt.records.impact import LifeStage
 
-
 WIDEST_RANGE = 10.0
 """A range whose ends are further apart than this has no middle that would stand for it."""
 

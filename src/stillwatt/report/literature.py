@@ -196,7 +196,7 @@ def _count_spec(values: Sequence[Mapping[str, Any]], most: int) -> Spec:
         ("from the abstract alone", "abstract"),
         ("figures in the corpus", "figures"),
     )
-    layers = [
+    layers: list[Spec] = [
         {
             "mark": {"type": "rect", "cornerRadius": 2},
             "encoding": {
@@ -223,7 +223,7 @@ def _work_spec(values: Sequence[Mapping[str, Any]], works: int) -> Spec:
     }
     tooltip = tips(("work", "title"), ("year", "year"), ("stage", "stage"), ("it", "treatment"), ("from", "evidence"))
     on_dark = {"test": "datum.treatment === 'quantified'", "value": "#FFFFFF"}
-    layers = [
+    layers: list[Spec] = [
         {
             "mark": {"type": "rect", "stroke": "#C9CED6", "strokeWidth": 0.4},
             "encoding": {
