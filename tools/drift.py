@@ -50,6 +50,13 @@ def literature() -> str:
     return literature_markdown()
 
 
+def protocol() -> str:
+    """The protocol: every requirement with its level, reason and rule."""
+    from stillwatt.report.conformance import protocol_markdown
+
+    return protocol_markdown()
+
+
 def cli_options() -> str:
     """Every command and option, one a line: a new knob belongs in the recipe."""
     from stillwatt.cli.reference import option_list
@@ -71,6 +78,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/factor-file.schema.json": factor_file_schema,
     "docs/reference/quantities.md": quantities,
     "docs/reference/literature.md": literature,
+    "docs/protocol.md": protocol,
     "tests/golden/public_api.txt": public_api,
     "tests/golden/cli_help.txt": cli_options,
 }

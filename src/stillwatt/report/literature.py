@@ -139,7 +139,7 @@ def map_figures(drawn: CoverageMap) -> tuple[Figure, ...]:
             "metric": METRICS[cell.metric].title,
             "stage": _SHORT[cell.stage],
             "works": cell.works,
-            "text": str(cell.works) if cell.works else "",
+            "text": _cell_text(drawn, cell.metric, cell.stage),
             "abstract": str(cell.abstract_only),
             "figures": str(cell.figures),
         }
@@ -147,7 +147,7 @@ def map_figures(drawn: CoverageMap) -> tuple[Figure, ...]:
     ]
     by_work = [
         {
-            "work": row.id,
+            "work": f"{row.id} (a)" if row.evidence is Evidence.ABSTRACT else row.id,
             "title": row.title,
             "year": str(row.year),
             "stage": _SHORT[stage],
@@ -163,7 +163,8 @@ def map_figures(drawn: CoverageMap) -> tuple[Figure, ...]:
         Figure(
             name="metrics",
             title="Which metrics at which stage",
-            caption="Works that quantify a metric at a stage; the darker, the more. Empty cells are none.",
+            caption="Works that quantify a metric at a stage; behind the slash, those coded from the abstract alone. The "
+            "darker, the more; empty cells are none.",
             alt=f"Heat map of metrics by life-cycle stage; the fullest cell holds {most} works.",
             panels=(Panel(title="", spec=_count_spec(by_metric, most)),),
             table=metric_table(drawn),
@@ -171,7 +172,8 @@ def map_figures(drawn: CoverageMap) -> tuple[Figure, ...]:
         Figure(
             name="works",
             title="Which works treat which stage",
-            caption="One line a work, by year. A question mark is no statement: what was read does not show it.",
+            caption="One line a work, by year; (a) was coded from the abstract alone. A question mark is no statement: what "
+            "was read does not show it.",
             alt=f"Heat map of {len(drawn.works)} works by life-cycle stage.",
             panels=(Panel(title="", spec=_work_spec(by_work, len(drawn.works))),),
             table=works_table(drawn),

@@ -21,13 +21,8 @@ from stillwatt.units import convert
 
 def _factor(name: str, quantity: str, value: float, low: float, high: float) -> Factor:
     said: dict[str, str | float | int | bool | None] = {
-        "id": name,
-        "quantity": quantity,
-        "where": "world",
-        "value": value,
-        "low": low,
-        "high": high,
-        "unit": "1",
+        **{"id": name, "quantity": quantity, "where": "world", "unit": "1"},
+        **{"value": value, "low": low, "high": high},
     }
     return make_factor(said)
 

@@ -90,6 +90,9 @@ def test_what_rests_on_abstracts_is_marked() -> None:
     (energy, *_) = metric_table(drawn).rows
     assert "2/1" in energy.cells
     assert "abstract only" in {cell for row in works_table(drawn).rows for cell in row.cells}
+    metrics, works = map_figures(drawn)
+    assert "2/1" in {value["text"] for value in metrics.panels[0].spec["data"]["values"]}
+    assert {value["work"] for value in works.panels[0].spec["data"]["values"]} == {"a (a)", "b"}
 
 
 def test_the_terminal_shows_numbers_and_colours_only_a_terminal() -> None:
