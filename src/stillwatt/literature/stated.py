@@ -16,6 +16,8 @@ from stillwatt.literature.coverage import CoverageMap, coverage_map
 from stillwatt.records.impact import LifeStage
 from stillwatt.records.literature import Method, Treatment
 
+_LITTLE = 0.25
+"""Fewer than this share of the works that quantify CO2e is little attention, by our reading."""
 REVIEW = "arXiv 2605.05416 (abstract)"
 DISTILLATION = "arXiv 2605.13981 (through secondary accounts)"
 
@@ -39,19 +41,13 @@ def statements(corpus: Corpus) -> tuple[Statement, ...]:
 
 
 def _of_review(corpus: Corpus, drawn: CoverageMap) -> tuple[Statement, ...]:
-    count = {cover.stage: cover.of(Treatment.QUANTIFIED) for cover in drawn.stages}
-    others = [stage for stage in LifeStage if stage not in (LifeStage.TRAINING, LifeStage.DEPLOYMENT)]
-    carbon, energy, water = (drawn.metric_works(metric) for metric in ("co2e", "energy", "water"))
-    multi = drawn.metric_works("adpe")
-    proxies = _coarse_carbon(corpus)
+    carbon, energy, water, materials, primary = (
+        drawn.metric_works(metric) for metric in ("co2e", "energy", "water", "adpe", "primary_energy")
+    )
+    coarse, operational = _coarse_carbon(corpus)
+    works = len(drawn.works)
     return (
-        Statement(
-            source=REVIEW,
-            says="some studies look at training and inference alone, others at more",
-            ours=f"{count[LifeStage.TRAINING]} works quantify training, {count[LifeStage.DEPLOYMENT]} deployment; of "
-            f"the other six stages none is quantified by more than {max(count[stage] for stage in others)}",
-            agrees=min(count[LifeStage.TRAINING], count[LifeStage.DEPLOYMENT]) > max(count[s] for s in others),
-        ),
+        _of_stages(drawn),
         Statement(
             source=REVIEW,
             says="reporting rests predominantly on CO2e",
@@ -63,24 +59,36 @@ def _of_review(corpus: Corpus, drawn: CoverageMap) -> tuple[Statement, ...]:
         Statement(
             source=REVIEW,
             says="CO2e is derived from coarse proxies",
-            ours=f"of the figures of operational CO2e, {proxies[0]} of {proxies[1]} are estimated, modelled or stated "
+            ours=f"of the figures of operational CO2e, {coarse} of {operational} are estimated, modelled or stated "
             "without a method",
-            agrees=2 * proxies[0] > proxies[1],
+            agrees=2 * coarse > operational,
             why="counted over figures, not works: one work with many rows weighs more",
         ),
         Statement(
             source=REVIEW,
             says="little attention to water",
-            ours=f"{water} of {len(drawn.works)} works quantify water",
-            agrees=water < carbon / 4,
+            ours=f"{water} of {works} works quantify water",
+            agrees=water < carbon * _LITTLE,
         ),
         Statement(
             source=REVIEW,
             says="little attention to manufacturing of materials and to several impacts at once",
-            ours=f"{multi} of {len(drawn.works)} works quantify ADPe at any stage, "
-            f"{drawn.metric_works('primary_energy')} primary energy",
-            agrees=multi < carbon / 4,
+            ours=f"{materials} of {works} works quantify ADPe at any stage, {primary} primary energy",
+            agrees=materials < carbon * _LITTLE,
         ),
+    )
+
+
+def _of_stages(drawn: CoverageMap) -> Statement:
+    count = {cover.stage: cover.of(Treatment.QUANTIFIED) for cover in drawn.stages}
+    training, deployment = count[LifeStage.TRAINING], count[LifeStage.DEPLOYMENT]
+    others = max(n for stage, n in count.items() if stage not in (LifeStage.TRAINING, LifeStage.DEPLOYMENT))
+    return Statement(
+        source=REVIEW,
+        says="some studies look at training and inference alone, others at more",
+        ours=f"{training} works quantify training, {deployment} deployment; of the other six stages none is quantified "
+        f"by more than {others}",
+        agrees=min(training, deployment) > others,
     )
 
 

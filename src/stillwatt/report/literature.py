@@ -134,7 +134,11 @@ def range_text(share: ShareRange | None) -> str:
 
 def map_figures(drawn: CoverageMap) -> tuple[Figure, ...]:
     """Metric by stage, and work by stage."""
-    by_metric = [
+    return _metrics_figure(drawn), _works_figure(drawn)
+
+
+def _metrics_figure(drawn: CoverageMap) -> Figure:
+    values = [
         {
             "metric": METRICS[cell.metric].title,
             "stage": _SHORT[cell.stage],
@@ -145,7 +149,20 @@ def map_figures(drawn: CoverageMap) -> tuple[Figure, ...]:
         }
         for cell in drawn.metrics
     ]
-    by_work = [
+    most = max((cell.works for cell in drawn.metrics), default=0)
+    return Figure(
+        name="metrics",
+        title="Which metrics at which stage",
+        caption="Works that quantify a metric at a stage; behind the slash, those coded from the abstract alone. "
+        "The darker, the more; empty cells are none.",
+        alt=f"Heat map of metrics by life-cycle stage; the fullest cell holds {most} works.",
+        panels=(Panel(title="", spec=_count_spec(values, most)),),
+        table=metric_table(drawn),
+    )
+
+
+def _works_figure(drawn: CoverageMap) -> Figure:
+    values = [
         {
             "work": f"{row.id} (a)" if row.evidence is Evidence.ABSTRACT else row.id,
             "title": row.title,
@@ -158,28 +175,16 @@ def map_figures(drawn: CoverageMap) -> tuple[Figure, ...]:
         for row in drawn.works
         for stage, treatment in row.treatments
     ]
-    most = max((cell.works for cell in drawn.metrics), default=0)
-    return (
-        Figure(
-            name="metrics",
-            title="Which metrics at which stage",
-            caption="Works that quantify a metric at a stage; behind the slash, those coded from the abstract alone. The "
-            "darker, the more; empty cells are none.",
-            alt=f"Heat map of metrics by life-cycle stage; the fullest cell holds {most} works.",
-            panels=(Panel(title="", spec=_count_spec(by_metric, most)),),
-            table=metric_table(drawn),
-        ),
-        Figure(
-            name="works",
-            title="Which works treat which stage",
-            caption="One line a work, by year; (a) was coded from the abstract alone. A question mark is no statement: what "
-            "was read does not show it.",
-            alt=f"Heat map of {len(drawn.works)} works by life-cycle stage.",
-            panels=(Panel(title="", spec=_work_spec(by_work, len(drawn.works))),),
-            table=works_table(drawn),
-            legend=tuple(
-                Swatch(title=f"{mark} {means}", colour=colour) for mark, colour, means in TREATMENT_MARKS.values()
-            ),
+    return Figure(
+        name="works",
+        title="Which works treat which stage",
+        caption="One line a work, by year; (a) was coded from the abstract alone. A question mark is no statement: "
+        "what was read does not show it.",
+        alt=f"Heat map of {len(drawn.works)} works by life-cycle stage.",
+        panels=(Panel(title="", spec=_work_spec(values, len(drawn.works))),),
+        table=works_table(drawn),
+        legend=tuple(
+            Swatch(title=f"{mark} {means}", colour=colour) for mark, colour, means in TREATMENT_MARKS.values()
         ),
     )
 
