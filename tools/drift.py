@@ -64,6 +64,20 @@ def quantities() -> str:
     return quantities_markdown()
 
 
+def literature() -> str:
+    """The corpus of published figures: its words, its columns, the numbers of its map."""
+    from stillwatt.literature.reference import literature_markdown
+
+    return literature_markdown()
+
+
+def protocol() -> str:
+    """The protocol: every requirement with its level, reason and rule."""
+    from stillwatt.report.conformance import protocol_markdown
+
+    return protocol_markdown()
+
+
 def cli_options() -> str:
     """Every command and option, one a line: a new knob belongs in the recipe."""
     from stillwatt.cli.reference import option_list
@@ -87,6 +101,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/quantities.md": quantities,
     "docs/reference/lifecycle.schema.json": lifecycle_schema,
     "docs/reference/reproductions.md": reproductions,
+    "docs/reference/literature.md": literature,
+    "docs/protocol.md": protocol,
     "tests/golden/public_api.txt": public_api,
     "tests/golden/cli_help.txt": cli_options,
 }

@@ -9,7 +9,8 @@ Every name elsewhere carries its unit (`energy_j`, `power_w`, `period_ms`, `star
 
 from __future__ import annotations
 
-from typing import NewType
+from collections.abc import Mapping
+from typing import NamedTuple, NewType
 
 Joules = NewType("Joules", float)
 Watts = NewType("Watts", float)
@@ -58,6 +59,55 @@ S_PER_YEAR = 31_557_600.0
 """Exact: the Julian year."""
 BYTES_PER_GB = 1e9
 """Exact: the SI prefix giga, as makers of drives use it."""
+
+
+class Scale(NamedTuple):
+    """A unit that published figures are written in: what it measures, and how many of the base unit it is."""
+
+    dimension: str
+    of_base: float
+
+
+def _metric(dimension: str, **units: float) -> dict[str, Scale]:
+    return {unit: Scale(dimension, of_base) for unit, of_base in units.items()}
+
+
+SCALES: Mapping[str, Scale] = {
+    **_metric("energy", J=1.0, kJ=1e3, MJ=1e6, GJ=1e9, TJ=1e12, PJ=1e15),
+    **_metric("energy", Wh=J_PER_KWH / 1e3, kWh=J_PER_KWH, MWh=J_PER_KWH * 1e3, GWh=J_PER_KWH * 1e6),
+    **_metric("energy", TWh=J_PER_KWH * 1e9),
+    **_metric("mass", mg=1e-6, g=KG_PER_G, kg=1.0, t=KG_PER_T, kt=1e6, Mt=1e9, lb=KG_PER_LB),
+    **_metric("volume", mL=1e-3, L=1.0, kL=L_PER_M3, m3=L_PER_M3, ML=1e6, GL=1e9, gal=L_PER_GAL),
+    **_metric("depletion of elements", mgSbeq=1e-6, gSbeq=KG_PER_G, kgSbeq=1.0),
+    **_metric("power", W=1.0, kW=1e3, MW=1e6, GW=1e9),
+    **_metric("computing", FLOP=1.0, EFLOP=1e18),
+    "accelerator-h": Scale("accelerator time", 1.0),
+    "USD": Scale("money", 1.0),
+    "km2": Scale("area", 1.0),
+    "count": Scale("number", 1.0),
+    "1": Scale("ratio", 1.0),
+    "%": Scale("ratio", 0.01),
+}
+"""Units of published figures; bases are J, kg, L, kgSbeq, W, FLOP."""
+
+
+def convert(value: float, unit: str, to: str) -> float:
+    """A figure in another unit of the same dimension.
+
+    Raises:
+        ValueError: A unit that is not in `SCALES`, or two of different dimensions.
+
+    >>> convert(1.2, "kWh", "MJ"), convert(50.5, "t", "kg")
+    (4.32, 50500.0)
+    """
+    for name in (unit, to):
+        if name not in SCALES:
+            raise ValueError(f"unknown unit {name!r}")
+    if unit == to:
+        return value
+    if SCALES[unit].dimension != SCALES[to].dimension:
+        raise ValueError(f"{unit} is of {SCALES[unit].dimension} and {to} of {SCALES[to].dimension}")
+    return value * SCALES[unit].of_base / SCALES[to].of_base
 
 
 def to_kwh(energy_j: Joules) -> KilowattHours:

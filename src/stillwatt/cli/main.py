@@ -19,6 +19,7 @@ from stillwatt.cli.factors import factors
 from stillwatt.cli.import_logs import import_logs
 from stillwatt.cli.ledger import ledger
 from stillwatt.cli.lifecycle import account
+from stillwatt.cli.literature import literature
 from stillwatt.cli.measure import measure
 from stillwatt.cli.recipe import recipe
 from stillwatt.cli.report import report
@@ -80,6 +81,7 @@ VERBS = (
     analyse,
     rules,
     factors,
+    literature,
     account,
     validate,
     export,

@@ -37,7 +37,7 @@ def report_html(data: Mapping[str, Any]) -> str:
         raise MissingExtraError("jinja2", "report") from err
 
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
+        loader=jinja2.FunctionLoader(template),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -45,7 +45,7 @@ def report_html(data: Mapping[str, Any]) -> str:
     )
     environment.filters.update(keep=keep_units, date=date_text)
     figures = build_figures(data)
-    scripts = (*load_runtimes(), _template("report.js"))
+    scripts = (*load_runtimes(), template("report.js"))
     specs = {f"{figure.name}-{number}": panel.spec for figure in figures for number, panel in enumerate(figure.panels)}
     return environment.get_template("report.html.j2").render(
         data=data,
@@ -53,8 +53,8 @@ def report_html(data: Mapping[str, Any]) -> str:
         tables=_tables(data),
         reasons=tables.reason_rows(data),
         scripts=scripts,
-        hashes=[_script_hash(script) for script in scripts],
-        style=_template("report.css"),
+        hashes=[script_hash(script) for script in scripts],
+        style=template("report.css"),
         report_text=embed_json(data),
         specs_text=embed_json(specs),
     )
@@ -81,11 +81,12 @@ def keep_units(text: str) -> str:
     return _NUMBER_AND_UNIT.sub("\\1\u00a0\\2", text)
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """A file of the templates' folder."""
     return (resources.files("stillwatt.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _script_hash(script: str) -> str:
+def script_hash(script: str) -> str:
     """A script's hash as a content security policy writes it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
 

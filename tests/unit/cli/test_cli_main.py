@@ -174,6 +174,7 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "factors",
         "import",
         "ledger",
+        "literature",
         "measure",
         "recipe",
         "report",
