@@ -17,15 +17,22 @@ from stillwatt.cli.screen import say, say_json
 def validate(context: click.Context, file: str, as_json: bool) -> None:
     """Check a life-cycle report, whoever wrote it: its schema, then sums, statuses, intervals, factors, coverage.
 
-    Prints each fault with its JSON path, and exits with 1 where there is one.
+    Prints each fault with its JSON path, then how far the report keeps the protocol and what stands before the next
+    level; exits with 1 where there is a fault.
     """
-    from stillwatt.workflows.validate import validate as faults_of
+    from stillwatt.report.conformance import conformance_dict, conformance_lines
+    from stillwatt.workflows.validate import validate as look_at
 
-    faults = faults_of(file)
+    found = look_at(file)
     if as_json:
-        say_json({"file": file, "valid": not faults, "faults": [asdict(fault) for fault in faults]})
+        faults = [asdict(fault) for fault in found.faults]
+        level = conformance_dict(found.conformance)
+        say_json({"file": file, "valid": not faults, "faults": faults, "conformance": level})
     else:
-        for fault in faults:
+        for fault in found.faults:
             say(f"{fault.path}: {fault.message} ({fault.rule})")
-        say(f"{file}: {len(faults)} fault{'' if len(faults) == 1 else 's'}" if faults else f"{file}: no fault")
-    context.exit(1 if faults else 0)
+        count = len(found.faults)
+        say(f"{file}: {count} fault{'' if count == 1 else 's'}" if count else f"{file}: no fault")
+        for line in conformance_lines(found.conformance):
+            say(line)
+    context.exit(1 if found.faults else 0)

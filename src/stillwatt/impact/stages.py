@@ -32,6 +32,7 @@ FROM_SCRATCH = frozenset({"tiny-random"})
 OUTSIDE = LifeStage.EXPERIMENTATION
 """Where energy outside any stage is booked: loading and waiting that no stage asked for."""
 _LOST = frozenset({StageStatus.FAILED, StageStatus.RECOVERED})
+_PART = "a part of the stage that it lies in"
 _REUSED_FROM = "reused_from"
 _TEACHER = (StageKind.TEACHER_GENERATE, StageKind.TEACHER_LOGITS)
 
@@ -64,12 +65,12 @@ class Mapper:
         self._sources = {
             str(student.get("name")): str(student.get("source")) for student in run.settings.get("students", ())
         }
-        trained = [stage for stage in run.stages if stage.kind is StageKind.STUDENT_TRAIN]
-        self._wanted = {stage.labels.get("artifact") for stage in trained if _arm(stage) == kept}
+        trained = [stage for stage in run.stages if stage.kind is StageKind.STUDENT_TRAIN and _arm(stage) == kept]
+        self._wanted = {stage.labels.get(name) for stage in trained for name in ("artifact", "text_artifact")}
 
     def booked(self) -> tuple[Booked, ...]:
         """Every stage of the run, those inside others too, in the journal's order."""
-        return tuple(Booked(stage=stage, life=life, why=why) for stage, life, why in self._walk(None, None))
+        return tuple(Booked(stage=stage, life=life, why=why) for stage, life, why in self._walk(None, None, None))
 
     def uses(self) -> tuple[Use, ...]:
         """The run's energy by life-cycle stage; together they are the run's total."""
@@ -82,13 +83,18 @@ class Mapper:
         return tuple(use if whole else _unsure(use) for use in uses)
 
     def _walk(
-        self, parent: str | None, lost: tuple[LifeStage, str] | None
+        self, parent: str | None, around: LifeStage | None, lost: tuple[LifeStage, str] | None
     ) -> Iterator[tuple[StageRecord, LifeStage, str]]:
+        """The stages inside that one, which is booked `around`; where it was `lost` or only tried, so were they."""
         for stage in self._children.get(parent, []):
-            place = lost or self._place(stage)
+            place = self._place(stage)
+            if stage.name not in self._named:
+                is_part = stage.kind is StageKind.OTHER and stage.status not in _LOST
+                place = lost or ((around, _PART) if is_part and around else place)
             yield stage, *place
-            is_lost = lost or (place if stage.status in _LOST and place[0] is LifeStage.EXPERIMENTATION else None)
-            yield from self._walk(stage.stage_id, is_lost)
+            went = stage.status in _LOST or self._was_only_tried(stage)
+            is_lost = lost or (place if went and place[0] is LifeStage.EXPERIMENTATION else None)
+            yield from self._walk(stage.stage_id, place[0], is_lost)
 
     def _place(self, stage: StageRecord) -> tuple[LifeStage, str]:
         if stage.name in self._named:
@@ -191,5 +197,6 @@ def mapping_markdown() -> Iterator[str]:
     for kind, (life, why) in BOOKED.items():
         yield f"| {kind.value} | {life.value} | {why} |"
     yield f"| `{DOWNLOADS}` | data | models are fetched |"
+    yield f"| other, inside another stage | where that one is | {_PART}, such as a student writing what it trains on |"
     yield "| student_train of a student with random weights | training | nobody trained it before |"
     yield f"| outside any stage | {OUTSIDE.value} | loading and waiting that no stage asked for |"

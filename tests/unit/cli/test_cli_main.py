@@ -178,6 +178,7 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "measure",
         "recipe",
         "report",
+        "rules",
         "run",
         "serve-metrics",
         "validate",

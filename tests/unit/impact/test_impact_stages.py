@@ -54,6 +54,41 @@ def test_a_lost_attempt_is_experimentation_with_all_that_lies_inside(status: Sta
     assert set(life.values()) == {LifeStage.EXPERIMENTATION}
 
 
+def on_policy(arm: str, *, text: str = "") -> list[StageRecord]:
+    """A training with the teacher beside it and the student's own text inside it."""
+    labels = {"arm": arm, "text_artifact": text} if text else {"arm": arm}
+    return [
+        stage(arm, f"train.{arm}", StageKind.STUDENT_TRAIN, joules=9.0, labels=labels),
+        stage(f"{arm}-w", f"student_generate.{arm}", StageKind.OTHER, joules=2.0, parent_id=arm, labels={"arm": arm}),
+        stage(
+            f"{arm}-r",
+            f"teacher_online.{arm}",
+            StageKind.TEACHER_LOGITS,
+            joules=3.0,
+            parent_id=arm,
+            labels={"arm": arm},
+        ),
+    ]
+
+
+def test_what_a_student_writes_to_train_on_is_a_part_of_its_training() -> None:
+    life = booked(on_policy("gkd"))
+    assert life["student_generate.gkd"] is life["train.gkd"] is LifeStage.POST_TRAINING
+    assert life["teacher_online.gkd"] is LifeStage.DATA
+    named = booked(on_policy("gkd"), named={"student_generate.gkd": LifeStage.DATA})
+    assert named["student_generate.gkd"] is LifeStage.DATA
+
+
+def test_all_that_lies_in_a_training_that_was_only_tried_was_tried() -> None:
+    text = stage("t", "teacher_generate", StageKind.TEACHER_GENERATE, joules=5.0, labels={"artifact": "text-1"})
+    run = run_record([text, *on_policy("gkd"), *on_policy("online", text="text-1")])
+    life = {one.stage.name: one.life for one in Mapper(run, kept="online").booked()}
+    assert life["train.gkd"] is life["student_generate.gkd"] is LifeStage.EXPERIMENTATION
+    assert life["teacher_online.gkd"] is LifeStage.EXPERIMENTATION
+    assert life["student_generate.online"] is LifeStage.POST_TRAINING
+    assert life["teacher_online.online"] is life["teacher_generate"] is LifeStage.DATA
+
+
 def test_a_lost_attempt_whose_artefact_was_found_did_its_work() -> None:
     marks = {"artifact": "logits-1"}
     run_id = run_record([]).run_id

@@ -265,7 +265,14 @@ def test_account_prints_writes_validates_and_is_computed_anew(runs: Path, tmp_pa
     assert len(data["cells"]) == 80
     assert all((cell["value"] is None) == (cell["status"][:4] == "not_") for cell in data["cells"])
     checked = ask("validate", str(out))
-    assert (checked.exit_code, checked.stdout) == (0, f"{out}: no fault\n")
+    assert checked.exit_code == 0
+    lines = checked.stdout.splitlines()
+    assert lines[:3] == [
+        f"{out}: no fault",
+        "protocol 1.0: level 1 (stated) is reached",
+        "before level 2 (comparable):",
+    ]
+    assert any("hardware-carbon" in line for line in lines[3:])
     again = ask("account", "--recompute", str(out))
     assert again.exit_code == 0
     assert again.stdout == as_json.stdout
@@ -288,6 +295,8 @@ def test_a_report_that_was_changed_is_found_out(runs: Path, tmp_path: Path) -> N
     faults = json.loads(ask("validate", str(out), "--json").stdout)
     assert not faults["valid"]
     assert any(fault["rule"] == "total-sum" for fault in faults["faults"])
+    assert faults["conformance"]["level"] == 0
+    assert any(gap["rule"] == "total-sum" for gap in faults["conformance"]["before_next"])
     assert ask("validate", str(out)).exit_code == 1
 
 
