@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stillwatt.analysis.contrast import Z_95
+from stillwatt.analysis.contrast import Z_95, student_t
 from stillwatt.analysis.plane import frontier_mask
 from stillwatt.analysis.sheet import Plane
 from stillwatt.analysis.trainings import has_quality_error
@@ -94,6 +94,33 @@ def probabilities(plane: Plane, drawn: Draws) -> list[float | None]:
     if len(drawn.index):
         found[drawn.index] = frontier_mask(drawn.energy, drawn.quality).mean(axis=0)
     return [float(p) if has_quality_error(label) else None for p, label in zip(found, plane.labels, strict=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfWidths:
+    """95 % half-widths of each label of a plane, for drawing; NaN where nothing is known of the error."""
+
+    energy: Floats
+    quality: Floats
+
+
+def half_widths(plane: Plane, rel: float) -> HalfWidths:
+    """How wide each label's mean is, by the errors that the draws rest on (method.md, eq. 29).
+
+        h^2 = t_{n-1}^2 s^2 / n + known
+
+    Args:
+        plane: Placed labels.
+        rel: Half-width of a single training's repeatability, as a share of its energy (eq. 28).
+    """
+    spread = _Spread.of(plane, rel)
+    energy, quality = (Z_95 * spread.energy_sigma) ** 2, (Z_95 * spread.quality_sigma) ** 2
+    for squares, offs in ((energy, spread.energy_off), (quality, spread.quality_off)):
+        for member, off in offs.items():
+            count = len(off)
+            squares[member] += student_t(count - 1) ** 2 * float(off @ off) / (count * (count - 1))
+    quality[[not has_quality_error(label) for label in plane.labels]] = np.nan
+    return HalfWidths(energy=np.sqrt(energy), quality=np.sqrt(quality))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

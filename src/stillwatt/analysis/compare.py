@@ -9,7 +9,7 @@ import numpy as np
 
 from stillwatt.analysis.allocation import MARGINAL, ONE_OFF, TOKENS, reuse
 from stillwatt.analysis.cautions import Trained, find_cautions
-from stillwatt.analysis.certainty import Draws, draw, probabilities
+from stillwatt.analysis.certainty import Draws, draw, half_widths, probabilities
 from stillwatt.analysis.matching import curves, levers, match
 from stillwatt.analysis.pairing import Roles, assign_roles, sharing_students
 from stillwatt.analysis.plane import attainment, frontier_mask, hypervolume, throughput_mask
@@ -75,7 +75,7 @@ def compare(
     planes = [place(sheet, allocation) for allocation in allocations]
     reference = _reference(planes)
     drawn = [draw(plane, rel, draws=draws) for plane in planes]
-    fronts = tuple(_front(a, p, d, reference) for a, p, d in zip(allocations, planes, drawn, strict=True))
+    fronts = tuple(_front(a, p, d, reference, rel) for a, p, d in zip(allocations, planes, drawn, strict=True))
     few = replace(roles, distilled=roles.distilled[:MOST_COMPARED])
     repeated = assign_roles(repeats, baseline)
     trained = replace(repeated, distilled=repeated.distilled[:MOST_COMPARED])
@@ -99,6 +99,7 @@ def compare(
         views=other_views(sheet.labels, allocations, rel, boundary=boundary, draws=draws),
         unbilled=tuple(unbilled),
         warnings=(),
+        settings={label.name: label.rows[0].settings for label in sheet.labels if label.rows[0].settings},
     )
     cautions = find_cautions(found, Trained(labels=repeats, roles=repeated, rel=rel), sheet.labels, asked_draws=draws)
     return replace(found, warnings=cautions)
@@ -135,19 +136,25 @@ def _reference(planes: Sequence[Plane]) -> tuple[float, float] | None:
     return (_BEYOND * max(energies), min(qualities)) if max(energies) > 0.0 else None
 
 
-def _front(allocation: Allocation, plane: Plane, drawn: Draws, reference: tuple[float, float] | None) -> Front:
+def _front(
+    allocation: Allocation, plane: Plane, drawn: Draws, reference: tuple[float, float] | None, rel: float
+) -> Front:
+    widths = half_widths(plane, rel)
     on = frontier_mask(plane.energy, plane.quality)
     sizes = plane.sheet.seeds_among(plane.rows)[plane.index]
     placed = tuple(
         PlacedLabel(
             label=label.name,
             method=label.method,
+            student=label.student,
             energy_j=float(plane.energy[i]),
             quality=float(plane.quality[i]),
             throughput=float(plane.throughput[i]) if np.isfinite(plane.throughput[i]) else None,
             seeds=int(sizes[i]),
             is_on_frontier=bool(on[i]),
             probability=probability,
+            energy_half_width_j=float(widths.energy[i]),
+            quality_half_width=float(widths.quality[i]) if np.isfinite(widths.quality[i]) else None,
         )
         for i, (label, probability) in enumerate(zip(plane.labels, probabilities(plane, drawn), strict=True))
     )

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from stillwatt.records.finding import Verdict
 
+SETTINGS = ("alpha", "temperature", "max_new_tokens")
+"""What a sweep may vary, and a table may name in columns of these names."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -66,6 +69,8 @@ class Observation:
     site: Site = field(default_factory=Site)
     """Where the student was trained and evaluated."""
     teacher_site: Site = field(default_factory=Site)
+    settings: Mapping[str, float] = field(default_factory=dict)
+    """Of `SETTINGS`, those that are known of it; the same for all seeds of a label."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +184,11 @@ class PlacedLabel:
     is_on_frontier: bool
     probability: float | None
     """That it is on the frontier (method.md, eq. 38); None where its quality has no error."""
+    energy_half_width_j: float | None = None
+    """95 %, from seeds and known errors (method.md, eq. 29); None where it was not asked for."""
+    quality_half_width: float | None = None
+    """None where its quality has no error."""
+    student: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,3 +303,5 @@ class Comparison:
     views: tuple[View, ...]
     unbilled: tuple[Unbilled, ...]
     warnings: tuple[str, ...]
+    settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of the labels that have any, what they were trained with."""

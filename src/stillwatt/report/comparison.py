@@ -59,6 +59,7 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "attainment": {name: _attained(front) for name, front in by_allocation.items()},
         "points": {name: _points(front) for name, front in by_allocation.items()},
         "stages": [_stage_dict(entry) for entry in found.stages[:MOST_POINTS]],
+        "settings": {label: dict(own) for label, own in found.settings.items()},
         "left_out": {name: dict(front.left_out) for name, front in by_allocation.items()},
         "not_billed": [_unbilled_dict(entry) for entry in found.unbilled],
         "warnings": list(found.warnings),
@@ -73,8 +74,11 @@ def _points(front: Front) -> list[dict[str, Any]]:
         {
             "label": point.label,
             "method": point.method,
+            "student": point.student,
             "energy_kwh": _kwh(point.energy_j),
+            "energy_half_width_kwh": _kwh(point.energy_half_width_j),
             "quality": point.quality,
+            "quality_half_width": point.quality_half_width,
             "throughput": point.throughput,
             "seeds": point.seeds,
         }

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.figure_frontier import arm_scale, frontier_panels, reuse_panel
 from stillwatt.report.figure_trace import trace_panels, trace_scale, trace_table
 from stillwatt.report.format import Unit, energy_text, percent_text, pick_unit
-from stillwatt.report.tables import Table, arms_table, break_even_table, frontier_table, stage_table, table_unit
+from stillwatt.report.tables import arms_table, break_even_table, frontier_table, stage_table, table_unit
 from stillwatt.report.vega import (
     KIND_TITLES,
     TICKS,
     Spec,
-    Swatch,
     by_colour,
     colours,
     kind_scale,
@@ -26,27 +25,6 @@ from stillwatt.report.vega import (
 )
 
 _ROW_PX = 24
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """One drawing; a figure has one or several beside each other."""
-
-    title: str
-    spec: Spec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A figure with its words: what it shows, how to read it, and the same as a table."""
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    panels: tuple[Panel, ...]
-    table: Table
-    legend: tuple[Swatch, ...] = ()
 
 
 def build_figures(data: Mapping[str, Any]) -> tuple[Figure, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stillwatt.analysis.words import listed
 from stillwatt.errors import ConfigError, MissingInputError, suggest
-from stillwatt.records.comparison import CardEnergy, Observation
+from stillwatt.records.comparison import SETTINGS, CardEnergy, Observation
 from stillwatt.units import KilowattHours, from_kwh
 from stillwatt.workflows.cells import BadCellError, Numbers
 from stillwatt.workflows.sites import SITE_COLUMNS, TEACHER_PREFIX, read_sites
@@ -48,6 +48,7 @@ OPTIONAL = (
     "serving_teacher_j_per_token",
     "serving_student_j_per_token",
     "j_per_token",
+    *SETTINGS,
     "quality_definition",
     "published_n_star",
 )
@@ -119,7 +120,7 @@ class _Reading:
         self._unplaced: list[tuple[int, str]] = []
         self._warnings: list[str] = []
         self._seen: dict[tuple[str, str], int] = {}
-        self._labels: dict[str, tuple[int, str, str]] = {}
+        self._labels: dict[str, tuple[int, str]] = {}
         self._definitions: dict[str, int] = {}
         self._boundaries: dict[str, int] = {}
         self._scale = _Scale()
@@ -241,6 +242,7 @@ class _Reading:
             cards=_cards(numbers),
             site=site,
             teacher_site=teacher_site,
+            settings={name: value for name in SETTINGS if (value := numbers[name]) is not None},
         )
 
     def _check_training(self, row: Observation, line: int) -> None:
@@ -253,12 +255,13 @@ class _Reading:
                 "and repeats differ in their seed",
                 line=line,
             )
-        held = self._labels.setdefault(row.label, (line, row.method, row.student))
-        if held[1:] != (row.method, row.student):
+        kind = "/".join([row.method, row.student, *(f"{name}={value:g}" for name, value in row.settings.items())])
+        held = self._labels.setdefault(row.label, (line, kind))
+        if held[1] != kind:
             raise ConfigError(
                 self._path,
-                f"label {row.label!r} is {row.method}/{row.student} here and {held[1]}/{held[2]} on line {held[0]}: "
-                "rows of one label differ in their seed alone",
+                f"label {row.label!r} is {kind} here and {held[1]} on line {held[0]}: rows of one label differ in "
+                "their seed alone",
                 line=line,
             )
 

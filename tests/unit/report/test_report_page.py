@@ -22,7 +22,8 @@ from stillwatt.errors import MissingExtraError, MissingInputError
 from stillwatt.records import NoTotal, RunRecord, StageKind
 from stillwatt.report import runtimes
 from stillwatt.report.data import report_dict
-from stillwatt.report.figures import Figure, build_figures
+from stillwatt.report.figure import Figure
+from stillwatt.report.figures import build_figures
 from stillwatt.report.html import embed_json, report_html
 from stillwatt.report.labels import Spot, name_box, place_names
 

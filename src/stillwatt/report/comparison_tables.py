@@ -1,0 +1,143 @@
+"""The tables of a comparison, as text cells: the page and the files for papers show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stillwatt.report.format import MISSING, decimals_for, percent_text, rounded, significant, students_text
+from stillwatt.report.tables import Column, Row, Table, table_columns
+
+MOST_ROWS = 200
+"""Rows of one table; of more, how many."""
+
+
+def plus_minus_text(value: float | None, half_width: float | None) -> str:
+    """A value with its 95 % half-width, rounded by it; the value alone where that is not known.
+
+    >>> plus_minus_text(16.874, 0.0312), plus_minus_text(0.7068, None), plus_minus_text(None, None)
+    ('16.87 ± 0.03', '0.707', '–')
+    """
+    if value is None:
+        return MISSING
+    if half_width is None:
+        return significant(value)
+    decimals = decimals_for(value, half_width)
+    return f"{rounded(value, decimals)} ± {rounded(half_width, decimals)}"
+
+
+def frontier_table(data: Mapping[str, Any]) -> Table:
+    """Every placed label: quality, seeds, and its energy under each allocation with its place there."""
+    names = list(data["points"])
+    rows: dict[str, list[str]] = {}
+    for column, name in enumerate(names):
+        on, sure = set(data["frontiers"][name]), data["on_frontier_probability"][name]
+        for point in data["points"][name]:
+            quality = plus_minus_text(point["quality"], point["quality_half_width"])
+            begun = [point["label"], point["method"], quality, str(point["seeds"]), *[MISSING] * (2 * len(names))]
+            row = rows.setdefault(point["label"], begun)
+            probability = sure.get(point["label"])
+            energy = plus_minus_text(point["energy_kwh"], point["energy_half_width_kwh"])
+            row[4 + 2 * column] = energy + (" *" if point["label"] in on else "")
+            row[5 + 2 * column] = MISSING if probability is None else f"{probability:.2f}"
+    return _limited(
+        "Energy against quality",
+        table_columns(
+            "label",
+            "method",
+            ">quality Q (1)",
+            ">seeds",
+            *(title for name in names for title in (f">{name} (kWh)", f">p, {name}")),
+        ),
+        list(rows.values()),
+        "* on the frontier; p: the probability of it. ± is a 95 % half-width." + _left_out_text(data),
+    )
+
+
+def _left_out_text(data: Mapping[str, Any]) -> str:
+    """Why labels are on no plane, each reason once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, reasons in data["left_out"].items():
+        for label, reason in reasons.items():
+            found.setdefault((label, reason), []).append(name)
+    shown = [
+        f" {label} is not under {', '.join(names)}: {reason}."
+        for (label, reason), names in list(found.items())[:MOST_ROWS]
+    ]
+    return "".join(shown)
+
+
+def stages_table(data: Mapping[str, Any]) -> Table:
+    """Each label's energies by stage, means over its seeds, and the teacher's share."""
+    keys = ("teacher_kwh", "student_kwh", "other_kwh", "total_kwh")
+    rows = [
+        [
+            entry["label"],
+            *(MISSING if entry[key] is None else significant(entry[key]) for key in keys),
+            MISSING if entry["teacher_share"] is None else percent_text(entry["teacher_share"]),
+        ]
+        for entry in data["stages"]
+    ]
+    return _limited(
+        "Energy by stage",
+        table_columns("label", ">teacher (kWh)", ">student (kWh)", ">other (kWh)", ">total (kWh)", ">teacher's share"),
+        rows,
+        "Means over seeds; the total bears the whole teacher. A dash is unknown, not zero.",
+    )
+
+
+def reuse_table(data: Mapping[str, Any]) -> Table:
+    """N* of each distilled label, at equal budget and at matched quality."""
+    matched = {entry["label"]: entry for entry in data["n_star_matched_quality"]}
+    rows = []
+    for entry in data["n_star"]:
+        other = matched[entry["label"]]
+        rows.append(
+            [
+                entry["label"],
+                entry["baseline"] or MISSING,
+                _students_cell(entry),
+                entry["verdict"].replace("_", " "),
+                _students_cell(other),
+                other["baseline"] or MISSING,
+                entry["reason"],
+            ]
+        )
+    return _limited(
+        "When reuse repays the teacher",
+        table_columns(
+            "label", "against", ">N* (students)", "verdict", ">N* at matched quality (students)", "against", "because"
+        ),
+        rows,
+        "Brackets are 95 % intervals.",
+    )
+
+
+def _students_cell(entry: Mapping[str, Any]) -> str:
+    if entry["value"] is None:
+        return entry["verdict"].replace("_", " ") if entry["verdict"] != "undetermined" else MISSING
+    return students_text(entry["value"], entry["low"], entry["high"])
+
+
+def unbilled_table(data: Mapping[str, Any]) -> Table:
+    """Energy that is on no label's bill, with the reason."""
+    rows = [
+        [
+            entry["run_id"],
+            entry["stage"],
+            MISSING if entry["energy_kwh"] is None else significant(entry["energy_kwh"]),
+            entry["reason"],
+        ]
+        for entry in data["not_billed"]
+    ]
+    return _limited("On no bill", table_columns("run", "stage", ">energy (kWh)", "because"), rows, "")
+
+
+def _limited(title: str, columns: tuple[Column, ...], rows: list[list[str]], note: str) -> Table:
+    more = f" {len(rows) - MOST_ROWS:,} more rows are in the JSON alone." if len(rows) > MOST_ROWS else ""
+    return Table(
+        title=title,
+        columns=columns,
+        rows=tuple(Row(cells=tuple(row)) for row in rows[:MOST_ROWS]),
+        note=(note + more).strip(),
+    )
