@@ -305,3 +305,8 @@ class Comparison:
     warnings: tuple[str, ...]
     settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Of the labels that have any, what they were trained with."""
+
+    def _repr_html_(self) -> str:
+        from stillwatt.records import show
+
+        return show.comparison_html(self)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stillwatt.report.format import MISSING, decimals_for, percent_text, rounded, significant, students_text
+from stillwatt.report.format import (
+    MISSING,
+    Unit,
+    decimals_for,
+    percent_text,
+    pick_unit_of_kwh,
+    rounded,
+    significant,
+    students_text,
+)
 from stillwatt.report.tables import Column, Row, Table, table_columns
 
 MOST_ROWS = 200
@@ -26,9 +35,25 @@ def plus_minus_text(value: float | None, half_width: float | None) -> str:
     return f"{rounded(value, decimals)} ± {rounded(half_width, decimals)}"
 
 
+def plus_minus_energy(unit: Unit, energy_kwh: float | None, half_width_kwh: float | None) -> str:
+    """An energy in that unit, with its 95 % half-width."""
+    value, half = (None if kwh is None else unit.of_kwh(kwh) for kwh in (energy_kwh, half_width_kwh))
+    return plus_minus_text(value, half)
+
+
+def sure_text(probability: float) -> str:
+    """A probability that claims no more than draws can show.
+
+    >>> sure_text(0.999), sure_text(0.42), sure_text(0.001)
+    ('>0.99', '0.42', '<0.01')
+    """
+    return ">0.99" if probability > 0.99 else "<0.01" if probability < 0.01 else f"{probability:.2f}"
+
+
 def frontier_table(data: Mapping[str, Any]) -> Table:
     """Every placed label: quality, seeds, and its energy under each allocation with its place there."""
     names = list(data["points"])
+    unit = pick_unit_of_kwh(point["energy_kwh"] for points in data["points"].values() for point in points)
     rows: dict[str, list[str]] = {}
     for column, name in enumerate(names):
         on, sure = set(data["frontiers"][name]), data["on_frontier_probability"][name]
@@ -37,9 +62,9 @@ def frontier_table(data: Mapping[str, Any]) -> Table:
             begun = [point["label"], point["method"], quality, str(point["seeds"]), *[MISSING] * (2 * len(names))]
             row = rows.setdefault(point["label"], begun)
             probability = sure.get(point["label"])
-            energy = plus_minus_text(point["energy_kwh"], point["energy_half_width_kwh"])
+            energy = plus_minus_energy(unit, point["energy_kwh"], point["energy_half_width_kwh"])
             row[4 + 2 * column] = energy + (" *" if point["label"] in on else "")
-            row[5 + 2 * column] = MISSING if probability is None else f"{probability:.2f}"
+            row[5 + 2 * column] = MISSING if probability is None else sure_text(probability)
     return _limited(
         "Energy against quality",
         table_columns(
@@ -47,7 +72,7 @@ def frontier_table(data: Mapping[str, Any]) -> Table:
             "method",
             ">quality Q (1)",
             ">seeds",
-            *(title for name in names for title in (f">{name} (kWh)", f">p, {name}")),
+            *(title for name in names for title in (f">{name} ({unit.symbol})", f">p, {name}")),
         ),
         list(rows.values()),
         "* on the frontier; p: the probability of it. ± is a 95 % half-width." + _left_out_text(data),
@@ -70,17 +95,18 @@ def _left_out_text(data: Mapping[str, Any]) -> str:
 def stages_table(data: Mapping[str, Any]) -> Table:
     """Each label's energies by stage, means over its seeds, and the teacher's share."""
     keys = ("teacher_kwh", "student_kwh", "other_kwh", "total_kwh")
+    unit = pick_unit_of_kwh(entry["total_kwh"] for entry in data["stages"])
     rows = [
         [
             entry["label"],
-            *(MISSING if entry[key] is None else significant(entry[key]) for key in keys),
+            *(plus_minus_energy(unit, entry[key], None) for key in keys),
             MISSING if entry["teacher_share"] is None else percent_text(entry["teacher_share"]),
         ]
         for entry in data["stages"]
     ]
     return _limited(
         "Energy by stage",
-        table_columns("label", ">teacher (kWh)", ">student (kWh)", ">other (kWh)", ">total (kWh)", ">teacher's share"),
+        table_columns("label", *(f">{key.removesuffix('_kwh')} ({unit.symbol})" for key in keys), ">teacher's share"),
         rows,
         "Means over seeds; the total bears the whole teacher. A dash is unknown, not zero.",
     )
@@ -121,16 +147,17 @@ def _students_cell(entry: Mapping[str, Any]) -> str:
 
 def unbilled_table(data: Mapping[str, Any]) -> Table:
     """Energy that is on no label's bill, with the reason."""
+    unit = pick_unit_of_kwh(entry["energy_kwh"] for entry in data["not_billed"])
     rows = [
         [
             entry["run_id"],
             entry["stage"],
-            MISSING if entry["energy_kwh"] is None else significant(entry["energy_kwh"]),
+            plus_minus_energy(unit, entry["energy_kwh"], None),
             entry["reason"],
         ]
         for entry in data["not_billed"]
     ]
-    return _limited("On no bill", table_columns("run", "stage", ">energy (kWh)", "because"), rows, "")
+    return _limited("On no bill", table_columns("run", "stage", f">energy ({unit.symbol})", "because"), rows, "")
 
 
 def _limited(title: str, columns: tuple[Column, ...], rows: list[list[str]], note: str) -> Table:

@@ -8,8 +8,7 @@ from typing import Any
 from stillwatt.report.comparison_tables import plus_minus_text, stages_table
 from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.figure_frontier import allocation_title
-from stillwatt.report.figure_plane import drawn_in, energy_unit
-from stillwatt.report.format import Unit, percent_text, significant
+from stillwatt.report.format import Unit, percent_text, pick_unit_of_kwh, significant
 from stillwatt.report.vega import TICKS, Spec, by_colour, colours, nominal, spec, swatches, tips, x
 
 MOST_BARS = 20
@@ -28,8 +27,8 @@ def bills_figure(data: Mapping[str, Any]) -> Figure | None:
     shown = whole[:MOST_BARS]
     if not shown:
         return None
-    unit = energy_unit([entry["total_kwh"] for entry in shown])
-    largest = max(drawn_in(unit, entry["total_kwh"]) for entry in shown)
+    unit = pick_unit_of_kwh([entry["total_kwh"] for entry in shown])
+    largest = max(unit.of_kwh(entry["total_kwh"]) for entry in shown)
     panels = [
         Panel(title=allocation_title(name), spec=drawn)
         for name in data["points"]
@@ -43,9 +42,7 @@ def bills_figure(data: Mapping[str, Any]) -> Figure | None:
         "means over seeds. Whiskers are 95 % intervals of the sum, where the label has a place on the plane."
         + _not_drawn(unknown, len(whole) - len(shown)),
         alt="Stacked bars of energy by whose work it is. With the whole teacher: "
-        + "; ".join(
-            f"{entry['label']} {significant(drawn_in(unit, entry['total_kwh']))} {unit.symbol}" for entry in shown
-        )
+        + "; ".join(f"{entry['label']} {significant(unit.of_kwh(entry['total_kwh']))} {unit.symbol}" for entry in shown)
         + ".",
         panels=tuple(panels),
         table=stages_table(data),
@@ -78,7 +75,7 @@ def _panel(
         if borne_kwh is None:
             continue
         segments = {"teacher": borne_kwh, "student": entry["student_kwh"], "other": entry["other_kwh"]}
-        values += _segments(entry["label"], {key: drawn_in(unit, kwh) for key, kwh in segments.items()}, unit, largest)
+        values += _segments(entry["label"], {key: unit.of_kwh(kwh) for key, kwh in segments.items()}, unit, largest)
         sums.append(_sum(entry["label"], sum(segments.values()), placed.get(entry["label"]), unit))
     return _stacked(values, sums, unit, largest) if sums else None
 
@@ -114,8 +111,8 @@ def _segments(label: str, parts: Mapping[str, float], unit: Unit, largest: float
 
 def _sum(label: str, total_kwh: float, point: Mapping[str, Any] | None, unit: Unit) -> dict[str, Any]:
     half_kwh = point["energy_half_width_kwh"] if point else None
-    total = drawn_in(unit, total_kwh)
-    half = None if half_kwh is None else drawn_in(unit, half_kwh)
+    total = unit.of_kwh(total_kwh)
+    half = None if half_kwh is None else unit.of_kwh(half_kwh)
     return {
         "label": label,
         "total": total,

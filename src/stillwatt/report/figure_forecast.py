@@ -55,6 +55,26 @@ class Foretold:
         return self.measured is not None and self.predicted.low <= self.measured.value <= self.predicted.high
 
 
+def read_foretold(entries: Sequence[Mapping[str, Any]]) -> list[Foretold]:
+    """Predictions from JSON: `label`, `predicted` and `measured` with `low`, `value`, `high` each, or a `reason`.
+
+    >>> read_foretold([{"label": "a", "predicted": {"low": 1, "value": 2, "high": 3}, "reason": "lost"}])[0].measured
+    """
+    return [
+        Foretold(
+            label=str(entry["label"]),
+            predicted=_span(entry["predicted"]),
+            measured=_span(entry["measured"]) if entry.get("measured") else None,
+            reason=str(entry.get("reason", "")),
+        )
+        for entry in entries
+    ]
+
+
+def _span(ends: Mapping[str, Any]) -> Span:
+    return Span(low=float(ends["low"]), value=float(ends["value"]), high=float(ends["high"]))
+
+
 def forecast_figure(entries: Sequence[Foretold], *, quantity: str = "energy", unit: str = "kWh") -> Figure | None:
     """The plane of predicted over measured; None where nothing was measured.
 
@@ -63,14 +83,14 @@ def forecast_figure(entries: Sequence[Foretold], *, quantity: str = "energy", un
         quantity: What they are of, for the axis titles.
         unit: The unit of all their numbers.
     """
-    known = [entry for entry in entries if entry.measured is not None]
+    known = [(entry, entry.measured) for entry in entries if entry.measured is not None]
     if not known:
         return None
-    within = sum(entry.is_within for entry in known)
+    within = sum(entry.is_within for entry, _ in known)
     return Figure(
         name="forecast",
         title="Predicted and measured",
-        caption=f"On the dashed line both agree; below it more was measured than predicted. Crosses are 95 % intervals. "
+        caption="On the dashed line both agree; below it more was measured than predicted. Crosses are 95 % intervals. "
         f"{within} of {len(known)} measured values lie in the predicted interval (filled)." + _not_measured(entries),
         alt=f"Predicted over measured {quantity}; {within} of {len(known)} lie in the predicted interval.",
         panels=(Panel(title="", spec=_plane(known, quantity, unit)),),
@@ -106,13 +126,15 @@ def _text(span: Span) -> str:
     return interval_text(span.value, span.low, span.high)
 
 
-def _plane(entries: Sequence[Foretold], quantity: str, unit: str) -> Spec:
-    values = [_value(entry) for entry in entries]
+def _plane(known: Sequence[tuple[Foretold, Span]], quantity: str, unit: str) -> Spec:
+    values = [_value(entry, measured) for entry, measured in known]
+    for value in values[MOST_NAMED:]:
+        value["name"] = ""
     ends = [value[key] for value in values for key in ("low", "high", "least", "most")]
     is_log = min(ends) > 0.0 and max(ends) / min(ends) > _FAR
     domain = [min(ends) / 1.3, max(ends) * 1.3] if is_log else padded(ends, floor=0.0 if min(ends) >= 0.0 else None)
     scale: Spec = {"domain": domain, "nice": False, "type": "log" if is_log else "linear"}
-    at = {
+    at: dict[str, Spec] = {
         "x": x("measured", f"measured {quantity} ({unit})", scale=scale, axis={"tickCount": 6}),
         "y": x("predicted", f"predicted {quantity} ({unit})", scale=scale, axis={"tickCount": 6}),
     }
@@ -120,24 +142,17 @@ def _plane(entries: Sequence[Foretold], quantity: str, unit: str) -> Spec:
     colour: Spec = {"field": "place", "type": "nominal", "scale": hue, "legend": None}
     tooltip = tips(("what", "label"), ("predicted", "predicted_text"), ("measured", "measured_text"))
     line = [{"measured": end, "predicted": end} for end in domain]
+    agreed: Spec = {"data": {"values": line}, "encoding": at}
     return spec(
         values,
         [
             {
-                "data": {"values": line},
+                **agreed,
                 "mark": {"type": "line", "strokeDash": [6, 4], "color": "currentColor", "opacity": 0.6},
-                "encoding": at,
             },
             _rule("x", at, colour, "least", "most"),
             _rule("y", at, colour, "low", "high"),
-            *(
-                {
-                    "transform": [{"filter": f"datum.within === {str(is_within).lower()}"}],
-                    "mark": {"type": "point", "filled": is_within, "size": 90, "opacity": 1, "strokeWidth": 1.6},
-                    "encoding": {**at, "color": colour, "tooltip": tooltip},
-                }
-                for is_within in (False, True)
-            ),
+            *(_points({**at, "color": colour, "tooltip": tooltip}, is_within=within) for within in (False, True)),
             {
                 "transform": [{"filter": "datum.name !== ''"}],
                 "mark": {"type": "text", "align": "left", "dx": 9, "dy": -8, "fontSize": 11},
@@ -148,14 +163,21 @@ def _plane(entries: Sequence[Foretold], quantity: str, unit: str) -> Spec:
     )
 
 
+def _points(encoding: Spec, *, is_within: bool) -> Spec:
+    """Points in their predicted interval, filled; or the others, hollow."""
+    return {
+        "transform": [{"filter": "datum.within" if is_within else "!datum.within"}],
+        "mark": {"type": "point", "filled": is_within, "size": 90, "opacity": 1, "strokeWidth": 1.6},
+        "encoding": encoding,
+    }
+
+
 def _rule(axis: str, at: Mapping[str, Spec], colour: Spec, low: str, high: str) -> Spec:
     moved = {**at, axis: {**at[axis], "field": low}, f"{axis}2": {"field": high}, "color": colour}
     return {"mark": {"type": "rule", "strokeWidth": 1.2, "opacity": 0.55}, "encoding": moved}
 
 
-def _value(entry: Foretold) -> dict[str, Any]:
-    measured = entry.measured
-    assert measured is not None
+def _value(entry: Foretold, measured: Span) -> dict[str, Any]:
     return {
         "label": entry.label,
         "name": entry.label,

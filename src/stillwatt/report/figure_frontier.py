@@ -221,6 +221,11 @@ def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
     return spec(
         values,
         [
+            {
+                "transform": is_distilled,
+                "mark": {"type": "area", "opacity": 0.16},
+                "encoding": {**lines, "y": {**at["y"], "field": "low"}, "y2": {"field": "high"}},
+            },
             {"transform": is_distilled, "mark": {"type": "line", "strokeWidth": 2.5}, "encoding": lines},
             {
                 "transform": is_baseline,
@@ -285,10 +290,14 @@ def _reuse_value(point: Mapping[str, Any], students: int, unit: Unit) -> dict[st
     has_teacher = bool(point["artifacts"])
     rest_j = point["allocated"]["marginal"]["value_j"]
     energy = unit.of(rest_j + point["teacher"]["value_j"] / students)
+    # random parts alone: a gain error moves all curves together
+    half = unit.of(math.hypot(point["allocated"]["marginal"]["random_j"], point["teacher"]["random_j"] / students))
     return {
         "arm": point["arm"],
         "students": students,
         "energy": energy,
-        "text": f"{significant(energy)} {unit.symbol}",
+        "low": energy - half,
+        "high": energy + half,
+        "text": f"{significant(energy)} ± {significant(half, 2)} {unit.symbol}",
         "has_teacher": has_teacher,
     }

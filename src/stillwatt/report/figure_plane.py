@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stillwatt.report.comparison_tables import frontier_table
+from stillwatt.report.comparison_tables import frontier_table, sure_text
 from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.figure_frontier import (
     allocation_title,
@@ -15,9 +15,8 @@ from stillwatt.report.figure_frontier import (
     give_corners,
     name_layers,
 )
-from stillwatt.report.format import Unit, pick_unit, significant
+from stillwatt.report.format import Unit, pick_unit_of_kwh, significant
 from stillwatt.report.vega import ARM_COLOURS, TICKS, Spec, by_colour, colours, padded, spec, swatches, tips, x
-from stillwatt.units import KilowattHours, from_kwh
 
 MOST_DRAWN = 400
 """Points of one panel; of more, those on the frontier and then the surest."""
@@ -39,19 +38,9 @@ def method_scale(data: Mapping[str, Any]) -> Spec:
     return colours(methods_of(data), ARM_COLOURS)
 
 
-def energy_unit(energies_kwh: Sequence[float]) -> Unit:
-    """The unit that a figure's energies are drawn in."""
-    return pick_unit(from_kwh(KilowattHours(value)) for value in energies_kwh)
-
-
-def drawn_in(unit: Unit, energy_kwh: float) -> float:
-    """An energy of the comparison in a figure's unit."""
-    return unit.of(from_kwh(KilowattHours(energy_kwh)))
-
-
 def frontier_figure(data: Mapping[str, Any]) -> Figure | None:
     """The plane under each allocation; None where nothing could be placed."""
-    unit = energy_unit([point["energy_kwh"] for points in data["points"].values() for point in points])
+    unit = pick_unit_of_kwh(point["energy_kwh"] for points in data["points"].values() for point in points)
     values = {name: _values(data, name, unit) for name in data["points"]}
     every = [value for found in values.values() for value in found]
     if not every:
@@ -100,9 +89,9 @@ def _values(data: Mapping[str, Any], allocation: str, unit: Unit) -> list[dict[s
 
 
 def _value(point: Mapping[str, Any], is_on: bool, probability: float | None, unit: Unit) -> dict[str, Any]:
-    energy, half = drawn_in(unit, point["energy_kwh"]), drawn_in(unit, point["energy_half_width_kwh"] or 0.0)
+    energy, half = unit.of_kwh(point["energy_kwh"]), unit.of_kwh(point["energy_half_width_kwh"] or 0.0)
     quality, error = point["quality"], point["quality_half_width"]
-    words = "" if probability is None else f"p {_sure_text(probability)}"
+    words = "" if probability is None else f"p {sure_text(probability)}"
     return {
         "name": point["label"],
         "label": f"{point['label']} {words}".strip(),
@@ -123,15 +112,6 @@ def _value(point: Mapping[str, Any], is_on: bool, probability: float | None, uni
         "sure": words or "not known",
         "seeds": str(point["seeds"]),
     }
-
-
-def _sure_text(probability: float) -> str:
-    """A probability that claims no more than draws can show.
-
-    >>> _sure_text(0.999), _sure_text(0.42), _sure_text(0.001)
-    ('>0.99', '0.42', '<0.01')
-    """
-    return ">0.99" if probability > 0.99 else "<0.01" if probability < 0.01 else f"{probability:.2f}"
 
 
 def _plane(

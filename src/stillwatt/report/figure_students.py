@@ -7,8 +7,8 @@ from typing import Any
 
 from stillwatt.report.comparison_tables import reuse_table
 from stillwatt.report.figure import Figure, Panel
-from stillwatt.report.figure_plane import drawn_in, energy_unit, methods_of
-from stillwatt.report.format import Unit, significant, students_text
+from stillwatt.report.figure_plane import methods_of
+from stillwatt.report.format import Unit, pick_unit_of_kwh, significant, students_text
 from stillwatt.report.vega import ARM_COLOURS, ARM_DASHES, Spec, by_colour, colours, spec, swatches, tips, x
 
 MOST_PANELS = 6
@@ -31,7 +31,7 @@ def students_figure(data: Mapping[str, Any]) -> Figure | None:
     if not groups:
         return None
     shown = {name: curves[:MOST_CURVES] for name, curves in list(groups.items())[:MOST_PANELS]}
-    unit = energy_unit([point["energy_kwh"] for curves in shown.values() for c in curves for point in c["points"]])
+    unit = pick_unit_of_kwh([point["energy_kwh"] for curves in shown.values() for c in curves for point in c["points"]])
     drawn = _Curves(data, shown, unit)
     panels = tuple(
         Panel(title=f"against {name}" if name else "without a baseline", spec=drawn.panel(curves))
@@ -124,7 +124,7 @@ class _Curves:
         }
 
     def _value(self, curve: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
-        energy, half = drawn_in(self._unit, point["energy_kwh"]), drawn_in(self._unit, point["half_width_kwh"])
+        energy, half = self._unit.of_kwh(point["energy_kwh"]), self._unit.of_kwh(point["half_width_kwh"])
         return {
             "label": curve["label"],
             "key": self._key[curve["label"]],
@@ -138,7 +138,7 @@ class _Curves:
     def _baseline(self, curve: Mapping[str, Any], at: Mapping[str, Spec]) -> list[Spec]:
         if curve["baseline_kwh"] is None:
             return []
-        level, half = (drawn_in(self._unit, curve[f"baseline_{k}"]) for k in ("kwh", "half_width_kwh"))
+        level, half = (self._unit.of_kwh(curve[f"baseline_{k}"]) for k in ("kwh", "half_width_kwh"))
         value = {"label": curve["baseline"], "energy": level, "low": level - half, "high": level + half}
         source: Spec = {"data": {"values": [value]}}
         y = at["y"]
@@ -223,7 +223,7 @@ class _Curves:
             "students": entry["value"],
             "from": max(entry["low"], 1.0),
             "to": min(high, self._last),
-            "energy": drawn_in(self._unit, energy_kwh),
+            "energy": self._unit.of_kwh(energy_kwh),
             "text": n_star_words(entry).removeprefix("N* "),
         }
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillwatt.records.comparison import SETTINGS
-from stillwatt.report.comparison_tables import plus_minus_text
+from stillwatt.report.comparison_tables import plus_minus_energy, plus_minus_text
 from stillwatt.report.figure import Figure, Panel
-from stillwatt.report.figure_plane import drawn_in, energy_unit
-from stillwatt.report.format import MISSING, Unit
+from stillwatt.report.format import MISSING, Unit, pick_unit_of_kwh
 from stillwatt.report.tables import Row, Table, table_columns
 from stillwatt.report.vega import Spec, spec, tips
 
@@ -74,7 +73,7 @@ def sweep_figure(points: Sequence[SweepPoint], allocation: str) -> Figure | None
     if not surfaces:
         return None
     shown = surfaces[:MOST_PANELS]
-    unit = energy_unit([point.energy_kwh for surface in shown for point in surface.points])
+    unit = pick_unit_of_kwh([point.energy_kwh for surface in shown for point in surface.points])
     panels: list[Panel] = []
     for surface in shown:
         panels.append(Panel(title=f"{surface.title}: energy", spec=_map(surface, unit, is_energy=True)))
@@ -136,8 +135,8 @@ def _cell(
     key: tuple[float, float | None], members: Sequence[SweepPoint], unit: Unit, *, is_energy: bool
 ) -> dict[str, Any]:
     if is_energy:
-        found = [(drawn_in(unit, p.energy_kwh), p.energy_half_width_kwh) for p in members]
-        found = [(value, None if half is None else drawn_in(unit, half)) for value, half in found]
+        found = [(unit.of_kwh(p.energy_kwh), p.energy_half_width_kwh) for p in members]
+        found = [(value, None if half is None else unit.of_kwh(half)) for value, half in found]
     else:
         found = [(p.quality, p.quality_half_width) for p in members]
     value = statistics.fmean(v for v, _ in found)
@@ -183,6 +182,7 @@ def _heat(surface: _Surface, values: Sequence[Mapping[str, Any]], title: str) ->
 
 
 def _table(points: Sequence[SweepPoint], allocation: str) -> Table:
+    unit = pick_unit_of_kwh(point.energy_kwh for point in points)
     rows = [
         Row(
             cells=(
@@ -190,16 +190,19 @@ def _table(points: Sequence[SweepPoint], allocation: str) -> Table:
                 point.method,
                 point.student,
                 *(f"{point.settings[name]:g}" if name in point.settings else MISSING for name in AXES),
-                plus_minus_text(point.energy_kwh, point.energy_half_width_kwh),
+                plus_minus_energy(unit, point.energy_kwh, point.energy_half_width_kwh),
                 plus_minus_text(point.quality, point.quality_half_width),
             )
         )
         for point in points
     ]
-    titles = (f">{title}" for title in AXES.values())
+    axes = (f">{title}" for title in AXES.values())
+    titles = ("label", "method", "student", *axes, f">{allocation} ({unit.symbol})", ">quality Q (1)")
     return Table(
         title="Energy and quality over the sweep",
-        columns=table_columns("label", "method", "student", *titles, f">{allocation} (kWh)", ">quality Q (1)"),
+        columns=table_columns(
+            "label", "method", "student", *titles, f">{allocation} ({unit.symbol})", ">quality Q (1)"
+        ),
         rows=tuple(rows),
         note="± is a 95 % half-width.",
     )

@@ -125,22 +125,17 @@ def tornado_table(entries: Sequence[Weighed], factors: Mapping[tuple[str, str], 
     for entry in entries:
         for stage, less, more in entry.turning:
             factor = factors.get((entry.label, stage))
-            turns = MISSING if factor is None else times_text(factor)
+            turns = (MISSING if factor is None else times_text(factor),) if factors else ()
             cells = (entry.label, entry.baseline, _STAGES[stage], _count(less), _count(entry.n_star()), _count(more))
-            rows.append(Row(cells=(*cells, turns)))
+            rows.append(Row(cells=(*cells, *turns)))
+    titles = ("label", "against", "energy", ">N* at −10 % (students)", ">N* (students)", ">N* at +10 % (students)")
     return Table(
         title="What the break-even hangs on",
-        columns=table_columns(
-            "label",
-            "against",
-            "energy",
-            ">N* at −10 % (students)",
-            ">N* (students)",
-            ">N* at +10 % (students)",
-            ">turns at (times)",
-        ),
+        columns=table_columns(*titles, *((">turns at (times)",) if factors else ())),
         rows=tuple(rows),
-        note="The last column: the multiple of this energy at which the verdict at the stated reuse turns.",
+        note="The last column: the multiple of this energy at which the verdict at the stated reuse turns."
+        if factors
+        else "",
     )
 
 

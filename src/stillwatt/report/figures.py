@@ -7,6 +7,7 @@ from typing import Any
 
 from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.figure_frontier import arm_scale, frontier_panels, reuse_panel
+from stillwatt.report.figure_tornado import run_weighed, tornado_figure
 from stillwatt.report.figure_trace import trace_panels, trace_scale, trace_table
 from stillwatt.report.format import Unit, energy_text, percent_text, pick_unit
 from stillwatt.report.tables import arms_table, break_even_table, frontier_table, stage_table, table_unit
@@ -36,6 +37,9 @@ def build_figures(data: Mapping[str, Any]) -> tuple[Figure, ...]:
         found.append(_frontier_figure(data))
     if any(point["artifacts"] for point in data["arms"]):
         found.append(_reuse_figure(data))
+    tornado = tornado_figure(run_weighed(data), {})
+    if tornado is not None:
+        found.append(tornado)
     if data["traces"]:
         found.append(_trace_figure(data))
     return tuple(figure for figure in found if figure.panels)
@@ -209,7 +213,8 @@ def _reuse_figure(data: Mapping[str, Any]) -> Figure:
     return Figure(
         name="reuse",
         title="What sharing the teacher's work does",
-        caption=f"Energy of one student if N students share its arm's teacher artefact: E_teacher / N + the rest. "
+        caption=f"Energy of one student if N students share its arm's teacher artefact: E_teacher / N + the rest; "
+        "bands are random 95 % errors. "
         f"Dashed: {data['baseline_arm']}, which has no teacher. Where a curve crosses its dashed line lies N*.",
         alt="Energy per student against the number of students that share the teacher's work; each curve falls towards "
         "its marginal energy.",

@@ -44,7 +44,7 @@ ARM_DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4], [12, 4], [3, 5])
 _FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 CONFIG: Spec = {
-    "background": None,
+    "background": "transparent",
     "font": _FONT,
     "view": {"stroke": None, "continuousWidth": 640, "continuousHeight": 260},
     "axis": {

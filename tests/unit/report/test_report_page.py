@@ -143,7 +143,7 @@ def test_the_page_says_what_the_data_say(page_text: str, label: str) -> None:
 
 def test_every_figure_has_a_name_for_those_who_cannot_see_it_and_a_table(page_text: str) -> None:
     drawn = [a for t, a in Page(page_text).elements if t == "div" and "data-figure" in a]
-    assert len(drawn) == 3 + 3 + 2
+    assert len(drawn) == 3 + 3 + 2 + 1
     assert all(len(a["aria-label"] or "") > 30 and a["role"] == "img" for a in drawn)
     assert all(figure.table.rows for figure in build_figures(made(quickstart())))
 
@@ -277,6 +277,7 @@ def test_the_reuse_curves_cover_the_axis() -> None:
     marks = svg_marks(figures_of(quickstart())["reuse"].panels[0].spec)
     assert marks["line"] == 3
     assert marks["symbol"] == 2 * 7
+    assert marks["area"] == 2
 
 
 def test_a_break_even_on_the_axis_is_marked() -> None:
