@@ -221,11 +221,7 @@ def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
     return spec(
         values,
         [
-            {
-                "transform": is_distilled,
-                "mark": {"type": "area", "opacity": 0.16},
-                "encoding": {**lines, "y": {**at["y"], "field": "low"}, "y2": {"field": "high"}},
-            },
+            {"transform": is_distilled, "mark": {"type": "area", "opacity": 0.16}, "encoding": _band(lines)},
             {"transform": is_distilled, "mark": {"type": "line", "strokeWidth": 2.5}, "encoding": lines},
             {
                 "transform": is_baseline,
@@ -241,6 +237,11 @@ def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
         ],
         height=_HEIGHT_PX - 40,
     )
+
+
+def _band(lines: Mapping[str, Spec]) -> Spec:
+    """The same curve from the lower to the upper end of its random error."""
+    return {**lines, "y": {**lines["y"], "field": "low"}, "y2": {"field": "high"}}
 
 
 def _crossings(data: Mapping[str, Any], at: Mapping[str, Spec], unit: Unit, last: int) -> list[Spec]:

@@ -108,7 +108,10 @@ class _Curves:
         )
 
     def _axes(self, curves: Sequence[Mapping[str, Any]]) -> dict[str, Spec]:
+        """Room to the right for the curves' names, and above for each N* in words."""
         ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000) if n <= self._last]
+        highest = max(p["energy_kwh"] + p["half_width_kwh"] for curve in curves for p in curve["points"])
+        top = self._unit.of_kwh(highest) / (1.0 - (_LINE_PX * len(curves) + 4.0) / _HEIGHT_PX)
         longest = max(len(curve["label"]) for curve in curves)
         room = f"min({_MOST_ROOM}, {_LETTER_PX * longest} / width)"
         end = {"expr": f"pow({self._last}, 1 / (1 - {room}))"}
@@ -116,11 +119,11 @@ class _Curves:
         return {
             "x": x(
                 "students",
-                "students that share the teacher's work, N",
+                "students sharing its teacher, N",
                 scale=scale,
                 axis={"values": ticks, "format": ",d", "grid": False},
             ),
-            "y": x("energy", f"energy of one student ({self._unit.symbol})", scale={"zero": True}),
+            "y": x("energy", f"energy of one student ({self._unit.symbol})", scale={"domain": [0, top], "nice": False}),
         }
 
     def _value(self, curve: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +156,7 @@ class _Curves:
     def _ends(self, values: Sequence[Mapping[str, Any]], at: Mapping[str, Spec]) -> list[Spec]:
         """Each curve's name where it ends, apart from the one below it."""
         ends = sorted((v for v in values if v["students"] == self._last), key=lambda value: -value["energy"])
-        top = max((value["high"] for value in values), default=1.0) or 1.0
+        top = at["y"]["scale"]["domain"][1] or 1.0
         layers: list[Spec] = []
         free = float("inf")
         for value in ends:

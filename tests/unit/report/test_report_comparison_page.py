@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from test_report_page import Page
 
 from figure_studies import HOSTILE, study
+from html_page import Page
 from observations import observation
 from stillwatt.analysis.compare import compare
 from stillwatt.records.comparison import Unbilled

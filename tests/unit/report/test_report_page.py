@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html.parser
 import itertools
 import json
 import re
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from html_page import Page
 from run_records import measured_command, quickstart, run_record, stage
 from stillwatt.analysis.study import summarise
 from stillwatt.errors import MissingExtraError, MissingInputError
@@ -53,35 +53,6 @@ def test_embedded_json_is_the_same_value_and_holds_no_markup(value: Any) -> None
     text = embed_json(value)
     assert json.loads(text) == value
     assert not set(text) & set("<>&\u2028\u2029")
-
-
-class Page(html.parser.HTMLParser):
-    """What a browser would make of the page: elements, attributes, scripts, text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.words: list[str] = []
-        self._raw: str | None = None
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self._raw = tag if tag in ("script", "style") else None
-        if tag == "script":
-            self.scripts.append((dict(attrs), ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        self._raw = None
-
-    def handle_data(self, data: str) -> None:
-        if self._raw == "script":
-            attributes, text = self.scripts[-1]
-            self.scripts[-1] = (attributes, text + data)
-        elif self._raw is None:
-            self.words.append(data)
 
 
 @pytest.fixture(scope="module")

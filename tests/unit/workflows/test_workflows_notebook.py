@@ -16,7 +16,7 @@ from run_dirs import quick_run
 from run_records import energy, quickstart, run_record, stage
 from stillwatt.errors import MissingExtraError, MissingInputError, UnknownNameError
 from stillwatt.ledger.export import run_table, stage_table
-from stillwatt.records import Absent, Boundary, NoTotal, StageKind
+from stillwatt.records import Absent, Boundary, NoTotal, StageKind, Total
 from stillwatt.workflows.points import point_table
 
 
@@ -152,7 +152,8 @@ def test_records_show_themselves_with_every_name_escaped(runs: Path) -> None:
     assert shown(Absent(part="cpu0", boundary=Boundary.CHIP, reason=HOSTILE)).startswith("<b>cpu0</b>: absent")
     assert shown(NoTotal(reason="every part is absent")) == "no total: every part is absent"
     assert "J [" in shown(hostile.total)
-    partial = replace(hostile.total, complete=False, absent=("gpu0",))  # type: ignore[type-var]
+    assert isinstance(hostile.total, Total)
+    partial = replace(hostile.total, complete=False, absent=("gpu0",))
     assert "incomplete · without gpu0" in shown(partial)
 
 
