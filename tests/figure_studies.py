@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import replace
 from typing import Any
@@ -48,6 +49,7 @@ def _renamed(row: Observation, prefix: str) -> Observation:
     return replace(row, label=prefix + row.label)
 
 
+@functools.cache
 def study(*, prefix: str = "") -> Comparison:
     """The comparison of that study."""
     return compare(study_rows(prefix=prefix), source=prefix + "made up")

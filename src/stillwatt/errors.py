@@ -19,6 +19,7 @@ StillwattError                    exit 1
 ├── UnlikeAmountsError            amounts of unlike kinds or boundaries were to be added
 ├── LostTrainingError             a training went and nobody said so; marks its stage, is never raised
 ├── MissingExtraError             an optional dependency is not installed; carries the pip line
+│   └── MissingDrawerError        exit 2: the form of figure that was asked for needs it
 └── IncompleteEnergyError         exit 3: a total was asked for while a part is unknown
 """
 
@@ -174,6 +175,12 @@ class MissingExtraError(StillwattError):
     def __init__(self, package: str, extra: str) -> None:
         self.package, self.extra = package, extra
         super().__init__(f"{package} is not installed; run: pip install 'stillwatt[{extra}]'")
+
+
+class MissingDrawerError(MissingExtraError):
+    """A form of figure was asked for that needs a library which is not there; `json` needs none."""
+
+    exit_code = 2
 
 
 class IncompleteEnergyError(StillwattError):

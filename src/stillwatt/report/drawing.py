@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stillwatt.errors import MissingExtraError, UsageError
+from stillwatt.errors import MissingDrawerError
 from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.vega import Spec, Swatch
 
@@ -17,12 +17,6 @@ _INK = "#1b1f24"
 _PNG_SCALE = 3.0
 _VL_VERSION = "6.4"
 _FONT = "Arial, Helvetica, Liberation Sans, sans-serif"
-
-
-class MissingDrawerError(MissingExtraError, UsageError):
-    """A drawing was asked for that needs a library which is not there; `json` needs none."""
-
-    exit_code = 2
 
 
 def printable(figure: Figure, panel: Panel) -> Spec:

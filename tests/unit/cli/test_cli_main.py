@@ -170,6 +170,7 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "analyse",
         "doctor",
         "factors",
+        "figures",
         "import",
         "ledger",
         "measure",

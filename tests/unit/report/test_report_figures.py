@@ -20,13 +20,14 @@ from observations import observation
 from run_records import quickstart
 from stillwatt.analysis.compare import compare
 from stillwatt.analysis.study import summarise
+from stillwatt.errors import MissingDrawerError
 from stillwatt.records.comparison import Comparison
 from stillwatt.report import figure_plane, figure_students
 from stillwatt.report.comparison import comparison_dict
 from stillwatt.report.comparison_figures import comparison_figures
 from stillwatt.report.comparison_tables import reuse_table
 from stillwatt.report.data import report_dict
-from stillwatt.report.drawing import MissingDrawerError, draw, printable
+from stillwatt.report.drawing import draw, printable
 from stillwatt.report.figure import Figure
 from stillwatt.report.figure_forecast import Foretold, Span, forecast_figure, forecast_table, read_foretold
 from stillwatt.report.figure_tornado import Weighed, tornado_figure

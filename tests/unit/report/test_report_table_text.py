@@ -7,7 +7,7 @@ import io
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from figure_studies import HOSTILE, study_data
@@ -27,6 +27,7 @@ def table(*rows: tuple[str, ...], note: str = "") -> Table:
     return Table(title="A title", columns=columns, rows=tuple(Row(cells=row) for row in rows), note=note)
 
 
+@settings(max_examples=40)
 @given(cells)
 def test_latex_has_no_special_character_left_bare(text: str) -> None:
     set_as = latex_text(text)
@@ -34,6 +35,7 @@ def test_latex_has_no_special_character_left_bare(text: str) -> None:
     assert not re.search(r"[\\{}$&#%_^<>\"`\n\r\t]", known)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(cells, cells), max_size=5), cells)
 def test_a_latex_table_has_as_many_lines_and_cells_as_the_table(rows: list[tuple[str, str]], note: str) -> None:
     lines = table_text(table(*rows, note=note), "tex").split("\n")
@@ -43,6 +45,7 @@ def test_a_latex_table_has_as_many_lines_and_cells_as_the_table(rows: list[tuple
     assert all(line.startswith("%") for line in lines[: lines.index(r"\begin{tabular}{lr}")])
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(cells, cells), max_size=5))
 def test_a_csv_table_reads_back_and_holds_no_formula(rows: list[tuple[str, str]]) -> None:
     read = list(csv.reader(io.StringIO(table_text(table(*rows), "csv"), newline="")))
@@ -52,6 +55,7 @@ def test_a_csv_table_reads_back_and_holds_no_formula(rows: list[tuple[str, str]]
         assert not cell.startswith(("+", "-")) or re.fullmatch(r"[+-]\d[\d,. ±\[\]*+-]*", cell)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=5))
 def test_a_markdown_table_keeps_its_columns(rows: list[tuple[str, str]]) -> None:
     lines = table_text(table(*rows), "md").split("\n")

@@ -20,11 +20,12 @@ from stillwatt.records import Absent, Boundary, NoTotal, StageKind, Total
 from stillwatt.workflows.points import point_table
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    quick_run(tmp_path, number=1, name="one")
-    quick_run(tmp_path, number=2, name="two")
-    return tmp_path
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("runs")
+    quick_run(place, number=1, name="one")
+    quick_run(place, number=2, name="two")
+    return place
 
 
 def test_arrow_frames_hold_every_run_and_stage(runs: Path) -> None:
