@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import resources, util
@@ -423,6 +424,8 @@ def write_goldens() -> None:
     os.makedirs(GOLDEN, exist_ok=True)
     for name, figure in figures().items():
         text = json.dumps(golden_of(figure), indent=1, ensure_ascii=False)
+        # what holds no braces itself stands on one line
+        text = re.sub(r"[{\[]\n[^{}\[\]]*[}\]]", lambda found: re.sub(r"\n\s*", " ", found[0]), text)
         (GOLDEN / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
