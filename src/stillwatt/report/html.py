@@ -41,8 +41,8 @@ def report_html(data: Mapping[str, Any]) -> str:
     )
 
 
-def render_page(template: str, figures: Sequence[Figure], data: Mapping[str, Any], **more: Any) -> str:
-    """A page of that template with its figures, its scripts, and the data behind it.
+def render_page(name: str, figures: Sequence[Figure], data: Mapping[str, Any], **more: Any) -> str:
+    """A page of the template of that name with its figures, its scripts, and the data behind it.
 
     Raises:
         MissingExtraError: The template engine is not installed.
@@ -54,21 +54,21 @@ def render_page(template: str, figures: Sequence[Figure], data: Mapping[str, Any
         raise MissingExtraError("jinja2", "report") from err
 
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
+        loader=jinja2.FunctionLoader(template),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(keep=keep_units, date=date_text)
-    scripts = (*load_runtimes(), _template("report.js"))
+    scripts = (*load_runtimes(), template("report.js"))
     specs = {f"{figure.name}-{number}": panel.spec for figure in figures for number, panel in enumerate(figure.panels)}
-    return environment.get_template(template).render(
+    return environment.get_template(name).render(
         data=data,
         figures={figure.name: figure for figure in figures},
         scripts=scripts,
-        hashes=[_script_hash(script) for script in scripts],
-        style=_template("report.css"),
+        hashes=[script_hash(script) for script in scripts],
+        style=template("report.css"),
         report_text=embed_json(data),
         specs_text=embed_json(specs),
         **more,
@@ -96,11 +96,12 @@ def keep_units(text: str) -> str:
     return _NUMBER_AND_UNIT.sub("\\1\u00a0\\2", text)
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """A file of the templates' folder."""
     return (resources.files("stillwatt.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _script_hash(script: str) -> str:
+def script_hash(script: str) -> str:
     """A script's hash as a content security policy writes it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
 
