@@ -75,7 +75,7 @@ def compare(
     planes = [place(sheet, allocation) for allocation in allocations]
     reference = _reference(planes)
     drawn = [draw(plane, rel, draws=draws) for plane in planes]
-    fronts = tuple(_front(a, p, d, reference, rel) for a, p, d in zip(allocations, planes, drawn, strict=True))
+    fronts = tuple(_front(a, p, d, reference) for a, p, d in zip(allocations, planes, drawn, strict=True))
     few = replace(roles, distilled=roles.distilled[:MOST_COMPARED])
     repeated = assign_roles(repeats, baseline)
     trained = replace(repeated, distilled=repeated.distilled[:MOST_COMPARED])
@@ -100,6 +100,7 @@ def compare(
         unbilled=tuple(unbilled),
         warnings=(),
         settings={label.name: label.rows[0].settings for label in sheet.labels if label.rows[0].settings},
+        num_labels=len(sheet.labels),
     )
     cautions = find_cautions(found, Trained(labels=repeats, roles=repeated, rel=rel), sheet.labels, asked_draws=draws)
     return replace(found, warnings=cautions)
@@ -136,10 +137,8 @@ def _reference(planes: Sequence[Plane]) -> tuple[float, float] | None:
     return (_BEYOND * max(energies), min(qualities)) if max(energies) > 0.0 else None
 
 
-def _front(
-    allocation: Allocation, plane: Plane, drawn: Draws, reference: tuple[float, float] | None, rel: float
-) -> Front:
-    widths = half_widths(plane, rel)
+def _front(allocation: Allocation, plane: Plane, drawn: Draws, reference: tuple[float, float] | None) -> Front:
+    widths = half_widths(plane, drawn)
     on = frontier_mask(plane.energy, plane.quality)
     sizes = plane.sheet.seeds_among(plane.rows)[plane.index]
     placed = tuple(

@@ -305,6 +305,8 @@ class Comparison:
     warnings: tuple[str, ...]
     settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Of the labels that have any, what they were trained with."""
+    num_labels: int = 0
+    """How many were compared; of very many, not all are listed."""
 
     def _repr_html_(self) -> str:
         from stillwatt.records import show

@@ -27,11 +27,15 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
     """Everything that a comparison shows; what `stillwatt analyse --json` prints."""
     by_allocation = {front.allocation: front for front in found.fronts}
     reference_j = found.reference_j
+    points = {name: _points(front) for name, front in by_allocation.items()}
+    stages = found.stages[:MOST_POINTS]
+    listed = {point["label"] for placed in points.values() for point in placed} | {entry.label for entry in stages}
     return {
         "schema": SCHEMA,
         "source": found.source,
         "baseline": found.baseline,
         "boundary": found.boundary or None,
+        "num_labels": found.num_labels,
         "reuse_students": found.reuse_students,
         "frontiers": {name: list(front.labels) for name, front in by_allocation.items()},
         "frontiers_with_throughput": {
@@ -57,9 +61,9 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "hypervolume": {name: _kwh(front.hypervolume) for name, front in by_allocation.items()},
         "hypervolume_reference": {"energy_kwh": _kwh(reference_j), "quality": found.reference_quality},
         "attainment": {name: _attained(front) for name, front in by_allocation.items()},
-        "points": {name: _points(front) for name, front in by_allocation.items()},
-        "stages": [_stage_dict(entry) for entry in found.stages[:MOST_POINTS]],
-        "settings": {label: dict(own) for label, own in found.settings.items()},
+        "points": points,
+        "stages": [_stage_dict(entry) for entry in stages],
+        "settings": {label: dict(own) for label, own in found.settings.items() if label in listed},
         "left_out": {name: dict(front.left_out) for name, front in by_allocation.items()},
         "not_billed": [_unbilled_dict(entry) for entry in found.unbilled],
         "warnings": list(found.warnings),

@@ -9,7 +9,7 @@ from stillwatt.report.figure import Figure
 from stillwatt.report.figure_bills import bills_figure
 from stillwatt.report.figure_plane import frontier_figure
 from stillwatt.report.figure_students import students_figure
-from stillwatt.report.figure_sweep import sweep_figure, sweep_points
+from stillwatt.report.figure_sweep import sweep_figure, sweep_points, unplaced_settings
 from stillwatt.report.figure_tornado import comparison_weighed, tornado_figure, turning_factors
 
 
@@ -21,6 +21,6 @@ def comparison_figures(data: Mapping[str, Any]) -> tuple[Figure, ...]:
         students_figure(data),
         bills_figure(data),
         tornado_figure(comparison_weighed(data), turning_factors(data)),
-        sweep_figure(sweep_points(data, first), first),
+        sweep_figure(sweep_points(data, first), first, unplaced=unplaced_settings(data, first)),
     )
     return tuple(figure for figure in found if figure is not None)

@@ -69,7 +69,7 @@ def _key_numbers(found: Comparison, data: Mapping[str, Any]) -> list[dict[str, s
     several = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0]) if seeds else MISSING
     missing = len(dict(itertools.chain.from_iterable(entry.left_out for entry in found.fronts)))
     return [
-        {"label": "Labels compared", "value": f"{len(data['stages']):,}", "note": f"seeds of each: {several}"},
+        {"label": "Labels compared", "value": f"{found.num_labels:,}", "note": f"seeds of each: {several}"},
         {"label": "On the frontier", "value": f"{len(on):,}", "note": f"{sure} of them sure, under {front.allocation}"},
         {
             "label": "Repay their teacher",

@@ -50,6 +50,15 @@ def sure_text(probability: float) -> str:
     return ">0.99" if probability > 0.99 else "<0.01" if probability < 0.01 else f"{probability:.2f}"
 
 
+def unlisted_text(data: Mapping[str, Any]) -> str:
+    """That some labels have no point, where there were too many of them; else nothing."""
+    names = (({point["label"] for point in points}, data["left_out"][name]) for name, points in data["points"].items())
+    placed = max((len(on.union(out)) for on, out in names), default=0)
+    if placed >= data["num_labels"]:
+        return ""
+    return f" Of {data['num_labels']:,} labels only those that may be on a frontier are listed as points."
+
+
 def frontier_table(data: Mapping[str, Any]) -> Table:
     """Every placed label: quality, seeds, and its energy under each allocation with its place there."""
     names = list(data["points"])
@@ -65,7 +74,7 @@ def frontier_table(data: Mapping[str, Any]) -> Table:
             energy = plus_minus_energy(unit, point["energy_kwh"], point["energy_half_width_kwh"])
             row[4 + 2 * column] = energy + (" *" if point["label"] in on else "")
             row[5 + 2 * column] = MISSING if probability is None else sure_text(probability)
-    return _limited(
+    return limited_table(
         "Energy against quality",
         table_columns(
             "label",
@@ -75,7 +84,8 @@ def frontier_table(data: Mapping[str, Any]) -> Table:
             *(title for name in names for title in (f">{name} ({unit.symbol})", f">p, {name}")),
         ),
         list(rows.values()),
-        "* on the frontier; p: the probability of it. ± is a 95 % half-width." + _left_out_text(data),
+        "* on the frontier; p: the probability of it. ± is a 95 % half-width. A dash: no point under that allocation, "
+        "or no p." + unlisted_text(data) + _left_out_text(data),
     )
 
 
@@ -104,12 +114,17 @@ def stages_table(data: Mapping[str, Any]) -> Table:
         ]
         for entry in data["stages"]
     ]
-    return _limited(
+    return limited_table(
         "Energy by stage",
         table_columns("label", *(f">{key.removesuffix('_kwh')} ({unit.symbol})" for key in keys), ">teacher's share"),
         rows,
-        "Means over seeds; the total bears the whole teacher. A dash is unknown, not zero.",
+        "Means over seeds; the total bears the whole teacher. A dash is unknown, not zero." + _unlisted_stages(data),
     )
+
+
+def _unlisted_stages(data: Mapping[str, Any]) -> str:
+    more = data["num_labels"] - len(data["stages"])
+    return f" {more:,} more labels are not listed." if more > 0 else ""
 
 
 def reuse_table(data: Mapping[str, Any]) -> Table:
@@ -129,7 +144,7 @@ def reuse_table(data: Mapping[str, Any]) -> Table:
                 entry["reason"],
             ]
         )
-    return _limited(
+    return limited_table(
         "When reuse repays the teacher",
         table_columns(
             "label", "against", ">N* (students)", "verdict", ">N* at matched quality (students)", "against", "because"
@@ -157,10 +172,11 @@ def unbilled_table(data: Mapping[str, Any]) -> Table:
         ]
         for entry in data["not_billed"]
     ]
-    return _limited("On no bill", table_columns("run", "stage", f">energy ({unit.symbol})", "because"), rows, "")
+    return limited_table("On no bill", table_columns("run", "stage", f">energy ({unit.symbol})", "because"), rows, "")
 
 
-def _limited(title: str, columns: tuple[Column, ...], rows: list[list[str]], note: str) -> Table:
+def limited_table(title: str, columns: tuple[Column, ...], rows: list[list[str]], note: str) -> Table:
+    """A table of its first rows, that says how many more there are."""
     more = f" {len(rows) - MOST_ROWS:,} more rows are in the JSON alone." if len(rows) > MOST_ROWS else ""
     return Table(
         title=title,

@@ -23,7 +23,7 @@ PARTS = (
 
 def bills_figure(data: Mapping[str, Any]) -> Figure | None:
     """The bill under each allocation; None where no label has all three parts."""
-    whole = [entry for entry in data["stages"] if None not in [entry[f"{key}_kwh"] for key, *_ in PARTS]]
+    whole = [entry for entry in data["stages"] if _is_whole(entry)]
     shown = whole[:MOST_BARS]
     if not shown:
         return None
@@ -34,13 +34,14 @@ def bills_figure(data: Mapping[str, Any]) -> Figure | None:
         for name in data["points"]
         if (drawn := _panel(data, shown, name, unit, largest)) is not None
     ]
-    unknown = [entry["label"] for entry in data["stages"] if entry not in whole]
+    unknown = [entry["label"] for entry in data["stages"] if not _is_whole(entry)]
     return Figure(
         name="bills",
         title="Whose work one student is",
         caption="One bar a label, from left: T the teacher's work, S training the student, O data and evaluation; "
         "means over seeds. Whiskers are 95 % intervals of the sum, where the label has a place on the plane."
-        + _not_drawn(unknown, len(whole) - len(shown)),
+        + _unplaced(data, shown)
+        + _not_drawn(unknown, data["num_labels"] - len(unknown) - len(shown)),
         alt="Stacked bars of energy by whose work it is. With the whole teacher: "
         + "; ".join(f"{entry['label']} {significant(unit.of_kwh(entry['total_kwh']))} {unit.symbol}" for entry in shown)
         + ".",
@@ -50,14 +51,27 @@ def bills_figure(data: Mapping[str, Any]) -> Figure | None:
     )
 
 
+def _is_whole(entry: Mapping[str, Any]) -> bool:
+    return None not in [entry[f"{key}_kwh"] for key, *_ in PARTS]
+
+
 def _not_drawn(unknown: Sequence[str], more: int) -> str:
     parts = []
     if unknown:
         names = ", ".join(unknown[:MOST_BARS]) + (" and more" if len(unknown) > MOST_BARS else "")
         parts.append(f" Not drawn, because an energy is unknown: {names}.")
     if more > 0:
-        parts.append(f" {more:,} more labels are in the table alone.")
+        parts.append(f" {more:,} more labels have no bar.")
     return "".join(parts)
+
+
+def _unplaced(data: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> str:
+    """Which bars the bill by tokens lacks: what a label bears there is known of its point alone."""
+    if "tokens" not in data["points"]:
+        return ""
+    placed = {point["label"] for point in data["points"]["tokens"]}
+    missing = [entry["label"] for entry in shown if entry["label"] not in placed]
+    return f" Shared by tokens, these have no point and no bar: {', '.join(missing)}." if missing else ""
 
 
 def _scale() -> Spec:

@@ -59,13 +59,24 @@ def frontier_panels(data: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
             # last checkpoints choose their place first
             chosen.sort(key=lambda value: (value["arm"], value["budget"]) not in finals)
             named = [v for v in chosen if not is_crowded or (v["arm"], v["budget"]) in finals]
-            give_corners(named, domain_x, domain_y)
+            give_corners(named, chosen, domain_x, domain_y)
             yield allocation_title(label), _plane(chosen, arm_scale(data), unit, domain_x, domain_y)
 
 
-def give_corners(values: Sequence[dict[str, Any]], domain_x: Sequence[float], domain_y: Sequence[float]) -> None:
-    """Give each point the corner where its name stands, if there is room."""
-    spots = [
+def give_corners(
+    named: Sequence[dict[str, Any]],
+    drawn: Sequence[Mapping[str, Any]],
+    domain_x: Sequence[float],
+    domain_y: Sequence[float],
+) -> None:
+    """Give each named point the corner where its name stands, if there is room."""
+    spots, points = (_spots(values, domain_x, domain_y) for values in (named, drawn))
+    for value, corner in zip(named, place_names(spots, points), strict=True):
+        value["corner"] = corner or ""
+
+
+def _spots(values: Sequence[Mapping[str, Any]], domain_x: Sequence[float], domain_y: Sequence[float]) -> list[Spot]:
+    return [
         Spot(
             x=(value["energy"] - domain_x[0]) / (domain_x[1] - domain_x[0]),
             y=(value["quality"] - domain_y[0]) / (domain_y[1] - domain_y[0]),
@@ -73,8 +84,6 @@ def give_corners(values: Sequence[dict[str, Any]], domain_x: Sequence[float], do
         )
         for value in values
     ]
-    for value, corner in zip(values, place_names(spots), strict=True):
-        value["corner"] = corner or ""
 
 
 def _point(point: Mapping[str, Any], unit: Unit) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stillwatt.report.comparison_tables import frontier_table, sure_text
+from stillwatt.report.comparison_tables import frontier_table, sure_text, unlisted_text
 from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.figure_frontier import (
     allocation_title,
@@ -51,7 +51,7 @@ def frontier_figure(data: Mapping[str, Any]) -> Figure | None:
     panels = []
     for name, found in values.items():
         named = sorted(found, key=lambda value: (not value["on"], -(value["p"] or 0.0)))[:MOST_NAMED]
-        give_corners(named, domain_x, domain_y)
+        give_corners(named, found, domain_x, domain_y)
         panels.append(Panel(title=allocation_title(name), spec=_plane(found, scale, unit, domain_x, domain_y)))
     first = next(iter(values))
     on = [value["name"] for value in values[first] if value["on"]]
@@ -74,6 +74,7 @@ def _left_out(data: Mapping[str, Any], values: Mapping[str, Sequence[Mapping[str
     more = max(len(data["points"][name]) - len(found) for name, found in values.items())
     missing = max(len(found) for found in data["left_out"].values()) if data["left_out"] else 0
     parts = [f" {more:,} more points are not drawn."] if more else []
+    parts.append(unlisted_text(data))
     if missing:
         parts.append(f" {missing:,} {'label is' if missing == 1 else 'labels are'} on no plane, see the table.")
     return "".join(parts)

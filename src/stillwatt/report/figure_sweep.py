@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stillwatt.records.comparison import SETTINGS
-from stillwatt.report.comparison_tables import plus_minus_energy, plus_minus_text
+from stillwatt.report.comparison_tables import limited_table, plus_minus_energy, plus_minus_text
 from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.format import MISSING, Unit, pick_unit_of_kwh
-from stillwatt.report.tables import Row, Table, table_columns
+from stillwatt.report.tables import Table, table_columns
 from stillwatt.report.vega import Spec, spec, tips
 
-AXES = dict(zip(SETTINGS, ("α (1)", "temperature T (1)", "max_new_tokens (tokens)"), strict=True))
-"""Columns that may be swept, with their axis titles."""
+_TITLES = {"alpha": "α (1)", "temperature": "temperature T (1)", "max_new_tokens": "max_new_tokens (tokens)"}
+"""Settings that come first on the axes, with their titles; others follow by name, and are numbers."""
 MOST_PANELS = 6
 _CELL_PX = 46
 
@@ -29,7 +28,7 @@ class SweepPoint:
     method: str
     student: str
     settings: Mapping[str, float]
-    """Of `AXES`, those that the label has."""
+    """Those that the label has, by name."""
     energy_kwh: float
     energy_half_width_kwh: float | None
     quality: float
@@ -55,6 +54,23 @@ def sweep_points(data: Mapping[str, Any], allocation: str) -> list[SweepPoint]:
     ]
 
 
+def unplaced_settings(data: Mapping[str, Any], allocation: str) -> int:
+    """How many labels with settings have no point under that allocation, and so no cell."""
+    placed = {point["label"] for point in data["points"][allocation]}
+    return len([label for label in data["settings"] if label not in placed])
+
+
+def axis_title(name: str) -> str:
+    """A setting with its unit."""
+    return _TITLES.get(name, f"{name} ({'tokens' if name.endswith('_tokens') else 1})")
+
+
+def _names(points: Sequence[SweepPoint]) -> list[str]:
+    """The settings that are known of any of them, in the order of axes."""
+    known = {name for point in points for name in point.settings}
+    return [*(name for name in _TITLES if name in known), *sorted(known - set(_TITLES))]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Surface:
     """The points of one method and student, and one setting of what is on no axis."""
@@ -66,8 +82,14 @@ class _Surface:
     points: tuple[SweepPoint, ...]
 
 
-def sweep_figure(points: Sequence[SweepPoint], allocation: str) -> Figure | None:
-    """Heat maps of energy and quality; None where nothing was swept."""
+def sweep_figure(points: Sequence[SweepPoint], allocation: str, *, unplaced: int = 0) -> Figure | None:
+    """Heat maps of energy and quality; None where nothing was swept.
+
+    Args:
+        points: The labels with their settings.
+        allocation: How the teacher's work is billed.
+        unplaced: Further labels of the sweep that have no point.
+    """
     kinds = dict.fromkeys((point.method, point.student) for point in points)
     surfaces = [surface for kind in kinds for surface in _surfaces(kind, points)]
     if not surfaces:
@@ -85,6 +107,7 @@ def sweep_figure(points: Sequence[SweepPoint], allocation: str) -> Figure | None
         title="Energy and quality over the sweep",
         caption=f"Each cell is one setting, under the allocation {allocation}: the number with its 95 % half-width, "
         "where one is known, and the mean where several labels share a cell. A cell that was not run is blank."
+        + (f" {unplaced:,} of the labels swept have no point, and no cell." if unplaced else "")
         + (f" {missing:,} more surfaces are in the table alone." if missing else ""),
         alt=f"Heat maps of energy and quality over {' and '.join(sorted(swept))}.",
         panels=tuple(panels),
@@ -95,7 +118,7 @@ def sweep_figure(points: Sequence[SweepPoint], allocation: str) -> Figure | None
 def _surfaces(kind: tuple[str, str], points: Sequence[SweepPoint]) -> list[_Surface]:
     """One for each setting of what is on no axis; none where this method and student varied nothing."""
     own = [point for point in points if (point.method, point.student) == kind]
-    varied = [name for name in AXES if len({p.settings[name] for p in own if name in p.settings}) > 1]
+    varied = [name for name in _names(own) if len({p.settings[name] for p in own if name in p.settings}) > 1]
     if not varied:
         return []
     across, up, *rest = [*varied, ""] if len(varied) == 1 else varied
@@ -154,15 +177,18 @@ def _cell(
 def _heat(surface: _Surface, values: Sequence[Mapping[str, Any]], title: str) -> Spec:
     rows = list(dict.fromkeys(value["up"] for value in sorted(values, key=lambda v: -float(v["up"] or 0.0))))
     columns = list(dict.fromkeys(value["across"] for value in values))
-    across: Spec = {"field": "across", "type": "ordinal", "sort": columns, "title": AXES[surface.across]}
+    across: Spec = {"field": "across", "type": "ordinal", "sort": columns, "title": axis_title(surface.across)}
     across["axis"] = {"labelAngle": 0, "domain": False, "ticks": False}
-    up: Spec = {"field": "up", "type": "ordinal", "sort": rows, "title": AXES[surface.up] if surface.up else None}
+    up: Spec = {"field": "up", "type": "ordinal", "sort": rows, "title": axis_title(surface.up) if surface.up else None}
     up["axis"] = {"domain": False, "ticks": False}
     colour: Spec = {"field": "value", "type": "quantitative", "title": title, "scale": {"scheme": "viridis"}}
     colour["scale"]["zero"] = False
     colour["legend"] = {"orient": "top", "gradientThickness": 8, "labelColor": "currentColor"}
     colour["legend"] |= {"titleColor": "currentColor", "tickCount": 4, "titleFontWeight": 500}
-    tooltip = tips((AXES[surface.across], "across"), (title, "text"), ("labels", "labels"))
+    swept = [(axis_title(surface.across), "across")]
+    if surface.up:
+        swept.append((axis_title(surface.up), "up"))
+    tooltip = tips(*swept, (title, "text"), ("labels", "labels"))
     return spec(
         values,
         [
@@ -183,26 +209,19 @@ def _heat(surface: _Surface, values: Sequence[Mapping[str, Any]], title: str) ->
 
 def _table(points: Sequence[SweepPoint], allocation: str) -> Table:
     unit = pick_unit_of_kwh(point.energy_kwh for point in points)
+    names = _names(points)
     rows = [
-        Row(
-            cells=(
-                point.label,
-                point.method,
-                point.student,
-                *(f"{point.settings[name]:g}" if name in point.settings else MISSING for name in AXES),
-                plus_minus_energy(unit, point.energy_kwh, point.energy_half_width_kwh),
-                plus_minus_text(point.quality, point.quality_half_width),
-            )
-        )
+        [
+            point.label,
+            point.method,
+            point.student,
+            *(f"{point.settings[name]:g}" if name in point.settings else MISSING for name in names),
+            plus_minus_energy(unit, point.energy_kwh, point.energy_half_width_kwh),
+            plus_minus_text(point.quality, point.quality_half_width),
+        ]
         for point in points
     ]
-    axes = (f">{title}" for title in AXES.values())
+    axes = (f">{axis_title(name)}" for name in names)
     titles = ("label", "method", "student", *axes, f">{allocation} ({unit.symbol})", ">quality Q (1)")
-    return Table(
-        title="Energy and quality over the sweep",
-        columns=table_columns(
-            "label", "method", "student", *titles, f">{allocation} ({unit.symbol})", ">quality Q (1)"
-        ),
-        rows=tuple(rows),
-        note="± is a 95 % half-width.",
-    )
+    title = "Energy and quality over the sweep"
+    return limited_table(title, table_columns(*titles), rows, "± is a 95 % half-width.")

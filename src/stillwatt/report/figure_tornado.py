@@ -50,19 +50,27 @@ class Weighed:
 
 
 def comparison_weighed(data: Mapping[str, Any]) -> list[Weighed]:
-    """The labels of a comparison that have an N* to move."""
-    students = {entry["label"]: entry["student_kwh"] for entry in data["stages"]}
-    return [
-        Weighed(
-            label=entry["label"],
-            baseline=entry["baseline"],
-            teacher=entry["extra_kwh"],
-            student=students[entry["label"]],
-            baseline_student=students[entry["label"]] + entry["saving_kwh"],
-        )
-        for entry in data["n_star"]
-        if _is_known(entry, "kwh") and students.get(entry["label"]) is not None
-    ]
+    """The labels of a comparison that have an N* to move.
+
+    Seeds that are labels of their own are one label here and several among the stages, so the student's energy is read
+    off its elasticity (method.md, eq. 36), which is that energy over the saving.
+    """
+    elasticity = {entry["label"]: entry["elasticity"] for entry in data["sensitivity"] if entry["stage"] == "student"}
+    found = []
+    for entry in data["n_star"]:
+        steep = elasticity.get(entry["label"])
+        if steep is not None and _is_known(entry, "kwh"):
+            student, saving = steep * entry["saving_kwh"], entry["saving_kwh"]
+            found.append(
+                Weighed(
+                    label=entry["label"],
+                    baseline=entry["baseline"],
+                    teacher=entry["extra_kwh"],
+                    student=student,
+                    baseline_student=student + saving,
+                )
+            )
+    return found
 
 
 def run_weighed(data: Mapping[str, Any]) -> list[Weighed]:

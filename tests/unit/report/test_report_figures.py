@@ -174,6 +174,18 @@ def test_a_saving_that_a_tenth_takes_away_ends_in_never() -> None:
     assert marks(figure.panels[0].spec)["rect"] == 6
 
 
+def test_seeds_that_are_labels_of_their_own_have_one_tornado() -> None:
+    rows = [
+        observation(name, label=f"{name}-s{seed}", seed=str(seed), student_j=student_j + seed / 10.0)
+        for name, student_j in (("kd-1b", 5.0), ("sft-1b", 6.0))
+        for seed in (1, 2)
+    ]
+    data = comparison_dict(compare(rows, source="made up"))
+    tornado = {figure.name: figure for figure in comparison_figures(data)}["tornado"]
+    assert [panel.title for panel in tornado.panels] == ["kd-1b against sft-1b"]
+    assert tornado.table.rows[1].cells[2:6] == ("train student", "7.26", "11.0", "22.7")
+
+
 def test_a_sweep_is_a_cell_for_each_setting(drawn: dict[str, Figure]) -> None:
     titles = [panel.title for panel in drawn["sweep"].panels]
     assert titles == ["kd, 3b: energy", "kd, 3b: quality"]
@@ -200,6 +212,22 @@ def test_one_swept_setting_is_a_strip_and_a_third_one_makes_more_maps() -> None:
         "kd, 1b, max_new_tokens 8: energy",
         "kd, 1b, max_new_tokens 9: energy",
     ]
+
+
+def test_settings_without_a_title_of_their_own_are_axes_too() -> None:
+    figure = swept(*({"top_k": k, "train_tokens": n, "alpha": 0.5} for k in (10, 100) for n in (1e6, 2e6)))
+    assert figure is not None
+    encoding = figure.panels[0].spec["encoding"]
+    assert [encoding[axis]["title"] for axis in "xy"] == ["top_k (1)", "train_tokens (tokens)"]
+    assert [column.title for column in figure.table.columns[3:6]] == ["α (1)", "top_k (1)", "train_tokens (tokens)"]
+
+
+def test_labels_of_a_sweep_without_a_point_are_counted() -> None:
+    rows = [observation("kd-1b", label=f"kd-{a}", settings={"alpha": a}, quality=a or None) for a in (0.0, 0.5, 0.9)]
+    data = comparison_dict(compare([*rows, observation("sft-1b")], source="made up"))
+    figure = {figure.name: figure for figure in comparison_figures(data)}["sweep"]
+    assert marks(figure.panels[0].spec)["rect"] == 2
+    assert "1 of the labels swept have no point, and no cell." in figure.caption
 
 
 def test_nothing_swept_is_no_sweep() -> None:
@@ -324,6 +352,32 @@ def test_points_beyond_what_can_be_seen_are_counted() -> None:
     assert "50 more points are not drawn." in figure.caption
 
 
+def test_labels_that_have_no_place_are_told_in_every_figure() -> None:
+    """Of very many labels only those that may be on a frontier have a place; the others keep bills and N*."""
+    whole = study()
+    fronts = [replace(f, placed=tuple(p for p in f.placed if p.is_on_frontier)) for f in whole.fronts]
+    data = comparison_dict(replace(whole, fronts=tuple(fronts), stages=whole.stages[:8], num_labels=20_000))
+    found = figures(data)
+    # none of the labels swept is on the frontier
+    assert found.keys() | {"sweep"} == figures().keys()
+    told = "Of 20,000 labels only those that may be on a frontier are listed as points."
+    assert told in found["frontier"].caption
+    assert told in found["frontier"].table.note
+    for panel, front in zip(found["frontier"].panels, fronts, strict=True):
+        assert marks(panel.spec)["symbol"] == len(front.placed) > 0
+    assert "19,992 more labels have no bar." in found["bills"].caption
+    assert "19,992 more labels are not listed." in found["bills"].table.note
+    assert marks(found["bills"].panels[0].spec)["rect"] == 3 * 7
+    assert marks(found["bills"].panels[0].spec)["rule"] < 7
+    assert [p.title for p in found["tornado"].panels] == [p.title for p in figures()["tornado"].panels]
+    assert marks(found["students"].panels[0].spec) == marks(figures()["students"].panels[0].spec)
+
+
+def test_a_row_of_a_table_has_a_cell_for_each_column(drawn: dict[str, Figure]) -> None:
+    for figure in (*drawn.values(), *build_figures(quickstart_data())):
+        assert {len(row.cells) for row in figure.table.rows} == {len(figure.table.columns)}, figure.name
+
+
 def test_a_comparison_of_nothing_draws_nothing() -> None:
     data = comparison_dict(compare([observation("sft-1b", quality=None, student_j=None)], source="made up"))
     assert comparison_figures(data) == ()
@@ -342,6 +396,7 @@ def test_by_tokens_a_label_bears_what_its_point_says() -> None:
     assert values["kd-1b", "teacher's work"] == pytest.approx(11.0 * 0.25)
     # its tokens are known to the analysis alone, and it has no point
     assert ("kd-7b", "teacher's work") not in values
+    assert "Shared by tokens, these have no point and no bar: kd-7b." in found["bills"].caption
 
 
 def test_a_curve_without_a_baseline_is_drawn_alone() -> None:

@@ -236,12 +236,19 @@ spots = st.lists(
 )
 
 
-@given(spots)
-def test_names_on_a_plane_never_lie_on_each_other(points: list[Spot]) -> None:
-    corners = place_names(points)
+@given(spots, spots)
+def test_names_on_a_plane_never_lie_on_each_other(points: list[Spot], others: list[Spot]) -> None:
+    corners = place_names(points, [*points, *others])
     boxes = [name_box(point, corner) for point, corner in zip(points, corners, strict=True) if corner is not None]
     assert not any(one.meets(two) for one, two in itertools.combinations(boxes, 2))
     assert corners[:1] != (None,)
+
+
+def test_a_name_lies_on_no_point_where_it_can() -> None:
+    named, above, below = (Spot(x=x, y=y, name="kd-1b") for x, y in ((0.2, 0.5), (0.3, 0.55), (0.3, 0.45)))
+    assert place_names([named], [named]) == ("right above",)
+    assert place_names([named], [named, above]) == ("right below",)
+    assert place_names([named], [named, above, below]) == ("left above",)
 
 
 def test_the_reuse_curves_cover_the_axis() -> None:
