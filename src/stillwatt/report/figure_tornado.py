@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stillwatt.report.comparison_tables import limited_table
 from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.format import MISSING, significant, times_text
-from stillwatt.report.tables import Row, Table, table_columns
+from stillwatt.report.tables import Table, table_columns
 from stillwatt.report.vega import Spec, Swatch, by_colour, colours, nominal, spec, swatches, tips, x
 
 SWING = 0.1
@@ -135,13 +136,13 @@ def tornado_table(entries: Sequence[Weighed], factors: Mapping[tuple[str, str], 
             factor = factors.get((entry.label, stage))
             turns = (MISSING if factor is None else times_text(factor),) if factors else ()
             cells = (entry.label, entry.baseline, _STAGES[stage], _count(less), _count(entry.n_star()), _count(more))
-            rows.append(Row(cells=(*cells, *turns)))
+            rows.append([*cells, *turns])
     titles = ("label", "against", "energy", ">N* at −10 % (students)", ">N* (students)", ">N* at +10 % (students)")
-    return Table(
-        title="What the break-even hangs on",
-        columns=table_columns(*titles, *((">turns at (times)",) if factors else ())),
-        rows=tuple(rows),
-        note="The last column: the multiple of this energy at which the verdict at the stated reuse turns."
+    return limited_table(
+        "What the break-even hangs on",
+        table_columns(*titles, *((">turns at (times)",) if factors else ())),
+        rows,
+        "The last column: the multiple of this energy at which the verdict at the stated reuse turns."
         if factors
         else "",
     )
