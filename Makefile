@@ -54,6 +54,7 @@ docs: .venv/.docs ## Regenerate the reference pages and build the site into site
 golden: .venv/.dev ## Rewrite the golden files; read the diff before you commit it
 	$(BIN)/python tools/drift.py --write
 	PYTHONPATH=tests $(BIN)/python tests/unit/report/test_report_data.py
+	PYTHONPATH=tests $(BIN)/python tests/unit/report/test_report_figures.py
 	PYTHONPATH=tests $(BIN)/python tests/golden/run_contract/regenerate.py
 
 gpu-check: .venv/.dev ## On a machine with an NVIDIA GPU: the tests that need one, output kept with the date
@@ -70,9 +71,9 @@ clean: ## Remove environments, caches and built files; runs/ stays
 
 .venv/.dev: $(SOURCES)
 	@echo "Installing Stillwatt with its test tools into .venv …"
-	$(INSTALL) distill report analysis factors exports evaluate integrations lightning dev
+	$(INSTALL) distill report figures notebook analysis factors exports evaluate integrations lightning dev
 	@touch $@ .venv/.quickstart
 
 .venv/.docs: .venv/.dev
-	$(INSTALL) distill report analysis factors exports evaluate integrations lightning dev docs
+	$(INSTALL) distill report figures notebook analysis factors exports evaluate integrations lightning dev docs
 	@touch $@

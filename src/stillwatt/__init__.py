@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stillwatt.metering.meter import MeterWarning, Stage
     from stillwatt.records import Absent, Basis, Boundary, Energy, NoTotal, RunRecord, StageKind, StageRecord, Total
     from stillwatt.workflows.live import Run
+    from stillwatt.workflows.notebook import load
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "StillwattError",
     "Total",
     "__version__",
+    "load",
     "measured",
 ]
 
@@ -37,6 +39,7 @@ _HOMES = {
     "Run": "stillwatt.workflows.live",
     "Stage": "stillwatt.metering.meter",
     "StillwattError": "stillwatt.errors",
+    "load": "stillwatt.workflows.notebook",
     "measured": "stillwatt.metering.measured",
 }
 

@@ -22,6 +22,7 @@ StillwattError                    exit 1
 ├── FileExistsAlreadyError        exit 2: a file would be written over, and nobody asked for that
 ├── LostTrainingError             a training went and nobody said so; marks its stage, is never raised
 ├── MissingExtraError             an optional dependency is not installed; carries the pip line
+│   └── MissingDrawerError        exit 2: the form of figure that was asked for needs it
 └── IncompleteEnergyError         exit 3: a total was asked for while a part is unknown
 """
 
@@ -201,6 +202,12 @@ class MissingExtraError(StillwattError):
     def __init__(self, package: str, extra: str) -> None:
         self.package, self.extra = package, extra
         super().__init__(f"{package} is not installed; run: pip install 'stillwatt[{extra}]'")
+
+
+class MissingDrawerError(MissingExtraError):
+    """A form of figure was asked for that needs a library which is not there; `json` needs none."""
+
+    exit_code = 2
 
 
 class IncompleteEnergyError(StillwattError):

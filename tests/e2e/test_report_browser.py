@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from figure_studies import HOSTILE, study
 from run_records import measured_command, quickstart
 from stillwatt.analysis.study import summarise
 from stillwatt.records import RunRecord
+from stillwatt.report.comparison_html import comparison_html
 from stillwatt.report.data import report_dict
 from stillwatt.report.html import report_html
 
@@ -88,9 +90,11 @@ def test_the_page_draws_every_figure_in_silence(browser: Browser, tmp_path: Path
         "frontier-1",
         "frontier-2",
         "reuse-0",
+        "tornado-0",
         "trace-0",
         "trace-1",
     }
+    assert marks.pop("tornado-0") == 13
     assert all(count >= 14 for count in marks.values()), marks
     assert marks["stages-0"] == 30
     text = opened.page.inner_text("body")
@@ -182,3 +186,37 @@ def test_without_scripts_the_words_and_tables_are_there(browser: Browser, tmp_pa
     assert "This figure is drawn by a script" in text
     assert "teacher_generate" in text
     context.close()
+
+
+def test_a_comparison_s_page_draws_every_figure_in_silence(browser: Browser, tmp_path: Path) -> None:
+    opened = open_page(browser, tmp_path, comparison_html(study()), viewport={"width": 1200, "height": 900})
+    assert opened.said == []
+    assert [url for url in opened.asked if not url.startswith(("file:", "data:"))] == []
+    marks = marks_by_figure(opened)
+    assert {name.partition("-")[0] for name in marks} == {"frontier", "students", "bills", "tornado", "sweep"}
+    assert all(count >= 12 for count in marks.values()), marks
+    assert opened.page.locator(".failed").count() == 0
+    text = opened.page.inner_text("body")
+    for words in ("When reuse repays the teacher", "Before you rely on this", "What the break-even hangs on"):
+        assert words in text
+    opened.page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_comparison_fits_a_phone(browser: Browser, tmp_path: Path, scheme: str) -> None:
+    text = comparison_html(study())
+    opened = open_page(browser, tmp_path, text, viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    assert opened.ask("document.documentElement.scrollWidth") == 390
+    assert opened.ask("[...document.querySelectorAll('svg.marks')].every(s => s.getBoundingClientRect().right <= 390)")
+    opened.page.close()
+
+
+def test_hostile_labels_run_nothing(browser: Browser, tmp_path: Path) -> None:
+    opened = open_page(browser, tmp_path, comparison_html(study(prefix=HOSTILE)))
+    assert opened.said == []
+    assert opened.ask("document.images.length") == 0
+    opened.page.locator("[data-figure='frontier-0'] .mark-symbol.role-mark path").first.hover()
+    opened.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert opened.ask("document.images.length") == 0
+    assert "<img src=x" in opened.page.inner_text("#vg-tooltip-element")
+    opened.page.close()

@@ -7,13 +7,13 @@ label that joins changes the streams of no other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stillwatt.analysis.contrast import Z_95
+from stillwatt.analysis.contrast import Z_95, student_t
 from stillwatt.analysis.plane import frontier_mask
 from stillwatt.analysis.sheet import Plane
 from stillwatt.analysis.trainings import has_quality_error
@@ -39,6 +39,8 @@ class Draws:
     energy: Floats
     """Draws by labels."""
     quality: Floats
+    spread: _Spread
+    """What they rest on, of all placed labels."""
 
     @property
     def count(self) -> int:
@@ -67,7 +69,8 @@ def draw(plane: Plane, rel: float, *, draws: int) -> Draws:
     index = np.flatnonzero(~_surely_beaten(plane, spread))
     count = min(draws, MOST_CELLS // max(len(index), 1))
     if count < min(draws, FEWEST_DRAWS):
-        return Draws(index=index, energy=np.empty((0, len(index))), quality=np.empty((0, len(index))))
+        nothing = np.empty((0, len(index)))
+        return Draws(index=index, energy=nothing, quality=nothing, spread=spread)
     energy = np.repeat(plane.energy[index][:, None], count, axis=1)
     quality = np.repeat(plane.quality[index][:, None], count, axis=1)
     position = {int(label): place for place, label in enumerate(index)}
@@ -83,7 +86,7 @@ def draw(plane: Plane, rel: float, *, draws: int) -> Draws:
             noise = _stream(plane.sheet.labels[plane.index[member]].name).standard_normal((2, count))
             energy[place] += sigma_e * noise[0]
             quality[place] += sigma_q * noise[1]
-    return Draws(index=index, energy=energy.T, quality=quality.T)
+    return Draws(index=index, energy=energy.T, quality=quality.T, spread=spread)
 
 
 def probabilities(plane: Plane, drawn: Draws, places: Sequence[int] | None = None) -> list[float | None]:
@@ -102,6 +105,42 @@ def probabilities(plane: Plane, drawn: Draws, places: Sequence[int] | None = Non
         found[drawn.index] = frontier_mask(drawn.energy, drawn.quality).mean(axis=0)
     labels = plane.sheet.labels
     return [float(found[i]) if has_quality_error(labels[plane.index[i]]) else None for i in wanted]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfWidths:
+    """95 % half-widths of labels, for drawing; NaN where nothing is known of the error."""
+
+    energy: Floats
+    quality: Floats
+
+
+def half_widths(plane: Plane, drawn: Draws, places: Sequence[int] | None = None) -> HalfWidths:
+    """How wide labels' means are, by the errors that the draws rest on (method.md, eq. 29).
+
+        h^2 = t_{n-1}^2 s^2 / n + known
+
+    Args:
+        plane: Placed labels.
+        drawn: Their draws.
+        places: Which of them are asked for; all where not given.
+    """
+    wanted = range(len(plane.index)) if places is None else places
+    spread = drawn.spread
+    quality = _widths(spread.quality_sigma, spread.quality_off, wanted)
+    labels = plane.sheet.labels
+    quality[[not has_quality_error(labels[plane.index[member]]) for member in wanted]] = np.nan
+    return HalfWidths(energy=_widths(spread.energy_sigma, spread.energy_off, wanted), quality=quality)
+
+
+def _widths(sigma: Floats, offs: Mapping[int, Floats], wanted: Sequence[int]) -> Floats:
+    squares = (Z_95 * sigma[list(wanted)]) ** 2
+    for place, member in enumerate(wanted):
+        if member in offs:
+            off, count = offs[member], len(offs[member])
+            squares[place] += student_t(count - 1) ** 2 * float(off @ off) / (count * (count - 1))
+    widths: Floats = np.sqrt(squares)
+    return widths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from stillwatt.analysis.allocation import MARGINAL, ONE_OFF, TOKENS, reuse
 from stillwatt.analysis.cautions import Trained, find_cautions
-from stillwatt.analysis.certainty import Draws, draw, probabilities
+from stillwatt.analysis.certainty import Draws, draw, half_widths, probabilities
 from stillwatt.analysis.matching import curves, levers, match
 from stillwatt.analysis.pairing import Roles, assign_roles, sharing_students
 from stillwatt.analysis.plane import attainment, frontier_mask, hypervolume, throughput_mask
@@ -108,6 +108,8 @@ def compare(
         views=other_views(sheet.labels, allocations, rel, boundary=boundary, draws=draws),
         unbilled=tuple(unbilled),
         warnings=(),
+        settings={label.name: label.rows[0].settings for label in sheet.labels if label.rows[0].settings},
+        num_labels=len(sheet.labels),
     )
     cautions = find_cautions(found, Trained(labels=repeats, roles=repeated, rel=rel), sheet.labels, asked_draws=draws)
     return replace(found, warnings=cautions)
@@ -152,18 +154,24 @@ def _front(
 ) -> Front:
     sizes = plane.sheet.seeds_among(plane.rows)[plane.index]
     listed = _listed(on, drawn)
+    widths = half_widths(plane, drawn, listed)
     placed = tuple(
         PlacedLabel(
             label=plane.sheet.labels[plane.index[i]].name,
             method=plane.sheet.labels[plane.index[i]].method,
+            student=plane.sheet.labels[plane.index[i]].student,
             energy_j=float(plane.energy[i]),
             quality=float(plane.quality[i]),
             throughput=float(plane.throughput[i]) if np.isfinite(plane.throughput[i]) else None,
             seeds=int(sizes[i]),
             is_on_frontier=bool(on[i]),
             probability=probability,
+            energy_half_width_j=float(width_j),
+            quality_half_width=float(width) if np.isfinite(width) else None,
         )
-        for i, probability in zip(listed, probabilities(plane, drawn, listed), strict=True)
+        for i, probability, width_j, width in zip(
+            listed, probabilities(plane, drawn, listed), widths.energy, widths.quality, strict=True
+        )
     )
     return Front(
         allocation=allocation.label,

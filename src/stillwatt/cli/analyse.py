@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stillwatt.cli.options import json_option, runs_option
-from stillwatt.cli.screen import columns, say, say_json
+from stillwatt.cli.screen import columns, note, say, say_json
 from stillwatt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--kgco2e-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Carbon of a kWh at the facility.")
 @click.option("--water-l-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Litres of water of a kWh.")
 @click.option("--price-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Price of a kWh, in any currency.")
+@click.option("--html", "html_path", metavar="PATH", help="Also write the answer, with its figures, as one page.")
 @runs_option
 @json_option
 @click.pass_context
@@ -52,6 +53,7 @@ def analyse(
     kgco2e_per_kwh: float | None,
     water_l_per_kwh: float | None,
     price_per_kwh: float | None,
+    html_path: str | None,
     runs_dir: str,
     as_json: bool,
 ) -> None:
@@ -80,6 +82,10 @@ def analyse(
     )
     found = analyse_table(table, wishes) if table is not None else analyse_runs(runs, runs_dir=runs_dir, wishes=wishes)
     _print(found, as_json=as_json)
+    if html_path is not None:
+        from stillwatt.workflows.figures import write_comparison_page
+
+        note(f"page  {write_comparison_page(found.comparison, html_path)}")
     context.exit(0 if found.complete else 3)
 
 

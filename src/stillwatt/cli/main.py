@@ -16,6 +16,7 @@ from stillwatt.cli.analyse import analyse
 from stillwatt.cli.doctor import doctor
 from stillwatt.cli.export import export
 from stillwatt.cli.factors import factors
+from stillwatt.cli.figures import figures
 from stillwatt.cli.import_logs import import_logs
 from stillwatt.cli.ledger import ledger
 from stillwatt.cli.lifecycle import account
@@ -79,6 +80,7 @@ VERBS = (
     ledger,
     import_logs,
     analyse,
+    figures,
     rules,
     factors,
     literature,

@@ -60,6 +60,20 @@ _STAGE_COLUMNS: dict[str, pa.DataType] = {
     "labels": _TEXT,
     "results": _TEXT,
 }
+_RUN_COLUMNS: dict[str, pa.DataType] = {
+    "run_id": _TEXT,
+    "run_name": _TEXT,
+    "status": _TEXT,
+    "start_utc": _TEXT,
+    "duration_s": _REAL,
+    "complete": _FLAG,
+    "stages": _WHOLE,
+    "gaps": _WHOLE,
+    "warnings": _WHOLE,
+    **{f"total_{name}": kind for name, kind in _TOTAL_COLUMNS.items()},
+    **{f"unallocated_{name}": kind for name, kind in _TOTAL_COLUMNS.items()},
+    "settings_sha256": _TEXT,
+}
 _ENERGY_COLUMNS: dict[str, pa.DataType] = {
     "run_id": _TEXT,
     "stage_id": _TEXT,
@@ -125,7 +139,7 @@ def export(record: RunRecord, run_dir: Path, *, form: str, out_dir: Path) -> tup
     tables = {
         "stages": (_STAGE_COLUMNS, iter([_table(_STAGE_COLUMNS, stage_rows(record))])),
         "energies": (_ENERGY_COLUMNS, iter([_table(_ENERGY_COLUMNS, energy_rows(record))])),
-        "samples": (_SAMPLE_COLUMNS, _sample_tables(record.run_id, run_dir)),
+        "samples": (_SAMPLE_COLUMNS, sample_tables(record.run_id, run_dir)),
     }
     paths = []
     for name, (columns, parts) in tables.items():
@@ -153,6 +167,43 @@ def energy_rows(record: RunRecord) -> list[dict[str, Any]]:
         for stage in record.stages
         for energy in stage.energies
     ]
+
+
+def run_table(records: Sequence[RunRecord]) -> pa.Table:
+    """One row a run."""
+    rows = [
+        {
+            "run_id": record.run_id,
+            "run_name": record.name,
+            "status": record.status.value,
+            "start_utc": record.start_utc,
+            "duration_s": record.duration_s,
+            "complete": record.complete,
+            "stages": len(record.stages),
+            "gaps": record.gaps,
+            "warnings": len(record.warnings),
+            **_total_columns("total", record.total),
+            **_total_columns("unallocated", record.unallocated),
+            "settings_sha256": record.settings_sha256,
+        }
+        for record in records
+    ]
+    return _table(_RUN_COLUMNS, rows)
+
+
+def stage_table(records: Sequence[RunRecord]) -> pa.Table:
+    """One row a stage of any of the runs."""
+    return _table(_STAGE_COLUMNS, [row for record in records for row in stage_rows(record)])
+
+
+def sample_schema() -> pa.Schema:
+    """The columns of `sample_tables`."""
+    return _schema(_SAMPLE_COLUMNS)
+
+
+def energy_table(records: Sequence[RunRecord]) -> pa.Table:
+    """One row a stage and part of any of the runs."""
+    return _table(_ENERGY_COLUMNS, [row for record in records for row in energy_rows(record)])
 
 
 def escape_formula(text: str) -> str:
@@ -207,7 +258,7 @@ def _table(columns: Mapping[str, pa.DataType], rows: Sequence[Mapping[str, Any]]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _sample_tables(run_id: str, run_dir: Path) -> Iterator[pa.Table]:
+def sample_tables(run_id: str, run_dir: Path) -> Iterator[pa.Table]:
     """One table a session and stream, so that no more than one is held at a time."""
     for session in read_run(run_dir, liveness=ThisHost()).sessions:
         for stream in session.channels:

@@ -188,6 +188,11 @@ class PlacedLabel:
     is_on_frontier: bool
     probability: float | None
     """That it is on the frontier (method.md, eq. 38); None where its quality has no error."""
+    energy_half_width_j: float | None = None
+    """95 %, from seeds and known errors (method.md, eq. 29); None where it was not asked for."""
+    quality_half_width: float | None = None
+    """None where its quality has no error."""
+    student: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,3 +307,12 @@ class Comparison:
     views: tuple[View, ...]
     unbilled: tuple[Unbilled, ...]
     warnings: tuple[str, ...]
+    settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of the labels that have any, what they were trained with."""
+    num_labels: int = 0
+    """How many were compared; of very many, not all are listed."""
+
+    def _repr_html_(self) -> str:
+        from stillwatt.records import show
+
+        return show.comparison_html(self)

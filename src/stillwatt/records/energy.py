@@ -24,6 +24,11 @@ class Absent:
     boundary: Boundary
     reason: str
 
+    def _repr_html_(self) -> str:
+        from stillwatt.records import show
+
+        return show.absent_html(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Energy:
@@ -74,6 +79,11 @@ class Energy:
         """Upper end of the 95 % interval (method.md, eq. 9)."""
         return self.value_j + math.hypot(self.random_j, self.systematic_high_j)
 
+    def _repr_html_(self) -> str:
+        from stillwatt.records import show
+
+        return show.energy_html(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
@@ -96,9 +106,19 @@ class Total:
         if self.absent and self.complete:
             raise ValueError(f"a total without {', '.join(self.absent)} is not complete")
 
+    def _repr_html_(self) -> str:
+        from stillwatt.records import show
+
+        return show.total_html(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoTotal:
     """A total that cannot be given, and why."""
 
     reason: str
+
+    def _repr_html_(self) -> str:
+        from stillwatt.records import show
+
+        return show.no_total_html(self)

@@ -147,6 +147,11 @@ class RunRecord:
             "warnings": list(self.warnings),
         }
 
+    def _repr_html_(self) -> str:
+        from stillwatt.records import show
+
+        return show.run_html(self)
+
 
 def channel_dict(energy: Energy | Absent) -> dict[str, Any]:
     """One entry of a stage's `channels`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from stillwatt.records.comparison import (
@@ -27,24 +28,17 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
     """Everything that a comparison shows; what `stillwatt analyse --json` prints."""
     by_allocation = {front.allocation: front for front in found.fronts}
     reference_j = found.reference_j
+    points = {name: _points(front) for name, front in by_allocation.items()}
+    stages = found.stages[:MOST_POINTS]
+    listed = {point["label"] for placed in points.values() for point in placed} | {entry.label for entry in stages}
     return {
         "schema": SCHEMA,
         "source": found.source,
         "baseline": found.baseline,
         "boundary": found.boundary or None,
+        "num_labels": found.num_labels,
         "reuse_students": found.reuse_students,
-        "frontiers": {name: list(front.labels) for name, front in by_allocation.items()},
-        "frontiers_with_throughput": {
-            name: None if front.with_throughput is None else list(front.with_throughput)
-            for name, front in by_allocation.items()
-        },
-        "frontiers_by_method": {
-            name: {method: list(labels) for method, labels in front.by_method.items()}
-            for name, front in by_allocation.items()
-        },
-        "on_frontier_probability": {
-            name: {point.label: point.probability for point in front.placed} for name, front in by_allocation.items()
-        },
+        **_frontiers(by_allocation),
         "n_star": [_reuse_dict(entry) for entry in found.n_star],
         "n_star_matched_quality": [_reuse_dict(entry) for entry in found.n_star_matched],
         "t_star": [_reuse_dict(entry, unit="j_per_token") for entry in found.t_star],
@@ -57,11 +51,30 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "hypervolume": {name: _kwh(front.hypervolume) for name, front in by_allocation.items()},
         "hypervolume_reference": {"energy_kwh": _kwh(reference_j), "quality": found.reference_quality},
         "attainment": {name: _attained(front) for name, front in by_allocation.items()},
-        "points": {name: _points(front) for name, front in by_allocation.items()},
-        "stages": [_stage_dict(entry) for entry in found.stages[:MOST_POINTS]],
+        "points": points,
+        "stages": [_stage_dict(entry) for entry in stages],
+        "settings": {label: dict(own) for label, own in found.settings.items() if label in listed},
         "left_out": {name: dict(front.left_out) for name, front in by_allocation.items()},
         "not_billed": [_unbilled_dict(entry) for entry in found.unbilled],
         "warnings": list(found.warnings),
+    }
+
+
+def _frontiers(by_allocation: Mapping[str, Front]) -> dict[str, Any]:
+    """Who is on the frontiers, by allocation."""
+    return {
+        "frontiers": {name: list(front.labels) for name, front in by_allocation.items()},
+        "frontiers_with_throughput": {
+            name: None if front.with_throughput is None else list(front.with_throughput)
+            for name, front in by_allocation.items()
+        },
+        "frontiers_by_method": {
+            name: {method: list(labels) for method, labels in front.by_method.items()}
+            for name, front in by_allocation.items()
+        },
+        "on_frontier_probability": {
+            name: {point.label: point.probability for point in front.placed} for name, front in by_allocation.items()
+        },
     }
 
 
@@ -73,8 +86,11 @@ def _points(front: Front) -> list[dict[str, Any]]:
         {
             "label": point.label,
             "method": point.method,
+            "student": point.student,
             "energy_kwh": _kwh(point.energy_j),
+            "energy_half_width_kwh": _kwh(point.energy_half_width_j),
             "quality": point.quality,
+            "quality_half_width": point.quality_half_width,
             "throughput": point.throughput,
             "seeds": point.seeds,
         }

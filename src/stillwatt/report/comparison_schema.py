@@ -51,6 +51,7 @@ def _properties() -> dict[str, Any]:
         "boundary": _said(
             "What the energies cover; null where nobody says.", {"enum": ["gpu", "node", "facility", None]}
         ),
+        "num_labels": _said("Labels compared; of very many, not all are listed.", _COUNT),
         "reuse_students": _said("N of `reuse:N`: the most students that one method distilled here.", _COUNT),
         "frontiers": _said("Labels that no other beats on energy and quality.", _by_allocation(_TEXTS)),
         "frontiers_with_throughput": _said(
@@ -73,6 +74,7 @@ def _properties() -> dict[str, Any]:
         "attainment": _said("What a share of the draws reaches (eq. 39).", _by_allocation(_list(_attained()))),
         "points": _said("Labels placed; of very many those on the frontier.", _by_allocation(_list(_point()))),
         "stages": _said("Energies by stage; of very many labels the first.", _list(_stage())),
+        "settings": _said("Numbers that labels were trained with.", _by_name(_by_name(_NUMBER))),
         "left_out": _said("Labels that could not be placed, with the reason.", _by_allocation(_by_name(_TEXT))),
         "not_billed": _said("Energy of runs that is on no label's bill.", _list(_unbilled())),
         "warnings": _said("What to beware of.", _TEXTS),
@@ -162,8 +164,11 @@ def _point() -> dict[str, Any]:
     return {
         "label": _TEXT,
         "method": _TEXT,
+        "student": _TEXT,
         "energy_kwh": _AMOUNT,
+        "energy_half_width_kwh": _AMOUNT_OR_NULL,
         "quality": _NUMBER,
+        "quality_half_width": _AMOUNT_OR_NULL,
         "throughput": _AMOUNT_OR_NULL,
         "seeds": _COUNT,
     }

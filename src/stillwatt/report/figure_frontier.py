@@ -59,13 +59,24 @@ def frontier_panels(data: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
             # last checkpoints choose their place first
             chosen.sort(key=lambda value: (value["arm"], value["budget"]) not in finals)
             named = [v for v in chosen if not is_crowded or (v["arm"], v["budget"]) in finals]
-            _name_points(named, domain_x, domain_y)
+            give_corners(named, chosen, domain_x, domain_y)
             yield allocation_title(label), _plane(chosen, arm_scale(data), unit, domain_x, domain_y)
 
 
-def _name_points(values: Sequence[dict[str, Any]], domain_x: Sequence[float], domain_y: Sequence[float]) -> None:
-    """Give each point the corner where its name stands, if there is room."""
-    spots = [
+def give_corners(
+    named: Sequence[dict[str, Any]],
+    drawn: Sequence[Mapping[str, Any]],
+    domain_x: Sequence[float],
+    domain_y: Sequence[float],
+) -> None:
+    """Give each named point the corner where its name stands, if there is room."""
+    spots, points = (_spots(values, domain_x, domain_y) for values in (named, drawn))
+    for value, corner in zip(named, place_names(spots, points), strict=True):
+        value["corner"] = corner or ""
+
+
+def _spots(values: Sequence[Mapping[str, Any]], domain_x: Sequence[float], domain_y: Sequence[float]) -> list[Spot]:
+    return [
         Spot(
             x=(value["energy"] - domain_x[0]) / (domain_x[1] - domain_x[0]),
             y=(value["quality"] - domain_y[0]) / (domain_y[1] - domain_y[0]),
@@ -73,8 +84,6 @@ def _name_points(values: Sequence[dict[str, Any]], domain_x: Sequence[float], do
         )
         for value in values
     ]
-    for value, corner in zip(values, place_names(spots), strict=True):
-        value["corner"] = corner or ""
 
 
 def _point(point: Mapping[str, Any], unit: Unit) -> dict[str, Any]:
@@ -117,25 +126,20 @@ def _plane(
         "y": x("quality", "quality Q (teacher = 1)", scale={"domain": list(domain_y), "nice": False}),
     }
     arm = by_colour("arm", scale)
-    shape = by_colour("arm", {"domain": scale["domain"], "range": _shapes(scale["domain"])})
-    only_on = [{"filter": "datum.on"}]
+    shape = by_colour("arm", {"domain": scale["domain"], "range": arm_shapes(scale["domain"])})
     return spec(
         values,
         [
-            {
-                "transform": only_on,
-                "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 7, "opacity": 0.1},
-                "encoding": {**at, "order": {"field": "energy"}, "color": {"value": "currentColor"}},
-            },
+            frontier_step(at),
             {
                 "mark": {"type": "line", "strokeDash": [4, 3], "opacity": 0.7, "strokeWidth": 1.5},
                 "encoding": {**at, "order": {"field": "share"}, "color": arm},
             },
-            _error("x", at, arm, "low", "high"),
-            _error("y", at, arm, "worst", "best"),
+            error_rule("x", at, arm, "low", "high"),
+            error_rule("y", at, arm, "worst", "best"),
             _points({**at, "color": arm, "shape": shape}, is_on=False),
             _points({**at, "color": arm, "shape": shape}, is_on=True),
-            *(_labels(corner, at) for corner in CORNERS),
+            *name_layers(at),
         ],
         height=_HEIGHT_PX,
     )
@@ -159,24 +163,45 @@ def _points(encoding: Spec, *, is_on: bool) -> Spec:
     }
 
 
-def _labels(corner: str, at: Mapping[str, Spec]) -> Spec:
-    """Names of the points whose names stand at that corner."""
+def frontier_step(at: Mapping[str, Spec]) -> Spec:
+    """The stepped line through the points on the frontier."""
+    return {
+        "transform": [{"filter": "datum.on"}],
+        "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 7, "opacity": 0.1},
+        "encoding": {**at, "order": {"field": "energy"}, "color": {"value": "currentColor"}},
+    }
+
+
+def name_layers(at: Mapping[str, Spec]) -> list[Spec]:
+    """Names of the points, one layer for each corner of a point at which a name may stand."""
+    return [_names(corner, at) for corner in CORNERS]
+
+
+def _names(corner: str, at: Mapping[str, Spec]) -> Spec:
     align, dx = ("left", 9) if corner.startswith("right") else ("right", -9)
-    dy = -9 if corner.endswith("above") else 11
+    # the box that `labels.name_box` reckons with
+    baseline, dy = ("bottom", -6) if corner.endswith("above") else ("top", 6)
+    mark = {"type": "text", "align": align, "baseline": baseline, "dx": dx, "dy": dy, "fontSize": 11, "opacity": 0.9}
     return {
         "transform": [{"filter": f"datum.corner === '{corner}'"}],
-        "mark": {"type": "text", "align": align, "dx": dx, "dy": dy, "fontSize": 11, "opacity": 0.9},
+        "mark": mark,
         "encoding": {**at, "text": {"field": "label"}},
     }
 
 
-def _shapes(arms: Sequence[str]) -> list[str]:
+def arm_shapes(arms: Sequence[str]) -> list[str]:
+    """One shape for each name, so that print without colour tells them apart."""
     return [ARM_SHAPES[index % len(ARM_SHAPES)] for index in range(len(arms))]
 
 
-def _error(axis: str, at: Mapping[str, Spec], arm: Spec, low: str, high: str) -> Spec:
-    moved = {**at, axis: {**at[axis], "field": low}, f"{axis}2": {"field": high}, "color": arm}
-    return {"mark": {"type": "rule", "strokeWidth": 1.2, "opacity": 0.45}, "encoding": moved}
+def error_rule(axis: str, at: Mapping[str, Spec], colour: Spec, low: str, high: str) -> Spec:
+    """One arm of the cross that a point's errors are; none where they are unknown."""
+    moved = {**at, axis: {**at[axis], "field": low}, f"{axis}2": {"field": high}, "color": colour}
+    return {
+        "transform": [{"filter": f"isValid(datum.{low}) && isValid(datum.{high})"}],
+        "mark": {"type": "rule", "strokeWidth": 1.2, "opacity": 0.45},
+        "encoding": moved,
+    }
 
 
 def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
@@ -205,6 +230,7 @@ def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
     return spec(
         values,
         [
+            {"transform": is_distilled, "mark": {"type": "area", "opacity": 0.16}, "encoding": _band(lines)},
             {"transform": is_distilled, "mark": {"type": "line", "strokeWidth": 2.5}, "encoding": lines},
             {
                 "transform": is_baseline,
@@ -220,6 +246,11 @@ def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
         ],
         height=_HEIGHT_PX - 40,
     )
+
+
+def _band(lines: Mapping[str, Spec]) -> Spec:
+    """The same curve from the lower to the upper end of its random error."""
+    return {**lines, "y": {**lines["y"], "field": "low"}, "y2": {"field": "high"}}
 
 
 def _crossings(data: Mapping[str, Any], at: Mapping[str, Spec], unit: Unit, last: int) -> list[Spec]:
@@ -269,10 +300,14 @@ def _reuse_value(point: Mapping[str, Any], students: int, unit: Unit) -> dict[st
     has_teacher = bool(point["artifacts"])
     rest_j = point["allocated"]["marginal"]["value_j"]
     energy = unit.of(rest_j + point["teacher"]["value_j"] / students)
+    # random parts alone: a gain error moves all curves together
+    half = unit.of(math.hypot(point["allocated"]["marginal"]["random_j"], point["teacher"]["random_j"] / students))
     return {
         "arm": point["arm"],
         "students": students,
         "energy": energy,
-        "text": f"{significant(energy)} {unit.symbol}",
+        "low": energy - half,
+        "high": energy + half,
+        "text": f"{significant(energy)} ± {significant(half, 2)} {unit.symbol}",
         "has_teacher": has_teacher,
     }

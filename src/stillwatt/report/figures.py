@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.figure_frontier import arm_scale, frontier_panels, reuse_panel
+from stillwatt.report.figure_tornado import run_weighed, tornado_figure
 from stillwatt.report.figure_trace import trace_panels, trace_scale, trace_table
 from stillwatt.report.format import Unit, energy_text, percent_text, pick_unit
-from stillwatt.report.tables import Table, arms_table, break_even_table, frontier_table, stage_table, table_unit
+from stillwatt.report.tables import arms_table, break_even_table, frontier_table, stage_table, table_unit
 from stillwatt.report.vega import (
     KIND_TITLES,
     TICKS,
     Spec,
-    Swatch,
     by_colour,
     colours,
     kind_scale,
@@ -28,27 +28,6 @@ from stillwatt.report.vega import (
 _ROW_PX = 24
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """One drawing; a figure has one or several beside each other."""
-
-    title: str
-    spec: Spec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A figure with its words: what it shows, how to read it, and the same as a table."""
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    panels: tuple[Panel, ...]
-    table: Table
-    legend: tuple[Swatch, ...] = ()
-
-
 def build_figures(data: Mapping[str, Any]) -> tuple[Figure, ...]:
     """All figures that the report's data can carry, in reading order."""
     found = [_stages_figure(data)]
@@ -58,6 +37,9 @@ def build_figures(data: Mapping[str, Any]) -> tuple[Figure, ...]:
         found.append(_frontier_figure(data))
     if any(point["artifacts"] for point in data["arms"]):
         found.append(_reuse_figure(data))
+    tornado = tornado_figure(run_weighed(data), {})
+    if tornado is not None:
+        found.append(tornado)
     if data["traces"]:
         found.append(_trace_figure(data))
     return tuple(figure for figure in found if figure.panels)
@@ -231,7 +213,8 @@ def _reuse_figure(data: Mapping[str, Any]) -> Figure:
     return Figure(
         name="reuse",
         title="What sharing the teacher's work does",
-        caption=f"Energy of one student if N students share its arm's teacher artefact: E_teacher / N + the rest. "
+        caption=f"Energy of one student if N students share its arm's teacher artefact: E_teacher / N + the rest; "
+        "bands are random 95 % errors. "
         f"Dashed: {data['baseline_arm']}, which has no teacher. Where a curve crosses its dashed line lies N*.",
         alt="Energy per student against the number of students that share the teacher's work; each curve falls towards "
         "its marginal energy.",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stillwatt.units import J_PER_KWH, J_PER_MJ_MILLI, S_PER_H, Joules, to_kwh
+from stillwatt.units import J_PER_KWH, J_PER_MJ_MILLI, S_PER_H, Joules, KilowattHours, from_kwh, to_kwh
 
 MISSING = "–"
 _KILO = 1_000.0
@@ -33,6 +33,10 @@ class Unit:
         """The energy in this unit."""
         return to_kwh(Joules(energy_j)) if self.joules == J_PER_KWH else energy_j / self.joules
 
+    def of_kwh(self, energy_kwh: float) -> float:
+        """An energy that is given in kWh, in this unit."""
+        return energy_kwh if self.joules == J_PER_KWH else self.of(from_kwh(KilowattHours(energy_kwh)))
+
 
 _UNITS = (
     Unit(symbol="mJ", joules=J_PER_MJ_MILLI),
@@ -54,6 +58,15 @@ def pick_unit(energies_j: Iterable[float]) -> Unit:
     if largest >= 10.0 * _KILO:
         return _UNITS[2]
     return _UNITS[1] if largest >= 1.0 or largest == 0.0 else _UNITS[0]
+
+
+def pick_unit_of_kwh(energies_kwh: Iterable[float | None]) -> Unit:
+    """One unit for numbers given in kWh that stand beside each other; what is unknown does not count.
+
+    >>> pick_unit_of_kwh([16.9, None]).symbol, pick_unit_of_kwh([0.000_002]).symbol
+    ('kWh', 'J')
+    """
+    return pick_unit(from_kwh(KilowattHours(value)) for value in energies_kwh if value is not None)
 
 
 def decimals_for(value: float, half_width: float) -> int:

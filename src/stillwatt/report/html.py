@@ -10,12 +10,13 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 from stillwatt.errors import MissingExtraError
 from stillwatt.report import tables
+from stillwatt.report.figure import Figure
 from stillwatt.report.figures import build_figures
 from stillwatt.report.format import date_text
 from stillwatt.report.runtimes import load_runtimes
@@ -26,6 +27,22 @@ _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028",
 
 def report_html(data: Mapping[str, Any]) -> str:
     """The page for a report's data (`report.data.report_dict`); the same data gives the same bytes.
+
+    Raises:
+        MissingExtraError: The template engine is not installed.
+        MissingInputError: A drawing runtime is damaged.
+    """
+    return render_page(
+        "report.html.j2",
+        build_figures(data),
+        data,
+        tables=_tables(data),
+        reasons=tables.reason_rows(data),
+    )
+
+
+def render_page(name: str, figures: Sequence[Figure], data: Mapping[str, Any], **more: Any) -> str:
+    """A page of the template of that name with its figures, its scripts, and the data behind it.
 
     Raises:
         MissingExtraError: The template engine is not installed.
@@ -44,19 +61,17 @@ def report_html(data: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(keep=keep_units, date=date_text)
-    figures = build_figures(data)
     scripts = (*load_runtimes(), template("report.js"))
     specs = {f"{figure.name}-{number}": panel.spec for figure in figures for number, panel in enumerate(figure.panels)}
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(name).render(
         data=data,
         figures={figure.name: figure for figure in figures},
-        tables=_tables(data),
-        reasons=tables.reason_rows(data),
         scripts=scripts,
         hashes=[script_hash(script) for script in scripts],
         style=template("report.css"),
         report_text=embed_json(data),
         specs_text=embed_json(specs),
+        **more,
     )
 
 

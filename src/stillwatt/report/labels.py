@@ -10,6 +10,8 @@ _LETTER = 0.026
 _LINE = 0.055
 """Height of a line of text as a share of a panel's height."""
 _GAP_X, _GAP_Y = 0.035, 0.02
+_MARK = 0.018
+"""Half of a point's mark, as a share of a panel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +43,14 @@ CORNERS = ("right above", "left above", "right below", "left below")
 """Sides of a point where its name may stand, as preferred in the left half."""
 
 
-def place_names(spots: Sequence[Spot]) -> tuple[str | None, ...]:
+def place_names(spots: Sequence[Spot], points: Sequence[Spot] = ()) -> tuple[str | None, ...]:
     """A corner for each name, earlier spots first; None where there is room for it nowhere.
+
+    A name never lies on another one, and on as few points as it can.
+
+    Args:
+        spots: Points to be named.
+        points: All that are drawn, named or not.
 
     >>> place_names([Spot(x=0.2, y=0.5, name="a"), Spot(x=0.2, y=0.5, name="b")])
     ('right above', 'right below')
@@ -50,11 +58,16 @@ def place_names(spots: Sequence[Spot]) -> tuple[str | None, ...]:
     taken: list[Box] = []
     corners: list[str | None] = []
     for spot in spots:
-        corner = next((c for c in _preferred(spot) if _fits(name_box(spot, c), taken)), None)
+        corner = _best_corner(spot, taken, points)
         if corner is not None:
             taken.append(name_box(spot, corner))
         corners.append(corner)
     return tuple(corners)
+
+
+def _best_corner(spot: Spot, taken: Sequence[Box], points: Sequence[Spot]) -> str | None:
+    free = [corner for corner in _preferred(spot) if _fits(name_box(spot, corner), taken)]
+    return min(free, key=lambda corner: _hidden(name_box(spot, corner), points), default=None)
 
 
 def _preferred(spot: Spot) -> list[str]:
@@ -69,6 +82,14 @@ def name_box(spot: Spot, corner: str) -> Box:
     left = spot.x + _GAP_X if is_right else spot.x - _GAP_X - width
     bottom = spot.y + _GAP_Y if is_above else spot.y - _GAP_Y - _LINE
     return Box(left=left, right=left + width, bottom=bottom, top=bottom + _LINE)
+
+
+def _hidden(box: Box, points: Sequence[Spot]) -> int:
+    """How many points a name there would lie on."""
+    return sum(
+        box.left - _MARK < point.x < box.right + _MARK and box.bottom - _MARK < point.y < box.top + _MARK
+        for point in points
+    )
 
 
 def _fits(box: Box, taken: Sequence[Box]) -> bool:

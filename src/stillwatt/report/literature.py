@@ -16,7 +16,7 @@ from stillwatt.literature.stated import Statement
 from stillwatt.literature.vocabulary import CODED_METRICS, METRICS, STAGES
 from stillwatt.records.impact import LifeStage
 from stillwatt.records.literature import Evidence, Treatment
-from stillwatt.report.figures import Figure, Panel
+from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.format import percent_text
 from stillwatt.report.html import embed_json, script_hash, template
 from stillwatt.report.runtimes import load_runtimes

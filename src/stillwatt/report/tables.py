@@ -54,7 +54,7 @@ class Table:
     note: str = ""
 
 
-def _columns(*titles: str) -> tuple[Column, ...]:
+def table_columns(*titles: str) -> tuple[Column, ...]:
     """Columns by title; a leading `>` marks numbers."""
     return tuple(Column(title=title.removeprefix(">"), is_number=title.startswith(">")) for title in titles)
 
@@ -83,7 +83,7 @@ def stage_table(data: Mapping[str, Any]) -> Table:
     missing = [f"{row['label']}: {row['energy']['absent']}" for row in table["rows"] if "absent" in row["energy"]]
     return Table(
         title="Where the joules went",
-        columns=_columns(
+        columns=table_columns(
             "stage", "for", f">energy ({unit.symbol})", ">95 %", ">share", "basis", ">time", ">tokens", ">per token"
         ),
         rows=tuple(rows),
@@ -138,7 +138,7 @@ def arms_table(data: Mapping[str, Any]) -> Table:
     ]
     return Table(
         title="What one student of each arm used",
-        columns=_columns(
+        columns=table_columns(
             "arm",
             ">budget",
             ">tokens",
@@ -177,7 +177,7 @@ def frontier_table(data: Mapping[str, Any]) -> Table:
     )
     return Table(
         title="Energy against quality",
-        columns=_columns(
+        columns=table_columns(
             "teacher's work", "arm", ">budget", ">energy", ">quality Q", "on the frontier", ">probability"
         ),
         rows=tuple(rows),
@@ -202,7 +202,7 @@ def break_even_table(data: Mapping[str, Any]) -> Table:
     ]
     return Table(
         title="When it pays",
-        columns=_columns("arm", ">budget", "N*, same token budget", "N*, same quality", "T*, tokens served"),
+        columns=table_columns("arm", ">budget", "N*, same token budget", "N*, same quality", "T*, tokens served"),
         rows=tuple(rows),
         note=(
             f"N*: students that must share the teacher's work before one costs no more than {data['baseline_arm']}. "
@@ -254,7 +254,7 @@ def scores_table(data: Mapping[str, Any]) -> Table:
         rows.append(Row(cells=(name, budget, *cells, quality_text(quality))))
     return Table(
         title="Scores",
-        columns=_columns("model", ">budget", *(f">{task}" for task in tasks), ">quality Q"),
+        columns=table_columns("model", ">budget", *(f">{task}" for task in tasks), ">quality Q"),
         rows=tuple(rows),
         note="± is one standard error for scores, a 95 % half-width for Q.",
     )
@@ -288,7 +288,7 @@ def parts_table(data: Mapping[str, Any]) -> Table:
     ]
     return Table(
         title="What was read, and how",
-        columns=_columns(
+        columns=table_columns(
             "part", "device", "boundary", "basis", "driver", "source or formula", ">lowest coverage", ">failed reads"
         ),
         rows=tuple(rows),
@@ -302,7 +302,7 @@ def sensors_table(data: Mapping[str, Any]) -> Table:
         for sensor in data["run"]["sensors"]
     ]
     return Table(
-        title="Drivers", columns=_columns("driver", "usable", "what it found", "what would help"), rows=tuple(rows)
+        title="Drivers", columns=table_columns("driver", "usable", "what it found", "what would help"), rows=tuple(rows)
     )
 
 
@@ -317,7 +317,9 @@ def environment_table(data: Mapping[str, Any]) -> Table:
         *((f"meter: {key}", f"{value:g}") for key, value in run["meter"].items()),
         *_flat(run["environment"]),
     ]
-    return Table(title="Environment", columns=_columns("what", "value"), rows=tuple(Row(cells=row) for row in rows))
+    return Table(
+        title="Environment", columns=table_columns("what", "value"), rows=tuple(Row(cells=row) for row in rows)
+    )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -333,4 +335,4 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 def not_counted_table(data: Mapping[str, Any]) -> Table:
     """What is outside the numbers."""
     rows = tuple(Row(cells=(entry["what"], entry["why"])) for entry in data["not_counted"])
-    return Table(title="What is not counted", columns=_columns("not in these numbers", "why"), rows=rows)
+    return Table(title="What is not counted", columns=table_columns("not in these numbers", "why"), rows=rows)

@@ -39,10 +39,12 @@ LOST_COLOUR = "#B2486E"
 LOOSE_COLOUR = "#C9CED6"
 ARM_COLOURS = ("#2F7FC1", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8A94A6")
 ARM_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+ARM_DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4], [12, 4], [3, 5])
+"""Strokes in the order of the shapes: lines that a grey print keeps apart."""
 _FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 CONFIG: Spec = {
-    "background": None,
+    "background": "transparent",
     "font": _FONT,
     "view": {"stroke": None, "continuousWidth": 640, "continuousHeight": 260},
     "axis": {

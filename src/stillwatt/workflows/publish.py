@@ -42,8 +42,8 @@ def write_report(reference: str, *, runs_dir: str | Path = "runs", out_dir: str 
     folder = Path(out_dir) if out_dir is not None else Path(runs_dir) / record.run_id
     folder.mkdir(parents=True, exist_ok=True)
     paths = ReportPaths(html=folder / "report.html", json=folder / "report.json", record=record, study=study)
-    _write(paths.json, report_json(data))
-    _write(paths.html, report_html(data))
+    write_whole(paths.json, report_json(data).encode())
+    write_whole(paths.html, report_html(data).encode())
     return paths
 
 
@@ -81,12 +81,16 @@ def _makers(record: RunRecord, runs_dir: str | Path) -> tuple[RunRecord, ...]:
     return tuple(found)
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        StillwattError: It cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as err:
         temporary.unlink(missing_ok=True)
-        raise StillwattError(f"the report cannot be written to {path}: {err.strerror or err}") from err
+        raise StillwattError(f"nothing can be written to {path}: {err.strerror or err}") from err

@@ -172,6 +172,7 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "doctor",
         "export",
         "factors",
+        "figures",
         "import",
         "ledger",
         "literature",

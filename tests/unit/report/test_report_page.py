@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html.parser
 import itertools
 import json
 import re
@@ -16,13 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from html_page import Page
 from run_records import measured_command, quickstart, run_record, stage
 from stillwatt.analysis.study import summarise
 from stillwatt.errors import MissingExtraError, MissingInputError
 from stillwatt.records import NoTotal, RunRecord, StageKind
 from stillwatt.report import runtimes
 from stillwatt.report.data import report_dict
-from stillwatt.report.figures import Figure, build_figures
+from stillwatt.report.figure import Figure
+from stillwatt.report.figures import build_figures
 from stillwatt.report.html import embed_json, report_html
 from stillwatt.report.labels import Spot, name_box, place_names
 
@@ -52,35 +53,6 @@ def test_embedded_json_is_the_same_value_and_holds_no_markup(value: Any) -> None
     text = embed_json(value)
     assert json.loads(text) == value
     assert not set(text) & set("<>&\u2028\u2029")
-
-
-class Page(html.parser.HTMLParser):
-    """What a browser would make of the page: elements, attributes, scripts, text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.words: list[str] = []
-        self._raw: str | None = None
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self._raw = tag if tag in ("script", "style") else None
-        if tag == "script":
-            self.scripts.append((dict(attrs), ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        self._raw = None
-
-    def handle_data(self, data: str) -> None:
-        if self._raw == "script":
-            attributes, text = self.scripts[-1]
-            self.scripts[-1] = (attributes, text + data)
-        elif self._raw is None:
-            self.words.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +114,7 @@ def test_the_page_says_what_the_data_say(page_text: str, label: str) -> None:
 
 def test_every_figure_has_a_name_for_those_who_cannot_see_it_and_a_table(page_text: str) -> None:
     drawn = [a for t, a in Page(page_text).elements if t == "div" and "data-figure" in a]
-    assert len(drawn) == 3 + 3 + 2
+    assert len(drawn) == 3 + 3 + 2 + 1
     assert all(len(a["aria-label"] or "") > 30 and a["role"] == "img" for a in drawn)
     assert all(figure.table.rows for figure in build_figures(made(quickstart())))
 
@@ -264,18 +236,26 @@ spots = st.lists(
 )
 
 
-@given(spots)
-def test_names_on_a_plane_never_lie_on_each_other(points: list[Spot]) -> None:
-    corners = place_names(points)
+@given(spots, spots)
+def test_names_on_a_plane_never_lie_on_each_other(points: list[Spot], others: list[Spot]) -> None:
+    corners = place_names(points, [*points, *others])
     boxes = [name_box(point, corner) for point, corner in zip(points, corners, strict=True) if corner is not None]
     assert not any(one.meets(two) for one, two in itertools.combinations(boxes, 2))
     assert corners[:1] != (None,)
+
+
+def test_a_name_lies_on_no_point_where_it_can() -> None:
+    named, above, below = (Spot(x=x, y=y, name="kd-1b") for x, y in ((0.2, 0.5), (0.3, 0.55), (0.3, 0.45)))
+    assert place_names([named], [named]) == ("right above",)
+    assert place_names([named], [named, above]) == ("right below",)
+    assert place_names([named], [named, above, below]) == ("left above",)
 
 
 def test_the_reuse_curves_cover_the_axis() -> None:
     marks = svg_marks(figures_of(quickstart())["reuse"].panels[0].spec)
     assert marks["line"] == 3
     assert marks["symbol"] == 2 * 7
+    assert marks["area"] == 2
 
 
 def test_a_break_even_on_the_axis_is_marked() -> None:

@@ -257,3 +257,16 @@ def test_what_was_asked_for_fills_what_no_row_says(read: Read) -> None:
     sft, kd = fill_sites(rows, Site(pue=1.1, price_per_kwh=0.2))
     assert (sft.site, sft.teacher_site) == (Site(pue=1.3, price_per_kwh=0.2),) * 2
     assert kd.site == Site(pue=1.1, price_per_kwh=0.2)
+
+
+def test_settings_of_a_sweep_are_read_and_are_part_of_a_label(tmp_path: Path) -> None:
+    header = ",".join([*COLUMNS, "alpha", "temperature", "max_new_tokens"])
+    path = tmp_path / "sweep.csv"
+    row = "kd-1b,kd,1B,{seed},0.7,,11,5,1,,{alpha},2,"
+    path.write_text("\n".join([header, row.format(seed=1, alpha=0.5), row.format(seed=2, alpha=0.5)]), encoding="utf-8")
+    read = read_table(path)
+    assert read.rows[0].settings == {"alpha": 0.5, "temperature": 2.0}
+    assert not [warning for warning in read.warnings if "not read" in warning]
+    path.write_text("\n".join([header, row.format(seed=1, alpha=0.5), row.format(seed=2, alpha=0.9)]), encoding="utf-8")
+    with pytest.raises(ConfigError, match="has another alpha here than on line 2"):
+        read_table(path)
