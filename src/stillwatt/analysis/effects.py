@@ -16,6 +16,8 @@ from stillwatt.records.energy import NoTotal
 _SMALLEST = -700.0
 """Logarithm of the smallest tail probability that is told from 0."""
 _HALVINGS = 60
+_ROUNDING = 2.0**-30
+"""Spread, as a share of the values, below which seeds agree but for the last bits of a float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +76,28 @@ def effect_of(terms: Iterable[Term], rel: float, *, is_ratio: bool) -> Effect | 
     kept = known_rows(list(terms))
     if isinstance(kept, NoTotal):
         return kept
-    evidence = tuple(weigh(kept, rel))
+    evidence = (*weigh(kept, rel), *_made_once(kept, rel))
     seeds = min(_num_seeds(term, rows) for term, rows in kept)
-    return Effect(evidence=evidence, is_ratio=is_ratio, seeds=seeds if has_spread(evidence) else 1)
+    return Effect(
+        evidence=evidence, is_ratio=is_ratio, seeds=seeds if _varies(evidence, 1.0 if is_ratio else 0.0) else 1
+    )
+
+
+def _made_once(kept: Sequence[tuple[Term, Sequence[Observation]]], rel: float) -> Iterable[Evidence]:
+    """What a teacher's artefact that several seeds drew on would have taken if made again: within `rel` of itself.
+
+    Labels that name the same energy to the last digit drew on one artefact, whose error is one.
+    """
+    weights: dict[float, list[float]] = {}
+    for term, rows in kept:
+        made = {row.teacher_j for row in rows if row.teacher_j}
+        if "teacher_j" in term.fields and len(rows) > 1 and len(made) == 1:
+            sums = weights.setdefault(made.pop(), [0.0, 0.0])
+            sums[0] += term.numerator.get("teacher_j", 0.0)
+            sums[1] += term.denominator.get("teacher_j", 0.0)
+    for energy_j, (n, d) in weights.items():
+        square = (rel * energy_j) ** 2
+        yield Evidence(pairs=((0.0, 0.0),), known_nn=n * n * square, known_nd=n * d * square, known_dd=d * d * square)
 
 
 def tail(evidence: Sequence[Evidence], of: Callable[[float, float], float], bound: float) -> float:
@@ -132,7 +153,22 @@ def _num_seeds(term: Term, rows: Sequence[Observation]) -> int:
     """Different draws among the rows; of a teacher's artefact, how often it was made."""
     if term.fields == {"teacher_j"}:
         return len({row.teacher_j for row in rows})
+    if any(len({getattr(row, name) for row in rows}) == 1 for name in term.fields - {"teacher_j"}):
+        return 1
     return len({row.drawn_with or row.seed for row in rows})
+
+
+def _varies(evidence: Sequence[Evidence], bound: float) -> bool:
+    """Whether anything is known of the error of n - bound d: seeds may differ by the same to the last digit."""
+    for entry in evidence:
+        known = entry.known_nn - 2.0 * bound * entry.known_nd + bound * bound * entry.known_dd
+        if known > _ROUNDING * (entry.known_nn + bound * bound * entry.known_dd):
+            return True
+        values = [n - bound * d for n, d in entry.pairs]
+        size = max(abs(n) + abs(bound * d) for n, d in entry.pairs)
+        if max(values) - min(values) > _ROUNDING * size:
+            return True
+    return False
 
 
 def has_spread(evidence: Sequence[Evidence]) -> bool:

@@ -70,19 +70,25 @@ def settings_of(labels: Iterable[Label]) -> tuple[str, ...]:
     return tuple(sorted({name for label in labels for name in label.settings} - {PARAMETERS}))
 
 
-def ladders(labels: Sequence[Label], setting: str) -> tuple[Ladder, ...]:
-    """Every group of labels with two levels or more of a setting and all else the same, in input order.
+def made_with(label: Label) -> dict[str, float]:
+    """The label's settings but for its student's size."""
+    return {name: value for name, value in label.settings.items() if name != PARAMETERS}
 
-    Of two labels that are alike in all settings the first counts.
+
+def ladders(labels: Sequence[Label], setting: str) -> tuple[Ladder, ...]:
+    """Every group of labels with two levels or more of a setting and all else the same, by name.
+
+    Labels that are alike in all settings differ in something that nobody says: none of them is on a ladder.
     """
-    groups: dict[tuple[object, ...], dict[float, Label]] = {}
+    groups: dict[tuple[object, ...], dict[float, list[Label]]] = {}
     for label in labels:
         held = {name: value for name, value in label.settings.items() if name != setting}
         if setting in label.settings:
-            key = (label.method, label.student, tuple(sorted(held.items())))
-            groups.setdefault(key, {}).setdefault(label.settings[setting], label)
+            key = (label.method, label.student, label.rows[0].otherwise, tuple(sorted(held.items())))
+            groups.setdefault(key, {}).setdefault(label.settings[setting], []).append(label)
     found = []
-    for by_level in groups.values():
+    for _, twins in sorted(groups.items()):
+        by_level = {level: own[0] for level, own in twins.items() if len(own) == 1}
         if len(by_level) > 1:
             levels = tuple(sorted(by_level))
             first = by_level[levels[0]]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from stillwatt.analysis.cautions import Trained
 from stillwatt.analysis.effects import Effect, effect_of
-from stillwatt.analysis.ladders import OUTCOMES, UNITS
+from stillwatt.analysis.ladders import OUTCOMES, UNITS, made_with
 from stillwatt.analysis.sizes import parameters_of
 from stillwatt.analysis.trainings import Label, Term, Weights
+from stillwatt.analysis.words import listed
 from stillwatt.records.comparison import Comparison
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.rules import Case, Expected, RuleTest
@@ -129,10 +131,9 @@ def teacher_by_student(test: RuleTest, evidence: Evidence) -> Found:
     """The teacher's energy for each larger student over that for the smallest, of one method."""
     for method, labels in _by_size(evidence.distilled(test)).items():
         known = [label for label in labels if label.mean("teacher_j")]
-        for label in known[1:]:
-            first = known[0]
-            if parameters_of(first) == parameters_of(label):
-                continue
+        smallest = [label for label in known if parameters_of(label) == parameters_of(known[0])]
+        pairs = itertools.product(smallest, known[len(smallest) :])
+        for first, label in ((small, large) for small, large in pairs if made_with(small) == made_with(large)):
             if {row.teacher_j for row in first.rows} & {row.teacher_j for row in label.rows}:
                 yield (
                     f"{label.name} and {first.name} name the same teacher energy to the last digit: one artefact says "
@@ -157,6 +158,11 @@ def same_plane(test: RuleTest, evidence: Evidence) -> Found:
     seeds = min(label.num_seeds for label in evidence.trained.labels)
     energy = {front.allocation: front for front in evidence.comparison.fronts}
     for front in view.fronts:
+        placed = {point.label for point in front.points}
+        lost = [point.label for point in energy[front.allocation].placed if point.label not in placed]
+        if lost:
+            yield f"{name} of {listed(lost)} is unknown under {front.allocation}: the frontiers are of unlike labels"
+            continue
         own = {point.label for point in front.points if point.is_on_frontier}
         other = set(energy[front.allocation].labels)
         if not own | other:

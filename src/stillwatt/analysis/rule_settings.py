@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stillwatt.analysis.effects import Effect, effect_of
-from stillwatt.analysis.ladders import OUTCOMES, UNITS, Ladder, Mix, ends, ladders
+from stillwatt.analysis.ladders import OUTCOMES, UNITS, Ladder, Mix, ends, ladders, made_with
 from stillwatt.analysis.rule_cases import RATIO, Evidence, Found, case_of
-from stillwatt.analysis.sizes import parameters_of
+from stillwatt.analysis.sizes import parameters_of, size_text
 from stillwatt.analysis.trainings import Label, Term
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.rules import Case, RuleTest
@@ -121,10 +121,16 @@ def reuse_by_size(test: RuleTest, evidence: Evidence) -> Found:
         else:
             methods.setdefault(label.method, []).append((size, label))
     for entries in methods.values():
-        ordered = sorted(entries, key=lambda entry: entry[0])
-        for (small_size, small), (large_size, large) in itertools.pairwise(ordered):
-            if small_size < large_size:
+        for small_size, large_size in itertools.pairwise(sorted({size for size, _ in entries})):
+            pairs = itertools.product(
+                *([own for size, own in entries if size == at] for at in (small_size, large_size))
+            )
+            alike = [(small, large) for small, large in pairs if made_with(small) == made_with(large)]
+            for small, large in alike:
                 yield _order(test, evidence, small, large)
+            if not alike:
+                sizes = f"{size_text(small_size)} and {size_text(large_size)}"
+                yield f"{entries[0][1].method} of {sizes}: no two labels are made with the same settings"
 
 
 def _lacks(label: Label, baseline: Label | None) -> str:

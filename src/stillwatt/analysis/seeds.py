@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -162,11 +163,33 @@ def _label(point: ArmPoint) -> str:
     return f"{point.student}.{point.name}" if point.arm.startswith(f"{point.student}.") else point.name
 
 
+_NUMBERS = {"train": ("learning_rate", "batch_size"), "data": ("sequence_tokens",)}
+"""Settings that all arms of a recipe share."""
+_MADE_BY = {"text": "teacher_generate", "logits": "teacher_logits"}
+"""The recipe's table behind each kind of artefact."""
+
+
 def _how_trained(run: RunRecord, point: ArmPoint) -> tuple[Any, ...]:
     """All that makes two trainings of one arm no repeats of each other; seeds are not in it."""
-    train = run.settings.get("train")
-    shared = {name: value for name, value in train.items() if name != "seeds"} if isinstance(train, Mapping) else None
-    return point.method, point.student, _arm(run, point), shared, _settings(run, point)
+    tables = ["data", "train", *([] if not point.artifacts else ["teacher"])]
+    tables += [_MADE_BY[use.kind] for use in point.artifacts if use.kind in _MADE_BY]
+    shared = tuple(_unseeded(run.settings.get(name)) for name in tables)
+    return point.method, point.student, _arm(run, point), _student(run, point), shared, _settings(run, point)
+
+
+def _unseeded(table: Any) -> Any:
+    if not isinstance(table, Mapping):
+        return None
+    return {name: value for name, value in table.items() if name not in ("seed", "seeds")}
+
+
+def _student(run: RunRecord, point: ArmPoint) -> Any:
+    """The student's table of the recipe, with the teacher's where the student is made from it."""
+    students = run.settings.get("students")
+    named = [one for one in students if isinstance(one, Mapping)] if isinstance(students, list) else []
+    own = next((one for one in named if one.get("name") == point.student), None)
+    is_pruned = own is not None and own.get("source") == "prune-teacher"
+    return own, _unseeded(run.settings.get("teacher")) if is_pruned else None
 
 
 def _arm(run: RunRecord, point: ArmPoint) -> Mapping[str, Any]:
@@ -220,6 +243,7 @@ def _observation(entry: SummedRun, point: ArmPoint, *, several: bool) -> Observa
         cards=_cards(entry.cards, point),
         student_s=_trained_s(run, point),
         settings=_settings(run, point),
+        otherwise=_otherwise(run, point),
     )
 
 
@@ -240,7 +264,27 @@ def _settings(run: RunRecord, point: ArmPoint) -> dict[str, float]:
     if isinstance(generate, Mapping) and any(use.kind == "text" for use in point.artifacts):
         own["max_new_tokens"] = generate.get("max_new_tokens")
     own["train_tokens"] = point.tokens
+    for table, names in _NUMBERS.items():
+        said = run.settings.get(table)
+        own |= {name: said.get(name) for name in names} if isinstance(said, Mapping) else {}
     return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
+
+
+def _otherwise(run: RunRecord, point: ArmPoint) -> str:
+    """All else than numbers that the recipe gives the arm's training: its loss, optimizer, schedule, data, teacher."""
+    named = ("name", "alpha", "temperature")
+    arm = {key: value for key, value in _arm(run, point).items() if key not in named}
+    _, _, _, student, shared, _ = _how_trained(run, point)
+    return json.dumps([arm, student, _wordless(shared)], sort_keys=True, default=str)
+
+
+def _wordless(tables: Any) -> list[Any]:
+    """The tables without the numbers that are among the settings."""
+    known = {name for names in _NUMBERS.values() for name in names} | {"max_new_tokens", "train_tokens"}
+    return [
+        {key: value for key, value in table.items() if key not in known} if isinstance(table, Mapping) else table
+        for table in tables
+    ]
 
 
 def _cards(study: Study, point: ArmPoint) -> CardEnergy | None:

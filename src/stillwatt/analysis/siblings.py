@@ -18,12 +18,14 @@ def merge_siblings(labels: Sequence[Label]) -> tuple[Label, ...]:
     if all(_stem(label) == label.name for label in labels):
         return tuple(labels)
     names = {label.name for label in labels}
-    stems: dict[tuple[str, str, str], list[Label]] = {}
+    stems: dict[tuple[str, str, tuple[tuple[str, float], ...], str], list[Label]] = {}
     for label in labels:
         stem = _stem(label)
-        stems.setdefault((label.method, label.student, stem if stem not in names else label.name), []).append(label)
+        own = stem if stem not in names else label.name
+        key = (label.method, label.student, tuple(sorted(label.settings.items())), own)
+        stems.setdefault(key, []).append(label)
     merged = []
-    for (_, _, stem), members in stems.items():
+    for (_, _, _, stem), members in stems.items():
         seeds = [row.seed for label in members for row in label.rows]
         if len(members) > 1 and len(set(seeds)) == len(seeds):
             rows = tuple(replace(row, label=stem) for label in members for row in label.rows)

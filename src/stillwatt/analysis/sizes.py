@@ -25,7 +25,9 @@ def parameters_of(label: Label) -> float | None:
 def parameters_from(name: str) -> float | None:
     """The number of parameters in a model's name: of several the last."""
     found = re.findall(r"(?<![\d.a-z])(\d+(?:\.\d+)?)\s*([kmbt])(?![a-z])", name.casefold())
-    return float(found[-1][0]) * _SCALES[found[-1][1]] if found else None
+    # a number of tokens, or of positions, may stand beside it: 3T, 128k
+    likely = [entry for entry in found if entry[1] in "mb"] or found
+    return float(likely[-1][0]) * _SCALES[likely[-1][1]] if likely else None
 
 
 def size_text(parameters: float) -> str:

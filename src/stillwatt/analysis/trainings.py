@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from stillwatt.analysis.contrast import Z_95, Contrast, Evidence, combine, paired_or_not
 from stillwatt.analysis.repeat import ASSUMED_REL, pooled_relative_deviation
@@ -94,7 +95,7 @@ def contrast_of(terms: Sequence[Term], rel: float) -> Contrast | NoTotal:
 
 
 def known_rows(terms: Sequence[Term]) -> list[tuple[Term, Sequence[Observation]]] | NoTotal:
-    """Each term with the rows that know all it needs; the first alone where the others say the same to the last digit.
+    """Each term with the rows that know all it needs; as one where they say the same to the last digit.
 
     Returns:
         The terms with their rows; NoTotal where a label has no such row.
@@ -104,7 +105,7 @@ def known_rows(terms: Sequence[Term]) -> list[tuple[Term, Sequence[Observation]]
         rows = [row for row in term.label.rows if all(getattr(row, name) is not None for name in term.fields)]
         if not rows:
             return NoTotal(reason=f"{_named(term)} of {term.label.name} is unknown")
-        kept.append((term, _repeats(term, rows)))
+        kept.append((term, _repeats(term, _by_draw(term, rows))))
     return kept
 
 
@@ -147,6 +148,28 @@ def _repeats(term: Term, rows: Sequence[Observation]) -> Sequence[Observation]:
         names = sorted(term.fields)
         return [max(rows, key=lambda row: (row.quality_se or 0.0, [row.half_widths.get(name, 0.0) for name in names]))]
     return rows
+
+
+def _by_draw(term: Term, rows: Sequence[Observation]) -> Sequence[Observation]:
+    """One row a draw where runs repeat seeds: their mean, since a seed that is run again is no second draw.
+
+    Where there is one draw alone its rows are left: they repeat its energy, and nothing is claimed of them.
+    """
+    draws: dict[str, list[Observation]] = {}
+    for row in rows:
+        draws.setdefault(row.drawn_with or row.seed, []).append(row)
+    if len(draws) in (1, len(rows)):
+        return rows
+    names = {"student_j", "student_s"} if "student_w" in term.fields else term.fields
+    return [_mean_row(draw, own, names) for draw, own in sorted(draws.items())]
+
+
+def _mean_row(draw: str, rows: Sequence[Observation], names: Iterable[str]) -> Observation:
+    means: dict[str, Any] = {name: statistics.fmean(getattr(row, name) for row in rows) for name in names}
+    widths = {name: statistics.fmean(row.half_widths.get(name, 0.0) for row in rows) for name in names}
+    known = [row.quality_se for row in rows if row.quality_se is not None]
+    means["quality_se"] = math.sqrt(statistics.fmean(se * se for se in known)) if known else None
+    return replace(rows[0], seed=draw, half_widths=widths, **means)
 
 
 def _values(term: Term, row: Observation) -> tuple[float, float]:

@@ -137,7 +137,7 @@ def _make(path: str, line: int | None, said: Mapping[str, Any]) -> Factor:
     place = path if line is None else f"{path}:{line}"
     try:
         where = _where(str(said["quantity"]), str(said["where"]).strip())
-        origin = f"user, {place}"
+        origin = f"user, {place.removeprefix(f'{Path(path).parent}/')}"  # a report that is passed on names no folder
         factor = make_factor({**said, "where": where, "id": f"user/{said['quantity']}/{where}"}, origin=origin)
     except StillwattError as err:
         raise ConfigError(path, str(err), line=line) from err

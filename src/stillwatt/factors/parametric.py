@@ -34,6 +34,8 @@ def making_of(catalog: Catalog, quantity: str, device: str) -> Choice | NoFactor
     if quantity.startswith("embodied") and "full life cycle" in factor.boundary.casefold():
         reason = f"{factor.id} covers {factor.boundary}, so use would count twice; {_cure(quantity, device)}"
         return NoFactor(quantity=quantity, where=device, reason=reason)
+    if factor.note.casefold().startswith("suspect"):
+        found = Choice(factor=factor, cautions=(*found.cautions, f"{factor.id} is {factor.note}"))
     if not (factor.spread_is_ours and is_parametric(factor)):
         return found
     wide = replace(factor, low=factor.value / PARAMETRIC_RATIO, high=factor.value * PARAMETRIC_RATIO)

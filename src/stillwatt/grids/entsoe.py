@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -109,6 +110,7 @@ class EntsoE:
             missing=missing,
             answers=tuple(answers),
             cautions=tuple(_cautions(steps, self._by_source)),
+            is_read=not any("are quoted" in said for said in _cautions(steps, self._by_source)),
         )
 
     def _ask(self, zone: str, span: Span) -> tuple[list[_Step], list[Answer], str]:
@@ -194,10 +196,18 @@ def _cautions(steps: list[_Step], by_source: Mapping[str, Factor]) -> Iterator[s
         yield "lignite takes the factor of coal, which is lower than its own"
     if any(mwh.get(kind) for kind in STORED):
         yield "what storage gave is left out of the mix: it was generated, and counted, before"
+    without = math.fsum(amount for kind, amount in mwh.items() if kind not in STORED and not _known(kind, by_source))
+    if without:
+        share = without / math.fsum(amount for kind, amount in mwh.items() if kind not in STORED)
+        yield f"{share:.1%} of the generation has no factor and is left out; the mean of the rest stands for it"
     used = {FUEL_OF.get(kind) for kind in mwh} & set(by_source)
     quoted = sorted(str(name) for name in used if name is not None and not by_source[name].verified)
     if quoted:
         yield f"factors of {', '.join(quoted)} are quoted, not read in their source"
+
+
+def _known(kind: str, by_source: Mapping[str, Factor]) -> bool:
+    return FUEL_OF.get(kind) in by_source
 
 
 def _tag(element: ElementTree.Element) -> str:

@@ -106,7 +106,13 @@ def open_source(
     """
     service = find_service(name)
     found = os.environ if environment is None else environment
-    keys = tuple(found.get(key, "") for key in service.keys)
+    keys = tuple(found.get(key, "").strip() for key in service.keys)
+    if odd := [
+        key for key, value in zip(service.keys, keys, strict=True) if not (value.isascii() and value.isprintable())
+    ]:
+        raise UsageError(
+            f"grid source {name!r}: {' and '.join(odd)} holds marks that no key has; set it anew, on one line"
+        )
     unset = [key for key, value in zip(service.keys, keys, strict=True) if not value]
     if unset and not is_offline:
         raise UsageError(f"grid source {name!r} wants a key: set the environment variable {' and '.join(unset)}")

@@ -205,10 +205,19 @@ class GridWeb:
             return _Busy(detail=f"status {err.code} for {request}", wait_s=_pause_s(err.headers.get("Retry-After")))
         if err.code in _REFUSED:
             raise GridError(self.source, f"refuses the key (status {err.code}) for {request}", self.access.cure)
-        said = self.clean(err.read(2_000).decode("utf-8", "replace"))
+        said = self._said(err)
         if 300 <= err.code < 400:
             said = "it points to another address, which is not followed, since the key would go along"
         raise GridError(self.source, f"status {err.code} for {request}" + (f": {said}" if said else ""))
+
+    def _said(self, err: HTTPError) -> str:
+        """What a refusal says of itself; nothing where it breaks off."""
+        from http.client import HTTPException
+
+        try:
+            return self.clean(err.read(2_000).decode("utf-8", "replace"))
+        except (OSError, HTTPException):
+            return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +230,7 @@ class _Busy:
 
 def _pause_s(said: str | None) -> float | None:
     """Seconds of a `Retry-After`; None where it gives none."""
-    return float(said) if said and said.strip().isdigit() else None
+    return float(said) if said and said.strip().isdecimal() else None
 
 
 def _is_loopback(host: str) -> bool:

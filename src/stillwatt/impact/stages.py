@@ -53,11 +53,18 @@ class Mapper:
         run: the run.
         named: where stages of these names are booked, whatever their kind: the user's word.
         kept: the arm whose student is the product; what others alone needed was tried. All are products where None.
+        has_scenario: whether a serving scenario stands for the deployment: then the ledger's own serving was a trial.
     """
 
     def __init__(
-        self, run: RunRecord, *, named: Mapping[str, LifeStage] | None = None, kept: str | None = None
+        self,
+        run: RunRecord,
+        *,
+        named: Mapping[str, LifeStage] | None = None,
+        kept: str | None = None,
+        has_scenario: bool = False,
     ) -> None:
+        self._has_scenario = has_scenario
         self._run, self._named, self._kept = run, dict(named or {}), kept
         self._children: dict[str | None, list[StageRecord]] = {}
         for stage in run.stages:
@@ -77,9 +84,10 @@ class Mapper:
         life = {booked.stage.stage_id: booked.life for booked in self.booked()}
         whole = self._run.complete
         uses = [use for root in self._children.get(None, []) for use in self._uses(root, life)]
-        if isinstance(self._run.unallocated, Total) and self._run.unallocated.value_j > 0.0:
+        loose = self._run.unallocated
+        if isinstance(loose, NoTotal) or loose.value_j > 0.0:
             parts = [part for stage in self._run.stages for part in stage.energies]
-            uses.append(Use(run=self._run.run_id, stage=OUTSIDE, energy=self._run.unallocated, meter=_meter(parts)))
+            uses.append(Use(run=self._run.run_id, stage=OUTSIDE, energy=loose, meter=_meter(parts)))
         return tuple(use if whole else _unsure(use) for use in uses)
 
     def _walk(
@@ -103,6 +111,8 @@ class Mapper:
             return LifeStage.EXPERIMENTATION, f"an attempt that {stage.status.value}"
         if self._was_only_tried(stage):
             return LifeStage.EXPERIMENTATION, f"tried beside the arm {self._kept}, which was kept"
+        if stage.kind is StageKind.SERVE and self._has_scenario:
+            return LifeStage.EXPERIMENTATION, "it was served to know what a token takes; the scenario is the deployment"
         if stage.name == DOWNLOADS:
             return LifeStage.DATA, "models are fetched"
         if stage.kind is StageKind.STUDENT_TRAIN and self._sources.get(stage.labels.get("student", "")) in FROM_SCRATCH:
@@ -123,6 +133,8 @@ class Mapper:
             return False
         if stage.kind in _TEACHER and "artifact" in stage.labels and "arm" not in stage.labels:
             return stage.labels["artifact"] not in self._wanted
+        if stage.kind is StageKind.SERVE:  # students of all arms are served alike, under no arm's name
+            return _arm(stage) not in ("", self._kept)
         return stage.kind is StageKind.STUDENT_TRAIN and _arm(stage) != self._kept
 
     def _uses(self, stage: StageRecord, life: Mapping[str, LifeStage]) -> Iterator[Use]:
@@ -137,6 +149,9 @@ class Mapper:
             rest, away = stage.gross, []
         yield Use(run=self._run.run_id, stage=here, energy=rest, meter=_meter(stage.energies))
         yield from away
+        yield from (
+            use for use in inner if isinstance(use.energy, NoTotal) and (use.stage is not here or not use.meter)
+        )
 
     def _made_elsewhere(self, stage: StageRecord, here: LifeStage) -> Use:
         maker, artifact = stage.labels[_REUSED_FROM], stage.labels.get("artifact", stage.name)

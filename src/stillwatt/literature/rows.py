@@ -6,14 +6,15 @@ Which of the three a file is, its header says. Every problem of a file is found 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stillwatt.errors import suggest
 from stillwatt.literature.cells import Cells, Problem
-from stillwatt.literature.vocabulary import CODED_METRICS, METRICS, STAGE_NAMES, parse_per
+from stillwatt.literature.vocabulary import CODED_METRICS, METRICS, OPERATION, STAGE_NAMES, parse_per
 from stillwatt.records.impact import LifeStage
 from stillwatt.records.literature import (
     Counts,
@@ -64,8 +65,12 @@ def read_table(text: str, path: str, known: Mapping[str, Work] | None = None) ->
         known: works that figures may belong to, by id; an added figure joins one of the same source or title.
     """
     known = known or {}
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), strict=True, restkey="")
-    header = [name.strip() for name in reader.fieldnames or ()]
+    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True, restkey="")
+    try:
+        header = [name.strip() for name in reader.fieldnames or ()]
+    except csv.Error as err:
+        return Table(problems=(_whole(path, 1, f"cannot be read as CSV: {err}; save it as 'CSV UTF-8'"),))
+    reader.fieldnames = header
     form = _form(header)
     problems = list(_header_problems(path, header, form))
     if problems:
@@ -113,6 +118,8 @@ def _cells(path: str, line: int, row: Mapping[str, str]) -> Cells:
     cells = Cells(path, line, row)
     if row.get(""):
         cells.complain("", "more cells than the header has names; quote cells that hold commas")
+    if None in row.values():
+        cells.complain("", "fewer cells than the header has names; leave a cell empty where there is nothing to say")
     return cells
 
 
@@ -166,7 +173,8 @@ def _metrics(cells: Cells) -> tuple[tuple[LifeStage, tuple[str, ...]], ...]:
         for name in names.split("|"):
             if name not in CODED_METRICS:
                 cells.unknown("metrics", name, CODED_METRICS)
-        found[STAGE_NAMES[stage]] = tuple(sorted(set(names.split("|")) & set(CODED_METRICS)))
+        named = {*found.get(STAGE_NAMES[stage], ()), *names.split("|")}
+        found[STAGE_NAMES[stage]] = tuple(sorted(named & set(CODED_METRICS)))
     return tuple((stage, found[stage]) for stage in LifeStage if stage in found)
 
 
@@ -196,9 +204,12 @@ def _figure(cells: Cells, name: str, work: str) -> PublishedFigure:
         cells.complain("value", "no value, nor low and high")
     if low is not None and high is not None and low > high:
         cells.complain("low", f"{low:g} lies above high {high:g}")
+    if value is not None and not (low or 0.0) <= value <= (value if high is None else high):
+        cells.complain("value", f"{value:g} lies outside low and high")
     unit = cells.text("unit", required=True)
     _check_unit(cells, metric, unit)
-    parse_per(cells.text("per"))
+    if parse_per(cells.text("per")).count == 0.0:
+        cells.complain("per", f"{cells.text('per')!r} is per nothing at all; leave it empty for a total")
     return PublishedFigure(
         id=name,
         work=work,
@@ -243,7 +254,8 @@ def _counts(cells: Cells, metric: str) -> Counts | None:
     text = cells.text("counts")
     allowed = METRICS[metric].counts if metric in METRICS else ()
     if not text:
-        return None
+        is_of_operation = cells.text("boundary") in {reach.value for reach in OPERATION}
+        return Counts.UNSTATED if allowed and is_of_operation else None
     if text not in {one.value for one in allowed}:
         cells.unknown("counts", text, [one.value for one in allowed] or [f"nothing for {metric}"])
         return None
@@ -260,7 +272,7 @@ def _added(path: str, rows: Iterable[tuple[int, Mapping[str, str]]], known: Mapp
         cells = _cells(path, line, row)
         title, source = cells.text("title", required=True), cells.source("source")
         found = by_source.get(_plain(source)) or by_title.get(_plain(title))
-        work = found or _new_work(cells, title, source)
+        work = found or _new_work(cells, title, source, {*known, *works})
         if found is not None and not cells.text("year"):
             cells.said = {**row, "year": str(found.year)}
         figure = _figure(cells, f"added/{work.id}/{line}", work.id)
@@ -271,8 +283,10 @@ def _added(path: str, rows: Iterable[tuple[int, Mapping[str, str]]], known: Mapp
     return Table(works=tuple(works.values()), figures=tuple(figures), problems=tuple(problems))
 
 
-def _new_work(cells: Cells, title: str, source: str) -> Work:
+def _new_work(cells: Cells, title: str, source: str, taken: Container[str]) -> Work:
     name = re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-")[:40]
+    if f"added-{name}" in taken or not name:
+        name = f"{name}-{hashlib.sha256(_plain(source).encode()).hexdigest()[:8]}".lstrip("-")
     return Work(
         id=f"added-{name}",
         title=title,

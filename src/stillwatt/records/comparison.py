@@ -68,6 +68,8 @@ class Observation:
     teacher_site: Site = field(default_factory=Site)
     student_s: float | None = None
     """How long the student was trained."""
+    otherwise: str = ""
+    """All else that it was made with, in one text: trainings whose texts differ do not differ in a number alone."""
     settings: Mapping[str, float] = field(default_factory=dict)
     """What the training was made with, as far as it is a number: `alpha`, `temperature`, `max_new_tokens`."""
 

@@ -79,6 +79,8 @@ class HourlySeries:
     missing: tuple[NoHour, ...]
     answers: tuple[Answer, ...]
     cautions: tuple[str, ...] = ()
+    is_read: bool = True
+    """Whether every figure in it was read in its source; False where one that it was made with is quoted."""
 
     def __post_init__(self) -> None:
         starts = [hour.start_utc_ns for hour in self.hours] + [hour.start_utc_ns for hour in self.missing]

@@ -21,6 +21,7 @@ from stillwatt.records.factor import Water
 from stillwatt.records.impact import VALUED, Cell, Impact, LifeStage, Status
 from stillwatt.records.lifecycle import ReportFault
 from stillwatt.report.lifecycle_inputs import read_factor
+from stillwatt.units import J_PER_KWH
 
 Report = Mapping[str, Any]
 Found = Iterator[tuple[str, str]]
@@ -29,6 +30,7 @@ _CLOSE = 1e-5
 """Relative; figures are written with six digits and more."""
 _VALUED = frozenset(status.value for status in VALUED)
 _WATERS = (Impact.WATER_ONSITE.value, Impact.WATER_OFFSITE.value)
+_READABLE = frozenset({"energy_metered", "energy_node", "energy_facility", "water_onsite", "ewaste"})
 _CLASS_OF = {"measured": "A", "modelled": "B"}
 
 
@@ -199,13 +201,31 @@ def _market(report: Report) -> Found:
 
 def _quality(report: Report) -> Found:
     """The data-quality class fits the status."""
+    verified = {factor["id"] for factor in report["factors"] if factor["verified"]}
     for path, cell in _cells(report):
+        if cell.get("quality") == "C" and not set(cell.get("factors", ())) <= verified:
+            yield f"{path}.quality", "it rests on a factor that was not read in its source, so it is of class D"
         wanted = _CLASS_OF.get(cell["status"])
         stands = cell.get("quality")
         if cell["status"] in _VALUED and (stands is None or (wanted or stands) != stands):
             yield f"{path}.quality", f"status {cell['status']} is of class {wanted or 'C or D'}, not {stands}"
         if cell["status"] == Status.FACTOR.value and stands in ("A", "B"):
             yield f"{path}.quality", f"a figure by factors is of class C or D, not {stands}"
+
+
+def _grounded(report: Report) -> Found:
+    """What a meter cannot read is not measured, and metered energy is what the inventory holds."""
+    for path, cell in _cells(report):
+        if cell["status"] == Status.MEASURED.value and cell["impact"] not in _READABLE:
+            yield f"{path}.status", f"no meter reads {cell['impact']}: it comes by factors"
+        uses = [use["energy_j"] for _, use in _uses(report) if use["stage"] == cell["stage"]]
+        if cell["impact"] != Impact.ENERGY_METERED.value or not _has_value(cell):
+            continue
+        sum_kwh = math.fsum(use.get("value_j", 0.0) for use in uses) / J_PER_KWH
+        if not math.isclose(sum_kwh, cell["value"], rel_tol=_CLOSE):
+            yield f"{path}.value", f"the uses of {cell['stage']} sum to {sum_kwh:.6g} kWh, not to {cell['value']:.6g}"
+        if cell["status"] == Status.MEASURED.value and any(use.get("basis", "measured") != "measured" for use in uses):
+            yield f"{path}.status", f"a use of {cell['stage']} is not measured, so the cell is not"
 
 
 def _coverage(report: Report) -> Found:
@@ -261,6 +281,7 @@ RULES: Mapping[str, Callable[[Report], Found]] = {
     "total-gaps": _gaps,
     "market-by-contract": _market,
     "quality-class": _quality,
+    "status-grounded": _grounded,
     "coverage-score": _coverage,
     "functional-unit": _per_unit,
 }

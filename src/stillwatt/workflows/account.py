@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from stillwatt.impact.stages import Mapper, without_makers
 from stillwatt.impact.whole import assess
 from stillwatt.records.factor import Choice, Place
 from stillwatt.records.impact import LifeStage
-from stillwatt.records.lifecycle import Found, TimeShare
+from stillwatt.records.lifecycle import Found, Lack, TimeShare
 from stillwatt.records.run import RunRecord
 from stillwatt.workflows.account_hardware import DRIVES, hardware_of, storage_of
 from stillwatt.workflows.account_scenarios import counts_of, pretraining_use, scenario_of
-from stillwatt.workflows.books import show_run
+from stillwatt.workflows.books import list_runs, show_run
 from stillwatt.workflows.factors import open_catalog
 
 GOAL = "Impacts of making, trying and serving students distilled from a teacher, over the eight stages of a life cycle."
@@ -79,6 +79,7 @@ def gather(references: Sequence[str], wanted: Wanted, *, runs_dir: str | Path = 
     place = place_of(wanted)
     catalog = open_catalog(wanted.factor_files, wanted.overrides)
     inputs = inputs_of(runs, wanted, catalog, place, Path(runs_dir))
+    inputs = replace(inputs, lacks=(*inputs.lacks, *_left_aside(runs, runs_dir)))
     if not wanted.grid:
         return inputs
     from stillwatt.workflows.grids import site_by_the_hour
@@ -86,10 +87,20 @@ def gather(references: Sequence[str], wanted: Wanted, *, runs_dir: str | Path = 
     return replace(inputs, site=site_by_the_hour(inputs.site, runs, wanted.grid))
 
 
+def _left_aside(runs: Sequence[RunRecord], runs_dir: str | Path) -> Iterator[Lack]:
+    """Other runs of these names in the ledger: what was tried before and failed, or was thrown away."""
+    named, inside = {run.name for run in runs}, {run.run_id for run in runs}
+    others = sorted(line.run_id for line in list_runs(runs_dir) if line.name in named and line.run_id not in inside)
+    if others:
+        said = f"runs of the same name that are in the ledger and not in the account: {', '.join(others)}"
+        yield Lack(stage=LifeStage.EXPERIMENTATION, reason=f"{said}; name them too")
+
+
 def inputs_of(runs: Sequence[RunRecord], wanted: Wanted, catalog: Catalog, place: Place, runs_dir: Path) -> Inputs:
     """The inventory of runs at a place."""
     year = min((int(run.start_utc[:4]) for run in runs if run.start_utc[:4].isdigit()), default=None)
-    mappers = [Mapper(run, named=wanted.stages, kept=_known_arm(runs, wanted.student)) for run in runs]
+    kept, has_scenario = _known_arm(runs, wanted.student), wanted.serving is not None
+    mappers = [Mapper(run, named=wanted.stages, kept=kept, has_scenario=has_scenario) for run in runs]
     uses = without_makers([use for mapper in mappers for use in mapper.uses()], runs)
     devices = hardware_of(runs, catalog, given=wanted.devices, time_share=wanted.time_share)
     stored = storage_of(runs, runs_dir, catalog, drive=wanted.drive, days=wanted.keep_days, given=wanted.stored)
@@ -127,9 +138,11 @@ def recompute(path: str | Path) -> tuple[str, str]:
     data = parse_report(text, str(path))
     try:
         inputs = read_inputs(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as err:
-        raise ReportError(str(path), f"it does not hold what an account is computed from ({err!r})") from err
-    anew = lifecycle_dict(inputs, assess(inputs))
+        anew = lifecycle_dict(inputs, assess(inputs))
+    except (LookupError, TypeError, ValueError, AttributeError, MemoryError) as err:
+        raise ReportError(
+            str(path), f"it does not hold what an account is computed from ({err!r}): `stillwatt validate` says more"
+        ) from err
     again = report_json(anew)
     return again, "" if again == text else first_difference(data, anew) or "$ (the same values, written otherwise)"
 
@@ -147,7 +160,7 @@ def read_text(path: str | Path) -> str:
         ReportError: it is not UTF-8.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise MissingInputError(
             "report", str(path), "`stillwatt account RUN --region PLACE -o FILE` writes one"
@@ -164,7 +177,7 @@ def parse_report(text: str, path: str) -> dict[str, Any]:
     """
     try:
         data = json.loads(text)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise ReportError(path, f"it is not JSON ({err})") from err
     if not isinstance(data, dict):
         raise ReportError(path, "it is not a JSON object")

@@ -199,7 +199,8 @@ def _sizes(run: RunRecord, runs_dir: Path) -> Iterator[tuple[str, str, float | N
             continue
         what = "the logit cache" if stage.kind is StageKind.TEACHER_LOGITS else "the teacher's text"
         size = stage.results.get("bytes")
-        on_disk = folder_bytes(runs_dir / "artifacts" / artifact)
+        is_name = Path(artifact).name == artifact  # a label is free text: nothing outside the folder is looked at
+        on_disk = folder_bytes(runs_dir / "artifacts" / artifact) if is_name else None
         yield run.run_id, what, float(size) if isinstance(size, int | float) else on_disk
     if any(stage.kind is StageKind.STUDENT_TRAIN for stage in run.stages):
         yield run.run_id, "checkpoints", folder_bytes(runs_dir / run.run_id / "state" / "checkpoints")

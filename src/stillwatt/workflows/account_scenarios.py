@@ -58,9 +58,14 @@ def pretraining_use(given: Pretraining | None) -> Added:
     )
     said = f"pre-training: a share of {given.share:g} ({given.rule}) of what was given, as if it had run at this place"
     made = "pre-training: the devices that it held are not known"
+    base = Lack(stage=LifeStage.TRAINING, reason="pre-training of what the students were made from is not in it")
     return Added(
         uses=(Use(run=PRETRAINING, stage=LifeStage.TRAINING, energy=total, meter="given for pre-training"),),
-        lacks=(downloads, *(Lack(stage=stage, reason=made) for stage in (LifeStage.HARDWARE, LifeStage.END_OF_LIFE))),
+        lacks=(
+            downloads,
+            base,
+            *(Lack(stage=stage, reason=made) for stage in (LifeStage.HARDWARE, LifeStage.END_OF_LIFE)),
+        ),
         assumptions=(said,),
     )
 
@@ -186,13 +191,11 @@ def _held(
 
 def _students(runs: Sequence[RunRecord], student: str | None) -> Count:
     means = "students that were trained to their end"
-    if student is not None:
-        return Count(unit="student", count=1.0, means=f"the student of the arm {student}")
     arms = {
         (run.run_id, stage.labels.get("arm", stage.name))
         for run in runs
         for stage in run.stages
-        if stage.kind is StageKind.STUDENT_TRAIN and _ended(stage)
+        if _is_trained(stage, student)
     }
     if not arms:
         return Count(unit="student", count=None, reason="no student was trained", means=means)

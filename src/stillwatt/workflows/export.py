@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from stillwatt.workflows.account import Wanted, account, parse_report, read_text
 
 LOSSES_SCHEMA = "stillwatt.losses/1"
 CARD = "huggingface"
+_FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
 _EXTRA = "exports"
 FORMATS: Mapping[str, Callable[..., Exported]] = {
     "cyclonedx": to_cyclonedx,
@@ -148,11 +150,32 @@ def _card(parts: CardParts, path: Path) -> tuple[str, tuple[Loss, ...], str, str
         if parts.emissions is not None:
             card.data["co2_eq_emissions"] = dict(parts.emissions)
         card.text = with_section(card.text, parts.section)
-        text = str(card)
+        text = _front_kept(str(card), there)
     except (ValueError, yaml.YAMLError) as err:
         reason = " ".join(str(err).split())[:200]
         raise ReportError(str(path), f"its front matter cannot be read, so nothing was written ({reason})") from err
     return text, (*parts.losses, *_card_losses(parts, there)), "huggingface_hub", ""
+
+
+def _front_kept(text: str, there: str) -> str:
+    """The card with all of its own front matter: the library writes what it knows, and drops the rest."""
+    import yaml
+
+    was, now = _front(there), _front(text)
+    if {**was, "co2_eq_emissions": None} == {**now, "co2_eq_emissions": None}:
+        return text
+    kept = {**was, **({"co2_eq_emissions": now["co2_eq_emissions"]} if "co2_eq_emissions" in now else {})}
+    front = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+    end = "\r\n" if "\r\n" in text else "\n"
+    return f"---{end}{front.replace(chr(10), end)}---{_FRONT.sub('', text, count=1)}"
+
+
+def _front(card: str) -> dict[str, Any]:
+    import yaml
+
+    there = _FRONT.match(card)
+    found = yaml.safe_load(there[1]) if there else None
+    return found if isinstance(found, dict) else {}
 
 
 def _card_losses(parts: CardParts, there: str) -> list[Loss]:

@@ -305,7 +305,7 @@ def _factor(series: HourlySeries, whole: HourlyResult, where: str) -> Factor:
         "source": f"{series.source}, zone {series.zone}, answered {series.fetched_utc}",
         "source_url": series.source_url,
         "licence": series.licence,
-        "verified": True,
+        "verified": series.is_read,
         "note": "sha256 of the answers: " + ", ".join(answer.sha256 for answer in series.answers),
     }
     factor = make_factor(row, origin=f"{USER}: {LIVE} {series.source}")

@@ -17,7 +17,7 @@ from stillwatt.literature.corpus import Corpus, load_corpus
 from stillwatt.literature.select import Choice, select
 from stillwatt.literature.vocabulary import METRICS, STAGE_NAMES
 from stillwatt.records.channel import Boundary
-from stillwatt.records.impact import Impact, LifeStage
+from stillwatt.records.impact import VALUED, Impact, LifeStage
 from stillwatt.records.literature import Counts, Evidence, Method, PublishedFigure, Reach, Work
 from stillwatt.units import SCALES
 
@@ -39,6 +39,7 @@ _METRIC_OF: Mapping[Impact, tuple[str, Reach | None, Counts | None]] = {
 }
 """Which published figures each impact of an account may stand beside; embodied impacts are compared by --value."""
 _UNIT_OF = {"kgCO2e": "kg"}
+_VALUED = frozenset(status.value for status in VALUED)
 _OPERATIONAL = frozenset(
     {LifeStage.DATA, LifeStage.EXPERIMENTATION, LifeStage.TRAINING, LifeStage.POST_TRAINING, LifeStage.DEPLOYMENT}
 )
@@ -182,6 +183,8 @@ def asked_of_account(path: str | Path) -> tuple[list[Asked], list[Uncompared]]:
         said = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingInputError("life-cycle account", str(path), "`stillwatt account RUN --json` makes one") from None
+    except OSError as err:
+        raise ConfigError(str(path), f"cannot be read: {err.strerror}; name a JSON file") from err
     except ValueError as err:
         raise ConfigError(str(path), f"is not JSON: {err}") from err
     cells = list(_cells(said))
@@ -215,8 +218,11 @@ def _asked_of_cell(cell: Mapping[str, Any], path: str) -> Asked | Uncompared:
     impact = known.get(str(cell["impact"]))
     if impact is None or impact not in _METRIC_OF or STAGE_NAMES.get(str(cell["stage"])) not in _OPERATIONAL:
         return Uncompared(cell=name, reason="no published figure of the same boundary is coded")
-    if not isinstance(cell["value"], int | float):
+    if cell.get("status", "measured") not in _VALUED or cell["value"] is None:
         return Uncompared(cell=name, reason=str(cell.get("reason") or cell.get("status") or "it has no value"))
+    numbers = [cell["value"], cell.get("low"), cell.get("high")]
+    if any(isinstance(one, bool) or not isinstance(one, int | float | None) for one in numbers):
+        raise ConfigError(path, f"cell {name}: value, low and high are numbers or null; see `stillwatt validate`")
     metric, reach, counts = _METRIC_OF[impact]
     boundary = reach.value if reach else str(cell.get("boundary") or "")
     if not boundary:

@@ -166,7 +166,7 @@ class _Reading:
             return None
         from stillwatt.workflows.table_columns import read_columns
 
-        line, header, delimiter = self._header(io.StringIO(self._text))
+        line, header, delimiter = self._header(io.StringIO(self._text, newline=None))
         if delimiter != "," or set(header) & {*COLUMNS, *OPTIONAL} - {*PLAIN} or not set(COLUMNS) <= set(header):
             return None
         if len(set(header)) < len(header):
@@ -192,7 +192,7 @@ class _Reading:
         return True
 
     def _rows(self) -> Iterator[Observation | None]:
-        stream = io.StringIO(self._text)
+        stream = io.StringIO(self._text, newline=None)
         header_line, header, delimiter = self._header(stream)
         self._check_header(header, header_line)
         self._numbers.comma_is_decimal = delimiter != ","

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from observations import observation
 from stillwatt.analysis.ladders import ends, ladders, rise, settings_of
 from stillwatt.analysis.sizes import parameters_from, size_text
@@ -16,12 +18,20 @@ def labels(*settings: dict[str, float], student: str = "1b") -> tuple[Label, ...
 
 def test_labels_that_differ_in_one_setting_alone_stand_on_one_ladder() -> None:
     found = ladders(
-        labels({"alpha": 0.9, "t": 1.0}, {"alpha": 0.1, "t": 1.0}, {"alpha": 0.5, "t": 2.0}, {"alpha": 0.1, "t": 1.0}),
+        labels({"alpha": 0.9, "t": 1.0}, {"alpha": 0.1, "t": 1.0}, {"alpha": 0.5, "t": 2.0}, {"alpha": 0.1, "t": 3.0}),
         "alpha",
     )
     (ladder,) = found
     assert ladder.levels == (0.1, 0.9)
     assert [label.name for label in ladder.labels] == ["1b-1", "1b-0"]
+
+
+def test_labels_alike_in_all_settings_are_on_no_ladder_in_any_order() -> None:
+    """They differ in something that nobody says, so neither may stand for its level."""
+    made = labels({"alpha": 0.9}, {"alpha": 0.1}, {"alpha": 0.5}, {"alpha": 0.1})
+    for order in itertools.permutations(made):
+        (ladder,) = ladders(order, "alpha")
+        assert ladder.levels == (0.5, 0.9)
 
 
 def test_a_setting_that_is_not_said_is_on_no_ladder() -> None:

@@ -348,8 +348,9 @@ def test_what_an_arm_was_made_with_goes_along() -> None:
     }
     found = by_label(gathered(quickstart(settings=settings)))
     tokens = found["kd"].settings["train_tokens"]
-    assert found["kd"].settings == {"alpha": 0.5, "temperature": 2.0, "train_tokens": tokens}
-    assert found["synthetic"].settings == {"max_new_tokens": 80.0, "train_tokens": tokens}
+    assert found["kd"].settings == {"alpha": 0.5, "temperature": 2.0, "train_tokens": tokens, "learning_rate": 0.1}
+    assert found["synthetic"].settings == {"max_new_tokens": 80.0, "train_tokens": tokens, "learning_rate": 0.1}
+    assert '"loss": "jsd"' in found["kd"].otherwise
     assert found["kd"].student_s == pytest.approx((3490.0 + 3505.0) / 31.0)
     assert found["kd"].student_w == pytest.approx(31.0)
 

@@ -45,7 +45,7 @@ def test_toml(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     market, board = load_factors(path)
     assert (market.where, market.value, market.unit, market.year) == ("FRA", 0.012, "kgCO2e/kWh", 2025)
-    assert market.origin == f"user, {path}:3"
+    assert market.origin == "user, factors.toml:3"  # a report that is passed on names no folder
     assert (board.where, board.low, board.verified) == ("h100-sxm", 120, True)
 
 

@@ -67,6 +67,14 @@ def _of_total(impact: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
     return lambda data: total(data, impact).update(changes)
 
 
+def _of_use(*, scale: float) -> Callable[[dict[str, Any]], None]:
+    def spoil(data: dict[str, Any]) -> None:
+        energy = data["inventory"]["uses"][0]["energy_j"]
+        energy.update({name: energy[name] * scale for name in ("value_j", "low_j", "high_j")})
+
+    return spoil
+
+
 def _of_factor(**changes: Any) -> Callable[[dict[str, Any]], None]:
     return lambda data: data["factors"][0].update(changes)
 
@@ -103,6 +111,11 @@ BROKEN: list[tuple[str, str, Callable[[dict[str, Any]], None]]] = [
     ("market-by-contract", "$.cells[", _cell("data", "gwp_market", factors=["pue", "grid_gwp_location"])),
     ("quality-class", ".quality", _cell("data", "energy_metered", quality="C")),
     ("quality-class", ".quality", _cell("data", "gwp_location", quality="A")),
+    ("quality-class", ".quality", lambda data: [one.update(verified=False) for one in data["factors"]]),
+    ("status-grounded", ".status", _cell("data", "gwp_location", status="measured")),
+    ("status-grounded", ".status", lambda data: data["inventory"]["uses"][0]["energy_j"].update(basis="assumed")),
+    ("status-grounded", ".value", _of_use(scale=1e3)),
+    ("status-grounded", ".value", lambda data: data["inventory"].update(uses=[])),
     ("coverage-score", "$.coverage.score", lambda data: data["coverage"].update(score=0.99)),
     ("coverage-score", ".coverage", _of_total("gwp_location", coverage=0.99)),
     ("functional-unit", ".values.adpe", lambda d: d["functional_units"][0]["values"]["adpe"].update(value=7.0)),

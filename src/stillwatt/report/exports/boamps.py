@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ TASK: Mapping[LifeStage, str] = {
     LifeStage.DEPLOYMENT: "inference",
 }
 _CLOUD = "cloud region"
+_ROUNDING = 2.0**-30
+"""A count that is nearer to a whole number is one."""
 _QUALITIES = (("high", 0.10), ("medium", 0.25), ("low", 0.50))
 """Largest relative error of each class of the format."""
 
@@ -49,7 +52,7 @@ def to_boamps(report: Mapping[str, Any], details: Details) -> Exported:
         },
         "measures": [_measure(reading, float(total["value"]))],
         "infrastructure": {"infraType": _infrastructure(reading), "components": _components(reading)},
-        "environment": _environment(reading),
+        **({"environment": environment} if (environment := _environment(reading)) else {}),
         "quality": _quality(total),
     }
     return Exported(text=pretty(document), losses=_losses(reading, total))
@@ -104,24 +107,25 @@ def _components(reading: Reading) -> list[dict[str, Any]]:
     """Devices; the format wants whole numbers of them, so a part of one is a share of one."""
     roles = {"accelerator": "gpu", "host": "server", "network": "network"}
     found = []
-    for held in reading.inventory["devices"]:
-        count = float(held["count"])
-        whole = max(1, round(count))
-        share = {} if abs(count - whole) < 1e-9 else {"share": min(count / whole, 1.0)}
-        kind = roles.get(held["role"], held["role"])
-        found.append({"componentName": held["name"], "componentType": kind, "nbComponent": whole, **share})
+    for role, name, count in reading.machines():
+        whole = max(1, math.ceil(count - _ROUNDING))
+        share = {} if abs(count - whole) < _ROUNDING else {"share": count / whole}
+        kind = roles.get(role, role)
+        found.append({"componentName": name, "componentType": kind, "nbComponent": whole, **share})
     return found or [{"componentName": "not in the report", "componentType": "unknown", "nbComponent": 1}]
 
 
 def _environment(reading: Reading) -> dict[str, Any]:
     factor = reading.factor_used("grid_gwp_location")
     intensity = {} if factor is None else {"powerSourceCarbonIntensity": factor["value"] / KG_PER_G}
-    return {"country": _country(reading), "location": reading.place["name"], **intensity}
+    country = _country(reading)
+    return {} if not country else {"country": country, "location": reading.place["name"], **intensity}
 
 
 def _country(reading: Reading) -> str:
+    """The country's code; empty where the place is a provider, who has many."""
     place = reading.place
-    return str(place["within"][-1] if place["within"] else place["code"])
+    return str(place["within"][-1]) if place["within"] else str(place["code"]) if place["kind"] == "country" else ""
 
 
 def _quality(total: Mapping[str, Any]) -> str:
@@ -136,7 +140,7 @@ def _relative(total: Mapping[str, Any]) -> float:
 
 def _description(reading: Reading, stages: list[LifeStage]) -> str:
     names = ", ".join(stage.value for stage in stages)
-    return f"Metered energy of {names}; life-cycle report sha256 {reading.sha256}"
+    return f"Energy, as metered or stated, of {names}; life-cycle report sha256 {reading.sha256}"
 
 
 def _losses(reading: Reading, total: Mapping[str, Any]) -> tuple[Loss, ...]:
@@ -147,6 +151,14 @@ def _losses(reading: Reading, total: Mapping[str, Any]) -> tuple[Loss, ...]:
         more.append(missing("infrastructure.components", "no device is in the report; an 'unknown' one stands there"))
     if not reading.details.created_utc and not _first_start(reading):
         more.append(missing("header.reportDatetime", "no time is known; 1970 stands there"))
+    if not _country(reading):
+        more.append(missing("environment.country", "the place is no country; --region names one"))
+    for stage in TASK:
+        cell = reading.cell(stage, Impact.ENERGY_METERED)
+        if cell is not None and cell["status"] != "measured":
+            what = f"that energy of {stage.value} is {cell['status']}, not measured"
+            why = f"{cell['value']:.4g} kWh of it stand in powerConsumption, which has one measurementMethod"
+            more.append(Loss(path=f"$.cells[?stage={stage.value}&impact=energy_metered].status", what=what, why=why))
     if _relative(total) > _QUALITIES[-1][1]:
         more.append(Loss(path="$.totals", what="how wide the interval is", why="the format's widest class is ±50 %"))
     partly = {

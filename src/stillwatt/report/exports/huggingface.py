@@ -79,7 +79,8 @@ def _emissions(reading: Reading, gwp_kg: float) -> dict[str, Any]:
     tool, version = reading.maker
     stages = [stage.value for stage in MADE if reading.value(stage, Impact.GWP_LOCATION) is not None]
     was_trained = reading.value(LifeStage.TRAINING, Impact.GWP_LOCATION) is not None
-    hardware = "; ".join(f"{held['count']:g} x {held['name']}" for held in reading.accelerators)
+    boards = ((name, count) for role, name, count in reading.machines() if role == "accelerator")
+    hardware = "; ".join(f"{count:g} x {name}" for name, count in boards)
     return {
         "emissions": gwp_kg / KG_PER_G,
         "source": f"{tool} {version}: location-based GWP of electricity in {', '.join(stages)}; "

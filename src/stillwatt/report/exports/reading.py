@@ -153,9 +153,28 @@ class Reading:
         return list(dict.fromkeys(str(use["meter"]) for use in self.inventory["uses"] if use.get("meter")))
 
     @property
+    def held(self) -> list[Mapping[str, Any]]:
+        """Devices that the runs held; a scenario's are none that anything was made on."""
+        runs = {run.get("run_id") for run in self.runs}
+        return [held for held in self.inventory["devices"] if held.get("run") in runs]
+
+    @property
+    def has_scenario_devices(self) -> bool:
+        """Whether the making of hardware holds a serving scenario's devices too."""
+        return len(self.held) < len(self.inventory["devices"])
+
+    @property
     def accelerators(self) -> list[Mapping[str, Any]]:
-        """Boards that were held."""
-        return [held for held in self.inventory["devices"] if held.get("role") == "accelerator"]
+        """Boards that the runs held."""
+        return [held for held in self.held if held.get("role") == "accelerator"]
+
+    def machines(self) -> list[tuple[str, str, float]]:
+        """Role, name and count of the devices: those of one name are the same ones in each run, the most at a time."""
+        most: dict[tuple[str, str], float] = {}
+        for held in self.held:
+            key = (str(held["role"]), str(held["name"]))
+            most[key] = max(most.get(key, 0.0), float(held["count"]))
+        return [(role, name, count) for (role, name), count in most.items()]
 
     @property
     def sha256(self) -> str:

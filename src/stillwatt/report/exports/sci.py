@@ -36,7 +36,12 @@ def to_sci(report: Mapping[str, Any], details: Details) -> Exported:
             "time_share": reading.scope["conventions"]["time_share"],
             "conversions": _conversions(reading),
         },
-        "sci": {"scores": [_score(reading, unit, _stages_of(unit)) for unit in reading.inventory["counts"]]},
+        "sci": {
+            "scores": [
+                _score(reading, unit, _stages_of(unit), () if unit.get("stages") else _MADE_OF)
+                for unit in reading.inventory["counts"]
+            ]
+        },
         "sci_ai": {
             "provider": _provider(reading, details),
             "consumer": _consumer(reading),
@@ -81,7 +86,7 @@ def _score(
     reasons = [
         *([f"R is not known: {unit.get('reason')}"] if count is None else []),
         *(["E × I is not counted in any of its stages"] if used_g is None else []),
-        *(["M is not counted (making of hardware), and an SCI without M is none"] if made_g is None else []),
+        *([_no_making(made_of)] if made_g is None else []),
     ]
     known = None if reasons or used_g is None or made_g is None or count is None else (used_g + made_g) / count
     return {
@@ -99,6 +104,12 @@ def _score(
     }
 
 
+def _no_making(made_of: Sequence[LifeStage]) -> str:
+    if not made_of:
+        return "M of these stages is not split from that of the whole account, and an SCI without M is none"
+    return "M is not counted (making of hardware), and an SCI without M is none"
+
+
 def _provider(reading: Reading, details: Details) -> dict[str, Any]:
     """Data with the teacher's generation, all attempts, training, adapting; the units that the specification allows."""
     said = (
@@ -107,11 +118,12 @@ def _provider(reading: Reading, details: Details) -> dict[str, Any]:
         ("FLOP", details.training_flop, "the report does not know it; give it with --detail training_flop=N"),
     )
     units = [{"unit": unit, "count": count, "reason": reason} for unit, count, reason in said]
+    made_of = () if reading.has_scenario_devices else _MADE_OF  # serving's hardware is the consumer's
     return {
         "chosen_unit": "training token",
         "rationale": "tokens are counted by the runs themselves",
         "includes": "every epoch, step, intermediate, failed and discarded run that is in the ledger",
-        "scores": [_score(reading, unit, MADE) for unit in units],
+        "scores": [_score(reading, unit, MADE, made_of) for unit in units],
     }
 
 
