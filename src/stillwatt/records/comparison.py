@@ -11,9 +11,6 @@ from dataclasses import dataclass, field
 
 from stillwatt.records.finding import Verdict
 
-SETTINGS = ("alpha", "temperature", "max_new_tokens")
-"""What a sweep may vary, and a table may name in columns of these names."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -70,7 +67,7 @@ class Observation:
     """Where the student was trained and evaluated."""
     teacher_site: Site = field(default_factory=Site)
     settings: Mapping[str, float] = field(default_factory=dict)
-    """Of `SETTINGS`, those that are known of it; the same for all seeds of a label."""
+    """What the training was made with, as far as it is a number: `alpha`, `temperature`, `max_new_tokens`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stillwatt.analysis.words import listed
 from stillwatt.errors import ConfigError, MissingInputError, suggest
-from stillwatt.records.comparison import SETTINGS, CardEnergy, Observation
+from stillwatt.records.comparison import CardEnergy, Observation
 from stillwatt.units import KilowattHours, from_kwh
 from stillwatt.workflows.cells import BadCellError, Numbers
 from stillwatt.workflows.sites import SITE_COLUMNS, TEACHER_PREFIX, read_sites
@@ -36,6 +36,8 @@ COLUMNS = (
 """What a table must have; an empty cell is unknown."""
 _CARDS = ("teacher_gpu_kwh", "student_gpu_kwh", "other_gpu_kwh")
 _HALF_WIDTHS = ("teacher_kwh_half_width", "student_kwh_half_width", "other_kwh_half_width")
+SETTINGS = ("alpha", "temperature", "max_new_tokens")
+"""What a training may have been made with, the same for all seeds of a label."""
 BOUNDARIES = ("gpu", "node", "facility")
 OPTIONAL = (
     "total_kwh",
@@ -120,7 +122,7 @@ class _Reading:
         self._unplaced: list[tuple[int, str]] = []
         self._warnings: list[str] = []
         self._seen: dict[tuple[str, str], int] = {}
-        self._labels: dict[str, tuple[int, str]] = {}
+        self._labels: dict[str, tuple[int, str, str, Mapping[str, float]]] = {}
         self._definitions: dict[str, int] = {}
         self._boundaries: dict[str, int] = {}
         self._scale = _Scale()
@@ -255,13 +257,20 @@ class _Reading:
                 "and repeats differ in their seed",
                 line=line,
             )
-        kind = "/".join([row.method, row.student, *(f"{name}={value:g}" for name, value in row.settings.items())])
-        held = self._labels.setdefault(row.label, (line, kind))
-        if held[1] != kind:
+        held = self._labels.setdefault(row.label, (line, row.method, row.student, row.settings))
+        if held[3] != row.settings:
+            name = next(name for name in SETTINGS if held[3].get(name) != row.settings.get(name))
             raise ConfigError(
                 self._path,
-                f"label {row.label!r} is {kind} here and {held[1]} on line {held[0]}: rows of one label differ in "
+                f"label {row.label!r} has another {name} here than on line {held[0]}: rows of one label differ in "
                 "their seed alone",
+                line=line,
+            )
+        if held[1:3] != (row.method, row.student):
+            raise ConfigError(
+                self._path,
+                f"label {row.label!r} is {row.method}/{row.student} here and {held[1]}/{held[2]} on line {held[0]}: "
+                "rows of one label differ in their seed alone",
                 line=line,
             )
 
