@@ -10,6 +10,7 @@ from stillwatt.records.comparison import (
     Front,
     Lever,
     Matched,
+    PlacedLabel,
     ReuseFinding,
     StageSums,
     SweepFinding,
@@ -27,9 +28,6 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
     """Everything that a comparison shows; what `stillwatt analyse --json` prints."""
     by_allocation = {front.allocation: front for front in found.fronts}
     reference_j = found.reference_j
-    points = {name: _points(front) for name, front in by_allocation.items()}
-    stages = found.stages[:MOST_POINTS]
-    listed = {point["label"] for placed in points.values() for point in placed} | {entry.label for entry in stages}
     return {
         "schema": SCHEMA,
         "source": found.source,
@@ -61,19 +59,29 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "hypervolume": {name: _kwh(front.hypervolume) for name, front in by_allocation.items()},
         "hypervolume_reference": {"energy_kwh": _kwh(reference_j), "quality": found.reference_quality},
         "attainment": {name: _attained(front) for name, front in by_allocation.items()},
-        "points": points,
-        "stages": [_stage_dict(entry) for entry in stages],
-        "settings": {label: dict(own) for label, own in found.settings.items() if label in listed},
+        "points": {name: _points(front) for name, front in by_allocation.items()},
+        "stages": [_stage_dict(entry) for entry in found.stages[:MOST_POINTS]],
+        "settings": _settings(found),
         "left_out": {name: dict(front.left_out) for name, front in by_allocation.items()},
         "not_billed": [_unbilled_dict(entry) for entry in found.unbilled],
         "warnings": list(found.warnings),
     }
 
 
+def _settings(found: Comparison) -> dict[str, dict[str, float]]:
+    """Of the labels that stand elsewhere in the answer."""
+    listed = {entry.label for entry in found.stages[:MOST_POINTS]}
+    listed.update(point.label for front in found.fronts for point in _shown(front))
+    return {label: dict(own) for label, own in found.settings.items() if label in listed}
+
+
+def _shown(front: Front) -> tuple[PlacedLabel, ...]:
+    if len(front.placed) <= MOST_POINTS:
+        return front.placed
+    return tuple(point for point in front.placed if point.is_on_frontier)
+
+
 def _points(front: Front) -> list[dict[str, Any]]:
-    shown = front.placed
-    if len(shown) > MOST_POINTS:
-        shown = tuple(point for point in shown if point.is_on_frontier)
     return [
         {
             "label": point.label,
@@ -86,7 +94,7 @@ def _points(front: Front) -> list[dict[str, Any]]:
             "throughput": point.throughput,
             "seeds": point.seeds,
         }
-        for point in shown
+        for point in _shown(front)
     ]
 
 

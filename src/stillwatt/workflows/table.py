@@ -19,44 +19,11 @@ from stillwatt.errors import ConfigError, MissingInputError, suggest
 from stillwatt.records.comparison import CardEnergy, Observation
 from stillwatt.units import KilowattHours, from_kwh
 from stillwatt.workflows.cells import BadCellError, Numbers
-from stillwatt.workflows.sites import SITE_COLUMNS, TEACHER_PREFIX, read_sites
+from stillwatt.workflows.sites import read_sites
+from stillwatt.workflows.table_names import BOUNDARIES, CARDS, COLUMNS, HALF_WIDTHS, NUMBERS, OPTIONAL, SETTINGS
 
-COLUMNS = (
-    "label",
-    "method",
-    "student",
-    "seed",
-    "quality",
-    "quality_se",
-    "teacher_kwh",
-    "student_kwh",
-    "other_kwh",
-    "throughput",
-)
-"""What a table must have; an empty cell is unknown."""
-_CARDS = ("teacher_gpu_kwh", "student_gpu_kwh", "other_gpu_kwh")
-_HALF_WIDTHS = ("teacher_kwh_half_width", "student_kwh_half_width", "other_kwh_half_width")
-SETTINGS = ("alpha", "temperature", "max_new_tokens")
-"""What a training may have been made with, the same for all seeds of a label."""
-BOUNDARIES = ("gpu", "node", "facility")
-OPTIONAL = (
-    "total_kwh",
-    *_HALF_WIDTHS,
-    *_CARDS,
-    "boundary",
-    *SITE_COLUMNS,
-    *(f"{TEACHER_PREFIX}{name}" for name in SITE_COLUMNS),
-    "teacher_tokens",
-    "serving_teacher_j_per_token",
-    "serving_student_j_per_token",
-    "j_per_token",
-    *SETTINGS,
-    "quality_definition",
-    "published_n_star",
-)
-"""What a table may have beside it."""
-_WORDS = ("label", "method", "student", "seed", "quality", "boundary", "quality_definition", "published_n_star")
-_NUMBERS = tuple(name for name in (*COLUMNS, *OPTIONAL) if name not in _WORDS)
+__all__ = ["COLUMNS", "SETTINGS", "Table", "constant_tokens", "read_table"]
+
 _ABSOLUTE_KWH, _RELATIVE = 0.02, 0.005
 """How far stages may differ from the total they should sum to: what rounding to two decimals leaves."""
 _MOST_LINES = 20
@@ -163,7 +130,7 @@ class _Reading:
         twice = sorted({name for name in names if name and names.count(name) > 1})
         if twice:
             raise ConfigError(self._path, f"column {twice[0]!r} stands there twice", line=line)
-        self._columns = tuple(name for name in _NUMBERS if name in names)
+        self._columns = tuple(name for name in NUMBERS if name in names)
         missing = [name for name in COLUMNS if name not in names]
         unread = [name for name in names if name not in (*COLUMNS, *OPTIONAL)]
         if missing:
@@ -209,7 +176,7 @@ class _Reading:
         for name in ("label", "method"):
             if not given.get(name):
                 raise BadCellError(f"no {name}; each row needs a label and a method")
-        numbers: dict[str, float | None] = dict.fromkeys(_NUMBERS)
+        numbers: dict[str, float | None] = dict.fromkeys(NUMBERS)
         for name in self._columns:
             numbers[name] = self._numbers.read(given.get(name, ""), name, line)
         _check_ranges(numbers, given)
@@ -374,14 +341,14 @@ def _boundary(said: str) -> str:
 
 def _half_widths(numbers: Mapping[str, float | None]) -> dict[str, float]:
     """Half-widths of the meter by field; what is not given is 0, as where nothing is known of the meter."""
-    if all(numbers[name] is None for name in _HALF_WIDTHS):
+    if all(numbers[name] is None for name in HALF_WIDTHS):
         return {}
-    teacher, student, other = (from_kwh(KilowattHours(numbers[name] or 0.0)) for name in _HALF_WIDTHS)
+    teacher, student, other = (from_kwh(KilowattHours(numbers[name] or 0.0)) for name in HALF_WIDTHS)
     return {"teacher_j": teacher, "student_j": student, "own_j": math.hypot(student, other)}
 
 
 def _cards(numbers: Mapping[str, float | None]) -> CardEnergy | None:
-    teacher, student, other = (_joules(numbers[name]) for name in _CARDS)
+    teacher, student, other = (_joules(numbers[name]) for name in CARDS)
     if teacher is None and student is None:
         return None
     own_j = None if student is None or other is None else student + other

@@ -1,0 +1,42 @@
+"""What the columns of a table of trainings are called."""
+
+from __future__ import annotations
+
+from stillwatt.workflows.sites import SITE_COLUMNS, TEACHER_PREFIX
+
+COLUMNS = (
+    "label",
+    "method",
+    "student",
+    "seed",
+    "quality",
+    "quality_se",
+    "teacher_kwh",
+    "student_kwh",
+    "other_kwh",
+    "throughput",
+)
+"""What a table must have; an empty cell is unknown."""
+CARDS = ("teacher_gpu_kwh", "student_gpu_kwh", "other_gpu_kwh")
+HALF_WIDTHS = ("teacher_kwh_half_width", "student_kwh_half_width", "other_kwh_half_width")
+SETTINGS = ("alpha", "temperature", "max_new_tokens")
+"""What a training may have been made with, the same for all seeds of a label."""
+BOUNDARIES = ("gpu", "node", "facility")
+OPTIONAL = (
+    "total_kwh",
+    *HALF_WIDTHS,
+    *CARDS,
+    "boundary",
+    *SITE_COLUMNS,
+    *(f"{TEACHER_PREFIX}{name}" for name in SITE_COLUMNS),
+    "teacher_tokens",
+    "serving_teacher_j_per_token",
+    "serving_student_j_per_token",
+    "j_per_token",
+    *SETTINGS,
+    "quality_definition",
+    "published_n_star",
+)
+"""What a table may have beside it."""
+WORDS = ("label", "method", "student", "seed", "quality", "boundary", "quality_definition", "published_n_star")
+NUMBERS = tuple(name for name in (*COLUMNS, *OPTIONAL) if name not in WORDS)
