@@ -202,6 +202,17 @@ def test_a_comparison_s_page_draws_every_figure_in_silence(browser: Browser, tmp
     opened.page.close()
 
 
+def test_a_number_on_a_cell_does_not_hide_what_the_cell_tells(browser: Browser, tmp_path: Path) -> None:
+    opened = open_page(browser, tmp_path, comparison_html(study()), viewport={"width": 1200, "height": 900})
+    # its middle, where the number stands
+    opened.page.locator("[data-figure='sweep-0'] .mark-rect.role-mark path").first.hover()
+    opened.page.wait_for_selector("#vg-tooltip-element.visible")
+    told = opened.page.inner_text("#vg-tooltip-element")
+    assert "kd-3b-a0.1-t1.0" in told
+    assert "temperature T (1)" in told
+    opened.page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_comparison_fits_a_phone(browser: Browser, tmp_path: Path, scheme: str) -> None:
     text = comparison_html(study())

@@ -25,6 +25,8 @@ from stillwatt.report.vega import (
     x,
 )
 
+__all__ = ["Figure", "Panel", "build_figures"]
+
 _ROW_PX = 24
 
 
