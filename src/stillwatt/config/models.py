@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from stillwatt.config.arms import ArmSettings
+from stillwatt.config.budgets import BudgetSettings, BudgetText
 from stillwatt.config.names import DataSource, Name, StudentSource, TeacherSource
 from stillwatt.config.rules import problems
 from stillwatt.config.settings import Settings, unit
@@ -21,6 +22,7 @@ from stillwatt.pipelines.spec import (
     DataSpec,
     EvaluateSpec,
     GenerateSpec,
+    Limit,
     LogitsSpec,
     OwnTextSpec,
     PipelineSpec,
@@ -329,6 +331,12 @@ class Recipe(Settings):
 
     name: Name = Field(description="Name of the study and of its run.")
     description: str = Field(default="", description="What the study is for, in a sentence.")
+    budget: BudgetText | None = Field(
+        default=None,
+        description="Where the run ends, such as `0.2 kWh`, `0.1 kgCO2e`, `2 EUR`, `3 h` or `100000 tokens`: training "
+        "stops so that its last evaluation still fits, and what would follow is left out.",
+    )
+    budgets: BudgetSettings = Field(default_factory=BudgetSettings, description="What budgets are reckoned with.")
     meter: MeterSettings = Field(default_factory=MeterSettings, description="What is read while the run goes on.")
     teacher: TeacherSettings = Field(description="The model that is distilled.")
     students: tuple[StudentSettings, ...] = Field(min_length=1, description="Starting points.")
@@ -362,13 +370,18 @@ class Recipe(Settings):
             generate=self.teacher_generate.to_spec() if self.teacher_generate else None,
             own_text=self.student_generate.to_spec() if self.student_generate else None,
             train=self.train.to_spec(),
-            arms=tuple(arm.to_spec() for arm in self.arms),
+            arms=tuple(arm.to_spec(self._limit(arm.budget or self.budgets.each_arm)) for arm in self.arms),
             evaluate=self.evaluate.to_spec(),
             serve=self.serve.to_spec() if self.serve else None,
             idle_baseline_s=self.meter.idle_baseline_s,
             idle_after_s=self.meter.rest_after_s,
             threads=self.run.threads,
+            budget=self._limit(self.budget),
+            teacher_factor=self.budgets.teacher_factor,
         )
+
+    def _limit(self, text: str | None) -> Limit | None:
+        return None if text is None else self.budgets.limit(text)
 
     def resolved(self) -> dict[str, Any]:
         """Every setting with its value, defaults included, as JSON values; what the manifest keeps."""

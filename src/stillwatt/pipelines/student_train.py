@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,18 @@ _OPTIMIZER_FILE = "optimizer.safetensors"
 _PROGRESS_FILE = "training.json"
 
 
+class Stopping(Protocol):
+    """What may end a training; `budget.Stop` is such."""
+
+    def first_step(self, tokens: int) -> None:
+        """The first step begins now, at so many tokens of the arm."""
+        ...
+
+    def after_step(self, tokens: int) -> str | None:
+        """Why to end after this step, at so many tokens of the arm; None to go on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainJob:
     """What stays the same over all increments of one arm."""
@@ -60,6 +72,8 @@ class TrainJob:
     cache: LogitCache | None
     teacher: OnlineTeacher | None = None
     """Where the loss needs all logits; None otherwise."""
+    stop: Stopping | None = None
+    """Where a budget may end the training before its text does; None otherwise."""
     own_text: OwnText | None = None
     """Where some steps train on what the student writes; None otherwise."""
 
@@ -123,7 +137,9 @@ def train(
         loop.restore(start_dir, first)
     order_S = np.random.default_rng(job.seed).permutation(len(job.examples.ids_ST))
     losses: list[float] = []
-    last = step_at(to_share, steps)
+    last, stopped_by = step_at(to_share, steps), None
+    if job.stop is not None:
+        job.stop.first_step(loop.tokens_done)
     for step in range(first, last):
         batches = loop.batches(order_S, step, first, last)
         losses.append(loop.step(batches, step, steps))
@@ -132,12 +148,17 @@ def train(
         stage.add(tokens=tokens, supervised_tokens=sum(batch.supervised for batch in batches), steps=1)
         # of the budget: own text may end before a sequence would
         task.advance(sum(len(batch.rows) for batch in batches) * job.examples.ids_ST.shape[1])
-    loop.save(start_dir, out_dir, steps_done=last, is_final=to_share >= 1.0)
+        stopped_by = None if job.stop is None else job.stop.after_step(loop.tokens_done)
+        if stopped_by is not None:
+            last = step + 1
+            break
+    loop.save(start_dir, out_dir, steps_done=last, is_final=to_share >= 1.0 or stopped_by is not None)
     return {
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
         "objective": job.arm.minimises,
         "tokens_total": loop.tokens_done,
+        **({} if stopped_by is None else {"stopped_by": stopped_by, "steps_done": last, "steps_planned": steps}),
         **({} if job.own_text is None else {"own_text_steps": job.own_text.steps}),
     }
 
@@ -168,7 +189,9 @@ class _Loop:
         """
         job, per_step = self._job, self._job.train.batch_size * self._job.train.accumulation_steps
         if job.teacher is not None:
-            ahead = max(1, READ_AHEAD_TOKENS // (per_step * job.examples.ids_ST.shape[1]))
+            # what is read ahead of a budget's end would be spent for nothing
+            tokens_ahead = READ_AHEAD_TOKENS if job.stop is None else 0
+            ahead = max(1, tokens_ahead // (per_step * job.examples.ids_ST.shape[1]))
             if (step - first) % ahead == 0:
                 job.teacher.read([g for s in range(step, min(last, step + ahead)) for g in self._given(order_S, s)])
         if job.own_text is None or not job.own_text.takes(step):

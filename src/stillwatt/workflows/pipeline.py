@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from stillwatt.workflows.publish import write_report
 
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
+    from stillwatt.ledger.gauge import LiveGauge
     from stillwatt.pipelines.progress import Progress
+    from stillwatt.pipelines.spec import PipelineSpec
     from stillwatt.records.finding import Study
     from stillwatt.records.run import RunRecord
 
@@ -78,16 +81,20 @@ def run_recipe(
         slow_after_s=recipe.meter.slow_after_s,
         **_going_on(unfinished),
     )
-    with run:
+    spec = recipe.to_spec()
+    # what looks at the run is let go of after the run has ended, so that waiting for it is on no bill
+    with ExitStack() as after, run:
+        gauge = after.enter_context(_gauge(run, spec))
         announce(f"run {run.run_id}")
         run_pipeline(
-            recipe.to_spec(),
+            spec,
             meter=run.meter,
             run_id=run.run_id,
             run_dir=run.run_dir,
             artifacts_dir=root / "artifacts",
             progress=progress,
             announce=announce,
+            gauge=gauge,
         )
     paths = write_report(run.run_id, runs_dir=root)
     return PipelineOutcome(
@@ -98,6 +105,18 @@ def run_recipe(
         report_json=paths.json,
         resumed=unfinished is not None,
     )
+
+
+@contextmanager
+def _gauge(run: Run, spec: PipelineSpec) -> Iterator[LiveGauge | None]:
+    """What tells the study how much is spent; nothing is started where there is no budget."""
+    if not spec.has_budget:
+        yield None
+        return
+    from stillwatt.ledger.gauge import LiveGauge
+
+    with LiveGauge(run.run_dir) as gauge:
+        yield gauge
 
 
 def _going_on(unfinished: Unfinished | None) -> dict[str, Any]:
