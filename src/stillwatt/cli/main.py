@@ -23,6 +23,7 @@ from stillwatt.cli.report import report
 from stillwatt.cli.run import run
 from stillwatt.cli.screen import note, prepare_streams, show_meter_warnings_plainly
 from stillwatt.cli.serve_metrics import serve_metrics
+from stillwatt.cli.sweep import sweep
 from stillwatt.errors import StillwattError
 
 INTERRUPTED = 130
@@ -66,7 +67,7 @@ def cli(debug: bool) -> None:
     """Where did the joules of this distillation go, teacher side included, and was it worth it?"""
 
 
-for verb in (doctor, measure, run, recipe, ledger, import_logs, analyse, factors, report, serve_metrics):
+for verb in (doctor, measure, run, sweep, recipe, ledger, import_logs, analyse, factors, report, serve_metrics):
     cli.add_command(verb)
 
 

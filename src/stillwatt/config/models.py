@@ -15,8 +15,10 @@ from pydantic_core import PydanticCustomError
 from stillwatt.config.arms import ArmSettings
 from stillwatt.config.budgets import BudgetSettings, BudgetText
 from stillwatt.config.names import DataSource, Name, StudentSource, TeacherSource
+from stillwatt.config.reading import AnalysisSettings, RunSettings
 from stillwatt.config.rules import problems
-from stillwatt.config.settings import Settings, unit
+from stillwatt.config.settings import Count, Settings, unit
+from stillwatt.config.sweep import SweepSettings
 from stillwatt.ledger.rundir import settings_hash
 from stillwatt.pipelines.spec import (
     DataSpec,
@@ -35,8 +37,6 @@ from stillwatt.units import S_PER_H
 
 Dtype = Literal["float32", "bfloat16"]
 """Number format of a model's weights."""
-Count = Annotated[int, Field(ge=1)]
-"""A number of things, at least one."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """Start of a random sequence."""
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -306,26 +306,6 @@ class ServeSettings(Settings):
         return ServeSpec(**self.model_dump())
 
 
-class AnalysisSettings(Settings):
-    """How the arms are compared; changes no measurement."""
-
-    baseline_arm: Name = Field(default="sft", description="Arm the others are compared with; its method is `sft`.")
-    reuse: tuple[Count, ...] = Field(
-        default=(10,), description="Numbers of students a teacher artefact is shared by, for the shared-cost columns."
-    )
-
-
-class RunSettings(Settings):
-    """The process that does the work."""
-
-    threads: int | None = Field(
-        default=None,
-        ge=1,
-        description="CPU threads of the training stack; its own choice where not given.",
-        json_schema_extra=unit("threads"),
-    )
-
-
 class Recipe(Settings):
     """A whole study: one teacher, some students, some arms, the same budget for each."""
 
@@ -349,6 +329,9 @@ class Recipe(Settings):
     evaluate: EvaluateSettings = Field(description="How quality is taken.")
     serve: ServeSettings | None = Field(default=None, description="The serving load; none where the table is absent.")
     analysis: AnalysisSettings = Field(default_factory=AnalysisSettings, description="How arms are compared.")
+    sweep: SweepSettings | None = Field(
+        default=None, description="What `stillwatt sweep` tries; `stillwatt run` takes no notice of it."
+    )
     run: RunSettings = Field(default_factory=RunSettings, description="The process that does the work.")
 
     @model_validator(mode="after")

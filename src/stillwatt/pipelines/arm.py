@@ -42,7 +42,8 @@ def run_arm(bench: Bench, student: StudentSpec, arm: ArmSpec, seed: int, artifac
     for share in bench.spec.train.checkpoints:
         results = run.train(previous, from_share, share)
         out_dir = checkpoint_dir(bench, run.name, share)
-        evaluate_folder(bench, student, out_dir, f"evaluate.{run.name}.{float(share)}", run.labels_at(share))
+        found = evaluate_folder(bench, student, out_dir, f"evaluate.{run.name}.{float(share)}", run.labels_at(share))
+        bench.on_scored(run.name, share, found["scores"])
         if from_share > 0:
             # the next checkpoint holds everything a resume needs; only the last is kept as a model
             shutil.rmtree(previous, ignore_errors=True)
@@ -205,12 +206,14 @@ def _examples(bench: Bench, artifact: Artifact | None) -> Packed:
     )
 
 
-def evaluate_folder(bench: Bench, student: StudentSpec, directory: Path, name: str, labels: Mapping[str, str]) -> None:
-    """Score the model in a folder, as a stage of its own."""
+def evaluate_folder(
+    bench: Bench, student: StudentSpec, directory: Path, name: str, labels: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """Score the model in a folder, as a stage of its own; returns its results."""
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
         model = load_model(directory, dtype=student.dtype)
         return {"scores": evaluate.make(model, bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)}
 
     total = evaluate.total_work(bench.spec.evaluate)
-    bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total)
+    return bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,10 @@ Work = Callable[[Stage, Task], Mapping[str, Any]]
 """What a stage does; returns its results."""
 
 
+OnScored = Callable[[str, float, Sequence[Mapping[str, Any]]], None]
+"""Told an arm, the share of its text, and the scores of its evaluation there; may raise to end the run."""
+
+
 class Bench:
     """One study's tools. Models are loaded by the stage that first needs them, and billed to it."""
 
@@ -47,6 +51,7 @@ class Bench:
         progress: Progress,
         announce: Callable[[str], None],
         gauge: Gauge | None = None,
+        on_scored: OnScored | None = None,
     ) -> None:
         self.spec = spec
         self.run_id = run_id
@@ -54,6 +59,7 @@ class Bench:
         self.artifacts_dir = artifacts_dir
         self.announce = announce
         self.meter = meter
+        self.on_scored = on_scored or _nobody_asks
         self.budgets = Budgets(spec, gauge, announce)
         self._progress = progress
         self._places: dict[str, ModelPlace] = {}
@@ -161,6 +167,10 @@ class Bench:
                 )
             self._data = data
         return self._data
+
+
+def _nobody_asks(_arm: str, _share: float, _scores: Sequence[Mapping[str, Any]]) -> None:
+    """Nobody wants to know."""
 
 
 def device_sync() -> Callable[[], object] | None:

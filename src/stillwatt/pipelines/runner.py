@@ -17,7 +17,7 @@ import torch
 
 from stillwatt.metering.meter import Meter
 from stillwatt.pipelines import study
-from stillwatt.pipelines.bench import Bench, device_sync
+from stillwatt.pipelines.bench import Bench, OnScored, device_sync
 from stillwatt.pipelines.budget import Gauge
 from stillwatt.pipelines.models import quieten
 from stillwatt.pipelines.progress import Progress, Task
@@ -40,6 +40,7 @@ def run_pipeline(
     progress: Progress,
     announce: Callable[[str], None],
     gauge: Gauge | None = None,
+    on_scored: OnScored | None = None,
 ) -> None:
     """Run a whole study, or what is left of it.
 
@@ -52,6 +53,7 @@ def run_pipeline(
         progress: Draws bars.
         announce: Told one line about what is going on, now and then.
         gauge: Tells what the run has spent; needed where the study has a budget.
+        on_scored: Told of each arm's scores at each checkpoint; what it raises ends the run.
 
     Raises:
         StillwattError: A stage cannot be carried out; it is marked failed and what came before it is kept.
@@ -66,6 +68,7 @@ def run_pipeline(
         progress=progress,
         announce=announce,
         gauge=gauge,
+        on_scored=on_scored,
     )
     # before anything is loaded, and before a GPU is first touched: a CUDA context raises a GPU's idle power
     _measure_idle(bench, "idle_baseline", spec.idle_baseline_s)

@@ -60,7 +60,7 @@ def test_a_run_that_cannot_be_read_says_why_and_the_looking_ends_with_its_progra
 
 def test_lines_that_are_none_are_refused() -> None:
     for line in ("", "7", '{"arms": 3}', '{"arms": {}, "t_ns": 1}'):
-        with pytest.raises(ValueError, match="no line|Expecting"):
+        with pytest.raises(ValueError, match=r"no line|Expecting"):
             Spent.from_line(line)
     line = json.dumps(
         {"t_ns": 1, "energy_j": None, "power_w": 0.0, "duration_s": 0.0, "arms": {"a": [1, 2]}, "why_not": "x"}

@@ -1,0 +1,60 @@
+"""Training under torchrun: two ranks take the steps that one process takes, and the machine's energy counts once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="the distill extra is not installed")
+
+from safetensors.torch import load_file
+
+from stillwatt.ledger.rundir import list_run_dirs, sessions
+from stillwatt.records import Total
+from stillwatt.workflows.books import show_run
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = Path(__file__).parent.parent / "train_program.py"
+LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def launch(folder: Path, name: str, *before: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
+    paths = [str(PROGRAM.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    command = [sys.executable, *before, str(PROGRAM), str(folder), name]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_two_ranks_take_the_steps_of_one_process(tmp_path: Path) -> None:
+    launch(tmp_path, "one")
+    launch(tmp_path, "two", *LAUNCH)
+    one, first, second = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one.0", "two.0", "two.1"))
+    assert (one["world"], first["world"]) == (1, 2)
+    assert len(one["losses"]) == 4
+    assert first["losses"] == pytest.approx(one["losses"], abs=1e-5)
+    assert second["losses"] == first["losses"]
+    whole, shared = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, values in whole.items():
+        assert float((values - shared[name]).abs().max()) < 1e-4, name
+
+    # the launch is one run, with a session for each rank; the one machine's 100 W are on it once
+    runs = {len(sessions(path)): path for path in list_run_dirs(tmp_path / "runs")}
+    record = show_run(tmp_path / "runs", runs[2].name)
+    assert isinstance(record.total, Total)
+    spans = [span for span in record.spans]
+    union_s = max(span.end_s for span in spans) - min(span.start_s for span in spans)
+    assert record.total.value_j == pytest.approx(100.0 * record.duration_s, rel=0.1)
+    trained = [stage for stage in record.stages if stage.kind == "student_train"]
+    assert sum(stage.workload["tokens"] for stage in trained) == 23 * 16
+    drawn = sum(stage.gross.value_j for stage in trained if isinstance(stage.gross, Total))
+    assert drawn == pytest.approx(100.0 * union_s, rel=0.1)
+    beside = [stage for stage in record.stages if stage.kind == "teacher_logits"]
+    assert sum(stage.workload["tokens"] for stage in beside) == 23 * 16
