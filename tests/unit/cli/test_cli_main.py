@@ -177,4 +177,5 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "report",
         "run",
         "serve-metrics",
+        "sweep",
     ]

@@ -23,19 +23,21 @@ def test_it_tells_what_the_books_will_say(tmp_path: Path) -> None:
     clock = SystemClock()
     with stillwatt.Run("live", runs_dir=tmp_path, sensors=("synthetic",), options=_OPTIONS, period_ms=20) as run:
         with LiveGauge(run.run_dir) as gauge, run.stage("train.sft", kind="student_train", labels={"arm": "sft"}):
-            start_ns, seen = clock.monotonic_ns(), None
+            start_ns = clock.monotonic_ns()
+            seen: Spent | None = None
             deadline_ns = start_ns + 20_000_000_000
             while (seen is None or seen.arms.get("sft", (0.0, 0.0))[1] < 1.5) and clock.monotonic_ns() < deadline_ns:
                 time.sleep(0.05)
                 seen = gauge.latest()
-            assert gauge.is_looking
             assert seen is not None
+            assert gauge.is_looking
             arm_j, arm_s = seen.arms["sft"]
             assert arm_j == pytest.approx(100.0 * arm_s, rel=0.05)
             assert arm_s == pytest.approx(float(seconds(seen.t_ns - start_ns)), abs=0.05)
             assert seen.power_w == pytest.approx(100.0, rel=0.1)
             assert not seen.is_measured
-        assert not gauge.is_looking
+        looking = gauge.is_looking
+        assert not looking
     total, found = run.result.total, spent_so_far(run.run_dir)
     assert isinstance(total, stillwatt.records.Total)
     assert found.energy_j == pytest.approx(total.value_j, rel=1e-6)

@@ -1,0 +1,71 @@
+"""What a sweep looks like on the terminal and to programs, and what its folder stands for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stillwatt.cli.sweep import outcome_dict, outcome_lines
+from stillwatt.config.load import sweep_recipe
+from stillwatt.errors import UsageError
+from stillwatt.workflows.analyse import runs_of_sweep
+from stillwatt.workflows.sweep import SweepOutcome, experimentation
+from stillwatt.workflows.trials import FINISHED, PRUNED, Trial, keep
+
+TABLE = """
+[sweep]
+recipe = "smoke_cpu"
+arm = "kd"
+method = "random"
+trials = 2
+seed = 1
+objectives = ["energy", "loss"]
+[sweep.parameters]
+"train.learning_rate" = { low = 0.001, high = 0.01, log = true }
+"""
+GOOD = Trial(
+    number=0, parameters={"train.learning_rate": 0.00123456}, status=FINISHED, run_id="r0", energy_j=1234.0,
+    complete=True, values={"energy": 200.0, "loss": 3.21},
+)  # fmt: skip
+ENDED = Trial(number=1, parameters={"train.learning_rate": 0.009}, status=PRUNED, run_id="r1", why_not="no energy")
+
+
+@pytest.fixture
+def outcome(tmp_path: Path) -> SweepOutcome:
+    path = tmp_path / "sweep.toml"
+    path.write_text(TABLE, encoding="utf-8")
+    settings = sweep_recipe(path)[1].sweep
+    assert settings is not None
+    trials = (GOOD, ENDED)
+    return SweepOutcome(
+        folder=tmp_path, settings=settings, trials=trials, experimentation_j=experimentation(trials),
+        stopped_by="the budget of 1 kJ: 1,234 J are spent", analysis=None,
+    )  # fmt: skip
+
+
+def test_a_row_a_trial_and_what_they_took_together(outcome: SweepOutcome) -> None:
+    text = "\n".join(outcome_lines(outcome))
+    assert "0      finished  0.001235             200         3.21         1,234          r0" in text
+    assert "1      pruned    0.009                -           -            -              r1" in text
+    assert "experimentation: not known: the energy of trial 1 is not known (no energy)" in text
+    assert "ended by the budget of 1 kJ" in text
+    assert not outcome.complete
+
+
+def test_for_programs_an_unknown_sum_is_absent(outcome: SweepOutcome) -> None:
+    found = json.loads(json.dumps(outcome_dict(outcome)))
+    assert found["experimentation_j"] is None
+    assert "trial 1" in found["experimentation_absent"]
+    assert found["trials"][0]["values"] == {"energy": 200.0, "loss": 3.21}
+
+
+def test_a_sweeps_folder_stands_for_its_finished_trials(tmp_path: Path) -> None:
+    assert runs_of_sweep(["latest"], "runs") == (("latest",), "runs")
+    (tmp_path / "sweep.json").write_text("{}", encoding="utf-8")
+    keep(tmp_path, ENDED)
+    with pytest.raises(UsageError, match="no trial of this sweep is finished"):
+        runs_of_sweep([str(tmp_path)], "runs")
+    keep(tmp_path, GOOD)
+    assert runs_of_sweep([str(tmp_path)], "runs") == (("r0",), str(tmp_path))
