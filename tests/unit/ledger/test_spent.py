@@ -30,14 +30,14 @@ def test_it_tells_what_the_books_will_say(tmp_path: Path) -> None:
                 time.sleep(0.05)
                 seen = gauge.latest()
             assert seen is not None
-            assert gauge.is_looking
+            looking = [gauge.is_looking]
             arm_j, arm_s = seen.arms["sft"]
             assert arm_j == pytest.approx(100.0 * arm_s, rel=0.05)
             assert arm_s == pytest.approx(float(seconds(seen.t_ns - start_ns)), abs=0.05)
             assert seen.power_w == pytest.approx(100.0, rel=0.1)
             assert not seen.is_measured
-        looking = gauge.is_looking
-        assert not looking
+        looking.append(gauge.is_looking)
+    assert looking == [True, False]
     total, found = run.result.total, spent_so_far(run.run_dir)
     assert isinstance(total, stillwatt.records.Total)
     assert found.energy_j == pytest.approx(total.value_j, rel=1e-6)
