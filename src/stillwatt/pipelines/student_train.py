@@ -285,7 +285,10 @@ class _Loop:
     def restore(self, directory: Path, first: int) -> None:
         """Take over the optimiser's state and the random state of a checkpoint."""
         progress = json.loads((directory / _PROGRESS_FILE).read_text(encoding="utf-8"))
-        done, self.tokens_done = progress["steps_done"], progress["tokens_done"]
+        done = progress["steps_done"]
+        if "tokens_done" not in progress:
+            raise StillwattError(f"{directory}: written by an earlier version; remove the run and start again")
+        self.tokens_done = progress["tokens_done"]
         if done != first:
             raise StillwattError(
                 f"{directory}: written at step {done}, expected {first}; remove the run and start again"
