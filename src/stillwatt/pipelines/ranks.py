@@ -1,13 +1,13 @@
-"""Several processes train one student: each takes some of a step's microbatches, and gradients are summed.
+"""Several processes train one student, or read with one teacher: each takes some of a step's microbatches or batches.
 
 Under `torchrun` each rank holds the whole model; a step's divisor is that of the whole step, so the sum of all ranks'
-gradients is the gradient one process would have, up to the order of additions.
+gradients is the gradient one process would have, up to the order of additions. What is read goes to the first rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 __all__ = ["Ranks"]
 
 Part = TypeVar("Part")
+Found = TypeVar("Found")
 
 
 class Ranks:
@@ -49,13 +50,32 @@ class Ranks:
                 parameter.grad = torch.zeros_like(parameter)
             torch.distributed.all_reduce(parameter.grad)
 
-    def agree(self, reason: str | None) -> str | None:
-        """What the first rank says, on all: each would see another moment of the same budget."""
+    def agree(self, value: Part) -> Part:
+        """What the first rank says, on all: each would see another moment of the same budget, or of a file."""
         if self.count == 1:
-            return reason
-        said: list[str | None] = [reason]
+            return value
+        said: list[Part] = [value]
         torch.distributed.broadcast_object_list(said, src=0)
         return said[0]
+
+    def spread(self, parts: Sequence[Part], work: Callable[[Part], Found]) -> Iterator[tuple[Part, Found]]:
+        """Work on parts, one on each rank at a time; the first rank gets what all found, in order, the others nothing.
+
+        >>> list(Ranks().spread([2, 3], lambda part: part * part))
+        [(2, 4), (3, 9)]
+        """
+        for start in range(0, len(parts), self.count):
+            turn = parts[start : start + self.count]
+            found = work(turn[self.rank]) if self.rank < len(turn) else None
+            # the last turn may be short of parts: what idle ranks hand in is left out
+            yield from zip(turn, self._gather(found), strict=False)
+
+    def _gather(self, found: Any) -> list[Any]:
+        if self.count == 1:
+            return [found]
+        all_found: list[Any] | None = [None] * self.count if self.is_first else None
+        torch.distributed.gather_object(found, all_found)
+        return all_found or []
 
     def wait(self) -> None:
         """Until all are here."""
