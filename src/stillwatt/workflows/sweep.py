@@ -22,7 +22,16 @@ from stillwatt.pipelines.spec import Limit, LimitKind
 from stillwatt.records.energy import NoTotal
 from stillwatt.workflows.analyse import analyse_runs
 from stillwatt.workflows.search import Search
-from stillwatt.workflows.trials import FINISHED, RECIPE_NAME, Trial, TrialJob, carry_out, kept_trials, trial_recipe
+from stillwatt.workflows.trials import (
+    FAILED,
+    FINISHED,
+    RECIPE_NAME,
+    Trial,
+    TrialJob,
+    carry_out,
+    kept_trials,
+    trial_recipe,
+)
 
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
@@ -223,7 +232,7 @@ class _Desk:
         with progress.task("sweep", total=self._most or self._grid_size(), unit="trials") as bar:
             bar.advance(len(self.done))
             while True:
-                while under_way < engine.slots and not stopped_by:
+                while under_way < self._slots(engine) and not stopped_by:
                     stopped_by = self._why_stop(under_way)
                     asked = None if stopped_by else next(waiting, None)
                     if asked is None:
@@ -238,6 +247,10 @@ class _Desk:
                 self._search.tell(trial)
                 bar.advance()
                 announce(_line(trial))
+
+    def _slots(self, engine: Engine) -> int:
+        """How many at once: one alone until one has left the teacher's artefacts behind, which all others then use."""
+        return engine.slots if any(trial.status != FAILED for trial in self.done.values()) else 1
 
     def _next_trials(self) -> Iterator[tuple[int, Mapping[str, Scalar]]]:
         """Those a kill left open, then new ones."""

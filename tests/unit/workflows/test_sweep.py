@@ -44,6 +44,7 @@ class FakeEngine:
     kill_at: int | None = None
     unknown_at: int | None = None
     jobs: list[TrialJob] = field(default_factory=list)
+    at_once: list[int] = field(default_factory=list)
     seen: list[TrialJob] = field(default_factory=list)
 
     def submit(self, job: TrialJob) -> None:
@@ -51,6 +52,7 @@ class FakeEngine:
         self.seen.append(job)
 
     def wait(self) -> Trial:
+        self.at_once.append(len(self.jobs))
         job = self.jobs.pop(0)
         if self.kill_at == len(self.seen) - 1:
             raise Killed
@@ -151,9 +153,15 @@ def test_unknown_energy_is_no_zero(tmp_path: Path) -> None:
     assert len(outcome.trials) == 2
 
 
-def test_several_trials_at_once_are_all_told(tmp_path: Path) -> None:
-    outcome = sweep(tmp_path, table("grid"), FakeEngine(slots=4))
+def test_several_trials_at_once_are_all_told_once_the_teacher_has_worked_for_one(tmp_path: Path) -> None:
+    engine = FakeEngine(slots=4)
+    outcome = sweep(tmp_path, table("grid"), engine)
     assert [trial.number for trial in sorted(outcome.trials, key=lambda t: t.number)] == list(range(9))
+    first = next(number for number, trial in enumerate(outcome.trials) if trial.status != FAILED)
+    assert engine.at_once == [1] * (first + 1) + [4] * (5 - first) + [3, 2, 1]
+    sweep(tmp_path, table("random", "trials = 4"), FakeEngine())
+    sweep(tmp_path, table("random", "trials = 4"), goes_on := FakeEngine(slots=4), trials=8)
+    assert goes_on.at_once[0] == 4
 
 
 def test_early_stopping_compares_with_the_median_at_the_same_share(tmp_path: Path) -> None:
