@@ -135,14 +135,16 @@ def test_what_a_killed_trial_spent_is_in_the_sum(resumed: Resumed) -> None:
     assert isinstance(record.total, Total)
     assert trials[1]["energy_j"] == record.total.value_j >= lost_j + last_j
     assert trials[1]["duration_s"] == pytest.approx(record.duration_s)
-    assert resumed.found["experimentation_j"] == pytest.approx(sum(trial["energy_j"] for trial in trials))
+    spent = resumed.found["experimentation_j"]
+    assert spent["value_j"] == pytest.approx(sum(trial["energy_j"] for trial in trials))
+    assert spent["basis"] == "assumed"
     assert not list(set(resumed.folder.glob("2*")) - {resumed.folder / trial["run_id"] for trial in trials})
 
 
 @pytest.fixture(scope="session")
 def two_nodes() -> Iterator[str]:
     """A real cluster of two nodes on this machine; gives its address."""
-    pytest.importorskip("ray", reason="the scale extra is not installed")
+    pytest.importorskip("ray", reason="the ray extra is not installed")
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")  # of Ray's own, at its start
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")

@@ -11,6 +11,7 @@ import click
 from stillwatt.cli.options import json_option, runs_option, sensors_option, set_option
 from stillwatt.cli.screen import columns, note, say, say_json
 from stillwatt.records.energy import NoTotal
+from stillwatt.records.run import total_dict
 
 if TYPE_CHECKING:
     from stillwatt.workflows.sweep import Engine, SweepOutcome
@@ -18,15 +19,30 @@ if TYPE_CHECKING:
 
 _INCOMPLETE = 3
 _INTERRUPTED = 130
+_ENGINE_HELP = "Trials one after another here, or one on each node of the Ray cluster that RAY_ADDRESS names."
+
+_EXAMPLE = """\b
+Such a table:
+  [sweep]
+  recipe = "quickstart"
+  arm = "kd"
+  method = "nsga2"    # or grid, random, tpe
+  trials = 20
+  seed = 1
+  objectives = ["energy", "quality"]
+  [sweep.parameters]
+  "train.learning_rate" = { low = 1e-5, high = 1e-3, log = true }
+  "arms.kd.alpha" = { choices = [0.0, 0.5] }
+"""
 
 
-@click.command()
+@click.command(epilog=_EXAMPLE)
 @click.argument("recipe")
 @runs_option
 @set_option
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="How many trials, at most.")
 @click.option("--budget", metavar="AMOUNT", help="Of all trials together, such as `0.5 kWh` or `2 h`.")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where to.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help=_ENGINE_HELP)
 @sensors_option
 @json_option
 @click.pass_context
@@ -43,8 +59,8 @@ def sweep(
 ) -> None:
     """Search over settings of a recipe; each trial is a measured run, and teacher artefacts are made once.
 
-    RECIPE has a table `[sweep]`, or is a file with that table alone. The same command goes on with a search that was
-    cut short. Exits with 3 where the energy of a trial is not known or not whole.
+    RECIPE has a table `[sweep]`, or is a file with that table alone, which names its recipe. The same command goes
+    on with a search that was cut short. Exits with 3 where the energy of a trial is not known or not whole.
     """
     from stillwatt.cli.progress import reporter
     from stillwatt.clock import SystemClock
@@ -83,24 +99,52 @@ def sweep(
 
 
 def outcome_lines(outcome: SweepOutcome) -> list[str]:
-    """A sweep for people: a row a trial, what they took together, and the frontier."""
+    """A sweep for people: a row a trial, why some did not finish, the best, what all took, and the frontier."""
+    from stillwatt.report.format import energy_text
+    from stillwatt.workflows.trials import FAILED, FINISHED, PRUNED
+
     names = list(outcome.settings.parameters)
     objectives = list(outcome.settings.objectives)
     rows = [["trial", "status", *names, *(_heading(name) for name in objectives), "whole run (J)", "run"]]
     rows += [_row(trial, names, objectives) for trial in outcome.trials]
     lines = [*columns(rows), ""]
-    spent = outcome.experimentation_j
-    counts = {status: sum(t.status == status for t in outcome.trials) for status in ("finished", "pruned", "failed")}
+    lines += [f"trial {t.number} {t.status}: {t.why_not}" for t in outcome.trials if t.status != FINISHED and t.why_not]
+    lines += _best(outcome.trials, objectives)
+    spent = outcome.experimentation
+    counts = {status: sum(t.status == status for t in outcome.trials) for status in (FINISHED, PRUNED, FAILED)}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    text = f"not known: {spent.reason}" if isinstance(spent, NoTotal) else f"{spent:,.0f} J"
-    lines.append(f"experimentation: {text}, of {len(outcome.trials)} trials ({told or 'none'})")
+    if isinstance(spent, NoTotal):
+        text = f"not known: {spent.reason}"
+    else:
+        text = f"{energy_text(total_dict(spent))} {spent.basis.value}"
+    noun = "trial" if len(outcome.trials) == 1 else "trials"
+    lines.append(f"experimentation: {text}, of {len(outcome.trials)} {noun} ({told or 'none'})")
     if outcome.stopped_by:
         lines.append(f"ended by {outcome.stopped_by}")
     if outcome.analysis is not None:
         from stillwatt.report import verdicts
 
-        lines += ["", *columns(verdicts.frontier_rows(outcome.analysis.comparison))]
-    lines.append(f"more: stillwatt analyse {outcome.folder}")
+        frontier = columns(verdicts.frontier_rows(outcome.analysis.comparison))
+        lines += [
+            "",
+            "a student's energy by who bears the teacher's work (* on the frontier, p: how surely)",
+            *frontier,
+        ]
+    lines += ["", f"more: stillwatt analyse {outcome.folder}"]
+    return lines
+
+
+def _best(trials: Sequence[Trial], objectives: Sequence[str]) -> list[str]:
+    """By each objective, the finished trial that did best."""
+    from stillwatt.workflows.sweep import value_text
+
+    lines = []
+    for name in objectives:
+        values = {trial.number: trial.values[name] for trial in trials if name in trial.values}
+        if values:
+            best = (max if name == "quality" else min)(values, key=values.__getitem__)
+            word = {"energy": "least energy", "loss": "least loss"}.get(name, f"most {name}")
+            lines.append(f"{word}: trial {best}, {value_text(name, values[best])}")
     return lines
 
 
@@ -109,10 +153,13 @@ def _heading(objective: str) -> str:
 
 
 def _row(trial: Trial, names: Sequence[str], objectives: Sequence[str]) -> list[str]:
+    from stillwatt.report.format import interval_text
+
     values = [f"{trial.values[name]:.4g}" if name in trial.values else "-" for name in objectives]
     parameters = [_text(trial.parameters.get(name, "-")) for name in names]
-    energy = "-" if trial.energy_j is None else f"{trial.energy_j:,.0f}"
-    return [str(trial.number), trial.status, *parameters, *values, energy, trial.run_id or "-"]
+    energy = trial.energy
+    text = "-" if isinstance(energy, NoTotal) else interval_text(energy.value_j, energy.low_j, energy.high_j)
+    return [str(trial.number), trial.status, *parameters, *values, text, trial.run_id or "-"]
 
 
 def _text(value: object) -> str:
@@ -121,13 +168,11 @@ def _text(value: object) -> str:
 
 def outcome_dict(outcome: SweepOutcome) -> dict[str, Any]:
     """A sweep for programs."""
-    spent = outcome.experimentation_j
     found: dict[str, Any] = {
         "folder": str(outcome.folder),
         "complete": outcome.complete,
         "stopped_by": outcome.stopped_by,
-        "experimentation_j": None if isinstance(spent, NoTotal) else spent,
-        "experimentation_absent": spent.reason if isinstance(spent, NoTotal) else "",
+        "experimentation_j": total_dict(outcome.experimentation),
         "trials": [asdict(trial) for trial in outcome.trials],
     }
     if outcome.analysis is not None:

@@ -19,7 +19,8 @@ from stillwatt.config.bundled import find_recipe
 from stillwatt.config.load import sweep_recipe
 from stillwatt.errors import UnknownNameError, UsageError
 from stillwatt.pipelines.spec import Limit, LimitKind
-from stillwatt.records.energy import NoTotal
+from stillwatt.records.channel import worst_basis
+from stillwatt.records.energy import NoTotal, Total
 from stillwatt.workflows.analyse import analyse_runs
 from stillwatt.workflows.search import Search
 from stillwatt.workflows.trials import (
@@ -82,7 +83,7 @@ class SweepOutcome:
     folder: Path
     settings: SweepSettings
     trials: tuple[Trial, ...]
-    experimentation_j: float | NoTotal
+    experimentation: Total | NoTotal
     """Energy of all trials, whatever became of them."""
     stopped_by: str
     """Why no further trial was begun; empty where all were."""
@@ -141,18 +142,28 @@ def run_sweep(
         folder=folder,
         settings=settings,
         trials=found,
-        experimentation_j=experimentation(found),
+        experimentation=experimentation(found),
         stopped_by=stopped_by,
         analysis=analyse_runs(finished, runs_dir=folder) if finished else None,
     )
 
 
-def experimentation(trials: Sequence[Trial]) -> float | NoTotal:
-    """The energy of all trials; none where that of one is not known."""
-    lost = [trial for trial in trials if trial.energy_j is None]
-    if lost:
-        return NoTotal(reason=f"the energy of trial {lost[0].number} is not known ({lost[0].why_not})")
-    return sum(trial.energy_j or 0.0 for trial in trials)
+def experimentation(trials: Sequence[Trial]) -> Total | NoTotal:
+    """The energy of all trials; none where that of one is not known.
+
+    Ends of intervals are added: what an instrument or a model gets wrong, it gets wrong alike in every trial.
+    """
+    found = [trial.energy for trial in trials]
+    totals = [energy for energy in found if isinstance(energy, Total)]
+    if len(totals) < len(found) or not totals:
+        return next((energy for energy in found if isinstance(energy, NoTotal)), NoTotal(reason="no trial is over"))
+    return Total(
+        value_j=sum(total.value_j for total in totals),
+        low_j=sum(total.low_j for total in totals),
+        high_j=sum(total.high_j for total in totals),
+        basis=worst_basis([total.basis for total in totals]),
+        complete=all(total.complete for total in totals),
+    )
 
 
 def check(path: Path, overrides: Sequence[str], recipe: Recipe, settings: SweepSettings) -> None:
@@ -237,6 +248,7 @@ class _Desk:
                     asked = None if stopped_by else next(waiting, None)
                     if asked is None:
                         break
+                    announce(begun_line(*asked))
                     engine.submit(self._job(*asked))
                     under_way += 1
                 if not under_way:
@@ -246,7 +258,7 @@ class _Desk:
                 self.done[trial.number] = trial
                 self._search.tell(trial)
                 bar.advance()
-                announce(_line(trial))
+                announce(over_line(trial))
 
     def _slots(self, engine: Engine) -> int:
         """How many at once: one alone until one has left the teacher's artefacts behind, which all others then use."""
@@ -270,9 +282,10 @@ class _Desk:
         if limit is None or not self.done:
             return ""
         if limit.kind is LimitKind.ENERGY:
-            spent = experimentation(tuple(self.done.values()))
-            if isinstance(spent, NoTotal):
-                return f"the budget of {limit.said} cannot be held to: {spent.reason}"
+            energy = experimentation(tuple(self.done.values()))
+            if isinstance(energy, NoTotal):
+                return f"the budget of {limit.said} cannot be held to: {energy.reason}"
+            spent = energy.value_j
             each = [trial.energy_j or 0.0 for trial in self.done.values()]
         else:
             each = [trial.duration_s for trial in self.done.values()]
@@ -307,8 +320,29 @@ class _Desk:
         return size
 
 
-def _line(trial: Trial) -> str:
-    values = ", ".join(f"{name} {value:.4g}" for name, value in trial.values.items())
-    energy = f"{trial.energy_j:,.0f} J" if trial.energy_j is not None else "energy not known"
+def begun_line(number: int, parameters: Mapping[str, Scalar]) -> str:
+    """What is said of a trial as it begins.
+
+    >>> begun_line(3, {"train.learning_rate": 0.00123456, "train.optimizer": "adamw"})
+    'trial 3: train.learning_rate 0.001235, train.optimizer adamw'
+    """
+    told = (f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in parameters.items())
+    return f"trial {number}: {', '.join(told)}"
+
+
+def over_line(trial: Trial) -> str:
+    """What is said of a trial that is over."""
+    values = ", ".join(f"{name} {value_text(name, value)}" for name, value in trial.values.items())
+    energy = f"{trial.energy_j:,.0f} J {trial.basis}" if trial.energy_j is not None else "energy not known"
     why = "" if trial.status == FINISHED else f" ({trial.why_not})"
-    return f"trial {trial.number}: {trial.status}{why}; {energy}" + (f"; {values}" if values else "")
+    return f"trial {trial.number}: {trial.status}{why}; whole run {energy}" + (f"; {values}" if values else "")
+
+
+def value_text(objective: str, value: float) -> str:
+    """An objective's value with its unit.
+
+    >>> value_text("energy", 106.83), value_text("loss", 2.697), value_text("quality", 16.6)
+    ('106.8 J', '2.697 nats', '16.6')
+    """
+    unit = {"energy": " J", "loss": " nats"}.get(objective, "")
+    return f"{value:.4g}{unit}"

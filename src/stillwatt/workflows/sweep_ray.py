@@ -33,7 +33,7 @@ class RayEngine:
         try:
             ray: Any = import_module("ray")
         except ImportError as err:
-            raise MissingExtraError("ray", "scale") from err
+            raise MissingExtraError("ray", "ray") from err
         self._ray = ray
         if not ray.is_initialized():
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from stillwatt.config.load import load_recipe
 from stillwatt.config.tomlvalue import toml_value
 from stillwatt.errors import LedgerError, MissingExtraError, MissingInputError, StillwattError
-from stillwatt.records.energy import NoTotal
+from stillwatt.records.channel import Basis
+from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.kinds import StageStatus
 from stillwatt.workflows.books import show_run
 from stillwatt.workflows.pipeline import run_recipe
@@ -41,6 +42,10 @@ class Trial:
     """None where it failed before there was a run."""
     energy_j: float | None = None
     """Of its whole run, which is experimentation; None where it is not known."""
+    energy_low_j: float | None = None
+    energy_high_j: float | None = None
+    basis: str = Basis.ASSUMED.value
+    """Of that energy."""
     duration_s: float = 0.0
     complete: bool = False
     """Whether that energy is whole."""
@@ -50,6 +55,14 @@ class Trial:
     """By objective; only of a finished one."""
     losses: Mapping[str, float] = field(default_factory=dict)
     """Held-out loss in nats by share of the text, mean over seeds."""
+
+    @property
+    def energy(self) -> Total | NoTotal:
+        """Of its whole run, with its interval and basis, or why it is not known."""
+        value_j, low_j, high_j = self.energy_j, self.energy_low_j, self.energy_high_j
+        if value_j is None or low_j is None or high_j is None:
+            return NoTotal(reason=f"the energy of trial {self.number} is not known ({self.why_not})")
+        return Total(value_j=value_j, low_j=low_j, high_j=high_j, basis=Basis(self.basis), complete=self.complete)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +212,15 @@ def _with_energy(trial: Trial, folder: Path, runs: Sequence[str]) -> Trial:
     trial = replace(trial, run_id=runs[-1], duration_s=record.duration_s)
     if isinstance(record.total, NoTotal):
         return replace(trial, why_not=trial.why_not or record.total.reason)
-    return replace(trial, energy_j=record.total.value_j, complete=record.total.complete)
+    total = record.total
+    return replace(
+        trial,
+        energy_j=total.value_j,
+        energy_low_j=total.low_j,
+        energy_high_j=total.high_j,
+        basis=total.basis.value,
+        complete=total.complete,
+    )
 
 
 def _values(study: Study, objectives: Sequence[str]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ objectives = ["energy", "loss"]
 """
 GOOD = Trial(
     number=0, parameters={"train.learning_rate": 0.00123456}, status=FINISHED, run_id="r0", energy_j=1234.0,
-    complete=True, values={"energy": 200.0, "loss": 3.21},
+    energy_low_j=1100.0, energy_high_j=1500.0, basis="modelled", complete=True, values={"energy": 200.0, "loss": 3.21},
 )  # fmt: skip
 ENDED = Trial(number=1, parameters={"train.learning_rate": 0.009}, status=PRUNED, run_id="r1", why_not="no energy")
 
@@ -40,24 +41,31 @@ def outcome(tmp_path: Path) -> SweepOutcome:
     assert settings is not None
     trials = (GOOD, ENDED)
     return SweepOutcome(
-        folder=tmp_path, settings=settings, trials=trials, experimentation_j=experimentation(trials),
+        folder=tmp_path, settings=settings, trials=trials, experimentation=experimentation(trials),
         stopped_by="the budget of 1 kJ: 1,234 J are spent", analysis=None,
     )  # fmt: skip
 
 
 def test_a_row_a_trial_and_what_they_took_together(outcome: SweepOutcome) -> None:
     text = "\n".join(outcome_lines(outcome))
-    assert "0      finished  0.001235             200         3.21         1,234          r0" in text
-    assert "1      pruned    0.009                -           -            -              r1" in text
+    assert "0      finished  0.001235             200         3.21         1,230 [1,100, 1,500]  r0" in text
+    assert "1      pruned    0.009                -           -            -                     r1" in text
+    assert "trial 1 pruned: no energy" in text
+    assert "least energy: trial 0, 200 J" in text
+    assert "least loss: trial 0, 3.21 nats" in text
     assert "experimentation: not known: the energy of trial 1 is not known (no energy)" in text
     assert "ended by the budget of 1 kJ" in text
     assert not outcome.complete
 
 
+def test_what_all_trials_took_has_its_interval_and_basis(outcome: SweepOutcome) -> None:
+    known = replace(outcome, trials=(GOOD,), experimentation=experimentation((GOOD,)))
+    assert "experimentation: 1,230 J [1,100, 1,500] modelled, of 1 trial (1 finished)" in outcome_lines(known)
+
+
 def test_for_programs_an_unknown_sum_is_absent(outcome: SweepOutcome) -> None:
     found = json.loads(json.dumps(outcome_dict(outcome)))
-    assert found["experimentation_j"] is None
-    assert "trial 1" in found["experimentation_absent"]
+    assert found["experimentation_j"] == {"absent": "the energy of trial 1 is not known (no energy)"}
     assert found["trials"][0]["values"] == {"energy": 200.0, "loss": 3.21}
 
 

@@ -14,7 +14,7 @@ pytest.importorskip("optuna", reason="the sweep extra is not installed")
 from stillwatt.config.bundled import find_recipe
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.progress import SilentProgress
-from stillwatt.records.energy import NoTotal
+from stillwatt.records.energy import NoTotal, Total
 from stillwatt.workflows import sweep as sweep_module
 from stillwatt.workflows.sweep import SweepOutcome, run_sweep
 from stillwatt.workflows.trials import FAILED, FINISHED, PRUNED, Trial, TrialEnded, TrialJob, _Watch, keep
@@ -62,6 +62,9 @@ class FakeEngine:
             parameters=dict(job.parameters),
             status=FAILED if alpha == 1.0 else FINISHED,
             energy_j=None if self.unknown_at == job.number else 100.0,
+            energy_low_j=90.0,
+            energy_high_j=120.0,
+            basis="modelled" if job.number == 4 else "measured",
             duration_s=10.0,
             complete=True,
             why_not="it broke" if alpha == 1.0 else "",
@@ -105,7 +108,9 @@ def test_a_grid_tries_every_combination_once(tmp_path: Path) -> None:
     seen = {(p["arms.kd.alpha"], round(float(p["train.learning_rate"]), 6)) for p in tried(engine)}
     assert seen == {(alpha, rate) for alpha in (0.0, 0.5, 1.0) for rate in (0.001, 0.002, 0.003)}
     assert len(engine.seen) == 9
-    assert outcome.experimentation_j == 900.0  # the failed ones among them
+    spent = outcome.experimentation  # the failed ones among them, intervals added, of the worst basis
+    assert isinstance(spent, Total)
+    assert (spent.value_j, spent.low_j, spent.high_j, spent.basis.value) == (900.0, 810.0, 1080.0, "modelled")
     assert sum(trial.status == FAILED for trial in outcome.trials) == 3
     assert outcome.complete
 
@@ -148,7 +153,7 @@ def test_a_budget_of_the_sweep_begins_no_trial_that_would_pass_it(tmp_path: Path
 
 def test_unknown_energy_is_no_zero(tmp_path: Path) -> None:
     outcome = sweep(tmp_path, table("grid"), FakeEngine(unknown_at=1), budget="10 kJ")
-    assert isinstance(outcome.experimentation_j, NoTotal)
+    assert isinstance(outcome.experimentation, NoTotal)
     assert "cannot be held to" in outcome.stopped_by
     assert len(outcome.trials) == 2
 
@@ -181,13 +186,18 @@ def test_pruned_trials_are_told_to_the_search(tmp_path: Path) -> None:
     class Pruning(FakeEngine):
         def wait(self) -> Trial:
             job = self.jobs.pop(0)
-            trial = Trial(number=job.number, parameters=dict(job.parameters), status=PRUNED, energy_j=5.0)
+            trial = Trial(
+                number=job.number, parameters=dict(job.parameters), status=PRUNED,
+                energy_j=5.0, energy_low_j=4.0, energy_high_j=6.0,
+            )  # fmt: skip
             keep(Path(job.folder), trial)
             return trial
 
     for objectives in ('["loss"]', '["energy", "loss"]'):
         text = table("tpe", "trials = 2").replace('["loss"]', objectives)
-        assert sweep(tmp_path, text, Pruning()).experimentation_j == 10.0
+        spent = sweep(tmp_path, text, Pruning()).experimentation
+        assert isinstance(spent, Total)
+        assert spent.value_j == 10.0
 
 
 @pytest.mark.parametrize(
