@@ -21,6 +21,8 @@ __all__ = ["Budgets", "Gauge", "Stop"]
 
 _PATIENCE_S = 30.0
 _POLL_S = 0.05
+_COARSE_SHARE = 0.04
+"""Of a budget that one step takes: half of it is what an end may be off."""
 _OF_THE_RUN = "the run's budget"
 
 
@@ -49,7 +51,7 @@ class Budgets:
         self._tokens: dict[str, int] = {}
         self.over: str | None = None
         """Why nothing more is begun, once the run's budget has ended a training."""
-        self._cleanup_s, self._ending_s = 0.0, 0.0
+        self._cleanup_s, self._writing_s, self._ending_s = 0.0, 0.0, 0.0
         self._has_told = False
 
     def count(self, arm: str, results: Mapping[str, Any]) -> None:
@@ -63,6 +65,10 @@ class Budgets:
         """Take note of how long a stage took to let go of what it held: the next one will take about as long."""
         self._cleanup_s = length_s
 
+    def note_writing(self, length_s: float) -> None:
+        """Take note of how long a model of a student's size took to be written."""
+        self._writing_s = length_s
+
     def note_ending(self, length_s: float) -> None:
         """Take note of how long a training took to write its checkpoint and to clean up."""
         self._ending_s = length_s
@@ -70,7 +76,7 @@ class Budgets:
     @property
     def ending_s(self) -> float:
         """Seconds between a training's last step and its stage's end, as far as it can be known beforehand."""
-        return self._ending_s or self._cleanup_s
+        return self._ending_s or self._writing_s + self._cleanup_s
 
     @property
     def tokens(self) -> int:
@@ -245,12 +251,20 @@ class Stop:
         if limit is not None:
             used = self._budgets.arm_amount(limit, self._arm, tokens, self._teacher_j, self._since_ns)
             if self._is_reached(limit, used, step_s):
-                return f"its budget of {limit.said}: {limit.text(used)}"
+                return f"its budget of {limit.said}: {limit.text(used)}{self._coarse(limit, step_s)}"
         if self._run is not None:
             used = self._run_used(self._run, tokens)
             if self._is_reached(self._run, used, step_s):
-                return f"{_OF_THE_RUN} of {self._run.said}: {self._run.text(used)} with the evaluation to come"
+                coarse = self._coarse(self._run, step_s)
+                return f"{_OF_THE_RUN} of {self._run.said}: {self._run.text(used)} with the evaluation to come{coarse}"
         return None
+
+    def _coarse(self, limit: Limit, step_s: float) -> str:
+        """What is said of a budget that whole steps cannot keep closely."""
+        if limit.kind is LimitKind.TOKENS:
+            return ""
+        share = self._budgets.coming(limit, step_s) / limit.amount
+        return f" (a step takes {share:.0%} of it, so that it can be kept no closer)" if share > _COARSE_SHARE else ""
 
     def _run_used(self, limit: Limit, tokens: int) -> float:
         if limit.kind is LimitKind.TOKENS:

@@ -33,6 +33,7 @@ from stillwatt.pipelines.objectives.vocabulary import shared_rows
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
 from stillwatt.records.window import StageKind
+from stillwatt.units import seconds
 
 __all__ = [
     "arm_id",
@@ -114,7 +115,10 @@ def _prune(bench: Bench, student: StudentSpec, train: Packed) -> tuple[list[int]
     choice = choose_layers(bench.teacher(), student, ids_ST)
     target = bench.start_dir(student)
     scratch = target.with_name(f".{target.name}.writing")
+    start_ns = bench.meter.clock.monotonic_ns()
     save_model(prune_layers(bench.teacher(), choice.start, choice.count), bench.tokenizer(), scratch)
+    # a checkpoint is as large: what the first training will take to end is known beforehand
+    bench.budgets.note_writing(float(seconds(bench.meter.clock.monotonic_ns() - start_ns)))
     replace_dir(scratch, target)
     left_out = list(range(choice.start, choice.start + choice.count))
     return left_out, {str(start): loss for start, loss in choice.losses.items()}

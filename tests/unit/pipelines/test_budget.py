@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 
 import pytest
@@ -98,6 +99,22 @@ def test_an_arm_stops_within_two_percent_of_its_joules(
     assert taken * step_s * watts == pytest.approx(arm.amount, rel=0.02)
 
 
+def test_what_the_end_of_a_training_takes_is_held_back_from_the_first_one_on() -> None:
+    machine = Machine(look_every_s=0.5)
+    machine.advance(machine.before_s)
+    whole = budgets(machine, study(arm=joules(1000.0)))
+    whole.note_writing(1.5)
+    whole.note_cleanup(0.5)
+    assert whole.ending_s == 2.0
+    stop = whole.stop("sft", joules(1000.0), "evaluate.start", 0.0)
+    assert stop is not None
+    taken, _ = train(machine, stop, step_s=0.1)
+    assert taken == 80  # and 200 J for the end
+    machine.advance(3.0)
+    stop.end()
+    assert whole.ending_s == 3.0  # a real end says more than a guess
+
+
 def test_it_stops_at_the_step_that_ends_nearest() -> None:
     for amount, wanted in ((1000.0, 4), (1030.0, 4), (1160.0, 5)):
         machine = Machine(look_every_s=0.5)
@@ -106,6 +123,7 @@ def test_it_stops_at_the_step_that_ends_nearest() -> None:
         assert stop is not None
         steps, reason = train(machine, stop, step_s=2.5)
         assert (steps, reason[:10]) == (wanted, "its budget")
+        assert re.search(r"\(a step takes 2[0-9]% of it, so that it can be kept no closer\)", reason)
 
 
 def test_the_teachers_share_is_spent_before_the_first_step() -> None:
