@@ -80,6 +80,7 @@ class Resumed:
 
     folder: Path
     found: dict[str, Any]
+    runs: frozenset[str]
     first_before: bytes
     first_after: bytes
 
@@ -103,7 +104,8 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
     done = subprocess.run(
         command(folder, "--json"), capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )  # fmt: skip
-    return Resumed(trials.parent, answer(done), before, (trials / "0000.json").read_bytes())
+    runs = frozenset(path.name for path in trials.parent.glob("2*"))
+    return Resumed(trials.parent, answer(done), runs, before, (trials / "0000.json").read_bytes())
 
 
 def test_a_killed_sweep_goes_on_and_the_teacher_works_once(resumed: Resumed) -> None:
@@ -138,7 +140,7 @@ def test_what_a_killed_trial_spent_is_in_the_sum(resumed: Resumed) -> None:
     spent = resumed.found["experimentation_j"]
     assert spent["value_j"] == pytest.approx(sum(trial["energy_j"] for trial in trials))
     assert spent["basis"] == "assumed"
-    assert not list(set(resumed.folder.glob("2*")) - {resumed.folder / trial["run_id"] for trial in trials})
+    assert resumed.runs == {trial["run_id"] for trial in trials}
 
 
 @pytest.fixture(scope="session")
