@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from stillwatt.cli.main import cli
 from stillwatt.cli.sweep import outcome_dict, outcome_lines
 from stillwatt.config.load import sweep_recipe
 from stillwatt.errors import UsageError
@@ -77,3 +80,18 @@ def test_a_sweeps_folder_stands_for_its_finished_trials(tmp_path: Path) -> None:
         runs_of_sweep([str(tmp_path)], "runs")
     keep(tmp_path, GOOD)
     assert runs_of_sweep([str(tmp_path)], "runs") == (("r0",), str(tmp_path))
+
+
+@pytest.mark.parametrize(("missing", "more"), [("optuna", ()), ("ray", ("--engine", "ray"))])
+def test_what_is_not_installed_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, more: tuple[str, ...]
+) -> None:
+    if missing == "ray":
+        pytest.importorskip("optuna", reason="the sweep extra is not installed")
+    (tmp_path / "sweep.toml").write_text(TABLE, encoding="utf-8")
+    monkeypatch.setitem(sys.modules, missing, None)
+    command = ["sweep", str(tmp_path / "sweep.toml"), "--runs", str(tmp_path / "runs"), *more]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 1
+    extra = {"optuna": "sweep", "ray": "ray"}[missing]
+    assert f"{missing} is not installed; run: pip install 'stillwatt[{extra}]'" in done.stderr
