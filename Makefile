@@ -71,9 +71,9 @@ clean: ## Remove environments, caches and built files; runs/ stays
 
 .venv/.dev: $(SOURCES)
 	@echo "Installing Stillwatt with its test tools into .venv …"
-	$(INSTALL) distill report figures notebook analysis factors exports evaluate integrations lightning dev
+	$(INSTALL) distill report figures notebook analysis sweep factors exports evaluate integrations lightning dev
 	@touch $@ .venv/.quickstart
 
 .venv/.docs: .venv/.dev
-	$(INSTALL) distill report figures notebook analysis factors exports evaluate integrations lightning dev docs
+	$(INSTALL) distill report figures notebook analysis sweep factors exports evaluate integrations lightning dev docs
 	@touch $@

@@ -16,6 +16,7 @@ StillwattError                    exit 1
 ├── CalibrationError              a meter's log gives no gain for a card; says with figures why
 ├── ArtifactError                 a cached artefact fails its check
 ├── PortError                     an address cannot be listened on
+├── BudgetError                   a budget is spent before any work could be done, or cannot be kept
 ├── UnlikeAmountsError            amounts of unlike kinds or boundaries were to be added
 ├── ReportError                   a report that does not hold what it should, with the place in it
 ├── GridError                     a live grid service gave no answer that can be used
@@ -158,6 +159,14 @@ class PortError(StillwattError):
     def __init__(self, host: str, port: int, cause: str) -> None:
         self.host, self.port, self.cause = host, port, cause
         super().__init__(f"cannot listen on {host} port {port}: {cause}")
+
+
+class BudgetError(StillwattError):
+    """A budget that nothing can be done within, or that cannot be held to."""
+
+    def __init__(self, budget: str, detail: str, whose: str) -> None:
+        self.budget, self.detail, self.whose = budget, detail, whose
+        super().__init__(f"{whose}: the budget of {budget} cannot be kept: {detail}; raise it, or limit tokens or time")
 
 
 class UnlikeAmountsError(StillwattError):

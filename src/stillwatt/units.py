@@ -144,3 +144,14 @@ def nanoseconds(span_s: float) -> Nanoseconds:
     100000000
     """
     return Nanoseconds(round(span_s * NS_PER_S))
+
+
+J_PER_UNIT = {
+    "J": 1.0, "kJ": 1_000.0, "MJ": 1_000_000.0, "GJ": 1_000_000_000.0,
+    "Wh": 1.0 * S_PER_H, "kWh": 1.0 * J_PER_KWH, "MWh": KWH_PER_MWH * J_PER_KWH,
+}  # fmt: skip
+"""Joules of one unit in which an amount of energy may be written."""
+S_PER_UNIT = {"s": 1.0, "min": 60.0, "h": 1.0 * S_PER_H, "d": 24.0 * S_PER_H}
+"""Seconds of one unit in which a length of time may be written."""
+KG_PER_UNIT = {"gCO2e": KG_PER_G, "kgCO2e": 1.0, "tCO2e": KG_PER_T}
+"""Kilograms of one unit in which an amount of greenhouse gases may be written."""

@@ -29,6 +29,7 @@ from stillwatt.cli.run import run
 from stillwatt.cli.screen import note, prepare_streams, show_meter_warnings_plainly
 from stillwatt.cli.serve_metrics import serve_metrics
 from stillwatt.cli.validate import validate
+from stillwatt.cli.sweep import sweep
 from stillwatt.errors import StillwattError
 
 INTERRUPTED = 130
@@ -76,6 +77,7 @@ VERBS = (
     doctor,
     measure,
     run,
+    sweep,
     recipe,
     ledger,
     import_logs,

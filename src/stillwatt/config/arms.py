@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from stillwatt.config.budgets import BudgetText
 from stillwatt.config.names import Name
 from stillwatt.config.settings import Settings
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, OBJECTIVES
-from stillwatt.pipelines.spec import ArmSpec, Method
+from stillwatt.pipelines.spec import ArmSpec, Limit, Method
 
 LossName = Annotated[str, Field(json_schema_extra={"enum": list(OBJECTIVES)})]
 """A loss of the register; a name that is not in it gets the nearest one (`config.rules`)."""
@@ -51,12 +52,17 @@ class ArmSettings(Settings):
         description="`gkd` only, needed there: probability that a step trains on what the student itself writes; at 0 "
         "the arm is `kd` with the teacher beside the student.",
     )
+    budget: BudgetText | None = Field(
+        default=None,
+        description="Where the arm's training ends, such as `2 kJ`, `30 min` or `100000 tokens`; `data.train_tokens` "
+        "is the most it may take.",
+    )
     text: Literal["corpus", "teacher"] | None = Field(
         default=None,
         description="`gkd` only: what the other steps train on, the corpus or text the teacher wrote "
         "(`[teacher_generate]`); the corpus where not given.",
     )
 
-    def to_spec(self) -> ArmSpec:
+    def to_spec(self, budget: Limit | None = None) -> ArmSpec:
         """The arm, for the runner."""
-        return ArmSpec(**self.model_dump())
+        return ArmSpec(**{**self.model_dump(), "budget": budget})

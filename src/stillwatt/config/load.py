@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from stillwatt.config.bundled import find_recipe
 from stillwatt.config.lines import Place, key_lines, line_of
 from stillwatt.config.models import Recipe
 from stillwatt.config.overrides import Override, apply_override
@@ -59,7 +60,31 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             everything that is wrong, and `line` is the line of the first.
     """
     text = _read(Path(path))
+    return _checked(path, text, _parse(str(path), text), overrides)
+
+
+def sweep_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, Recipe]:
+    """Read a recipe with its table `[sweep]`, or a file with that table alone that names its recipe.
+
+    Returns:
+        The recipe's own file, and the recipe with the table.
+
+    Raises:
+        ConfigError: as `load_recipe`.
+        UnknownNameError: the file names a recipe that does not exist.
+    """
+    text = _read(path)
     settings = _parse(str(path), text)
+    named = settings["sweep"].get("recipe") if isinstance(settings.get("sweep"), dict) else None
+    if set(settings) != {"sweep"} or not isinstance(named, str):
+        return path, _checked(path, text, settings, overrides)
+    beside = path.parent / named
+    base = beside if beside.is_file() else find_recipe(named)
+    load_recipe(base, overrides)  # what is wrong there is said of that file
+    return base, _checked(path, text, {**_parse(str(base), _read(base)), **settings}, overrides)
+
+
+def _checked(path: str | Path, text: str, settings: dict[str, Any], overrides: Sequence[str]) -> Recipe:
     changes = [apply_override(settings, override) for override in overrides]
     try:
         document = json.dumps(settings, allow_nan=True)

@@ -13,14 +13,18 @@ from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from stillwatt.config.arms import ArmSettings
+from stillwatt.config.budgets import BudgetSettings, BudgetText
 from stillwatt.config.names import DataSource, Name, StudentSource, TeacherSource
+from stillwatt.config.reading import AnalysisSettings, RunSettings
 from stillwatt.config.rules import problems
-from stillwatt.config.settings import Settings, unit
+from stillwatt.config.settings import Count, Settings, unit
+from stillwatt.config.sweep import SweepSettings
 from stillwatt.ledger.rundir import settings_hash
 from stillwatt.pipelines.spec import (
     DataSpec,
     EvaluateSpec,
     GenerateSpec,
+    Limit,
     LogitsSpec,
     OwnTextSpec,
     PipelineSpec,
@@ -33,8 +37,6 @@ from stillwatt.units import S_PER_H
 
 Dtype = Literal["float32", "bfloat16"]
 """Number format of a model's weights."""
-Count = Annotated[int, Field(ge=1)]
-"""A number of things, at least one."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """Start of a random sequence."""
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -304,31 +306,17 @@ class ServeSettings(Settings):
         return ServeSpec(**self.model_dump())
 
 
-class AnalysisSettings(Settings):
-    """How the arms are compared; changes no measurement."""
-
-    baseline_arm: Name = Field(default="sft", description="Arm the others are compared with; its method is `sft`.")
-    reuse: tuple[Count, ...] = Field(
-        default=(10,), description="Numbers of students a teacher artefact is shared by, for the shared-cost columns."
-    )
-
-
-class RunSettings(Settings):
-    """The process that does the work."""
-
-    threads: int | None = Field(
-        default=None,
-        ge=1,
-        description="CPU threads of the training stack; its own choice where not given.",
-        json_schema_extra=unit("threads"),
-    )
-
-
 class Recipe(Settings):
     """A whole study: one teacher, some students, some arms, the same budget for each."""
 
     name: Name = Field(description="Name of the study and of its run.")
     description: str = Field(default="", description="What the study is for, in a sentence.")
+    budget: BudgetText | None = Field(
+        default=None,
+        description="Where the run ends, such as `0.2 kWh`, `0.1 kgCO2e`, `2 EUR`, `3 h` or `100000 tokens`: training "
+        "stops so that its last evaluation still fits, and what would follow is left out.",
+    )
+    budgets: BudgetSettings = Field(default_factory=BudgetSettings, description="What budgets are reckoned with.")
     meter: MeterSettings = Field(default_factory=MeterSettings, description="What is read while the run goes on.")
     teacher: TeacherSettings = Field(description="The model that is distilled.")
     students: tuple[StudentSettings, ...] = Field(min_length=1, description="Starting points.")
@@ -341,6 +329,9 @@ class Recipe(Settings):
     evaluate: EvaluateSettings = Field(description="How quality is taken.")
     serve: ServeSettings | None = Field(default=None, description="The serving load; none where the table is absent.")
     analysis: AnalysisSettings = Field(default_factory=AnalysisSettings, description="How arms are compared.")
+    sweep: SweepSettings | None = Field(
+        default=None, description="What `stillwatt sweep` tries; `stillwatt run` takes no notice of it."
+    )
     run: RunSettings = Field(default_factory=RunSettings, description="The process that does the work.")
 
     @model_validator(mode="after")
@@ -362,13 +353,18 @@ class Recipe(Settings):
             generate=self.teacher_generate.to_spec() if self.teacher_generate else None,
             own_text=self.student_generate.to_spec() if self.student_generate else None,
             train=self.train.to_spec(),
-            arms=tuple(arm.to_spec() for arm in self.arms),
+            arms=tuple(arm.to_spec(self._limit(arm.budget or self.budgets.each_arm)) for arm in self.arms),
             evaluate=self.evaluate.to_spec(),
             serve=self.serve.to_spec() if self.serve else None,
             idle_baseline_s=self.meter.idle_baseline_s,
             idle_after_s=self.meter.rest_after_s,
             threads=self.run.threads,
+            budget=self._limit(self.budget),
+            teacher_factor=self.budgets.teacher_factor,
         )
+
+    def _limit(self, text: str | None) -> Limit | None:
+        return None if text is None else self.budgets.limit(text)
 
     def resolved(self) -> dict[str, Any]:
         """Every setting with its value, defaults included, as JSON values; what the manifest keeps."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from stillwatt.clock import SystemClock
 from stillwatt.config.plan import sequences_at
 from stillwatt.config.problem import Place, Problem
+from stillwatt.config.rules_budget import budgets
 from stillwatt.config.rules_on_policy import is_online, on_policy
 from stillwatt.errors import UnknownNameError, UsageError, suggest
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Source, check_parameter, find_objective
@@ -40,6 +41,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from on_policy(recipe)
     yield from _losses(recipe)
     yield from _artifacts(recipe)
+    yield from budgets(recipe)
     yield from _comparison(recipe)
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillwatt.errors import BudgetError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import evaluate, student_train, teacher_generate
 from stillwatt.pipelines.artifacts import Artifact
 from stillwatt.pipelines.bench import Bench
+from stillwatt.pipelines.budget import Stop
 from stillwatt.pipelines.corpus import Packed, pack_samples
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.models import device, load_model
 from stillwatt.pipelines.on_policy import OwnText
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.spec import ArmSpec, Method, PipelineSpec, StudentSpec
+from stillwatt.pipelines.spec import ArmSpec, LimitKind, Method, PipelineSpec, StudentSpec
 from stillwatt.pipelines.teacher_online import OnlineTeacher
 from stillwatt.records.window import ONLINE_TEACHER, StageKind
 
-__all__ = ["arm_id", "checkpoint_dir", "evaluate_folder", "run_arm"]
+__all__ = ["arm_id", "check_share", "checkpoint_dir", "evaluate_folder", "run_arm", "start_evaluation"]
 
 
 def arm_id(spec: PipelineSpec, student: StudentSpec, arm: ArmSpec, seed: int) -> str:
@@ -30,29 +33,25 @@ def arm_id(spec: PipelineSpec, student: StudentSpec, arm: ArmSpec, seed: int) ->
 
 
 def run_arm(bench: Bench, student: StudentSpec, arm: ArmSpec, seed: int, artifacts: Mapping[str, Artifact]) -> None:
-    """Train one arm from checkpoint to checkpoint, each evaluated as it is reached."""
-    spec, name = bench.spec, arm_id(bench.spec, student, arm, seed)
-    artifact = artifacts.get(arm.artifact_kind or "")
-    labels = {"arm": name, "method": arm.method.value, "student": student.name, "seed": str(seed)}
-    if artifact is not None:
-        labels["artifact"] = artifact.artifact_id
-    if arm.is_online:
-        if artifact is not None:
-            labels["text_artifact"] = artifact.artifact_id
-        labels["artifact"] = f"{ONLINE_TEACHER}-{name}"
+    """Train one arm from checkpoint to checkpoint, each evaluated as it is reached, or until its budget is used up."""
+    run = _ArmRun(bench, student, arm, seed, artifacts.get(arm.artifact_kind or ""))
     if arm.caution is not None:
         bench.announce(arm.caution)
     previous, from_share = bench.start_dir(student), 0.0
-    for share in spec.train.checkpoints:
-        here = {**labels, "checkpoint": str(float(share))}
-        out_dir = checkpoint_dir(bench, name, share)
-        _train_increment(bench, student, arm, seed, artifact, previous, (from_share, share), here)
-        evaluate_folder(bench, student, out_dir, f"evaluate.{name}.{float(share)}", here)
+    results: Mapping[str, Any] = {}
+    for share in bench.spec.train.checkpoints:
+        results = run.train(previous, from_share, share)
+        out_dir = checkpoint_dir(bench, run.name, share)
+        found = evaluate_folder(bench, student, out_dir, f"evaluate.{run.name}.{float(share)}", run.labels_at(share))
+        bench.on_scored(run.name, share, found["scores"])
         if from_share > 0:
             # the next checkpoint holds everything a resume needs; only the last is kept as a model
             shutil.rmtree(previous, ignore_errors=True)
         previous, from_share = out_dir, share
-    bench.announce(f"{name}: trained student in {previous}")
+        if results.get("stopped_by"):
+            break
+    run.tell(results)
+    bench.announce(f"{run.name}: trained student in {previous}")
     if arm.is_online:
         bench.drop_teacher()
 
@@ -62,38 +61,105 @@ def checkpoint_dir(bench: Bench, name: str, share: float) -> Path:
     return bench.state.folder("checkpoints") / name / str(float(share))
 
 
-def _train_increment(
-    bench: Bench,
-    student: StudentSpec,
-    arm: ArmSpec,
-    seed: int,
-    artifact: Artifact | None,
-    start: Path,
-    shares: tuple[float, float],
-    labels: Mapping[str, str],
-) -> None:
-    name = labels["arm"]
+@dataclass(frozen=True, slots=True)
+class _ArmRun:
+    """One arm, one student, one seed."""
 
-    def work(stage: Stage, task: Task) -> dict[str, Any]:
+    bench: Bench
+    student: StudentSpec
+    arm: ArmSpec
+    seed: int
+    artifact: Artifact | None
+
+    @property
+    def name(self) -> str:
+        """The arm's id."""
+        return arm_id(self.bench.spec, self.student, self.arm, self.seed)
+
+    def labels_at(self, share: float) -> dict[str, str]:
+        """Labels of the arm's stages at a checkpoint."""
+        arm, student = self.arm, self.student.name
+        labels = {"arm": self.name, "method": arm.method.value, "student": student, "seed": str(self.seed)}
+        if self.artifact is not None:
+            labels["text_artifact" if arm.is_online else "artifact"] = self.artifact.artifact_id
+        if arm.is_online:
+            labels["artifact"] = f"{ONLINE_TEACHER}-{self.name}"
+        return {**labels, "checkpoint": str(float(share))}
+
+    def train(self, start: Path, from_share: float, to_share: float) -> Mapping[str, Any]:
+        """Train from one checkpoint to the next; returns the results, of an earlier session where it is finished."""
+        bench, labels = self.bench, self.labels_at(to_share)
+        stage_name = f"train.{self.name}.{labels['checkpoint']}"
+        stop = None if bench.state.finished(stage_name) is not None else self._stop()
+
+        def work(stage: Stage, task: Task) -> dict[str, Any]:
+            if stop is not None:
+                stop.begin()
+            out_dir = checkpoint_dir(bench, self.name, to_share)
+            job = self._job(labels, stop)
+            return student_train.train(
+                job, start, from_share=from_share, to_share=to_share, out_dir=out_dir, stage=stage, task=task
+            )
+
+        total = bench.spec.data.train_tokens * (to_share - from_share)
+        results = bench.run_stage(stage_name, StageKind.STUDENT_TRAIN, work, labels=labels, total=total)
+        if stop is not None:
+            stop.end()
+        bench.budgets.count(self.name, results)
+        return results
+
+    def tell(self, results: Mapping[str, Any]) -> None:
+        """Say how the arm's budget came out, where it has one."""
+        if results.get("stopped_by"):
+            text = f"stopped at {results['stopped_by']}, after {results['tokens_total']:,} tokens"
+            self.bench.announce(f"{self.name}: {text}")
+        elif self.arm.budget is not None:
+            text = f"its text ended before its budget of {self.arm.budget.said} did; raise data.train_tokens"
+            self.bench.announce(f"{self.name}: {text}")
+
+    def _job(self, labels: Mapping[str, str], stop: Stop | None) -> student_train.TrainJob:
+        bench, arm, artifact = self.bench, self.arm, self.artifact
         examples = _examples(bench, artifact)
-        job = student_train.TrainJob(
-            arm_id=name,
+        return student_train.TrainJob(
+            arm_id=self.name,
             arm=arm,
             train=bench.spec.train,
-            dtype=student.dtype,
-            seed=seed,
+            dtype=self.student.dtype,
+            seed=self.seed,
             examples=examples,
             cache=LogitCache.open(artifact.directory) if artifact and arm.method is Method.KD else None,
             teacher=_online_teacher(bench, labels, examples) if arm.is_online else None,
-            own_text=_own_text(bench, arm, seed, labels),
-        )
-        out_dir = checkpoint_dir(bench, name, shares[1])
-        return student_train.train(
-            job, start, from_share=shares[0], to_share=shares[1], out_dir=out_dir, stage=stage, task=task
+            own_text=_own_text(bench, arm, self.seed, labels),
+            stop=stop,
         )
 
-    total = bench.spec.data.train_tokens * (shares[1] - shares[0])
-    bench.run_stage(f"train.{name}.{labels['checkpoint']}", StageKind.STUDENT_TRAIN, work, labels=labels, total=total)
+    def _stop(self) -> Stop | None:
+        """What ends the training at a budget; None where none is set."""
+        bench, teacher_j = self.bench, _teacher_j(self.bench, self.arm, self.artifact)
+        return bench.budgets.stop(self.name, self.arm.budget, start_evaluation(bench.spec, self.student), teacher_j)
+
+
+def check_share(bench: Bench, arm: ArmSpec, artifact: Artifact | None) -> None:
+    """Refuse an arm whose share of the teacher's work is more than its budget, before any arm is trained.
+
+    Raises:
+        BudgetError: With both figures.
+    """
+    teacher_j = _teacher_j(bench, arm, artifact)
+    if arm.budget is not None and teacher_j >= arm.budget.amount:
+        text = f"{arm.budget.text(teacher_j)} are its share of the teacher's work"
+        raise BudgetError(arm.budget.said, text, f"arm {arm.name!r}")
+
+
+def _teacher_j(bench: Bench, arm: ArmSpec, artifact: Artifact | None) -> float:
+    """Joules of a teacher artefact that an arm's budget bears, by the recipe's rule."""
+    factor, is_joules = bench.spec.teacher_factor, arm.budget is not None and arm.budget.kind is LimitKind.ENERGY
+    return factor * bench.artifact_j(artifact) if is_joules and artifact is not None and factor else 0.0
+
+
+def start_evaluation(spec: PipelineSpec, student: StudentSpec) -> str:
+    """The stage that scores a student before any training; each of its arms' evaluations takes about as much."""
+    return "evaluate.start" if len(spec.students) == 1 else f"evaluate.start.{student.name}"
 
 
 def _own_text(bench: Bench, arm: ArmSpec, seed: int, labels: Mapping[str, str]) -> OwnText | None:
@@ -140,12 +206,14 @@ def _examples(bench: Bench, artifact: Artifact | None) -> Packed:
     )
 
 
-def evaluate_folder(bench: Bench, student: StudentSpec, directory: Path, name: str, labels: Mapping[str, str]) -> None:
-    """Score the model in a folder, as a stage of its own."""
+def evaluate_folder(
+    bench: Bench, student: StudentSpec, directory: Path, name: str, labels: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """Score the model in a folder, as a stage of its own; returns its results."""
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
         model = load_model(directory, dtype=student.dtype)
         return {"scores": evaluate.make(model, bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)}
 
     total = evaluate.total_work(bench.spec.evaluate)
-    bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total)
+    return bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stillwatt.errors import ArtifactError, StillwattError
+from stillwatt.errors import ArtifactError, BudgetError, StillwattError
+from stillwatt.ledger.post import build_record
 from stillwatt.metering.meter import Meter, Stage
 from stillwatt.pipelines import prepare_data
+from stillwatt.pipelines.artifacts import Artifact
+from stillwatt.pipelines.budget import Budgets, Gauge
 from stillwatt.pipelines.corpus import Prepared
 from stillwatt.pipelines.model_sources import ModelPlace, resolve_model
 from stillwatt.pipelines.models import CausalModel, free_memory, load_model, load_tokenizer
 from stillwatt.pipelines.progress import Progress, Task
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
 from stillwatt.pipelines.state import RunState
+from stillwatt.records.energy import Total
 from stillwatt.records.window import StageKind
+from stillwatt.units import seconds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,6 +31,10 @@ __all__ = ["Bench", "Work"]
 
 Work = Callable[[Stage, Task], Mapping[str, Any]]
 """What a stage does; returns its results."""
+
+
+OnScored = Callable[[str, float, Sequence[Mapping[str, Any]]], None]
+"""Told an arm, the share of its text, and the scores of its evaluation there; may raise to end the run."""
 
 
 class Bench:
@@ -41,6 +50,8 @@ class Bench:
         artifacts_dir: Path,
         progress: Progress,
         announce: Callable[[str], None],
+        gauge: Gauge | None = None,
+        on_scored: OnScored | None = None,
     ) -> None:
         self.spec = spec
         self.run_id = run_id
@@ -48,6 +59,8 @@ class Bench:
         self.artifacts_dir = artifacts_dir
         self.announce = announce
         self.meter = meter
+        self.on_scored = on_scored or _nobody_asks
+        self.budgets = Budgets(spec, gauge, announce)
         self._progress = progress
         self._places: dict[str, ModelPlace] = {}
         self._teacher: CausalModel | None = None
@@ -77,7 +90,9 @@ class Bench:
             self._progress.task(name, total=total, unit=unit) as task,
         ):
             results = dict(work(stage, task))
+            start_ns = self.meter.clock.monotonic_ns()
             free_memory()  # what the stage dropped is the stage's to clear away
+            self.budgets.note_cleanup(float(seconds(self.meter.clock.monotonic_ns() - start_ns)))
             stage.record(results)
         self.state.finish(name, results)
         return results
@@ -103,6 +118,23 @@ class Bench:
         """Let go of the teacher's memory."""
         self._teacher = None
         free_memory()
+
+    def artifact_j(self, artifact: Artifact) -> float:
+        """Joules of the stage that made an artefact, in whichever run.
+
+        Raises:
+            BudgetError: They are not known.
+        """
+        run_id, stage_id = artifact.made_by["run_id"], artifact.made_by["stage_id"]
+        run_dir = self.state.directory.parent.parent / run_id
+        reason = f"run {run_id}, which made {artifact.artifact_id}, is not at hand"
+        if run_dir.is_dir():
+            stages = {stage.stage_id: stage for stage in build_record(run_dir).stages}
+            total = stages[stage_id].gross if stage_id in stages else None
+            if isinstance(total, Total):
+                return total.value_j
+            reason = f"the energy of {artifact.artifact_id} is not known"
+        raise BudgetError("joules", f"{reason}, so its share cannot be told; set budgets.teacher_share", "arm")
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The teacher's tokenizer, which the students share."""
@@ -135,6 +167,10 @@ class Bench:
                 )
             self._data = data
         return self._data
+
+
+def _nobody_asks(_arm: str, _share: float, _scores: Sequence[Mapping[str, Any]]) -> None:
+    """Nobody wants to know."""
 
 
 def device_sync() -> Callable[[], object] | None:

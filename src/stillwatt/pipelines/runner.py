@@ -17,7 +17,8 @@ import torch
 
 from stillwatt.metering.meter import Meter
 from stillwatt.pipelines import study
-from stillwatt.pipelines.bench import Bench, device_sync
+from stillwatt.pipelines.bench import Bench, OnScored, device_sync
+from stillwatt.pipelines.budget import Gauge
 from stillwatt.pipelines.models import quieten
 from stillwatt.pipelines.progress import Progress, Task
 from stillwatt.pipelines.spec import PipelineSpec
@@ -38,6 +39,8 @@ def run_pipeline(
     artifacts_dir: Path,
     progress: Progress,
     announce: Callable[[str], None],
+    gauge: Gauge | None = None,
+    on_scored: OnScored | None = None,
 ) -> None:
     """Run a whole study, or what is left of it.
 
@@ -49,6 +52,8 @@ def run_pipeline(
         artifacts_dir: Where teacher artefacts are kept and found, across runs.
         progress: Draws bars.
         announce: Told one line about what is going on, now and then.
+        gauge: Tells what the run has spent; needed where the study has a budget.
+        on_scored: Told of each arm's scores at each checkpoint; what it raises ends the run.
 
     Raises:
         StillwattError: A stage cannot be carried out; it is marked failed and what came before it is kept.
@@ -62,6 +67,8 @@ def run_pipeline(
         artifacts_dir=artifacts_dir,
         progress=progress,
         announce=announce,
+        gauge=gauge,
+        on_scored=on_scored,
     )
     # before anything is loaded, and before a GPU is first touched: a CUDA context raises a GPU's idle power
     _measure_idle(bench, "idle_baseline", spec.idle_baseline_s)
@@ -86,11 +93,10 @@ def _stages(bench: Bench) -> None:
         study.evaluate_start(bench, student)
     artifacts = study.make_artifacts(bench)
     bench.drop_teacher()
-    for student in spec.students:
-        for arm in spec.arms:
-            for seed in spec.train.seeds:
-                study.run_arm(bench, student, arm, seed, artifacts)
-    if spec.serve is not None:
+    over = study.run_arms(bench, artifacts)
+    if over is not None:
+        bench.announce(f"{over}; the serving load is left out")
+    elif spec.serve is not None:
         study.serve_teacher(bench)
         bench.drop_teacher()
         for student in spec.students:

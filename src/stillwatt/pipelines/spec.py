@@ -29,6 +29,33 @@ DISTILLING = (Method.KD, Method.GKD)
 """Methods that compare with the teacher's distribution."""
 
 
+class LimitKind(StrEnum):
+    """What a budget counts."""
+
+    ENERGY = "J"
+    TIME = "s"
+    TOKENS = "tokens"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A budget, in the unit it is held against."""
+
+    kind: LimitKind
+    amount: float
+    """J, s or tokens."""
+    said: str
+    """As it was written: an amount of carbon or money was turned into joules."""
+
+    def text(self, amount: float) -> str:
+        """An amount of the same kind.
+
+        >>> Limit(kind=LimitKind.ENERGY, amount=720_000.0, said="0.2 kWh").text(1234.5)
+        '1,234 J'
+        """
+        return f"{amount:,.0f} {self.kind.value}" if amount >= 100.0 else f"{amount:.3g} {self.kind.value}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherSpec:
     """Where the teacher comes from."""
@@ -143,6 +170,8 @@ class ArmSpec:
     """KD and GKD: beta or alpha of the losses that have one."""
     own_text_share: float | None = None
     """GKD only: probability that a step trains on the student's own text."""
+    budget: Limit | None = None
+    """Where training ends, if its share of the text does not end before."""
     text: str | None = None
     """GKD only: `teacher` where the other steps train on text the teacher generated; the corpus where None."""
 
@@ -234,3 +263,12 @@ class PipelineSpec:
     """After everything else; 0 leaves it out."""
     threads: int | None
     """torch threads; None leaves torch's own choice."""
+    budget: Limit | None = None
+    """Of the whole run."""
+    teacher_factor: float | None = None
+    """What share of its teacher artefacts an arm with a budget of joules bears; None where none has both."""
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether anything may end before its text does."""
+        return self.budget is not None or any(arm.budget is not None for arm in self.arms)

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ from stillwatt.pipelines.objectives.sparse import cached_side
 from stillwatt.pipelines.objectives.vocabulary import cut_to_shared
 from stillwatt.pipelines.on_policy import Batch, OwnText, given_batch
 from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
 from stillwatt.pipelines.teacher_online import READ_AHEAD_TOKENS, OnlineTeacher
 
@@ -44,6 +45,18 @@ __all__ = ["TrainJob", "learning_rate", "num_steps", "step_at", "train"]
 
 _OPTIMIZER_FILE = "optimizer.safetensors"
 _PROGRESS_FILE = "training.json"
+
+
+class Stopping(Protocol):
+    """What may end a training; `budget.Stop` is such."""
+
+    def first_step(self, tokens: int) -> None:
+        """The first step begins now, at so many tokens of the arm."""
+        ...
+
+    def after_step(self, tokens: int) -> str | None:
+        """Why to end after this step, at so many tokens of the arm; None to go on."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +73,8 @@ class TrainJob:
     cache: LogitCache | None
     teacher: OnlineTeacher | None = None
     """Where the loss needs all logits; None otherwise."""
+    stop: Stopping | None = None
+    """Where a budget may end the training before its text does; None otherwise."""
     own_text: OwnText | None = None
     """Where some steps train on what the student writes; None otherwise."""
 
@@ -123,21 +138,29 @@ def train(
         loop.restore(start_dir, first)
     order_S = np.random.default_rng(job.seed).permutation(len(job.examples.ids_ST))
     losses: list[float] = []
-    last = step_at(to_share, steps)
+    last, stopped_by = step_at(to_share, steps), None
+    if job.stop is not None:
+        job.stop.first_step(loop.tokens_done)
     for step in range(first, last):
         batches = loop.batches(order_S, step, first, last)
         losses.append(loop.step(batches, step, steps))
         tokens = sum(batch.tokens for batch in batches)
         loop.tokens_done += tokens
-        stage.add(tokens=tokens, supervised_tokens=sum(batch.supervised for batch in batches), steps=1)
+        own = loop.ranks.share(batches)
+        stage.add(tokens=sum(b.tokens for b in own), supervised_tokens=sum(b.supervised for b in own), steps=1)
         # of the budget: own text may end before a sequence would
         task.advance(sum(len(batch.rows) for batch in batches) * job.examples.ids_ST.shape[1])
-    loop.save(start_dir, out_dir, steps_done=last, is_final=to_share >= 1.0)
+        stopped_by = None if job.stop is None else loop.ranks.agree(job.stop.after_step(loop.tokens_done))
+        if stopped_by is not None:
+            last = step + 1
+            break
+    loop.save(start_dir, out_dir, steps_done=last, is_final=to_share >= 1.0 or stopped_by is not None)
     return {
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
         "objective": job.arm.minimises,
         "tokens_total": loop.tokens_done,
+        **({} if stopped_by is None else {"stopped_by": stopped_by, "steps_done": last, "steps_planned": steps}),
         **({} if job.own_text is None else {"own_text_steps": job.own_text.steps}),
     }
 
@@ -151,6 +174,7 @@ class _Loop:
         on_gpu = torch.cuda.is_available()
         self._job = job
         self.tokens_done = 0
+        self.ranks = Ranks()
         self._accelerator = Accelerator(mixed_precision="bf16" if job.dtype == "bfloat16" and on_gpu else "no")
         model.train()
         self._model: CausalModel = model.to(self._accelerator.device)
@@ -168,14 +192,17 @@ class _Loop:
         """
         job, per_step = self._job, self._job.train.batch_size * self._job.train.accumulation_steps
         if job.teacher is not None:
-            ahead = max(1, READ_AHEAD_TOKENS // (per_step * job.examples.ids_ST.shape[1]))
+            # what is read ahead of a budget's end would be spent for nothing
+            tokens_ahead = READ_AHEAD_TOKENS if job.stop is None else 0
+            ahead = max(1, tokens_ahead // (per_step * job.examples.ids_ST.shape[1]))
             if (step - first) % ahead == 0:
-                job.teacher.read([g for s in range(step, min(last, step + ahead)) for g in self._given(order_S, s)])
+                steps = range(step, min(last, step + ahead))
+                job.teacher.read([g for s in steps for g in self.ranks.share(self._given(order_S, s))])
         if job.own_text is None or not job.own_text.takes(step):
             return [given_batch(job.examples, group) for group in self._given(order_S, step)]
         assert job.teacher is not None  # an arm with own text has one (`check_arm`)
         batches = job.own_text.write(self._model, self._groups(order_S, step), step)
-        job.teacher.read_own(batches)
+        job.teacher.read_own(self.ranks.share(batches))
         return batches
 
     def _given(self, order_S: npt.NDArray[np.int64], step: int) -> list[tuple[int, ...]]:
@@ -194,13 +221,14 @@ class _Loop:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(job.train, step, steps)
         # one divisor for the whole step: a mean per microbatch would weigh tokens of short ones more
-        count = max(1, sum(batch.supervised for batch in batches))
+        count = max(1, sum(batch.supervised for batch in batches))  # of all ranks
         total = torch.zeros((), device=self._accelerator.device)
-        for batch in batches:
+        for batch in self.ranks.share(batches):
             loss = self._loss(batch).sum / count
             self._accelerator.backward(loss)
             total += loss.detach()
-        mean = float(total)
+        self.ranks.sum_gradients(self._parameters)
+        mean = float(self.ranks.sum(total))
         if not math.isfinite(mean):
             raise StillwattError(
                 f"arm {job.arm_id!r}: the loss is {mean} at step {step + 1} of {steps}; lower train.learning_rate, "
@@ -276,7 +304,12 @@ class _Loop:
         self._optimizer.load_state_dict(whole)
 
     def save(self, start_dir: Path, out_dir: Path, *, steps_done: int, is_final: bool) -> None:
-        """Write the checkpoint beside its place and move it there in one step."""
+        """Write the checkpoint beside its place and move it there in one step; the first rank does."""
+        if self.ranks.is_first:
+            self._save(start_dir, out_dir, steps_done=steps_done, is_final=is_final)
+        self.ranks.wait()
+
+    def _save(self, start_dir: Path, out_dir: Path, *, steps_done: int, is_final: bool) -> None:
         scratch = out_dir.with_name(f".{out_dir.name}.writing")
         scratch.mkdir(parents=True, exist_ok=True)
         save_model(self._model, load_tokenizer(start_dir), scratch)

@@ -16,7 +16,7 @@ import torch
 from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import evaluate, prepare_data, serve, student_train, teacher_generate, teacher_logits
-from stillwatt.pipelines.arm import arm_id, checkpoint_dir, evaluate_folder, run_arm
+from stillwatt.pipelines.arm import arm_id, check_share, checkpoint_dir, evaluate_folder, run_arm, start_evaluation
 from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, replace_dir, seal_artifact
 from stillwatt.pipelines.bench import Bench, found_or_announced
 from stillwatt.pipelines.corpus import Packed, prompts_of
@@ -33,6 +33,7 @@ from stillwatt.pipelines.objectives.vocabulary import shared_rows
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
 from stillwatt.records.window import StageKind
+from stillwatt.units import seconds
 
 __all__ = [
     "arm_id",
@@ -42,7 +43,7 @@ __all__ = [
     "fetch_models",
     "make_artifacts",
     "prepare",
-    "run_arm",
+    "run_arms",
     "serve_student",
     "serve_teacher",
 ]
@@ -114,7 +115,10 @@ def _prune(bench: Bench, student: StudentSpec, train: Packed) -> tuple[list[int]
     choice = choose_layers(bench.teacher(), student, ids_ST)
     target = bench.start_dir(student)
     scratch = target.with_name(f".{target.name}.writing")
+    start_ns = bench.meter.clock.monotonic_ns()
     save_model(prune_layers(bench.teacher(), choice.start, choice.count), bench.tokenizer(), scratch)
+    # a checkpoint is as large: what the first training will take to end is known beforehand
+    bench.budgets.note_writing(float(seconds(bench.meter.clock.monotonic_ns() - start_ns)))
     replace_dir(scratch, target)
     left_out = list(range(choice.start, choice.start + choice.count))
     return left_out, {str(start): loss for start, loss in choice.losses.items()}
@@ -146,9 +150,30 @@ def evaluate_teacher(bench: Bench) -> None:
 
 def evaluate_start(bench: Bench, student: StudentSpec) -> None:
     """Score a student before any training."""
-    name = "evaluate.start" if len(bench.spec.students) == 1 else f"evaluate.start.{student.name}"
+    name = start_evaluation(bench.spec, student)
     labels = {"arm": "start", "student": student.name}
     evaluate_folder(bench, student, bench.start_dir(student), name, labels)
+
+
+def run_arms(bench: Bench, artifacts: Mapping[str, Artifact]) -> str | None:
+    """Train every arm of every student with every seed; returns why the run's budget left some of it out."""
+    spec, begun, over = bench.spec, 0, None
+    for arm in spec.arms:
+        check_share(bench, arm, artifacts.get(arm.artifact_kind or ""))
+    for student in spec.students:
+        for arm in spec.arms:
+            for seed in spec.train.seeds:
+                name = arm_id(spec, student, arm, seed)
+                is_begun = bench.state.finished(f"train.{name}.{float(spec.train.checkpoints[0])}") is not None
+                over = over or (
+                    None if is_begun else bench.budgets.run_is_over(start_evaluation(spec, student), begun=begun)
+                )
+                if over is not None and not is_begun:
+                    bench.announce(f"arm {name} is not trained: {over}")
+                    continue
+                run_arm(bench, student, arm, seed, artifacts)
+                begun += 1
+    return over or bench.budgets.over
 
 
 def make_artifacts(bench: Bench) -> dict[str, Artifact]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from stillwatt.pipelines.logit_cache import LogitCache, LogitCacheWriter
 from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import LogitsSpec
 
 __all__ = ["Counter", "Teacher", "make", "top_k_with_tail"]
@@ -66,7 +68,8 @@ def make(
     """Fill a logit cache with the teacher's distributions over `sequences`, whose positions become its indices.
 
     Sequences of one length are batched, so that there is no padding to process, to bill or to store. In a folder
-    where an earlier attempt was stopped, sealed sequences are taken over and not billed again.
+    where an earlier attempt was stopped, sealed sequences are taken over and not billed again. Under `torchrun` each
+    rank reads some of the batches and the first one writes all, to the same bytes as one process.
 
     Args:
         teacher_model: A causal language model; it is set to evaluation mode.
@@ -74,7 +77,7 @@ def make(
         spec: Kept tokens, temperature, batch size.
         out_dir: The cache's folder; made if it is not there.
         task: Advances by tokens, those taken over from an earlier attempt included.
-        stage: Gets `tokens`, those that went through the teacher in this attempt.
+        stage: Gets `tokens`, those that went through this process's teacher in this attempt.
         inputs: What else the cache depends on (teacher, corpus), kept in its index.
 
     Returns:
@@ -86,21 +89,36 @@ def make(
         ValueError: `spec` has no meaning for this teacher, or its logits are not numbers.
     """
     teacher_model.eval()
+    ranks = Ranks()
     everything = {**(inputs or {}), "sequences_sha256": _sequences_sha256(sequences)}
     vocab_size = int(teacher_model.config.vocab_size)
-    with LogitCacheWriter(
-        out_dir, vocab_size=vocab_size, top_k=spec.top_k, temperature=spec.temperature, inputs=everything
-    ) as writer:
-        for batch in _batches(sequences, spec.batch_size):
-            missing = [index for index in batch if index not in writer.sealed_sequences]
-            num_tokens = len(batch) * len(sequences[batch[0]])
-            if missing:
-                # the whole batch runs even if part of it is sealed: batching may alter the last bits of a result
-                for index, row in zip(batch, _distributions(teacher_model, sequences, batch, spec), strict=True):
-                    if index in missing:
-                        writer.add(index, *row)
-                stage.add(tokens=num_tokens)
-            task.advance(num_tokens)
+    with ExitStack() as stack:
+        writer = None
+        if ranks.is_first:
+            opened = LogitCacheWriter(
+                out_dir, vocab_size=vocab_size, top_k=spec.top_k, temperature=spec.temperature, inputs=everything
+            )
+            writer = stack.enter_context(opened)
+        sealed = ranks.agree(frozenset[int]() if writer is None else writer.sealed_sequences)
+
+        def read(batch: Sequence[int]) -> list[_Rows]:
+            # the whole batch runs even if part of it is sealed: batching may alter the last bits of a result
+            stage.add(tokens=_num_tokens(sequences, batch))
+            return _distributions(teacher_model, sequences, batch, spec)
+
+        batches = list(_batches(sequences, spec.batch_size))
+        missing = [batch for batch in batches if not sealed.issuperset(batch)]
+        task.advance(sum(_num_tokens(sequences, batch) for batch in batches if sealed.issuperset(batch)))
+        # the first rank writes in the order in which one process would, so that the files are the same
+        for batch, rows in ranks.spread(missing, read):
+            for index, row in zip(batch, rows, strict=True):
+                if writer is not None and index not in sealed:
+                    writer.add(index, *row)
+            task.advance(_num_tokens(sequences, batch))
+    return ranks.agree(_results(out_dir, sequences) if ranks.is_first else {})
+
+
+def _results(out_dir: Path, sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
     cache = LogitCache.open(out_dir)
     return {
         "artifact_sha256": cache.sha256,
@@ -110,6 +128,11 @@ def make(
         "tokens": sum(map(len, sequences)),
         "positions": cache.num_rows,
     }
+
+
+def _num_tokens(sequences: Sequence[Sequence[int]], batch: Sequence[int]) -> int:
+    """Tokens of a batch, whose sequences are of one length."""
+    return len(batch) * len(sequences[batch[0]])
 
 
 def top_k_with_tail(logits_TV: Tensor, *, top_k: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -61,6 +61,23 @@ class Analysis:
     """The trainings that were compared."""
 
 
+def runs_of_sweep(references: Sequence[str], runs_dir: str) -> tuple[tuple[str, ...], str]:
+    """What is to be compared, where a sweep's folder stands for the runs of its finished trials.
+
+    Raises:
+        UsageError: The sweep has no finished trial yet.
+    """
+    if len(references) != 1 or not (Path(references[0]) / "sweep.json").is_file():
+        return tuple(references), runs_dir
+    from stillwatt.workflows.trials import FINISHED, kept_trials
+
+    trials = kept_trials(Path(references[0])).values()
+    runs = tuple(trial.run_id for trial in trials if trial.status == FINISHED and trial.run_id)
+    if not runs:
+        raise UsageError(f"{references[0]}: no trial of this sweep is finished; `stillwatt sweep` goes on with it")
+    return runs, references[0]
+
+
 def analyse_table(table: str | Path, wishes: Wishes | None = None) -> Analysis:
     """Compare the trainings of a CSV table.
 

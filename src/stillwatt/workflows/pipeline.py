@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,10 @@ from stillwatt.workflows.publish import write_report
 
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
+    from stillwatt.ledger.gauge import LiveGauge
+    from stillwatt.pipelines.bench import OnScored
     from stillwatt.pipelines.progress import Progress
+    from stillwatt.pipelines.spec import PipelineSpec
     from stillwatt.records.finding import Study
     from stillwatt.records.run import RunRecord
 
@@ -49,11 +53,23 @@ def run_recipe(
     sensors: Sequence[str] | None = None,
     progress: Progress,
     announce: Callable[[str], None],
+    on_scored: OnScored | None = None,
+    on_run: Callable[[str], None] | None = None,
 ) -> PipelineOutcome:
     """Carry a recipe out and account for it.
 
     A run of the same resolved recipe that did not reach its end is gone on with, unless `fresh`; its finished
     stages are not run again, and what the cut-off attempt spent stays on the books.
+
+    Args:
+        recipe: What to carry out.
+        runs_dir: Where runs are.
+        fresh: Whether to begin a new run where one could be gone on with.
+        sensors: Instruments in stead of the recipe's.
+        progress: Draws bars.
+        announce: Told one line now and then.
+        on_scored: Told of each arm's scores at each checkpoint; what it raises ends the run.
+        on_run: Told the run's id once it is under way.
 
     Raises:
         MissingExtraError: The training stack is not installed.
@@ -68,7 +84,42 @@ def run_recipe(
     unfinished = None if fresh else find_unfinished(root, recipe.settings_sha256)
     if unfinished is not None:
         announce(f"going on with {unfinished.run_id} (--fresh begins a new run)")
-    run = Run(
+    run = _run(recipe, root, sensors, unfinished)
+    spec = recipe.to_spec()
+    # what looks at the run is let go of after the run has ended, so that waiting for it is on no bill
+    with ExitStack() as after, run:
+        gauge = after.enter_context(_gauge(run, spec))
+        announce(f"run {run.run_id}")
+        if on_run is not None:
+            on_run(run.run_id)
+        run_pipeline(
+            spec,
+            meter=run.meter,
+            run_id=run.run_id,
+            run_dir=run.run_dir,
+            artifacts_dir=root / "artifacts",
+            progress=progress,
+            announce=announce,
+            gauge=gauge,
+            on_scored=on_scored,
+        )
+    return _outcome(run.run_id, root, resumed=unfinished is not None)
+
+
+def _outcome(run_id: str, root: Path, *, resumed: bool) -> PipelineOutcome:
+    paths = write_report(run_id, runs_dir=root)
+    return PipelineOutcome(
+        run_id=run_id,
+        record=paths.record,
+        study=paths.study,
+        report_html=paths.html,
+        report_json=paths.json,
+        resumed=resumed,
+    )
+
+
+def _run(recipe: Recipe, root: Path, sensors: Sequence[str] | None, unfinished: Unfinished | None) -> Run:
+    return Run(
         recipe.name,
         runs_dir=root,
         sensors=tuple(sensors or recipe.sensors),
@@ -78,26 +129,18 @@ def run_recipe(
         slow_after_s=recipe.meter.slow_after_s,
         **_going_on(unfinished),
     )
-    with run:
-        announce(f"run {run.run_id}")
-        run_pipeline(
-            recipe.to_spec(),
-            meter=run.meter,
-            run_id=run.run_id,
-            run_dir=run.run_dir,
-            artifacts_dir=root / "artifacts",
-            progress=progress,
-            announce=announce,
-        )
-    paths = write_report(run.run_id, runs_dir=root)
-    return PipelineOutcome(
-        run_id=run.run_id,
-        record=paths.record,
-        study=paths.study,
-        report_html=paths.html,
-        report_json=paths.json,
-        resumed=unfinished is not None,
-    )
+
+
+@contextmanager
+def _gauge(run: Run, spec: PipelineSpec) -> Iterator[LiveGauge | None]:
+    """What tells the study how much is spent; nothing is started where there is no budget."""
+    if not spec.has_budget:
+        yield None
+        return
+    from stillwatt.ledger.gauge import LiveGauge
+
+    with LiveGauge(run.run_dir) as gauge:
+        yield gauge
 
 
 def _going_on(unfinished: Unfinished | None) -> dict[str, Any]:

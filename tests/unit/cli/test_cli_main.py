@@ -182,5 +182,6 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "rules",
         "run",
         "serve-metrics",
+        "sweep",
         "validate",
     ]

@@ -1,0 +1,182 @@
+"""`stillwatt sweep RECIPE`: search over a recipe's settings, every trial's energy on the books."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stillwatt.cli.options import json_option, runs_option, sensors_option, set_option
+from stillwatt.cli.screen import columns, note, say, say_json
+from stillwatt.records.energy import NoTotal
+from stillwatt.records.run import total_dict
+
+if TYPE_CHECKING:
+    from stillwatt.workflows.sweep import Engine, SweepOutcome
+    from stillwatt.workflows.trials import Trial
+
+_INCOMPLETE = 3
+_INTERRUPTED = 130
+_ENGINE_HELP = "Trials one after another here, or one on each node of the Ray cluster that RAY_ADDRESS names."
+
+_EXAMPLE = """\b
+Such a table:
+  [sweep]
+  recipe = "quickstart"
+  arm = "kd"
+  method = "nsga2"    # or grid, random, tpe
+  trials = 20
+  seed = 1
+  objectives = ["energy", "quality"]
+  [sweep.parameters]
+  "train.learning_rate" = { low = 1e-5, high = 1e-3, log = true }
+  "arms.kd.alpha" = { choices = [0.0, 0.5] }
+"""
+
+
+@click.command(epilog=_EXAMPLE)
+@click.argument("recipe")
+@runs_option
+@set_option
+@click.option("--trials", type=click.IntRange(min=1), metavar="N", help="How many trials, at most.")
+@click.option("--budget", metavar="AMOUNT", help="Of all trials together, such as `0.5 kWh` or `2 h`.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help=_ENGINE_HELP)
+@sensors_option
+@json_option
+@click.pass_context
+def sweep(
+    context: click.Context,
+    recipe: str,
+    runs_dir: str,
+    overrides: tuple[str, ...],
+    trials: int | None,
+    budget: str | None,
+    engine: str,
+    sensors: tuple[str, ...] | None,
+    as_json: bool,
+) -> None:
+    """Search over settings of a recipe; each trial is a measured run, and teacher artefacts are made once.
+
+    RECIPE has a table `[sweep]`, or is a file with that table alone, which names its recipe. The same command goes
+    on with a search that was cut short. Exits with 3 where the energy of a trial is not known or not whole.
+    """
+    from stillwatt.cli.progress import reporter
+    from stillwatt.clock import SystemClock
+    from stillwatt.workflows.sweep import LocalEngine, run_sweep
+
+    try:
+        with reporter(SystemClock()) as progress:
+
+            def make_engine() -> Engine:
+                if engine == "local":
+                    return LocalEngine(progress, progress.announce)
+                from stillwatt.workflows.sweep_ray import RayEngine
+
+                return RayEngine()
+
+            outcome = run_sweep(
+                recipe,
+                overrides,
+                runs_dir=runs_dir,
+                engine=make_engine,
+                progress=progress,
+                announce=progress.announce,
+                trials=trials,
+                budget=budget,
+                sensors=sensors,
+            )
+    except KeyboardInterrupt:
+        note("interrupted: trials that are over are kept and booked; the same command goes on from there")
+        context.exit(_INTERRUPTED)
+    if as_json:
+        say_json(outcome_dict(outcome))
+    else:
+        for line in outcome_lines(outcome):
+            say(line)
+    context.exit(0 if outcome.complete else _INCOMPLETE)
+
+
+def outcome_lines(outcome: SweepOutcome) -> list[str]:
+    """A sweep for people: a row a trial, why some did not finish, the best, what all took, and the frontier."""
+    from stillwatt.report.format import energy_text
+    from stillwatt.workflows.trials import FAILED, FINISHED, PRUNED
+
+    names = list(outcome.settings.parameters)
+    objectives = list(outcome.settings.objectives)
+    rows = [["trial", "status", *names, *(_heading(name) for name in objectives), "whole run (J)", "run"]]
+    rows += [_row(trial, names, objectives) for trial in outcome.trials]
+    lines = [*columns(rows), ""]
+    lines += [f"trial {t.number} {t.status}: {t.why_not}" for t in outcome.trials if t.status != FINISHED and t.why_not]
+    lines += _best(outcome.trials, objectives)
+    spent = outcome.experimentation
+    counts = {status: sum(t.status == status for t in outcome.trials) for status in (FINISHED, PRUNED, FAILED)}
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    if isinstance(spent, NoTotal):
+        text = f"not known: {spent.reason}"
+    else:
+        text = f"{energy_text(total_dict(spent))} {spent.basis.value}"
+    noun = "trial" if len(outcome.trials) == 1 else "trials"
+    lines.append(f"experimentation: {text}, of {len(outcome.trials)} {noun} ({told or 'none'})")
+    if outcome.stopped_by:
+        lines.append(f"ended by {outcome.stopped_by}")
+    if outcome.analysis is not None:
+        from stillwatt.report import verdicts
+
+        frontier = columns(verdicts.frontier_rows(outcome.analysis.comparison))
+        lines += [
+            "",
+            "a student's energy by who bears the teacher's work (* on the frontier, p: how surely)",
+            *frontier,
+        ]
+    lines += ["", f"more: stillwatt analyse {outcome.folder}"]
+    return lines
+
+
+def _best(trials: Sequence[Trial], objectives: Sequence[str]) -> list[str]:
+    """By each objective, the finished trial that did best."""
+    from stillwatt.workflows.sweep import value_text
+
+    lines = []
+    for name in objectives:
+        values = {trial.number: trial.values[name] for trial in trials if name in trial.values}
+        if values:
+            best = (max if name == "quality" else min)(values, key=values.__getitem__)
+            word = {"energy": "least energy", "loss": "least loss"}.get(name, f"most {name}")
+            lines.append(f"{word}: trial {best}, {value_text(name, values[best])}")
+    return lines
+
+
+def _heading(objective: str) -> str:
+    return {"energy": "energy (J)", "loss": "loss (nats)"}.get(objective, objective)
+
+
+def _row(trial: Trial, names: Sequence[str], objectives: Sequence[str]) -> list[str]:
+    from stillwatt.report.format import interval_text
+
+    values = [f"{trial.values[name]:.4g}" if name in trial.values else "-" for name in objectives]
+    parameters = [_text(trial.parameters.get(name, "-")) for name in names]
+    energy = trial.energy
+    text = "-" if isinstance(energy, NoTotal) else interval_text(energy.value_j, energy.low_j, energy.high_j)
+    return [str(trial.number), trial.status, *parameters, *values, text, trial.run_id or "-"]
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def outcome_dict(outcome: SweepOutcome) -> dict[str, Any]:
+    """A sweep for programs."""
+    found: dict[str, Any] = {
+        "folder": str(outcome.folder),
+        "complete": outcome.complete,
+        "stopped_by": outcome.stopped_by,
+        "experimentation_j": total_dict(outcome.experimentation),
+        "trials": [asdict(trial) for trial in outcome.trials],
+    }
+    if outcome.analysis is not None:
+        from stillwatt.report.comparison import comparison_dict
+
+        found["comparison"] = comparison_dict(outcome.analysis.comparison)
+    return found

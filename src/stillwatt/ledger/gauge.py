@@ -1,0 +1,80 @@
+"""The measured program's view of what it has spent: lines of a process that looks for it, read without waiting."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from stillwatt.ledger.spent import Spent
+
+_PATIENCE_S = 5.0
+_BLOCK_BYTES = 1 << 16
+
+
+class LiveGauge(AbstractContextManager["LiveGauge"]):
+    """Starts the looking process and gives its latest line.
+
+    Args:
+        run_dir: The run that is under way.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._process: subprocess.Popen[bytes] | None = None
+        self._rest = b""
+        self._latest: Spent | None = None
+
+    def __enter__(self) -> LiveGauge:
+        command = [sys.executable, "-m", "stillwatt.ledger.spent", str(self._run_dir.resolve())]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+        )
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def latest(self) -> Spent | None:
+        """What the last look found; None before the first one. Never waits."""
+        if self._process is not None and self._process.stdout is not None:
+            self._take(self._process.stdout.fileno())
+        return self._latest
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether the looking process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def _take(self, descriptor: int) -> None:
+        while True:
+            try:
+                block = os.read(descriptor, _BLOCK_BYTES)
+            except BlockingIOError:
+                return
+            if not block:
+                return
+            *lines, self._rest = (self._rest + block).split(b"\n")
+            for line in lines:
+                with suppress(ValueError):
+                    self._latest = Spent.from_line(line.decode("utf-8", "replace"))

@@ -1,0 +1,174 @@
+"""What a run has spent so far, read from its directory while it goes on; and the process that keeps looking.
+
+`python -m stillwatt.ledger.spent RUN_DIR` writes one line of JSON for each look until its standard input ends, which
+means that the measured program is gone. It reads what the sampling process wrote and books it as the ledger will, so
+what a budget is held against is what the account will say. The measured program reads the lines and pays for nothing
+else; the looking itself is on its machine's meter, and takes at most a twentieth of one core.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from stillwatt.clock import Clock, SystemClock
+from stillwatt.errors import StillwattError
+from stillwatt.ledger.booking import BookedPlace, BookedRun, book_run
+from stillwatt.ledger.liveness import Liveness, ThisHost
+from stillwatt.ledger.post import read_run
+from stillwatt.ledger.stages import StageFacts
+from stillwatt.metering.series import Series
+from stillwatt.metering.trace import trace_points
+from stillwatt.records.channel import Basis
+from stillwatt.records.energy import Energy, NoTotal, Total
+from stillwatt.records.kinds import StageKind, StageStatus
+from stillwatt.units import NS_PER_S, seconds
+
+_LOOK_EVERY_S = 0.25
+_REST_PER_LOOK = 20.0
+"""Seconds of rest for each second that a look took."""
+_POWER_SPAN_NS = 2 * NS_PER_S
+_NICER = 5
+_LOST = (StageStatus.FAILED, StageStatus.RECOVERED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What a run has spent up to one moment."""
+
+    t_ns: int
+    """The moment, on this machine's monotonic clock."""
+    energy_j: float | None
+    """Of the whole run, lost attempts among it; None where it is not known, and `why_not` says why."""
+    power_w: float
+    """Of all parts together, over the last two seconds."""
+    duration_s: float
+    """Of all sessions together."""
+    arms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By arm: joules and seconds of its training, and of all inside it; lost attempts are not the arm's."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """By name: joules of the latest attempt that ended."""
+    is_measured: bool = False
+    """Whether every joule is; else some are modelled or assumed."""
+    why_not: str = ""
+
+    @classmethod
+    def from_line(cls, line: str) -> Spent:
+        """Read a line of the looking process.
+
+        Raises:
+            ValueError: It is no such line.
+        """
+        try:
+            given = json.loads(line)
+            arms = {name: (float(pair[0]), float(pair[1])) for name, pair in given.pop("arms").items()}
+            return cls(arms=arms, **given)
+        except (TypeError, KeyError, AttributeError) as err:
+            raise ValueError(f"no line of what a run has spent: {err}") from err
+
+
+def spent_so_far(run_dir: Path, *, liveness: Liveness | None = None) -> Spent:
+    """Look at a run once.
+
+    Raises:
+        LedgerError: Its manifest cannot be read.
+        OSError: A file cannot be read.
+    """
+    booked = book_run(read_run(run_dir, liveness=liveness or ThisHost()).sessions)
+    total, place = booked.total, booked.places[-1] if booked.places else None
+    return Spent(
+        t_ns=0 if place is None else place.place.end_ns,
+        energy_j=total.value_j + _tail_j(place) if isinstance(total, Total) and place is not None else None,
+        power_w=0.0 if place is None else sum(_powers(place).values()),
+        duration_s=sum(float(seconds(each.place.end_ns - each.place.start_ns)) for each in booked.places),
+        arms=_arms(booked),
+        stages={stage.name: total.value_j for stage, total in _ended(booked)},
+        is_measured=isinstance(total, Total) and total.basis is Basis.MEASURED,
+        why_not=total.reason if isinstance(total, NoTotal) else "" if place else "nothing has been measured yet",
+    )
+
+
+def _arms(booked: BookedRun) -> dict[str, tuple[float, float]]:
+    """Training by arm; that which still runs goes to the last sign of life."""
+    joules: dict[str, float] = defaultdict(float)
+    lengths_s: dict[str, float] = defaultdict(float)
+    for place, stage in _stages(booked):
+        arm = stage.labels.get("arm", "")
+        total = place.stages[stage.stage_id].gross_total
+        if stage.kind is not StageKind.STUDENT_TRAIN or not arm or stage.status in _LOST or isinstance(total, NoTotal):
+            continue
+        joules[arm] += total.value_j + (_tail_j(place) if stage.status is StageStatus.RUNNING else 0.0)
+        lengths_s[arm] += float(seconds(stage.end_ns - stage.start_ns))
+    return {arm: (joules[arm], lengths_s[arm]) for arm in joules}
+
+
+def _ended(booked: BookedRun) -> Iterator[tuple[StageFacts, Total]]:
+    for place, stage in _stages(booked):
+        total = place.stages[stage.stage_id].gross_total
+        if stage.status is StageStatus.ENDED and isinstance(total, Total):
+            yield stage, total
+
+
+def _stages(booked: BookedRun) -> Iterator[tuple[BookedPlace, StageFacts]]:
+    for place in booked.places:
+        for session in place.place.sessions:
+            for stage in session.stages:
+                yield place, stage
+
+
+def _tail_j(place: BookedPlace | None) -> float:
+    """What is missing between a part's last reading and the last sign of life: a second's at most, at its power."""
+    if place is None:
+        return 0.0
+    powers, missing_j = _powers(place), 0.0
+    for part, energy in place.account.total.items():
+        if isinstance(energy, Energy) and part in powers:
+            series = place.series[part][0]
+            behind_s = float(seconds(max(0, place.place.end_ns - int(series.t_ns[-1]))))
+            missing_j += powers[part] * min(behind_s, energy.missing_s)
+    return missing_j
+
+
+def _powers(place: BookedPlace) -> dict[str, float]:
+    """Mean power of each part that is in the sum, over the seconds before its latest reading."""
+    found = {part: _power_w(series) for part, (series, _) in place.series.items() if part in place.account.total}
+    return {part: power_w for part, power_w in found.items() if power_w is not None}
+
+
+def _power_w(series: Series) -> float | None:
+    if series.t_ns.size < 2:
+        return None
+    first = min(int((series.t_ns < series.t_ns[-1] - _POWER_SPAN_NS).sum()), series.t_ns.size - 2)
+    last = Series(series.channel, series.t_ns[first:], series.count[first:])
+    points = trace_points(last, start_ns=int(last.t_ns[0]), max_points=1)
+    return points[0].mean_w if points else None
+
+
+def watch(run_dir: Path, told: TextIO, out: TextIO, clock: Clock) -> None:
+    """Look until `told` ends, and write a line for each look."""
+    wait_s = 0.0
+    while not select.select([told], [], [], wait_s)[0]:
+        start_ns = clock.monotonic_ns()
+        try:
+            line = json.dumps(asdict(spent_so_far(run_dir)))
+        except (StillwattError, OSError, ValueError) as err:
+            empty = Spent(t_ns=0, energy_j=None, power_w=0.0, duration_s=0.0, why_not=f"{type(err).__name__}: {err}")
+            line = json.dumps(asdict(empty))
+        try:
+            out.write(f"{line}\n")
+            out.flush()
+        except (BrokenPipeError, ValueError):
+            return
+        wait_s = max(_LOOK_EVERY_S, _REST_PER_LOOK * float(seconds(clock.monotonic_ns() - start_ns)))
+
+
+if __name__ == "__main__":
+    os.nice(_NICER)
+    watch(Path(sys.argv[1]), sys.stdin, sys.stdout, SystemClock())

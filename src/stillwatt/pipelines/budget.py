@@ -1,0 +1,278 @@
+"""Stops training at a budget of joules, seconds or tokens, for a run or for an arm (method.md, eqs. 101 and 102).
+
+Joules are those the ledger would book now, from the run's own sampling: nothing is measured here. Between two looks
+they are carried on at the latest power. Training goes on in whole optimiser steps, so it stops at the step that ends
+nearest to the budget, and a budget smaller than one step is refused before it is overdrawn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from stillwatt.clock import Clock, SystemClock
+from stillwatt.errors import BudgetError
+from stillwatt.ledger.spent import Spent
+from stillwatt.pipelines.spec import Limit, LimitKind, PipelineSpec
+from stillwatt.units import seconds
+
+__all__ = ["Budgets", "Gauge", "Stop"]
+
+_PATIENCE_S = 30.0
+_POLL_S = 0.05
+_COARSE_SHARE = 0.04
+"""Of a budget that one step takes: half of it is what an end may be off."""
+_OF_THE_RUN = "the run's budget"
+
+
+class Gauge(Protocol):
+    """Something that tells what the run has spent."""
+
+    def latest(self) -> Spent | None:
+        """What the last look found; None before the first one. Never waits."""
+        ...
+
+
+class Budgets:
+    """The budgets of a study, and what is left of them."""
+
+    def __init__(
+        self,
+        spec: PipelineSpec,
+        gauge: Gauge | None,
+        announce: Callable[[str], None],
+        *,
+        clock: Clock | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._spec, self._gauge, self._announce = spec, gauge, announce
+        self._clock, self._sleep = clock or SystemClock(), sleep
+        self._tokens: dict[str, int] = {}
+        self.over: str | None = None
+        """Why nothing more is begun, once the run's budget has ended a training."""
+        self._cleanup_s, self._writing_s, self._ending_s = 0.0, 0.0, 0.0
+        self._has_told = False
+
+    def count(self, arm: str, results: Mapping[str, Any]) -> None:
+        """Take note of what an arm's increment, finished now or in an earlier session, came to."""
+        self._tokens[arm] = int(results.get("tokens_total") or 0)
+        reason = str(results.get("stopped_by") or "")
+        if reason.startswith(_OF_THE_RUN):
+            self.over = reason
+
+    def note_cleanup(self, length_s: float) -> None:
+        """Take note of how long a stage took to let go of what it held: the next one will take about as long."""
+        self._cleanup_s = length_s
+
+    def note_writing(self, length_s: float) -> None:
+        """Take note of how long a model of a student's size took to be written."""
+        self._writing_s = length_s
+
+    def note_ending(self, length_s: float) -> None:
+        """Take note of how long a training took to write its checkpoint and to clean up."""
+        self._ending_s = length_s
+
+    @property
+    def ending_s(self) -> float:
+        """Seconds between a training's last step and its stage's end, as far as it can be known beforehand."""
+        return self._ending_s or self._writing_s + self._cleanup_s
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that went through students in training so far."""
+        return sum(self._tokens.values())
+
+    def tokens_of_others(self, arm: str) -> int:
+        """The same, less one arm's."""
+        return self.tokens - self._tokens.get(arm, 0)
+
+    def coming(self, limit: Limit, length_s: float) -> float:
+        """What so many further seconds will take."""
+        return length_s if limit.kind is LimitKind.TIME else self._spent()[0].power_w * length_s
+
+    def run_is_over(self, evaluation: str, *, begun: int) -> str | None:
+        """Why no further arm can begin under the run's budget; None where one can.
+
+        Args:
+            evaluation: Stage whose energy or time an evaluation of the arm is expected to take.
+            begun: Arms that were trained already.
+
+        Raises:
+            BudgetError: Not even the first arm can begin.
+        """
+        limit = self._spec.budget
+        if limit is None or self.over is not None:
+            return self.over
+        spent = self.run_amount(limit) + self.reserve(limit, evaluation)
+        if spent < limit.amount:
+            return None
+        if begun == 0:
+            raise BudgetError(limit.said, f"{limit.text(spent)} of it are spent before the first training step", "run")
+        return f"{limit.text(spent)} of {_OF_THE_RUN} of {limit.said} are spent, evaluation included"
+
+    def stop(self, arm: str, limit: Limit | None, evaluation: str, teacher_j: float) -> Stop | None:
+        """What tells an arm's training when to end; None where nothing limits it.
+
+        Args:
+            arm: The arm's id.
+            limit: Its own budget.
+            evaluation: As in `run_is_over`.
+            teacher_j: Joules of shared teacher work that the arm bears.
+        """
+        run = self._spec.budget
+        if limit is None and run is None:
+            return None
+        return Stop(self, arm, limit, run, evaluation, teacher_j, self._clock)
+
+    def run_amount(self, limit: Limit) -> float:
+        """What the run has used up, in the limit's own unit."""
+        if limit.kind is LimitKind.TOKENS:
+            return float(self.tokens)
+        spent, behind_s = self._spent()
+        if limit.kind is LimitKind.TIME:
+            return spent.duration_s + behind_s
+        return self._known_j(spent) + spent.power_w * behind_s
+
+    def arm_amount(self, limit: Limit, arm: str, tokens: int, teacher_j: float, since_ns: int | None = None) -> float:
+        """What an arm has used up; since `since_ns` a training of it goes on."""
+        if limit.kind is LimitKind.TOKENS:
+            return float(tokens)
+        spent, behind_s = self._spent()
+        joules, length_s = spent.arms.get(arm, (0.0, 0.0))
+        if since_ns is None:
+            behind_s = 0.0
+        elif since_ns > spent.t_ns:
+            behind_s = float(seconds(self._clock.monotonic_ns() - since_ns))
+        if limit.kind is LimitKind.TIME:
+            return length_s + behind_s
+        return joules + spent.power_w * behind_s + teacher_j
+
+    def reserve(self, limit: Limit, evaluation: str) -> float:
+        """What an evaluation, and the idle machine measured once more, will take of the run's budget."""
+        if limit.kind is not LimitKind.ENERGY:
+            return 0.0 if limit.kind is LimitKind.TOKENS else self._spec.idle_after_s
+        spent, _ = self._spent()
+        idle_j = spent.stages.get("idle_baseline", 0.0)
+        rest_j = idle_j * self._spec.idle_after_s / self._spec.idle_baseline_s if self._spec.idle_baseline_s else 0.0
+        return spent.stages.get(evaluation, 0.0) + rest_j
+
+    def _spent(self) -> tuple[Spent, float]:
+        """The latest look, and the seconds since."""
+        found, waited_s = self._look(), 0.0
+        while found is None or (found.energy_j is None and self._needs_energy and waited_s < _PATIENCE_S):
+            if waited_s >= _PATIENCE_S:
+                raise BudgetError(self._said, f"nothing was heard of what is spent for {_PATIENCE_S:g} s", "run")
+            self._sleep(_POLL_S)
+            waited_s += _POLL_S
+            found = self._look()
+        self._tell(found)
+        return found, max(0.0, float(seconds(self._clock.monotonic_ns() - found.t_ns)))
+
+    def _look(self) -> Spent | None:
+        if self._gauge is None:
+            raise BudgetError(self._said, "nothing tells what this run has spent", "run")
+        return self._gauge.latest()
+
+    def _tell(self, found: Spent) -> None:
+        if self._has_told or not self._needs_energy:
+            return
+        self._has_told = True
+        if not found.is_measured:
+            self._announce("budget: this machine's energy is modelled at least in part, and so is what is left of it")
+
+    def _known_j(self, spent: Spent) -> float:
+        if spent.energy_j is None:
+            raise BudgetError(self._said, f"the run's energy is not known ({spent.why_not})", "run")
+        return spent.energy_j
+
+    @property
+    def _limits(self) -> list[Limit]:
+        return [limit for limit in (self._spec.budget, *(arm.budget for arm in self._spec.arms)) if limit is not None]
+
+    @property
+    def _needs_energy(self) -> bool:
+        return any(limit.kind is LimitKind.ENERGY for limit in self._limits)
+
+    @property
+    def _said(self) -> str:
+        return self._limits[0].said if self._limits else ""
+
+
+class Stop:
+    """Tells one arm's training, after each step, whether to end here."""
+
+    def __init__(
+        self,
+        budgets: Budgets,
+        arm: str,
+        limit: Limit | None,
+        run: Limit | None,
+        evaluation: str,
+        teacher_j: float,
+        clock: Clock,
+    ) -> None:
+        self._budgets, self._arm, self._limit, self._run = budgets, arm, limit, run
+        self._evaluation, self._teacher_j, self._clock = evaluation, teacher_j, clock
+        self._since_ns = self._step_ns = clock.monotonic_ns()
+        self._tokens = self._step_tokens = 0
+        self._stopped_ns: int | None = None
+
+    def begin(self) -> None:
+        """The training's stage begins now."""
+        self._since_ns = self._clock.monotonic_ns()
+
+    def first_step(self, tokens: int) -> None:
+        """The first step begins now, at so many tokens: what was loaded before is no part of how long a step takes."""
+        self._tokens = tokens
+        self._step_ns = self._clock.monotonic_ns()
+
+    def after_step(self, tokens: int) -> str | None:
+        """Why to end after this step: the next one would end further from the budget than this one did.
+
+        Args:
+            tokens: The arm's own tokens so far.
+        """
+        self._step_ns, before_ns = self._clock.monotonic_ns(), self._step_ns
+        step_s = float(seconds(self._step_ns - before_ns))
+        self._step_tokens, self._tokens = tokens - self._tokens, tokens
+        reason = self._reason(tokens, step_s)
+        if reason is not None:
+            self._stopped_ns = self._clock.monotonic_ns()
+        return reason
+
+    def end(self) -> None:
+        """The training's stage is over."""
+        if self._stopped_ns is not None:
+            self._budgets.note_ending(float(seconds(self._clock.monotonic_ns() - self._stopped_ns)))
+
+    def _reason(self, tokens: int, step_s: float) -> str | None:
+        limit = self._limit
+        if limit is not None:
+            used = self._budgets.arm_amount(limit, self._arm, tokens, self._teacher_j, self._since_ns)
+            if self._is_reached(limit, used, step_s):
+                return f"its budget of {limit.said}: {limit.text(used)}{self._coarse(limit, step_s)}"
+        if self._run is not None:
+            used = self._run_used(self._run, tokens)
+            if self._is_reached(self._run, used, step_s):
+                coarse = self._coarse(self._run, step_s)
+                return f"{_OF_THE_RUN} of {self._run.said}: {self._run.text(used)} with the evaluation to come{coarse}"
+        return None
+
+    def _coarse(self, limit: Limit, step_s: float) -> str:
+        """What is said of a budget that whole steps cannot keep closely."""
+        if limit.kind is LimitKind.TOKENS:
+            return ""
+        share = self._budgets.coming(limit, step_s) / limit.amount
+        return f" (a step takes {share:.0%} of it, so that it can be kept no closer)" if share > _COARSE_SHARE else ""
+
+    def _run_used(self, limit: Limit, tokens: int) -> float:
+        if limit.kind is LimitKind.TOKENS:
+            return float(self._budgets.tokens_of_others(self._arm) + tokens)
+        return self._budgets.run_amount(limit) + self._budgets.reserve(limit, self._evaluation)
+
+    def _is_reached(self, limit: Limit, used: float, step_s: float) -> bool:
+        if limit.kind is LimitKind.TOKENS:
+            # tokens of a step are known exactly; a budget of them is never overdrawn
+            return used + self._step_tokens > limit.amount
+        return used + self._budgets.coming(limit, step_s / 2 + self._budgets.ending_s) >= limit.amount

@@ -1,0 +1,83 @@
+"""Several processes train one student, or read with one teacher: each takes some of a step's microbatches or batches.
+
+Under `torchrun` each rank holds the whole model; a step's divisor is that of the whole step, so the sum of all ranks'
+gradients is the gradient one process would have, up to the order of additions. What is read goes to the first rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["Ranks"]
+
+Part = TypeVar("Part")
+Found = TypeVar("Found")
+
+
+class Ranks:
+    """The processes of this launch; one where there is no launch."""
+
+    def __init__(self) -> None:
+        self._is_on = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.rank = torch.distributed.get_rank() if self._is_on else 0
+        self.count = torch.distributed.get_world_size() if self._is_on else 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def share(self, parts: Sequence[Part]) -> list[Part]:
+        """This process's part of a step's microbatches."""
+        return list(parts[self.rank :: self.count])
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum a tensor over all ranks, in place."""
+        if self.count > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Give every rank the gradients of all; a rank that had no microbatch adds nothing."""
+        if self.count == 1:
+            return
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            torch.distributed.all_reduce(parameter.grad)
+
+    def agree(self, value: Part) -> Part:
+        """What the first rank says, on all: each would see another moment of the same budget, or of a file."""
+        if self.count == 1:
+            return value
+        said: list[Part] = [value]
+        torch.distributed.broadcast_object_list(said, src=0)
+        return said[0]
+
+    def spread(self, parts: Sequence[Part], work: Callable[[Part], Found]) -> Iterator[tuple[Part, Found]]:
+        """Work on parts, one on each rank at a time; the first rank gets what all found, in order, the others nothing.
+
+        >>> list(Ranks().spread([2, 3], lambda part: part * part))
+        [(2, 4), (3, 9)]
+        """
+        for start in range(0, len(parts), self.count):
+            turn = parts[start : start + self.count]
+            found = work(turn[self.rank]) if self.rank < len(turn) else None
+            # the last turn may be short of parts: what idle ranks hand in is left out
+            yield from zip(turn, self._gather(found), strict=False)
+
+    def _gather(self, found: Any) -> list[Any]:
+        if self.count == 1:
+            return [found]
+        all_found: list[Any] | None = [None] * self.count if self.is_first else None
+        torch.distributed.gather_object(found, all_found)
+        return all_found or []
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.count > 1:
+            torch.distributed.barrier()

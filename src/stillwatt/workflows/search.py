@@ -1,0 +1,118 @@
+"""Which values a sweep tries next: optuna behind a door of four verbs, its journal in the sweep's folder."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stillwatt.errors import MissingExtraError
+from stillwatt.workflows.trials import FAILED, FINISHED, PRUNED, Trial
+
+if TYPE_CHECKING:
+    from stillwatt.config.sweep import ParameterSettings, Scalar, SweepSettings
+
+JOURNAL_NAME = "search.journal"
+_DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {
+    "energy": "minimize",
+    "quality": "maximize",
+    "loss": "minimize",
+}
+
+
+class Search:
+    """Chooses values, remembers what they came to, and goes on after a kill.
+
+    Args:
+        folder: The sweep's folder.
+        sweep: What is searched.
+
+    Raises:
+        MissingExtraError: optuna is not installed.
+    """
+
+    def __init__(self, folder: Path, sweep: SweepSettings) -> None:
+        try:
+            import optuna
+            from optuna.storages import JournalStorage
+            from optuna.storages.journal import JournalFileBackend
+        except ImportError as err:
+            raise MissingExtraError("optuna", "sweep") from err
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._sweep, self._optuna = sweep, optuna
+        self._study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL_NAME))),
+            study_name="sweep",
+            directions=[_DIRECTIONS[name] for name in sweep.objectives],
+            load_if_exists=True,
+        )
+        # a seed alone would choose the first trials' values again after a kill
+        self._study.sampler = self._make_sampler(sweep.seed + len(self._study.trials))
+        grids = [parameter.grid or () for parameter in sweep.parameters.values()]
+        self._cells = list(itertools.product(*grids))
+        random.Random(sweep.seed).shuffle(self._cells)  # so that a grid that is cut short says something of all of it
+
+    def open_trials(self) -> dict[int, Mapping[str, Scalar]]:
+        """Trials that were asked for and never told of, with their values; those a kill left without any are closed."""
+        found: dict[int, Mapping[str, Scalar]] = {}
+        for trial in self._study.get_trials(states=(self._optuna.trial.TrialState.RUNNING,)):
+            if set(trial.params) == set(self._sweep.parameters):
+                found[trial.number] = dict(trial.params)
+            else:
+                self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+        return found
+
+    def ask(self) -> tuple[int, Mapping[str, Scalar]] | None:
+        """A new trial's number and values; None where every combination of a grid was given out."""
+        is_grid = self._sweep.method == "grid"
+        if is_grid and not self._put_next_cell():
+            return None
+        trial = self._study.ask()
+        values = {key: _suggest(trial, key, each, is_grid=is_grid) for key, each in self._sweep.parameters.items()}
+        return trial.number, values
+
+    def tell(self, trial: Trial) -> None:
+        """Take note of what a trial came to; one that is known already is left as it is."""
+        states = self._optuna.trial.TrialState
+        if trial.status == FINISHED:
+            values = [trial.values[name] for name in self._sweep.objectives]
+            self._study.tell(trial.number, values, skip_if_finished=True)
+            return
+        state = {PRUNED: states.PRUNED, FAILED: states.FAIL}[trial.status]
+        if state is states.PRUNED and len(self._sweep.objectives) > 1:
+            state = states.FAIL  # optuna prunes for one objective only
+        self._study.tell(trial.number, state=state, skip_if_finished=True)
+
+    def _put_next_cell(self) -> bool:
+        """Put the grid's next combination in line; False where there is none. The n-th trial has the n-th one."""
+        waiting = self._optuna.trial.TrialState.WAITING
+        states = [trial.state for trial in self._study.get_trials(deepcopy=False)]
+        if waiting in states:
+            return True  # a kill came between this and the asking
+        if len(states) >= len(self._cells):
+            return False
+        self._study.enqueue_trial(dict(zip(self._sweep.parameters, self._cells[len(states)], strict=True)))
+        return True
+
+    def _make_sampler(self, seed: int) -> Any:
+        samplers = self._optuna.samplers
+        kinds = {"tpe": samplers.TPESampler, "nsga2": samplers.NSGAIISampler}
+        return kinds.get(self._sweep.method, samplers.RandomSampler)(seed=seed)
+
+
+def _suggest(trial: Any, key: str, parameter: ParameterSettings, *, is_grid: bool) -> Scalar:
+    grid = parameter.grid if parameter.choices or is_grid else None
+    if grid is not None:
+        value: Scalar = trial.suggest_categorical(key, list(grid))
+        return value
+    assert parameter.low is not None  # the settings have seen to it
+    assert parameter.high is not None
+    if parameter.is_whole:
+        step = round(parameter.step or 1)
+        low, high = round(parameter.low), round(parameter.high)
+        whole: int = trial.suggest_int(key, low, high, log=parameter.log, **({} if parameter.log else {"step": step}))
+        return whole
+    real: float = trial.suggest_float(key, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+    return real

@@ -1,0 +1,259 @@
+"""One trial of a sweep: the recipe it runs, what it came to, and the file that keeps it."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stillwatt.config.load import load_recipe
+from stillwatt.config.tomlvalue import toml_value
+from stillwatt.errors import LedgerError, MissingExtraError, MissingInputError, StillwattError
+from stillwatt.records.channel import Basis
+from stillwatt.records.energy import NoTotal, Total
+from stillwatt.records.kinds import StageStatus
+from stillwatt.workflows.books import show_run
+from stillwatt.workflows.pipeline import run_recipe
+
+if TYPE_CHECKING:
+    from stillwatt.config.models import Recipe
+    from stillwatt.config.sweep import Scalar
+    from stillwatt.pipelines.progress import Progress
+    from stillwatt.records.finding import ArmPoint, Study
+
+FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"
+RECIPE_NAME = "recipe.toml"
+_TRIALS = "trials"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What a trial came to."""
+
+    number: int
+    parameters: Mapping[str, Scalar]
+    status: str
+    """`finished`, `pruned` or `failed`."""
+    run_id: str | None = None
+    """None where it failed before there was a run."""
+    energy_j: float | None = None
+    """Of its whole run, which is experimentation; None where it is not known."""
+    energy_low_j: float | None = None
+    energy_high_j: float | None = None
+    basis: str = Basis.ASSUMED.value
+    """Of that energy."""
+    duration_s: float = 0.0
+    complete: bool = False
+    """Whether that energy is whole."""
+    why_not: str = ""
+    """Why there is no energy, or why it was ended early or failed."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """By objective; only of a finished one."""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    """Held-out loss in nats by share of the text, mean over seeds."""
+
+    @property
+    def energy(self) -> Total | NoTotal:
+        """Of its whole run, with its interval and basis, or why it is not known."""
+        value_j, low_j, high_j = self.energy_j, self.energy_low_j, self.energy_high_j
+        if value_j is None or low_j is None or high_j is None:
+            return NoTotal(reason=f"the energy of trial {self.number} is not known ({self.why_not})")
+        return Total(value_j=value_j, low_j=low_j, high_j=high_j, basis=Basis(self.basis), complete=self.complete)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialJob:
+    """All that carrying out a trial takes; the recipe lies in the sweep's folder."""
+
+    folder: str
+    number: int
+    arm: str
+    parameters: Mapping[str, Scalar]
+    overrides: tuple[str, ...]
+    objectives: tuple[str, ...]
+    others: Mapping[str, tuple[float, ...]]
+    """Losses of earlier trials by share of the text; empty where no trial is ended early."""
+    sensors: tuple[str, ...] | None
+
+
+class TrialEnded(StillwattError):
+    """A trial that is worse than the median of those before it; the sweep takes note and goes on."""
+
+
+def trial_recipe(
+    path: Path, overrides: Sequence[str], parameters: Mapping[str, Scalar], arm: str, number: int
+) -> Recipe:
+    """The recipe of a trial: the one arm, under a name of its own, with the trial's settings.
+
+    Raises:
+        ConfigError: A setting does not exist, or the recipe cannot be meant with that value.
+    """
+    changes = [f"{key}={toml_value(value)}" for key, value in parameters.items()]
+    recipe = load_recipe(path, [*overrides, *changes])
+    (chosen,) = [entry for entry in recipe.arms if entry.name == arm]
+    own = chosen.model_copy(update={"name": f"{arm}-t{number:03d}"})
+    # rules about arms together, such as a baseline, mean nothing for one alone
+    return recipe.model_copy(update={"arms": (own,), "sweep": None})
+
+
+def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]) -> Trial:
+    """Run a trial, or what is left of one that was cut short; its outcome is on disk before it is returned.
+
+    Raises:
+        MissingInputError: A model or data set is not there: no other trial could do better.
+        MissingExtraError: A package is not installed.
+    """
+    folder, runs, watch = Path(job.folder), list[str](), _Watch(job.others)
+    recipe = trial_recipe(folder / RECIPE_NAME, job.overrides, job.parameters, job.arm, job.number)
+    trial = Trial(number=job.number, parameters=dict(job.parameters), status=FAILED)
+
+    def begun(run_id: str) -> None:
+        runs.append(run_id)
+        _run_note(folder, job.number).parent.mkdir(parents=True, exist_ok=True)
+        _run_note(folder, job.number).write_text(run_id, encoding="utf-8")
+
+    try:
+        study = _finished_before(folder, job.number, runs)
+        if study is None:
+            study = run_recipe(
+                recipe,
+                runs_dir=folder,
+                fresh=False,
+                sensors=job.sensors,
+                progress=progress,
+                announce=announce,
+                on_scored=watch.scored,
+                on_run=begun,
+            ).study
+        trial = replace(trial, status=FINISHED, values=_values(study, job.objectives))
+    except TrialEnded as err:
+        trial = replace(trial, status=PRUNED, why_not=str(err))
+    except (MissingInputError, MissingExtraError):
+        raise
+    except (StillwattError, RuntimeError, ValueError, OSError) as err:
+        trial = replace(trial, why_not=f"{type(err).__name__}: {err}"[:500])
+    trial = _with_energy(replace(trial, losses=watch.means), folder, runs)
+    keep(folder, trial)
+    return trial
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Looks at a trial's held-out losses as they come."""
+
+    others: Mapping[str, tuple[float, ...]]
+    found: dict[str, list[float]] = field(default_factory=dict)
+
+    def scored(self, _arm: str, share: float, scores: Sequence[Mapping[str, Any]]) -> None:
+        """Take note of a checkpoint's scores.
+
+        Raises:
+            TrialEnded: Its loss is above the median of the others', and there is text left.
+        """
+        loss = _held_out_loss(scores)
+        if loss is None:
+            return
+        self.found.setdefault(str(float(share)), []).append(loss)
+        before = self.others.get(str(float(share)), ())
+        if before and share < 1.0 and loss > (median := statistics.median(before)):
+            raise TrialEnded(f"loss {loss:.4f} at {share:.0%} is above the median of {len(before)}, {median:.4f}")
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean loss over seeds, by share."""
+        return {share: statistics.fmean(losses) for share, losses in self.found.items()}
+
+
+def _run_note(folder: Path, number: int) -> Path:
+    """Where a trial's run is noted while it is under way."""
+    return folder / _TRIALS / f"run.{number:04d}"
+
+
+def _finished_before(folder: Path, number: int, runs: list[str]) -> Study | None:
+    """What a run came to that ended just before a kill, so that only its outcome is missing."""
+    note = _run_note(folder, number)
+    if not note.exists():
+        return None
+    run_id = note.read_text(encoding="utf-8").strip()
+    try:
+        record = show_run(folder, run_id)
+    except LedgerError:
+        return None  # killed before the run was anything
+    if record.status is not StageStatus.ENDED:
+        return None
+    from stillwatt.workflows.publish import summarise_run
+
+    runs.append(run_id)
+    return summarise_run(record, runs_dir=folder)
+
+
+def keep(folder: Path, trial: Trial) -> None:
+    """Put a trial's outcome on disk, whole or not at all."""
+    from stillwatt.pipelines.artifacts import write_json
+
+    write_json(folder / _TRIALS / f"{trial.number:04d}.json", asdict(trial))
+
+
+def kept_trials(folder: Path) -> dict[int, Trial]:
+    """Trials that are over, by number."""
+    found = [Trial(**json.loads(path.read_text(encoding="utf-8"))) for path in (folder / _TRIALS).glob("[0-9]*.json")]
+    return {trial.number: trial for trial in sorted(found, key=lambda trial: trial.number)}
+
+
+def _with_energy(trial: Trial, folder: Path, runs: Sequence[str]) -> Trial:
+    """The trial with the energy of its whole run, lost attempts and all."""
+    if not runs:
+        return replace(trial, why_not=trial.why_not or "it never came to a run")
+    record = show_run(folder, runs[-1])
+    trial = replace(trial, run_id=runs[-1], duration_s=record.duration_s)
+    if isinstance(record.total, NoTotal):
+        return replace(trial, why_not=trial.why_not or record.total.reason)
+    total = record.total
+    return replace(
+        trial,
+        energy_j=total.value_j,
+        energy_low_j=total.low_j,
+        energy_high_j=total.high_j,
+        basis=total.basis.value,
+        complete=total.complete,
+    )
+
+
+def _values(study: Study, objectives: Sequence[str]) -> dict[str, float]:
+    """The objectives, each a mean over seeds.
+
+    Raises:
+        StillwattError: One of them is not known.
+    """
+    points = [point for point in study.arms if point.is_final]
+    return {name: statistics.fmean(_value(point, name) for point in points) for name in objectives}
+
+
+def _value(point: ArmPoint, name: str) -> float:
+    if name == "energy":
+        energy = point.energy_under("one-off")
+        if isinstance(energy, NoTotal):
+            raise StillwattError(f"the energy of {point.key} is not known: {energy.reason}")
+        return energy.value_j
+    if name == "loss":
+        loss = _held_out_loss([asdict(score) for score in point.scores])
+        if loss is None:
+            raise StillwattError(f"{point.key} has no perplexity")
+        return loss
+    from stillwatt.records.finding import NoQuality
+
+    if isinstance(point.quality, NoQuality):
+        raise StillwattError(f"the quality of {point.key} is not known: {point.quality.reason}; take loss as objective")
+    return point.quality.value
+
+
+def _held_out_loss(scores: Sequence[Mapping[str, Any]]) -> float | None:
+    """Mean cross-entropy on held-out text, in nats."""
+    for score in scores:
+        if score["task"] == "perplexity" and score["value"] > 0.0 and math.isfinite(score["value"]):
+            return math.log(score["value"])
+    return None

@@ -1,0 +1,98 @@
+"""One rank under torchrun, or the only process: fills a logit cache, trains a tiny student, writes its losses down."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+import stillwatt
+from stillwatt.metering.meter import Stage
+from stillwatt.pipelines import teacher_logits
+from stillwatt.pipelines.corpus import Packed
+from stillwatt.pipelines.model_sources import resolve_model
+from stillwatt.pipelines.models import device, load_model
+from stillwatt.pipelines.spec import ArmSpec, LogitsSpec, Method, TrainSpec
+from stillwatt.pipelines.student_train import TrainJob, _Loop, train
+from stillwatt.pipelines.teacher_online import OnlineTeacher
+from tiny_models import CountingTask
+
+
+def cache_logits(directory: Path, teacher: Path) -> dict[str, Any]:
+    """Fill a cache from text of two lengths in an odd number of batches; what it came to and what this rank did."""
+    rng = np.random.default_rng(6)
+    sequences = [rng.integers(0, 256, length).tolist() for length in (12, 9, 12, 12, 9, 12, 12)]
+    tokens_here: list[float] = []
+    stage = SimpleNamespace(add=lambda **counts: tokens_here.append(counts["tokens"]))
+    model: Any = load_model(teacher, dtype="float32")
+    results = teacher_logits.make(
+        model,
+        sequences,
+        LogitsSpec(top_k=8, temperature=1.0, batch_size=2),
+        directory,
+        task=CountingTask(),
+        stage=stage,
+    )
+    return {**results, "tokens_here": sum(tokens_here)}
+
+
+def main(folder: Path, name: str) -> None:
+    """Train by KD with the teacher beside the student; the run is measured, by one sampling process a machine."""
+    torch.set_num_threads(1)
+    device()  # begins the process group, where there is a launch
+    rng = np.random.default_rng(4)
+    supervised = np.ones((23, 16), dtype=np.bool_)
+    supervised[:, 0] = False
+    examples = Packed(
+        ids_ST=rng.integers(0, 256, (23, 16)).astype(np.int32), supervised_ST=supervised, dropped_tokens=0
+    )
+    start, teacher = (resolve_model("tiny-random", revision=None, announce=print, is_student=s) for s in (True, False))
+    cached = cache_logits(folder / f"{name}.cache", teacher.directory)
+    spec = TrainSpec(
+        optimizer="adamw", learning_rate=1e-3, warmup_steps=1, schedule="cosine", max_grad_norm=1.0, batch_size=2,
+        accumulation_steps=3, checkpoints=(1.0,), seeds=(1,),
+    )  # fmt: skip
+    arm = ArmSpec(name="kd", method=Method.KD, alpha=0.5, temperature=1.0, loss="forward_kl")
+    losses: list[float] = []
+    step = _Loop.step
+
+    def watched(loop: Any, *given: Any) -> float:
+        losses.append(step(loop, *given))
+        return losses[-1]
+
+    _Loop.step = watched  # type: ignore[assignment, method-assign]
+    constant = {"synthetic": {"channels": [{"watts": 100.0}]}}
+    with stillwatt.Run("ranks", runs_dir=folder / "runs", sensors=("synthetic",), options=constant) as run:
+        while not any((run.run_dir / "samples").iterdir()):
+            time.sleep(0.05)  # the stages below are shorter than the start of a sampling process
+        with run.stage("train.kd.1.0", kind="student_train", labels={"arm": "kd"}) as stage:
+            assert isinstance(stage, Stage)
+            online = OnlineTeacher(
+                load=lambda: load_model(teacher.directory, dtype="float32"),
+                open_stage=lambda: run.stage("teacher_online.kd.1.0", kind="teacher_logits"),
+                examples=examples,
+                place=device(),
+            )
+            job = TrainJob(
+                arm_id="kd", arm=arm, train=spec, dtype="float32", seed=3, examples=examples, cache=None, teacher=online
+            )
+            found = train(
+                job, start.directory, from_share=0.0, to_share=1.0, out_dir=folder / name, stage=stage,
+                task=CountingTask(),
+            )  # fmt: skip
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    told = {"losses": losses, "world": world, "cached": cached, **found}
+    (folder / f"{name}.{rank}.json").write_text(json.dumps(told), encoding="utf-8")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,97 @@
+"""What a sweep looks like on the terminal and to programs, and what its folder stands for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from stillwatt.cli.main import cli
+from stillwatt.cli.sweep import outcome_dict, outcome_lines
+from stillwatt.config.load import sweep_recipe
+from stillwatt.errors import UsageError
+from stillwatt.workflows.analyse import runs_of_sweep
+from stillwatt.workflows.sweep import SweepOutcome, experimentation
+from stillwatt.workflows.trials import FINISHED, PRUNED, Trial, keep
+
+TABLE = """
+[sweep]
+recipe = "smoke_cpu"
+arm = "kd"
+method = "random"
+trials = 2
+seed = 1
+objectives = ["energy", "loss"]
+[sweep.parameters]
+"train.learning_rate" = { low = 0.001, high = 0.01, log = true }
+"""
+GOOD = Trial(
+    number=0, parameters={"train.learning_rate": 0.00123456}, status=FINISHED, run_id="r0", energy_j=1234.0,
+    energy_low_j=1100.0, energy_high_j=1500.0, basis="modelled", complete=True, values={"energy": 200.0, "loss": 3.21},
+)  # fmt: skip
+ENDED = Trial(number=1, parameters={"train.learning_rate": 0.009}, status=PRUNED, run_id="r1", why_not="no energy")
+
+
+@pytest.fixture
+def outcome(tmp_path: Path) -> SweepOutcome:
+    path = tmp_path / "sweep.toml"
+    path.write_text(TABLE, encoding="utf-8")
+    settings = sweep_recipe(path)[1].sweep
+    assert settings is not None
+    trials = (GOOD, ENDED)
+    return SweepOutcome(
+        folder=tmp_path, settings=settings, trials=trials, experimentation=experimentation(trials),
+        stopped_by="the budget of 1 kJ: 1,234 J are spent", analysis=None,
+    )  # fmt: skip
+
+
+def test_a_row_a_trial_and_what_they_took_together(outcome: SweepOutcome) -> None:
+    text = "\n".join(outcome_lines(outcome))
+    assert "0      finished  0.001235             200         3.21         1,230 [1,100, 1,500]  r0" in text
+    assert "1      pruned    0.009                -           -            -                     r1" in text
+    assert "trial 1 pruned: no energy" in text
+    assert "least energy: trial 0, 200 J" in text
+    assert "least loss: trial 0, 3.21 nats" in text
+    assert "experimentation: not known: the energy of trial 1 is not known (no energy)" in text
+    assert "ended by the budget of 1 kJ" in text
+    assert not outcome.complete
+
+
+def test_what_all_trials_took_has_its_interval_and_basis(outcome: SweepOutcome) -> None:
+    known = replace(outcome, trials=(GOOD,), experimentation=experimentation((GOOD,)))
+    assert "experimentation: 1,230 J [1,100, 1,500] modelled, of 1 trial (1 finished)" in outcome_lines(known)
+
+
+def test_for_programs_an_unknown_sum_is_absent(outcome: SweepOutcome) -> None:
+    found = json.loads(json.dumps(outcome_dict(outcome)))
+    assert found["experimentation_j"] == {"absent": "the energy of trial 1 is not known (no energy)"}
+    assert found["trials"][0]["values"] == {"energy": 200.0, "loss": 3.21}
+
+
+def test_a_sweeps_folder_stands_for_its_finished_trials(tmp_path: Path) -> None:
+    assert runs_of_sweep(["latest"], "runs") == (("latest",), "runs")
+    (tmp_path / "sweep.json").write_text("{}", encoding="utf-8")
+    keep(tmp_path, ENDED)
+    with pytest.raises(UsageError, match="no trial of this sweep is finished"):
+        runs_of_sweep([str(tmp_path)], "runs")
+    keep(tmp_path, GOOD)
+    assert runs_of_sweep([str(tmp_path)], "runs") == (("r0",), str(tmp_path))
+
+
+@pytest.mark.parametrize(("missing", "more"), [("optuna", ()), ("ray", ("--engine", "ray"))])
+def test_what_is_not_installed_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, more: tuple[str, ...]
+) -> None:
+    if missing == "ray":
+        pytest.importorskip("optuna", reason="the sweep extra is not installed")
+    (tmp_path / "sweep.toml").write_text(TABLE, encoding="utf-8")
+    monkeypatch.setitem(sys.modules, missing, None)
+    command = ["sweep", str(tmp_path / "sweep.toml"), "--runs", str(tmp_path / "runs"), *more]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 1
+    extra = {"optuna": "sweep", "ray": "ray"}[missing]
+    assert f"{missing} is not installed; run: pip install 'stillwatt[{extra}]'" in done.stderr

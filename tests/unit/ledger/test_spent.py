@@ -1,0 +1,70 @@
+"""What a live run has spent so far, against a run whose joules are known; and the process that keeps looking."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+import stillwatt
+from stillwatt.clock import SystemClock
+from stillwatt.ledger.gauge import LiveGauge
+from stillwatt.ledger.spent import Spent, spent_so_far, watch
+from stillwatt.units import seconds
+
+_OPTIONS = {"synthetic": {"channels": [{"watts": 100.0}]}}
+
+
+def test_it_tells_what_the_books_will_say(tmp_path: Path) -> None:
+    clock = SystemClock()
+    with stillwatt.Run("live", runs_dir=tmp_path, sensors=("synthetic",), options=_OPTIONS, period_ms=20) as run:
+        with LiveGauge(run.run_dir) as gauge, run.stage("train.sft", kind="student_train", labels={"arm": "sft"}):
+            start_ns = clock.monotonic_ns()
+            seen: Spent | None = None
+            deadline_ns = start_ns + 20_000_000_000
+            while (seen is None or seen.arms.get("sft", (0.0, 0.0))[1] < 1.5) and clock.monotonic_ns() < deadline_ns:
+                time.sleep(0.05)
+                seen = gauge.latest()
+            assert seen is not None
+            looking = [gauge.is_looking]
+            arm_j, arm_s = seen.arms["sft"]
+            assert arm_j == pytest.approx(100.0 * arm_s, rel=0.05)
+            assert arm_s == pytest.approx(float(seconds(seen.t_ns - start_ns)), abs=0.05)
+            assert seen.power_w == pytest.approx(100.0, rel=0.1)
+            assert not seen.is_measured
+        looking.append(gauge.is_looking)
+    assert looking == [True, False]
+    total, found = run.result.total, spent_so_far(run.run_dir)
+    assert isinstance(total, stillwatt.records.Total)
+    assert found.energy_j == pytest.approx(total.value_j, rel=1e-6)
+    assert found.stages["train.sft"] == pytest.approx(found.arms["sft"][0])
+
+
+def test_a_run_that_cannot_be_read_says_why_and_the_looking_ends_with_its_program(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+
+    class Out(io.StringIO):
+        def flush(self) -> None:
+            os.close(writing)  # the measured program is gone
+
+    out = Out()
+    with os.fdopen(reading) as told:
+        watch(tmp_path / "nowhere", told, out, SystemClock())
+    (line,) = out.getvalue().splitlines()
+    found = Spent.from_line(line)
+    assert found.energy_j is None
+    assert "nowhere" in found.why_not
+
+
+def test_lines_that_are_none_are_refused() -> None:
+    for line in ("", "7", '{"arms": 3}', '{"arms": {}, "t_ns": 1}'):
+        with pytest.raises(ValueError, match=r"no line|Expecting"):
+            Spent.from_line(line)
+    line = json.dumps(
+        {"t_ns": 1, "energy_j": None, "power_w": 0.0, "duration_s": 0.0, "arms": {"a": [1, 2]}, "why_not": "x"}
+    )
+    assert Spent.from_line(line).arms == {"a": (1.0, 2.0)}

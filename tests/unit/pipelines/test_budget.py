@@ -1,0 +1,219 @@
+"""Budgets against a gauge and a clock of plain code: where training stops, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillwatt.errors import BudgetError
+from stillwatt.ledger.spent import Spent
+from stillwatt.pipelines.budget import Budgets, Stop
+from stillwatt.pipelines.spec import Limit, LimitKind, PipelineSpec
+from stillwatt.units import NS_PER_S
+from tiny_models import smoke_spec
+
+
+@dataclass
+class Machine:
+    """A clock, and a gauge that looks at exactly known power every `look_every_s`."""
+
+    watts: float = 100.0
+    look_every_s: float = 1.0
+    before_s: float = 2.0
+    """Seconds of the run before the arm."""
+    now_ns: int = 0
+    stages: dict[str, float] = field(default_factory=dict)
+    is_measured: bool = True
+    energy_known: bool = True
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def utc_ns(self) -> int:
+        return self.now_ns
+
+    def advance(self, length_s: float) -> None:
+        self.now_ns += round(length_s * NS_PER_S)
+
+    def latest(self) -> Spent:
+        t_ns = self.now_ns // round(self.look_every_s * NS_PER_S) * round(self.look_every_s * NS_PER_S)
+        t_s, in_arm_s = t_ns / NS_PER_S, max(0.0, t_ns / NS_PER_S - self.before_s)
+        return Spent(
+            t_ns=t_ns,
+            energy_j=self.watts * t_s if self.energy_known else None,
+            power_w=self.watts,
+            duration_s=t_s,
+            arms={"sft": (self.watts * in_arm_s, in_arm_s)} if in_arm_s else {},
+            stages=self.stages,
+            is_measured=self.is_measured,
+            why_not="" if self.energy_known else "no instrument",
+        )
+
+
+def joules(amount: float) -> Limit:
+    return Limit(kind=LimitKind.ENERGY, amount=amount, said=f"{amount:g} J")
+
+
+def study(*, run: Limit | None = None, arm: Limit | None = None) -> PipelineSpec:
+    spec = smoke_spec(budget=run, idle_baseline_s=1.0, idle_after_s=2.0)
+    return dataclasses.replace(spec, arms=(dataclasses.replace(spec.arms[0], budget=arm),))
+
+
+def budgets(machine: Machine, spec: PipelineSpec, said: list[str] | None = None) -> Budgets:
+    announce = (said if said is not None else []).append
+    return Budgets(spec, machine, announce, clock=machine, sleep=machine.advance)
+
+
+def train(machine: Machine, stop: Stop, *, step_s: float, tokens: int = 64, steps: int = 100_000) -> tuple[int, str]:
+    """Steps taken until told to stop, and why."""
+    stop.begin()
+    stop.first_step(0)
+    for step in range(1, steps):
+        machine.advance(step_s)
+        reason = stop.after_step(step * tokens)
+        if reason is not None:
+            return step, reason
+    raise AssertionError("never told to stop")
+
+
+@given(
+    watts=st.floats(1.0, 1e4),
+    step_s=st.floats(0.001, 5.0),
+    look_every_s=st.floats(0.2, 30.0),
+    steps=st.floats(60.0, 600.0),
+)
+def test_an_arm_stops_within_two_percent_of_its_joules(
+    watts: float, step_s: float, look_every_s: float, steps: float
+) -> None:
+    machine = Machine(watts=watts, look_every_s=look_every_s)
+    machine.advance(machine.before_s)
+    arm = joules(watts * step_s * steps)
+    stop = budgets(machine, study(arm=arm)).stop("sft", arm, "evaluate.start", 0.0)
+    assert stop is not None
+    taken, _ = train(machine, stop, step_s=step_s)
+    assert taken * step_s * watts == pytest.approx(arm.amount, rel=0.02)
+
+
+def test_what_the_end_of_a_training_takes_is_held_back_from_the_first_one_on() -> None:
+    machine = Machine(look_every_s=0.5)
+    machine.advance(machine.before_s)
+    whole = budgets(machine, study(arm=joules(1000.0)))
+    whole.note_writing(1.5)
+    whole.note_cleanup(0.5)
+    assert whole.ending_s == 2.0
+    stop = whole.stop("sft", joules(1000.0), "evaluate.start", 0.0)
+    assert stop is not None
+    taken, _ = train(machine, stop, step_s=0.1)
+    assert taken == 80  # and 200 J for the end
+    machine.advance(3.0)
+    stop.end()
+    assert whole.ending_s == 3.0  # a real end says more than a guess
+
+
+def test_it_stops_at_the_step_that_ends_nearest() -> None:
+    for amount, wanted in ((1000.0, 4), (1030.0, 4), (1160.0, 5)):
+        machine = Machine(look_every_s=0.5)
+        machine.advance(machine.before_s)
+        stop = budgets(machine, study(arm=joules(amount))).stop("sft", joules(amount), "evaluate.start", 0.0)
+        assert stop is not None
+        steps, reason = train(machine, stop, step_s=2.5)
+        assert (steps, reason[:10]) == (wanted, "its budget")
+        assert re.search(r"\(a step takes 2[0-9]% of it, so that it can be kept no closer\)", reason)
+
+
+def test_the_teachers_share_is_spent_before_the_first_step() -> None:
+    machine = Machine()
+    machine.advance(machine.before_s)
+    stop = budgets(machine, study(arm=joules(1000.0))).stop("sft", joules(1000.0), "evaluate.start", 600.0)
+    assert stop is not None
+    assert train(machine, stop, step_s=0.1)[0] == 40
+
+
+def test_a_runs_budget_keeps_back_the_evaluation_and_the_rest() -> None:
+    machine = Machine(stages={"evaluate.start": 150.0, "idle_baseline": 100.0})
+    machine.advance(machine.before_s)
+    kept = budgets(machine, study(run=joules(2000.0)))
+    stop = kept.stop("sft", None, "evaluate.start", 0.0)
+    assert stop is not None
+    steps, reason = train(machine, stop, step_s=0.1)
+    # 2000 J less 150 J of evaluation, 200 J of the idle machine and the 200 J before: 14.5 s
+    assert steps == 145
+    assert reason.startswith("the run's budget of 2000 J")
+    kept.count("sft", {"tokens_total": 64, "stopped_by": reason})
+    assert kept.run_is_over("evaluate.start", begun=1) == reason
+
+
+def test_what_a_checkpoint_took_to_write_is_kept_back_next_time() -> None:
+    machine = Machine(look_every_s=0.5)
+    machine.advance(machine.before_s)
+    kept = budgets(machine, study(arm=joules(1000.0)))
+    first = kept.stop("sft", joules(1000.0), "evaluate.start", 0.0)
+    assert first is not None
+    assert train(machine, first, step_s=0.1)[0] == 100
+    machine.advance(2.0)
+    first.end()
+    machine.before_s = machine.now_ns / NS_PER_S
+    second = kept.stop("sft", joules(1000.0), "evaluate.start", 0.0)
+    assert second is not None
+    assert train(machine, second, step_s=0.1)[0] == 80
+
+
+def test_time_and_tokens_are_budgets_too() -> None:
+    machine = Machine()
+    machine.advance(machine.before_s)
+    time = Limit(kind=LimitKind.TIME, amount=60.0, said="1 min")
+    stop = budgets(machine, study(arm=time)).stop("sft", time, "evaluate.start", 0.0)
+    assert stop is not None
+    assert train(machine, stop, step_s=0.5)[0] == 120
+    tokens = Limit(kind=LimitKind.TOKENS, amount=1000.0, said="1000 tokens")
+    stop = budgets(machine, study(arm=tokens)).stop("sft", tokens, "evaluate.start", 0.0)
+    assert stop is not None
+    steps, reason = train(machine, stop, step_s=0.5)
+    assert (steps, reason) == (15, "its budget of 1000 tokens: 960 tokens")  # never overdrawn
+
+
+def test_tokens_of_all_arms_are_the_runs() -> None:
+    machine = Machine()
+    limit = Limit(kind=LimitKind.TOKENS, amount=1000.0, said="1000 tokens")
+    kept = budgets(machine, study(run=limit))
+    kept.count("sft", {"tokens_total": 512})
+    assert kept.run_is_over("evaluate.start", begun=1) is None
+    stop = kept.stop("kd", None, "evaluate.start", 0.0)
+    assert stop is not None
+    assert train(machine, stop, step_s=0.1)[0] == 7
+    kept.count("kd", {"tokens_total": 500})
+    assert "1,012 tokens of the run's budget" in (kept.run_is_over("evaluate.start", begun=2) or "")
+
+
+def test_a_run_that_cannot_take_a_step_is_refused() -> None:
+    machine = Machine()
+    machine.advance(30.0)
+    with pytest.raises(BudgetError, match="run: the budget of 2000 J cannot be kept: 3,000 J of it are spent before"):
+        budgets(machine, study(run=joules(2000.0))).run_is_over("evaluate.start", begun=0)
+
+
+def test_energy_that_is_not_known_cannot_be_limited() -> None:
+    machine = Machine(energy_known=False)
+    with pytest.raises(BudgetError, match=r"the run's energy is not known \(no instrument\)"):
+        budgets(machine, study(run=joules(2000.0))).run_is_over("evaluate.start", begun=0)
+    with pytest.raises(BudgetError, match="nothing tells what this run has spent"):
+        Budgets(study(run=joules(1.0)), None, print).run_is_over("evaluate.start", begun=0)
+
+
+def test_modelled_energy_is_said_once() -> None:
+    machine, said = Machine(is_measured=False), list[str]()
+    kept = budgets(machine, study(run=joules(2000.0)), said)
+    for _ in range(2):
+        assert kept.run_is_over("evaluate.start", begun=0) is None
+    assert said == ["budget: this machine's energy is modelled at least in part, and so is what is left of it"]
+
+
+def test_without_a_budget_nothing_is_asked() -> None:
+    kept = Budgets(study(), None, print)
+    assert kept.run_is_over("evaluate.start", begun=0) is None
+    assert kept.stop("sft", None, "evaluate.start", 0.0) is None

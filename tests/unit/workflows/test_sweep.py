@@ -1,0 +1,244 @@
+"""Sweeps with an engine of plain code: what is tried, what is told, what a kill leaves, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("optuna", reason="the sweep extra is not installed")
+
+from stillwatt.config.bundled import find_recipe
+from stillwatt.errors import StillwattError
+from stillwatt.pipelines.progress import SilentProgress
+from stillwatt.records.energy import NoTotal, Total
+from stillwatt.workflows import sweep as sweep_module
+from stillwatt.workflows.sweep import SweepOutcome, run_sweep
+from stillwatt.workflows.trials import FAILED, FINISHED, PRUNED, Trial, TrialEnded, TrialJob, _Watch, keep
+
+HEAD = """
+[sweep]
+recipe = "smoke_cpu"
+arm = "kd"
+seed = 1
+"""
+GRID = """
+[sweep.parameters]
+"arms.kd.alpha" = { choices = [0.0, 0.5, 1.0] }
+"train.learning_rate" = { low = 0.001, high = 0.003, step = 0.001 }
+"""
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+@dataclass
+class FakeEngine:
+    """Gives each trial an energy and a loss worked out from its settings; may be killed while one is under way."""
+
+    slots: int = 1
+    kill_at: int | None = None
+    unknown_at: int | None = None
+    jobs: list[TrialJob] = field(default_factory=list)
+    at_once: list[int] = field(default_factory=list)
+    seen: list[TrialJob] = field(default_factory=list)
+
+    def submit(self, job: TrialJob) -> None:
+        self.jobs.append(job)
+        self.seen.append(job)
+
+    def wait(self) -> Trial:
+        self.at_once.append(len(self.jobs))
+        job = self.jobs.pop(0)
+        if self.kill_at == len(self.seen) - 1:
+            raise Killed
+        alpha = float(job.parameters["arms.kd.alpha"])
+        trial = Trial(
+            number=job.number,
+            parameters=dict(job.parameters),
+            status=FAILED if alpha == 1.0 else FINISHED,
+            energy_j=None if self.unknown_at == job.number else 100.0,
+            energy_low_j=90.0,
+            energy_high_j=120.0,
+            basis="modelled" if job.number == 4 else "measured",
+            duration_s=10.0,
+            complete=True,
+            why_not="it broke" if alpha == 1.0 else "",
+            values={} if alpha == 1.0 else {name: alpha for name in job.objectives},
+            losses={"0.5": alpha},
+        )
+        keep(Path(job.folder), trial)
+        return trial
+
+
+def sweep(folder: Path, text: str, engine: FakeEngine, **more: Any) -> SweepOutcome:
+    path = folder / "sweep.toml"
+    path.write_text(text, encoding="utf-8")
+    return run_sweep(
+        path,
+        runs_dir=folder / "runs",
+        engine=lambda: engine,
+        progress=SilentProgress(),
+        announce=lambda _text: None,
+        **more,
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake engine makes no runs, so there is nothing to analyse."""
+    monkeypatch.setattr(sweep_module, "analyse_runs", lambda *_args, **_more: None)
+
+
+def tried(engine: FakeEngine) -> list[Mapping[str, Any]]:
+    return [job.parameters for job in engine.seen]
+
+
+def table(method: str, more: str = "") -> str:
+    return f'{HEAD}method = "{method}"\nobjectives = ["loss"]\n{more}\n{GRID}'
+
+
+def test_a_grid_tries_every_combination_once(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    outcome = sweep(tmp_path, table("grid"), engine)
+    seen = {(p["arms.kd.alpha"], round(float(p["train.learning_rate"]), 6)) for p in tried(engine)}
+    assert seen == {(alpha, rate) for alpha in (0.0, 0.5, 1.0) for rate in (0.001, 0.002, 0.003)}
+    assert len(engine.seen) == 9
+    spent = outcome.experimentation  # the failed ones among them, intervals added, of the worst basis
+    assert isinstance(spent, Total)
+    assert (spent.value_j, spent.low_j, spent.high_j, spent.basis.value) == (900.0, 810.0, 1080.0, "modelled")
+    assert sum(trial.status == FAILED for trial in outcome.trials) == 3
+    assert outcome.complete
+
+
+@pytest.mark.parametrize("method", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("objectives", ['["loss"]', '["energy", "loss"]'])
+def test_a_search_that_was_killed_runs_no_finished_trial_again(tmp_path: Path, method: str, objectives: str) -> None:
+    text = table(method, "trials = 6").replace('["loss"]', objectives)
+    killed = FakeEngine(kill_at=3)
+    with pytest.raises(Killed):
+        sweep(tmp_path, text, killed)
+    rest = FakeEngine()
+    outcome = sweep(tmp_path, text, rest)
+    assert [job.number for job in rest.seen] == [3, 4, 5]
+    assert rest.seen[0].parameters == killed.seen[3].parameters  # the trial that was under way goes on
+    assert [trial.number for trial in outcome.trials] == [0, 1, 2, 3, 4, 5]
+    assert not sweep(tmp_path, text, again := FakeEngine()).stopped_by
+    assert again.seen == []
+    sweep(tmp_path, text, more := FakeEngine(), trials=8)
+    assert [job.number for job in more.seen] == [6, 7]
+
+
+def test_a_resumed_random_search_does_not_choose_the_same_values_again(tmp_path: Path) -> None:
+    text = table("random", "trials = 3").replace("step = 0.001", "log = true")
+    sweep(tmp_path, text, first := FakeEngine())
+    sweep(tmp_path, text, second := FakeEngine(), trials=6)
+    rates = [p["train.learning_rate"] for p in tried(first) + tried(second)]
+    assert len(set(rates)) == 6
+
+
+def test_a_budget_of_the_sweep_begins_no_trial_that_would_pass_it(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    outcome = sweep(tmp_path, table("grid"), engine, budget="420 J")
+    assert len(engine.seen) == 4
+    assert outcome.stopped_by == "the budget of 420 J: 400 J are spent"
+    more = FakeEngine()
+    sweep(tmp_path, table("grid"), more, budget="61 s")
+    assert len(more.seen) == 2
+
+
+def test_unknown_energy_is_no_zero(tmp_path: Path) -> None:
+    outcome = sweep(tmp_path, table("grid"), FakeEngine(unknown_at=1), budget="10 kJ")
+    assert isinstance(outcome.experimentation, NoTotal)
+    assert "cannot be held to" in outcome.stopped_by
+    assert len(outcome.trials) == 2
+
+
+def test_several_trials_at_once_are_all_told_once_the_teacher_has_worked_for_one(tmp_path: Path) -> None:
+    engine = FakeEngine(slots=4)
+    outcome = sweep(tmp_path, table("grid"), engine)
+    assert [trial.number for trial in sorted(outcome.trials, key=lambda t: t.number)] == list(range(9))
+    first = next(number for number, trial in enumerate(outcome.trials) if trial.status != FAILED)
+    assert engine.at_once == [1] * (first + 1) + [4] * (5 - first) + [3, 2, 1]
+    sweep(tmp_path, table("random", "trials = 4"), FakeEngine())
+    sweep(tmp_path, table("random", "trials = 4"), goes_on := FakeEngine(slots=4), trials=8)
+    assert goes_on.at_once[0] == 4
+
+
+def test_early_stopping_compares_with_the_median_at_the_same_share(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    sweep(tmp_path, table("grid", 'early_stopping = "median"\nwarmup_trials = 2'), engine)
+    assert [len(job.others) for job in engine.seen[:3]] == [0, 0, 1]
+    watch = _Watch({"0.5": (1.0, 2.0, 3.0)})
+    watch.scored("kd", 0.5, [{"task": "perplexity", "value": 2.718281828**2.0}])
+    with pytest.raises(TrialEnded, match=r"loss 2\.1000 at 50% is above the median of 3, 2\.0000"):
+        watch.scored("kd", 0.5, [{"task": "perplexity", "value": 2.718281828**2.1}])
+    watch.scored("kd", 1.0, [{"task": "perplexity", "value": 1e9}])
+    watch.scored("kd", 0.5, [{"task": "choice4", "value": 0.5}])
+    assert watch.means["0.5"] == pytest.approx(2.05)
+
+
+def test_pruned_trials_are_told_to_the_search(tmp_path: Path) -> None:
+    class Pruning(FakeEngine):
+        def wait(self) -> Trial:
+            job = self.jobs.pop(0)
+            trial = Trial(
+                number=job.number, parameters=dict(job.parameters), status=PRUNED,
+                energy_j=5.0, energy_low_j=4.0, energy_high_j=6.0,
+            )  # fmt: skip
+            keep(Path(job.folder), trial)
+            return trial
+
+    for objectives in ('["loss"]', '["energy", "loss"]'):
+        text = table("tpe", "trials = 2").replace('["loss"]', objectives)
+        spent = sweep(tmp_path, text, Pruning()).experimentation
+        assert isinstance(spent, Total)
+        assert spent.value_j == 10.0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (table("grid").replace("learning_rate", "learning_rat"), "did you mean 'learning_rate'?"),
+        (table("grid").replace("arms.kd.alpha", "arms.kdd.alpha"), "did you mean 'kd'?"),
+        (table("grid").replace("[0.0, 0.5, 1.0]", "[0.0, 1.5]"), "less than or equal to 1"),
+        (table("grid").replace('arm = "kd"', 'arm = "kdd"'), "unknown arm of the sweep 'kdd'; did you mean 'kd'?"),
+        (table("gird"), "did you mean 'grid'?"),
+        (table("random"), "needs trials, unless the method is 'grid'"),
+        (table("grid").replace("step = 0.001", "log = true"), "a grid needs choices or a step"),
+        (table("grid").replace("high = 0.003", "high = 0.0001"), "low must be below high"),
+        (table("grid").replace("choices = [0.0, 0.5, 1.0]", "log = true"), "needs either choices, or low and high"),
+        (table("grid").replace("step = 0.001", "step = 0.001, log = true"), "log needs a range above 0 and no step"),
+        (table("grid", 'budget = "3 apples"'), "unknown unit 'apples'"),
+        (table("grid", 'budget = "300 tokens"'), "trials limit tokens"),
+        (table("grid").replace('["loss"]', '["loss", "loss"]'), "objectives must differ"),
+        (table("grid").replace("smoke_cpu", "smoke_cpus"), "did you mean 'smoke_cpu'?"),
+        (table("grid").replace("seed = 1", "sead = 1"), "did you mean 'seed'?"),
+    ],
+)
+def test_a_sweep_that_cannot_be_meant_is_refused_before_anything_is_spent(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    engine = FakeEngine()
+    with pytest.raises(StillwattError) as caught:
+        sweep(tmp_path, text, engine)
+    assert words in str(caught.value)
+    assert engine.seen == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_recipe_without_the_table_says_where_to_look(tmp_path: Path) -> None:
+    text = find_recipe("smoke_cpu").read_text(encoding="utf-8")
+    with pytest.raises(StillwattError, match=r"has no table \[sweep\]"):
+        sweep(tmp_path, text, FakeEngine())
+    own = text + table("grid").replace('recipe = "smoke_cpu"\n', "")
+    assert len(sweep(tmp_path, own, FakeEngine()).trials) == 9
+
+
+def test_a_budget_on_the_command_line_is_checked_too(tmp_path: Path) -> None:
+    with pytest.raises(StillwattError, match="budget of the sweep: 'much' must be an amount"):
+        sweep(tmp_path, table("grid"), FakeEngine(), budget="much")
