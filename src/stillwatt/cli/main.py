@@ -18,6 +18,7 @@ from stillwatt.cli.factors import factors
 from stillwatt.cli.import_logs import import_logs
 from stillwatt.cli.ledger import ledger
 from stillwatt.cli.measure import measure
+from stillwatt.cli.plan import plan
 from stillwatt.cli.recipe import recipe
 from stillwatt.cli.report import report
 from stillwatt.cli.run import run
@@ -66,7 +67,7 @@ def cli(debug: bool) -> None:
     """Where did the joules of this distillation go, teacher side included, and was it worth it?"""
 
 
-for verb in (doctor, measure, run, recipe, ledger, import_logs, analyse, factors, report, serve_metrics):
+for verb in (doctor, measure, plan, run, recipe, ledger, import_logs, analyse, factors, report, serve_metrics):
     cli.add_command(verb)
 
 

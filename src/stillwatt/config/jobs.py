@@ -163,7 +163,9 @@ def _evaluation(spec: PipelineSpec, name: str, size: ModelSize | None, device: D
                 counts += read(size, tokens=more, sequence=length, batch=told.batch_size)
         tokens += told.choice_items * item + harness
         counts += Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES)
-    return _job(name, StageKind.EVALUATE, size, counts, device, dtype, tokens=tokens)
+    # the teacher is evaluated first of all, and its evaluation pays for loading the software
+    method = "first" if name == "evaluate.teacher" else ""
+    return _job(name, StageKind.EVALUATE, size, counts, device, dtype, method=method, tokens=tokens)
 
 
 def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Job]:

@@ -81,7 +81,7 @@ class Job:
     counts: Counts
     device: Device
     method: str = ""
-    """How the student is trained; empty for other stages."""
+    """How the student is trained; `first` for the evaluation that loads the software; empty for other stages."""
     engine: str = "torch"
     dtype: str = "float32"
     tokens: float | None = None
@@ -138,6 +138,8 @@ class Forecast:
     """What the figures rest on, in words."""
     reason: str = ""
     """Why there are no figures."""
+    kgco2e: Figure | None = None
+    """90 %, as all impacts; None where no place was named or a factor is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

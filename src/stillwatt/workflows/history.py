@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillwatt.analysis.words import listed
-from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+from stillwatt.records.channel import Basis
+from stillwatt.records.energy import Energy, Total
 from stillwatt.records.forecast import Device, Job, Outcome
 from stillwatt.records.window import StageStatus
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
     from stillwatt.records.run import RunRecord, StageRecord
 
-__all__ = ["PROBE", "History", "device_of", "recipe_of", "read_history", "read_runs", "this_device"]
+__all__ = ["PROBE", "History", "device_of", "own_cost", "read_history", "read_runs", "recipe_of", "this_device"]
 
 PROBE = "probe."
 """What the name of a run begins with that was made to try the costs of a recipe; its energy is experimentation."""
@@ -40,6 +41,13 @@ class History:
     notes: tuple[str, ...]
 
     @property
+    def is_modelled(self) -> bool:
+        """Whether an energy of it rests on a model of the host."""
+        return not self.runs or any(
+            isinstance(run.total, Total) and run.total.basis is not Basis.MEASURED for run in self.runs
+        )
+
+    @property
     def run_ids(self) -> tuple[str, ...]:
         """Ids of the runs behind the outcomes, newest first."""
         return tuple(dict.fromkeys(outcome.run_id for outcome in self.outcomes))
@@ -51,8 +59,8 @@ class History:
         notes = list(self.notes)
         if gone:
             notes.append(
-                f"not learnt from {listed(gone)}: metered were other parts than {listed(device.parts)}, and energies of "
-                "unlike boundaries are never compared"
+                f"not learnt from {listed(gone)}: metered were other parts than {listed(device.parts)}, and energies "
+                "of unlike boundaries are never compared"
             )
         return replace(self, outcomes=tuple(kept), notes=tuple(notes))
 
@@ -130,7 +138,7 @@ def _outcome(run: RunRecord, stage: StageRecord, job: Job) -> Outcome | None:
     seen = stage.workload.get("accepted_tokens", stage.workload.get("tokens"))
     if seen is not None and job.tokens and seen < _WHOLE * job.tokens:
         return None
-    energy_j, duration_s, random_j = _own(run, stage)
+    energy_j, duration_s, random_j = own_cost(run, stage)
     if energy_j is None or energy_j <= 0.0 or duration_s < _SHORTEST_S:
         return None
     return Outcome(
@@ -143,7 +151,7 @@ def _outcome(run: RunRecord, stage: StageRecord, job: Job) -> Outcome | None:
     )
 
 
-def _own(run: RunRecord, stage: StageRecord) -> tuple[float | None, float, float]:
+def own_cost(run: RunRecord, stage: StageRecord) -> tuple[float | None, float, float]:
     """Energy, seconds and random half-width of a stage without the stages inside it."""
     inside = [other for other in run.stages if other.parent_id == stage.stage_id]
     energy_j, duration_s = 0.0, stage.duration_s - sum(other.duration_s for other in inside)
@@ -158,15 +166,11 @@ def _own(run: RunRecord, stage: StageRecord) -> tuple[float | None, float, float
 def device_of(run: RunRecord, *, threads: int | None) -> Device | None:
     """What a run's work ran on, and which kinds of parts were metered; None where no energy is known."""
     energies = [part for stage in run.stages for part in stage.energies if isinstance(part, Energy)]
-    parts = {part.part.rstrip("0123456789") for stage in run.stages for part in stage.energies if _is_seen(part)}
+    parts = {part.part.rstrip("0123456789") for part in energies}
     if not energies:
         return None
     cards = {part.part: part.device for part in energies if part.part.startswith("gpu")}
     return _device(run.environment, cards, tuple(sorted(parts)), threads, is_cpu_build=_is_cpu(run.environment))
-
-
-def _is_seen(part: Energy | Absent) -> bool:
-    return isinstance(part, Energy)
 
 
 def _device(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import MissingExtraError, StillwattError
 from stillwatt.workflows.live import Run
+from stillwatt.workflows.predictions import adopt_prediction
 from stillwatt.workflows.publish import write_report
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def run_recipe(
     )
     with run:
         announce(f"run {run.run_id}")
+        adopt_prediction(root, run.run_dir, recipe.settings_sha256)
         run_pipeline(
             recipe.to_spec(),
             meter=run.meter,

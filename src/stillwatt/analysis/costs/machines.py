@@ -73,7 +73,7 @@ _THREAD_W, _THREAD_IDLE_W, _MEMORY_W = 3.75, 0.75, 4.0
 """A logical CPU at full load and at rest as the host model has it (method.md, eq. 8), and the memory beside it."""
 _REACHED, _REACHED_BYTES = 0.35, 0.5
 """Shares of the peaks that common software reaches."""
-_STAGE_S, _PASS_S, _DISK_BYTES_PER_S = 0.15, 2e-4, 1.0 * _GIGA
+_STAGE_S, _PASS_S, _DISK_BYTES_PER_S = 0.3, 2e-4, 1.0 * _GIGA
 _BUSY_SHARE = 0.7
 """Of full power while something runs."""
 _SD = np.array([1.2, 1.0, 0.7, 0.7, 1.0, 0.02])

@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stillwatt.analysis.costs.machines import COMPONENTS, amounts, unit_costs
 from stillwatt.analysis.costs.posterior import Fit, Floats, Mixture, fit, mix
 from stillwatt.records.forecast import Figure, Job, LeftOut, Outcome
+from stillwatt.records.kinds import StageKind
 
 __all__ = ["CostModel", "figure"]
 
@@ -28,6 +30,10 @@ _LEVEL_SD = {"device": 0.4, "kind": 0.3, "method": 0.15, "both": 0.15, "engine":
 """Effects on all costs of a stage at once."""
 _OWN_SD = {"kind": 0.35, "method": 0.2}
 """Effects on one unit cost."""
+_BEGINNING_SD = {"kind": 0.8, "method": 0.6}
+"""Effects on what a stage costs whatever it does: the first to use a model also pays for its software."""
+_IDLE_NOISE = 0.3
+"""Noise of idle stretches over that of work."""
 _NOISE = (0.02, 0.04, 0.08, 0.15, 0.28, 0.5)
 _RUN = (0.02, 0.06, 0.15, 0.35)
 _NOISE_PRIOR, _RUN_PRIOR, _PRIOR_SD = 0.12, 0.08, 0.8
@@ -35,6 +41,7 @@ _NOISE_PRIOR, _RUN_PRIOR, _PRIOR_SD = 0.12, 0.08, 0.8
 _OWN_ENGINE = "torch"
 
 Effect = tuple[str, ...]
+Places = NDArray[np.intp]
 
 
 def figure(draws: Floats) -> Figure:
@@ -67,7 +74,7 @@ class _Design:
         slope = self.level + np.einsum("jc,jce->je", shares / total[:, None], self.own)
         return top + np.log(total) + self.level @ theta, slope
 
-    def rows(self, chosen: Floats | Sequence[int]) -> _Design:
+    def rows(self, chosen: Places) -> _Design:
         """Some of the jobs."""
         return _Design(log_costs=self.log_costs[chosen], own=self.own[chosen], level=self.level[chosen])
 
@@ -103,34 +110,38 @@ class CostModel:
         runs = [*(outcome.run_id for outcome in outcomes), *(("",) * len(jobs))]
         self._effects = _effects(every, runs, in_joules=in_joules)
         design = _design(every, runs, self._effects, in_joules=in_joules)
-        self._seen = design.rows(range(len(outcomes)))
-        self._asked = design.rows(range(len(outcomes), len(every)))
+        self._seen = design.rows(np.arange(len(outcomes)))
+        self._asked = design.rows(np.arange(len(outcomes), len(every)))
         values = [outcome.energy_j if in_joules else outcome.duration_s for outcome in outcomes]
         self._log_seen = np.log(np.array(values, dtype=np.float64))
         rel = [outcome.energy_rel if in_joules else 0.0 for outcome in outcomes]
         self._meter_sd = np.array(rel, dtype=np.float64) / Z_95
+        self._calm = np.array([_IDLE_NOISE if job.kind is StageKind.IDLE_BASELINE else 1.0 for job in every])
         self._mixture = self._fit_all()
 
     def _fit_all(self) -> Mixture:
         spreads = [(noise, run) for noise in _NOISE for run in _RUN]
-        fits = [self._fit(self._seen, self._log_seen, self._meter_sd, spread) for spread in spreads]
+        everything = np.arange(len(self._outcomes))
+        fits = [self._fit(everything, spread) for spread in spreads]
         log_prior = -0.5 * (
             (np.log([noise for noise, _ in spreads]) - np.log(_NOISE_PRIOR)) ** 2
             + (np.log([run for _, run in spreads]) - np.log(_RUN_PRIOR)) ** 2
         )
         return mix(fits, spreads, log_prior / _PRIOR_SD**2)
 
-    def _fit(self, seen: _Design, log_seen: Floats, meter_sd: Floats, spread: tuple[float, float]) -> Fit:
+    def _fit(self, kept: Places, spread: tuple[float, ...]) -> Fit:
         noise, run = spread
         sd = np.array([run if name[0] == "run" else doubt for name, doubt in self._effects.items()])
-        return fit(seen, log_seen, np.zeros(len(sd)), sd, np.hypot(meter_sd, noise))
+        noise_sd = np.hypot(self._meter_sd[kept], noise * self._calm[kept])
+        return fit(self._seen.rows(kept), self._log_seen[kept], np.zeros(len(sd)), sd, noise_sd)
 
     def draws(self, *, seed: int, count: int = DRAWS) -> Floats:
         """Draws of what each job would take in one run of all of them: draws by jobs, in joules or seconds."""
         rng = np.random.default_rng(seed)
         theta, spreads = self._mixture.draw(count, rng)
         together = spreads[:, 1:] * rng.standard_normal((count, 1))
-        noise = spreads[:, :1] * rng.standard_normal((count, len(self._jobs)))
+        calm = self._calm[len(self._outcomes) :]
+        noise = spreads[:, :1] * calm * rng.standard_normal((count, len(self._jobs)))
         found: Floats = np.exp(self._asked.predict(theta) + together + noise)
         return found
 
@@ -161,17 +172,18 @@ class CostModel:
             coverage=float(np.mean(np.abs(off) <= Z_95 * sd)),
         )
 
-    def _predict_without(self, out: Floats, kept: Floats) -> tuple[Floats, Floats]:
+    def _predict_without(self, out: Places, kept: Places) -> tuple[Floats, Floats]:
         """Logarithms of what the rows left out would take, and their standard deviations, at the best spreads."""
-        noise, run = self._mixture.spreads[self._mixture.best]
-        found = self._fit(self._seen.rows(kept), self._log_seen[kept], self._meter_sd[kept], (noise, run))
+        spread = self._mixture.spreads[self._mixture.best]
+        found = self._fit(kept, spread)
         value, slope = self._seen.rows(out)(found.mean)
         # a run that was left out has its effect at 0 with its prior's spread, which is in the covariance already
-        variance = np.einsum("je,ef,jf->j", slope, found.covariance, slope) + noise**2 + self._meter_sd[out] ** 2
-        return value, np.sqrt(variance)
+        spent = np.einsum("je,ef,jf->j", slope, found.covariance, slope)
+        noise = np.hypot(spread[0] * self._calm[out], self._meter_sd[out])
+        return value, np.hypot(np.sqrt(spent), noise)
 
 
-def _total_error(groups: Floats, predicted: Floats, seen: Floats) -> float:
+def _total_error(groups: NDArray[np.str_], predicted: Floats, seen: Floats) -> float:
     errors = [
         abs(float(np.exp(predicted[groups == group]).sum() / np.exp(seen[groups == group]).sum()) - 1.0)
         for group in dict.fromkeys(groups.tolist())
@@ -179,9 +191,13 @@ def _total_error(groups: Floats, predicted: Floats, seen: Floats) -> float:
     return float(np.median(errors))
 
 
-def _levels(job: Job, run_id: str) -> Iterator[tuple[Effect, float]]:
-    """Effects on all costs of a stage, each with its prior spread."""
+def _levels(job: Job, run_id: str, *, in_joules: bool) -> Iterator[tuple[Effect, float]]:
+    """Effects on all costs of a stage, each with its prior spread; waiting is as long as it is asked for."""
     kind, method = job.kind.value, f"{job.kind.value}/{job.method}"
+    if job.kind is StageKind.IDLE_BASELINE:
+        if in_joules:
+            yield ("kind", kind), _LEVEL_SD["kind"]
+        return
     yield ("device", job.device.name), _LEVEL_SD["device"]
     yield ("kind", kind), _LEVEL_SD["kind"]
     yield ("method", method), _LEVEL_SD["method"]
@@ -197,15 +213,16 @@ def _owns(job: Job, component: str, doubt: float) -> Iterator[tuple[Effect, floa
     kind, method = job.kind.value, f"{job.kind.value}/{job.method}"
     yield ("all", component), min(_SHARED, doubt)
     yield ("device", component, job.device.name, job.dtype), max(doubt**2 - _SHARED**2, doubt**2 / 2.0) ** 0.5
-    yield ("kind", component, kind), min(_OWN_SD["kind"], doubt)
-    yield ("method", component, method), min(_OWN_SD["method"], doubt)
+    spread = _BEGINNING_SD if component == COMPONENTS[0] else _OWN_SD
+    yield ("kind", component, kind), min(spread["kind"], doubt)
+    yield ("method", component, method), min(spread["method"], doubt)
 
 
 def _effects(jobs: Sequence[Job], runs: Sequence[str], *, in_joules: bool) -> dict[Effect, float]:
     """Every effect that some job has, with its prior spread."""
     found: dict[Effect, float] = {}
     for job, run_id in zip(jobs, runs, strict=True):
-        found.update(_levels(job, run_id))
+        found.update(_levels(job, run_id, in_joules=in_joules))
         _, doubts = unit_costs(job.device, job.dtype, in_joules=in_joules)
         for component, amount, doubt in zip(COMPONENTS, amounts(job.counts), doubts, strict=True):
             if amount > 0.0:
@@ -220,7 +237,7 @@ def _design(jobs: Sequence[Job], runs: Sequence[str], effects: dict[Effect, floa
     level = np.zeros((len(jobs), len(place)))
     for row, (job, run_id) in enumerate(zip(jobs, runs, strict=True)):
         priors, doubts = unit_costs(job.device, job.dtype, in_joules=in_joules)
-        for name, _ in _levels(job, run_id):
+        for name, _ in _levels(job, run_id, in_joules=in_joules):
             level[row, place[name]] = 1.0
         for column, (component, amount) in enumerate(zip(COMPONENTS, amounts(job.counts), strict=True)):
             if amount > 0.0:

@@ -1,6 +1,6 @@
 """What data leave of a doubt: a normal approximation at the most probable point, mixed over unknown spreads.
 
-    log p(theta | y) = const - 1/2 sum ((y - f(theta)) / s)^2 - 1/2 sum ((theta - m) / d)^2           (method.md, eq. 92)
+    log p(theta | y) = const - 1/2 sum ((y - f(theta)) / s)^2 - 1/2 sum ((theta - m) / d)^2          (method.md, eq. 92)
 
 Nothing here knows of energy: the cost models and the learning curves are both fitted so.
 """
