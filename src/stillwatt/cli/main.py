@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from stillwatt import __version__
+from stillwatt.cli.advise import advise
 from stillwatt.cli.analyse import analyse
 from stillwatt.cli.doctor import doctor
 from stillwatt.cli.factors import factors
@@ -67,7 +68,7 @@ def cli(debug: bool) -> None:
     """Where did the joules of this distillation go, teacher side included, and was it worth it?"""
 
 
-for verb in (doctor, measure, plan, run, recipe, ledger, import_logs, analyse, factors, report, serve_metrics):
+for verb in (doctor, measure, plan, run, recipe, ledger, import_logs, analyse, advise, factors, report, serve_metrics):
     cli.add_command(verb)
 
 

@@ -120,8 +120,8 @@ def _errors(energy: LeftOut | None, duration: LeftOut | None) -> Iterator[str]:
     who = f"{energy.groups} runs, each" if energy.median_total_error is not None else "the stages of one run, each"
     yield (
         f"left out in turn ({who} predicted from the rest): a stage's energy is off by {energy.median_error:.0%} in "
-        f"the median, its time by {duration.median_error:.0%}; {energy.coverage:.0%} of {energy.stages} energies lay in "
-        "their intervals"
+        f"the median, its time by {duration.median_error:.0%}; {energy.coverage:.0%} of {energy.stages} energies lay "
+        "in their intervals"
     )
     if energy.median_total_error is not None:
         yield f"a whole run's energy: off by {energy.median_total_error:.0%} in the median"
