@@ -25,7 +25,7 @@ Z_95 = 1.959963984540054
 _EXPONENTS = (0.1, 0.17, 0.28, 0.46, 0.77, 1.3, 2.0)
 _NOISE = (0.01, 0.03, 0.08, 0.2, 0.5)
 """Of the qualities' spread."""
-_EXPONENT_PRIOR, _EXPONENT_SD, _NOISE_PRIOR, _NOISE_SD = 0.4, 0.7, 0.08, 1.0
+_EXPONENT_PRIOR, _EXPONENT_SD, _NOISE_PRIOR, _NOISE_SD = 0.4, 0.7, 0.15, 1.0
 _LEAST_SPREAD = 0.05
 """Of 1, or of the mean quality: how far qualities may lie apart where few were seen."""
 _LEVEL_SD = {"all": 1.5, "student": 1.0, "settings": 0.5}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PROBE", "History", "device_of", "own_cost", "read_history", "read_runs", "recipe_of", "this_device"]
 
-PROBE = "probe."
+PROBE = "probe-"
 """What the name of a run begins with that was made to try the costs of a recipe; its energy is experimentation."""
 MOST_RUNS = 60
 """The newest runs that are learnt from."""

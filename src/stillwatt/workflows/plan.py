@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Planned", "Probing", "compare_with_run", "find_device", "plan_recipe"]
 
+_CARBON_DRAWS = 2_000
 MODELLED = (
     "energies were modelled, not measured: the figures say what the same model would say after the run, and its own "
     "error comes on top"
@@ -156,7 +157,7 @@ def _carbon(found: Forecasts, device: Device, region: str) -> tuple[tuple[Foreca
             boundary=boundary,
         )
         use = Use(run=name, stage=LifeStage.POST_TRAINING, energy=total, meter="forecast")
-        value = Operational([use], site).run_interval(name, Impact.GWP_LOCATION)
+        value = Operational([use], site, draws=_CARBON_DRAWS).run_interval(name, Impact.GWP_LOCATION)
         return value.reason if isinstance(value, NoTotal) else Figure(value=value[0], low=value[1], high=value[2])
 
     stages = tuple(

@@ -1,6 +1,6 @@
 """A few steps of every stage of a recipe, run and measured for what they cost; nothing of them is kept but the bill.
 
-A probe is a run of its own (`probe.NAME`) in the ledger: its energy is experimentation, and no study's. What it makes
+A probe is a run of its own (`probe-NAME`) in the ledger: its energy is experimentation, and no study's. What it makes
 lies in a folder that is removed.
 """
 
@@ -26,6 +26,8 @@ _FIRST_STEPS = 2
 """Optimiser steps of every arm in the first, smallest try."""
 _FEWEST_TRIES_S = 2.0
 _MOST_GROWTH = 64
+_MOST_LETTERS = 64
+"""Of a name."""
 
 
 def probe_recipe(recipe: Recipe, *, runs_dir: str | Path, probing: Probing) -> tuple[str, ...]:
@@ -76,7 +78,7 @@ def _shrunken(told: dict[str, Any], steps: int) -> dict[str, Any]:
     train, evaluate = told["train"], told["evaluate"]
     per_step = train["batch_size"] * train["accumulation_steps"] * sequence
     tokens = min(told["data"]["train_tokens"], steps * per_step)
-    told["name"] = f"{PROBE}{told['name']}"
+    told["name"] = f"{PROBE}{told['name']}"[:_MOST_LETTERS]
     told["data"]["train_tokens"] = max(sequence, tokens // sequence * sequence)
     told["arms"] = list(_one_of_each(told["arms"]))
     told["analysis"]["baseline_arm"] = next((a["name"] for a in told["arms"] if a["method"] == "sft"), "sft")

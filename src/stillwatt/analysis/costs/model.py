@@ -35,8 +35,8 @@ _BEGINNING_SD = {"kind": 0.8, "method": 0.6}
 _IDLE_NOISE = 0.3
 """Noise of idle stretches over that of work."""
 _NOISE = (0.02, 0.04, 0.08, 0.15, 0.28, 0.5)
-_RUN = (0.02, 0.06, 0.15, 0.35)
-_NOISE_PRIOR, _RUN_PRIOR, _PRIOR_SD = 0.12, 0.08, 0.8
+_RUN = (0.02, 0.06, 0.15, 0.3, 0.6)
+_NOISE_PRIOR, _RUN_PRIOR, _PRIOR_SD = 0.12, 0.1, 1.1
 """Medians of the two spreads, and the doubt of their logarithms."""
 _OWN_ENGINE = "torch"
 
