@@ -139,8 +139,8 @@ class CostModel:
         """Draws of what each job would take in one run of all of them: draws by jobs, in joules or seconds."""
         rng = np.random.default_rng(seed)
         theta, spreads = self._mixture.draw(count, rng)
-        together = spreads[:, 1:] * rng.standard_normal((count, 1))
         calm = self._calm[len(self._outcomes) :]
+        together = spreads[:, 1:] * np.where(calm < 1.0, 0.0, 1.0) * rng.standard_normal((count, 1))
         noise = spreads[:, :1] * calm * rng.standard_normal((count, len(self._jobs)))
         found: Floats = np.exp(self._asked.predict(theta) + together + noise)
         return found
