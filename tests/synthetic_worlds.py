@@ -184,7 +184,7 @@ def curve_coverage(world: CurveWorld, *, studies: int, seed: int) -> float:
 
         def mean(tokens: float, setting: int, truth: tuple[float, float, float, list[float]]) -> float:
             top, gap, power, offsets = truth
-            return top + offsets[setting] - gap * (tokens / 4e5) ** -power
+            return top + offsets[setting] - gap * float((tokens / 4e5) ** -power)
 
         truth = (float(limit), float(missing), exponent, off.tolist())
         scores = [
@@ -239,12 +239,13 @@ def _regret(stream: np.random.Generator, number: int) -> Regret:
     powers = {method: float(stream.uniform(0.2, 0.8)) for method in _METHODS}
 
     def quality(method: str, tokens: float) -> float:
-        return limits[method] - gaps[method] * (tokens / 4e5) ** -powers[method]
+        return limits[method] - gaps[method] * float((tokens / 4e5) ** -powers[method])
 
     plans = [
         (method, tokens, _stages(method, tokens, size, teacher, device)) for method in _METHODS for tokens in _BUDGETS
     ]
-    outcomes, scores = [], []
+    outcomes: list[Outcome] = []
+    scores: list[Scored] = []
     for method in _METHODS:
         for tokens in stream.choice(_BUDGETS[:3], size=int(stream.integers(2, 7))):
             run_id = f"{method}{len(scores)}"

@@ -18,7 +18,7 @@ LEAST_CHANCE = 0.05
 _MOST_RANKED = 20
 _WORTH_TRYING = 0.01
 """Share of the doubt that an experiment must be expected to remove to be named."""
-_SURE = 1e-6
+_SURE = 0.000_001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

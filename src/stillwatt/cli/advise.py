@@ -10,7 +10,7 @@ import click
 
 from stillwatt.cli.options import json_option, runs_option
 from stillwatt.cli.screen import columns, say, say_json
-from stillwatt.units import Amount, parse_amount
+from stillwatt.config.amounts import Amount, parse_amount
 
 if TYPE_CHECKING:
     from stillwatt.records.advice import Advice

@@ -8,8 +8,8 @@ import click
 
 from stillwatt.cli.options import json_option, runs_option, set_option
 from stillwatt.cli.screen import columns, say, say_json
+from stillwatt.config.amounts import parse_amount
 from stillwatt.errors import UsageError
-from stillwatt.units import parse_amount
 
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe

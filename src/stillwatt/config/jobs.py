@@ -212,32 +212,20 @@ def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Jo
 def _arm(
     spec: PipelineSpec, arm: ArmSpec, arm_id: str, student: StudentSpec, sizes: _Sizes, device: Device
 ) -> Iterator[Job]:
-    size, data, told = sizes.students[student.name], spec.data, spec.train
+    size, data, teacher = sizes.students[student.name], spec.data, sizes.teacher
     labels = {"arm": arm_id, "student": student.name, "method": arm.method.value}
     if arm.artifact_kind:
         labels["artifact_kind"] = arm.artifact_kind
     done = 0
-    for share in told.checkpoints:
-        reached = sequences_at(share, data, told)
+    for share in spec.train.checkpoints:
+        reached = sequences_at(share, data, spec.train)
         tokens, is_last = float((reached - done) * data.sequence_tokens), share >= 1.0
-        counts, disk = None, 0.0
-        if size is not None:
-            counts = loaded(size) + saved(size, with_optimizer=not is_last)
-            counts += Counts(stored_bytes=8.0 * size.parameters if done else 0.0)
-            disk = saved(size, with_optimizer=not is_last).stored_bytes if is_last else 0.0
-            counts += trained(
-                size,
-                tokens=tokens,
-                sequence=data.sequence_tokens,
-                batch=told.batch_size,
-                accumulation=told.accumulation_steps,
-            )
-            counts += Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES)
+        disk = saved(size, with_optimizer=False).stored_bytes if size is not None and is_last else 0.0
         yield _job(
             f"train.{arm_id}.{share}",
             StageKind.STUDENT_TRAIN,
             size,
-            counts,
+            None if size is None else _training(spec, size, tokens, is_first=not done, is_last=is_last),
             device,
             student.dtype,
             method=f"{arm.method.value}{f'/{arm.loss}' if arm.loss else ''}",
@@ -246,14 +234,12 @@ def _arm(
             labels=labels,
         )
         if arm.is_online:
-            beside = None
-            if sizes.teacher is not None:
-                beside = read(sizes.teacher, tokens=tokens, sequence=data.sequence_tokens, batch=told.batch_size)
+            length, batch = data.sequence_tokens, spec.train.batch_size
             yield _job(
                 f"teacher_online.{arm_id}.{share}",
                 StageKind.TEACHER_LOGITS,
-                sizes.teacher,
-                beside,
+                teacher,
+                None if teacher is None else read(teacher, tokens=tokens, sequence=length, batch=batch),
                 device,
                 spec.teacher.dtype,
                 tokens=tokens,
@@ -261,6 +247,20 @@ def _arm(
             )
         yield _evaluation(spec, f"evaluate.{arm_id}.{share}", size, device, student.dtype)
         done = reached
+
+
+def _training(spec: PipelineSpec, size: ModelSize, tokens: float, *, is_first: bool, is_last: bool) -> Counts:
+    """From one checkpoint to the next: the optimiser's state is kept between them, and not after the last."""
+    learnt = trained(
+        size,
+        tokens=tokens,
+        sequence=spec.data.sequence_tokens,
+        batch=spec.train.batch_size,
+        accumulation=spec.train.accumulation_steps,
+    )
+    state = saved(size, with_optimizer=True).stored_bytes - saved(size, with_optimizer=False).stored_bytes
+    rest = Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES, stored_bytes=0.0 if is_first else state)
+    return loaded(size) + learnt + rest + saved(size, with_optimizer=not is_last)
 
 
 def _serving(spec: PipelineSpec, name: str, size: ModelSize | None, device: Device, dtype: str) -> Job:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stillwatt.config.amounts import Amount
 from stillwatt.errors import StillwattError, UsageError
 from stillwatt.records.advice import Advice, Limits
-from stillwatt.units import Amount, Joules, to_kwh
+from stillwatt.units import Joules, to_kwh
 
 if TYPE_CHECKING:
     from stillwatt.analysis.advice import Drawn

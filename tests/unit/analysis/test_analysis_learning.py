@@ -23,7 +23,7 @@ def scored(tokens: float, quality: float, **changes: object) -> Scored:
 
 def curve_of(tokens: float) -> float:
     """A curve that is a power law."""
-    return 0.9 - 0.3 * (tokens / 1e5) ** -0.5
+    return 0.9 - 0.3 * float((tokens / 1e5) ** -0.5)
 
 
 SEEN = [scored(n, curve_of(n)) for n in (1e5, 2e5, 4e5, 8e5)]

@@ -8,9 +8,9 @@ import pytest
 
 from planned_runs import smoke, study_run
 from run_dirs import quick_run
+from stillwatt.config.amounts import Amount
 from stillwatt.errors import ConfigError, MissingInputError, StillwattError, UsageError
 from stillwatt.records.advice import Answer, Limits
-from stillwatt.units import Amount
 from stillwatt.workflows.advise import Request, advise_from_runs, advise_from_table, limits_of
 
 HEADER = "label,method,student,seed,quality,quality_se,teacher_kwh,student_kwh,other_kwh,throughput"

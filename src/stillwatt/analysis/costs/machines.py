@@ -36,7 +36,8 @@ class Machine:
     is_known: bool = True
 
 
-_TERA, _GIGA = 1e12, 1e9
+_KILO = 1_000.0
+_TERA, _GIGA = _KILO**4, _KILO**3
 
 
 def _gpu(name: str, tflops_16: float, tflops_32: float, gb_per_s: float, busy_w: float) -> Machine:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillwatt.units import J_PER_KWH, Amount, parse_amount
+from stillwatt.config.amounts import Amount, parse_amount
+from stillwatt.units import J_PER_KWH
 
 
 @given(st.floats(0.0, 1e9), st.sampled_from([("kWh", J_PER_KWH), ("J", 1), ("MWh", 1000 * J_PER_KWH), ("h", 3600)]))
