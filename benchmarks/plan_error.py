@@ -73,7 +73,7 @@ def main() -> None:
             place.write_text(json.dumps(spent), encoding="utf-8")
     history = read_history(*read_runs(runs_dir))
     found = {"booked": judge(history), "own": judge(undisturbed(history, spent))}
-    print(json.dumps({how: {k: v for k, v in one.items() if k != "stages"} for how, one in found.items()}, indent=1))
+    print(json.dumps(found, indent=1))
     if arguments.save:
         date = datetime.now(UTC).date().isoformat()
         path = HERE / f"plan-error-{date}.json"
@@ -202,7 +202,6 @@ def judge(history: History) -> dict[str, Any]:
         "stages_inside_time": sum(row["time_inside"] for row in work) / len(work),
         "median_abs_energy_error_by_kind": {kind: statistics.median(errors) for kind, errors in by_kind.items()},
         "totals": totals,
-        "stages": rows,
     }
 
 

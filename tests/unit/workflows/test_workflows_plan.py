@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from planned_runs import POWER_W, lasting, smoke, study_run
 from run_dirs import quick_run
 from stillwatt.config.bundled import bundled_recipes
-from stillwatt.config.jobs import jobs_of
+from stillwatt.config.jobs import ASSUMED_QUESTION_TOKENS, jobs_of, remarks_on
 from stillwatt.config.load import load_recipe
 from stillwatt.config.models import Recipe
 from stillwatt.errors import ConfigError, UnknownNameError, UsageError
@@ -119,6 +120,20 @@ def test_every_planned_stage_has_a_job(name: str) -> None:
     jobs = jobs_of(spec, Device(name="NVIDIA H100", is_gpu=True))
     assert [job.name for job in jobs if job.unknown] in ([], ["fetch_models"])
     assert all(job.counts.flops > 0.0 for job in jobs if job.kind.value in ("student_train", "teacher_logits"))
+
+
+def test_a_teacher_beside_the_student_and_a_harness_are_counted() -> None:
+    recipe = smoke('evaluate.lm_eval_tasks=["mmlu"]', "evaluate.lm_eval_limit=10")
+    spec = recipe.to_spec()
+    arms = tuple(replace(arm, loss="forward_kl") if arm.name == "kd" else arm for arm in spec.arms)
+    spec = replace(spec, arms=arms, logits=None)
+    jobs = {job.name: job for job in jobs_of(spec, Device(name="NVIDIA H100", is_gpu=True))}
+    assert jobs["teacher_online.kd.1.0"].counts.flops > 0.0
+    assert jobs["train.kd.1.0"].method == "kd/forward_kl"
+    plain = {job.name: job for job in jobs_of(smoke().to_spec(), Device(name="NVIDIA H100", is_gpu=True))}
+    more = (jobs["evaluate.teacher"].tokens or 0.0) - (plain["evaluate.teacher"].tokens or 0.0)
+    assert more == 10 * ASSUMED_QUESTION_TOKENS
+    assert "an assumption" in remarks_on(recipe.to_spec())[-1]
 
 
 def test_a_prediction_goes_with_the_run_and_is_held_against_it(learnt: Path) -> None:

@@ -35,8 +35,8 @@ _BEGINNING_SD = {"kind": 0.8, "method": 0.6}
 _IDLE_NOISE = 0.3
 """Noise of idle stretches over that of work."""
 _NOISE = (0.02, 0.04, 0.08, 0.15, 0.28, 0.5)
-_RUN = (0.02, 0.06, 0.15, 0.3, 0.6)
-_NOISE_PRIOR, _RUN_PRIOR, _PRIOR_SD = 0.12, 0.1, 1.1
+_RUN = (0.02, 0.06, 0.15, 0.3, 0.5, 0.8)
+_NOISE_PRIOR, _RUN_PRIOR, _PRIOR_SD = 0.15, 0.2, 1.5
 """Medians of the two spreads, and the doubt of their logarithms."""
 _OWN_ENGINE = "torch"
 
@@ -122,18 +122,21 @@ class CostModel:
     def _fit_all(self) -> Mixture:
         spreads = [(noise, run) for noise in _NOISE for run in _RUN]
         everything = np.arange(len(self._outcomes))
-        fits = [self._fit(everything, spread) for spread in spreads]
+        fits: list[Fit] = []
+        for spread in spreads:
+            # neighbours on the grid lie near each other
+            fits.append(self._fit(everything, spread, start=fits[-1].mean if fits else None))
         log_prior = -0.5 * (
             (np.log([noise for noise, _ in spreads]) - np.log(_NOISE_PRIOR)) ** 2
             + (np.log([run for _, run in spreads]) - np.log(_RUN_PRIOR)) ** 2
         )
         return mix(fits, spreads, log_prior / _PRIOR_SD**2)
 
-    def _fit(self, kept: Places, spread: tuple[float, ...]) -> Fit:
+    def _fit(self, kept: Places, spread: tuple[float, ...], *, start: Floats | None = None) -> Fit:
         noise, run = spread
         sd = np.array([run if name[0] == "run" else doubt for name, doubt in self._effects.items()])
         noise_sd = np.hypot(self._meter_sd[kept], noise * self._calm[kept])
-        return fit(self._seen.rows(kept), self._log_seen[kept], np.zeros(len(sd)), sd, noise_sd)
+        return fit(self._seen.rows(kept), self._log_seen[kept], np.zeros(len(sd)), sd, noise_sd, start=start)
 
     def draws(self, *, seed: int, count: int = DRAWS) -> Floats:
         """Draws of what each job would take in one run of all of them: draws by jobs, in joules or seconds."""
@@ -175,7 +178,7 @@ class CostModel:
     def _predict_without(self, out: Places, kept: Places) -> tuple[Floats, Floats]:
         """Logarithms of what the rows left out would take, and their standard deviations, at the best spreads."""
         spread = self._mixture.spreads[self._mixture.best]
-        found = self._fit(kept, spread)
+        found = self._fit(kept, spread, start=self._mixture.fits[self._mixture.best].mean)
         value, slope = self._seen.rows(out)(found.mean)
         # a run that was left out has its effect at 0 with its prior's spread, which is in the covariance already
         spent = np.einsum("je,ef,jf->j", slope, found.covariance, slope)

@@ -39,17 +39,25 @@ class Fit:
         return self.mean + noise @ root.T
 
 
-def fit(curve: Curve, seen: Floats, prior_mean: Floats, prior_sd: Floats, noise_sd: Floats) -> Fit:
+def fit(
+    curve: Curve,
+    seen: Floats,
+    prior_mean: Floats,
+    prior_sd: Floats,
+    noise_sd: Floats,
+    *,
+    start: Floats | None = None,
+) -> Fit:
     """Find the most probable parameters, by Gauss and Newton's steps, halved where they lead uphill (eq. 92).
 
-    For a straight `curve` this is the exact conjugate posterior.
+    For a straight `curve` this is the exact conjugate posterior. The search begins at `start`, else at the prior.
 
     >>> line = lambda theta: (theta[:1], np.ones((1, 1)))
     >>> found = fit(line, np.array([2.0]), np.array([0.0]), np.array([1.0]), np.array([1.0]))
     >>> found.mean.tolist(), found.covariance.tolist()
     ([1.0], [[0.5]])
     """
-    theta = prior_mean.copy()
+    theta = (prior_mean if start is None else start).copy()
     value, slope = curve(theta)
     loss = _loss(theta, value, seen, prior_mean, prior_sd, noise_sd)
     for _ in range(_MOST_STEPS):
