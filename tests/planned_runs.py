@@ -84,7 +84,7 @@ def _labels(job: Job, *, reused: bool) -> dict[str, str]:
         arm = name[1]
         method = {"synthetic": "synthetic_sft"}.get(arm, arm)
         found = {"arm": arm, "method": method, "student": "tiny", "seed": "1", "checkpoint": ".".join(name[2:])}
-        artifact = {"kd": "logits-1", "synthetic": "text-1"}.get(arm)
+        artifact = {"kd": "logits-1", "synthetic": "text-1", "gkd": "online-1"}.get(arm)
         return {**found, **({"artifact": artifact} if artifact else {})}
     return {}
 
@@ -96,7 +96,7 @@ def _results(job: Job, recipe: Recipe, quality: float) -> dict[str, Any]:
     value = {"teacher": 1.0, "start": 0.3}.get(what[1])
     if value is None:
         tokens = float(what[2]) * recipe.data.train_tokens
-        bonus = {"sft": 0.0, "kd": 0.06, "synthetic": 0.02}[what[1]]
+        bonus = {"sft": 0.0, "kd": 0.06, "synthetic": 0.02, "gkd": 0.01}[what[1]]
         value = quality * (0.9 + bonus - 0.3 * (tokens / 512.0) ** -0.4)
     if math.isnan(value):
         value = 0.0

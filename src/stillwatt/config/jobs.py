@@ -60,6 +60,11 @@ def remarks_on(spec: PipelineSpec) -> tuple[str, ...]:
             f"each task of lm-evaluation-harness is taken as {_questions(spec):,} questions of "
             f"{ASSUMED_QUESTION_TOKENS} tokens: an assumption"
         )
+    if any(arm.own_text_share for arm in spec.arms):
+        said.append(
+            "students that write their own text are taken to do so in the expected number of steps and never to end "
+            "before [student_generate] max_new_tokens: the most it can be"
+        )
     return tuple(said)
 
 
@@ -212,55 +217,113 @@ def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Jo
 def _arm(
     spec: PipelineSpec, arm: ArmSpec, arm_id: str, student: StudentSpec, sizes: _Sizes, device: Device
 ) -> Iterator[Job]:
-    size, data, teacher = sizes.students[student.name], spec.data, sizes.teacher
+    size, teacher = sizes.students[student.name], sizes.teacher
     labels = {"arm": arm_id, "student": student.name, "method": arm.method.value}
     if arm.artifact_kind:
         labels["artifact_kind"] = arm.artifact_kind
     done = 0
     for share in spec.train.checkpoints:
-        reached = sequences_at(share, data, spec.train)
-        tokens, is_last = float((reached - done) * data.sequence_tokens), share >= 1.0
+        reached = sequences_at(share, spec.data, spec.train)
+        text, is_last = _text_of(spec, arm, reached - done), share >= 1.0
         disk = saved(size, with_optimizer=False).stored_bytes if size is not None and is_last else 0.0
+        if text.own_texts:
+            yield _writing(spec, text, f"student_generate.{arm_id}.{share}", size, device, student.dtype, labels)
         yield _job(
             f"train.{arm_id}.{share}",
             StageKind.STUDENT_TRAIN,
             size,
-            None if size is None else _training(spec, size, tokens, is_first=not done, is_last=is_last),
+            None if size is None else _training(spec, size, text, is_first=not done, is_last=is_last),
             device,
             student.dtype,
             method=f"{arm.method.value}{f'/{arm.loss}' if arm.loss else ''}",
-            tokens=tokens,
+            tokens=text.tokens,
             disk_bytes=(disk, 1.05 * disk),
             labels=labels,
         )
         if arm.is_online:
-            length, batch = data.sequence_tokens, spec.train.batch_size
             yield _job(
                 f"teacher_online.{arm_id}.{share}",
                 StageKind.TEACHER_LOGITS,
                 teacher,
-                None if teacher is None else read(teacher, tokens=tokens, sequence=length, batch=batch),
+                None if teacher is None else _reading(spec, teacher, text),
                 device,
                 spec.teacher.dtype,
-                tokens=tokens,
+                method="online",
+                tokens=text.tokens,
                 labels={**labels, "artifact_kind": "online"},
             )
         yield _evaluation(spec, f"evaluate.{arm_id}.{share}", size, device, student.dtype)
         done = reached
 
 
-def _training(spec: PipelineSpec, size: ModelSize, tokens: float, *, is_first: bool, is_last: bool) -> Counts:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Text:
+    """What an arm trains on between two checkpoints: given text, and as much of its own as is expected, at its longest.
+
+    Steps on own text are drawn one by one, so their number is expected and not known.
+    """
+
+    given: float
+    """Tokens."""
+    own_texts: float = 0.0
+    own_length: float = 0.0
+    """Tokens of one, its prompt included."""
+
+    @property
+    def tokens(self) -> float | None:
+        """How many there are; None where the student decides."""
+        return None if self.own_texts else self.given
+
+    def parts(self, sequence: float) -> tuple[tuple[float, float], ...]:
+        """Tokens and the length of their sequences."""
+        own = ((self.own_texts * self.own_length, self.own_length),) if self.own_texts else ()
+        return ((self.given, sequence), *own) if self.given else own
+
+
+def _text_of(spec: PipelineSpec, arm: ArmSpec, sequences: int) -> _Text:
+    length = spec.data.sequence_tokens
+    if not arm.own_text_share or spec.own_text is None:
+        return _Text(given=float(sequences * length))
+    own = arm.own_text_share * sequences
+    longest = spec.own_text.prompt_tokens + spec.own_text.max_new_tokens
+    return _Text(given=(sequences - own) * length, own_texts=own, own_length=float(longest))
+
+
+def _writing(
+    spec: PipelineSpec,
+    text: _Text,
+    name: str,
+    size: ModelSize | None,
+    device: Device,
+    dtype: str,
+    labels: dict[str, str],
+) -> Job:
+    """A student that writes its own training text, all sequences of a step at once."""
+    counts, told = None, spec.own_text
+    if size is not None and told is not None:
+        batch = spec.train.batch_size * spec.train.accumulation_steps
+        counts = written(size, texts=text.own_texts, prompt=told.prompt_tokens, new=told.max_new_tokens, batch=batch)
+        counts += Counts(streamed_bytes=text.own_texts * told.max_new_tokens * size.vocabulary * _LOGIT_BYTES)
+    return _job(name, StageKind.OTHER, size, counts, device, dtype, method="own_text", labels=labels)
+
+
+def _reading(spec: PipelineSpec, teacher: ModelSize, text: _Text) -> Counts:
+    """A teacher beside a student."""
+    counts = Counts()
+    for tokens, length in text.parts(spec.data.sequence_tokens):
+        counts += read(teacher, tokens=tokens, sequence=length, batch=spec.train.batch_size)
+    return counts
+
+
+def _training(spec: PipelineSpec, size: ModelSize, text: _Text, *, is_first: bool, is_last: bool) -> Counts:
     """From one checkpoint to the next: the optimiser's state is kept between them, and not after the last."""
-    learnt = trained(
-        size,
-        tokens=tokens,
-        sequence=spec.data.sequence_tokens,
-        batch=spec.train.batch_size,
-        accumulation=spec.train.accumulation_steps,
-    )
+    batch, accumulation = spec.train.batch_size, spec.train.accumulation_steps
     state = saved(size, with_optimizer=True).stored_bytes - saved(size, with_optimizer=False).stored_bytes
-    rest = Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES, stored_bytes=0.0 if is_first else state)
-    return loaded(size) + learnt + rest + saved(size, with_optimizer=not is_last)
+    counts = loaded(size) + saved(size, with_optimizer=not is_last) + Counts(stored_bytes=0.0 if is_first else state)
+    for tokens, length in text.parts(spec.data.sequence_tokens):
+        counts += trained(size, tokens=tokens, sequence=length, batch=batch, accumulation=accumulation)
+        counts += Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES)
+    return counts
 
 
 def _serving(spec: PipelineSpec, name: str, size: ModelSize | None, device: Device, dtype: str) -> Job:

@@ -81,7 +81,8 @@ class Job:
     counts: Counts
     device: Device
     method: str = ""
-    """How the student is trained; `first` for the evaluation that loads the software; empty for other stages."""
+    """How the student is trained; `first` for the evaluation that loads the software, `online` for a teacher beside a
+    student, `own_text` for a student that writes; empty for other stages."""
     engine: str = "torch"
     dtype: str = "float32"
     tokens: float | None = None

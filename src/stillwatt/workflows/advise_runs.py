@@ -142,10 +142,13 @@ def _way(run: RunRecord, recipe: Recipe, point: ArmPoint, runs_dir: str) -> _Way
         if value is not None
     }
     settings.pop("name")
-    if point.artifacts and recipe.teacher_logits is not None and told["method"] == "kd":
+    reads = arm.to_spec().artifact_kind
+    if reads == "logits" and recipe.teacher_logits is not None:
         settings["top_k"] = str(recipe.teacher_logits.top_k)
-    if point.artifacts and recipe.teacher_generate is not None and told["method"] == "synthetic_sft":
+    if reads == "text" and recipe.teacher_generate is not None:
         settings["max_new_tokens"] = str(recipe.teacher_generate.max_new_tokens)
+    if arm.own_text_share and recipe.student_generate is not None:
+        settings["own max_new_tokens"] = str(recipe.student_generate.max_new_tokens)
     settings["student"] = point.student or recipe.students[0].name
     there = [Path(runs_dir) / "artifacts" / use.artifact for use in point.artifacts]
     return _Way(
@@ -154,7 +157,7 @@ def _way(run: RunRecord, recipe: Recipe, point: ArmPoint, runs_dir: str) -> _Way
         student=settings["student"],
         settings=settings,
         device=device,
-        artifact=there[0] if there and there[0].is_dir() else None,
+        artifact=next((path for path in there if path.is_dir()), None),
         runs=(run.run_id,),
     )
 

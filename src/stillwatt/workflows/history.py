@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
     from stillwatt.records.run import RunRecord, StageRecord
 
-__all__ = ["PROBE", "History", "device_of", "own_cost", "read_history", "read_runs", "recipe_of", "this_device"]
+__all__ = ["PROBE", "Cost", "History", "costs_of", "device_of", "read_history", "read_runs", "recipe_of", "this_device"]
 
 PROBE = "probe-"
 """What the name of a run begins with that was made to try the costs of a recipe; its energy is experimentation."""
@@ -126,41 +126,77 @@ def _outcomes(run: RunRecord) -> list[Outcome] | str:
     jobs = {job.name: job for job in jobs_of(spec, device)}
     found = [
         outcome
-        for stage in run.stages
-        if stage.name in jobs and (outcome := _outcome(run, stage, jobs[stage.name])) is not None
+        for cost in costs_of(run)
+        if cost.name in jobs and (outcome := _outcome(run, cost, jobs[cost.name])) is not None
     ]
     return found or "none of its stages ended with a whole energy"
 
 
-def _outcome(run: RunRecord, stage: StageRecord, job: Job) -> Outcome | None:
-    if stage.status is not StageStatus.ENDED or "reused_from" in stage.labels or job.unknown:
+def _outcome(run: RunRecord, cost: Cost, job: Job) -> Outcome | None:
+    if not cost.is_whole or cost.is_reused or job.unknown:
         return None
-    seen = stage.workload.get("accepted_tokens", stage.workload.get("tokens"))
-    if seen is not None and job.tokens and seen < _WHOLE * job.tokens:
+    if cost.tokens is not None and job.tokens and cost.tokens < _WHOLE * job.tokens:
         return None
-    energy_j, duration_s, random_j = own_cost(run, stage)
-    if energy_j is None or energy_j <= 0.0 or duration_s < _SHORTEST_S:
+    if cost.energy_j is None or cost.energy_j <= 0.0 or cost.duration_s < _SHORTEST_S:
         return None
     return Outcome(
         job=job,
         run_id=run.run_id,
-        energy_j=energy_j,
-        duration_s=duration_s,
-        energy_rel=random_j / energy_j,
+        energy_j=cost.energy_j,
+        duration_s=cost.duration_s,
+        energy_rel=cost.random_j / cost.energy_j,
         is_probe=run.name.startswith(PROBE),
     )
 
 
-def own_cost(run: RunRecord, stage: StageRecord) -> tuple[float | None, float, float]:
-    """Energy, seconds and random half-width of a stage without the stages inside it."""
-    inside = [other for other in run.stages if other.parent_id == stage.stage_id]
-    energy_j, duration_s = 0.0, stage.duration_s - sum(other.duration_s for other in inside)
-    for sign, one in ((1.0, stage), *((-1.0, other) for other in inside)):
-        if not isinstance(one.gross, Total) or not one.gross.complete:
-            return None, duration_s, 0.0
-        energy_j += sign * one.gross.value_j
-    random_j = sum(part.random_j**2 for part in stage.energies if isinstance(part, Energy)) ** 0.5
-    return energy_j, duration_s, random_j
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a stage took, without the stages inside it."""
+
+    name: str
+    energy_j: float | None
+    """None where an energy of it is not whole."""
+    duration_s: float
+    random_j: float
+    """Random half-width of the energy, 95 %."""
+    tokens: float | None
+    is_whole: bool
+    """Whether it ended, and what it lies in too."""
+    is_reused: bool
+
+
+def costs_of(run: RunRecord) -> tuple[Cost, ...]:
+    """Every stage of a run; one that was opened again and again inside another is one stage."""
+    inside: dict[str | None, list[StageRecord]] = {}
+    for stage in run.stages:
+        inside.setdefault(stage.parent_id, []).append(stage)
+    by_id = {stage.stage_id: stage for stage in run.stages}
+    opened: dict[tuple[str, str], list[StageRecord]] = {}
+    for stage in run.stages:
+        # two tries of a stage that lies in nothing are two
+        opened.setdefault((stage.name, stage.parent_id or stage.stage_id), []).append(stage)
+    return tuple(
+        _cost(stages, [inner for stage in stages for inner in inside.get(stage.stage_id, ())], by_id)
+        for stages in opened.values()
+    )
+
+
+def _cost(stages: Sequence[StageRecord], inner: Sequence[StageRecord], by_id: Mapping[str, StageRecord]) -> Cost:
+    first = stages[0]
+    totals = [(sign, stage.gross) for sign, some in ((1.0, stages), (-1.0, inner)) for stage in some]
+    known = [(sign, gross.value_j) for sign, gross in totals if isinstance(gross, Total) and gross.complete]
+    tokens = [stage.workload.get("accepted_tokens", stage.workload.get("tokens")) for stage in stages]
+    around = [by_id[first.parent_id]] if first.parent_id in by_id else []
+    random = [part.random_j for stage in stages for part in stage.energies if isinstance(part, Energy)]
+    return Cost(
+        name=first.name,
+        energy_j=sum(sign * value_j for sign, value_j in known) if len(known) == len(totals) else None,
+        duration_s=sum(stage.duration_s for stage in stages) - sum(stage.duration_s for stage in inner),
+        random_j=sum(half**2 for half in random) ** 0.5,
+        tokens=None if None in tokens else float(sum(seen for seen in tokens if seen is not None)),
+        is_whole=all(stage.status is StageStatus.ENDED for stage in (*stages, *around)),
+        is_reused="reused_from" in first.labels,
+    )
 
 
 def device_of(run: RunRecord, *, threads: int | None) -> Device | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stillwatt.errors import UsageError
 from stillwatt.records.forecast import Device, Figure, Forecast, Held, Prediction
-from stillwatt.workflows.history import History, device_of, own_cost, read_history, read_runs, recipe_of, this_device
+from stillwatt.workflows.history import History, costs_of, device_of, read_history, read_runs, recipe_of, this_device
 from stillwatt.workflows.predictions import load_prediction, save_prediction
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def compare_with_run(reference: str, *, runs_dir: str | Path = "runs", recipe: R
 
 
 def _held(prediction: Prediction, run: RunRecord) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
-    last = {stage.name: stage for stage in run.stages}
+    last = {cost.name: cost for cost in costs_of(run)}
     energy, duration = [], []
     for stage in prediction.stages:
         ran = last.get(stage.name)
@@ -211,11 +211,10 @@ def _held(prediction: Prediction, run: RunRecord) -> tuple[tuple[Held, ...], tup
             energy.append(Held(name=stage.name, predicted=stage.energy_j, measured=None, reason=reason))
             duration.append(Held(name=stage.name, predicted=stage.duration_s, measured=None, reason=reason))
             continue
-        again = "its artefact was there already" if "reused_from" in ran.labels else stage.reason
-        energy_j, duration_s, _ = own_cost(run, ran)
-        reason = again or ("" if energy_j is not None else "its energy is not whole")
-        energy.append(Held(name=stage.name, predicted=stage.energy_j, measured=energy_j, reason=reason))
-        duration.append(Held(name=stage.name, predicted=stage.duration_s, measured=duration_s, reason=again))
+        again = "its artefact was there already" if ran.is_reused else stage.reason
+        reason = again or ("" if ran.energy_j is not None else "its energy is not whole")
+        energy.append(Held(name=stage.name, predicted=stage.energy_j, measured=ran.energy_j, reason=reason))
+        duration.append(Held(name=stage.name, predicted=stage.duration_s, measured=ran.duration_s, reason=again))
     return (*energy, _total(energy, prediction.energy_j)), (*duration, _total(duration, prediction.duration_s))
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from planned_runs import POWER_W, lasting, smoke, study_run
-from run_dirs import quick_run
+from run_dirs import SyntheticRun, constant_counter, cpu_counter, quick_run
 from stillwatt.config.bundled import bundled_recipes
 from stillwatt.config.jobs import ASSUMED_QUESTION_TOKENS, jobs_of, remarks_on
 from stillwatt.config.load import load_recipe
 from stillwatt.config.models import Recipe
 from stillwatt.errors import ConfigError, UnknownNameError, UsageError
 from stillwatt.records.forecast import Device
-from stillwatt.workflows.history import read_history, read_runs
+from stillwatt.units import J_PER_UJ
+from stillwatt.workflows.history import costs_of, read_history, read_runs
 from stillwatt.workflows.plan import MODELLED, compare_with_run, plan_recipe
 from stillwatt.workflows.predictions import FILE_NAME, adopt_prediction, load_prediction, save_prediction
 from stillwatt.workflows.probe import shrink
@@ -133,7 +134,57 @@ def test_a_teacher_beside_the_student_and_a_harness_are_counted() -> None:
     plain = {job.name: job for job in jobs_of(smoke().to_spec(), Device(name="NVIDIA H100", is_gpu=True))}
     more = (jobs["evaluate.teacher"].tokens or 0.0) - (plain["evaluate.teacher"].tokens or 0.0)
     assert more == 10 * ASSUMED_QUESTION_TOKENS
-    assert "an assumption" in remarks_on(recipe.to_spec())[-1]
+    assert any("an assumption" in remark for remark in remarks_on(recipe.to_spec()))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_student_that_writes_its_text_is_counted_for_the_steps_that_are_expected(share: float) -> None:
+    spec = smoke().to_spec()
+    assert spec.own_text is not None
+    arms = tuple(replace(arm, own_text_share=share) if arm.name == "gkd" else arm for arm in spec.arms)
+    jobs = {job.name: job for job in jobs_of(replace(spec, arms=arms), Device(name="NVIDIA H100", is_gpu=True))}
+    assert ("student_generate.gkd.1.0" in jobs) == (share > 0.0)
+    train, plain = jobs["train.gkd.1.0"], jobs["train.sft.1.0"]
+    # own text is as long as given text in this recipe, so only who wrote it differs
+    assert spec.own_text.prompt_tokens + spec.own_text.max_new_tokens == spec.data.sequence_tokens
+    assert train.counts.flops == pytest.approx(plain.counts.flops)
+    assert train.tokens == (None if share else plain.tokens)
+    assert jobs["teacher_online.gkd.1.0"].counts.flops > 0.0
+    if share:
+        written = jobs["student_generate.gkd.1.0"].counts.flops
+        # by eq. 90 reading a text takes what writing it did, and learning from it three times as much
+        assert written == pytest.approx(share * train.counts.flops / 3.0)
+
+
+def test_what_is_opened_again_and_again_inside_a_stage_is_one_stage(runs_dir: Path) -> None:
+    recipe = smoke()
+    run = SyntheticRun(runs_dir, name=recipe.name, settings=recipe.resolved())
+    session = run.session(start_s=100.0)
+    session.sampler([cpu_counter()])
+    for begin_s, status in ((101.0, "failed"), (111.0, "ended")):
+        outer = session.begin("train.gkd.0.5", begin_s, kind="student_train")
+        for step in range(3):
+            at_s = begin_s + 1.0 + 2.0 * step
+            session.stage("student_generate.gkd.0.5", at_s, at_s + 0.5, parent=outer, workload={"tokens": 30.0})
+            session.stage("teacher_online.gkd.0.5", at_s + 0.5, at_s + 1.5, kind="teacher_logits", parent=outer)
+        session.finish(outer, begin_s + 8.0, status=status)
+    session.samples("cpu0.energy_counter", constant_counter(POWER_W, J_PER_UJ), until_s=121.0)
+    session.end(120.5)
+    (record,), _ = read_runs(runs_dir)
+    costs = costs_of(record)
+    assert [cost.name for cost in costs].count("student_generate.gkd.0.5") == 2
+    last = {cost.name: cost for cost in costs}
+    for name, length_s in (("train.gkd.0.5", 3.5), ("student_generate.gkd.0.5", 1.5), ("teacher_online.gkd.0.5", 3.0)):
+        assert last[name].duration_s == pytest.approx(length_s)
+        assert last[name].energy_j == pytest.approx(POWER_W * length_s, rel=0.1)
+    assert (last["student_generate.gkd.0.5"].tokens, last["teacher_online.gkd.0.5"].tokens) == (90.0, None)
+    # what lies in the try that failed is learnt from no more than that try
+    learnt = read_history([record]).outcomes
+    assert sorted(outcome.job.name for outcome in learnt) == [
+        "student_generate.gkd.0.5",
+        "teacher_online.gkd.0.5",
+        "train.gkd.0.5",
+    ]
 
 
 def test_a_prediction_goes_with_the_run_and_is_held_against_it(learnt: Path) -> None:
