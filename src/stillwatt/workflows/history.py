@@ -186,7 +186,7 @@ def _cost(stages: Sequence[StageRecord], inner: Sequence[StageRecord], by_id: Ma
     totals = [(sign, stage.gross) for sign, some in ((1.0, stages), (-1.0, inner)) for stage in some]
     known = [(sign, gross.value_j) for sign, gross in totals if isinstance(gross, Total) and gross.complete]
     tokens = [stage.workload.get("accepted_tokens", stage.workload.get("tokens")) for stage in stages]
-    around = [by_id[first.parent_id]] if first.parent_id in by_id else []
+    around = [by_id[parent]] if (parent := first.parent_id) is not None and parent in by_id else []
     random = [part.random_j for stage in stages for part in stage.energies if isinstance(part, Energy)]
     return Cost(
         name=first.name,
