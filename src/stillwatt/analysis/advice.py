@@ -164,7 +164,7 @@ def _ranked(option: Option, place: int, drawn: Drawn, chances: Floats, worths: F
 def _reason(best: Ranked) -> str:
     return (
         f"{best.option.name}: quality {best.quality.value:.3g} [{best.quality.low:.3g}, {best.quality.high:.3g}], "
-        f"limits met with a chance of {best.chance:.0%}"
+        f"limits met with a chance of {100.0 * best.chance:.0f} %"
     )
 
 

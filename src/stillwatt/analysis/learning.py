@@ -33,6 +33,8 @@ _LEVEL_SD = {"all": 1.5, "student": 1.0, "settings": 0.5}
 _MISSING_SD = {"all": 1.5, "student": 0.5, "settings": 0.3}
 """Of a, in logarithms."""
 _FEWEST_BUDGETS, _FEWEST_POINTS = 3, 4
+_ITEMS = 0
+"""Names the random stream of the items, as letters name those of the methods."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ class LearningCurve:
     def __init__(self, scores: Sequence[Scored], asked: Sequence[Asked], *, ceiling: float | None = None) -> None:
         if not scores or not all(math.isfinite(score.quality) and score.tokens > 0.0 for score in scores):
             raise ValueError("a learning curve needs scores that are finite numbers, after more than no tokens")
-        self._ceiling = ceiling
+        self._ceiling, self._method = ceiling, scores[0].method
         self._seen = np.array([score.quality for score in scores])
         # the items are the same for all scores: their error moves all alike and is no noise between them
         errors = [score.se for score in scores if score.se is not None]
@@ -122,13 +124,17 @@ class LearningCurve:
         return value, np.hstack([self._level[rows], gained[:, None] * self._missing[rows]])
 
     def draws(self, *, seed: int, count: int = 2_000) -> tuple[Floats, Floats]:
-        """Draws of what is asked, with the noise of one training; and of the means behind them: draws by asked."""
-        rng = np.random.default_rng(seed)
+        """Draws of what is asked, with the noise of one training; and of the means behind them: draws by asked.
+
+        With one seed, what is not known of one method has nothing to do with what is not known of another; the error
+        of the items is theirs together.
+        """
+        rng = np.random.default_rng([seed, *self._method.encode()])
         theta, spreads = self._mixture.draw(count, rng)
         levels, rows = self._level.shape[1], slice(self._num_seen, None)
         gained = np.exp(theta[:, levels:] @ self._missing[rows].T) * -np.expm1(-spreads[:, :1] * self._log_n[rows])
         means = theta[:, :levels] @ self._level[rows].T + gained
-        items = self._item_sd * rng.standard_normal((count, 1))
+        items = self._item_sd * np.random.default_rng([seed, _ITEMS]).standard_normal((count, 1))
         noise = spreads[:, 1:] * self._spread * rng.standard_normal(means.shape)
         found = means + items + noise
         if self._ceiling is not None:

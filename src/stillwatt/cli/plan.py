@@ -98,23 +98,16 @@ def _plan(settings: Recipe, runs_dir: str, device: str, region: str, probing: Pr
 
 
 def _compare(settings: Recipe, against: str, runs_dir: str, *, as_json: bool) -> None:
-    from stillwatt.report.forecasts import comparison_rows, comparison_sentences, held_dict
+    from stillwatt.report.forecasts import comparison_dict, comparison_sentences, comparison_table
     from stillwatt.workflows.plan import compare_with_run
 
-    found = compare_with_run(against, runs_dir=runs_dir, recipe=settings)
+    told = comparison_dict(compare_with_run(against, runs_dir=runs_dir, recipe=settings))
     if as_json:
-        say_json(
-            {
-                "run_id": found.run_id,
-                "is_from_before": found.is_from_before,
-                "energy_j": [held_dict(held) for held in found.energy],
-                "duration_s": [held_dict(held) for held in found.duration],
-                "notes": list(found.notes),
-            }
-        )
+        say_json(told)
         return
-    for line in columns(comparison_rows(found.energy, found.duration)):
+    table = comparison_table(told)
+    for line in columns([[column.title for column in table.columns], *(list(row.cells) for row in table.rows)]):
         say(line)
     say()
-    for sentence in comparison_sentences(found.energy, found.notes, is_from_before=found.is_from_before):
+    for sentence in comparison_sentences(told):
         say(sentence)

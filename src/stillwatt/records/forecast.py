@@ -167,7 +167,7 @@ class Prediction:
     device: str
     stages: tuple[Forecast, ...]
     energy_j: Figure | None
-    """All stages together; None where one of them is not known."""
+    """All stages that are known together, and notes name the others; None where none is."""
     duration_s: Figure | None
     disk_bytes: tuple[float, float]
     kgco2e: Figure | None
@@ -202,3 +202,16 @@ class Held:
         if self.predicted is None or self.measured is None:
             return None
         return self.predicted.holds(self.measured)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A run beside its prediction."""
+
+    run_id: str
+    is_from_before: bool
+    """Whether the prediction was made before the run; it is made from other runs alone otherwise."""
+    energy: tuple[Held, ...]
+    """By stage, the total last."""
+    duration: tuple[Held, ...]
+    notes: tuple[str, ...]

@@ -45,7 +45,9 @@ def advice_sentences(advice: Advice) -> Iterator[str]:
         )
     else:
         yield "no training that is on the list would change the choice enough to be worth its energy"
-    for name, reason in advice.left_out:
-        yield f"left out: {name}: {reason}"
+    if len(advice.ranked) > _MOST_ROWS:
+        yield f"shown are the best {_MOST_ROWS}; --json gives {len(advice.ranked)}"
+    for reason in dict.fromkeys(reason for _, reason in advice.left_out):
+        yield f"left out: {listed(name for name, why in advice.left_out if why == reason)}: {reason}"
     for note in advice.notes:
         yield f"note: {note}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stillwatt.analysis.words import listed
 from stillwatt.config.amounts import Amount
 from stillwatt.errors import StillwattError, UsageError
 from stillwatt.records.advice import Advice, Limits
@@ -102,8 +103,13 @@ def _ranked(judged: Judged, request: Request) -> Advice:
     from stillwatt.analysis.advice import advise
 
     if not judged.options:
-        why = "; ".join(f"{name}: {reason}" for name, reason in judged.left_out) or "there is no training"
-        raise StillwattError(f"nothing can be advised ({why}); measure a training with its quality first")
+        reasons = dict.fromkeys(reason for _, reason in judged.left_out)
+        why = [f"{listed(name for name, told in judged.left_out if told == reason)}: {reason}" for reason in reasons]
+        raise StillwattError(
+            f"nothing can be advised: {'; '.join(why or judged.notes or ('there is no training',))}; measure a "
+            "training with its quality first (`stillwatt run quickstart` is one), or give figures of your own with "
+            "--table FILE"
+        )
     drawn = judged.drawn
     if request.kgco2e_per_kwh is not None:
         drawn = replace(drawn, kgco2e=drawn.energy_j * to_kwh(Joules(1.0)) * request.kgco2e_per_kwh)

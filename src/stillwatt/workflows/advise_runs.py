@@ -106,7 +106,7 @@ def judge_runs(request: Request) -> Judged:
         options=options,
         drawn=drawn,
         left_out=tuple(left_out),
-        notes=(*history.notes, *_notes(scores)),
+        notes=("qualities are relative to the teacher's, which is 1 (eq. 22)", *history.notes, *_notes(scores)),
     )
 
 
@@ -279,7 +279,7 @@ def _notes(scores: Sequence[Scored]) -> Iterator[str]:
         if error is not None:
             yield (
                 f"quality of {method} against tokens: off by {error.median_error:.3g} in the median where one of "
-                f"{error.points} scores is left out; {error.coverage:.0%} of them lay in their intervals"
+                f"{error.points} scores is left out; {100.0 * error.coverage:.0f} % of them lay in their intervals"
             )
     places = list(dict.fromkeys(score.place for score in scores))
     if len(places) == 1:

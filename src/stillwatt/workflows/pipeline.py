@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
     from stillwatt.pipelines.progress import Progress
     from stillwatt.records.finding import Study
+    from stillwatt.records.forecast import Comparison
     from stillwatt.records.run import RunRecord
 
 
@@ -30,6 +31,8 @@ class PipelineOutcome:
     report_html: Path
     report_json: Path
     resumed: bool
+    comparison: Comparison | None = None
+    """With what was predicted before it; None where nothing was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,7 @@ def run_recipe(
         report_html=paths.html,
         report_json=paths.json,
         resumed=unfinished is not None,
+        comparison=paths.comparison,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stillwatt.errors import UsageError
-from stillwatt.records.forecast import Device, Figure, Forecast, Held, Prediction
+from stillwatt.records.forecast import Comparison, Device, Figure, Forecast, Held, Prediction
 from stillwatt.workflows.history import History, costs_of, device_of, read_history, read_runs, recipe_of, this_device
 from stillwatt.workflows.predictions import load_prediction, save_prediction
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stillwatt.pipelines.progress import Progress
     from stillwatt.records.run import RunRecord
 
-__all__ = ["Comparison", "Planned", "Probing", "compare_with_run", "find_device", "plan_recipe"]
+__all__ = ["Planned", "Probing", "compare_with_prediction", "compare_with_run", "find_device", "plan_recipe"]
 
 _CARBON_DRAWS = 2_000
 MODELLED = (
@@ -43,19 +43,6 @@ class Planned:
     prediction: Prediction
     saved_to: Path | None
     """Where it was kept for the run that may follow; None where there is no folder of runs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """A run beside its prediction."""
-
-    run_id: str
-    is_from_before: bool
-    """Whether the prediction was made before the run; it is made from other runs alone otherwise."""
-    energy: tuple[Held, ...]
-    """By stage, the total last."""
-    duration: tuple[Held, ...]
-    notes: tuple[str, ...]
 
 
 def plan_recipe(
@@ -183,21 +170,27 @@ def compare_with_run(reference: str, *, runs_dir: str | Path = "runs", recipe: R
         raise UsageError(f"run {run.run_id} carried out no recipe: there is nothing to predict it from")
     if recipe is not None and recipe.settings_sha256 != run.settings_sha256:
         raise UsageError(f"run {run.run_id} carried out {own.name!r} with other settings than this recipe's")
+    found = compare_with_prediction(run, runs_dir=runs_dir)
+    if found is not None:
+        return found
+    runs, said = read_runs(runs_dir)
+    history = read_history([other for other in runs if other.run_id != run.run_id], said)
+    device = device_of(run, threads=own.run.threads) or this_device(runs, threads=own.run.threads)
+    prediction = predict(own, history.like(device), device)
+    note = "no prediction was made before the run; this one is made from the other runs alone"
+    return _compared(run, replace(prediction, notes=(note, *prediction.notes)), is_from_before=False)
+
+
+def compare_with_prediction(run: RunRecord, *, runs_dir: str | Path) -> Comparison | None:
+    """Hold a run against the prediction that was made before it; None where none was."""
     prediction = load_prediction(Path(runs_dir) / run.run_id)
-    is_from_before, notes = prediction is not None, list[str]()
-    if prediction is None:
-        runs, said = read_runs(runs_dir)
-        history = read_history([other for other in runs if other.run_id != run.run_id], said)
-        device = device_of(run, threads=own.run.threads) or this_device(runs, threads=own.run.threads)
-        prediction = predict(own, history.like(device), device)
-        notes.append("no prediction was made before the run; this one is made from the other runs alone")
+    return None if prediction is None else _compared(run, prediction, is_from_before=True)
+
+
+def _compared(run: RunRecord, prediction: Prediction, *, is_from_before: bool) -> Comparison:
     energy, duration = _held(prediction, run)
     return Comparison(
-        run_id=run.run_id,
-        is_from_before=is_from_before,
-        energy=energy,
-        duration=duration,
-        notes=(*notes, *prediction.notes),
+        run_id=run.run_id, is_from_before=is_from_before, energy=energy, duration=duration, notes=prediction.notes
     )
 
 

@@ -37,7 +37,7 @@ def test_the_best_that_the_budget_allows_is_advised() -> None:
     assert reuse.answer is Answer.REUSE
     assert reuse.ranked[-1].chance == 0.0
     assert advise(OPTIONS, drawn, Limits(energy_j=11.0)).answer is Answer.TRAIN_PLAINLY
-    assert "limits met with a chance of 100%" in reuse.reason
+    assert "limits met with a chance of 100 %" in reuse.reason
 
 
 def test_with_a_quality_the_cheapest_way_to_it_is_advised() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stillwatt.analysis.costs.posterior import Floats
 from stillwatt.analysis.learning import Asked, LearningCurve, why_undetermined
 from stillwatt.records.advice import Scored
 from synthetic_worlds import CURVE_WORLDS, CurveWorld, curve_coverage
@@ -89,3 +90,20 @@ def test_what_is_no_score_is_refused(scores: list[Scored]) -> None:
 def test_intervals_hold_one_more_training(world: CurveWorld) -> None:
     """Of 40 at 95 %, 33 and fewer come once in 300 times; the long form is `benchmarks/proof_advice.py`."""
     assert curve_coverage(world, studies=40, seed=20261126) > 33 / 40
+
+
+def test_methods_are_in_doubt_apart_and_share_their_items() -> None:
+    """Two methods that scored alike may yet be unlike: with one seed their draws must not move together."""
+
+    def drawn(method: str, se: float | None) -> tuple[Floats, Floats]:
+        scores = [
+            Scored(method=method, student="", settings="", tokens=tokens, quality=0.5, se=se, place="run")
+            for tokens in (1e5, 2e5)
+        ]
+        return LearningCurve(scores, [Asked(student="", settings="", tokens=1e6)]).draws(seed=3)
+
+    means = np.hstack([drawn(method, None)[1] for method in ("sft", "kd")])
+    assert abs(np.corrcoef(means.T).flat[1]) < 0.1
+    # items of an error far above everything else: both methods were scored on the same ones
+    quality = np.hstack([drawn(method, 10.0)[0] for method in ("sft", "kd")])
+    assert np.corrcoef(quality.T).flat[1] > 0.9

@@ -94,7 +94,7 @@ def test_an_impossible_budget_says_the_nearest(table: Path) -> None:
     ("text", "error", "said"),
     [
         (f"{HEADER}\na,sft,1B,1,NaN,,0,1,1,\n", ConfigError, "quality is NaN"),
-        (f"{HEADER}\na,sft,1B,1,,,0,1,1,\n", StillwattError, "nothing can be advised .*its quality is not known"),
+        (f"{HEADER}\na,sft,1B,1,,,0,1,1,\n", StillwattError, "nothing can be advised: a: its quality is not known"),
         (f"{HEADER}\na,sft,1B,1,0.5,,,1,1,\n", StillwattError, "an energy of it is not known"),
         (
             f"{HEADER},boundary\na,sft,1B,1,0.5,,0,1,1,,gpu\nb,sft,1B,1,0.5,,0,1,1,,node\n",
@@ -188,7 +188,7 @@ def test_what_cannot_be_compared_is_left_out_and_named(runs_dir: Path) -> None:
 
 
 def test_one_run_is_little_and_no_run_is_nothing(runs_dir: Path) -> None:
-    with pytest.raises(StillwattError, match="nothing can be advised"):
+    with pytest.raises(StillwattError, match="there is no ledger in .*none; measure a training .* or give figures"):
         advise_from_runs(request(runs_dir / "none"))
     study_run(runs_dir, smoke(), number=1)
     found = advise_from_runs(request(runs_dir))

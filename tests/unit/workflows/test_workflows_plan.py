@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from planned_runs import POWER_W, lasting, smoke, study_run
@@ -16,11 +18,13 @@ from stillwatt.config.load import load_recipe
 from stillwatt.config.models import Recipe
 from stillwatt.errors import ConfigError, UnknownNameError, UsageError
 from stillwatt.records.forecast import Device
+from stillwatt.report.forecasts import comparison_line
 from stillwatt.units import J_PER_UJ
 from stillwatt.workflows.history import costs_of, read_history, read_runs
 from stillwatt.workflows.plan import MODELLED, compare_with_run, plan_recipe
 from stillwatt.workflows.predictions import FILE_NAME, adopt_prediction, load_prediction, save_prediction
 from stillwatt.workflows.probe import shrink
+from stillwatt.workflows.publish import write_report
 
 SIZES = (
     ("data.train_tokens=1024",),
@@ -199,6 +203,28 @@ def test_a_prediction_goes_with_the_run_and_is_held_against_it(learnt: Path) -> 
     assert found.energy[-1].name == "total"
     assert found.energy[-1].measured == pytest.approx(sum(held.measured or 0.0 for held in found.energy[:-1]))
     assert found.duration[-1].error is not None
+
+
+def test_a_report_shows_what_was_predicted_beside_what_was_measured(learnt: Path) -> None:
+    recipe = smoke()
+    plan_recipe(recipe, runs_dir=learnt)
+    run = study_run(learnt, recipe, number=9)
+    assert write_report(run.run_id, runs_dir=learnt).comparison is None
+    adopt_prediction(learnt, run.path, recipe.settings_sha256)
+    paths = write_report(run.run_id, runs_dir=learnt)
+    told = json.loads(paths.json.read_text(encoding="utf-8"))
+    schema = Path(__file__).resolve().parents[3] / "docs" / "reference" / "report.schema.json"
+    jsonschema.validate(told, json.loads(schema.read_text(encoding="utf-8")))
+    assert [entry["name"] for entry in told["prediction"]["energy_j"]][-2:] == ["idle_after", "total"]
+    page = paths.html.read_text(encoding="utf-8")
+    assert "What <code>stillwatt plan</code> said before the run" in page
+    assert "Predicted before the run: " in page
+    assert paths.comparison is not None
+    line = comparison_line(paths.comparison)
+    assert re.match(r"total energy: predicted .* J \[.*\], measured .* J \(off by [+−].+ %\); predicted before", line)
+    held = replace(paths.comparison.energy[-1], measured=None, reason="not every predicted stage ran whole")
+    part = replace(paths.comparison, energy=(*paths.comparison.energy[:-1], held))
+    assert "measured – (not every predicted stage ran whole)" in comparison_line(part)
 
 
 def test_without_a_prediction_the_other_runs_make_one(learnt: Path) -> None:

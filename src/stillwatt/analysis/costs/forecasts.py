@@ -12,6 +12,8 @@ from stillwatt.records.forecast import Figure, Forecast, Job, LeftOut, Outcome
 
 __all__ = ["Forecasts", "forecast"]
 
+_MOST_NAMED = 2
+"""Runs that a stage's evidence names; of more it says how many."""
 FIRST_PRINCIPLES = "first principles alone: nothing like it was measured"
 
 
@@ -103,7 +105,8 @@ def _evidence(job: Job, outcomes: Sequence[Outcome]) -> str:
             runs = list(dict.fromkeys(o.run_id for o in found))
             stages = "1 stage" if len(found) == 1 else f"{len(found)} stages"
             kind = " (probe)" if all(o.is_probe for o in found) else ""
-            return f"{stages} like it{where}, in {listed(runs)}{kind}"
+            named = listed(runs) if len(runs) <= _MOST_NAMED else f"{len(runs)} runs"
+            return f"{stages} like it{where}, in {named}{kind}"
     if any(o.job.device.name == job.device.name for o in outcomes):
         return "first principles, with what other stages showed of this device"
     return FIRST_PRINCIPLES
@@ -119,4 +122,7 @@ def _notes(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> Iterator[str]:
         if not any(o.job.device.name == device.name for o in outcomes):
             yield f"nothing was measured on {device.name} yet: figures rest on first principles and on other devices"
     if any(job.kind.value.startswith("teacher") for job in jobs):
-        yield "a teacher's artefact of these very settings that is there already costs nothing again"
+        yield (
+            "the teacher's artefacts are made anew in these figures; where those of these very settings are there "
+            "already, they are used again and cost nothing"
+        )
