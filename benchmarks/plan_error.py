@@ -3,7 +3,7 @@
     python benchmarks/plan_error.py [--runs DIR] [--save]
 
 Trains small models of varied width, depth, sequence length, batch and budget by the recipe of `smoke_cpu`, one run
-each (about five minutes on two cores), then leaves every run out in turn and predicts it from the others. Runs that
+each (about six minutes on two cores), then leaves every run out in turn and predicts it from the others. Runs that
 are in DIR already are not repeated. Where a machine has no energy sensor the host's energy is modelled from its use of
 the processor, so that energy is very nearly a function of time there: the figures then say how well time is predicted,
 and on a machine that others use at the same time they say how well their work is. So the seconds that the run's own
@@ -98,8 +98,17 @@ def watch_processor(spent: dict[str, float]) -> None:
 def undisturbed(history: History, spent: dict[str, dict[str, float]]) -> History:
     """The same stages as they would have been booked with the machine to themselves."""
     names = {run.run_id: run.name for run in history.runs}
+    # what a stage with others inside it took was not told apart from what they took
+    holding = {
+        (run.run_id, stage.name)
+        for run in history.runs
+        for stage in run.stages
+        if any(inner.parent_id == stage.stage_id for inner in run.stages)
+    }
     found = []
     for outcome in history.outcomes:
+        if (outcome.run_id, outcome.job.name) in holding:
+            continue
         seconds = spent[names[outcome.run_id]].get(outcome.job.name, 0.0)
         if outcome.job.counts.waited_s == 0.0 and seconds > 0.0:
             found.append(replace(outcome, energy_j=WATTS * seconds, duration_s=seconds, energy_rel=0.0))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
     from stillwatt.pipelines.spec import PipelineSpec
     from stillwatt.records.finding import ArmPoint
-    from stillwatt.records.forecast import Device, Job
+    from stillwatt.records.forecast import Device, Job, LeftOut, Outcome
     from stillwatt.records.run import RunRecord
     from stillwatt.workflows.advise import Request
 
@@ -36,6 +36,7 @@ __all__ = ["judge_runs"]
 
 _BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Of the budget that was tried."""
+_QUALITY = "qualities are relative to the teacher's, which is 1 (method.md, eq. 22)"
 _MADE_BY_TEACHERS = (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)
 
 
@@ -97,7 +98,7 @@ def judge_runs(request: Request) -> Judged:
     if not plans:
         return Judged(options=(), drawn=_nothing(), left_out=tuple(left_out), notes=said)
     history = read_history(runs, said).like(plans[0].way.device)
-    drawn = _draw(plans, scores, history.outcomes, request)
+    drawn, off = _draw(plans, scores, history.outcomes, request)
     newest = comparable[0][0]
     options, drawn = with_untrained(
         [plan.option for plan in plans], drawn, newest, summarise_run(newest, runs_dir=request.runs_dir), request
@@ -106,7 +107,12 @@ def judge_runs(request: Request) -> Judged:
         options=options,
         drawn=drawn,
         left_out=tuple(left_out),
-        notes=("qualities are relative to the teacher's, which is 1 (eq. 22)", *history.notes, *_notes(scores)),
+        notes=(
+            "qualities are relative to the teacher's, which is 1 (eq. 22)",
+            *history.notes,
+            *_cost_notes(off),
+            *_notes(scores),
+        ),
     )
 
 
@@ -233,20 +239,24 @@ def _plan(
     return _Plan(option=option, way=way, tokens=tokens, once=once, each=each)
 
 
-def _draw(plans: Sequence[_Plan], scores: Sequence[Scored], outcomes: Sequence[Any], request: Request) -> Drawn:
+def _draw(
+    plans: Sequence[_Plan], scores: Sequence[Scored], outcomes: Sequence[Outcome], request: Request
+) -> tuple[Drawn, LeftOut | None]:
+    """The draws, and how far energies are off on stages that were left out."""
     jobs = [job for plan in plans for job in (*plan.once, *plan.each)]
     places = iter(range(len(jobs)))
     spans = [([next(places) for _ in plan.once], [next(places) for _ in plan.each]) for plan in plans]
-    columns = {}
+    columns, off = {}, None
     for name, in_joules in (("energy", True), ("duration", False)):
         model = CostModel(outcomes, jobs, in_joules=in_joules)
         drawn = model.draws(seed=request.seed, count=DRAWS)
+        off = off or model.leave_one_out()
         once = np.stack([drawn[:, shared].sum(axis=1) for shared, _ in spans], axis=1)
         each = np.stack([drawn[:, own].sum(axis=1) for _, own in spans], axis=1)
         columns[name] = (once + request.students * each, once + each)
     quality, means = _qualities(plans, scores, request.seed)
     tokens = np.array([float(plan.tokens * request.students) for plan in plans])
-    return Drawn(
+    found = Drawn(
         energy_j=columns["energy"][0],
         quality=quality,
         mean_quality=means,
@@ -254,6 +264,7 @@ def _draw(plans: Sequence[_Plan], scores: Sequence[Scored], outcomes: Sequence[A
         duration_s=columns["duration"][0],
         tokens=np.broadcast_to(tokens, quality.shape),
     )
+    return found, off
 
 
 def _qualities(plans: Sequence[_Plan], scores: Sequence[Scored], seed: int) -> tuple[Floats, Floats]:
@@ -266,6 +277,16 @@ def _qualities(plans: Sequence[_Plan], scores: Sequence[Scored], seed: int) -> t
         curve = LearningCurve([score for score in scores if score.method == method], asked)
         drawn[:, own], means[:, own] = curve.draws(seed=seed, count=DRAWS)
     return drawn, means
+
+
+def _cost_notes(off: LeftOut | None) -> Iterator[str]:
+    if off is None:
+        return
+    what = "where its run is" if off.median_total_error is not None else "where it is"
+    yield (
+        f"energy of a stage: off by {100.0 * off.median_error:.0f} % in the median {what} left out; "
+        f"{100.0 * off.coverage:.0f} % of {off.stages} lay in their intervals"
+    )
 
 
 def _notes(scores: Sequence[Scored]) -> Iterator[str]:

@@ -117,7 +117,7 @@ def _energy(rows: Sequence[Observation], field: str, rel: float, rng: np.random.
 def _option(label: Label, answer: Answer) -> Option:
     is_plain = label.method == _BASELINE
     kind = Answer.TRAIN_PLAINLY if is_plain else answer
-    name = f"{label.name}, with the cache that is there" if answer is Answer.REUSE else label.name
+    name = f"{label.name}, if its cache is there already" if answer is Answer.REUSE else label.name
     evidence = tuple(dict.fromkeys(row.place for row in label.rows))
     return Option(
         name=name,
@@ -155,6 +155,8 @@ def _teacher(labels: Sequence[Label], request: Request) -> list[tuple[Option, Fl
 def _notes(labels: Sequence[Label], warnings: Sequence[str]) -> tuple[str, ...]:
     said = list(warnings)
     said.append("a table does not say how much each was trained: labels are offered at their own budgets alone")
+    if any(label.mean("teacher_j") for label in labels):
+        said.append("a table does not say either which caches are still there: their reuse is offered for each")
     if all(len(label.rows) == 1 for label in labels):
         said.append("no training was repeated: how far a second one would lie from it is assumed")
     return tuple(said)

@@ -60,6 +60,7 @@ def test_a_table_is_advised_on_within_its_budget(table: Path) -> None:
     shared = advise_from_table(table, request(limits=Limits(energy_j=35 * KWH), students=3))
     made = next(entry for entry in shared.ranked if entry.option.answer is Answer.DISTIL)
     assert made.energy_j.value == pytest.approx((3 * 5.9 + 11.0) * KWH, rel=0.03)
+    assert any("which caches are still there" in note for note in shared.notes)
     assert any("labels are offered at their own budgets alone" in note for note in shared.notes)
 
 
@@ -150,6 +151,7 @@ def test_runs_are_advised_on_at_budgets_around_those_tried(studies: Path) -> Non
     assert "was not tried" in best.remark
     assert not any("undetermined" in note for note in found.notes)
     assert any("is left out" in note for note in found.notes)
+    assert any("energy of a stage: off by" in note for note in found.notes)
     cheap = advise_from_runs(request(studies, limits=Limits(energy_j=1e6, tokens=600.0)))
     assert cheap.ranked[0].option.tokens is not None
     assert cheap.ranked[0].option.tokens <= 600.0
@@ -188,7 +190,7 @@ def test_what_cannot_be_compared_is_left_out_and_named(runs_dir: Path) -> None:
 
 
 def test_one_run_is_little_and_no_run_is_nothing(runs_dir: Path) -> None:
-    with pytest.raises(StillwattError, match="there is no ledger in .*none; measure a training .* or give figures"):
+    with pytest.raises(StillwattError, match=r"there is no ledger in .*none; measure a training .* or give figures"):
         advise_from_runs(request(runs_dir / "none"))
     study_run(runs_dir, smoke(), number=1)
     found = advise_from_runs(request(runs_dir))
