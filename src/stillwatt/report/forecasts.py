@@ -184,7 +184,7 @@ def _compared(joules: Mapping[str, Any], seconds: Mapping[str, Any]) -> tuple[st
         joules["name"],
         energy_text(_figure(joules["predicted"])),
         MISSING if joules["measured"] is None else energy_value_text(joules["measured"]),
-        MISSING if error is None else f"{'−' if error < 0.0 else '+'}{percent_text(abs(error))}",
+        MISSING if error is None else f"{'−' if error < 0.0 else '+'}{percent_text(round(abs(error), 3))}",
         joules["reason"] or {True: "yes", False: "NO", None: MISSING}[joules["is_inside"]],
         time_text(_figure(seconds["predicted"])),
         MISSING if seconds["measured"] is None else duration_text(seconds["measured"]),

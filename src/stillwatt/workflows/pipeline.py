@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stillwatt.errors import MissingExtraError, StillwattError
 from stillwatt.workflows.live import Run
 from stillwatt.workflows.predictions import adopt_prediction
-from stillwatt.workflows.publish import write_report
+from stillwatt.workflows.publish import ReportPaths, write_report
 
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
@@ -94,14 +94,17 @@ def run_recipe(
             progress=progress,
             announce=announce,
         )
-    paths = write_report(run.run_id, runs_dir=root)
+    return _outcome(write_report(run.run_id, runs_dir=root), is_resumed=unfinished is not None)
+
+
+def _outcome(paths: ReportPaths, *, is_resumed: bool) -> PipelineOutcome:
     return PipelineOutcome(
-        run_id=run.run_id,
+        run_id=paths.record.run_id,
         record=paths.record,
         study=paths.study,
         report_html=paths.html,
         report_json=paths.json,
-        resumed=unfinished is not None,
+        resumed=is_resumed,
         comparison=paths.comparison,
     )
 

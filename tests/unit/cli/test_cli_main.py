@@ -167,12 +167,14 @@ def test_columns_line_up() -> None:
 
 def test_every_verb_is_one_of_the_rooms_commands() -> None:
     assert sorted(cli.commands) == [
+        "advise",
         "analyse",
         "doctor",
         "factors",
         "import",
         "ledger",
         "measure",
+        "plan",
         "recipe",
         "report",
         "run",
