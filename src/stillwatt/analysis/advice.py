@@ -19,6 +19,8 @@ _MOST_RANKED = 20
 _WORTH_TRYING = 0.01
 """Share of the doubt that an experiment must be expected to remove to be named."""
 _SURE = 0.000_001
+_TIED = 2.0
+"""Standard errors of the draws within which two options are worth the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ def advise(options: Sequence[Option], drawn: Drawn, limits: Limits, *, seed: int
 
         worth = E[Q; limits met],   or   E[1 - E / budget; limits met]   where a quality is asked for
 
+    Of those whose quality the draws cannot tell from the best one's the cheapest comes first.
+
     Args:
         options: At least one.
         drawn: Their draws.
@@ -65,11 +69,13 @@ def advise(options: Sequence[Option], drawn: Drawn, limits: Limits, *, seed: int
         raise ValueError("there is no option to choose from")
     met = _met(drawn, drawn.quality, limits)
     chances = met.mean(axis=0)
-    worths = (met * _gain(drawn, drawn.quality, limits)).mean(axis=0)
+    worth = met * _gain(drawn, drawn.quality, limits)
+    worths = worth.mean(axis=0)
     rows = [_ranked(option, place, drawn, chances, worths) for place, option in enumerate(options)]
-    objective = "expected quality; a draw that misses a limit is worth 0"
+    missed = "a draw that misses a limit is worth 0"
+    objective = f"expected quality; {missed}; of what the draws cannot tell from the best the cheapest comes first"
     if limits.quality is not None:
-        objective = "expected share of the budget that is saved; a draw that misses a limit is worth 0"
+        objective = f"expected share of the budget that is saved; {missed}"
     if float(chances.max()) < LEAST_CHANCE:
         far, what = _distances(drawn, limits)
         order = sorted(range(len(options)), key=lambda place: (-chances[place], far[place]))
@@ -81,9 +87,9 @@ def advise(options: Sequence[Option], drawn: Drawn, limits: Limits, *, seed: int
         best = Answer.IMPOSSIBLE
         experiment = None
     else:
-        order = sorted(
-            range(len(options)), key=lambda place: (-worths[place], -chances[place], rows[place].energy_j.value)
-        )
+        order = sorted(range(len(options)), key=lambda place: (-worths[place], -chances[place]))
+        if limits.quality is None:
+            order = _cheapest_of_best(order, worth, [row.energy_j.value for row in rows])
         best = options[order[0]].answer
         reason = _reason(rows[order[0]])
         experiment = _experiment(options, drawn, limits, seed)
@@ -95,6 +101,19 @@ def advise(options: Sequence[Option], drawn: Drawn, limits: Limits, *, seed: int
         experiment=experiment,
         left_out=(),
     )
+
+
+def _cheapest_of_best(order: list[int], worth: Floats, energies_j: Sequence[float]) -> list[int]:
+    """The same order, led by the cheapest of those that the draws cannot tell from the first.
+
+    >>> _cheapest_of_best([0, 1, 2], np.array([[1.0, 0.9, 0.0], [1.0, 1.1, 0.0]]), [5.0, 3.0, 1.0])
+    [1, 0, 2]
+    """
+    less = worth[:, order[:1]] - worth
+    error = less.std(axis=0) / len(worth) ** 0.5
+    alike = [place for place in order if less[:, place].mean() <= _TIED * error[place]]
+    first = min(alike, key=lambda place: energies_j[place])
+    return [first, *(place for place in order if place != first)]
 
 
 def _met(drawn: Drawn, quality: Floats, limits: Limits) -> Floats:

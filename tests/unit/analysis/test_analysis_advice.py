@@ -115,3 +115,17 @@ def test_advice_in_known_worlds_is_near_the_best() -> None:
 
 
 _ARRAYS = ("energy_j", "quality", "mean_quality", "trial_j")
+
+
+def test_of_options_that_the_draws_cannot_tell_apart_the_cheaper_is_advised() -> None:
+    rng = np.random.default_rng(1)
+    quality = 0.7 + 0.1 * rng.standard_normal((2_000, len(OPTIONS)))
+    quality += quality.mean() - quality.mean(axis=0)
+    for cheap in range(len(OPTIONS)):
+        energies = np.where(np.arange(len(OPTIONS)) == cheap, 5.0, 10.0) * np.ones_like(quality)
+        # one of the others is a little better, by less than the draws can tell
+        better = quality + np.where(np.arange(len(OPTIONS)) == cheap, 0.0, 0.001)
+        drawn = Drawn(energy_j=energies, quality=better, mean_quality=better, trial_j=energies)
+        assert advise(OPTIONS, drawn, Limits(energy_j=20.0)).ranked[0].option == OPTIONS[cheap]
+        clear = replace(drawn, quality=quality + np.where(np.arange(len(OPTIONS)) == cheap, 0.0, 0.1))
+        assert advise(OPTIONS, clear, Limits(energy_j=20.0)).ranked[0].option != OPTIONS[cheap]
