@@ -205,7 +205,7 @@ def test_what_is_not_known_is_in_no_total() -> None:
     assert [stage.reason for stage in found.stages] == ["", "nobody knows"]
     assert found.stages[1].energy_j is None
     assert "not in the total: fetch" in found.notes
-    assert any("costs nothing again" in note for note in found.notes)
+    assert any("used again and cost nothing" in note for note in found.notes)
     assert found.energy_j is not None
     strange = forecast([], [replace(known, device=Device(name="Fantasia 9000", is_gpu=True))])
     assert any("its peak rates are not known here" in note for note in strange.notes)

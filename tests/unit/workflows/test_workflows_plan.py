@@ -75,7 +75,7 @@ def test_runs_teach_what_a_budget_between_them_takes(learnt: Path) -> None:
     assert found.energy_error is not None
     assert found.energy_error.groups == 3
     assert found.energy_error.median_error < 0.1
-    assert "stages like it, in 20260101" in found.stages[-1].evidence
+    assert found.stages[-1].evidence == "6 stages like it, in 3 runs"
 
 
 def test_what_cannot_be_learnt_from_says_why(runs_dir: Path) -> None:
