@@ -28,6 +28,8 @@ J_PER_KWH = 3_600_000
 """Exact by definition: 1000 W for the 3600 s of an hour."""
 S_PER_H = 3_600
 """Exact by definition."""
+S_PER_MIN = 60
+S_PER_DAY = 86_400
 J_PER_MJ_MILLI = 0.001
 """One millijoule, the count of NVML's energy counter."""
 J_PER_UJ = 0.000_001

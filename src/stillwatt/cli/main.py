@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from stillwatt import __version__
+from stillwatt.cli.advise import advise
 from stillwatt.cli.analyse import analyse
 from stillwatt.cli.doctor import doctor
 from stillwatt.cli.export import export
@@ -22,14 +23,15 @@ from stillwatt.cli.ledger import ledger
 from stillwatt.cli.lifecycle import account
 from stillwatt.cli.literature import literature
 from stillwatt.cli.measure import measure
+from stillwatt.cli.plan import plan
 from stillwatt.cli.recipe import recipe
 from stillwatt.cli.report import report
 from stillwatt.cli.rules import rules
 from stillwatt.cli.run import run
 from stillwatt.cli.screen import note, prepare_streams, show_meter_warnings_plainly
 from stillwatt.cli.serve_metrics import serve_metrics
-from stillwatt.cli.validate import validate
 from stillwatt.cli.sweep import sweep
+from stillwatt.cli.validate import validate
 from stillwatt.errors import StillwattError
 
 INTERRUPTED = 130
@@ -76,12 +78,14 @@ def cli(debug: bool) -> None:
 VERBS = (
     doctor,
     measure,
+    plan,
     run,
     sweep,
     recipe,
     ledger,
     import_logs,
     analyse,
+    advise,
     figures,
     rules,
     factors,

@@ -25,7 +25,10 @@ def report(run: str, runs_dir: str, out_dir: str | None, as_json: bool) -> None:
         say_json({"run_id": paths.record.run_id, "html": str(paths.html), "json": str(paths.json)})
         return
     from stillwatt.cli.account import study_text
+    from stillwatt.report.forecasts import comparison_line
 
     say(study_text(paths.record, paths.study))
+    if paths.comparison is not None:
+        say(comparison_line(paths.comparison))
     say(f"report  {paths.html}")
     say(f"data    {paths.json}")

@@ -69,8 +69,11 @@ def _tell(outcome: PipelineOutcome, *, as_json: bool) -> None:
         say_json(outcome_dict(outcome))
     else:
         from stillwatt.cli.account import study_text
+        from stillwatt.report.forecasts import comparison_line
 
         say(study_text(outcome.record, outcome.study))
+        if outcome.comparison is not None:
+            say(comparison_line(outcome.comparison))
         say(f"report  {outcome.report_html}")
     if not outcome.record.complete:
         total = outcome.record.total

@@ -15,6 +15,9 @@ _SMALL_INDEX_BYTES = 2
 """An index of a vocabulary of at most 65,536."""
 _LARGE_INDEX_BYTES = 4
 _TAIL_BYTES = 4
+_SMALL_VOCABULARY = 65_536
+_WITH_HEADERS = 1.1
+"""What names, shapes and sums of small shards add, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,17 @@ def sequences_at(share: float, data: DataSpec, train: TrainSpec) -> int:
     # 0.1 * 30 is a little above 3 in binary; the decimal share is what is meant
     steps = math.ceil(round(share * math.ceil(budget / per_step), 6))
     return min(budget, steps * per_step)
+
+
+def cache_bytes_of(top_k: int, tokens: int, vocabulary: float) -> tuple[float, float]:
+    """Size of a logit cache for a known vocabulary, at least and at most: an index and a value an entry, and the tail.
+
+    >>> cache_bytes_of(8, 512, 257)
+    (18432, 20275.2)
+    """
+    index = _SMALL_INDEX_BYTES if vocabulary <= _SMALL_VOCABULARY else _LARGE_INDEX_BYTES
+    size_bytes = tokens * (top_k * (index + _VALUE_BYTES) + _TAIL_BYTES)
+    return size_bytes, round(size_bytes * _WITH_HEADERS, 1)
 
 
 def _stages(spec: PipelineSpec) -> Iterator[PlannedStage]:

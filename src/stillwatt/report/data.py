@@ -25,15 +25,17 @@ from stillwatt.records.finding import (
     StageRow,
     Study,
 )
+from stillwatt.records.forecast import Comparison
 from stillwatt.records.run import RunRecord, total_dict
 from stillwatt.report.answer import answer_dict
+from stillwatt.report.forecasts import comparison_dict
 from stillwatt.report.scope import method_notes, not_counted
 
 REPORT_SCHEMA = "stillwatt.report/1"
 
 
-def report_dict(run: RunRecord, study: Study) -> dict[str, Any]:
-    """The whole report as JSON values, in a fixed order."""
+def report_dict(run: RunRecord, study: Study, comparison: Comparison | None = None) -> dict[str, Any]:
+    """The whole report as JSON values, in a fixed order; a run that nobody predicted has no `prediction`."""
     return {
         "schema": REPORT_SCHEMA,
         "run": writable(run.to_dict()),
@@ -58,6 +60,7 @@ def report_dict(run: RunRecord, study: Study) -> dict[str, Any]:
         ],
         "break_evens": [_break_even_dict(found) for found in study.break_evens],
         "experimentation": bill_dict(study.experimentation),
+        **({} if comparison is None else {"prediction": writable(comparison_dict(comparison))}),
         "parts": parts_dicts(run),
         "gaps": run.gaps,
         "traces": _trace_dicts(run),

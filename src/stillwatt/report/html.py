@@ -18,6 +18,7 @@ from stillwatt.errors import MissingExtraError
 from stillwatt.report import tables
 from stillwatt.report.figure import Figure
 from stillwatt.report.figures import build_figures
+from stillwatt.report.forecasts import comparison_table
 from stillwatt.report.format import date_text
 from stillwatt.report.runtimes import load_runtimes
 
@@ -118,4 +119,5 @@ def _tables(data: Mapping[str, Any]) -> dict[str, tables.Table]:
         "sensors": tables.sensors_table(data),
         "environment": tables.environment_table(data),
         "not_counted": tables.not_counted_table(data),
+        **({"forecast": comparison_table(data["prediction"])} if "prediction" in data else {}),
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import MissingExtraError, StillwattError
 from stillwatt.workflows.live import Run
+from stillwatt.workflows.predictions import adopt_prediction
 from stillwatt.workflows.publish import write_report
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from stillwatt.pipelines.progress import Progress
     from stillwatt.pipelines.spec import PipelineSpec
     from stillwatt.records.finding import Study
+    from stillwatt.records.forecast import Comparison
     from stillwatt.records.run import RunRecord
 
 
@@ -33,6 +35,8 @@ class PipelineOutcome:
     report_html: Path
     report_json: Path
     resumed: bool
+    comparison: Comparison | None = None
+    """With what was predicted before it; None where nothing was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,7 @@ def run_recipe(
         announce(f"run {run.run_id}")
         if on_run is not None:
             on_run(run.run_id)
+        adopt_prediction(root, run.run_dir, recipe.settings_sha256)
         run_pipeline(
             spec,
             meter=run.meter,
@@ -115,6 +120,7 @@ def _outcome(run_id: str, root: Path, *, resumed: bool) -> PipelineOutcome:
         report_html=paths.html,
         report_json=paths.json,
         resumed=resumed,
+        comparison=paths.comparison,
     )
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import RunNotFoundError, StillwattError
 from stillwatt.workflows.books import show_run
+from stillwatt.workflows.plan import compare_with_prediction
 
 if TYPE_CHECKING:
     from stillwatt.records.finding import Study
+    from stillwatt.records.forecast import Comparison
     from stillwatt.records.run import RunRecord
 
 
@@ -24,6 +26,8 @@ class ReportPaths:
     json: Path
     record: RunRecord
     study: Study
+    comparison: Comparison | None = None
+    """With what was predicted before it; None where nothing was."""
 
 
 def write_report(reference: str, *, runs_dir: str | Path = "runs", out_dir: str | Path | None = None) -> ReportPaths:
@@ -38,10 +42,17 @@ def write_report(reference: str, *, runs_dir: str | Path = "runs", out_dir: str 
 
     record = show_run(runs_dir, reference)
     study = summarise_run(record, runs_dir=runs_dir)
-    data = report_dict(record, study)
+    comparison = compare_with_prediction(record, runs_dir=runs_dir)
+    data = report_dict(record, study, comparison)
     folder = Path(out_dir) if out_dir is not None else Path(runs_dir) / record.run_id
     folder.mkdir(parents=True, exist_ok=True)
-    paths = ReportPaths(html=folder / "report.html", json=folder / "report.json", record=record, study=study)
+    paths = ReportPaths(
+        html=folder / "report.html",
+        json=folder / "report.json",
+        record=record,
+        study=study,
+        comparison=comparison,
+    )
     write_whole(paths.json, report_json(data).encode())
     write_whole(paths.html, report_html(data).encode())
     return paths

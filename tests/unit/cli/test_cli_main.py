@@ -168,6 +168,7 @@ def test_columns_line_up() -> None:
 def test_every_verb_is_one_of_the_rooms_commands() -> None:
     assert sorted(cli.commands) == [
         "account",
+        "advise",
         "analyse",
         "doctor",
         "export",
@@ -177,6 +178,7 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "ledger",
         "literature",
         "measure",
+        "plan",
         "recipe",
         "report",
         "rules",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from click.testing import Result
 
 from stillwatt.records import RunRecord
 from stillwatt.records.finding import Study
+from stillwatt.records.forecast import Comparison, Figure, Held
 from stillwatt.workflows.publish import ReportPaths
 
 Stillwatt = Callable[..., Result]
@@ -47,3 +49,16 @@ def test_paths_as_json(stillwatt: Stillwatt, asked: dict[str, Any]) -> None:
     answer = json.loads(stillwatt("report", "latest", "--json").stdout)
     assert answer == {"run_id": "20261122-225501-demo-3f2a", "html": "d/report.html", "json": "d/report.json"}
     assert asked["out_dir"] is None
+
+
+def test_what_was_predicted_is_told_too(
+    stillwatt: Stillwatt, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stillwatt.workflows import publish
+
+    whole = Held(name="total", predicted=Figure(value=900.0, low=700.0, high=1200.0), measured=1000.0)
+    told = Comparison(run_id="r", is_from_before=True, energy=(whole,), duration=(whole,), notes=())
+    plain = publish.write_report
+    monkeypatch.setattr(publish, "write_report", lambda *a, **k: replace(plain(*a, **k), comparison=told))
+    result = stillwatt("report", "latest")
+    assert "total energy: predicted 900 J [700, 1,200], measured 1,000 J (off by −10 %)" in result.stdout

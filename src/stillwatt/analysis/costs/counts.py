@@ -1,0 +1,111 @@
+"""How much a stage asks of a machine, from the model's shape and the tokens alone (method.md, eq. 90).
+
+    F_forward = 2 A n + 2 L D s n,   F_trained = 3 F_forward                                            [FLOP]
+
+with A weights a token meets, n tokens, L layers, D width, s tokens of a sequence (half of them are looked back at).
+"""
+
+from __future__ import annotations
+
+import math
+
+from stillwatt.records.forecast import Counts, ModelSize
+
+__all__ = ["loaded", "read", "saved", "trained", "written"]
+
+_FORWARDS_OF_A_TRAINING = 3.0
+"""Backward costs twice what forward does."""
+_STATE_BYTES = 28.0
+"""AdamW, float32: weight, gradient and two moments are read, weight and moments written, for each parameter."""
+_STORED_BYTES = 4.0
+"""A student's weights are kept in float32."""
+_OPTIMIZER_BYTES = 8.0
+"""Two moments in float32."""
+BYTES = {"float32": 4.0, "bfloat16": 2.0}
+"""Of one weight, by number format."""
+
+
+def _forward_flops(size: ModelSize, tokens: float, sequence: float) -> float:
+    return 2.0 * size.active * tokens + 2.0 * size.layers * size.width * sequence * tokens
+
+
+def read(size: ModelSize, *, tokens: float, sequence: float, batch: float, dtype: str = "float32") -> Counts:
+    """A model that reads text: one forward pass a batch (method.md, eq. 90).
+
+    >>> tiny = ModelSize(parameters=1e6, active=1e6, layers=4, width=64, vocabulary=100, source="example")
+    >>> counts = read(tiny, tokens=1_000, sequence=100, batch=5)
+    >>> counts.flops, counts.passes, counts.streamed_bytes
+    (2051200000.0, 8, 8000000.0)
+    """
+    batches = math.ceil(tokens / (sequence * batch))
+    return Counts(
+        flops=_forward_flops(size, tokens, sequence),
+        passes=batches * size.layers,
+        streamed_bytes=batches * size.parameters * BYTES[dtype],
+    )
+
+
+def trained(
+    size: ModelSize, *, tokens: float, sequence: float, batch: float, accumulation: float, dtype: str = "float32"
+) -> Counts:
+    """A model that learns: forward and backward of every microbatch, one step of the optimiser for several of them.
+
+    Equation 90 of method.md.
+
+    >>> tiny = ModelSize(parameters=1e6, active=1e6, layers=4, width=64, vocabulary=100, source="example")
+    >>> counts = trained(tiny, tokens=1_000, sequence=100, batch=5, accumulation=2)
+    >>> counts.flops, counts.passes, counts.streamed_bytes
+    (6153600000.0, 28.0, 52000000.0)
+    """
+    microbatches = math.ceil(tokens / (sequence * batch))
+    steps = math.ceil(microbatches / accumulation)
+    forward = read(size, tokens=tokens, sequence=sequence, batch=batch, dtype=dtype)
+    return Counts(
+        flops=_FORWARDS_OF_A_TRAINING * forward.flops,
+        passes=(_FORWARDS_OF_A_TRAINING * microbatches + steps) * size.layers,
+        streamed_bytes=_FORWARDS_OF_A_TRAINING * forward.streamed_bytes + steps * size.parameters * _STATE_BYTES,
+    )
+
+
+def written(
+    size: ModelSize, *, texts: float, prompt: float, new: float, batch: float, dtype: str = "float32"
+) -> Counts:
+    """A model that writes: the prompts are read, then every new token of a batch streams all weights once.
+
+    Equation 90 of method.md; the cache of keys and values is counted at full width, which is the most it can be.
+
+    >>> tiny = ModelSize(parameters=1e6, active=1e6, layers=4, width=64, vocabulary=100, source="example")
+    >>> counts = written(tiny, texts=10, prompt=20, new=30, batch=5)
+    >>> counts.passes, round(counts.streamed_bytes / 1e6)
+    (248, 270)
+    """
+    batches = math.ceil(texts / batch)
+    prompts = read(size, tokens=texts * prompt, sequence=prompt, batch=batch, dtype=dtype)
+    looked_back = prompt + new / 2.0
+    cache_bytes = 2.0 * size.layers * size.width * BYTES[dtype] * looked_back * texts * new
+    decoded = Counts(
+        flops=2.0 * size.active * texts * new + 4.0 * size.layers * size.width * looked_back * texts * new,
+        passes=batches * new * size.layers,
+        streamed_bytes=batches * new * size.parameters * BYTES[dtype] + cache_bytes,
+    )
+    return prompts + decoded
+
+
+def loaded(size: ModelSize) -> Counts:
+    """A model's weights, from disk (method.md, eq. 90).
+
+    >>> loaded(ModelSize(parameters=10, active=10, layers=1, width=1, vocabulary=1, source="example")).stored_bytes
+    40.0
+    """
+    return Counts(stored_bytes=size.parameters * _STORED_BYTES)
+
+
+def saved(size: ModelSize, *, with_optimizer: bool) -> Counts:
+    """A checkpoint, to disk (method.md, eq. 90).
+
+    >>> one = ModelSize(parameters=10, active=10, layers=1, width=1, vocabulary=1, source="example")
+    >>> saved(one, with_optimizer=False).stored_bytes, saved(one, with_optimizer=True).stored_bytes
+    (40.0, 120.0)
+    """
+    per_weight = _STORED_BYTES + (_OPTIMIZER_BYTES if with_optimizer else 0.0)
+    return Counts(stored_bytes=size.parameters * per_weight)

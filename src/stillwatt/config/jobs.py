@@ -1,0 +1,336 @@
+"""A recipe's stages as counts of what they ask of a machine, in the order and by the names they would run under."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from stillwatt.analysis.costs.counts import loaded, read, saved, trained, written
+from stillwatt.config.model_size import size_of_student, size_of_teacher
+from stillwatt.config.plan import PlannedStage, cache_bytes_of, plan, sequences_at
+from stillwatt.pipelines.spec import ArmSpec, PipelineSpec, StudentSpec
+from stillwatt.records.forecast import Counts, Device, Job, ModelSize
+from stillwatt.records.window import StageKind
+
+__all__ = ["ASSUMED_QUESTION_TOKENS", "jobs_of", "remarks_on"]
+
+ASSUMED_QUESTION_TOKENS, _ASSUMED_QUESTIONS = 500, 1_000
+"""Of a task of lm-evaluation-harness, whose text is not looked at."""
+_SELECTION_BATCH = 2
+"""Sequences a pass in which the layers to leave out are chosen."""
+_TOKENS_PER_PASS = 200.0
+"""Text that is tokenised in the time of one layer's pass."""
+_LOGIT_BYTES = 16.0
+"""Per entry of the vocabulary and token: logits are written, read, and made into probabilities, in float32."""
+_KIB = 1024.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizes:
+    """Shapes of everything in a study; None where one is not known."""
+
+    teacher: ModelSize | None
+    students: dict[str, ModelSize | None]
+
+
+def jobs_of(spec: PipelineSpec, device: Device) -> tuple[Job, ...]:
+    """Every stage of a study as a job, idle stretches included; a job whose model's size is not known says so."""
+    sizes = _Sizes(
+        teacher=size_of_teacher(spec),
+        students={student.name: size_of_student(spec, student) for student in spec.students},
+    )
+    made = {job.name: job for job in _jobs(spec, sizes, device)}
+    return tuple(made[stage.name] if stage.name in made else _other(stage, device) for stage in plan(spec).stages)
+
+
+def remarks_on(spec: PipelineSpec) -> tuple[str, ...]:
+    """What was assumed of a study that its recipe does not say."""
+    said = []
+    named = {"teacher": size_of_teacher(spec)}
+    named |= {f"student {student.name}": size_of_student(spec, student) for student in spec.students}
+    for who, size in named.items():
+        if size is not None and size.is_guess:
+            said.append(
+                f"the size of the {who} is a guess from {size.source}: {size.parameters:.3g} parameters; fetch the "
+                "model to have it exactly"
+            )
+    if spec.evaluate.lm_eval_tasks:
+        said.append(
+            f"each task of lm-evaluation-harness is taken as {_questions(spec):,} questions of "
+            f"{ASSUMED_QUESTION_TOKENS} tokens: an assumption"
+        )
+    if any(arm.own_text_share for arm in spec.arms):
+        said.append(
+            "students that write their own text are taken to do so in the expected number of steps and never to end "
+            "before [student_generate] max_new_tokens: the most it can be"
+        )
+    return tuple(said)
+
+
+def _other(stage: PlannedStage, device: Device) -> Job:
+    reason = "what a download takes is the network's, and is not predicted"
+    return Job(name=stage.name, kind=stage.kind, counts=Counts(), device=device, unknown=reason)
+
+
+def _jobs(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Job]:
+    for name, waited_s in (("idle_baseline", spec.idle_baseline_s), ("idle_after", spec.idle_after_s)):
+        counts = Counts(stages=0.0, waited_s=waited_s)
+        yield Job(name=name, kind=StageKind.IDLE_BASELINE, counts=counts, device=device)
+    yield _preparation(spec, sizes, device)
+    yield _evaluation(spec, "evaluate.teacher", sizes.teacher, device, spec.teacher.dtype)
+    yield from _artifacts(spec, sizes, device)
+    several, seeds = len(spec.students) > 1, spec.train.seeds
+    for student in spec.students:
+        size, suffix = sizes.students[student.name], f".{student.name}" if several else ""
+        yield _evaluation(spec, f"evaluate.start{suffix}", size, device, student.dtype)
+        yield _serving(spec, f"serve.student{suffix}", size, device, student.dtype)
+        for arm in spec.arms:
+            for seed in seeds:
+                arm_id = (f"{student.name}." if several else "") + arm.name + (f".s{seed}" if len(seeds) > 1 else "")
+                yield from _arm(spec, arm, arm_id, student, sizes, device)
+    yield _serving(spec, "serve.teacher", sizes.teacher, device, spec.teacher.dtype)
+
+
+def _job(
+    name: str,
+    kind: StageKind,
+    size: ModelSize | None,
+    counts: Counts | None,
+    device: Device,
+    dtype: str,
+    *,
+    method: str = "",
+    tokens: float | None = None,
+    disk_bytes: tuple[float, float] = (0.0, 0.0),
+    labels: dict[str, str] | None = None,
+) -> Job:
+    unknown = "" if size is not None else "the model's size is not known: its configuration is not on this machine"
+    return Job(
+        name=name,
+        kind=kind,
+        counts=counts or Counts(),
+        device=device,
+        method=method,
+        # a student's weights are float32 on a CPU, whatever its recipe says (docs/reference/recipe.md)
+        dtype=dtype if device.is_gpu else "float32",
+        tokens=tokens,
+        disk_bytes=disk_bytes if size is not None else (0.0, 0.0),
+        labels=labels or {},
+        unknown=unknown,
+    )
+
+
+def _preparation(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Job:
+    counts, size, is_known = Counts(passes=spec.data.train_tokens / _TOKENS_PER_PASS), sizes.teacher, True
+    disk = 0.0
+    for student in spec.students:
+        if student.source != "prune-teacher":
+            continue
+        own = sizes.students[student.name]
+        is_known = own is not None
+        if own is None or size is None:
+            continue
+        tried = len(student.candidate_starts) * max(student.selection_tokens, spec.data.sequence_tokens)
+        counts += read(own, tokens=tried, sequence=spec.data.sequence_tokens, batch=_SELECTION_BATCH)
+        counts += loaded(size) + saved(own, with_optimizer=False)
+        disk += saved(own, with_optimizer=False).stored_bytes
+    # where nothing is pruned no model is needed, and none has to be known
+    shape = (
+        size
+        if is_known and size is not None
+        else ModelSize(parameters=0.0, active=0.0, layers=0.0, width=0.0, vocabulary=0.0, source="no model")
+    )
+    return _job(
+        "prepare_data",
+        StageKind.PREPARE_DATA,
+        shape if is_known else None,
+        counts,
+        device,
+        spec.teacher.dtype,
+        disk_bytes=(disk, disk),
+    )
+
+
+def _questions(spec: PipelineSpec) -> int:
+    return spec.evaluate.lm_eval_limit or _ASSUMED_QUESTIONS
+
+
+def _evaluation(spec: PipelineSpec, name: str, size: ModelSize | None, device: Device, dtype: str) -> Job:
+    told, sequence = spec.evaluate, spec.data.sequence_tokens
+    counts, tokens = None, float(told.perplexity_tokens)
+    item = told.choice_context_tokens + 4 * told.choice_continuation_tokens
+    harness = len(told.lm_eval_tasks) * _questions(spec) * ASSUMED_QUESTION_TOKENS
+    if size is not None:
+        counts = loaded(size) + read(size, tokens=tokens, sequence=sequence, batch=told.batch_size)
+        for more, length in ((told.choice_items * item, item), (harness, ASSUMED_QUESTION_TOKENS)):
+            if more:
+                counts += read(size, tokens=more, sequence=length, batch=told.batch_size)
+        tokens += told.choice_items * item + harness
+        counts += Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES)
+    # the teacher is evaluated first of all, and its evaluation pays for loading the software
+    method = "first" if name == "evaluate.teacher" else ""
+    return _job(name, StageKind.EVALUATE, size, counts, device, dtype, method=method, tokens=tokens)
+
+
+def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Job]:
+    size, data = sizes.teacher, spec.data
+    if spec.logits is not None:
+        counts, cache = None, (0.0, 0.0)
+        if size is not None:
+            cache = cache_bytes_of(spec.logits.top_k, data.train_tokens, size.vocabulary)
+            counts = read(size, tokens=data.train_tokens, sequence=data.sequence_tokens, batch=spec.logits.batch_size)
+            streamed = data.train_tokens * size.vocabulary * _LOGIT_BYTES
+            counts += Counts(streamed_bytes=streamed, stored_bytes=cache[1])
+        yield _job(
+            "teacher_logits",
+            StageKind.TEACHER_LOGITS,
+            size,
+            counts,
+            device,
+            spec.teacher.dtype,
+            tokens=data.train_tokens,
+            disk_bytes=cache,
+            labels={"artifact_kind": "logits"},
+        )
+    if spec.generate is not None:
+        told, counts = spec.generate, None
+        texts = math.ceil(data.train_tokens / (told.prompt_tokens + told.max_new_tokens))
+        if size is not None:
+            counts = written(
+                size, texts=texts, prompt=told.prompt_tokens, new=told.max_new_tokens, batch=told.batch_size
+            )
+            counts += Counts(streamed_bytes=texts * told.max_new_tokens * size.vocabulary * _LOGIT_BYTES)
+        yield _job(
+            "teacher_generate",
+            StageKind.TEACHER_GENERATE,
+            size,
+            counts,
+            device,
+            spec.teacher.dtype,
+            tokens=data.train_tokens,
+            disk_bytes=(4.0 * data.train_tokens, 16.0 * data.train_tokens + _KIB),
+            labels={"artifact_kind": "text"},
+        )
+
+
+def _arm(
+    spec: PipelineSpec, arm: ArmSpec, arm_id: str, student: StudentSpec, sizes: _Sizes, device: Device
+) -> Iterator[Job]:
+    size, teacher = sizes.students[student.name], sizes.teacher
+    labels = {"arm": arm_id, "student": student.name, "method": arm.method.value}
+    if arm.artifact_kind:
+        labels["artifact_kind"] = arm.artifact_kind
+    done = 0
+    for share in spec.train.checkpoints:
+        reached = sequences_at(share, spec.data, spec.train)
+        text, is_last = _text_of(spec, arm, reached - done), share >= 1.0
+        disk = saved(size, with_optimizer=False).stored_bytes if size is not None and is_last else 0.0
+        if text.own_texts:
+            yield _writing(spec, text, f"student_generate.{arm_id}.{share}", size, device, student.dtype, labels)
+        yield _job(
+            f"train.{arm_id}.{share}",
+            StageKind.STUDENT_TRAIN,
+            size,
+            None if size is None else _training(spec, size, text, is_first=not done, is_last=is_last),
+            device,
+            student.dtype,
+            method=f"{arm.method.value}{f'/{arm.loss}' if arm.loss else ''}",
+            tokens=text.tokens,
+            disk_bytes=(disk, 1.05 * disk),
+            labels=labels,
+        )
+        if arm.is_online:
+            yield _job(
+                f"teacher_online.{arm_id}.{share}",
+                StageKind.TEACHER_LOGITS,
+                teacher,
+                None if teacher is None else _reading(spec, teacher, text),
+                device,
+                spec.teacher.dtype,
+                method="online",
+                tokens=text.tokens,
+                labels={**labels, "artifact_kind": "online"},
+            )
+        yield _evaluation(spec, f"evaluate.{arm_id}.{share}", size, device, student.dtype)
+        done = reached
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Text:
+    """What an arm trains on between two checkpoints: given text, and as much of its own as is expected, at its longest.
+
+    Steps on own text are drawn one by one, so their number is expected and not known.
+    """
+
+    given: float
+    """Tokens."""
+    own_texts: float = 0.0
+    own_length: float = 0.0
+    """Tokens of one, its prompt included."""
+
+    @property
+    def tokens(self) -> float | None:
+        """How many there are; None where the student decides."""
+        return None if self.own_texts else self.given
+
+    def parts(self, sequence: float) -> tuple[tuple[float, float], ...]:
+        """Tokens and the length of their sequences."""
+        own = ((self.own_texts * self.own_length, self.own_length),) if self.own_texts else ()
+        return ((self.given, sequence), *own) if self.given else own
+
+
+def _text_of(spec: PipelineSpec, arm: ArmSpec, sequences: int) -> _Text:
+    length = spec.data.sequence_tokens
+    if not arm.own_text_share or spec.own_text is None:
+        return _Text(given=float(sequences * length))
+    own = arm.own_text_share * sequences
+    longest = spec.own_text.prompt_tokens + spec.own_text.max_new_tokens
+    return _Text(given=(sequences - own) * length, own_texts=own, own_length=float(longest))
+
+
+def _writing(
+    spec: PipelineSpec,
+    text: _Text,
+    name: str,
+    size: ModelSize | None,
+    device: Device,
+    dtype: str,
+    labels: dict[str, str],
+) -> Job:
+    """A student that writes its own training text, all sequences of a step at once."""
+    counts, told = None, spec.own_text
+    if size is not None and told is not None:
+        batch = spec.train.batch_size * spec.train.accumulation_steps
+        counts = written(size, texts=text.own_texts, prompt=told.prompt_tokens, new=told.max_new_tokens, batch=batch)
+        counts += Counts(streamed_bytes=text.own_texts * told.max_new_tokens * size.vocabulary * _LOGIT_BYTES)
+    return _job(name, StageKind.OTHER, size, counts, device, dtype, method="own_text", labels=labels)
+
+
+def _reading(spec: PipelineSpec, teacher: ModelSize, text: _Text) -> Counts:
+    """A teacher beside a student."""
+    counts = Counts()
+    for tokens, length in text.parts(spec.data.sequence_tokens):
+        counts += read(teacher, tokens=tokens, sequence=length, batch=spec.train.batch_size)
+    return counts
+
+
+def _training(spec: PipelineSpec, size: ModelSize, text: _Text, *, is_first: bool, is_last: bool) -> Counts:
+    """From one checkpoint to the next: the optimiser's state is kept between them, and not after the last."""
+    batch, accumulation = spec.train.batch_size, spec.train.accumulation_steps
+    state = saved(size, with_optimizer=True).stored_bytes - saved(size, with_optimizer=False).stored_bytes
+    counts = loaded(size) + saved(size, with_optimizer=not is_last) + Counts(stored_bytes=0.0 if is_first else state)
+    for tokens, length in text.parts(spec.data.sequence_tokens):
+        counts += trained(size, tokens=tokens, sequence=length, batch=batch, accumulation=accumulation)
+        counts += Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES)
+    return counts
+
+
+def _serving(spec: PipelineSpec, name: str, size: ModelSize | None, device: Device, dtype: str) -> Job:
+    told, counts, tokens = spec.serve, None, 0.0
+    if size is not None and told is not None:
+        tokens = float(told.prompts * told.new_tokens)
+        counts = loaded(size) + written(
+            size, texts=told.prompts, prompt=told.prompt_tokens, new=told.new_tokens, batch=told.batch_size
+        )
+    return _job(name, StageKind.SERVE, size, counts, device, dtype, tokens=tokens)

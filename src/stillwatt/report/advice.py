@@ -1,0 +1,53 @@
+"""Advice in words: a ranked table, what would settle the doubt, and what to beware of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stillwatt.analysis.words import listed
+from stillwatt.records.advice import Advice
+from stillwatt.report.forecasts import energy_text, time_text
+from stillwatt.report.format import energy_value_text, interval_text, percent_text
+
+__all__ = ["advice_rows", "advice_sentences"]
+
+_MOST_ROWS = 10
+
+
+def advice_rows(advice: Advice) -> list[list[str]]:
+    """The best options: what each takes, gives, and how likely it meets the limits."""
+    rows = [["", "option", "energy", "time", "quality", "chance", "evidence"]]
+    for place, entry in enumerate(advice.ranked[:_MOST_ROWS], start=1):
+        quality = entry.quality
+        rows.append(
+            [
+                str(place),
+                entry.option.name,
+                energy_text(entry.energy_j),
+                time_text(entry.duration_s),
+                interval_text(quality.value, quality.low, quality.high),
+                percent_text(entry.chance),
+                "; ".join(filter(None, (listed(entry.option.evidence), entry.option.remark))),
+            ]
+        )
+    return rows
+
+
+def advice_sentences(advice: Advice) -> Iterator[str]:
+    """What the ranking means, and what to do about its doubt."""
+    yield f"ranked by {advice.objective}; intervals are 95 %"
+    tried = advice.experiment
+    if tried is not None:
+        yield (
+            f"most doubt per joule would be settled by one training of: {tried.option.name} "
+            f"({energy_value_text(tried.energy_j)}); it is expected to raise the worth of the choice by "
+            f"{tried.worth:.2g}, of {tried.doubt:.2g} that knowing everything would"
+        )
+    else:
+        yield "no training that is on the list would change the choice enough to be worth its energy"
+    if len(advice.ranked) > _MOST_ROWS:
+        yield f"shown are the best {_MOST_ROWS}; --json gives {len(advice.ranked)}"
+    for reason in dict.fromkeys(reason for _, reason in advice.left_out):
+        yield f"left out: {listed(name for name, why in advice.left_out if why == reason)}: {reason}"
+    for note in advice.notes:
+        yield f"note: {note}"

@@ -1,0 +1,312 @@
+"""Options from the ledger's runs: every way of training that was tried, at budgets around those that were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stillwatt.analysis.advice import Drawn
+from stillwatt.analysis.costs.model import CostModel
+from stillwatt.analysis.costs.posterior import Floats
+from stillwatt.analysis.learning import Asked, LearningCurve, why_undetermined
+from stillwatt.analysis.words import listed
+from stillwatt.config.jobs import jobs_of
+from stillwatt.records.advice import Answer, Option, Scored
+from stillwatt.records.finding import NoQuality
+from stillwatt.records.window import StageKind
+from stillwatt.workflows.advise import DRAWS, Judged
+from stillwatt.workflows.advise_untrained import with_untrained
+from stillwatt.workflows.history import PROBE, device_of, read_history, read_runs, recipe_of
+from stillwatt.workflows.publish import summarise_run
+
+if TYPE_CHECKING:
+    from stillwatt.config.models import Recipe
+    from stillwatt.pipelines.spec import PipelineSpec
+    from stillwatt.records.finding import ArmPoint
+    from stillwatt.records.forecast import Device, Job, LeftOut, Outcome
+    from stillwatt.records.run import RunRecord
+    from stillwatt.workflows.advise import Request
+
+__all__ = ["judge_runs"]
+
+_BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Of the budget that was tried."""
+_QUALITY = "qualities are relative to the teacher's, which is 1 (method.md, eq. 22)"
+_MADE_BY_TEACHERS = (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """One way of training that some run tried."""
+
+    recipe: Recipe
+    arm: str
+    student: str
+    settings: dict[str, str]
+    device: Device
+    artifact: Path | None
+    """The teacher's artefact that it used, where it is still there."""
+    runs: tuple[str, ...]
+
+    @property
+    def method(self) -> str:
+        """How it trains."""
+        return self.settings["method"]
+
+    @property
+    def key(self) -> str:
+        """Its settings as one line."""
+        return json.dumps(self.settings, sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """A way at a budget, with its stages."""
+
+    option: Option
+    way: _Way
+    tokens: int
+    once: tuple[Job, ...]
+    """Stages that all students share."""
+    each: tuple[Job, ...]
+    """Stages of every student."""
+
+
+def judge_runs(request: Request) -> Judged:
+    """Draws of every way of training at budgets around those tried, anew and with what the teacher left."""
+    runs, said = read_runs(request.runs_dir)
+    studies = [run for run in runs if not run.name.startswith(PROBE)]
+    comparable, left_out = _comparable(studies)
+    ways: dict[str, _Way] = {}
+    scores: list[Scored] = []
+    for run, recipe in comparable:
+        for point in summarise_run(run, runs_dir=request.runs_dir).arms:
+            way = _way(run, recipe, point, request.runs_dir)
+            if way is None or isinstance(point.quality, NoQuality) or not point.tokens:
+                why = point.quality.reason if isinstance(point.quality, NoQuality) else "its tokens are not known"
+                left_out.append((f"{point.key} of {run.run_id}", why))
+                continue
+            known = ways.setdefault(way.key, way)
+            ways[way.key] = replace(known, runs=tuple(dict.fromkeys((*known.runs, run.run_id))))
+            scores.append(_score(run, way, point))
+    plans = [plan for way in ways.values() for plan in _plans(way)]
+    if not plans:
+        return Judged(options=(), drawn=_nothing(), left_out=tuple(left_out), notes=said)
+    history = read_history(runs, said).like(plans[0].way.device)
+    drawn, off = _draw(plans, scores, history.outcomes, request)
+    newest = comparable[0][0]
+    options, drawn = with_untrained(
+        [plan.option for plan in plans], drawn, newest, summarise_run(newest, runs_dir=request.runs_dir), request
+    )
+    return Judged(
+        options=options,
+        drawn=drawn,
+        left_out=tuple(left_out),
+        notes=(
+            "qualities are relative to the teacher's, which is 1 (eq. 22)",
+            *history.notes,
+            *_cost_notes(off),
+            *_notes(scores),
+        ),
+    )
+
+
+def _comparable(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Recipe]], list[tuple[str, str]]]:
+    """Runs whose qualities mean the same as the newest one's; the others are named."""
+    found: list[tuple[RunRecord, Recipe]] = []
+    left_out: list[tuple[str, str]] = []
+    first = ""
+    for run in runs:
+        recipe = recipe_of(run)
+        if recipe is None:
+            left_out.append((run.run_id, "it carried out no recipe"))
+            continue
+        told = recipe.resolved()
+        what = json.dumps([told["teacher"], told["evaluate"], told["data"]["source"]], sort_keys=True)
+        first = first or what
+        if what == first:
+            found.append((run, recipe))
+        else:
+            left_out.append((run.run_id, "its teacher, text or evaluation is another: unlike qualities are not mixed"))
+    return found, left_out
+
+
+def _way(run: RunRecord, recipe: Recipe, point: ArmPoint, runs_dir: str) -> _Way | None:
+    arm = next((arm for arm in recipe.arms if arm.name == point.name), None)
+    device = device_of(run, threads=recipe.run.threads)
+    if arm is None or device is None:
+        return None
+    told = arm.model_dump(mode="json")
+    settings = {
+        key: f"{value:g}" if isinstance(value, float) else str(value)
+        for key, value in told.items()
+        if value is not None
+    }
+    settings.pop("name")
+    reads = arm.to_spec().artifact_kind
+    if reads == "logits" and recipe.teacher_logits is not None:
+        settings["top_k"] = str(recipe.teacher_logits.top_k)
+    if reads == "text" and recipe.teacher_generate is not None:
+        settings["max_new_tokens"] = str(recipe.teacher_generate.max_new_tokens)
+    if arm.own_text_share and recipe.student_generate is not None:
+        settings["own max_new_tokens"] = str(recipe.student_generate.max_new_tokens)
+    settings["student"] = point.student or recipe.students[0].name
+    there = [Path(runs_dir) / "artifacts" / use.artifact for use in point.artifacts]
+    return _Way(
+        recipe=recipe,
+        arm=arm.name,
+        student=settings["student"],
+        settings=settings,
+        device=device,
+        artifact=next((path for path in there if path.is_dir()), None),
+        runs=(run.run_id,),
+    )
+
+
+def _score(run: RunRecord, way: _Way, point: ArmPoint) -> Scored:
+    assert not isinstance(point.quality, NoQuality)  # the caller has seen to it
+    return Scored(
+        method=way.method,
+        student=way.student,
+        settings=way.key,
+        tokens=float(point.tokens or 0.0),
+        quality=point.quality.value,
+        se=point.quality.own_se,
+        place=run.run_id,
+    )
+
+
+def _plans(way: _Way) -> Iterator[_Plan]:
+    tried = way.recipe.data.train_tokens
+    sequence = way.recipe.data.sequence_tokens
+    for share in _BUDGETS:
+        tokens = max(sequence, int(tried * share) // sequence * sequence)
+        once, each = _stages(_spec_at(way, tokens), way)
+        yield _plan(way, tokens, once, each, is_reused=False, is_tried=share == 1.0)
+        if way.artifact is not None and tokens <= tried:
+            kept = tuple(job for job in once if job.kind not in _MADE_BY_TEACHERS)
+            yield _plan(way, tokens, kept, each, is_reused=True, is_tried=share == 1.0)
+
+
+def _spec_at(way: _Way, tokens: int) -> PipelineSpec:
+    """The study with one arm, one student, one seed, one checkpoint and that budget."""
+    spec = way.recipe.to_spec()
+    (arm,) = (arm for arm in spec.arms if arm.name == way.arm)
+    return replace(
+        spec,
+        data=replace(spec.data, train_tokens=tokens),
+        arms=(arm,),
+        students=tuple(student for student in spec.students if student.name == way.student),
+        train=replace(spec.train, checkpoints=(1.0,), seeds=spec.train.seeds[:1]),
+        logits=spec.logits if arm.artifact_kind == "logits" else None,
+        generate=spec.generate if arm.artifact_kind == "text" else None,
+        serve=None,
+    )
+
+
+def _stages(spec: PipelineSpec, way: _Way) -> tuple[tuple[Job, ...], tuple[Job, ...]]:
+    """Stages that are run once for all students, and those of each."""
+    jobs = [job for job in jobs_of(spec, way.device) if not job.unknown]
+    each = tuple(job for job in jobs if job.labels.get("arm") == way.arm or job.name == f"evaluate.{way.arm}.1.0")
+    shared = (StageKind.PREPARE_DATA, *_MADE_BY_TEACHERS)
+    return tuple(job for job in jobs if job.kind in shared and job not in each), each
+
+
+def _plan(
+    way: _Way, tokens: int, once: tuple[Job, ...], each: tuple[Job, ...], *, is_reused: bool, is_tried: bool
+) -> _Plan:
+    shown = {key: value for key, value in way.settings.items() if key not in ("method", "student")}
+    generate = way.recipe.teacher_generate
+    if "max_new_tokens" in shown and generate is not None:
+        shown["prompts"] = str(-(-tokens // (generate.prompt_tokens + generate.max_new_tokens)))
+    words = ", ".join([way.method, way.student, *(f"{key} {value}" for key, value in shown.items())])
+    answer = Answer.TRAIN_PLAINLY if way.method == "sft" else Answer.REUSE if is_reused else Answer.DISTIL
+    option = Option(
+        name=f"{words}, {tokens:,} tokens" + (", cache that is there" if is_reused else ""),
+        answer=answer,
+        method=way.method,
+        student=way.student,
+        settings=shown,
+        tokens=float(tokens),
+        evidence=way.runs,
+        remark="" if is_tried else "this budget was not tried: both figures are read off the models",
+    )
+    return _Plan(option=option, way=way, tokens=tokens, once=once, each=each)
+
+
+def _draw(
+    plans: Sequence[_Plan], scores: Sequence[Scored], outcomes: Sequence[Outcome], request: Request
+) -> tuple[Drawn, LeftOut | None]:
+    """The draws, and how far energies are off on stages that were left out."""
+    jobs = [job for plan in plans for job in (*plan.once, *plan.each)]
+    places = iter(range(len(jobs)))
+    spans = [([next(places) for _ in plan.once], [next(places) for _ in plan.each]) for plan in plans]
+    columns, off = {}, None
+    for name, in_joules in (("energy", True), ("duration", False)):
+        model = CostModel(outcomes, jobs, in_joules=in_joules)
+        drawn = model.draws(seed=request.seed, count=DRAWS)
+        off = off or model.leave_one_out()
+        once = np.stack([drawn[:, shared].sum(axis=1) for shared, _ in spans], axis=1)
+        each = np.stack([drawn[:, own].sum(axis=1) for _, own in spans], axis=1)
+        columns[name] = (once + request.students * each, once + each)
+    quality, means = _qualities(plans, scores, request.seed)
+    tokens = np.array([float(plan.tokens * request.students) for plan in plans])
+    found = Drawn(
+        energy_j=columns["energy"][0],
+        quality=quality,
+        mean_quality=means,
+        trial_j=columns["energy"][1],
+        duration_s=columns["duration"][0],
+        tokens=np.broadcast_to(tokens, quality.shape),
+    )
+    return found, off
+
+
+def _qualities(plans: Sequence[_Plan], scores: Sequence[Scored], seed: int) -> tuple[Floats, Floats]:
+    drawn, means = np.empty((DRAWS, len(plans))), np.empty((DRAWS, len(plans)))
+    for method in dict.fromkeys(plan.way.method for plan in plans):
+        own = [place for place, plan in enumerate(plans) if plan.way.method == method]
+        asked = [
+            Asked(student=plans[p].way.student, settings=plans[p].way.key, tokens=float(plans[p].tokens)) for p in own
+        ]
+        curve = LearningCurve([score for score in scores if score.method == method], asked)
+        drawn[:, own], means[:, own] = curve.draws(seed=seed, count=DRAWS)
+    return drawn, means
+
+
+def _cost_notes(off: LeftOut | None) -> Iterator[str]:
+    if off is None:
+        return
+    what = "where its run is" if off.median_total_error is not None else "where it is"
+    yield (
+        f"energy of a stage: off by {100.0 * off.median_error:.0f} % in the median {what} left out; "
+        f"{100.0 * off.coverage:.0f} % of {off.stages} lay in their intervals"
+    )
+
+
+def _notes(scores: Sequence[Scored]) -> Iterator[str]:
+    for method in dict.fromkeys(score.method for score in scores):
+        own = [score for score in scores if score.method == method]
+        why = why_undetermined(own)
+        if why:
+            yield f"quality of {method} against tokens is {why}; other budgets rest on the prior"
+            continue
+        error = LearningCurve(own, []).leave_one_out()
+        if error is not None:
+            yield (
+                f"quality of {method} against tokens: off by {error.median_error:.3g} in the median where one of "
+                f"{error.points} scores is left out; {100.0 * error.coverage:.0f} % of them lay in their intervals"
+            )
+    places = list(dict.fromkeys(score.place for score in scores))
+    if len(places) == 1:
+        yield f"all evidence is one run, {listed(places)}: another may lie elsewhere"
+
+
+def _nothing() -> Drawn:
+    none = np.empty((DRAWS, 0))
+    return Drawn(energy_j=none, quality=none, mean_quality=none, trial_j=none)

@@ -1,0 +1,198 @@
+"""What to run next, from made-up studies and from tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from planned_runs import smoke, study_run
+from run_dirs import quick_run
+from stillwatt.config.amounts import Amount
+from stillwatt.errors import ConfigError, MissingInputError, StillwattError, UsageError
+from stillwatt.records.advice import Answer, Limits
+from stillwatt.workflows.advise import Request, advise_from_runs, advise_from_table, limits_of
+
+HEADER = "label,method,student,seed,quality,quality_se,teacher_kwh,student_kwh,other_kwh,throughput"
+TABLE = f"""{HEADER}
+sft,sft,1B,1,0.690,0.01,0,6.28,0.70,
+sft,sft,1B,2,0.696,0.01,0,6.33,0.70,
+kd,kd,1B,1,0.801,0.01,11.0,5.18,0.70,
+kd,kd,1B,2,0.812,0.01,11.0,5.22,0.70,
+lost,kd,1B,1,,,11.0,5.22,0.70,
+"""
+SERVED = f"""{HEADER},serving_teacher_j_per_token,serving_student_j_per_token
+sft,sft,1B,1,0.690,0.01,0,6.28,0.70,,10,1
+kd,kd,1B,1,0.801,0.01,11.0,5.18,0.70,,10,1
+bare,kd,1B,1,0.801,0.01,11.0,5.18,0.70,,10,
+"""
+KWH = 3.6e6
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "points.csv"
+    path.write_text(TABLE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def studies(runs_dir: Path) -> Path:
+    """Three studies of other budgets, their cache still there."""
+    for number, tokens in enumerate((256, 512, 1024), start=1):
+        study_run(runs_dir, smoke(f"data.train_tokens={tokens}"), number=number)
+    (runs_dir / "artifacts" / "logits-1").mkdir(parents=True)
+    return runs_dir
+
+
+def request(runs_dir: Path | str = "runs", **changes: object) -> Request:
+    limits = changes.pop("limits", Limits(energy_j=1e9))
+    return Request(limits=limits, runs_dir=str(runs_dir), **changes)  # type: ignore[arg-type]
+
+
+def test_a_table_is_advised_on_within_its_budget(table: Path) -> None:
+    wide = advise_from_table(table, request(limits=Limits(energy_j=20 * KWH)))
+    assert wide.ranked[0].option.method == "kd"
+    assert wide.left_out == (("lost", "its quality is not known"),)
+    reuse = advise_from_table(table, request(limits=Limits(energy_j=8 * KWH)))
+    assert reuse.answer is Answer.REUSE
+    # three students share the cache: nine kilowatt-hours each
+    shared = advise_from_table(table, request(limits=Limits(energy_j=35 * KWH), students=3))
+    made = next(entry for entry in shared.ranked if entry.option.answer is Answer.DISTIL)
+    assert made.energy_j.value == pytest.approx((3 * 5.9 + 11.0) * KWH, rel=0.03)
+    assert any("which caches are still there" in note for note in shared.notes)
+    assert any("labels are offered at their own budgets alone" in note for note in shared.notes)
+
+
+def test_the_published_table_says_train_plainly_where_no_cache_is_there() -> None:
+    found = advise_from_table("paper", request(limits=Limits(energy_j=40 * KWH, quality=0.95)))
+    assert found.ranked[0].option.name == "sft-13b"
+    assert found.answer is Answer.TRAIN_PLAINLY
+    assert any("no training was repeated" in note for note in found.notes)
+
+
+def test_serving_can_make_the_teacher_too_dear_or_the_answer(tmp_path: Path) -> None:
+    path = tmp_path / "served.csv"
+    path.write_text(SERVED, encoding="utf-8")
+    few = advise_from_table(path, request(limits=Limits(energy_j=4 * KWH), tokens_served=1e6))
+    assert few.answer is Answer.DO_NOT_DISTIL
+    assert ("bare", "what serving it takes is not known (serving_student_j_per_token)") in few.left_out
+    many = advise_from_table(path, request(limits=Limits(energy_j=60 * KWH), tokens_served=1e8))
+    assert many.answer is Answer.REUSE
+    percent = path.with_name("percent.csv")
+    percent.write_text(SERVED.replace(",0.", ",80.").replace(",80.01", ",0.01").replace(",80.70", ",0.70"), "utf-8")
+    shown = advise_from_table(percent, request(limits=Limits(energy_j=60 * KWH), tokens_served=1e6))
+    assert all(entry.option.answer is not Answer.DO_NOT_DISTIL for entry in shown.ranked)
+
+
+def test_an_impossible_budget_says_the_nearest(table: Path) -> None:
+    found = advise_from_table(table, request(limits=Limits(energy_j=1.0)))
+    assert found.answer is Answer.IMPOSSIBLE
+    assert "nearest is" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        (f"{HEADER}\na,sft,1B,1,NaN,,0,1,1,\n", ConfigError, "quality is NaN"),
+        (f"{HEADER}\na,sft,1B,1,,,0,1,1,\n", StillwattError, "nothing can be advised: a: its quality is not known"),
+        (f"{HEADER}\na,sft,1B,1,0.5,,,1,1,\n", StillwattError, "an energy of it is not known"),
+        (
+            f"{HEADER},boundary\na,sft,1B,1,0.5,,0,1,1,,gpu\nb,sft,1B,1,0.5,,0,1,1,,node\n",
+            ConfigError,
+            "unlike boundaries",
+        ),
+        (
+            f"{HEADER},quality_definition\na,sft,1B,1,0.5,,0,1,1,,mmlu\nb,sft,1B,1,0.5,,0,1,1,,gsm8k\n",
+            ConfigError,
+            "unlike definitions",
+        ),
+    ],
+)
+def test_bad_tables_are_refused_with_the_reason(tmp_path: Path, text: str, error: type[Exception], said: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(error, match=said):
+        advise_from_table(path, request())
+
+
+def test_a_single_row_is_advised_on_and_says_what_is_assumed(tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text(f"{HEADER}\na,sft,1B,1,0.5,,0,1,1,\n", encoding="utf-8")
+    found = advise_from_table(path, request())
+    assert found.answer is Answer.TRAIN_PLAINLY
+    assert found.ranked[0].option.remark == "one seed: its spread is assumed"
+
+
+def test_limits_that_a_table_cannot_judge_are_refused(table: Path) -> None:
+    with pytest.raises(UsageError, match="a limit on time needs runs"):
+        advise_from_table(table, request(limits=Limits(duration_s=60.0)))
+    with pytest.raises(UsageError, match="a limit on tokens in training needs runs"):
+        advise_from_table(table, request(limits=Limits(tokens=60.0)))
+    with pytest.raises(UsageError, match="needs --kgco2e-per-kwh"):
+        request(limits=Limits(kgco2e=1.0))
+    with pytest.raises(UsageError, match="not a number"):
+        limits_of([Amount(1.0, "J")], quality=float("nan"))
+    with pytest.raises(MissingInputError):
+        advise_from_table("nowhere.csv", request())
+    found = advise_from_table(table, request(limits=Limits(kgco2e=4.0), kgco2e_per_kwh=0.5))
+    assert found.ranked[0].kgco2e is not None
+    assert found.answer is Answer.REUSE
+
+
+def test_runs_are_advised_on_at_budgets_around_those_tried(studies: Path) -> None:
+    found = advise_from_runs(request(studies))
+    assert found.answer is Answer.DISTIL
+    best = found.ranked[0].option
+    assert best.method == "kd"
+    assert best.tokens == 4096.0
+    assert best.settings == {"alpha": "0.5", "temperature": "1", "top_k": "8"}
+    assert len(best.evidence) == 3
+    assert "was not tried" in best.remark
+    assert not any("undetermined" in note for note in found.notes)
+    assert any("is left out" in note for note in found.notes)
+    assert any("energy of a stage: off by" in note for note in found.notes)
+    cheap = advise_from_runs(request(studies, limits=Limits(energy_j=1e6, tokens=600.0)))
+    assert cheap.ranked[0].option.tokens is not None
+    assert cheap.ranked[0].option.tokens <= 600.0
+    synthetic = next(entry for entry in found.ranked if entry.option.method == "synthetic_sft")
+    assert synthetic.option.settings["max_new_tokens"] == "24"
+    assert int(synthetic.option.settings["prompts"]) * 32 >= (synthetic.option.tokens or 0.0)
+
+
+def test_the_cache_that_is_there_and_no_training_at_all_are_answers(studies: Path) -> None:
+    found = advise_from_runs(request(studies, limits=Limits(energy_j=1e9, quality=0.55)))
+    assert found.answer in (Answer.REUSE, Answer.TRAIN_PLAINLY)
+    assert any(entry.option.answer is Answer.REUSE for entry in found.ranked)
+    start = advise_from_runs(request(studies, limits=Limits(energy_j=1e9, quality=0.2)))
+    assert start.answer is Answer.DO_NOT_DISTIL
+    assert start.ranked[0].option.name == "use tiny as it starts"
+    served = advise_from_runs(request(studies, limits=Limits(energy_j=1e9, quality=0.97), tokens_served=100.0))
+    assert served.ranked[0].option.name == "serve the teacher as it is"
+
+
+def test_more_students_and_a_deadline_count(studies: Path) -> None:
+    one, three = (advise_from_runs(request(studies, students=number)).ranked[0].energy_j.value for number in (1, 3))
+    assert one < three < 3.1 * one
+    found = advise_from_runs(request(studies, limits=Limits(duration_s=0.001)))
+    assert found.answer in (Answer.IMPOSSIBLE, Answer.DO_NOT_DISTIL)
+
+
+def test_what_cannot_be_compared_is_left_out_and_named(runs_dir: Path) -> None:
+    quick_run(runs_dir, number=1)
+    study_run(runs_dir, smoke("evaluate.choice_items=9"), number=2)
+    study_run(runs_dir, smoke(), number=3, quality=float("nan"))
+    study_run(runs_dir, smoke(), number=4)
+    left_out = dict(advise_from_runs(request(runs_dir)).left_out)
+    assert "it carried out no recipe" in left_out.values()
+    assert any("unlike qualities are not mixed" in reason for reason in left_out.values())
+    assert any("no scores" in reason for reason in left_out.values())
+
+
+def test_one_run_is_little_and_no_run_is_nothing(runs_dir: Path) -> None:
+    with pytest.raises(StillwattError, match=r"there is no ledger in .*none; measure a training .* or give figures"):
+        advise_from_runs(request(runs_dir / "none"))
+    study_run(runs_dir, smoke(), number=1)
+    found = advise_from_runs(request(runs_dir))
+    assert any("is undetermined: 2 scores at 2 token budgets" in note for note in found.notes)
+    assert any("all evidence is one run" in note for note in found.notes)
