@@ -8,6 +8,7 @@ Shapes: R rows, K kept tokens of the head (shorter rows filled up with id -1), U
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -58,6 +59,12 @@ class Rows:
         """Rows one after the other."""
         return cls(*(_stacked([getattr(part, name) for part in parts]) for name in cls.__slots__))
 
+    @classmethod
+    def none(cls) -> Rows:
+        """No rows."""
+        flat, wide = np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.int64)
+        return cls(flat, wide, wide, flat, wide, wide)
+
     def __len__(self) -> int:
         return len(self.tokens_R)
 
@@ -78,6 +85,17 @@ class Wide:
     """Most probable first."""
     logp_RW: npt.NDArray[np.floating]
 
+    @classmethod
+    def join(cls, parts: list[Wide]) -> Wide:
+        """One after the other, as wide as the narrowest."""
+        if not parts:
+            return cls(np.zeros((0, 0), dtype=np.int64), np.zeros((0, 0)))
+        width = min(part.ids_RW.shape[1] for part in parts)
+        return cls(
+            np.concatenate([part.ids_RW[:, :width] for part in parts]),
+            np.concatenate([part.logp_RW[:, :width] for part in parts]),
+        )
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -88,11 +106,14 @@ class Codec:
     context_tables: Mapping[str, ContextTables]
     set_tables: Mapping[str, SetTables]
 
-    def encode(self, rows: Rows) -> bytes:
-        """The bytes of a block."""
+    def encode(self, rows: Rows, bytes_of: Counter[str] | None = None) -> bytes:
+        """The bytes of a block; `bytes_of` is told what they are made of, to the word."""
         side = Writing()
         self._walk(side, rows.tokens_R, rows)
-        return side.finish()
+        payload = side.finish()
+        if bytes_of is not None:
+            bytes_of.update(side.bytes_of)
+        return payload
 
     def decode(self, payload: bytes, tokens_R: Ints) -> Rows:
         """The rows of a block; the tokens before them are known from elsewhere."""
@@ -113,18 +134,21 @@ class Codec:
     def _head(self, side: Side, tokens_R: Ints, rows: Rows | None) -> tuple[Ints, Ints, Ints]:
         scheme, grid, num = self.scheme, self.scheme.grid, len(tokens_R)
         nothing, zero = None, np.zeros(num, dtype=np.int64)
-        least_R = self._code(side, "least", zero, nothing if rows is None else _least(rows, grid))
+        least_R = self._code(side, "least", zero, nothing if rows is None else _least(rows))
         bucket_R = _bucket(least_R, grid)
         tail_R = self._code(side, "tail", bucket_R, nothing if rows is None else rows.tail_R)
         size_R = zero + scheme.top_k
         if scheme.is_variable:
             size_R = 1 + self._code(side, "size", bucket_R, nothing if rows is None else _sizes(rows.ids_RK) - 1)
+        side.mark("tail and smallest value")
         members = None if rows is None else _members(rows.ids_RK)
         kept = code_sets(side, self.prior, self.set_tables["head"], (tokens_R, least_R, size_R), members)
+        side.mark("kept ids")
         given = None
         if rows is not None:
             given = least_R[kept.row] - _looked_up(rows.ids_RK, rows.level_RK, kept, self.prior.vocab_size)
         value_N = least_R[kept.row] - self._code(side, "value", _value_context(kept, bucket_R), given)
+        side.mark("kept values")
         ids_RK, level_RK = _as_rows(kept.row, kept.id, value_N, value_N * self.prior.vocab_size + kept.id, num)
         return ids_RK, level_RK, tail_R
 
@@ -136,6 +160,7 @@ class Codec:
         members = None if rows is None else _members(rows.draw_ids_RU)
         about = (tokens_R, different_R, different_R)
         kept = code_sets(side, self.prior, self.set_tables["draws"], about, members, taken)
+        side.mark("drawn ids")
         count_N = np.ones(len(kept.row), dtype=np.int64)
         # as many different tokens as draws: each was drawn once
         is_open = np.flatnonzero(different_R[kept.row] < self.scheme.draws)
@@ -144,6 +169,7 @@ class Codec:
         if rows is not None:
             given = _looked_up(rows.draw_ids_RU, rows.draw_counts_RU, some, self.prior.vocab_size) - 1
         count_N[is_open] += self._code(side, "count", _count_context(some, different_R), given)
+        side.mark("draw counts")
         ids_RU, counts_RU = _as_rows(kept.row, kept.id, count_N, kept.id, len(tokens_R))
         return ids_RU, counts_RU
 
@@ -178,7 +204,7 @@ def _count_all(scheme: Scheme, prior: Prior, rows: Rows) -> tuple[dict[str, Cont
     tables, sets, grid = {}, {}, scheme.grid
     zero = np.zeros(len(rows), dtype=np.int64)
     if scheme.has_head:
-        least_R = _least(rows, grid)
+        least_R = _least(rows)
         bucket_R = _bucket(least_R, grid)
         tables["least"] = fit_contexts(zero, least_R, contexts=1, coarse=1, symbols=grid.size)
         tables["tail"] = fit_contexts(bucket_R, rows.tail_R, contexts=_BUCKETS, coarse=1, symbols=TAIL_LEVELS)
@@ -214,7 +240,8 @@ def _count_sets(prior: Prior, tokens_R: Ints, class_R: Ints, ids_RK: Ints, class
         np.add.at(asked_LC, (level, class_R[part][row]), 1.0)
         np.add.at(found_LC, (level[hit], class_R[part][row[hit]]), 1.0)
     chance = chances(asked_LC, found_LC)
-    kept: list[Kept] = []
+    none = np.zeros(0, dtype=np.int64)
+    kept = [Kept(none, none, none)]
     for part in _parts(len(tokens_R)):
         row, token, level, _ = asked(prior, SetTables(chance, anything.weight), tokens_R[part], class_R[part])
         mark = _mark(ids_RK[part], prior.vocab_size)
@@ -252,10 +279,9 @@ def _sizes(ids_RK: Ints) -> Ints:
     return (ids_RK >= 0).sum(1)
 
 
-def _least(rows: Rows, grid: Grid) -> Ints:
+def _least(rows: Rows) -> Ints:
     """Level of the smallest kept probability: what tells rows apart."""
-    del grid
-    return np.where(rows.ids_RK >= 0, rows.level_RK, 0).max(1)
+    return np.where(rows.ids_RK >= 0, rows.level_RK, 0).max(1, initial=0)
 
 
 def _bucket(least_R: Ints, grid: Grid) -> Ints:

@@ -8,6 +8,7 @@ products of them stay below 2**53: no step rounds, so every machine computes the
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ __all__ = ["TOTAL", "Reading", "Side", "Writing", "binomial", "frequencies", "mo
 
 TOTAL = 1 << 16
 """What the frequencies of a table sum to."""
+_WORD_BYTES = 4
 
 Ints = npt.NDArray[np.int64]
 Symbols = npt.NDArray[np.int32]
@@ -71,6 +73,10 @@ class Side(Protocol):
         """`count` symbols of one table."""
         ...
 
+    def mark(self, part: str) -> None:
+        """Book what came since the last mark on this part."""
+        ...
+
 
 class Writing:
     """Symbols to words."""
@@ -79,6 +85,7 @@ class Writing:
 
     def __init__(self) -> None:
         self._encoder = _QUEUE.RangeEncoder()
+        self.bytes_of: Counter[str] = Counter()
 
     def bits(self, bits: npt.NDArray[np.bool_] | None, chance: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
         """Write yes or no for each."""
@@ -95,9 +102,14 @@ class Writing:
             self._encoder.encode(symbols.astype(np.int32), table)
         return symbols
 
+    def mark(self, part: str) -> None:
+        """Book the words since the last mark on this part."""
+        self.bytes_of[part] += self._encoder.num_words() * _WORD_BYTES - self.bytes_of.total()
+
     def finish(self) -> bytes:
         """What was written."""
-        return self._encoder.get_compressed().astype("<u4").tobytes()
+        payload: bytes = self._encoder.get_compressed().astype("<u4").tobytes()
+        return payload
 
 
 class Reading:
@@ -121,3 +133,6 @@ class Reading:
             return np.zeros(0, dtype=np.int64)
         found: Symbols = self._decoder.decode(table, count)
         return found.astype(np.int64)
+
+    def mark(self, part: str) -> None:
+        """Nothing to book."""

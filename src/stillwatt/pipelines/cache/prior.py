@@ -189,13 +189,17 @@ def fit_prior(
     is_listed = times >= least
     context, token, level = context[is_listed], token[is_listed], _level(mean[is_listed])
     contexts, lengths = np.unique(context, return_counts=True)
-    shift = np.rint(np.log((rows_of[contexts] + _SHRINK) / _SHRINK) / LEVEL_NATS)
+    # what a context's list leaves over, over what the general mean gives to the tokens outside it
+    first = np.concatenate([[0], np.cumsum(lengths)])
+    owner = np.repeat(np.arange(len(contexts)), lengths)
+    listed, outside = (1 - np.bincount(owner, weights=w, minlength=len(contexts)) for w in (mean[is_listed], common[token]))
+    shift = np.rint(-np.log(np.maximum(listed, 1e-6) / np.maximum(outside, 1e-6)) / LEVEL_NATS)
     return Prior(
         vocab_size,
         levels,
         contexts.astype(np.int32),
-        np.minimum(shift, LEVELS - 1).astype(np.uint8),
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.clip(shift, 0, LEVELS - 1).astype(np.uint8),
+        first.astype(np.int64),
         token.astype(np.int32),
         level,
     )
