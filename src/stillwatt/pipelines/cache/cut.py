@@ -81,25 +81,29 @@ def _cut_few(logits_CV: Tensor, scheme: Scheme, temperature: float, is_wide: boo
     scaled_CV = _scaled(logits_CV, temperature)
     size = scaled_CV.shape[-1]
     found_CW, ids_CW = greatest(scaled_CV, min(max(scheme.top_k, WIDE if is_wide else 1), size))
-    weights_CV = (scaled_CV - found_CW[:, :1]).exp_()
-    weights_CG = F.pad(weights_CV, (0, -size % _GROUP)).unflatten(-1, (-1, _GROUP)).sum(-1)
-    total_C1 = weights_CG.double().sum(-1, keepdim=True)
+    # not normalised yet: relative to the most probable token
+    ids_CK, weight_CK = ids_CW[:, : scheme.top_k], (found_CW[:, : scheme.top_k] - found_CW[:, :1]).double().exp_()
+    weights_CV = torch.sub(scaled_CV, found_CW[:, :1]).exp_().scatter_(-1, ids_CK, 0.0)
+    weights_CG = _groups(weights_CV).sum(-1)
+    # the others' own sum, never 1 less the kept mass
+    rest_C1 = weights_CG.double().sum(-1, keepdim=True)
+    total_C1 = rest_C1 + weight_CK.sum(-1, keepdim=True)
     logp_CW = (found_CW - found_CW[:, :1]).double() - total_C1.log()
-    ids_CK, logp_CK = ids_CW[:, : scheme.top_k], logp_CW[:, : scheme.top_k]
+    logp_CK = logp_CW[:, : scheme.top_k]
     if scheme.is_variable:
         before_CK = logp_CK.exp().cumsum(-1) - logp_CK.exp()
         is_out_CK = before_CK >= scheme.mass
         is_out_CK[:, 0] = False
+        rest_C1 = rest_C1 + weight_CK.masked_fill(~is_out_CK, 0.0).sum(-1, keepdim=True)
         ids_CK, logp_CK = ids_CK.masked_fill(is_out_CK, -1), logp_CK.masked_fill(is_out_CK, -torch.inf)
-    if scheme.has_head:
-        at_CK = torch.where(ids_CK < 0, ids_CK[:, :1], ids_CK)
-        weights_CV.scatter_(-1, at_CK, 0.0)
-    if scheme.draws:
-        weights_CG = F.pad(weights_CV, (0, -size % _GROUP)).unflatten(-1, (-1, _GROUP)).sum(-1)
-    # the others' own sum, never 1 less the kept mass
-    rest_C = weights_CV.sum(-1).double() if scheme.has_head else total_C1[:, 0]
-    tail_C = F.logsigmoid(rest_C.log() - torch.logsumexp(logp_CK, -1) - total_C1[:, 0].log())
+    tail_C = F.logsigmoid((rest_C1.log() - total_C1.log())[:, 0] - torch.logsumexp(logp_CK, -1))
     return ids_CK, logp_CK, tail_C, ids_CW, logp_CW, weights_CG
+
+
+def _groups(values_CV: Tensor) -> Tensor:
+    """The vocabulary in groups; filled up with 0 where it does not go into whole ones."""
+    short = -values_CV.shape[-1] % _GROUP
+    return (F.pad(values_CV, (0, short)) if short else values_CV).unflatten(-1, (-1, _GROUP))
 
 
 def _scaled(logits: Tensor, temperature: float) -> Tensor:

@@ -166,7 +166,7 @@ class CodedCache:
         return tuple(kept[order][at].tolist())
 
     def _tails(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        pairs = [pair for shard in self._index["shards"] for pair in shard["tails"]]
+        pairs = [pair.split(":") for shard in self._index["shards"] for pair in shard["tails"].split()]
         found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
         return found[:, 0], found[:, 1]
 

@@ -244,7 +244,7 @@ class CodedCacheWriter:
                 "blocks": len(self._blocks),
                 "bytes": size,
                 "bytes_of": dict(self._bytes_of),
-                "tails": sorted(self._tails.items()),
+                "tails": " ".join(f"{level}:{count}" for level, count in sorted(self._tails.items())),
                 "sha256": sha256,
             }
         )
