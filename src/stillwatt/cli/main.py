@@ -13,6 +13,7 @@ import click
 
 from stillwatt import __version__
 from stillwatt.cli.analyse import analyse
+from stillwatt.cli.cache import cache
 from stillwatt.cli.doctor import doctor
 from stillwatt.cli.factors import factors
 from stillwatt.cli.import_logs import import_logs
@@ -66,7 +67,7 @@ def cli(debug: bool) -> None:
     """Where did the joules of this distillation go, teacher side included, and was it worth it?"""
 
 
-for verb in (doctor, measure, run, recipe, ledger, import_logs, analyse, factors, report, serve_metrics):
+for verb in (doctor, measure, run, recipe, cache, ledger, import_logs, analyse, factors, report, serve_metrics):
     cli.add_command(verb)
 
 

@@ -124,6 +124,12 @@ class CodedCache:
         return int(self._index["prior"]["bytes"])
 
     @property
+    def prior_facts(self) -> Mapping[str, Any]:
+        """Bytes, entries and hash of the prior."""
+        facts: Mapping[str, Any] = self._index["prior"]
+        return facts
+
+    @property
     def bytes(self) -> int:
         """Size on disk, index and prior included."""
         names = [INDEX_NAME, PRIOR_NAME, *(shard_path(self.directory, n).name for n in range(len(self._shards)))]
@@ -185,6 +191,10 @@ class CodedCache:
         place = self._place(sequence_index)
         tokens = self._shards[place.shard].tokens_T
         return tokens[place.first_token : place.first_token + place.rows + 1]
+
+    def verify_sequence(self, sequence_index: int) -> None:
+        """Decode a sequence; raises ArtifactError where a block is broken."""
+        self.rows(sequence_index)
 
     def rows(self, sequence_index: int) -> Rows:
         """A sequence's rows as levels and counts.

@@ -1,0 +1,279 @@
+"""Caches of other tools and of the other format, as sequences of tokens and kept rows.
+
+Known: fixed rows (`stillwatt.logit_cache/1`); this format; and tables of the Energy harness, a `datasets` folder or
+Arrow and Parquet files with columns `input_ids`, `attention_mask`, `logprob_indices` and `logprob_values`.
+
+Shapes: T rows of a sequence, K kept tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stillwatt.errors import MissingInputError, UsageError
+from stillwatt.pipelines.cache.files import CODED_SCHEMA
+from stillwatt.pipelines.cache.reader import CodedCache
+from stillwatt.pipelines.cache.scheme import Scheme
+from stillwatt.pipelines.cache.writer import CodedCacheWriter, Cut
+from stillwatt.pipelines.logit_cache import LogitCache, LogitCacheWriter
+from stillwatt.pipelines.logit_shards import INDEX_NAME
+
+__all__ = ["check_tokenizer", "convert_cache", "open_cache"]
+
+_HARNESS = {"input_ids", "logprob_indices", "logprob_values"}
+_DISTILLKIT = "compressed_logprobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is converted."""
+
+    kind: str
+    vocab_size: int | None
+    temperature: float | None
+    inputs: Mapping[str, Any]
+    knows_tokens: bool
+    sequences: Iterator[tuple[int, npt.NDArray[np.integer], Cut]]
+
+
+def open_cache(directory: Path, *, tokenizer_sha256: str | None = None) -> LogitCache | CodedCache:
+    """Open a cache of either format, every byte checked.
+
+    Raises:
+        ArtifactError: It is unfinished or damaged.
+        UsageError: It is of another tokenizer.
+    """
+    try:
+        schema = json.loads((directory / INDEX_NAME).read_text(encoding="utf-8")).get("schema")
+    except (OSError, ValueError, AttributeError):
+        schema = None  # told by the reader
+    cache = CodedCache.open(directory) if schema == CODED_SCHEMA else LogitCache.open(directory)
+    if tokenizer_sha256 is not None:
+        check_tokenizer(str(directory), cache.inputs, tokenizer_sha256)
+    return cache
+
+
+def check_tokenizer(place: str, inputs: Mapping[str, Any], wanted: str) -> None:
+    """Refuse a cache of another tokenizer.
+
+    Raises:
+        UsageError: With both hashes.
+    """
+    found = inputs.get("tokenizer_sha256")
+    if found is not None and found != wanted:
+        raise UsageError(
+            f"{place}: its teacher's tokenizer has the hash {found}, and {wanted} is wanted; ids mean other tokens "
+            "there: make the cache with this tokenizer"
+        )
+
+
+def convert_cache(
+    source: Path,
+    target: Path,
+    *,
+    scheme: Scheme | None,
+    top_k: int,
+    vocab_size: int | None = None,
+    temperature: float | None = None,
+    tokenizer_sha256: str | None = None,
+) -> dict[str, Any]:
+    """Write a cache anew in another form, a sequence at a time.
+
+    Args:
+        source: A cache of either format, or a table of the Energy harness.
+        target: A folder that is not there yet, or holds an unfinished conversion of the same.
+        scheme: How to code; None for fixed rows.
+        top_k: Kept tokens of fixed rows.
+        vocab_size: Where the source does not say.
+        temperature: Where the source does not say.
+        tokenizer_sha256: What the source's tokenizer must be, where it says; kept in the new cache.
+
+    Returns:
+        `sequences`, `positions`, `bytes`, `bytes_per_token`, `from`.
+
+    Raises:
+        UsageError: The source cannot give what is asked for, or is of another tokenizer.
+    """
+    found = _source(source)
+    if tokenizer_sha256 is not None:
+        check_tokenizer(str(source), found.inputs, tokenizer_sha256)
+    size, heat = found.vocab_size or vocab_size, found.temperature or temperature
+    if size is None or heat is None:
+        raise UsageError(f"{source}: does not say its vocabulary or temperature; give --vocab-size and --temperature")
+    if vocab_size is not None and vocab_size != size:
+        raise UsageError(f"{source}: holds a vocabulary of {size}, and {vocab_size} is wanted")
+    if scheme is not None and scheme.is_bigram and not found.knows_tokens:
+        raise UsageError(f"{source}: fixed rows do not hold the text; code them with --prior unigram")
+    inputs = {**found.inputs, "converted_from": found.kind}
+    if tokenizer_sha256 is not None:
+        inputs["tokenizer_sha256"] = tokenizer_sha256
+    if scheme is None:
+        _to_rows(found, target, size, top_k, heat, inputs)
+    else:
+        with CodedCacheWriter(target, scheme=scheme, vocab_size=size, temperature=heat, inputs=inputs) as writer:
+            for index, tokens, cut in found.sequences:
+                if index not in writer.sealed_sequences:
+                    writer.add(index, tokens, _narrowed(str(source), cut, scheme.top_k))
+    cache = open_cache(target)
+    return {
+        "from": found.kind,
+        "sequences": len(cache.sequence_indices),
+        "positions": cache.num_rows,
+        "bytes": cache.bytes,
+        "bytes_per_token": cache.bytes_per_token,
+    }
+
+
+def _to_rows(
+    found: Source, target: Path, vocab_size: int, top_k: int, temperature: float, inputs: Mapping[str, Any]
+) -> None:
+    with LogitCacheWriter(
+        target, vocab_size=vocab_size, top_k=top_k, temperature=temperature, inputs=inputs
+    ) as writer:
+        for index, _, cut in found.sequences:
+            if index not in writer.sealed_sequences:
+                few = _narrowed(found.kind, cut, top_k)
+                writer.add(index, few.ids_TK, few.logp_TK, few.tail_logmass_T)
+
+
+def _narrowed(place: str, cut: Cut, top_k: int) -> Cut:
+    """Fewer tokens; what is left out goes into the tail."""
+    if cut.ids_TK.shape[1] < top_k or (cut.ids_TK[:, :top_k] < 0).any():
+        raise UsageError(f"{place}: holds {cut.ids_TK.shape[1]} tokens a position at most; lower --top-k {top_k}")
+    order = np.argsort(-cut.logp_TK, axis=1, kind="stable")
+    ids, logp = np.take_along_axis(cut.ids_TK, order, 1), np.take_along_axis(cut.logp_TK, order, 1)
+    out = np.exp(logp[:, top_k:].astype(np.float64)).sum(1) + np.exp(cut.tail_logmass_T.astype(np.float64))
+    inside = np.exp(logp[:, :top_k].astype(np.float64)).sum(1)
+    with np.errstate(divide="ignore"):
+        tail = np.log(out) - np.log(out + inside)
+    empty = np.zeros((len(ids), 0), dtype=np.int64)
+    return Cut(
+        ids_TK=ids[:, :top_k], logp_TK=logp[:, :top_k], tail_logmass_T=tail, draw_ids_TU=empty, draw_counts_TU=empty
+    )
+
+
+def _source(path: Path) -> Source:
+    if (path / INDEX_NAME).is_file():
+        return _own(path)
+    return _table(path)
+
+
+def _own(path: Path) -> Source:
+    cache = open_cache(path)
+    is_coded = isinstance(cache, CodedCache)
+
+    def sequences() -> Iterator[tuple[int, npt.NDArray[np.integer], Cut]]:
+        for index in cache.sequence_indices:
+            found = cache.batch([index])
+            ids, logp = found.ids_BTK[0].numpy(), found.logp_BTK[0].numpy()
+            tokens = cache.tokens(index) if isinstance(cache, CodedCache) else np.zeros(len(ids) + 1, dtype=np.int64)
+            empty = np.zeros((len(ids), 0), dtype=np.int64)
+            tail = found.tail_logmass_BT[0].numpy()
+            yield index, tokens, Cut(
+                ids_TK=ids, logp_TK=logp, tail_logmass_T=tail, draw_ids_TU=empty, draw_counts_TU=empty
+            )
+
+    kind = CODED_SCHEMA if is_coded else "stillwatt.logit_cache/1"
+    return Source(kind, cache.vocab_size, cache.temperature, cache.inputs, is_coded, sequences())
+
+
+def _table(path: Path) -> Source:
+    files = _files(path)
+    names = set(_batches(files[0]).schema.names)
+    if _DISTILLKIT in names:
+        raise UsageError(
+            f"{path}: a DistillKit table; its rows are fitted curves whose settings (terms, bins, widths) stand in a "
+            "file of its own and not in the table: rebuild ids and log-probabilities with DistillKit, and give columns "
+            + ", ".join(sorted(_HARNESS))
+        )
+    if not names >= _HARNESS:
+        raise UsageError(f"{path}: has columns {', '.join(sorted(names))}; needs {', '.join(sorted(_HARNESS))}")
+
+    def sequences() -> Iterator[tuple[int, npt.NDArray[np.integer], Cut]]:
+        index = 0
+        for file in files:
+            for row in _batches(file).rows():
+                yield index, *_harness_row(f"{file} row {index}", row)
+                index += 1
+
+    return Source("energy-harness", None, None, {}, True, sequences())
+
+
+def _files(path: Path) -> list[Path]:
+    """Arrow and Parquet files of a folder, or the one that is given; a folder with both splits is ambiguous."""
+    found = sorted(p for p in path.rglob("*") if p.suffix in (".arrow", ".parquet")) if path.is_dir() else [path]
+    if not found or not path.exists():
+        raise MissingInputError("a logit cache", str(path), "give a cache's folder, or Arrow or Parquet files")
+    if len({file.parent for file in found}) > 1:
+        splits = ", ".join(sorted({str(file.parent.relative_to(path)) for file in found}))
+        raise UsageError(f"{path}: holds several tables ({splits}); give one of them")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    schema: Any
+    batches: Any
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for batch in self.batches:
+            for at in range(batch.num_rows):
+                yield {name: batch.column(name)[at].values for name in batch.schema.names if name in _WANTED}
+
+
+_WANTED = {*_HARNESS, "attention_mask"}
+
+
+def _batches(file: Path) -> _Batches:
+    """A file's schema and its batches, one in memory at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if file.suffix == ".parquet":
+            table = pq.ParquetFile(file)
+            return _Batches(table.schema_arrow, table.iter_batches(batch_size=8))
+        stream = pa.memory_map(str(file))
+        try:
+            reader = pa.ipc.open_stream(stream)
+            return _Batches(reader.schema, reader)
+        except pa.ArrowInvalid:
+            whole = pa.ipc.open_file(stream)
+            return _Batches(whole.schema, (whole.get_batch(n) for n in range(whole.num_record_batches)))
+    except (OSError, pa.ArrowInvalid) as err:
+        raise UsageError(f"{file}: cannot be read as a table ({err})") from err
+
+
+def _harness_row(place: str, row: Mapping[str, Any]) -> tuple[npt.NDArray[np.integer], Cut]:
+    """One sequence without its padding; the row at token t holds the distribution over token t + 1."""
+    tokens = row["input_ids"].to_numpy(zero_copy_only=False).astype(np.int64)
+    ids, logp = (_matrix(row[name]) for name in ("logprob_indices", "logprob_values"))
+    if ids.shape != logp.shape or len(ids) not in (len(tokens), len(tokens) - 1):
+        raise UsageError(f"{place}: {len(tokens)} tokens, ids {ids.shape} and log-probabilities {logp.shape}")
+    mask = row.get("attention_mask")
+    real = np.ones(len(tokens), dtype=np.bool_)
+    if mask is not None:
+        real = mask.to_numpy(zero_copy_only=False).astype(np.bool_)
+    tokens = tokens[real]
+    ids, logp = (array[real[: len(array)]][: len(tokens) - 1] for array in (ids, logp))
+    kept = np.exp(logp.astype(np.float64)).sum(1)
+    with np.errstate(divide="ignore"):
+        tail = np.log1p(-np.minimum(kept, 1.0))
+    empty = np.zeros((len(ids), 0), dtype=np.int64)
+    cut = Cut(
+        ids_TK=ids.astype(np.int64), logp_TK=logp, tail_logmass_T=tail, draw_ids_TU=empty, draw_counts_TU=empty
+    )
+    return tokens, cut
+
+
+def _matrix(column: Any) -> npt.NDArray[Any]:
+    """A list of lists of one length as an array."""
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), -1)
