@@ -67,9 +67,9 @@ clean: ## Remove environments, caches and built files; runs/ stays
 
 .venv/.dev: $(SOURCES)
 	@echo "Installing Stillwatt with its test tools into .venv …"
-	$(INSTALL) distill report analysis factors evaluate integrations lightning dev
+	$(INSTALL) distill report analysis factors evaluate integrations lightning cache dev
 	@touch $@ .venv/.quickstart
 
 .venv/.docs: .venv/.dev
-	$(INSTALL) distill report analysis factors evaluate integrations lightning dev docs
+	$(INSTALL) distill report analysis factors evaluate integrations lightning cache dev docs
 	@touch $@

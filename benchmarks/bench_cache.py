@@ -99,6 +99,7 @@ class Bench:
         self.teacher_s_per_token = self.sft_s_per_token = 0.0
 
     def run(self, scratch: Path, schemes: dict[str, Scheme]) -> list[dict[str, Any]]:
+        """All rows of the table, printed as they come."""
         learned = self.learn(scratch, schemes)
         written = {name: self.write(scratch / f"{n}", learned[name]) for n, name in enumerate(schemes)}
         self.sft_s_per_token = self.time_sft()
@@ -162,6 +163,7 @@ class Bench:
     def row(
         self, name: str, cache: CodedCache, learned: tuple[CodedCache, float], cost: dict[str, float]
     ) -> dict[str, Any]:
+        """One scheme."""
         parts = cache.bytes_per_token_of
         errors = self.gradient_errors(lambda index, logp_TV: self.stand_in(cache, index))
         return {
@@ -209,11 +211,13 @@ class Bench:
         return self.rebuilt(cache, index).exp()
 
     def rebuilt(self, cache: CodedCache, index: int) -> Tensor:
+        """Log of the distribution with the tail in the prior's shape, [T, V]."""
         kept = cache.batch([index])
         mean_TV = torch.from_numpy(cache.mean_logp(index))
         return rebuilt_logp(kept.ids_BTK[0], kept.logp_BTK[0], kept.tail_logmass_BT[0], mean_TV)
 
     def mean_kl(self, cache: CodedCache) -> float:
+        """Over all held-out tokens."""
         kls = []
         for index, tokens in enumerate(self.held_out):
             logp_TV = torch.log_softmax(self.logits(tokens), -1)
@@ -240,6 +244,7 @@ class Bench:
         return found
 
     def exact_norms(self, parameters: list[Tensor]) -> dict[int, float]:
+        """Norms of the exact gradient over the first sequences; computed once."""
         if not hasattr(self, "_exact"):
             sums = [torch.zeros_like(p) for p in parameters]
             self._exact: dict[int, float] = {}
@@ -252,11 +257,13 @@ class Bench:
         return self._exact
 
     def student_logits(self, tokens: Any) -> Tensor:
+        """With their graph, [T, V]."""
         states_TD = hidden_states(self.student, torch.from_numpy(tokens.astype(np.int64))[None])[0, :-1]
         return states_TD @ head_weight(self.student).T
 
     @torch.no_grad()
     def logits(self, tokens: Any) -> Tensor:
+        """The teacher's, [T, V]."""
         states_TD = hidden_states(self.teacher, torch.from_numpy(tokens.astype(np.int64))[None])[0, :-1]
         return states_TD @ head_weight(self.teacher).T
 
@@ -285,13 +292,14 @@ def cpu_s() -> float:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    print(f"{'scheme':<44}{'V':>7}{'B/token':>9}{'+prior':>8}{'KL':>8}{'err 510':>9}{'write':>8}{'read/SFT':>9}{'dec tok/s':>10}")
+    names = ("B/token", "+prior", "KL", "err 510", "write", "read/SFT", "dec tok/s")
+    widths = (9, 8, 8, 9, 8, 9, 10)
+    print(f"{'scheme':<44}{'V':>7}" + "".join(f"{n:>{w}}" for n, w in zip(names, widths, strict=True)))
     for row in rows:
         cells = [row["bytes_per_token"], row.get("prior_bytes_per_token"), row["kl_to_full"]]
         cells += [row["gradient_error"].get("510"), row["write_share_of_teacher_time"], row["read_ratio_to_sft"]]
         cells.append(row.get("decode_tokens_per_s"))
         texts = ["-" if cell is None else f"{cell:g}" for cell in cells]
-        widths = (9, 8, 8, 9, 8, 9, 10)
         print(f"{row['name']:<44}{row['vocab']:>7}" + "".join(f"{t:>{w}}" for t, w in zip(texts, widths, strict=True)))
 
 

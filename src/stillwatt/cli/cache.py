@@ -89,7 +89,9 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, ...]]:
     rows += [(f"  {part}", f"{size:.2f} a token") for part, size in found["bytes_per_token_of"].items()]
     mass = "none: no token is kept as such" if found["kept_mass"] is None else f"{found['kept_mass']:.4f} on average"
     rows.append(("kept mass", mass))
-    rows += [(f"  {float(share):.0%} lie below", f"{q:.4f}") for share, q in (found["kept_mass_quantiles"] or {}).items()]
+    rows += [
+        (f"  {float(share):.0%} lie below", f"{q:.4f}") for share, q in (found["kept_mass_quantiles"] or {}).items()
+    ]
     if found["prior"] is not None:
         rows.append(("prior", ", ".join(f"{key} {value}" for key, value in found["prior"].items())))
     rows += [(name, str(value)) for name, value in found["inputs"].items()]

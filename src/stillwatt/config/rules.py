@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from stillwatt.clock import SystemClock
 from stillwatt.config.plan import sequences_at
 from stillwatt.errors import UnknownNameError, UsageError, suggest
+from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, OBJECTIVES, Source, check_parameter, find_objective
 from stillwatt.pipelines.spec import Method
 from stillwatt.sensors.registry import check_names, make_sensor
@@ -48,6 +49,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _checkpoints(recipe)
     yield from _arms(recipe)
     yield from _losses(recipe)
+    yield from _cache(recipe)
     yield from _artifacts(recipe)
     yield from _comparison(recipe)
 
@@ -186,12 +188,29 @@ def _losses(recipe: Recipe) -> Iterator[Problem]:
             check_parameter(objective, arm.loss_parameter)
         except UsageError as err:
             yield Problem(place=("arms", number, "loss_parameter"), message=f"arm {arm.name!r}: {err}")
-        if objective.source in (Source.TOP_P, Source.SAMPLES):
+        written = recipe.teacher_logits.to_spec().source if recipe.teacher_logits else Source.TOP_K
+        if not objective.is_online and objective.source is not written:
+            fitting = ", ".join(one.name for one in OBJECTIVES.values() if one.source is written)
             text = (
-                f"arm {arm.name!r}: loss {objective.name!r} reads a {objective.source.value}, which no stage writes; "
-                "[teacher_logits] keeps the most probable tokens: use top_k_tail, or a loss of the whole vocabulary"
+                f"arm {arm.name!r}: loss {objective.name!r} reads a {objective.source.value}, and [teacher_logits] "
+                f"writes a {written.value}: use {fitting}, or a loss of the whole vocabulary"
             )
             yield Problem(place=("arms", number, "loss"), message=text)
+
+
+def _cache(recipe: Recipe) -> Iterator[Problem]:
+    logits = recipe.teacher_logits
+    if logits is None:
+        return
+    if logits.cache is None:
+        if logits.top_k < 1:
+            yield Problem(place=("teacher_logits", "top_k"), message="fixed rows keep at least one token")
+        return
+    how = logits.cache.model_dump()
+    try:
+        Scheme(name=how.pop("scheme"), top_k=logits.top_k, **how)
+    except UsageError as err:
+        yield Problem(place=("teacher_logits", "cache"), message=str(err))
 
 
 def _is_online(arm: ArmSettings) -> bool:

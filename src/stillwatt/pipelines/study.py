@@ -18,8 +18,8 @@ from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import evaluate, prepare_data, serve, student_train, teacher_generate, teacher_logits
 from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, replace_dir, seal_artifact
 from stillwatt.pipelines.bench import Bench, found_or_announced
+from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, pack_samples, prompts_of
-from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
     choose_layers,
@@ -65,7 +65,7 @@ def check(spec: PipelineSpec) -> None:
         )
     prepare_data.num_sequences(spec.data)
     for arm in spec.arms:
-        student_train.check_arm(arm, None if spec.logits is None else spec.logits.temperature)
+        student_train.check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
         settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
         if settings is None:
             raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")
@@ -191,9 +191,10 @@ def _logits_maker(bench: Bench) -> _Maker:
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         sequences = [row.tolist() for row in train.ids_ST]
-        return teacher_logits.make(bench.teacher(), sequences, settings, out_dir, task=task, stage=stage)
+        return teacher_logits.make(bench.teacher(), sequences, settings, out_dir, task=task, stage=stage, inputs=known)
 
-    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": asdict(settings)}
+    known = _teacher_inputs(bench) if settings.cache else None
+    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": settings.identity}
     return _Maker(
         kind="logits", stage_kind=StageKind.TEACHER_LOGITS, inputs=inputs, make=make, total=int(train.ids_ST.size)
     )
@@ -333,7 +334,7 @@ def _train_increment(
             dtype=student.dtype,
             seed=seed,
             examples=_examples(bench, arm, artifact),
-            cache=LogitCache.open(artifact.directory) if artifact and arm.method is Method.KD else None,
+            cache=open_cache(artifact.directory) if artifact and arm.method is Method.KD else None,
             teacher=_online_teacher(bench, labels) if arm.is_online else None,
         )
         out_dir = checkpoint_dir(bench, name, shares[1])

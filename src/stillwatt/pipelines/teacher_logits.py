@@ -6,19 +6,23 @@ Shapes: B sequences of a batch, T positions with a successor in the text, V voca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stillwatt.pipelines.logit_cache import LogitCache, LogitCacheWriter
+from stillwatt.pipelines.caches import open_cache
+from stillwatt.pipelines.logit_cache import LogitCacheWriter
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import LogitsSpec
+
+if TYPE_CHECKING:
+    from stillwatt.pipelines.cache.writer import CodedCacheWriter
+    from stillwatt.pipelines.spec import CacheSpec
 
 __all__ = ["Counter", "Teacher", "make", "top_k_with_tail"]
 
@@ -88,20 +92,19 @@ def make(
     teacher_model.eval()
     everything = {**(inputs or {}), "sequences_sha256": _sequences_sha256(sequences)}
     vocab_size = int(teacher_model.config.vocab_size)
-    with LogitCacheWriter(
-        out_dir, vocab_size=vocab_size, top_k=spec.top_k, temperature=spec.temperature, inputs=everything
-    ) as writer:
+    writer, put = _open_writer(out_dir, vocab_size, spec, everything, sequences)
+    with writer:
         for batch in _batches(sequences, spec.batch_size):
             missing = [index for index in batch if index not in writer.sealed_sequences]
             num_tokens = len(batch) * len(sequences[batch[0]])
             if missing:
                 # the whole batch runs even if part of it is sealed: batching may alter the last bits of a result
-                for index, row in zip(batch, _distributions(teacher_model, sequences, batch, spec), strict=True):
+                for index, logits_TV in _logits(teacher_model, sequences, batch):
                     if index in missing:
-                        writer.add(index, *row)
+                        put(index, logits_TV)
                 stage.add(tokens=num_tokens)
             task.advance(num_tokens)
-    cache = LogitCache.open(out_dir)
+    cache = open_cache(out_dir)
     return {
         "artifact_sha256": cache.sha256,
         "bytes": cache.bytes,
@@ -132,23 +135,69 @@ def top_k_with_tail(logits_TV: Tensor, *, top_k: int, temperature: float) -> tup
     return ids_TK, logp_TK, F.logsigmoid(outside_T - inside_T)
 
 
-_Rows = tuple[npt.NDArray[np.integer], npt.NDArray[np.floating], npt.NDArray[np.floating]]
+_Put = Callable[[int, Tensor], None]
+"""Called with a sequence's index and its logits, without those of the last position."""
 
 
-def _distributions(
-    teacher_model: Teacher, sequences: Sequence[Sequence[int]], batch: Sequence[int], spec: LogitsSpec
-) -> list[_Rows]:
-    """Run one batch; return each sequence's ids, log-probabilities and tail for positions 0 to n - 2."""
+def _open_writer(
+    out_dir: Path, vocab_size: int, spec: LogitsSpec, inputs: Mapping[str, Any], sequences: Sequence[Sequence[int]]
+) -> tuple[LogitCacheWriter | CodedCacheWriter, _Put]:
+    """The writer of the wanted format, and what puts logits into it."""
+    if spec.cache is not None:
+        return _open_coded(out_dir, vocab_size, spec, spec.cache, inputs, sequences)
+    writer = LogitCacheWriter(
+        out_dir, vocab_size=vocab_size, top_k=spec.top_k, temperature=spec.temperature, inputs=inputs
+    )
+
+    def put(index: int, logits_TV: Tensor) -> None:
+        found = top_k_with_tail(logits_TV, top_k=spec.top_k, temperature=spec.temperature)
+        ids_TK, logp_TK, tail_T = (tensor.cpu().numpy() for tensor in found)
+        writer.add(index, ids_TK, logp_TK, tail_T)
+
+    return writer, put
+
+
+def _open_coded(
+    out_dir: Path,
+    vocab_size: int,
+    spec: LogitsSpec,
+    how: CacheSpec,
+    inputs: Mapping[str, Any],
+    sequences: Sequence[Sequence[int]],
+) -> tuple[CodedCacheWriter, _Put]:
+    # only where it is asked for: the coder is an extra
+    from stillwatt.pipelines.cache.cut import cut_logits
+    from stillwatt.pipelines.cache.scheme import Scheme
+    from stillwatt.pipelines.cache.writer import CodedCacheWriter
+
+    scheme = Scheme(
+        name=how.scheme, top_k=spec.top_k, mass=how.mass, draws=how.draws, step=how.step, seed=how.seed, prior=how.prior
+    )
+    writer = CodedCacheWriter(
+        out_dir, scheme=scheme, vocab_size=vocab_size, temperature=spec.temperature, inputs=inputs
+    )
+
+    def put(index: int, logits_TV: Tensor) -> None:
+        cut = cut_logits(
+            logits_TV, scheme, temperature=spec.temperature, sequence_index=index, is_wide=writer.wants_wide
+        )
+        writer.add(index, np.asarray(sequences[index], dtype=np.int64), cut)
+
+    return writer, put
+
+
+def _logits(
+    teacher_model: Teacher, sequences: Sequence[Sequence[int]], batch: Sequence[int]
+) -> Iterator[tuple[int, Tensor]]:
+    """Run one batch; each sequence's logits for positions 0 to n - 2: the last predicts a token not in the text.
+
+    One by one, as what is made of them is as large as they are.
+    """
     tokens_BS = torch.tensor([list(sequences[index]) for index in batch], dtype=torch.long)
-    rows: list[_Rows] = []
     with torch.inference_mode():
         logits_BSV = teacher_model(input_ids=tokens_BS.to(teacher_model.device), use_cache=False).logits
-        for logits_SV in logits_BSV:  # one by one: the copies below are as large as the logits they are made from
-            # the last position predicts a token that is not in the text
-            found = top_k_with_tail(logits_SV[:-1], top_k=spec.top_k, temperature=spec.temperature)
-            ids_TK, logp_TK, tail_T = (tensor.cpu().numpy() for tensor in found)
-            rows.append((ids_TK, logp_TK, tail_T))
-    return rows
+        for index, logits_SV in zip(batch, logits_BSV, strict=True):
+            yield index, logits_SV[:-1]
 
 
 def _batches(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:

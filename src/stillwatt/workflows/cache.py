@@ -18,7 +18,7 @@ def cache_info(directory: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: It is unfinished or damaged.
     """
-    from stillwatt.pipelines.cache.imports import open_cache
+    from stillwatt.pipelines.caches import open_cache
     from stillwatt.pipelines.logit_cache import LogitCache
 
     cache = open_cache(directory)
@@ -56,7 +56,7 @@ def cache_info(directory: Path) -> dict[str, Any]:
 
 def verify_cache(directory: Path) -> dict[str, Any]:
     """Check every hash, decode every block, and say what is wrong; `problem` is None where nothing is."""
-    from stillwatt.pipelines.cache.imports import open_cache
+    from stillwatt.pipelines.caches import open_cache
 
     try:
         cache = open_cache(directory)

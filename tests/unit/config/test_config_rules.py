@@ -57,7 +57,10 @@ SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
         (["arms.kd.loss=foward_kl"], "arms.1.loss: arm 'kd': unknown loss 'foward_kl'; did you mean 'forward_kl'?"),
         (["arms.sft.loss=jsd"], "arm 'sft': method sft takes no loss; only kd does"),
         (["arms.kd.loss_parameter=0.5"], "loss 'top_k_tail' has no parameter"),
-        (["arms.kd.loss=sampled_kl"], "loss 'sampled_kl' reads a sample cache, which no stage writes"),
+        (
+            ["arms.kd.loss=sampled_kl"],
+            "reads a sample cache, and [teacher_logits] writes a top_k cache",
+        ),
         (["arms.kd.loss=forward_kl"], "no arm uses [teacher_logits], so the teacher would work for nothing"),
         (["arms.kd.loss=jsd"], "arms.1.loss_parameter: arm 'kd': loss 'jsd' needs beta, between 0 and 1"),
         ([SFT_ONLY], "no arm uses [teacher_logits]"),

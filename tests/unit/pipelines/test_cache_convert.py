@@ -16,10 +16,10 @@ from click.testing import CliRunner, Result
 from stillwatt.cli.main import cli
 from stillwatt.errors import UsageError
 from stillwatt.pipelines.cache.cut import cut_logits
-from stillwatt.pipelines.cache.imports import open_cache
 from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.writer import CodedCacheWriter
+from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.logit_cache import LogitCache, LogitCacheWriter
 
 VOCAB = 320

@@ -100,7 +100,9 @@ def test_levels_and_counts_come_back_as_they_went_in(
             if want.ndim == 2:  # blocks are as wide as they need to be
                 width = max(want.shape[1], have.shape[1])
                 filler = -1 if "ids" in name else 0
-                want, have = (np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=filler) for a in (want, have))
+                want, have = (
+                    np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=filler) for a in (want, have)
+                )
                 ids = np.pad(expected.ids_RK if "K" in name else expected.draw_ids_RU, ((0, 0), (0, width)))[:, :width]
                 want, have = (a if filler else np.where(ids < 0, 0, a) for a in (want, have))
             assert (want == have).all(), name
@@ -233,7 +235,7 @@ def test_every_broken_byte_is_told_with_its_place(tmp_path: Path) -> None:
         told.add("block" in str(caught.value))
     assert told == {True, False}
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ArtifactError, match="shard 0 .*cut short"):
+    with pytest.raises(ArtifactError, match=r"shard 0 .*cut short"):
         CodedCache.open(tmp_path)
     broken = bytearray(whole)
     broken[20] ^= 1  # after it was opened: the block's own checksum tells
@@ -250,7 +252,7 @@ def test_a_broken_prior_is_told(tmp_path: Path) -> None:
     index = json.loads((tmp_path / "index.json").read_text())
     path = tmp_path / "prior.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ArtifactError, match="prior.bin has changed"):
+    with pytest.raises(ArtifactError, match=r"prior\.bin has changed"):
         read_codec(path, TOPK, sha256=index["prior"]["sha256"])
 
 
@@ -303,16 +305,21 @@ def test_a_rebuilt_distribution_is_one_and_nears_the_teacher(tmp_path: Path) -> 
 def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="topk"):
         Scheme(name="topks")
-    for bad in ({"name": "topk"}, {"name": "rs_kd"}, {"name": "topp", "top_k": 4}, {"name": "topk", "top_k": 4, "step": 9.0}):
+    for bad in (
+        {"name": "topk"},
+        {"name": "rs_kd"},
+        {"name": "topp", "top_k": 4},
+        {"name": "topk", "top_k": 4, "step": 9.0},
+    ):
         with pytest.raises(UsageError):
-            Scheme(**bad)  # type: ignore[arg-type]
+            Scheme(**bad)
     cache = make(tmp_path / "a", TOPK, teacher(1, [50]))
-    with pytest.raises(UsageError, match="top_k_tail"):
+    with pytest.raises(UsageError, match="holds no draws"):
         cache.weights([0])
     with pytest.raises(IndexError, match="no sequence 4"):
         cache.batch([4])
     draws = make(tmp_path / "b", SCHEMES[3], teacher(1, [50]))
-    with pytest.raises(UsageError, match="rs_kd"):
+    with pytest.raises(UsageError, match="sampled_kl"):
         draws.batch([0])
     tokens, logits = teacher(1, [50])[0]
     with CodedCacheWriter(tmp_path / "c", scheme=TOPK, vocab_size=VOCAB, temperature=1.0, inputs={}) as writer:

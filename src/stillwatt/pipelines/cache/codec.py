@@ -250,9 +250,7 @@ def _count_sets(prior: Prior, tokens_R: Ints, class_R: Ints, ids_RK: Ints, class
         other, which = np.nonzero(mark)
         levels = np.concatenate([level[hit], np.full(len(other), SET_LEVELS)])
         first = part.start
-        kept.append(
-            Kept(np.concatenate([row[hit], other]) + first, np.concatenate([token[hit], which]), levels)
-        )
+        kept.append(Kept(np.concatenate([row[hit], other]) + first, np.concatenate([token[hit], which]), levels))
     joined = Kept(*(np.concatenate([getattr(k, name) for k in kept]) for name in Kept.__slots__))
     outside = np.bincount(joined.id[joined.level == SET_LEVELS], minlength=prior.vocab_size)
     by_level = np.bincount(prior.common_levels, weights=outside) / np.maximum(np.bincount(prior.common_levels), 1)
@@ -276,12 +274,14 @@ def _members(ids_RK: Ints) -> tuple[Ints, Ints]:
 
 
 def _sizes(ids_RK: Ints) -> Ints:
-    return (ids_RK >= 0).sum(1)
+    sizes: Ints = (ids_RK >= 0).sum(1)
+    return sizes
 
 
 def _least(rows: Rows) -> Ints:
     """Level of the smallest kept probability: what tells rows apart."""
-    return np.where(rows.ids_RK >= 0, rows.level_RK, 0).max(1, initial=0)
+    least: Ints = np.where(rows.ids_RK >= 0, rows.level_RK, 0).max(1, initial=0)
+    return least
 
 
 def _bucket(least_R: Ints, grid: Grid) -> Ints:

@@ -35,7 +35,7 @@ def greatest(values_TV: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if size % _GROUP or size // _GROUP <= 2 * count:
         found = values_TV.topk(count, dim=-1)
         return found.values, found.indices
-    groups_TGM = values_TV.unflatten(-1, (-1, _GROUP))
+    groups_TGM = values_TV.view(len(values_TV), -1, _GROUP)
     best_TK = groups_TGM.amax(-1).topk(count, dim=-1, sorted=False).indices
     inside_TKM = groups_TGM.gather(1, best_TK[:, :, None].expand(-1, -1, _GROUP))
     found = inside_TKM.flatten(1).topk(count, dim=-1)
@@ -55,9 +55,7 @@ def cut_logits(
         sequence_index: Second part of the key of the random numbers.
         is_wide: Whether to give more tokens to learn the prior from.
     """
-    parts = [
-        _cut_few(logits_CV, scheme, temperature, is_wide) for logits_CV in torch.split(logits_TV, _ROWS_AT_ONCE)
-    ]
+    parts = [_cut_few(logits_CV, scheme, temperature, is_wide) for logits_CV in torch.split(logits_TV, _ROWS_AT_ONCE)]
     ids_TK, logp_TK, tail_T, ids_TW, logp_TW, sums_TG = (torch.cat(column) for column in zip(*parts, strict=True))
     drawn = counts = np.zeros((len(logits_TV), 0), dtype=np.int64)
     if scheme.draws:
@@ -103,7 +101,8 @@ def _cut_few(logits_CV: Tensor, scheme: Scheme, temperature: float, is_wide: boo
 def _groups(values_CV: Tensor) -> Tensor:
     """The vocabulary in groups; filled up with 0 where it does not go into whole ones."""
     short = -values_CV.shape[-1] % _GROUP
-    return (F.pad(values_CV, (0, short)) if short else values_CV).unflatten(-1, (-1, _GROUP))
+    whole_CV = F.pad(values_CV, (0, short)) if short else values_CV
+    return whole_CV.view(len(values_CV), -1, _GROUP)
 
 
 def _scaled(logits: Tensor, temperature: float) -> Tensor:

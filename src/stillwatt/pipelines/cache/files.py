@@ -26,6 +26,7 @@ from stillwatt.pipelines.cache.prior import Prior
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.sets import SetTables
 from stillwatt.pipelines.cache.tables import ContextTables
+from stillwatt.pipelines.caches import CODED_SCHEMA
 from stillwatt.pipelines.logit_shards import INDEX_NAME
 
 try:
@@ -49,7 +50,6 @@ __all__ = [
     "write_shard",
 ]
 
-CODED_SCHEMA = "stillwatt.logit_cache/2"
 PRIOR_NAME = "prior.bin"
 _MAGIC = b"SWLCACH2"
 _TRAILER_BYTES = 16

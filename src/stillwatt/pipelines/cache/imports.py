@@ -8,7 +8,6 @@ Shapes: T rows of a sequence, K kept tokens.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatt.errors import MissingInputError, UsageError
-from stillwatt.pipelines.cache.files import CODED_SCHEMA
 from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.writer import CodedCacheWriter, Cut
-from stillwatt.pipelines.logit_cache import LogitCache, LogitCacheWriter
+from stillwatt.pipelines.caches import CODED_SCHEMA, check_tokenizer, open_cache
+from stillwatt.pipelines.logit_cache import LogitCacheWriter
 from stillwatt.pipelines.logit_shards import INDEX_NAME
 
-__all__ = ["check_tokenizer", "convert_cache", "open_cache"]
+__all__ = ["convert_cache"]
 
 _HARNESS = {"input_ids", "logprob_indices", "logprob_values"}
 _DISTILLKIT = "compressed_logprobs"
@@ -41,37 +40,6 @@ class Source:
     inputs: Mapping[str, Any]
     knows_tokens: bool
     sequences: Iterator[tuple[int, npt.NDArray[np.integer], Cut]]
-
-
-def open_cache(directory: Path, *, tokenizer_sha256: str | None = None) -> LogitCache | CodedCache:
-    """Open a cache of either format, every byte checked.
-
-    Raises:
-        ArtifactError: It is unfinished or damaged.
-        UsageError: It is of another tokenizer.
-    """
-    try:
-        schema = json.loads((directory / INDEX_NAME).read_text(encoding="utf-8")).get("schema")
-    except (OSError, ValueError, AttributeError):
-        schema = None  # told by the reader
-    cache = CodedCache.open(directory) if schema == CODED_SCHEMA else LogitCache.open(directory)
-    if tokenizer_sha256 is not None:
-        check_tokenizer(str(directory), cache.inputs, tokenizer_sha256)
-    return cache
-
-
-def check_tokenizer(place: str, inputs: Mapping[str, Any], wanted: str) -> None:
-    """Refuse a cache of another tokenizer.
-
-    Raises:
-        UsageError: With both hashes.
-    """
-    found = inputs.get("tokenizer_sha256")
-    if found is not None and found != wanted:
-        raise UsageError(
-            f"{place}: its teacher's tokenizer has the hash {found}, and {wanted} is wanted; ids mean other tokens "
-            "there: make the cache with this tokenizer"
-        )
 
 
 def convert_cache(
@@ -104,11 +72,7 @@ def convert_cache(
     found = _source(source)
     if tokenizer_sha256 is not None:
         check_tokenizer(str(source), found.inputs, tokenizer_sha256)
-    size, heat = found.vocab_size or vocab_size, found.temperature or temperature
-    if size is None or heat is None:
-        raise UsageError(f"{source}: does not say its vocabulary or temperature; give --vocab-size and --temperature")
-    if vocab_size is not None and vocab_size != size:
-        raise UsageError(f"{source}: holds a vocabulary of {size}, and {vocab_size} is wanted")
+    size, heat = _stated(source, found, vocab_size, temperature)
     if scheme is not None and scheme.is_bigram and not found.knows_tokens:
         raise UsageError(f"{source}: fixed rows do not hold the text; code them with --prior unigram")
     inputs = {**found.inputs, "converted_from": found.kind}
@@ -131,12 +95,20 @@ def convert_cache(
     }
 
 
+def _stated(source: Path, found: Source, vocab_size: int | None, temperature: float | None) -> tuple[int, float]:
+    """Vocabulary and temperature: what the source says, or what is given where it does not."""
+    size, heat = found.vocab_size or vocab_size, found.temperature or temperature
+    if size is None or heat is None:
+        raise UsageError(f"{source}: does not say its vocabulary or temperature; give --vocab-size and --temperature")
+    if vocab_size is not None and vocab_size != size:
+        raise UsageError(f"{source}: holds a vocabulary of {size}, and {vocab_size} is wanted")
+    return size, heat
+
+
 def _to_rows(
     found: Source, target: Path, vocab_size: int, top_k: int, temperature: float, inputs: Mapping[str, Any]
 ) -> None:
-    with LogitCacheWriter(
-        target, vocab_size=vocab_size, top_k=top_k, temperature=temperature, inputs=inputs
-    ) as writer:
+    with LogitCacheWriter(target, vocab_size=vocab_size, top_k=top_k, temperature=temperature, inputs=inputs) as writer:
         for index, _, cut in found.sequences:
             if index not in writer.sealed_sequences:
                 few = _narrowed(found.kind, cut, top_k)
@@ -176,8 +148,10 @@ def _own(path: Path) -> Source:
             tokens = cache.tokens(index) if isinstance(cache, CodedCache) else np.zeros(len(ids) + 1, dtype=np.int64)
             empty = np.zeros((len(ids), 0), dtype=np.int64)
             tail = found.tail_logmass_BT[0].numpy()
-            yield index, tokens, Cut(
-                ids_TK=ids, logp_TK=logp, tail_logmass_T=tail, draw_ids_TU=empty, draw_counts_TU=empty
+            yield (
+                index,
+                tokens,
+                Cut(ids_TK=ids, logp_TK=logp, tail_logmass_T=tail, draw_ids_TU=empty, draw_counts_TU=empty),
             )
 
     kind = CODED_SCHEMA if is_coded else "stillwatt.logit_cache/1"
@@ -267,13 +241,12 @@ def _harness_row(place: str, row: Mapping[str, Any]) -> tuple[npt.NDArray[np.int
     with np.errstate(divide="ignore"):
         tail = np.log1p(-np.minimum(kept, 1.0))
     empty = np.zeros((len(ids), 0), dtype=np.int64)
-    cut = Cut(
-        ids_TK=ids.astype(np.int64), logp_TK=logp, tail_logmass_T=tail, draw_ids_TU=empty, draw_counts_TU=empty
-    )
+    cut = Cut(ids_TK=ids.astype(np.int64), logp_TK=logp, tail_logmass_T=tail, draw_ids_TU=empty, draw_counts_TU=empty)
     return tokens, cut
 
 
 def _matrix(column: Any) -> npt.NDArray[Any]:
     """A list of lists of one length as an array."""
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1)
+    whole: npt.NDArray[Any] = flat.reshape(len(column), -1)
+    return whole

@@ -108,7 +108,8 @@ class Prior:
 
     def slots(self, tokens_R: npt.NDArray[np.integer]) -> Ids:
         """Which list each preceding token has; the last one where it has none of its own."""
-        return self._slot_of[tokens_R]
+        found: Ids = self._slot_of[tokens_R]
+        return found
 
     @cached_property
     def candidates(self) -> Candidates:
@@ -192,8 +193,10 @@ def fit_prior(
     # what a context's list leaves over, over what the general mean gives to the tokens outside it
     first = np.concatenate([[0], np.cumsum(lengths)])
     owner = np.repeat(np.arange(len(contexts)), lengths)
-    listed, outside = (1 - np.bincount(owner, weights=w, minlength=len(contexts)) for w in (mean[is_listed], common[token]))
-    shift = np.rint(-np.log(np.maximum(listed, 1e-6) / np.maximum(outside, 1e-6)) / LEVEL_NATS)
+    left_over, outside = (
+        1 - np.bincount(owner, weights=w, minlength=len(contexts)) for w in (mean[is_listed], common[token])
+    )
+    shift = np.rint(-np.log(np.maximum(left_over, 1e-6) / np.maximum(outside, 1e-6)) / LEVEL_NATS)
     return Prior(
         vocab_size,
         levels,

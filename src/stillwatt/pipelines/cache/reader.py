@@ -97,9 +97,7 @@ class CodedCache:
         index = read_coded_index(directory)
         if not index["is_complete"] or index["prior"] is None:
             raise ArtifactError(str(directory), "its writing was never completed")
-        codec = read_codec(
-            directory / PRIOR_NAME, Scheme.from_json(index["scheme"]), sha256=index["prior"]["sha256"]
-        )
+        codec = read_codec(directory / PRIOR_NAME, Scheme.from_json(index["scheme"]), sha256=index["prior"]["sha256"])
         shards = [read_shard(directory, n, sha256=shard["sha256"]) for n, shard in enumerate(index["shards"])]
         return cls(directory, index, codec, shards)
 
@@ -250,7 +248,8 @@ class CodedCache:
         start, end = int(first[block]), int(first[block + 1])
         ends_S = np.cumsum(rows_S)
         at = np.arange(start, end)
-        return tables.tokens_T[at + np.searchsorted(ends_S, at, side="right")]
+        preceding: npt.NDArray[np.int64] = tables.tokens_T[at + np.searchsorted(ends_S, at, side="right")]
+        return preceding
 
     def batch(self, sequence_indices: Sequence[int]) -> CachedLogits:
         """Kept tokens, most probable first, and tails, of some sequences of equal length; for `topk` and `topp`.
@@ -261,7 +260,7 @@ class CodedCache:
             ValueError: None are asked for, or their lengths differ.
         """
         if self.scheme.is_unbiased:
-            raise UsageError(f"{self.directory}: scheme {self.scheme.name} holds weighted tokens; use loss rs_kd")
+            raise UsageError(f"{self.directory}: scheme {self.scheme.name} holds weighted tokens; use loss sampled_kl")
         rows, shape = self._stacked(sequence_indices)
         return CachedLogits(
             ids_BTK=torch.from_numpy(rows.ids_RK.reshape(*shape, -1)),
@@ -278,7 +277,9 @@ class CodedCache:
             ValueError: None are asked for, or their lengths differ.
         """
         if not self.scheme.is_unbiased:
-            raise UsageError(f"{self.directory}: scheme {self.scheme.name} holds no draws; use loss top_k_tail")
+            raise UsageError(
+                f"{self.directory}: scheme {self.scheme.name} holds no draws; use its kept tokens and tail"
+            )
         rows, shape = self._stacked(sequence_indices)
         ids_RK, weight_RK = self._weights(rows)
         return CachedWeights(
@@ -302,7 +303,8 @@ class CodedCache:
         with np.errstate(divide="ignore"):
             found = np.log(np.exp(logp).sum(1))
             kept = np.log(-np.expm1(tail_logmass(rows.tail_R)))
-        return logp + (kept - found)[:, None]
+        scaled: Floats = logp + (kept - found)[:, None]
+        return scaled
 
     def _weights(self, rows: Rows) -> tuple[npt.NDArray[np.int64], Floats]:
         head = np.where(rows.ids_RK < 0, 0.0, np.exp(self.scheme.grid.points[rows.level_RK]))

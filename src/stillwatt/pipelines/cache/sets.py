@@ -86,12 +86,14 @@ def spread(first: Ints, counts: Ints) -> Ints:
     return np.repeat(first - (ends - counts), counts) + np.arange(total)
 
 
-def asked(prior: Prior, tables: SetTables, tokens_R: Ints, class_R: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+def asked(
+    prior: Prior, tables: SetTables, tokens_R: Ints, class_R: Ints
+) -> tuple[Ints, npt.NDArray[np.int32], Ints, npt.NDArray[np.uint16]]:
     """The candidates of all rows that are worth a question: row, id, level, chance."""
     candidates, slots = prior.candidates, prior.slots(tokens_R)
-    counts = candidates.above[slots, tables.reach[class_R] * _PER_LEVEL]
+    counts = candidates.above[slots, tables.reach[class_R] * _PER_LEVEL].astype(np.int64)
     at = spread(candidates.first[slots], counts)
-    row_Q = np.repeat(np.arange(len(tokens_R)), counts)
+    row_Q = np.repeat(np.arange(len(tokens_R), dtype=np.int64), counts)
     level_Q = (candidates.levels[at] // _PER_LEVEL).astype(np.int64)
     classes = tables.chance.shape[1]
     chance_Q = tables.chance.ravel()[level_Q * classes + np.repeat(class_R, counts)]
@@ -131,7 +133,7 @@ def code_sets(
         mark[row_Q, id_Q] = False
         is_other = mark[members]
         others = members[0][is_other], members[1][is_other]
-    bits_Q = side.bits(bits_Q, chance_Q.astype(np.uint16))
+    bits_Q = side.bits(bits_Q, chance_Q)
     row_N, id_N, level_N = row_Q[bits_Q], id_Q[bits_Q].astype(np.int64), level_Q[bits_Q]
     left_R = size_R - np.bincount(row_N, minlength=len(tokens_R))
     row_M, id_M = _code_others(side, tables, left_R, others)

@@ -107,7 +107,8 @@ def chances(asked_LC: Counts, found_LC: Counts) -> npt.NDArray[np.uint16]:
         asked, found = asked + share * near_asked, found + share * near_found
     overall = (found_LC.sum(1, keepdims=True) + 0.0005) / (asked_LC.sum(1, keepdims=True) + 1.0)
     share_LC = (found + 0.2 * overall) / (asked + 0.2)
-    return np.clip(np.rint(share_LC * TOTAL), 1, TOTAL - 1).astype(np.uint16)
+    chance: npt.NDArray[np.uint16] = np.clip(np.rint(share_LC * TOTAL), 1, TOTAL - 1).astype(np.uint16)
+    return chance
 
 
 def _blurred(counts: Counts) -> Counts:

@@ -287,7 +287,7 @@ def rows_of(scheme: Scheme, sequence_index: int, tokens: npt.NDArray[np.int64], 
     drawn, counts = cut.draw_ids_TU.astype(np.int64), cut.draw_counts_TU.astype(np.int64)
     order = np.argsort(np.where(drawn < 0, 1 << 32, drawn), axis=1)
     drawn, counts = np.take_along_axis(drawn, order, 1), np.take_along_axis(counts, order, 1)
-    return Rows(tokens[:-1], ids, level, tail_T if scheme.has_head else np.zeros(len(ids), dtype=np.int64), drawn, counts)
+    return Rows(tokens[:-1], ids, level, tail_T if scheme.has_head else np.zeros_like(tail_T), drawn, counts)
 
 
 def check_cut(where: str, tokens: npt.NDArray[np.integer], cut: Cut, scheme: Scheme, vocab_size: int) -> None:
