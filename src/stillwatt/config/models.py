@@ -205,16 +205,10 @@ class LogitsSettings(Settings):
     )
     temperature: float = Field(gt=0.0, le=100.0, description="Softmax temperature the cache is made at.")
     batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=unit("sequences"))
-    cache: CacheSettings | None = Field(default=None, description="How it is coded; fixed rows where not given.")
 
-    def to_spec(self) -> LogitsSpec:
-        """The cache, for the runner."""
-        return LogitsSpec(
-            top_k=self.top_k,
-            temperature=self.temperature,
-            batch_size=self.batch_size,
-            cache=self.cache.to_spec() if self.cache else None,
-        )
+    def to_spec(self, cache: CacheSettings | None = None) -> LogitsSpec:
+        """The cache, for the runner, coded as the recipe says."""
+        return LogitsSpec(**self.model_dump(), cache=cache.to_spec() if cache else None)
 
 
 class GenerateSettings(Settings):
@@ -349,6 +343,7 @@ class Recipe(Settings):
     students: tuple[StudentSettings, ...] = Field(min_length=1, description="Starting points.")
     data: DataSettings = Field(description="The text.")
     teacher_logits: LogitsSettings | None = Field(default=None, description="The teacher's cache of logits.")
+    logit_cache: CacheSettings | None = Field(default=None, description="How it is coded; fixed rows where absent.")
     teacher_generate: GenerateSettings | None = Field(default=None, description="The teacher's text.")
     train: TrainSettings = Field(description="How every arm trains.")
     arms: tuple[ArmSettings, ...] = Field(min_length=1, description="Ways of making the student.")
@@ -372,7 +367,7 @@ class Recipe(Settings):
             teacher=self.teacher.to_spec(),
             students=tuple(student.to_spec() for student in self.students),
             data=self.data.to_spec(),
-            logits=self.teacher_logits.to_spec() if self.teacher_logits else None,
+            logits=self.teacher_logits.to_spec(self.logit_cache) if self.teacher_logits else None,
             generate=self.teacher_generate.to_spec() if self.teacher_generate else None,
             train=self.train.to_spec(),
             arms=tuple(arm.to_spec() for arm in self.arms),

@@ -188,7 +188,7 @@ def _losses(recipe: Recipe) -> Iterator[Problem]:
             check_parameter(objective, arm.loss_parameter)
         except UsageError as err:
             yield Problem(place=("arms", number, "loss_parameter"), message=f"arm {arm.name!r}: {err}")
-        written = recipe.teacher_logits.to_spec().source if recipe.teacher_logits else Source.TOP_K
+        written = recipe.teacher_logits.to_spec(recipe.logit_cache).source if recipe.teacher_logits else Source.TOP_K
         if not objective.is_online and objective.source is not written:
             fitting = ", ".join(one.name for one in OBJECTIVES.values() if one.source is written)
             text = (
@@ -199,18 +199,20 @@ def _losses(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _cache(recipe: Recipe) -> Iterator[Problem]:
-    logits = recipe.teacher_logits
-    if logits is None:
-        return
-    if logits.cache is None:
-        if logits.top_k < 1:
+    logits, coding = recipe.teacher_logits, recipe.logit_cache
+    if coding is None:
+        if logits is not None and logits.top_k < 1:
             yield Problem(place=("teacher_logits", "top_k"), message="fixed rows keep at least one token")
         return
-    how = logits.cache.model_dump()
+    if logits is None:
+        text = "[logit_cache] says how [teacher_logits] is coded, and there is no such table; remove it or add that one"
+        yield Problem(place=("logit_cache",), message=text)
+        return
+    how = coding.model_dump()
     try:
         Scheme(name=how.pop("scheme"), top_k=logits.top_k, **how)
     except UsageError as err:
-        yield Problem(place=("teacher_logits", "cache"), message=str(err))
+        yield Problem(place=("logit_cache",), message=str(err))
 
 
 def _is_online(arm: ArmSettings) -> bool:

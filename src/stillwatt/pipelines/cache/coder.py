@@ -38,7 +38,7 @@ def frequencies(counts: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     """Integer frequencies of a table from counts: each at least 1, summing to 2**16 exactly.
 
     >>> frequencies(np.array([3, 1, 0])).tolist()
-    [49150, 16385, 1]
+    [49151, 16384, 1]
     """
     weight = np.asarray(counts, dtype=np.float64)
     weight = weight / weight.sum() if weight.sum() > 0 else np.full(len(weight), 1.0 / len(weight))

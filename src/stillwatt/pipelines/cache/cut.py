@@ -35,7 +35,7 @@ def greatest(values_TV: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if size % _GROUP or size // _GROUP <= 2 * count:
         found = values_TV.topk(count, dim=-1)
         return found.values, found.indices
-    groups_TGM = values_TV.view(len(values_TV), -1, _GROUP)
+    groups_TGM = values_TV.view(len(values_TV), size // _GROUP, _GROUP)
     best_TK = groups_TGM.amax(-1).topk(count, dim=-1, sorted=False).indices
     inside_TKM = groups_TGM.gather(1, best_TK[:, :, None].expand(-1, -1, _GROUP))
     found = inside_TKM.flatten(1).topk(count, dim=-1)
@@ -102,7 +102,7 @@ def _groups(values_CV: Tensor) -> Tensor:
     """The vocabulary in groups; filled up with 0 where it does not go into whole ones."""
     short = -values_CV.shape[-1] % _GROUP
     whole_CV = F.pad(values_CV, (0, short)) if short else values_CV
-    return whole_CV.view(len(values_CV), -1, _GROUP)
+    return whole_CV.view(len(values_CV), whole_CV.shape[-1] // _GROUP, _GROUP)
 
 
 def _scaled(logits: Tensor, temperature: float) -> Tensor:

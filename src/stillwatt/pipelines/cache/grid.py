@@ -62,7 +62,7 @@ class Grid:
         """The level nearest in log-probability.
 
         >>> Grid(0.5).points[Grid(0.5).nearest(np.array([0.0, -2.1, -7.3, -99.0, -np.inf]))].tolist()
-        [0.0, -2.0, -7.5, -40.0, -inf]
+        [-0.0, -2.0, -7.5, -40.0, -inf]
         """
         found = np.searchsorted(self._edges, -np.asarray(logp, dtype=np.float64), side="right")
         return np.where(np.isneginf(logp), self.size - 1, found).astype(np.int64)
@@ -89,7 +89,7 @@ def tail_level(logmass: npt.NDArray[np.floating], uniform: Floats | None = None)
     """The level of a tail: the nearest in log-odds, or by chance one of two so that the expected mass is exact.
 
     >>> round(float(np.exp(tail_logmass(tail_level(np.log(np.array([0.1])))))[0]), 3)
-    0.101
+    0.095
     """
     place = np.clip((tail_logit(logmass) + _TAIL_SPAN) / _TAIL_STEP, 0, TAIL_LEVELS - 2)
     if uniform is None:

@@ -23,6 +23,8 @@ LEVELS = 160
 """Levels of a mean probability: down to exp(-40)."""
 _SHRINK = 3.0
 """Rows that the mean over all contexts counts for inside the mean of one."""
+_LEAST_SHARE = 2.0**-20
+"""What a context leaves to the tokens outside its list, at least."""
 _COMMON = 768
 """Tokens of the general mean that are candidates in every context."""
 
@@ -196,7 +198,7 @@ def fit_prior(
     left_over, outside = (
         1 - np.bincount(owner, weights=w, minlength=len(contexts)) for w in (mean[is_listed], common[token])
     )
-    shift = np.rint(-np.log(np.maximum(left_over, 1e-6) / np.maximum(outside, 1e-6)) / LEVEL_NATS)
+    shift = np.rint(-np.log(np.maximum(left_over, _LEAST_SHARE) / np.maximum(outside, _LEAST_SHARE)) / LEVEL_NATS)
     return Prior(
         vocab_size,
         levels,

@@ -325,8 +325,8 @@ def rebuilt_logp(ids_NK: Tensor, logp_NK: Tensor, tail_logmass_N: Tensor, mean_l
     The tail has the prior's shape, but no token outside is held more probable than the least of the kept ones.
 
     >>> kept = torch.tensor([[2]]), torch.tensor([[0.8]]).log(), torch.tensor([0.2]).log()
-    >>> rebuilt_logp(*kept, torch.tensor([[0.3, 0.1, 0.6]]).log()).exp().round(decimals=4).tolist()
-    [[0.15, 0.05, 0.8]]
+    >>> rebuilt_logp(*kept, torch.tensor([[0.3, 0.1, 0.6]]).log()).exp().numpy().round(4)
+    array([[0.15, 0.05, 0.8 ]], dtype=float32)
     """
     is_filler_NK = ids_NK < 0
     at_NK = torch.where(is_filler_NK, ids_NK[:, :1], ids_NK)
