@@ -6,7 +6,7 @@ export TORCH
 INSTALL := $(PYTHON) tools/install.py
 SOURCES := pyproject.toml constraints.txt tools/install.py
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check smoke bench bench-meter proofs docs golden gpu-check clean
+.PHONY: help quickstart test check smoke bench bench-kd bench-meter proofs docs golden gpu-check clean
 
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ smoke: ## Base install only, in a throw-away environment: doctor, measure, ledge
 bench: .venv/.dev ## The meter's own cost and the KD loss head, as ratios to peers in the same run
 	$(BIN)/python benchmarks/bench_meter_cost.py
 	$(BIN)/python benchmarks/bench_kd_head.py
+
+bench-kd: .venv/.dev ## Loss heads beside those of TRL and Liger, where these are installed: time, memory, gradient error
+	$(BIN)/python benchmarks/bench_kd_head.py --vocab 49152 128256 --repeats 2 --latest
 
 bench-meter: .venv/.dev ## How right the meter is on simulated cards: errors, coverage, half-widths, and its own cost
 	$(BIN)/python benchmarks/bench_meter.py --save

@@ -136,6 +136,9 @@ def test_hostile_names_run_nothing(browser: Browser, tmp_path: Path) -> None:
     place.hover()
     opened.page.wait_for_selector("#vg-tooltip-element.visible")
     assert opened.ask("document.images.length") == 0
+    assert name in opened.page.inner_text("#vg-tooltip-element td.value >> nth=0")
+    opened.page.mouse.move(1, 1)
+    opened.page.wait_for_selector("#vg-tooltip-element:not(.visible)", state="attached")
     opened.page.close()
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from stillwatt.analysis.allocation import choose_allocations, teacher_share, token_shares
 from stillwatt.analysis.bills import Weights, add, price
-from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of, weights_of
+from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of, artifacts_of, weights_of
 from stillwatt.analysis.quality import read_scores, relative_quality, unread_scores
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import AllocatedEnergy, Allocation, ArmPoint, ArtifactUse, Bill, Score
@@ -40,7 +40,7 @@ class _Arm:
     @property
     def artifacts(self) -> tuple[str, ...]:
         """The artefacts the arm trains on."""
-        return tuple(sorted({artifact_of(stage) for stage in self.trained} - {""}))
+        return tuple(sorted({name for stage in self.trained for name in artifacts_of(stage)}))
 
     def increments(self, checkpoint: str) -> list[StageRecord]:
         """Training up to and including that checkpoint."""
@@ -64,11 +64,12 @@ def find_problems(bookings: Bookings) -> tuple[str, ...]:
         for stage in bookings.ended
         if "arm" in stage.labels and not _has_share(stage)
     ]
-    used = {artifact_of(stage) for stage in bookings.ended if stage.kind is StageKind.STUDENT_TRAIN}
+    training = [stage for stage in bookings.ended if stage.kind is StageKind.STUDENT_TRAIN]
+    used = {name for stage in training for name in artifacts_of(stage)}
     found += [
         f"teacher stage {stage.name} made no artefact that an arm of this run trains on: it is in no arm's bill"
         for stage in bookings.ended
-        if stage.kind in TEACHER_KINDS and artifact_of(stage) not in used - {""}
+        if stage.kind in TEACHER_KINDS and artifact_of(stage) not in used
     ]
     found += [
         f"stage {stage.name} has a score of {task} that is no finite number: it is in no quality"

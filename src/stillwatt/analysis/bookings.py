@@ -82,6 +82,11 @@ def artifact_of(stage: StageRecord) -> str:
     return stage.labels.get("artifact", "")
 
 
+def artifacts_of(stage: StageRecord) -> set[str]:
+    """The artefacts a training uses: one with a teacher beside it may train on text the teacher wrote as well."""
+    return {artifact_of(stage), stage.labels.get("text_artifact", "")} - {""}
+
+
 def weights_of(stages: Iterable[StageRecord], factor: float = 1.0) -> dict[str, float]:
     """Each of the stages, that many times."""
     return {stage.stage_id: factor for stage in stages}

@@ -112,13 +112,15 @@ def _named(term: Term) -> str:
 
 
 def _repeats(term: Term, rows: Sequence[Observation]) -> Sequence[Observation]:
-    """The rows; the first alone where all of them say the same to the last digit, so that nothing was repeated.
+    """The rows; the most doubtful alone where all of them say the same to the last digit: nothing was repeated.
 
-    The teacher's work is made once for all seeds, so it may be equal.
+    The teacher's work is made once for all seeds, so equal figures of it alone tell nothing; unlike ones tell that
+    the rows are no copies of one training.
     """
-    varied = [name for name in term.fields if name != "teacher_j"]
-    if varied and all(len({getattr(row, name) for row in rows}) == 1 for name in varied):
-        return rows[:1]
+    has_own = any(name != "teacher_j" for name in term.fields)
+    if has_own and all(len({getattr(row, name) for row in rows}) == 1 for name in term.fields):
+        names = sorted(term.fields)
+        return [max(rows, key=lambda row: (row.quality_se or 0.0, [row.half_widths.get(name, 0.0) for name in names]))]
     return rows
 
 
@@ -162,7 +164,8 @@ def _known_square(name: str, rows: Sequence[Observation], rel: float) -> float:
     if name == "quality":
         return Z_95**2 * statistics.fmean((row.quality_se or 0.0) ** 2 for row in rows)
     values = [getattr(row, name) for row in rows]
-    is_one = len(rows) == 1
+    # a figure that all rows share was taken once, whatever else differs between them
+    is_one = len(rows) == 1 or (name != "teacher_j" and len(set(values)) == 1)
     if not is_one and (name != "teacher_j" or len(set(values)) > 1):
         return 0.0
     meter = statistics.fmean(row.half_widths.get(name, 0.0) for row in rows)

@@ -23,6 +23,7 @@ from stillwatt.pipelines.spec import (
     EvaluateSpec,
     GenerateSpec,
     LogitsSpec,
+    OwnTextSpec,
     PipelineSpec,
     ServeSpec,
     StudentSpec,
@@ -240,6 +241,25 @@ class GenerateSettings(Settings):
         return GenerateSpec(**self.model_dump())
 
 
+class OwnTextSettings(Settings):
+    """How a student writes its own training text; needed by arms of method `gkd`."""
+
+    prompt_tokens: Count = Field(
+        description="Tokens of training text the student continues.", json_schema_extra=unit("tokens")
+    )
+    max_new_tokens: Count = Field(description="Longest continuation.", json_schema_extra=unit("tokens"))
+    temperature: float = Field(
+        ge=0.0,
+        le=100.0,
+        description="Sampling temperature, of the writing alone; at 0 the most probable token is always taken.",
+    )
+    top_p: Share = Field(description="Nucleus sampling: the smallest set of tokens with this probability.")
+
+    def to_spec(self) -> OwnTextSpec:
+        """The student's writing, for the runner."""
+        return OwnTextSpec(**self.model_dump())
+
+
 class TrainSettings(Settings):
     """How every arm trains: the same for all, so that only the method differs."""
 
@@ -345,6 +365,7 @@ class Recipe(Settings):
     teacher_logits: LogitsSettings | None = Field(default=None, description="The teacher's cache of logits.")
     logit_cache: CacheSettings | None = Field(default=None, description="How it is coded; fixed rows where absent.")
     teacher_generate: GenerateSettings | None = Field(default=None, description="The teacher's text.")
+    student_generate: OwnTextSettings | None = Field(default=None, description="The students' own text.")
     train: TrainSettings = Field(description="How every arm trains.")
     arms: tuple[ArmSettings, ...] = Field(min_length=1, description="Ways of making the student.")
     evaluate: EvaluateSettings = Field(description="How quality is taken.")
@@ -369,6 +390,7 @@ class Recipe(Settings):
             data=self.data.to_spec(),
             logits=self.teacher_logits.to_spec(self.logit_cache) if self.teacher_logits else None,
             generate=self.teacher_generate.to_spec() if self.teacher_generate else None,
+            own_text=self.student_generate.to_spec() if self.student_generate else None,
             train=self.train.to_spec(),
             arms=tuple(arm.to_spec() for arm in self.arms),
             evaluate=self.evaluate.to_spec(),

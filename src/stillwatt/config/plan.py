@@ -147,6 +147,14 @@ def _arm(spec: PipelineSpec, arm_id: str, arm: ArmSpec) -> Iterator[PlannedStage
     done = 0
     for share in spec.train.checkpoints:
         reached = sequences_at(share, spec.data, spec.train)
+        if arm.own_text_share and spec.own_text is not None:
+            new_tokens = spec.own_text.max_new_tokens
+            yield PlannedStage(
+                name=f"student_generate.{arm_id}.{share}",
+                kind=StageKind.OTHER,
+                tokens=None,
+                detail=f"in {arm.own_text_share:.0%} of the steps, {new_tokens} new tokens a sequence at most",
+            )
         if arm.is_online:
             yield PlannedStage(
                 name=f"teacher_online.{arm_id}.{share}",

@@ -9,34 +9,24 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stillwatt.clock import SystemClock
 from stillwatt.config.plan import sequences_at
+from stillwatt.config.problem import Place, Problem
+from stillwatt.config.rules_on_policy import is_online, on_policy
 from stillwatt.errors import UnknownNameError, UsageError, suggest
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, OBJECTIVES, Source, check_parameter, find_objective
-from stillwatt.pipelines.spec import Method
+from stillwatt.pipelines.spec import DISTILLING, Method
 from stillwatt.sensors.registry import check_names, make_sensor
 
 if TYPE_CHECKING:
     from stillwatt.config.arms import ArmSettings
     from stillwatt.config.models import Recipe
 
-Place = tuple[str | int, ...]
-"""Where a setting stands: keys, and numbers for entries of arrays."""
-
 RESERVED_ARMS = ("teacher", "start")
 """Labels the study itself gives to the models that no arm made."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """A broken rule and the setting that breaks it."""
-
-    place: Place
-    message: str
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
@@ -48,6 +38,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _generate(recipe)
     yield from _checkpoints(recipe)
     yield from _arms(recipe)
+    yield from on_policy(recipe)
     yield from _losses(recipe)
     yield from _cache(recipe)
     yield from _artifacts(recipe)
@@ -111,7 +102,7 @@ def _budget(recipe: Recipe) -> Iterator[Problem]:
     if recipe.evaluate.perplexity_tokens < 2 * length:
         text = f"must be at least two sequences of {length} tokens, or the perplexity would have no standard error"
         yield Problem(place=("evaluate", "perplexity_tokens"), message=text)
-    for table in ("teacher_generate", "serve"):
+    for table in ("teacher_generate", "student_generate", "serve"):
         settings = getattr(recipe, table)
         if settings is not None and settings.prompt_tokens > length:
             text = f"prompts are cut from sequences of {length} tokens, so {settings.prompt_tokens} cannot be had"
@@ -163,11 +154,11 @@ def _arms(recipe: Recipe) -> Iterator[Problem]:
             is_set = getattr(arm, key) is not None
             if arm.method is Method.KD and not is_set and not key.startswith("loss"):
                 yield Problem(place=("arms", number, key), message=f"arm {arm.name!r}: method kd needs {key}")
-            if arm.method is not Method.KD and is_set:
-                text = f"arm {arm.name!r}: method {arm.method.value} takes no {key}; only kd does"
+            if arm.method not in DISTILLING and is_set:
+                text = f"arm {arm.name!r}: method {arm.method.value} takes no {key}; only kd and gkd do"
                 yield Problem(place=("arms", number, key), message=text)
         cache = recipe.teacher_logits
-        if cache is not None and arm.temperature not in (None, cache.temperature) and not _is_online(arm):
+        if cache is not None and arm.temperature not in (None, cache.temperature) and not is_online(arm):
             text = (
                 f"arm {arm.name!r}: temperature {arm.temperature} is not the cache's, {cache.temperature} "
                 "([teacher_logits]); a cut-off cache cannot be brought to another temperature"
@@ -177,7 +168,7 @@ def _arms(recipe: Recipe) -> Iterator[Problem]:
 
 def _losses(recipe: Recipe) -> Iterator[Problem]:
     for number, arm in enumerate(recipe.arms):
-        if arm.method is not Method.KD:
+        if arm.method not in DISTILLING:
             continue
         try:
             objective = find_objective(arm.loss or DEFAULT_LOSS)
@@ -215,16 +206,18 @@ def _cache(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(place=("logit_cache",), message=str(err))
 
 
-def _is_online(arm: ArmSettings) -> bool:
-    objective = OBJECTIVES.get(arm.loss or DEFAULT_LOSS)
-    return objective is not None and objective.is_online
+def _uses(arm: ArmSettings, method: Method) -> bool:
+    """Whether an arm consumes the artefact that is made for that method."""
+    is_writing = method is Method.SYNTHETIC_SFT
+    return (arm.method is method and not is_online(arm)) or (is_writing and arm.text == "teacher")
 
 
 def _artifacts(recipe: Recipe) -> Iterator[Problem]:
     for table, method in (("teacher_logits", Method.KD), ("teacher_generate", Method.SYNTHETIC_SFT)):
-        users = [n for n, arm in enumerate(recipe.arms) if arm.method is method and not _is_online(arm)]
+        users = [n for n, arm in enumerate(recipe.arms) if _uses(arm, method)]
         if users and getattr(recipe, table) is None:
-            text = f"arm {recipe.arms[users[0]].name!r}: method {method.value} needs the table [{table}]"
+            user = recipe.arms[users[0]]
+            text = f"arm {user.name!r}: method {user.method.value} needs the table [{table}]"
             yield Problem(place=("arms", users[0], "method"), message=text)
         if not users and getattr(recipe, table) is not None:
             text = (

@@ -22,6 +22,12 @@ class Method(StrEnum):
     """alpha * CE + (1 - alpha) * T^2 * a divergence from the teacher's distribution, cached or asked for online."""
     SYNTHETIC_SFT = "synthetic_sft"
     """Cross-entropy on text the teacher generated."""
+    GKD = "gkd"
+    """As `kd` with an online teacher, on the student's own text in some steps and on given text in the others."""
+
+
+DISTILLING = (Method.KD, Method.GKD)
+"""Methods that compare with the teacher's distribution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +129,16 @@ class GenerateSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTextSpec:
+    """How a student writes its own training text."""
+
+    prompt_tokens: int
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
     """How every arm trains: the same for all, so that only the method differs."""
 
@@ -148,18 +164,22 @@ class ArmSpec:
     name: str
     method: Method
     alpha: float | None
-    """KD only: weight of the cross-entropy; 1 - alpha goes to the divergence."""
+    """KD and GKD: weight of the cross-entropy on given text; 1 - alpha goes to the divergence."""
     temperature: float | None
-    """KD only; must equal the cache's temperature where the loss reads one."""
+    """KD and GKD; must equal the cache's temperature where the loss reads one."""
     loss: str | None = None
-    """KD only: a name of the register; the top-k with a tail bucket where None."""
+    """KD and GKD: a name of the register; the top-k with a tail bucket where None."""
     loss_parameter: float | None = None
-    """KD only: beta or alpha of the losses that have one."""
+    """KD and GKD: beta or alpha of the losses that have one."""
+    own_text_share: float | None = None
+    """GKD only: probability that a step trains on the student's own text."""
+    text: str | None = None
+    """GKD only: `teacher` where the other steps train on text the teacher generated; the corpus where None."""
 
     @property
     def objective(self) -> Objective | None:
-        """KD only: the divergence; raises UnknownNameError where there is none of that name."""
-        return find_objective(self.loss or DEFAULT_LOSS) if self.method is Method.KD else None
+        """The divergence of a distilling arm; raises UnknownNameError where there is none of that name."""
+        return find_objective(self.loss or DEFAULT_LOSS) if self.method in DISTILLING else None
 
     @property
     def is_online(self) -> bool:
@@ -169,6 +189,8 @@ class ArmSpec:
     @property
     def artifact_kind(self) -> str | None:
         """The teacher artefact this arm consumes: `logits`, `text`, or None."""
+        if self.text == "teacher":
+            return "text"
         if self.is_online:
             return None
         return {Method.KD: "logits", Method.SYNTHETIC_SFT: "text"}.get(self.method)
@@ -185,9 +207,13 @@ class ArmSpec:
         """What is minimised, as one line; losses of arms whose lines differ cannot be ranked (method.md, eq. 54)."""
         if self.objective is None or self.alpha is None or self.temperature is None:
             return "cross-entropy"
-        return described(
+        line = described(
             self.objective.name, alpha=self.alpha, temperature=self.temperature, parameter=self.loss_parameter
         )
+        if not self.own_text_share:
+            return line
+        own = described(self.objective.name, alpha=0.0, temperature=self.temperature, parameter=self.loss_parameter)
+        return f"{line}; on own text with probability {self.own_text_share:g}: {own}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +253,7 @@ class PipelineSpec:
     data: DataSpec
     logits: LogitsSpec | None
     generate: GenerateSpec | None
+    own_text: OwnTextSpec | None = None
     train: TrainSpec
     arms: tuple[ArmSpec, ...]
     evaluate: EvaluateSpec

@@ -1,8 +1,8 @@
 """Stage: train one student arm from one checkpoint to the next; the same loop for every method.
 
 Two arms differ in what the loss compares and in nothing else: start, order of sequences, steps, learning rates.
-No token is padding. A step's gradient is that of the mean loss over all of its supervised tokens, however they
-fall into microbatches.
+No token of given text is padding, and padding of a student's own text is in no loss and no count. A step's gradient
+is that of the mean loss over all of its supervised tokens, however they fall into microbatches.
 
 Shapes: S sequences, B sequences of a microbatch, T tokens of a sequence, D hidden width, N supervised positions,
 K kept teacher tokens.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,9 @@ from stillwatt.pipelines.objectives.dense import DENSE_CHUNK_TOKENS, DenseTeache
 from stillwatt.pipelines.objectives.registry import Source, check_parameter
 from stillwatt.pipelines.objectives.sparse import Weighted, cached_side
 from stillwatt.pipelines.objectives.vocabulary import cut_to_shared
+from stillwatt.pipelines.on_policy import Batch, OwnText, given_batch
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.spec import ArmSpec, TrainSpec
+from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
 from stillwatt.pipelines.teacher_online import READ_AHEAD_TOKENS, OnlineTeacher
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ class TrainJob:
     cache: LogitCache | CodedCache | None
     teacher: OnlineTeacher | None = None
     """Where the loss needs all logits; None otherwise."""
+    own_text: OwnText | None = None
+    """Where some steps train on what the student writes; None otherwise."""
 
 
 def num_steps(job: TrainJob) -> int:
@@ -104,7 +108,7 @@ def train(
         from_share: Share of the budget already used.
         to_share: Share at which to stop; at 1.0 no optimiser state is kept.
         out_dir: Where the checkpoint goes: a folder that transformers loads.
-        stage: Counts tokens, supervised tokens and steps.
+        stage: Counts tokens (padding is none), supervised tokens and steps.
         task: The bar, in tokens.
 
     Returns:
@@ -121,26 +125,23 @@ def train(
     if first:
         loop.restore(start_dir, first)
     order_S = np.random.default_rng(job.seed).permutation(len(job.examples.ids_ST))
-    per_step = job.train.batch_size * job.train.accumulation_steps
     losses: list[float] = []
     last = step_at(to_share, steps)
-    ahead = max(1, READ_AHEAD_TOKENS // (per_step * job.examples.ids_ST.shape[1]))
     for step in range(first, last):
-        if job.teacher is not None and (step - first) % ahead == 0:
-            coming = order_S[step * per_step : min(last, step + ahead) * per_step]
-            job.teacher.read(_microbatches(coming, per_step, job.train.batch_size))
-        rows = order_S[step * per_step : (step + 1) * per_step]
-        losses.append(loop.step(rows, step, steps))
-        tokens = int(job.examples.ids_ST[rows].size)
-        stage.add(tokens=tokens, supervised_tokens=int(job.examples.supervised_ST[rows].sum()), steps=1)
-        task.advance(tokens)
-    tokens_total = int(job.examples.ids_ST[order_S[: last * per_step]].size)
+        batches = loop.batches(order_S, step, first, last)
+        losses.append(loop.step(batches, step, steps))
+        tokens = sum(batch.tokens for batch in batches)
+        loop.tokens_done += tokens
+        stage.add(tokens=tokens, supervised_tokens=sum(batch.supervised for batch in batches), steps=1)
+        # of the budget: own text may end before a sequence would
+        task.advance(sum(len(batch.rows) for batch in batches) * job.examples.ids_ST.shape[1])
     loop.save(start_dir, out_dir, steps_done=last, is_final=to_share >= 1.0)
     return {
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
         "objective": job.arm.minimises,
-        "tokens_total": tokens_total,
+        "tokens_total": loop.tokens_done,
+        **({} if job.own_text is None else {"own_text_steps": job.own_text.steps}),
     }
 
 
@@ -152,22 +153,54 @@ class _Loop:
 
         on_gpu = torch.cuda.is_available()
         self._job = job
+        self.tokens_done = 0
         self._accelerator = Accelerator(mixed_precision="bf16" if job.dtype == "bfloat16" and on_gpu else "no")
         model.train()
         self._model: CausalModel = model.to(self._accelerator.device)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = self._accelerator.prepare(_optimizer(job.train, self._parameters))
 
-    def step(self, rows: npt.NDArray[np.int64], step: int, steps: int) -> float:
+    def batches(self, order_S: npt.NDArray[np.int64], step: int, first: int, last: int) -> list[Batch]:
+        """The microbatches of a step, with what the teacher says of them at hand.
+
+        Args:
+            order_S: Numbers of all sequences, in the order of training.
+            step: The step, counted from 0.
+            first: The first step of this increment.
+            last: The step behind its last one.
+        """
+        job, per_step = self._job, self._job.train.batch_size * self._job.train.accumulation_steps
+        if job.teacher is not None:
+            ahead = max(1, READ_AHEAD_TOKENS // (per_step * job.examples.ids_ST.shape[1]))
+            if (step - first) % ahead == 0:
+                job.teacher.read([g for s in range(step, min(last, step + ahead)) for g in self._given(order_S, s)])
+        if job.own_text is None or not job.own_text.takes(step):
+            return [given_batch(job.examples, group) for group in self._given(order_S, step)]
+        assert job.teacher is not None  # an arm with own text has one (`check_arm`)
+        batches = job.own_text.write(self._model, self._groups(order_S, step), step)
+        job.teacher.read_own(batches)
+        return batches
+
+    def _given(self, order_S: npt.NDArray[np.int64], step: int) -> list[tuple[int, ...]]:
+        """The microbatches of given text in a step; none where it trains on the student's own."""
+        own_text = self._job.own_text
+        return [] if own_text is not None and own_text.takes(step) else self._groups(order_S, step)
+
+    def _groups(self, order_S: npt.NDArray[np.int64], step: int) -> list[tuple[int, ...]]:
+        train = self._job.train
+        per_step = train.batch_size * train.accumulation_steps
+        return _microbatches(order_S[step * per_step : (step + 1) * per_step], train.batch_size)
+
+    def step(self, batches: Sequence[Batch], step: int, steps: int) -> float:
         """One optimiser step over those sequences; returns the mean loss over their supervised tokens, in nats."""
         job = self._job
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(job.train, step, steps)
         # one divisor for the whole step: a mean per microbatch would weigh tokens of short ones more
-        count = max(1, int(job.examples.supervised_ST[rows].sum()))
+        count = max(1, sum(batch.supervised for batch in batches))
         total = torch.zeros((), device=self._accelerator.device)
-        for microbatch in _microbatches(rows, len(rows), job.train.batch_size):
-            loss = self._loss(microbatch).sum / count
+        for batch in batches:
+            loss = self._loss(batch).sum / count
             self._accelerator.backward(loss)
             total += loss.detach()
         mean = float(total)
@@ -181,10 +214,9 @@ class _Loop:
         self._optimizer.zero_grad(set_to_none=True)
         return mean
 
-    def _loss(self, rows: tuple[int, ...]) -> HeadLoss:
+    def _loss(self, batch: Batch) -> HeadLoss:
         job, place = self._job, self._accelerator.device
-        ids_BT = torch.from_numpy(job.examples.ids_ST[list(rows)].astype(np.int64)).to(place)
-        predicted_BT = torch.from_numpy(job.examples.supervised_ST[list(rows)][:, 1:]).to(place)
+        ids_BT, predicted_BT = batch.ids_BT.to(place), batch.predicted_BT.to(place)
         with self._accelerator.autocast():
             states_BTD = hidden_states(self._model, ids_BT)
         states_ND, targets_N = states_BTD[:, :-1][predicted_BT], ids_BT[:, 1:][predicted_BT]
@@ -194,15 +226,16 @@ class _Loop:
         assert job.arm.alpha is not None  # checked by `check_arm`
         assert job.arm.temperature is not None
         if job.teacher is not None:
-            side, weight_VD = _dense_side(job.arm, job.teacher, rows, predicted_BT, weight_VD)
+            side, weight_VD = _dense_side(job.arm, job.teacher, batch.rows, predicted_BT, weight_VD)
         else:
-            side = self._sparse_side(rows, predicted_BT, weight_VD.shape[0])
+            side = self._sparse_side(batch.rows, predicted_BT, weight_VD.shape[0])
         return kd_head(
             states_ND,
             weight_VD,
             targets_N,
             side,
-            alpha=job.arm.alpha,
+            # a student is not taught to say what it said
+            alpha=0.0 if batch.is_own else job.arm.alpha,
             temperature=job.arm.temperature,
             temperature_power=objective.temperature_power,
             # with a teacher beside the student, both models' logits exist at once
@@ -236,7 +269,11 @@ class _Loop:
 
     def restore(self, directory: Path, first: int) -> None:
         """Take over the optimiser's state and the random state of a checkpoint."""
-        done = json.loads((directory / _PROGRESS_FILE).read_text(encoding="utf-8"))["steps_done"]
+        progress = json.loads((directory / _PROGRESS_FILE).read_text(encoding="utf-8"))
+        done = progress["steps_done"]
+        if "tokens_done" not in progress:
+            raise StillwattError(f"{directory}: written by an earlier version; remove the run and start again")
+        self.tokens_done = progress["tokens_done"]
         if done != first:
             raise StillwattError(
                 f"{directory}: written at step {done}, expected {first}; remove the run and start again"
@@ -256,7 +293,10 @@ class _Loop:
         scratch = out_dir.with_name(f".{out_dir.name}.writing")
         scratch.mkdir(parents=True, exist_ok=True)
         save_model(self._model, load_tokenizer(start_dir), scratch)
-        write_json(scratch / _PROGRESS_FILE, {"arm": self._job.arm_id, "steps_done": steps_done})
+        write_json(
+            scratch / _PROGRESS_FILE,
+            {"arm": self._job.arm_id, "steps_done": steps_done, "tokens_done": self.tokens_done},
+        )
         if not is_final:
             tensors = {
                 f"{index}.{name}": value.contiguous()
@@ -268,14 +308,9 @@ class _Loop:
         replace_dir(scratch, out_dir)
 
 
-def _microbatches(rows: npt.NDArray[np.int64], per_step: int, batch_size: int) -> list[tuple[int, ...]]:
-    """The sequences of some steps as they go through a model: no microbatch crosses the end of a step."""
-    return [
-        tuple(rows[start : min(start + batch_size, end)].tolist())
-        for first in range(0, len(rows), max(1, per_step))
-        for end in (min(first + per_step, len(rows)),)
-        for start in range(first, end, batch_size)
-    ]
+def _microbatches(rows: npt.NDArray[np.int64], batch_size: int) -> list[tuple[int, ...]]:
+    """The sequences of a step as they go through a model."""
+    return [tuple(rows[start : start + batch_size].tolist()) for start in range(0, len(rows), batch_size)]
 
 
 def _dense_side(
@@ -310,13 +345,18 @@ def check_arm(arm: ArmSpec, cache_temperature: float | None, source: Source = So
     if objective is None:
         return
     if arm.alpha is None or arm.temperature is None:
-        raise StillwattError(f"arm {arm.name!r}: kd needs alpha and temperature")
+        raise StillwattError(f"arm {arm.name!r}: {arm.method.value} needs alpha and temperature")
     try:
         check_parameter(objective, arm.loss_parameter)
     except UsageError as err:
         raise StillwattError(f"arm {arm.name!r}: {err}") from err
     if objective.is_online:
         return
+    if arm.method is Method.GKD:
+        raise StillwattError(
+            f"arm {arm.name!r}: no cache can hold what the student has yet to write; gkd needs a loss of the whole "
+            f"vocabulary, and {objective.name} is none"
+        )
     if objective.source is not source:
         reads = f"{objective.name} reads a {objective.source.value}"
         raise StillwattError(f"arm {arm.name!r}: {reads}, and teacher_logits writes a {source.value}")

@@ -16,14 +16,13 @@ import torch
 from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import evaluate, prepare_data, serve, student_train, teacher_generate, teacher_logits
+from stillwatt.pipelines.arm import arm_id, checkpoint_dir, evaluate_folder, run_arm
 from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, replace_dir, seal_artifact
 from stillwatt.pipelines.bench import Bench, found_or_announced
-from stillwatt.pipelines.caches import open_cache
-from stillwatt.pipelines.corpus import Packed, pack_samples, prompts_of
+from stillwatt.pipelines.corpus import Packed, prompts_of
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
     choose_layers,
-    device,
     load_model,
     load_tokenizer,
     prune_layers,
@@ -32,9 +31,8 @@ from stillwatt.pipelines.models import (
 )
 from stillwatt.pipelines.objectives.vocabulary import shared_rows
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.spec import ArmSpec, Method, PipelineSpec, StudentSpec
-from stillwatt.pipelines.teacher_online import OnlineTeacher
-from stillwatt.records.window import ONLINE_TEACHER, StageKind
+from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
+from stillwatt.records.window import StageKind
 
 __all__ = [
     "arm_id",
@@ -69,12 +67,8 @@ def check(spec: PipelineSpec) -> None:
         settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
         if settings is None:
             raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")
-
-
-def arm_id(spec: PipelineSpec, student: StudentSpec, arm: ArmSpec, seed: int) -> str:
-    """The arm's id: its name, with the student's before it and the seed behind it where there are several."""
-    name = arm.name if len(spec.students) == 1 else f"{student.name}.{arm.name}"
-    return name if len(spec.train.seeds) == 1 else f"{name}.s{seed}"
+        if arm.own_text_share is not None and spec.own_text is None:
+            raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for the student's text")
 
 
 def fetch_models(bench: Bench) -> None:
@@ -154,16 +148,7 @@ def evaluate_start(bench: Bench, student: StudentSpec) -> None:
     """Score a student before any training."""
     name = "evaluate.start" if len(bench.spec.students) == 1 else f"evaluate.start.{student.name}"
     labels = {"arm": "start", "student": student.name}
-    _evaluate_folder(bench, student, bench.start_dir(student), name, labels)
-
-
-def _evaluate_folder(bench: Bench, student: StudentSpec, directory: Path, name: str, labels: Mapping[str, str]) -> None:
-    def work(_stage: Stage, task: Task) -> dict[str, Any]:
-        model = load_model(directory, dtype=student.dtype)
-        return {"scores": evaluate.make(model, bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)}
-
-    total = evaluate.total_work(bench.spec.evaluate)
-    bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total)
+    evaluate_folder(bench, student, bench.start_dir(student), name, labels)
 
 
 def make_artifacts(bench: Bench) -> dict[str, Artifact]:
@@ -281,95 +266,6 @@ def _point_to_maker(bench: Bench, name: str, kind: StageKind, labels: Mapping[st
 
     pointing = {**labels, "reused_from": found.made_by["run_id"]}
     bench.run_stage(name, kind, work, labels=pointing, total=1, unit="artefacts")
-
-
-def run_arm(bench: Bench, student: StudentSpec, arm: ArmSpec, seed: int, artifacts: Mapping[str, Artifact]) -> None:
-    """Train one arm from checkpoint to checkpoint, each evaluated as it is reached."""
-    spec, name = bench.spec, arm_id(bench.spec, student, arm, seed)
-    artifact = artifacts.get(arm.artifact_kind or "")
-    labels = {"arm": name, "method": arm.method.value, "student": student.name, "seed": str(seed)}
-    if artifact is not None:
-        labels["artifact"] = artifact.artifact_id
-    if arm.is_online:
-        labels["artifact"] = f"{ONLINE_TEACHER}-{name}"
-    if arm.caution is not None:
-        bench.announce(arm.caution)
-    previous, from_share = bench.start_dir(student), 0.0
-    for share in spec.train.checkpoints:
-        here = {**labels, "checkpoint": str(float(share))}
-        out_dir = checkpoint_dir(bench, name, share)
-        _train_increment(bench, student, arm, seed, artifact, previous, (from_share, share), here)
-        _evaluate_folder(bench, student, out_dir, f"evaluate.{name}.{float(share)}", here)
-        if from_share > 0:
-            # the next checkpoint holds everything a resume needs; only the last is kept as a model
-            shutil.rmtree(previous, ignore_errors=True)
-        previous, from_share = out_dir, share
-    bench.announce(f"{name}: trained student in {previous}")
-    if arm.is_online:
-        bench.drop_teacher()
-
-
-def checkpoint_dir(bench: Bench, name: str, share: float) -> Path:
-    """Where an arm's checkpoint at that share of the budget lies."""
-    return bench.state.folder("checkpoints") / name / str(float(share))
-
-
-def _train_increment(
-    bench: Bench,
-    student: StudentSpec,
-    arm: ArmSpec,
-    seed: int,
-    artifact: Artifact | None,
-    start: Path,
-    shares: tuple[float, float],
-    labels: Mapping[str, str],
-) -> None:
-    name = labels["arm"]
-
-    def work(stage: Stage, task: Task) -> dict[str, Any]:
-        job = student_train.TrainJob(
-            arm_id=name,
-            arm=arm,
-            train=bench.spec.train,
-            dtype=student.dtype,
-            seed=seed,
-            examples=_examples(bench, arm, artifact),
-            cache=open_cache(artifact.directory) if artifact and arm.method is Method.KD else None,
-            teacher=_online_teacher(bench, labels) if arm.is_online else None,
-        )
-        out_dir = checkpoint_dir(bench, name, shares[1])
-        return student_train.train(
-            job, start, from_share=shares[0], to_share=shares[1], out_dir=out_dir, stage=stage, task=task
-        )
-
-    total = bench.spec.data.train_tokens * (shares[1] - shares[0])
-    bench.run_stage(f"train.{name}.{labels['checkpoint']}", StageKind.STUDENT_TRAIN, work, labels=labels, total=total)
-
-
-def _online_teacher(bench: Bench, labels: Mapping[str, str]) -> OnlineTeacher:
-    """The teacher beside an arm's training; its stages lie inside the training's, and are the teacher's."""
-    name = f"teacher_online.{labels['arm']}.{labels['checkpoint']}"
-    marks = {**labels, "artifact_kind": ONLINE_TEACHER}
-    return OnlineTeacher(
-        load=bench.teacher,
-        open_stage=lambda: bench.meter.stage(name, kind=StageKind.TEACHER_LOGITS, labels=marks),
-        examples=bench.data().train,
-        place=device(),
-    )
-
-
-def _examples(bench: Bench, arm: ArmSpec, artifact: Artifact | None) -> Packed:
-    train = bench.data().train
-    if arm.method is not Method.SYNTHETIC_SFT or artifact is None:
-        return train
-    text = teacher_generate.load(artifact.directory)
-    return pack_samples(
-        text.sequences,
-        text.prompt_lengths,
-        end_id=int(bench.tokenizer().eos_token_id),
-        length=train.ids_ST.shape[1],
-        count=len(train.ids_ST),
-    )
 
 
 def serve_teacher(bench: Bench) -> None:

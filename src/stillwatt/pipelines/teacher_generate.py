@@ -2,8 +2,6 @@
 
 Everything the teacher processes is billed, what is then rejected included: prompts, kept and rejected completions.
 Padding and whatever stands behind an end token is neither billed, stored nor counted.
-
-Shapes: B prompts of a batch, P longest prompt of the batch, L = P + longest completion of the batch.
 """
 
 from __future__ import annotations
@@ -12,19 +10,16 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-import torch
-from torch import Tensor
 
 from stillwatt.errors import ArtifactError
 from stillwatt.pipelines.artifacts import canonical_json, write_json
 from stillwatt.pipelines.generated import INDEX_NAME, Accepted, Generated, load, results, save
 from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.sampling import Speaker, Tokenizer, Writer, end_ids
 from stillwatt.pipelines.spec import GenerateSpec
 
 __all__ = ["Generated", "load", "make"]
@@ -40,41 +35,8 @@ class Counter(Protocol):
         ...
 
 
-class Teacher(Protocol):
-    """The part of a transformers causal language model that is used here."""
-
-    generation_config: Any
-
-    @property
-    def device(self) -> torch.device:
-        """Where it lies."""
-        ...
-
-    def eval(self) -> Any:
-        """Switch dropout and the like off."""
-        ...
-
-    def generate(self, inputs: Any, /, **settings: Any) -> Any:
-        """Continue a batch."""
-        ...
-
-
-class Tokenizer(Protocol):
-    """The part of a tokenizer that is used here."""
-
-    @property
-    def eos_token_id(self) -> Any:
-        """The token that ends a text, or None."""
-        ...
-
-    @property
-    def pad_token_id(self) -> Any:
-        """The token that fills a batch, or None."""
-        ...
-
-
 def make(
-    teacher_model: Teacher,
+    teacher_model: Speaker,
     tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     spec: GenerateSpec,
@@ -120,9 +82,9 @@ def make(
         task.advance(found["tokens"])
         return found
     batches.begin()
-    ends = _end_ids(teacher_model, tokenizer)
+    ends = end_ids(teacher_model, tokenizer)
     accepted, rounds = Accepted(spec, ends), 0
-    writer = _Writer(teacher_model, tokenizer, spec, ends)
+    writer = Writer(teacher_model, tokenizer, spec, ends)
     schedule = _Schedule(len(prompts), spec)
     while accepted.tokens < needed_tokens and (batch := schedule.next(accepted.tokens, needed_tokens)) is not None:
         round_number, batch_number, chosen = batch
@@ -156,79 +118,6 @@ def _judge(accepted: Accepted, prompts: Sequence[Sequence[int]], completions: li
         "accepted_samples": kept,
         "rejected_samples": len(completions) - kept,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Writer:
-    """A teacher that continues batches of prompts."""
-
-    model: Teacher
-    tokenizer: Tokenizer
-    spec: GenerateSpec
-    end_ids: frozenset[int]
-
-    def write(self, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
-        """Each prompt's completion, its end token included where it came to one."""
-        tokens_BP, mask_BP = _padded_left(prompts, self._pad_id())
-        place = self.model.device
-        self.model.eval()
-        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), _own_settings(self.model):
-            torch.manual_seed(seed)
-            tokens_BL = self.model.generate(
-                tokens_BP.to(place), attention_mask=mask_BP.to(place), generation_config=self._settings()
-            )
-        rows = tokens_BL[:, tokens_BP.shape[1] :].tolist()
-        return [self._until_end(row) for row in rows]
-
-    def _until_end(self, tokens: list[int]) -> list[int]:
-        for place, token in enumerate(tokens):
-            if token in self.end_ids:
-                return tokens[: place + 1]
-        return tokens
-
-    def _pad_id(self) -> int:
-        if self.tokenizer.pad_token_id is not None:
-            return int(self.tokenizer.pad_token_id)
-        return min(self.end_ids, default=0)  # masked before the prompt, cut off behind the end: any id will do
-
-    def _settings(self) -> Any:
-        from transformers import GenerationConfig
-
-        sampling: dict[str, Any] = {"do_sample": False}
-        if self.spec.temperature > 0.0:
-            # top_k = 0: transformers would keep the 50 most probable tokens only, unasked
-            sampling = {"do_sample": True, "temperature": self.spec.temperature, "top_p": self.spec.top_p, "top_k": 0}
-        return GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=self.spec.max_new_tokens,
-            eos_token_id=sorted(self.end_ids) or None,
-            pad_token_id=self._pad_id(),
-            **sampling,
-        )
-
-
-@contextmanager
-def _own_settings(model: Teacher) -> Iterator[None]:
-    """Put the model's own generation settings aside: what a checkpoint carries would fill in for what we leave out."""
-    from transformers import GenerationConfig
-
-    kept, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        model.generation_config = kept
-
-
-def _padded_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Prompts that end together, so that every completion starts right behind its own prompt; and their mask.
-
-    >>> tokens_BP, mask_BP = _padded_left([[5, 6, 7], [8]], 0)
-    >>> tokens_BP.tolist(), mask_BP.tolist()
-    ([[5, 6, 7], [0, 0, 8]], [[1, 1, 1], [0, 0, 1]])
-    """
-    longest = max(map(len, prompts))
-    rows = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-    masks = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(rows, dtype=torch.long), torch.tensor(masks, dtype=torch.long)
 
 
 class _Batches:
@@ -303,15 +192,6 @@ def _seed(seed: int, round_number: int, batch_number: int) -> int:
     """A batch's own seed; batches of one run never share a random stream."""
     digest = hashlib.sha256(f"{seed}/{round_number}/{batch_number}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
-
-
-def _end_ids(model: Teacher, tokenizer: Tokenizer) -> frozenset[int]:
-    """Tokens that end a text: the tokenizer's, and those of the model, which may have several."""
-    ids: set[int] = set()
-    for found in (tokenizer.eos_token_id, model.generation_config.eos_token_id):
-        if found is not None:
-            ids.update(found if isinstance(found, (list, tuple)) else (found,))
-    return frozenset(ids)
 
 
 def _check_prompts(prompts: Sequence[Sequence[int]], spec: GenerateSpec) -> None:

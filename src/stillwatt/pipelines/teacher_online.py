@@ -9,17 +9,17 @@ Shapes: B sequences of a microbatch, T tokens of a sequence, D the teacher's hid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states
+from stillwatt.pipelines.on_policy import Batch, given_batch
 
 __all__ = ["READ_AHEAD_TOKENS", "OnlineTeacher"]
 
@@ -51,16 +51,23 @@ class OnlineTeacher:
         missing = [rows for rows in microbatches if rows not in self._kept]
         if not missing:
             return
+        self._run(given_batch(self.examples, rows) for rows in missing)
+
+    def read_own(self, batches: Sequence[Batch]) -> None:
+        """Run the teacher over what the student wrote, in one stage; kept under the numbers of the prompts' rows."""
+        self._run(batches)
+
+    def _run(self, batches: Iterable[Batch]) -> None:
         with self.open_stage() as stage:
             if self._model is None:
                 self._model = self.load().eval()
                 self._weight_VD = head_weight(self._model).detach().to(self.place)
-            for rows in missing:
-                ids_BT = torch.from_numpy(self.examples.ids_ST[list(rows)].astype(np.int64)).to(self._model.device)
+            for batch in batches:
                 # not inference mode: what is made there can be no operand of a training step
                 with torch.no_grad():
-                    self._kept[rows] = hidden_states(self._model, ids_BT).to(self.place)
-                stage.add(tokens=ids_BT.numel())
+                    states_BTD = hidden_states(self._model, batch.ids_BT.to(self._model.device))
+                self._kept[batch.rows] = states_BTD.to(self.place)
+                stage.add(tokens=batch.tokens)
 
     def take(self, rows: Microbatch) -> tuple[Tensor, Tensor]:
         """Hidden states [B, T, D] of a microbatch that was read, which are then let go of, and the output matrix."""

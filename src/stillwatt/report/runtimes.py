@@ -1,4 +1,11 @@
-"""The vendored drawing runtimes: Vega, Vega-Lite and vega-embed, checked against their hashes before use."""
+"""The vendored drawing runtimes: Vega, Vega-Lite and vega-interpreter, checked against their hashes before use.
+
+Vega and Vega-Lite are their makers' files. vega-interpreter 2.3.2 is published as a module only, so it is bundled with
+what it takes from vega-util 2.1.3, by esbuild 0.28.2 from the line
+`export { expressionInterpreter } from "vega-interpreter";`:
+
+    esbuild entry.js --bundle --minify --format=iife --global-name=vegaInterpreter --legal-comments=none
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,7 @@ from importlib import resources
 
 from stillwatt.errors import MissingInputError
 
-RUNTIME_FILES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
+RUNTIME_FILES = ("vega.min.js", "vega-lite.min.js", "vega-interpreter.min.js")
 """In the order in which a page loads them."""
 
 

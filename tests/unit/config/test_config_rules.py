@@ -50,12 +50,12 @@ SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
         (["train.seeds=[1, 2, 1]"], "[1, 2, 1] repeats a seed"),
         (['arms.kd={name="kd", method="kd", temperature=1.0}'], "arm 'kd': method kd needs alpha"),
         (['arms.kd={name="kd", method="kd", alpha=0.5}'], "arm 'kd': method kd needs temperature"),
-        (["arms.sft.alpha=0.5"], "arm 'sft': method sft takes no alpha; only kd does"),
+        (["arms.sft.alpha=0.5"], "arm 'sft': method sft takes no alpha; only kd and gkd do"),
         (["arms.synthetic.temperature=1.0"], "method synthetic_sft takes no temperature"),
         (["arms.kd.temperature=2.0"], "temperature 2.0 is not the cache's, 1.0"),
         (["teacher_logits.temperature=2.0"], "temperature 1.0 is not the cache's, 2.0"),
         (["arms.kd.loss=foward_kl"], "arms.1.loss: arm 'kd': unknown loss 'foward_kl'; did you mean 'forward_kl'?"),
-        (["arms.sft.loss=jsd"], "arm 'sft': method sft takes no loss; only kd does"),
+        (["arms.sft.loss=jsd"], "arm 'sft': method sft takes no loss; only kd and gkd do"),
         (["arms.kd.loss_parameter=0.5"], "loss 'top_k_tail' has no parameter"),
         (
             ["arms.kd.loss=sampled_kl"],
@@ -130,3 +130,37 @@ def test_an_online_loss_needs_no_cache_and_may_have_its_own_temperature() -> Non
     arm = load_recipe(RECIPE, [f"arms=[{kept}, {synthetic}, {extra}]"]).to_spec().arms[-1]
     assert arm.artifact_kind is None
     assert arm.minimises == "0 CE + 1 T^2 jsd(beta=0.5), T=3"
+
+
+GKD = 'arms.synthetic={name="gkd", method="gkd", alpha=0.5, temperature=1.0, loss="forward_kl", own_text_share=0.5}'
+OWN = "student_generate={prompt_tokens=32, max_new_tokens=64, temperature=1.0, top_p=1.0}"
+ON_POLICY = [GKD, OWN, "arms.gkd.text=teacher"]  # so that [teacher_generate] of the recipe has its user
+
+
+def test_an_on_policy_arm_is_read() -> None:
+    arm = load_recipe(RECIPE, ON_POLICY).to_spec().arms[-1]
+    assert (arm.artifact_kind, arm.is_online) == ("text", True)
+    assert arm.minimises == (
+        "0.5 CE + 0.5 T^2 forward_kl, T=1; on own text with probability 0.5: 0 CE + 1 T^2 forward_kl, T=1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([GKD], "arm 'gkd': method gkd needs the table [student_generate]"),
+        ([OWN], "no arm uses [student_generate]"),
+        (["arms.kd.own_text_share=0.5"], "arm 'kd': method kd takes no own_text_share; only gkd does"),
+        (["arms.kd.text=teacher"], "arm 'kd': method kd takes no text; only gkd does"),
+        ([*ON_POLICY, "arms.gkd.loss=top_k_tail"], "no cache holds what the student has yet to write"),
+        ([*ON_POLICY, "arms.gkd.loss=forwardkl"], "did you mean 'forward_kl'?"),
+        ([*ON_POLICY, "student_generate.max_new_tokens=225"], "32 + 225 tokens are longer than a sequence, 256"),
+        ([*ON_POLICY, "student_generate.prompt_tokens=257"], "prompts are cut from sequences of 256 tokens"),
+        (['arms.synthetic={name="gkd", method="gkd"}', OWN], "arm 'gkd': method gkd needs own_text_share"),
+        ([*ON_POLICY, "arms.gkd.own_text_share=1.5"], "less than or equal to 1; it is 1.5"),
+    ],
+)
+def test_an_on_policy_arm_that_cannot_be_meant_is_refused(overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(RECIPE, overrides)
+    assert words in str(caught.value)

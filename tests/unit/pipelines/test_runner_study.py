@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from stillwatt.errors import MissingInputError, StillwattError
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import run_pipeline
-from stillwatt.pipelines.spec import ArmSpec, Method, PipelineSpec
+from stillwatt.pipelines.spec import ArmSpec, Method, OwnTextSpec, PipelineSpec
 from stillwatt.pipelines.study import arm_id
 from tiny_models import CountingTask, ListJournal, files_below, list_meter, smoke_spec
 
@@ -420,3 +420,40 @@ def test_an_online_teacher_is_billed_inside_the_training_and_keeps_nothing(place
     assert teacher["labels"] == {**training["labels"], "artifact_kind": "online"}
     assert journal.results("train.online.1.0")["objective"] == "0.5 CE + 0.5 T^2 jsd(beta=0.5), T=2"
     assert any("arm 'cut': loss truncated_top_k cannot see" in line for line in place.said)
+
+
+def test_an_on_policy_arm_bills_the_students_writing_and_the_teachers_reading(place: _Place) -> None:
+    arm = ArmSpec(
+        name="gkd", method=Method.GKD, alpha=0.5, temperature=1.0, loss="reverse_kl", own_text_share=1.0, text="teacher"
+    )
+    own = OwnTextSpec(prompt_tokens=8, max_new_tokens=24, temperature=1.0, top_p=1.0)
+    spec = dataclasses.replace(smoke_spec(), arms=(smoke_spec().arms[0], arm), own_text=own, logits=None, serve=None)
+    journal = place.run(spec)
+    assert set(journal.status().values()) == {"ended"}
+    started = {event["name"]: event for event in journal.of("stage_started")}
+    training, writing = started["train.gkd.1.0"], started["student_generate.gkd.1.0"]
+    assert writing["parent_id"] == training["stage_id"] == started["teacher_online.gkd.1.0"]["parent_id"]
+    assert writing["kind"] == "other"
+    assert training["labels"]["text_artifact"] == journal.labels("teacher_generate")["artifact"]
+    assert training["labels"]["artifact"] == "online-gkd"
+    written = journal.workload("student_generate.gkd.1.0")
+    assert journal.workload("train.gkd.1.0")["tokens"] == written["tokens"]
+    assert journal.results("train.gkd.1.0")["own_text_steps"] == 4
+    with pytest.raises(StillwattError, match="needs settings for the student's text"):
+        place.run(dataclasses.replace(spec, own_text=None), "r2")
+
+
+def test_a_killed_on_policy_arm_ends_as_if_it_had_not_been(place: _Place, tmp_path: Path) -> None:
+    arm = ArmSpec(name="gkd", method=Method.GKD, alpha=0.0, temperature=1.0, loss="reverse_kl", own_text_share=0.5)
+    own = OwnTextSpec(prompt_tokens=8, max_new_tokens=24, temperature=1.0, top_p=1.0)
+    spec = dataclasses.replace(
+        smoke_spec(), arms=(smoke_spec().arms[0], arm), own_text=own, logits=None, generate=None, serve=None
+    )
+    whole = _Place(tmp_path / "whole")
+    journal = whole.run(spec)
+    killed = place.run(spec, progress=_KillingProgress("train.gkd.1.0", 2))
+    assert killed.status()["train.gkd.1.0"] == "failed"
+    rest = place.run(spec, prefix="b")
+    assert rest.results("train.gkd.1.0") == journal.results("train.gkd.1.0")
+    for name, values in place.weights("gkd").items():
+        assert torch.equal(values, whole.weights("gkd")[name]), name

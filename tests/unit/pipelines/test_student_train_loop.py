@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,15 @@ def test_a_checkpoint_of_another_step_is_refused(tmp_path: Path) -> None:
     _run(_job(), tmp_path / "quarter", shares=(0.0, 0.25))
     with pytest.raises(StillwattError, match="written at step 1, expected 2"):
         _run(_job(), tmp_path / "out", start=tmp_path / "quarter", shares=(0.5, 1.0))
+
+
+def test_a_checkpoint_that_counts_no_tokens_is_refused(tmp_path: Path) -> None:
+    _run(_job(), tmp_path / "half", shares=(0.0, 0.5))
+    progress = tmp_path / "half" / "training.json"
+    kept = json.loads(progress.read_text(encoding="utf-8"))
+    progress.write_text(json.dumps({key: kept[key] for key in kept if key != "tokens_done"}), encoding="utf-8")
+    with pytest.raises(StillwattError, match="written by an earlier version"):
+        _run(_job(), tmp_path / "out", start=tmp_path / "half", shares=(0.5, 1.0))
 
 
 @pytest.mark.parametrize(("change", "said"), [({"optimizer": "sgd"}, "optimizer"), ({"schedule": "step"}, "schedule")])

@@ -181,7 +181,7 @@ def test_vendored_runtimes_are_those_of_their_hashes_and_licences_are_there() ->
     assert present == set(sums)
     for name, digest in sums.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
-    assert {f"LICENSE.{name}.txt" for name in ("vega", "vega-lite", "vega-embed", "bundled")} <= set(sums)
+    assert {f"LICENSE.{name}.txt" for name in ("vega", "vega-lite", "vega-interpreter", "bundled")} <= set(sums)
     assert "Redistribution and use" in (folder / "LICENSE.vega.txt").read_text(encoding="utf-8")
 
 

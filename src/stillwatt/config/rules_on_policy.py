@@ -1,0 +1,67 @@
+"""What arms that train on the student's own text need, and no other takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from stillwatt.config.problem import Problem
+from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, OBJECTIVES
+from stillwatt.pipelines.spec import Method
+
+if TYPE_CHECKING:
+    from stillwatt.config.arms import ArmSettings
+    from stillwatt.config.models import Recipe
+
+_NEEDED = ("alpha", "temperature", "loss", "own_text_share")
+_OF_GKD_ALONE = ("own_text_share", "text")
+
+
+def is_online(arm: ArmSettings) -> bool:
+    """Whether the arm's loss needs the teacher beside the student."""
+    objective = OBJECTIVES.get(arm.loss or DEFAULT_LOSS)
+    return objective is not None and objective.is_online
+
+
+def on_policy(recipe: Recipe) -> Iterator[Problem]:
+    """Every broken rule about students' own text."""
+    for number, arm in enumerate(recipe.arms):
+        yield from _gkd(number, arm) if arm.method is Method.GKD else _no_gkd(number, arm)
+    yield from _settings(recipe)
+
+
+def _gkd(number: int, arm: ArmSettings) -> Iterator[Problem]:
+    for key in _NEEDED:
+        if getattr(arm, key) is None:
+            yield Problem(place=("arms", number, key), message=f"arm {arm.name!r}: method gkd needs {key}")
+    if arm.loss in OBJECTIVES and not is_online(arm):
+        whole = ", ".join(name for name, objective in OBJECTIVES.items() if objective.is_online)
+        text = f"arm {arm.name!r}: no cache holds what the student has yet to write; for gkd take one of {whole}"
+        yield Problem(place=("arms", number, "loss"), message=text)
+
+
+def _no_gkd(number: int, arm: ArmSettings) -> Iterator[Problem]:
+    for key in _OF_GKD_ALONE:
+        if getattr(arm, key) is not None:
+            text = f"arm {arm.name!r}: method {arm.method.value} takes no {key}; only gkd does"
+            yield Problem(place=("arms", number, key), message=text)
+
+
+def _settings(recipe: Recipe) -> Iterator[Problem]:
+    users = [arm.name for arm in recipe.arms if arm.method is Method.GKD]
+    settings = recipe.student_generate
+    if settings is None:
+        if users:
+            text = f"arm {users[0]!r}: method gkd needs the table [student_generate]"
+            yield Problem(place=("student_generate",), message=text)
+        return
+    if not users:
+        text = "no arm uses [student_generate]; remove the table or add an arm of method gkd"
+        yield Problem(place=("student_generate",), message=text)
+    length = recipe.data.sequence_tokens
+    if settings.prompt_tokens + settings.max_new_tokens > length:
+        text = (
+            f"{settings.prompt_tokens} + {settings.max_new_tokens} tokens are longer than a sequence, {length}; "
+            "a step on own text would be larger than one on given text"
+        )
+        yield Problem(place=("student_generate", "max_new_tokens"), message=text)

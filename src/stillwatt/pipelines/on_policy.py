@@ -1,0 +1,132 @@
+"""A student's own text as training text: which steps take it, and how it is written and laid out (method.md, eq. 100).
+
+The student is asked while it trains, so each text comes from the weights of that very step and nothing can be made
+ahead or kept. A step's choice and its sampling depend on the arm's seed and the number of the step alone: a resumed
+training takes the same steps and, from the same weights, writes the same text.
+
+Shapes: B sequences of a microbatch, T tokens of the longest of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillwatt.metering.meter import Stage
+from stillwatt.pipelines.corpus import Packed
+from stillwatt.pipelines.models import CausalModel
+from stillwatt.pipelines.sampling import Tokenizer, Writer, end_ids
+from stillwatt.pipelines.spec import OwnTextSpec
+
+__all__ = ["Batch", "OwnText", "given_batch", "takes_own_text"]
+
+_DRAWS = float(1 << 53)
+"""Numbers that 53 bits can tell apart: as many as a float between 0 and 1 can."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Sequences that go through the models together; what is longer than a sequence's own text is padding."""
+
+    rows: tuple[int, ...]
+    """Numbers of the sequences in the training text; for the student's own text, of those its prompts are from."""
+    ids_BT: Tensor
+    predicted_BT: Tensor
+    """Which of the tokens from the second on are to be predicted; False on padding. Shape [B, T - 1]."""
+    tokens: int
+    """Of the texts, without padding."""
+    is_own: bool = False
+
+    @property
+    def supervised(self) -> int:
+        """How many tokens are to be predicted."""
+        return int(self.predicted_BT.sum())
+
+
+def given_batch(examples: Packed, rows: Sequence[int]) -> Batch:
+    """Some sequences of the training text."""
+    ids_BT = torch.from_numpy(examples.ids_ST[list(rows)].astype(np.int64))
+    predicted_BT = torch.from_numpy(examples.supervised_ST[list(rows)][:, 1:])
+    return Batch(rows=tuple(rows), ids_BT=ids_BT, predicted_BT=predicted_BT, tokens=ids_BT.numel())
+
+
+def takes_own_text(share: float, *, seed: int, step: int) -> bool:
+    """Whether a step, counted from 0, trains on the student's own text.
+
+    >>> [takes_own_text(share, seed=1, step=0) for share in (0.0, 1.0)]
+    [False, True]
+    """
+    return (_number(seed, step, "own") >> 11) / _DRAWS < share
+
+
+def _number(seed: int, step: int, what: str) -> int:
+    """A number of 64 bits; those of unlike steps have nothing to do with each other."""
+    return int.from_bytes(hashlib.sha256(f"{what}/{seed}/{step}".encode()).digest()[:8], "little")
+
+
+@dataclass(slots=True)
+class OwnText:
+    """Lets a student write its training text."""
+
+    spec: OwnTextSpec
+    share: float
+    """Probability that a step trains on own text."""
+    seed: int
+    prompts: Packed
+    """Text whose sequences begin with the prompts."""
+    tokenizer: Tokenizer
+    open_stage: Callable[[], AbstractContextManager[Stage]]
+    """Opens the stage that the student's writing is billed to."""
+    steps: int = 0
+    """Steps that took own text so far, in this increment."""
+    generated_tokens: int = field(default=0)
+
+    def takes(self, step: int) -> bool:
+        """Whether that step trains on own text."""
+        return takes_own_text(self.share, seed=self.seed, step=step)
+
+    def write(self, model: CausalModel, groups: Sequence[tuple[int, ...]], step: int) -> list[Batch]:
+        """Let the student continue the beginnings of those sequences, all at once; one microbatch for each group.
+
+        Tokens counted are the prompts' and those generated, each end token included; padding and what stands behind
+        an end token are nothing.
+        """
+        rows = [row for group in groups for row in group]
+        prompts = [self.prompts.ids_ST[row, : self.spec.prompt_tokens].tolist() for row in rows]
+        was_training = model.training
+        with self.open_stage() as stage:
+            writer = Writer(model, self.tokenizer, self.spec, end_ids(model, self.tokenizer))
+            try:
+                completions = writer.write(prompts, _number(self.seed, step, "text") >> 1)
+            finally:
+                model.train(was_training)
+            generated = sum(map(len, completions))
+            stage.add(tokens=sum(map(len, prompts)) + generated, generated_tokens=generated, samples=len(rows))
+        self.steps += 1
+        self.generated_tokens += generated
+        texts = dict(zip(rows, zip(prompts, completions, strict=True), strict=True))
+        return [_own_batch(group, [texts[row] for row in group]) for group in groups]
+
+
+def _own_batch(rows: tuple[int, ...], texts: Sequence[tuple[list[int], list[int]]]) -> Batch:
+    """Texts padded behind their ends: a causal model's states before the padding do not depend on it.
+
+    >>> batch = _own_batch((4, 7), [([1, 2], [3, 0]), ([5, 6], [0])])
+    >>> batch.ids_BT.tolist(), batch.predicted_BT.tolist(), batch.tokens
+    ([[1, 2, 3, 0], [5, 6, 0, 0]], [[False, True, True], [False, True, False]], 7)
+    """
+    length = max(len(prompt) + len(completion) for prompt, completion in texts)
+    ids_BT = torch.zeros(len(texts), length, dtype=torch.long)
+    predicted_BT = torch.zeros(len(texts), length - 1, dtype=torch.bool)
+    for number, (prompt, completion) in enumerate(texts):
+        end = len(prompt) + len(completion)
+        ids_BT[number, :end] = torch.tensor([*prompt, *completion])
+        predicted_BT[number, len(prompt) - 1 : end - 1] = True
+    tokens = sum(len(prompt) + len(completion) for prompt, completion in texts)
+    return Batch(rows=rows, ids_BT=ids_BT, predicted_BT=predicted_BT, tokens=tokens, is_own=True)

@@ -1,0 +1,152 @@
+"""A model continues prompts: batched, padded on the left, with its own key-value cache, stopped at its end tokens.
+
+What stands behind an end token, and all padding, is cut off: it is no text and is counted nowhere.
+
+Shapes: B prompts of a batch, P longest prompt of the batch, L = P + longest completion of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Sampling", "Speaker", "Tokenizer", "Writer", "end_ids"]
+
+
+class Sampling(Protocol):
+    """How tokens are drawn; `GenerateSpec` and `OwnTextSpec` are such."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest continuation."""
+        ...
+
+    @property
+    def temperature(self) -> float:
+        """At 0 the most probable token is always taken."""
+        ...
+
+    @property
+    def top_p(self) -> float:
+        """The smallest set of tokens with this probability."""
+        ...
+
+
+class Speaker(Protocol):
+    """The part of a transformers causal language model that is used here."""
+
+    generation_config: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        ...
+
+    def eval(self) -> Any:
+        """Switch dropout and the like off."""
+        ...
+
+    def generate(self, inputs: Any, /, **settings: Any) -> Any:
+        """Continue a batch."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """The part of a tokenizer that is used here."""
+
+    @property
+    def eos_token_id(self) -> Any:
+        """The token that ends a text, or None."""
+        ...
+
+    @property
+    def pad_token_id(self) -> Any:
+        """The token that fills a batch, or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A model that continues batches of prompts."""
+
+    model: Speaker
+    tokenizer: Tokenizer
+    spec: Sampling
+    end_ids: frozenset[int]
+
+    def write(self, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
+        """Each prompt's completion, its end token included where it came to one."""
+        tokens_BP, mask_BP = _padded_left(prompts, self._pad_id())
+        place = self.model.device
+        self.model.eval()
+        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), _own_settings(self.model):
+            torch.manual_seed(seed)
+            tokens_BL = self.model.generate(
+                tokens_BP.to(place), attention_mask=mask_BP.to(place), generation_config=self._settings()
+            )
+        rows = tokens_BL[:, tokens_BP.shape[1] :].tolist()
+        return [self._until_end(row) for row in rows]
+
+    def _until_end(self, tokens: list[int]) -> list[int]:
+        for place, token in enumerate(tokens):
+            if token in self.end_ids:
+                return tokens[: place + 1]
+        return tokens
+
+    def _pad_id(self) -> int:
+        if self.tokenizer.pad_token_id is not None:
+            return int(self.tokenizer.pad_token_id)
+        return min(self.end_ids, default=0)  # masked before the prompt, cut off behind the end: any id will do
+
+    def _settings(self) -> Any:
+        from transformers import GenerationConfig
+
+        sampling: dict[str, Any] = {"do_sample": False}
+        if self.spec.temperature > 0.0:
+            # top_k = 0: transformers would keep the 50 most probable tokens only, unasked
+            sampling = {"do_sample": True, "temperature": self.spec.temperature, "top_p": self.spec.top_p, "top_k": 0}
+        return GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=self.spec.max_new_tokens,
+            eos_token_id=sorted(self.end_ids) or None,
+            pad_token_id=self._pad_id(),
+            **sampling,
+        )
+
+
+@contextmanager
+def _own_settings(model: Speaker) -> Iterator[None]:
+    """Put the model's own generation settings aside: what a checkpoint carries would fill in for what we leave out."""
+    from transformers import GenerationConfig
+
+    kept, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        model.generation_config = kept
+
+
+def _padded_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Prompts that end together, so that every completion starts right behind its own prompt; and their mask.
+
+    >>> tokens_BP, mask_BP = _padded_left([[5, 6, 7], [8]], 0)
+    >>> tokens_BP.tolist(), mask_BP.tolist()
+    ([[5, 6, 7], [0, 0, 8]], [[1, 1, 1], [0, 0, 1]])
+    """
+    longest = max(map(len, prompts))
+    rows = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    masks = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(rows, dtype=torch.long), torch.tensor(masks, dtype=torch.long)
+
+
+def end_ids(model: Speaker, tokenizer: Tokenizer) -> frozenset[int]:
+    """Tokens that end a text: the tokenizer's, and those of the model, which may have several."""
+    ids: set[int] = set()
+    for found in (tokenizer.eos_token_id, model.generation_config.eos_token_id):
+        if found is not None:
+            ids.update(found if isinstance(found, (list, tuple)) else (found,))
+    return frozenset(ids)
