@@ -44,6 +44,7 @@ SCHEMES = {
     "topk k76": Scheme(name="topk", top_k=76),
     "topk k64": Scheme(name="topk", top_k=64),
     "topk k32": Scheme(name="topk", top_k=32),
+    "topk k24": Scheme(name="topk", top_k=24),
     "topp .95 cap 128": Scheme(name="topp", top_k=128, mass=0.95),
     "head 16 + 8 draws": Scheme(name="head_draws", top_k=16, draws=8, step=0.25),
     "head 12 + 12 draws": Scheme(name="head_draws", top_k=12, draws=12, step=0.25),
@@ -97,6 +98,8 @@ class Bench:
         self.gradient_sequences = arguments.gradient
         self.vocab_size = head_weight(self.teacher).shape[0]
         self.teacher_s_per_token = self.sft_s_per_token = 0.0
+        # gigabytes, once, instead of the teacher again for every scheme
+        self.exact = [self.logits(tokens) for tokens in self.held_out]
 
     def run(self, scratch: Path, schemes: dict[str, Scheme]) -> list[dict[str, Any]]:
         """All rows of the table, printed as they come."""
@@ -147,8 +150,7 @@ class Bench:
         with CodedCacheWriter(
             directory, scheme=codec.scheme, vocab_size=self.vocab_size, temperature=1.0, inputs={}, prior=codec
         ) as writer:
-            for index, tokens in enumerate(self.held_out):
-                logits_TV = self.logits(tokens)
+            for index, (tokens, logits_TV) in enumerate(zip(self.held_out, self.exact, strict=True)):
                 start_s = cpu_s()
                 writer.add(index, tokens, cut_logits(logits_TV, codec.scheme, temperature=1.0, sequence_index=index))
                 write_s += cpu_s() - start_s
@@ -192,8 +194,8 @@ class Bench:
         def rebuilt(_index: int, logp_TV: Tensor) -> Tensor:
             return even_tail(logp_TV, kept).exp()
 
-        for tokens in self.held_out:
-            logp_TV = torch.log_softmax(self.logits(tokens), -1)
+        for logits_TV in self.exact:
+            logp_TV = torch.log_softmax(logits_TV, -1)
             kls.append((logp_TV.exp() * (logp_TV - even_tail(logp_TV, kept))).sum(-1))
         return {
             "bench": "cache", "name": name, "vocab": self.vocab_size, "k": kept, "bytes_per_token": size,
@@ -219,8 +221,8 @@ class Bench:
     def mean_kl(self, cache: CodedCache) -> float:
         """Over all held-out tokens."""
         kls = []
-        for index, tokens in enumerate(self.held_out):
-            logp_TV = torch.log_softmax(self.logits(tokens), -1)
+        for index, logits_TV in enumerate(self.exact):
+            logp_TV = torch.log_softmax(logits_TV, -1)
             kls.append((logp_TV.exp() * (logp_TV - self.rebuilt(cache, index))).sum(-1))
         return float(torch.cat(kls).mean())
 
@@ -231,7 +233,7 @@ class Bench:
         found = {}
         exact = self.exact_norms(parameters)
         for index, tokens in enumerate(self.held_out[: self.gradient_sequences]):
-            p_TV = torch.softmax(self.logits(tokens), -1)
+            p_TV = torch.softmax(self.exact[index], -1)
             w_TV = stand_in(index, p_TV.log())
             student_TV = self.student_logits(tokens)
             q_TV = torch.softmax(student_TV.detach(), -1)
@@ -250,7 +252,7 @@ class Bench:
             self._exact: dict[int, float] = {}
             for index, tokens in enumerate(self.held_out[: self.gradient_sequences]):
                 student_TV = self.student_logits(tokens)
-                slope_TV = torch.softmax(student_TV.detach(), -1) - torch.softmax(self.logits(tokens), -1)
+                slope_TV = torch.softmax(student_TV.detach(), -1) - torch.softmax(self.exact[index], -1)
                 for total, part in zip(sums, torch.autograd.grad(student_TV, parameters, slope_TV), strict=True):
                     total += part
                 self._exact[index + 1] = float(sum(part.square().sum() for part in sums)) ** 0.5
@@ -304,11 +306,13 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def keep(rows: list[dict[str, Any]], *, is_dated: bool) -> None:
-    """Write the rows into the latest results, in place of earlier rows of this bench; and a copy with the date."""
+    """Write the rows into the latest results, in place of earlier ones of the same name; and a copy with the date."""
     latest = HERE / "latest" / "kd.json"
     latest.parent.mkdir(exist_ok=True)
     found: dict[str, Any] = json.loads(latest.read_text(encoding="utf-8")) if latest.exists() else {}
-    others = [row for row in found.get("rows", []) if row.get("bench") != "cache"]
+    names = {(row["name"], row["vocab"]) for row in rows}
+    old = found.get("rows", [])
+    others = [row for row in old if row.get("bench") != "cache" or (row["name"], row["vocab"]) not in names]
     latest.write_text(json.dumps({**found, "rows": others + rows}, indent=1) + "\n", encoding="utf-8")
     if is_dated:
         day = np.datetime64(SystemClock().utc_ns(), "ns").astype("datetime64[D]")

@@ -64,7 +64,10 @@ def verify_command(context: click.Context, directory: Path, as_json: bool) -> No
 @click.option("--tokenizer-sha256", metavar="HASH", help="Refuse a source of another tokenizer.")
 @json_option
 def convert_command(source: Path, target: Path, as_json: bool, **settings: Any) -> None:
-    """Write a cache anew: fixed rows, coded, or a table of the Energy harness (Arrow, Parquet, `datasets` folder)."""
+    """Write a cache anew: fixed rows, coded, or a table of the Energy harness or of DistillKit.
+
+    Tables are Arrow or Parquet files or a `datasets` folder; DistillKit's need their `compression_config.yaml` beside.
+    """
     from stillwatt.workflows.cache import convert
 
     found = convert(source, target, **settings)
@@ -75,6 +78,8 @@ def convert_command(source: Path, target: Path, as_json: bool, **settings: Any) 
         f"{found['positions']:,} positions of {found['sequences']:,} sequences from {found['from']}: "
         f"{found['bytes']:,} bytes, {found['bytes_per_token'] or 0.0:.1f} a token"
     )
+    if found["scaled_down"]:
+        say(f"{found['scaled_down']:,} positions had kept tokens of a mass above 1; they were scaled down to 1")
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, ...]]:

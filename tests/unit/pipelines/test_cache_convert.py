@@ -135,10 +135,8 @@ def test_a_harness_table_is_imported_without_its_padding(tmp_path: Path, form: s
 
 def test_what_cannot_be_imported_says_why(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
-    pq.write_table(pa.table({"input_ids": [[1]], "compressed_logprobs": [[[1]]], "bytepacked_indices": [[[1]]]}), path)
-    assert "DistillKit" in run("convert", path, tmp_path / "x").output
     pq.write_table(pa.table({"text": ["a"]}), path)
-    assert "needs input_ids, logprob_indices, logprob_values" in run("convert", path, tmp_path / "x").output
+    assert "needs input_ids, logprob_indices, logprob_values or" in run("convert", path, tmp_path / "x").output
     path.write_bytes(b"no table")
     assert "cannot be read as a table" in run("convert", path, tmp_path / "x").output
     assert run("convert", tmp_path / "nothing", tmp_path / "x").exit_code == 1

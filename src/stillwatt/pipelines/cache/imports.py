@@ -1,15 +1,18 @@
 """Caches of other tools and of the other format, as sequences of tokens and kept rows.
 
-Known: fixed rows (`stillwatt.logit_cache/1`); this format; and tables of the Energy harness, a `datasets` folder or
-Arrow and Parquet files with columns `input_ids`, `attention_mask`, `logprob_indices` and `logprob_values`.
+Known: fixed rows (`stillwatt.logit_cache/1`); this format; tables of the Energy harness, a `datasets` folder or Arrow
+and Parquet files with columns `input_ids`, `attention_mask`, `logprob_indices` and `logprob_values`; and tables of
+DistillKit with `input_ids`, `compressed_logprobs` and `bytepacked_indices`.
 
 Shapes: T rows of a sequence, K kept tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatt.errors import MissingInputError, UsageError
+from stillwatt.pipelines.cache.distillkit import Layout, logprobs_of, read_layout, unpacked
 from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.writer import CodedCacheWriter, Cut
@@ -27,7 +31,10 @@ from stillwatt.pipelines.logit_shards import INDEX_NAME
 __all__ = ["convert_cache"]
 
 _HARNESS = {"input_ids", "logprob_indices", "logprob_values"}
-_DISTILLKIT = "compressed_logprobs"
+_DISTILLKIT = {"input_ids", "compressed_logprobs", "bytepacked_indices"}
+_OLD_DISTILLKIT = {"packed_indices", "coeffs"}
+_OVER = 1e-6
+"""How far kept tokens may exceed a mass of 1 before it is told that they were scaled down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Source:
     inputs: Mapping[str, Any]
     knows_tokens: bool
     sequences: Iterator[tuple[int, npt.NDArray[np.integer], Cut]]
+    notes: Counter[str] = field(default_factory=Counter)
+    """What had to be done to positions, and to how many."""
 
 
 def convert_cache(
@@ -55,7 +64,7 @@ def convert_cache(
     """Write a cache anew in another form, a sequence at a time.
 
     Args:
-        source: A cache of either format, or a table of the Energy harness.
+        source: A cache of either format, or a table of the Energy harness or of DistillKit.
         target: A folder that is not there yet, or holds an unfinished conversion of the same.
         scheme: How to code; None for fixed rows.
         top_k: Kept tokens of fixed rows.
@@ -64,7 +73,8 @@ def convert_cache(
         tokenizer_sha256: What the source's tokenizer must be, where it says; kept in the new cache.
 
     Returns:
-        `sequences`, `positions`, `bytes`, `bytes_per_token`, `from`.
+        `sequences`, `positions`, `bytes`, `bytes_per_token`, `from`, and `scaled_down`: positions whose kept tokens
+        had a mass above 1, as curves through them can.
 
     Raises:
         UsageError: The source cannot give what is asked for, or is of another tokenizer.
@@ -92,6 +102,7 @@ def convert_cache(
         "positions": cache.num_rows,
         "bytes": cache.bytes,
         "bytes_per_token": cache.bytes_per_token,
+        "scaled_down": found.notes["scaled_down"],
     }
 
 
@@ -125,10 +136,7 @@ def _narrowed(place: str, cut: Cut, top_k: int) -> Cut:
     inside = np.exp(logp[:, :top_k].astype(np.float64)).sum(1)
     with np.errstate(divide="ignore"):
         tail = np.log(out) - np.log(out + inside)
-    empty = np.zeros((len(ids), 0), dtype=np.int64)
-    return Cut(
-        ids_TK=ids[:, :top_k], logp_TK=logp[:, :top_k], tail_logmass_T=tail, draw_ids_TU=empty, draw_counts_TU=empty
-    )
+    return _without_draws(ids[:, :top_k], logp[:, :top_k], tail)
 
 
 def _source(path: Path) -> Source:
@@ -146,13 +154,7 @@ def _own(path: Path) -> Source:
             found = cache.batch([index])
             ids, logp = found.ids_BTK[0].numpy(), found.logp_BTK[0].numpy()
             tokens = cache.tokens(index) if isinstance(cache, CodedCache) else np.zeros(len(ids) + 1, dtype=np.int64)
-            empty = np.zeros((len(ids), 0), dtype=np.int64)
-            tail = found.tail_logmass_BT[0].numpy()
-            yield (
-                index,
-                tokens,
-                Cut(ids_TK=ids, logp_TK=logp, tail_logmass_T=tail, draw_ids_TU=empty, draw_counts_TU=empty),
-            )
+            yield index, tokens, _without_draws(ids, logp, found.tail_logmass_BT[0].numpy())
 
     kind = CODED_SCHEMA if is_coded else "stillwatt.logit_cache/1"
     return Source(kind, cache.vocab_size, cache.temperature, cache.inputs, is_coded, sequences())
@@ -161,23 +163,32 @@ def _own(path: Path) -> Source:
 def _table(path: Path) -> Source:
     files = _files(path)
     names = set(_batches(files[0]).schema.names)
-    if _DISTILLKIT in names:
-        raise UsageError(
-            f"{path}: a DistillKit table; its rows are fitted curves whose settings (terms, bins, widths) stand in a "
-            "file of its own and not in the table: rebuild ids and log-probabilities with DistillKit, and give columns "
-            + ", ".join(sorted(_HARNESS))
+    notes: Counter[str] = Counter()
+    if names >= _DISTILLKIT:
+        layout = read_layout(files[0].parent)
+        return Source(
+            "distillkit", None, None, {}, True, _rows_of(files, partial(_distillkit_row, layout, notes)), notes
         )
-    if not names >= _HARNESS:
-        raise UsageError(f"{path}: has columns {', '.join(sorted(names))}; needs {', '.join(sorted(_HARNESS))}")
+    if names >= _HARNESS:
+        return Source("energy-harness", None, None, {}, True, _rows_of(files, _harness_row))
+    if names >= _OLD_DISTILLKIT:
+        raise UsageError(
+            f"{path}: a table of DistillKit's older form (packed_indices, coeffs), which is not read here; let "
+            f"DistillKit write it anew, or give columns {', '.join(sorted(_HARNESS))}"
+        )
+    wanted = " or ".join(", ".join(sorted(columns)) for columns in (_HARNESS, _DISTILLKIT))
+    raise UsageError(f"{path}: has columns {', '.join(sorted(names))}; needs {wanted}")
 
-    def sequences() -> Iterator[tuple[int, npt.NDArray[np.integer], Cut]]:
-        index = 0
-        for file in files:
-            for row in _batches(file).rows():
-                yield index, *_harness_row(f"{file} row {index}", row)
-                index += 1
 
-    return Source("energy-harness", None, None, {}, True, sequences())
+_MakeRow = Callable[[str, Mapping[str, Any]], tuple[npt.NDArray[np.integer], Cut]]
+
+
+def _rows_of(files: list[Path], make: _MakeRow) -> Iterator[tuple[int, npt.NDArray[np.integer], Cut]]:
+    index = 0
+    for file in files:
+        for row in _batches(file).rows():
+            yield index, *make(f"{file} row {index}", row)
+            index += 1
 
 
 def _files(path: Path) -> list[Path]:
@@ -202,7 +213,7 @@ class _Batches:
                 yield {name: batch.column(name)[at].values for name in batch.schema.names if name in _WANTED}
 
 
-_WANTED = {*_HARNESS, "attention_mask"}
+_WANTED = {*_HARNESS, *_DISTILLKIT, "attention_mask"}
 
 
 def _batches(file: Path) -> _Batches:
@@ -226,9 +237,38 @@ def _batches(file: Path) -> _Batches:
 
 
 def _harness_row(place: str, row: Mapping[str, Any]) -> tuple[npt.NDArray[np.integer], Cut]:
+    tokens, ids, logp = _unpadded(place, row, *(_matrix(row[name]) for name in ("logprob_indices", "logprob_values")))
+    kept = np.exp(logp.astype(np.float64)).sum(1)
+    with np.errstate(divide="ignore"):
+        tail = np.log1p(-np.minimum(kept, 1.0))
+    return tokens, _without_draws(ids, logp, tail)
+
+
+def _distillkit_row(
+    layout: Layout, notes: Counter[str], place: str, row: Mapping[str, Any]
+) -> tuple[npt.NDArray[np.integer], Cut]:
+    try:
+        logp = logprobs_of(_matrix(row["compressed_logprobs"]), layout)
+        ids = unpacked(_matrix(row["bytepacked_indices"]), layout.kept, layout.id_bits)
+    except ValueError as err:
+        raise UsageError(f"{place}: {err}; are these the settings that the table was written with?") from err
+    tokens, ids, logp = _unpadded(place, row, ids, logp)
+    if not np.isfinite(logp).all():
+        at = int(np.argmin(np.isfinite(logp).all(1)))
+        raise UsageError(f"{place}, position {at}: a log-probability is not a number; leave that row out")
+    kept = np.exp(logp).sum(1)
+    notes["scaled_down"] += int((kept > 1.0 + _OVER).sum())
+    logp = logp - np.log(np.maximum(kept, 1.0))[:, None]
+    with np.errstate(divide="ignore"):
+        tail = np.log1p(-np.minimum(kept, 1.0))
+    return tokens, _without_draws(ids, logp, tail)
+
+
+def _unpadded(
+    place: str, row: Mapping[str, Any], ids: npt.NDArray[Any], logp: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[Any]]:
     """One sequence without its padding; the row at token t holds the distribution over token t + 1."""
     tokens = row["input_ids"].to_numpy(zero_copy_only=False).astype(np.int64)
-    ids, logp = (_matrix(row[name]) for name in ("logprob_indices", "logprob_values"))
     if ids.shape != logp.shape or len(ids) not in (len(tokens), len(tokens) - 1):
         raise UsageError(f"{place}: {len(tokens)} tokens, ids {ids.shape} and log-probabilities {logp.shape}")
     mask = row.get("attention_mask")
@@ -237,12 +277,12 @@ def _harness_row(place: str, row: Mapping[str, Any]) -> tuple[npt.NDArray[np.int
         real = mask.to_numpy(zero_copy_only=False).astype(np.bool_)
     tokens = tokens[real]
     ids, logp = (array[real[: len(array)]][: len(tokens) - 1] for array in (ids, logp))
-    kept = np.exp(logp.astype(np.float64)).sum(1)
-    with np.errstate(divide="ignore"):
-        tail = np.log1p(-np.minimum(kept, 1.0))
+    return tokens, ids, logp
+
+
+def _without_draws(ids: npt.NDArray[Any], logp: npt.NDArray[Any], tail: npt.NDArray[Any]) -> Cut:
     empty = np.zeros((len(ids), 0), dtype=np.int64)
-    cut = Cut(ids_TK=ids.astype(np.int64), logp_TK=logp, tail_logmass_T=tail, draw_ids_TU=empty, draw_counts_TU=empty)
-    return tokens, cut
+    return Cut(ids_TK=ids.astype(np.int64), logp_TK=logp, tail_logmass_T=tail, draw_ids_TU=empty, draw_counts_TU=empty)
 
 
 def _matrix(column: Any) -> npt.NDArray[Any]:
