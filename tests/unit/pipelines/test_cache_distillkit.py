@@ -156,8 +156,9 @@ def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
     config.unlink()
     missing = convert(tmp_path / "in", tmp_path / "e")
     assert (missing.exit_code, CONFIG_NAME in missing.output, "copy the file" in missing.output) == (1, True, True)
-    write_table(tmp_path / "in", change=0x7F)  # infinity's exponent
-    assert "position 0: a log-probability is not a number" in convert(tmp_path / "in", tmp_path / "f").output
+    write_table(tmp_path / "in", change=0x7F)  # all but infinite
+    assert "row 0, position 0: " in convert(tmp_path / "in", tmp_path / "f").output
+    assert "is no log-probability; leave that row out" in convert(tmp_path / "in", tmp_path / "f").output
     table = pa.table({"input_ids": [[1]], "packed_indices": [[[1]]], "coeffs": [[[0.5]]]})
     pq.write_table(table, tmp_path / "in" / "data_0.parquet")
     assert "DistillKit's older form" in convert(tmp_path / "in", tmp_path / "g").output

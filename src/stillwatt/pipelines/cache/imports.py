@@ -33,6 +33,8 @@ __all__ = ["convert_cache"]
 _HARNESS = {"input_ids", "logprob_indices", "logprob_values"}
 _DISTILLKIT = {"input_ids", "compressed_logprobs", "bytepacked_indices"}
 _OLD_DISTILLKIT = {"packed_indices", "coeffs"}
+_MOST_LOGP = 1.0
+"""A curve may end up a little above probability 1; no more than this is believed."""
 _OVER = 1e-6
 """How far kept tokens may exceed a mass of 1 before it is told that they were scaled down."""
 
@@ -253,9 +255,10 @@ def _distillkit_row(
     except ValueError as err:
         raise UsageError(f"{place}: {err}; are these the settings that the table was written with?") from err
     tokens, ids, logp = _unpadded(place, row, ids, logp)
-    if not np.isfinite(logp).all():
-        at = int(np.argmin(np.isfinite(logp).all(1)))
-        raise UsageError(f"{place}, position {at}: a log-probability is not a number; leave that row out")
+    is_sound = np.isfinite(logp) & (logp < _MOST_LOGP)
+    if not is_sound.all():
+        at, which = (int(n[0]) for n in np.nonzero(~is_sound))
+        raise UsageError(f"{place}, position {at}: {logp[at, which]:g} is no log-probability; leave that row out")
     kept = np.exp(logp).sum(1)
     notes["scaled_down"] += int((kept > 1.0 + _OVER).sum())
     logp = logp - np.log(np.maximum(kept, 1.0))[:, None]
