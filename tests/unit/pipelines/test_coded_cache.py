@@ -242,9 +242,28 @@ def test_every_broken_byte_is_told_with_its_place(tmp_path: Path) -> None:
     path.write_bytes(broken)
     with pytest.raises(ArtifactError, match=r"shard 0 \(shard-00000.bin\), block 0 of"):
         cache.rows(0)
+    broken = bytearray(whole)
+    broken[-20] ^= 1
+    path.write_bytes(broken)
+    with pytest.raises(ArtifactError, match=r"its tables changed since the cache was opened"):
+        cache.tokens(0)
     path.unlink()
     with pytest.raises(ArtifactError, match="missing"):
         CodedCache.open(tmp_path)
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stillwatt.pipelines.cache.reader._HELD_TEXTS", 2)
+    monkeypatch.setattr("stillwatt.pipelines.cache.reader._HELD_BLOCKS", 1)
+    sequences = teacher(7, [80] * 8)
+    cache = make(tmp_path, TOPK, sequences, shard_rows=80)
+    assert len(cache._shards) == 4
+    for turn in (3, 0, 7, 5, 1, 2, 6, 4, 0):
+        assert cache.tokens(turn).tolist() == sequences[turn][0].tolist()
+        assert cache.batch([turn]).ids_BTK.shape == (1, 79, 12)
+        assert len(cache._texts) <= 2
+        assert len(cache._held) <= 1
+    assert all(not tables.tokens_T.size for tables in cache._shards)
 
 
 def test_a_broken_prior_is_told(tmp_path: Path) -> None:

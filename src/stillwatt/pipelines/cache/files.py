@@ -43,6 +43,7 @@ __all__ = [
     "read_codec",
     "read_coded_index",
     "read_shard",
+    "read_tokens",
     "shard_path",
     "unpack",
     "write_bytes",
@@ -184,6 +185,20 @@ def read_shard(directory: Path, number: int, *, sha256: str) -> ShardTables:
     block = broken_block(path, tables)
     where = "its tables" if block is None else f"block {block} of {len(tables.rows_B)}"
     raise ArtifactError(str(directory), f"shard {number} ({path.name}), {where}: changed since it was written")
+
+
+def read_tokens(directory: Path, number: int) -> npt.NDArray[np.int64]:
+    """The text of a shard that was checked when the cache was opened.
+
+    Raises:
+        ArtifactError: Its tables have changed since.
+    """
+    path = shard_path(directory, number)
+    try:
+        return _tables(path).tokens_T
+    except (OSError, ValueError, KeyError, TypeError, zstandard.ZstdError) as err:
+        where = f"shard {number} ({path.name}): its tables changed since the cache was opened"
+        raise ArtifactError(str(directory), f"{where} ({err})") from err
 
 
 def broken_block(path: Path, tables: ShardTables) -> int | None:

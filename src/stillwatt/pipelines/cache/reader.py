@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from stillwatt.pipelines.cache.files import (
     read_codec,
     read_coded_index,
     read_shard,
+    read_tokens,
     shard_path,
 )
 from stillwatt.pipelines.cache.grid import tail_logmass
@@ -38,6 +39,8 @@ __all__ = ["CachedWeights", "CodedCache", "rebuilt_logp"]
 
 _HELD_BLOCKS = 8
 """Blocks kept decoded: short sequences share one."""
+_HELD_TEXTS = 16
+"""Shards whose text is in memory: a megabyte each."""
 _SMALLEST_P = np.float32(-103.0)
 """Log of the least positive float32: nothing rebuilt is rarer."""
 
@@ -70,15 +73,17 @@ class _Place:
 class CodedCache:
     """A complete, checked cache; made by `open`."""
 
-    def __init__(self, directory: Path, index: Mapping[str, Any], codec: Codec, shards: Sequence[ShardTables]) -> None:
+    def __init__(self, directory: Path, index: Mapping[str, Any], codec: Codec, shards: Iterable[ShardTables]) -> None:
         self.directory, self.codec, self._index = directory, codec, index
         self.scheme = codec.scheme
         self.vocab_size, self.temperature = int(index["vocab_size"]), float(index["temperature"])
         self.inputs: Mapping[str, Any] = index["inputs"]
-        self._shards = tuple(shards)
-        self._first_rows = [np.concatenate([[0], np.cumsum(tables.rows_B)]) for tables in shards]
+        # without their text: memory is not to grow with it
+        self._shards = tuple(replace(tables, tokens_T=tables.tokens_T[:0].copy()) for tables in shards)
+        self._texts: OrderedDict[int, npt.NDArray[np.int64]] = OrderedDict()
+        self._first_rows = [np.concatenate([[0], np.cumsum(tables.rows_B)]) for tables in self._shards]
         self._places: dict[int, _Place] = {}
-        for number, tables in enumerate(shards):
+        for number, tables in enumerate(self._shards):
             rows_S = tables.length_S - 1
             first_row, first_token = np.cumsum(rows_S) - rows_S, np.cumsum(tables.length_S) - tables.length_S
             for entry in zip(tables.sequence_S, first_row, rows_S, first_token, strict=True):
@@ -98,7 +103,7 @@ class CodedCache:
         if not index["is_complete"] or index["prior"] is None:
             raise ArtifactError(str(directory), "its writing was never completed")
         codec = read_codec(directory / PRIOR_NAME, Scheme.from_json(index["scheme"]), sha256=index["prior"]["sha256"])
-        shards = [read_shard(directory, n, sha256=shard["sha256"]) for n, shard in enumerate(index["shards"])]
+        shards = (read_shard(directory, n, sha256=shard["sha256"]) for n, shard in enumerate(index["shards"]))
         return cls(directory, index, codec, shards)
 
     @property
@@ -187,7 +192,7 @@ class CodedCache:
     def tokens(self, sequence_index: int) -> npt.NDArray[np.int64]:
         """The tokens of a sequence, as the teacher read them."""
         place = self._place(sequence_index)
-        tokens = self._shards[place.shard].tokens_T
+        tokens = self._text(place.shard)
         return tokens[place.first_token : place.first_token + place.rows + 1]
 
     def verify_sequence(self, sequence_index: int) -> None:
@@ -241,6 +246,18 @@ class CodedCache:
             raise ArtifactError(str(self.directory), f"{where}: changed since the cache was opened")
         return self.codec.decode(payload, self._preceding(shard, block))
 
+    def _text(self, shard: int) -> npt.NDArray[np.int64]:
+        with self._lock:
+            if shard in self._texts:
+                self._texts.move_to_end(shard)
+                return self._texts[shard]
+        found = read_tokens(self.directory, shard)
+        with self._lock:
+            self._texts[shard] = found
+            while len(self._texts) > _HELD_TEXTS:
+                self._texts.popitem(last=False)
+        return found
+
     def _preceding(self, shard: int, block: int) -> npt.NDArray[np.int64]:
         """The token before each row of a block: all tokens but the last of each sequence."""
         tables, first = self._shards[shard], self._first_rows[shard]
@@ -248,7 +265,7 @@ class CodedCache:
         start, end = int(first[block]), int(first[block + 1])
         ends_S = np.cumsum(rows_S)
         at = np.arange(start, end)
-        preceding: npt.NDArray[np.int64] = tables.tokens_T[at + np.searchsorted(ends_S, at, side="right")]
+        preceding: npt.NDArray[np.int64] = self._text(shard)[at + np.searchsorted(ends_S, at, side="right")]
         return preceding
 
     def batch(self, sequence_indices: Sequence[int]) -> CachedLogits:
