@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stillwatt.errors import ArtifactError, UsageError
+from stillwatt.errors import ArtifactError, UnknownNameError, UsageError
 
 __all__ = ["cache_info", "convert", "verify_cache"]
 
@@ -92,10 +92,12 @@ def convert(
         UsageError: What is asked for cannot be made from what is there.
     """
     from stillwatt.pipelines.cache.imports import convert_cache
-    from stillwatt.pipelines.cache.scheme import Scheme
+    from stillwatt.pipelines.cache.scheme import SCHEMES, Scheme
 
+    if scheme not in ("rows", *SCHEMES):
+        raise UnknownNameError("cache scheme", scheme, ("rows", *SCHEMES))
     if scheme not in ("rows", "topk"):
-        raise UsageError(f"scheme {scheme}: draws need the teacher's whole distribution; use rows or topk")
+        raise UsageError(f"scheme {scheme}: it needs the teacher and cannot be made from a cache; use rows or topk")
     coded = None if scheme == "rows" else Scheme(name=scheme, top_k=top_k, step=step, prior=prior)
     return convert_cache(
         source,

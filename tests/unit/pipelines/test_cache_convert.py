@@ -143,7 +143,8 @@ def test_what_cannot_be_imported_says_why(tmp_path: Path) -> None:
     coded(tmp_path / "c")
     few = run("convert", tmp_path / "c", tmp_path / "y", "--top-k", 40)
     assert (few.exit_code, "lower --top-k" in few.output) == (2, True)
-    assert "draws need" in run("convert", tmp_path / "c", tmp_path / "y", "--scheme", "rs_kd").output
+    assert "cannot be made from a cache" in run("convert", tmp_path / "c", tmp_path / "y", "--scheme", "rs_kd").output
+    assert "did you mean 'topk'?" in run("convert", tmp_path / "c", tmp_path / "y", "--scheme", "topkk").output
     size = run("convert", tmp_path / "c", tmp_path / "z", "--top-k", 8, "--vocab-size", 7)
     assert "holds a vocabulary of 320, and 7 is wanted" in size.output
 
@@ -158,3 +159,26 @@ def test_another_tokenizer_is_refused_with_both_hashes(tmp_path: Path) -> None:
     with LogitCacheWriter(tmp_path / "r", vocab_size=9, top_k=2, temperature=1.0, inputs={}):
         pass
     assert open_cache(tmp_path / "r", tokenizer_sha256="aa").num_rows == 0  # it does not say
+
+
+def test_a_wrong_vocabulary_or_index_is_told(tmp_path: Path) -> None:
+    pq.write_table(harness_table(), tmp_path / "h.parquet")
+    for number, (scheme, size, message) in enumerate(
+        [
+            ("rows", 25, "sequence 0: an id lies outside the vocabulary of 25; give the vocabulary"),
+            ("topk", 25, "outside the vocabulary of 25; give the vocabulary"),
+            ("topk", 7, "top_k 16 of 7 tokens"),
+        ]
+    ):
+        how = ("--scheme", scheme, "--vocab-size", size, "--temperature", 1, "--top-k", 16)
+        result = run("convert", tmp_path / "h.parquet", tmp_path / str(number), *how)
+        assert (result.exit_code, message in result.output) == (2, True), result.output
+    cold = run("convert", tmp_path / "h.parquet", tmp_path / "t", "--vocab-size", VOCAB, "--temperature", 0)
+    assert (cold.exit_code, "--temperature 0 must be above 0" in cold.output) == (2, True)
+    coded(tmp_path / "c")
+    index = tmp_path / "c" / "index.json"
+    whole = json.loads(index.read_text())
+    index.write_text(json.dumps({key: value for key, value in whole.items() if key != "prior"}))
+    assert "its index.json lacks prior" in run("info", tmp_path / "c").output
+    index.write_text("{")
+    assert "its index.json cannot be read" in run("verify", tmp_path / "c").output

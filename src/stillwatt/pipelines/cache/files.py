@@ -53,6 +53,7 @@ __all__ = [
 
 PRIOR_NAME = "prior.bin"
 _MAGIC = b"SWLCACH2"
+_INDEX_KEYS = ("vocab_size", "temperature", "scheme", "inputs", "prior", "is_complete", "shards")
 _TRAILER_BYTES = 16
 _ZSTD_LEVEL = 19
 _MOST_BYTES = 1 << 31
@@ -110,6 +111,9 @@ def read_coded_index(directory: Path) -> dict[str, Any]:
         raise ArtifactError(str(directory), f"its {INDEX_NAME} cannot be read ({type(err).__name__}: {err})") from err
     if schema != CODED_SCHEMA:
         raise ArtifactError(str(directory), f"its format is {schema!r}, not {CODED_SCHEMA!r}")
+    missing = [key for key in _INDEX_KEYS if key not in index]
+    if missing:
+        raise ArtifactError(str(directory), f"its {INDEX_NAME} lacks {', '.join(missing)}")
     return dict(index)
 
 

@@ -90,13 +90,14 @@ def convert_cache(
     inputs = {**found.inputs, "converted_from": found.kind}
     if tokenizer_sha256 is not None:
         inputs["tokenizer_sha256"] = tokenizer_sha256
-    if scheme is None:
-        _to_rows(found, target, size, top_k, heat, inputs)
-    else:
-        with CodedCacheWriter(target, scheme=scheme, vocab_size=size, temperature=heat, inputs=inputs) as writer:
-            for index, tokens, cut in found.sequences:
-                if index not in writer.sealed_sequences:
-                    writer.add(index, tokens, _narrowed(str(source), cut, scheme.top_k))
+    try:
+        if scheme is None:
+            _to_rows(source, found, target, size, top_k, heat, inputs)
+        else:
+            _to_coded(source, found, target, size, scheme, heat, inputs)
+    except ValueError as err:
+        cure = "give the vocabulary that it was made with, and a row's kept tokens as log-probabilities"
+        raise UsageError(f"{source}: {err}; {cure}") from err
     cache = open_cache(target)
     return {
         "from": found.kind,
@@ -115,16 +116,41 @@ def _stated(source: Path, found: Source, vocab_size: int | None, temperature: fl
         raise UsageError(f"{source}: does not say its vocabulary or temperature; give --vocab-size and --temperature")
     if vocab_size is not None and vocab_size != size:
         raise UsageError(f"{source}: holds a vocabulary of {size}, and {vocab_size} is wanted")
+    if not heat > 0.0:
+        raise UsageError(f"{source}: --temperature {heat:g} must be above 0")
     return size, heat
 
 
+def _to_coded(
+    source: Path,
+    found: Source,
+    target: Path,
+    vocab_size: int,
+    scheme: Scheme,
+    temperature: float,
+    inputs: Mapping[str, Any],
+) -> None:
+    with CodedCacheWriter(
+        target, scheme=scheme, vocab_size=vocab_size, temperature=temperature, inputs=inputs
+    ) as writer:
+        for index, tokens, cut in found.sequences:
+            if index not in writer.sealed_sequences:
+                writer.add(index, tokens, _narrowed(str(source), cut, scheme.top_k))
+
+
 def _to_rows(
-    found: Source, target: Path, vocab_size: int, top_k: int, temperature: float, inputs: Mapping[str, Any]
+    source: Path,
+    found: Source,
+    target: Path,
+    vocab_size: int,
+    top_k: int,
+    temperature: float,
+    inputs: Mapping[str, Any],
 ) -> None:
     with LogitCacheWriter(target, vocab_size=vocab_size, top_k=top_k, temperature=temperature, inputs=inputs) as writer:
         for index, _, cut in found.sequences:
             if index not in writer.sealed_sequences:
-                few = _narrowed(found.kind, cut, top_k)
+                few = _narrowed(str(source), cut, top_k)
                 writer.add(index, few.ids_TK, few.logp_TK, few.tail_logmass_T)
 
 
