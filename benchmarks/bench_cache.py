@@ -7,8 +7,10 @@ from training topics, and everything below is taken on held-out ones. Bytes are 
 reader; `prior` is what prior and tables add to each token of a text as long as the one the prior was learned from.
 KL is the mean of KL(teacher || rebuilt) over all held-out tokens, nats; no KL exists for draws, whose expectation is
 exact. `err` is ||g - g0|| / ||g0|| of the parameter gradient of a student, the teacher without layers 10 to 19.
-Seconds are of the processor. Rows named `peer` are computed from exact values and the bytes of a published layout:
-their own rounding is left out, in their favour.
+Rows at a vocabulary of 128,256 stand in for a teacher that has one: each token is one of 2.6, drawn anew at every
+position, so that nothing tells which; in a real vocabulary something does. Seconds are of the processor. Rows named
+`peer` are computed from exact values and the bytes of a published layout: their own rounding is left out, in their
+favour.
 
 Shapes: T positions of a sequence, V vocabulary, K kept tokens.
 """
@@ -30,7 +32,7 @@ from stillwatt.clock import SystemClock
 from stillwatt.pipelines.cache.cut import cut_logits
 from stillwatt.pipelines.cache.reader import CodedCache, rebuilt_logp
 from stillwatt.pipelines.cache.scheme import Scheme
-from stillwatt.pipelines.cache.writer import CodedCacheWriter
+from stillwatt.pipelines.cache.writer import CodedCacheWriter, Cut
 from stillwatt.pipelines.corpus import load_corpus, pack_documents, split_documents, tokenise
 from stillwatt.pipelines.losses import cross_entropy_head
 from stillwatt.pipelines.model_sources import resolve_model
@@ -57,6 +59,8 @@ PEERS = {
     "peer: fixed rows, k64 (format 1)": (64, 260.0),
 }
 SIZES = (1, 2, 4, 8, 16)
+WIDER_VOCAB = 128_256
+WIDER = ("topk k76", "topk k64")
 
 
 def main() -> None:
@@ -109,6 +113,9 @@ class Bench:
         rows = []
         for name, (cache, cost) in written.items():
             rows.append(self.row(name, cache, learned[name], cost))
+            print(json.dumps(rows[-1]), flush=True)
+        for name in [name for name in WIDER if name in schemes]:
+            rows.append(wider(scratch / name, name, learned[name][0], written[name][0]))
             print(json.dumps(rows[-1]), flush=True)
         for name, (kept, size) in PEERS.items():
             rows.append(self.peer(name, kept, size))
@@ -280,6 +287,50 @@ class Bench:
             best = min(best, (cpu_s() - start_s) / (LENGTH - 1))
             self.student.zero_grad(set_to_none=True)
         return best
+
+
+def wider(scratch: Path, name: str, learned: CodedCache, cache: CodedCache) -> dict[str, Any]:
+    """The same distributions over a larger vocabulary, whose tokens share those of the real one by chance."""
+    rng = np.random.default_rng(0)
+    extra = rng.integers(0, cache.vocab_size, WIDER_VOCAB - cache.vocab_size)
+    owner = np.concatenate([np.arange(cache.vocab_size), extra])
+    order, counts = np.argsort(owner, kind="stable"), np.bincount(owner)
+    first = np.cumsum(counts) - counts
+
+    def spread(ids: Any) -> Any:
+        return order[first[ids] + (rng.random(ids.shape) * counts[ids]).astype(np.int64)]
+
+    def copy(source: CodedCache, directory: Path, **more: Any) -> CodedCache:
+        with CodedCacheWriter(
+            directory, scheme=source.scheme, vocab_size=WIDER_VOCAB, temperature=1.0, inputs={}, **more
+        ) as writer:
+            for index in source.sequence_indices:
+                found = source.batch([index])
+                ids_TK, none = spread(found.ids_BTK[0].numpy()), np.zeros((len(found.ids_BTK[0]), 0), dtype=np.int64)
+                cut = Cut(
+                    ids_TK=ids_TK, logp_TK=found.logp_BTK[0].numpy(), tail_logmass_T=found.tail_logmass_BT[0].numpy(),
+                    draw_ids_TU=none, draw_counts_TU=none,
+                )  # fmt: skip
+                writer.add(index, spread(source.tokens(index)), cut)
+        return CodedCache.open(directory)
+
+    fitted = copy(learned, scratch / "train", prior_rows=10**9)
+    parts = copy(cache, scratch / "held-out", prior=fitted.codec).bytes_per_token_of
+    return {
+        "bench": "cache",
+        "name": f"{name}, ids spread",
+        "vocab": WIDER_VOCAB,
+        "k": cache.scheme.top_k,
+        "bytes_per_token": round(sum(parts.values()) - parts["prior"], 2),
+        "bytes_of": {part: round(size, 2) for part, size in parts.items() if part != "prior"},
+        "prior_bytes": fitted.prior_bytes,
+        "prior_bytes_per_token": round(fitted.prior_bytes / learned.num_rows, 2),
+        "kl_to_full": None,
+        "gradient_error": {},
+        "is_unbiased": False,
+        "write_share_of_teacher_time": None,
+        "read_ratio_to_sft": None,
+    }
 
 
 def even_tail(logp_TV: Tensor, kept: int) -> Tensor:
