@@ -22,6 +22,8 @@ __all__ = ["WIDE", "cut_logits", "greatest"]
 WIDE = 192
 """Tokens that the prior is learned from, at least."""
 _GROUP = 64
+_PER_GROUP = 16
+"""Tokens of a group that the greatest are looked for in."""
 _ROWS_AT_ONCE = 8
 """Rows whose weights exist at once: 1.6 MB at a vocabulary of 49,152."""
 
@@ -32,15 +34,17 @@ def greatest(values_TV: Tensor, count: int) -> tuple[Tensor, Tensor]:
     The `count` greatest lie in those `count` groups whose own greatest are greatest, so only these are sorted.
     """
     size = values_TV.shape[-1]
-    if size % _GROUP or size // _GROUP <= 2 * count:
+    groups = size // _PER_GROUP
+    if size % _PER_GROUP or groups <= 2 * count:
         found = values_TV.topk(count, dim=-1)
         return found.values, found.indices
-    groups_TGM = values_TV.view(len(values_TV), size // _GROUP, _GROUP)
-    best_TK = groups_TGM.amax(-1).topk(count, dim=-1, sorted=False).indices
-    inside_TKM = groups_TGM.gather(1, best_TK[:, :, None].expand(-1, -1, _GROUP))
-    found = inside_TKM.flatten(1).topk(count, dim=-1)
-    group_TK = best_TK.gather(1, found.indices // _GROUP)
-    return found.values, group_TK * _GROUP + found.indices % _GROUP
+    # a group is every so many tokens, not neighbours: its greatest is taken of whole rows at once
+    best_TG = values_TV.view(len(values_TV), _PER_GROUP, groups).amax(1)
+    best_TK = best_TG.topk(count, dim=-1, sorted=False).indices
+    steps = torch.arange(0, size, groups, device=values_TV.device)
+    inside_TN = (best_TK[:, None, :] + steps[:, None]).flatten(1)
+    found = values_TV.gather(1, inside_TN).topk(count, dim=-1)
+    return found.values, inside_TN.gather(1, found.indices)
 
 
 def cut_logits(
@@ -55,7 +59,13 @@ def cut_logits(
         sequence_index: Second part of the key of the random numbers.
         is_wide: Whether to give more tokens to learn the prior from.
     """
-    parts = [_cut_few(logits_CV, scheme, temperature, is_wide) for logits_CV in torch.split(logits_TV, _ROWS_AT_ONCE)]
+    # one buffer for all: fresh memory for each few rows would take longer than the exponentials in it
+    kind = torch.promote_types(logits_TV.dtype, torch.float32)
+    buffer_CV = logits_TV.new_empty((min(_ROWS_AT_ONCE, len(logits_TV)), logits_TV.shape[-1]), dtype=kind)
+    parts = [
+        _cut_few(logits_CV, buffer_CV[: len(logits_CV)], scheme, temperature, is_wide)
+        for logits_CV in torch.split(logits_TV, _ROWS_AT_ONCE)
+    ]
     ids_TK, logp_TK, tail_T, ids_TW, logp_TW, sums_TG = (torch.cat(column) for column in zip(*parts, strict=True))
     drawn = counts = np.zeros((len(logits_TV), 0), dtype=np.int64)
     if scheme.draws:
@@ -70,8 +80,10 @@ def cut_logits(
     )
 
 
-def _cut_few(logits_CV: Tensor, scheme: Scheme, temperature: float, is_wide: bool) -> tuple[Tensor, ...]:
-    """As many rows as stay in the processor's cache over the passes here.
+def _cut_few(
+    logits_CV: Tensor, buffer_CV: Tensor, scheme: Scheme, temperature: float, is_wide: bool
+) -> tuple[Tensor, ...]:
+    """As many rows as stay in the processor's cache over the passes here; overwrites `buffer_CV`.
 
     Returns kept ids, their log-probabilities, tail, wide ids, their log-probabilities, and for each group of the
     vocabulary the weight of what is not kept, relative to the most probable token's.
@@ -81,7 +93,7 @@ def _cut_few(logits_CV: Tensor, scheme: Scheme, temperature: float, is_wide: boo
     found_CW, ids_CW = greatest(scaled_CV, min(max(scheme.top_k, WIDE if is_wide else 1), size))
     # not normalised yet: relative to the most probable token
     ids_CK, weight_CK = ids_CW[:, : scheme.top_k], (found_CW[:, : scheme.top_k] - found_CW[:, :1]).double().exp_()
-    weights_CV = torch.sub(scaled_CV, found_CW[:, :1]).exp_().scatter_(-1, ids_CK, 0.0)
+    weights_CV = torch.sub(scaled_CV, found_CW[:, :1], out=buffer_CV).exp_().scatter_(-1, ids_CK, 0.0)
     weights_CG = _groups(weights_CV).sum(-1)
     # the others' own sum, never 1 less the kept mass
     rest_C1 = weights_CG.double().sum(-1, keepdim=True)

@@ -9,6 +9,9 @@ Shapes: R rows, N kept tokens of all rows, Q candidates of all rows, V vocabular
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -121,17 +124,15 @@ def code_sets(
     tokens_R, class_R, size_R = rows
     row_Q, id_Q, level_Q, chance_Q = asked(prior, tables, tokens_R, class_R)
     if taken is not None:
-        mark = np.zeros((len(tokens_R), prior.vocab_size), dtype=np.bool_)
-        mark[taken] = True
-        free = ~mark[row_Q, id_Q]
+        with _marked(taken, len(tokens_R), prior.vocab_size) as mark:
+            free = ~mark[row_Q, id_Q]
         row_Q, id_Q, level_Q, chance_Q = row_Q[free], id_Q[free], level_Q[free], chance_Q[free]
     bits_Q, others = None, None
     if members is not None:
-        mark = np.zeros((len(tokens_R), prior.vocab_size), dtype=np.bool_)
-        mark[members] = True
-        bits_Q = mark[row_Q, id_Q]
-        mark[row_Q, id_Q] = False
-        is_other = mark[members]
+        with _marked(members, len(tokens_R), prior.vocab_size) as mark:
+            bits_Q = mark[row_Q, id_Q]
+            mark[row_Q, id_Q] = False
+            is_other = mark[members]
         others = members[0][is_other], members[1][is_other]
     bits_Q = side.bits(bits_Q, chance_Q)
     row_N, id_N, level_N = row_Q[bits_Q], id_Q[bits_Q].astype(np.int64), level_Q[bits_Q]
@@ -142,6 +143,28 @@ def code_sets(
         np.concatenate([id_N, id_M]),
         np.concatenate([level_N, np.full(len(row_M), ELSEWHERE)]),
     )
+
+
+class _Scratch(threading.local):
+    """A thread's marks, all down between uses: fresh memory for each block would take longer than the marking."""
+
+    marks = np.zeros(0, dtype=np.bool_)
+
+
+_SCRATCH = _Scratch()
+
+
+@contextmanager
+def _marked(members: tuple[Ints, Ints], rows: int, vocab_size: int) -> Iterator[npt.NDArray[np.bool_]]:
+    """Rows by vocabulary, true at the members; marks may be taken away and none added."""
+    if len(_SCRATCH.marks) < rows * vocab_size:
+        _SCRATCH.marks = np.zeros(rows * vocab_size, dtype=np.bool_)
+    mark = _SCRATCH.marks[: rows * vocab_size].reshape(rows, vocab_size)
+    mark[members] = True
+    try:
+        yield mark
+    finally:
+        mark[members] = False
 
 
 def _code_others(side: Side, tables: SetTables, count_R: Ints, others: tuple[Ints, Ints] | None) -> tuple[Ints, Ints]:
