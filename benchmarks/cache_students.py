@@ -65,7 +65,7 @@ OTHERS = ("online", "sft")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train-tokens", type=int, default=6144)
-    parser.add_argument("--held-out-tokens", type=int, default=4096)
+    parser.add_argument("--held-out-tokens", type=int, default=2048)
     parser.add_argument("--length", type=int, default=128, help="tokens of a sequence")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--alpha", type=float, default=0.0)
