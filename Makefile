@@ -35,8 +35,9 @@ bench: .venv/.dev ## The meter's own cost and the KD loss head, as ratios to pee
 	$(BIN)/python benchmarks/bench_meter_cost.py
 	$(BIN)/python benchmarks/bench_kd_head.py
 
-bench-kd: .venv/.dev ## Loss heads beside those of TRL and Liger, where these are installed: time, memory, gradient error
+bench-kd: .venv/.dev ## Loss heads beside those of TRL and Liger, where these are installed; logit caches: bytes, fidelity, cost
 	$(BIN)/python benchmarks/bench_kd_head.py --vocab 49152 128256 --repeats 2 --latest
+	$(BIN)/python benchmarks/bench_cache.py --save
 
 bench-meter: .venv/.dev ## How right the meter is on simulated cards: errors, coverage, half-widths, and its own cost
 	$(BIN)/python benchmarks/bench_meter.py --save
@@ -71,9 +72,9 @@ clean: ## Remove environments, caches and built files; runs/ stays
 
 .venv/.dev: $(SOURCES)
 	@echo "Installing Stillwatt with its test tools into .venv …"
-	$(INSTALL) distill report figures notebook analysis sweep factors exports evaluate integrations lightning dev
+	$(INSTALL) distill report figures notebook analysis sweep factors exports evaluate integrations lightning cache dev
 	@touch $@ .venv/.quickstart
 
 .venv/.docs: .venv/.dev
-	$(INSTALL) distill report figures notebook analysis sweep factors exports evaluate integrations lightning dev docs
+	$(INSTALL) distill report figures notebook analysis sweep factors exports evaluate integrations lightning cache dev docs
 	@touch $@

@@ -14,6 +14,7 @@ import click
 from stillwatt import __version__
 from stillwatt.cli.advise import advise
 from stillwatt.cli.analyse import analyse
+from stillwatt.cli.cache import cache
 from stillwatt.cli.doctor import doctor
 from stillwatt.cli.export import export
 from stillwatt.cli.factors import factors
@@ -82,6 +83,7 @@ VERBS = (
     run,
     sweep,
     recipe,
+    cache,
     ledger,
     import_logs,
     analyse,

@@ -148,6 +148,8 @@ def _artifacts(spec: PipelineSpec) -> Iterator[PlannedStage]:
     tokens = spec.data.train_tokens
     if spec.logits is not None and "logits" in kinds:
         detail = f"top {spec.logits.top_k} at temperature {spec.logits.temperature:g}"
+        if spec.logits.cache is not None:
+            detail += f", coded as {spec.logits.cache.scheme}"
         yield PlannedStage(name="teacher_logits", kind=StageKind.TEACHER_LOGITS, tokens=tokens, detail=detail)
     if spec.generate is not None and "text" in kinds:
         generate = spec.generate

@@ -17,7 +17,8 @@ from stillwatt.config.problem import Place, Problem
 from stillwatt.config.rules_budget import budgets
 from stillwatt.config.rules_on_policy import is_online, on_policy
 from stillwatt.errors import UnknownNameError, UsageError, suggest
-from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Source, check_parameter, find_objective
+from stillwatt.pipelines.cache.scheme import Scheme
+from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, OBJECTIVES, Source, check_parameter, find_objective
 from stillwatt.pipelines.spec import DISTILLING, Method
 from stillwatt.sensors.registry import check_names, make_sensor
 
@@ -40,6 +41,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _arms(recipe)
     yield from on_policy(recipe)
     yield from _losses(recipe)
+    yield from _cache(recipe)
     yield from _artifacts(recipe)
     yield from budgets(recipe)
     yield from _comparison(recipe)
@@ -179,12 +181,31 @@ def _losses(recipe: Recipe) -> Iterator[Problem]:
             check_parameter(objective, arm.loss_parameter)
         except UsageError as err:
             yield Problem(place=("arms", number, "loss_parameter"), message=f"arm {arm.name!r}: {err}")
-        if objective.source in (Source.TOP_P, Source.SAMPLES):
+        written = recipe.teacher_logits.to_spec(recipe.logit_cache).source if recipe.teacher_logits else Source.TOP_K
+        if not objective.is_online and objective.source is not written:
+            fitting = ", ".join(one.name for one in OBJECTIVES.values() if one.source is written)
             text = (
-                f"arm {arm.name!r}: loss {objective.name!r} reads a {objective.source.value}, which no stage writes; "
-                "[teacher_logits] keeps the most probable tokens: use top_k_tail, or a loss of the whole vocabulary"
+                f"arm {arm.name!r}: loss {objective.name!r} reads a {objective.source.value}, and [teacher_logits] "
+                f"writes a {written.value}: use {fitting}, or a loss of the whole vocabulary"
             )
             yield Problem(place=("arms", number, "loss"), message=text)
+
+
+def _cache(recipe: Recipe) -> Iterator[Problem]:
+    logits, coding = recipe.teacher_logits, recipe.logit_cache
+    if coding is None:
+        if logits is not None and logits.top_k < 1:
+            yield Problem(place=("teacher_logits", "top_k"), message="fixed rows keep at least one token")
+        return
+    if logits is None:
+        text = "[logit_cache] says how [teacher_logits] is coded, and there is no such table; remove it or add that one"
+        yield Problem(place=("logit_cache",), message=text)
+        return
+    how = coding.model_dump()
+    try:
+        Scheme(name=how.pop("scheme"), top_k=logits.top_k, **how)
+    except UsageError as err:
+        yield Problem(place=("logit_cache",), message=str(err))
 
 
 def _uses(arm: ArmSettings, method: Method) -> bool:

@@ -14,8 +14,8 @@ from stillwatt.pipelines import evaluate, student_train, teacher_generate
 from stillwatt.pipelines.artifacts import Artifact
 from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.budget import Stop
+from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, pack_samples
-from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.models import device, load_model
 from stillwatt.pipelines.on_policy import OwnText
 from stillwatt.pipelines.progress import Task
@@ -127,7 +127,7 @@ class _ArmRun:
             dtype=self.student.dtype,
             seed=self.seed,
             examples=examples,
-            cache=LogitCache.open(artifact.directory) if artifact and arm.method is Method.KD else None,
+            cache=open_cache(artifact.directory) if artifact and arm.method is Method.KD else None,
             teacher=_online_teacher(bench, labels, examples) if arm.is_online else None,
             own_text=_own_text(bench, arm, self.seed, labels),
             stop=stop,

@@ -302,6 +302,22 @@ class LogitCache:
         return kept / self.num_rows if self.num_rows else None
 
     @property
+    def row_bytes(self) -> int:
+        """Size of one stored position."""
+        return row_dtype(self.vocab_size, self.top_k).itemsize
+
+    def kept_mass_quantiles(self, shares: Sequence[float]) -> tuple[float, ...]:
+        """Kept mass below which those shares of positions lie; empty for a cache without positions."""
+        if not self.num_rows:
+            return tuple(float("nan") for _ in shares)
+        tails = np.concatenate([np.asarray(shard.rows["tail_logmass"], dtype=np.float64) for shard in self._shards])
+        return tuple(np.quantile(-np.expm1(tails), list(shares)).tolist())
+
+    def verify_sequence(self, sequence_index: int) -> None:
+        """Nothing is left to check that `open` has not checked."""
+        self._stored(sequence_index)
+
+    @property
     def sha256(self) -> str:
         """Hash of the index, which carries the hashes of everything else."""
         return file_sha256(self.directory / INDEX_NAME)

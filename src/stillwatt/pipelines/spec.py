@@ -6,10 +6,11 @@ choice of method is absent: the recipe states it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
-from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, described, find_objective
+from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, Source, described, find_objective
 
 
 class Method(StrEnum):
@@ -99,12 +100,41 @@ class DataSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSpec:
+    """How the logit cache is coded; the scheme's names and limits are those of `pipelines.cache.scheme`."""
+
+    scheme: str
+    draws: int = 0
+    mass: float = 1.0
+    step: float = 0.5
+    seed: int = 0
+    prior: str = "bigram"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogitsSpec:
     """What the teacher's logit cache keeps."""
 
     top_k: int
     temperature: float
     batch_size: int
+    cache: CacheSpec | None = None
+    """None for fixed rows."""
+
+    @property
+    def source(self) -> Source:
+        """What a loss finds in the cache."""
+        if self.cache is None or self.cache.scheme == "topk":
+            return Source.TOP_K
+        return Source.TOP_P if self.cache.scheme == "topp" else Source.SAMPLES
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells one cache from another, as JSON values; without `cache` where it is fixed rows."""
+        values = asdict(self)
+        if self.cache is None:
+            values.pop("cache")
+        return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

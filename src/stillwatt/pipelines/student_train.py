@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,13 +33,16 @@ from stillwatt.pipelines.losses import CHUNK_TOKENS, HeadLoss, cross_entropy_hea
 from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, load_model, load_tokenizer, save_model
 from stillwatt.pipelines.objectives.dense import DENSE_CHUNK_TOKENS, DenseTeacher
 from stillwatt.pipelines.objectives.registry import Source, check_parameter
-from stillwatt.pipelines.objectives.sparse import cached_side
+from stillwatt.pipelines.objectives.sparse import Weighted, cached_side
 from stillwatt.pipelines.objectives.vocabulary import cut_to_shared
 from stillwatt.pipelines.on_policy import Batch, OwnText, given_batch
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
 from stillwatt.pipelines.teacher_online import READ_AHEAD_TOKENS, OnlineTeacher
+
+if TYPE_CHECKING:
+    from stillwatt.pipelines.cache.reader import CodedCache
 
 __all__ = ["TrainJob", "learning_rate", "num_steps", "step_at", "train"]
 
@@ -70,7 +73,7 @@ class TrainJob:
     """`float32`, or `bfloat16` for bf16 autocast on a GPU; weights are float32 either way."""
     seed: int
     examples: Packed
-    cache: LogitCache | None
+    cache: LogitCache | CodedCache | None
     teacher: OnlineTeacher | None = None
     """Where the loss needs all logits; None otherwise."""
     stop: Stopping | None = None
@@ -272,15 +275,25 @@ class _Loop:
         job, place = self._job, self._accelerator.device
         assert job.cache is not None
         assert job.arm.objective is not None
+        name = job.arm.objective.name
+        if name == "sampled_kl":
+            assert not isinstance(job.cache, LogitCache)  # checked by `check_arm`
+            drawn = job.cache.weights(list(rows))
+            self._check_ids(drawn.ids_BTK, num_rows)
+            parts = (drawn.ids_BTK, drawn.weight_BTK, drawn.logp_BTK)
+            return Weighted(*(part.to(place)[predicted_BT] for part in parts))
         cached = job.cache.batch(list(rows))
-        # a teacher with more rows of padding may have kept one of them, and the student has none to set against it
-        if job.cache.vocab_size > num_rows and int(cached.ids_BTK.max()) >= num_rows:
+        self._check_ids(cached.ids_BTK, num_rows)
+        kept = (cached.ids_BTK, cached.logp_BTK, cached.tail_logmass_BT)
+        return cached_side(name, *(part.to(place)[predicted_BT] for part in kept))
+
+    def _check_ids(self, ids_BTK: Tensor, num_rows: int) -> None:
+        """A teacher with more rows of padding may have kept one of them: the student has none to set against it."""
+        if int(ids_BTK.max()) >= num_rows:
             raise StillwattError(
-                f"arm {job.arm_id!r}: the logit cache keeps output row {int(cached.ids_BTK.max())} of the teacher and "
+                f"arm {self._job.arm_id!r}: the logit cache keeps output row {int(ids_BTK.max())} of the teacher and "
                 f"the student has {num_rows}; lower teacher_logits.top_k, or use a loss of the whole vocabulary"
             )
-        kept = (cached.ids_BTK, cached.logp_BTK, cached.tail_logmass_BT)
-        return cached_side(job.arm.objective.name, *(part.to(place)[predicted_BT] for part in kept))
 
     def restore(self, directory: Path, first: int) -> None:
         """Take over the optimiser's state and the random state of a checkpoint."""
@@ -354,8 +367,8 @@ def _optimizer(train: TrainSpec, parameters: list[torch.nn.Parameter]) -> torch.
     raise StillwattError(f"train.optimizer {train.optimizer!r}; known: adamw, adafactor")
 
 
-def check_arm(arm: ArmSpec, cache_temperature: float | None) -> None:
-    """Refuse an arm whose settings cannot be meant.
+def check_arm(arm: ArmSpec, cache_temperature: float | None, source: Source = Source.TOP_K) -> None:
+    """Refuse an arm whose settings cannot be meant; `source` is what the cache holds.
 
     Raises:
         StillwattError: A KD arm without alpha or temperature, with a loss or parameter there is none of, or at another
@@ -377,9 +390,9 @@ def check_arm(arm: ArmSpec, cache_temperature: float | None) -> None:
             f"arm {arm.name!r}: no cache can hold what the student has yet to write; gkd needs a loss of the whole "
             f"vocabulary, and {objective.name} is none"
         )
-    if objective.source is not Source.TOP_K:
+    if objective.source is not source:
         reads = f"{objective.name} reads a {objective.source.value}"
-        raise StillwattError(f"arm {arm.name!r}: {reads}, which no stage writes; use top_k_tail")
+        raise StillwattError(f"arm {arm.name!r}: {reads}, and teacher_logits writes a {source.value}")
     if arm.temperature != cache_temperature:
         raise StillwattError(
             f"arm {arm.name!r}: temperature {arm.temperature} differs from the logit cache's {cache_temperature}; "

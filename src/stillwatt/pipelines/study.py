@@ -64,7 +64,7 @@ def check(spec: PipelineSpec) -> None:
         )
     prepare_data.num_sequences(spec.data)
     for arm in spec.arms:
-        student_train.check_arm(arm, None if spec.logits is None else spec.logits.temperature)
+        student_train.check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
         settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
         if settings is None:
             raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")
@@ -201,9 +201,10 @@ def _logits_maker(bench: Bench) -> _Maker:
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         sequences = [row.tolist() for row in train.ids_ST]
-        return teacher_logits.make(bench.teacher(), sequences, settings, out_dir, task=task, stage=stage)
+        return teacher_logits.make(bench.teacher(), sequences, settings, out_dir, task=task, stage=stage, inputs=known)
 
-    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": asdict(settings)}
+    known = _teacher_inputs(bench) if settings.cache else None
+    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": settings.identity}
     return _Maker(
         kind="logits", stage_kind=StageKind.TEACHER_LOGITS, inputs=inputs, make=make, total=int(train.ids_ST.size)
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stillwatt.pipelines.logit_cache import LogitCache, LogitCacheWriter
+from stillwatt.pipelines.caches import open_cache
+from stillwatt.pipelines.logit_cache import LogitCacheWriter
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import LogitsSpec
+
+if TYPE_CHECKING:
+    from stillwatt.pipelines.cache.scheme import Scheme
+    from stillwatt.pipelines.cache.writer import CodedCacheWriter, Cut
+    from stillwatt.pipelines.spec import CacheSpec
 
 __all__ = ["Counter", "Teacher", "make", "top_k_with_tail"]
 
@@ -91,35 +98,36 @@ def make(
     teacher_model.eval()
     ranks = Ranks()
     everything = {**(inputs or {}), "sequences_sha256": _sequences_sha256(sequences)}
-    vocab_size = int(teacher_model.config.vocab_size)
+    form = _form(spec, sequences)
     with ExitStack() as stack:
-        writer = None
+        writer: LogitCacheWriter | CodedCacheWriter | None = None
         if ranks.is_first:
-            opened = LogitCacheWriter(
-                out_dir, vocab_size=vocab_size, top_k=spec.top_k, temperature=spec.temperature, inputs=everything
-            )
-            writer = stack.enter_context(opened)
-        sealed = ranks.agree(frozenset[int]() if writer is None else writer.sealed_sequences)
+            writer = stack.enter_context(form.open(out_dir, int(teacher_model.config.vocab_size), everything))
+        sealed, wide_rows = ranks.agree((frozenset[int](), 0) if writer is None else _begun(writer))
 
-        def read(batch: Sequence[int]) -> list[_Rows]:
+        def read(part: tuple[Sequence[int], bool]) -> list[Any]:
             # the whole batch runs even if part of it is sealed: batching may alter the last bits of a result
+            batch, is_wide = part
             stage.add(tokens=_num_tokens(sequences, batch))
-            return _distributions(teacher_model, sequences, batch, spec)
+            return [
+                form.cut(index, logits_TV, is_wide=is_wide)
+                for index, logits_TV in _logits(teacher_model, sequences, batch)
+            ]
 
         batches = list(_batches(sequences, spec.batch_size))
         missing = [batch for batch in batches if not sealed.issuperset(batch)]
         task.advance(sum(_num_tokens(sequences, batch) for batch in batches if sealed.issuperset(batch)))
         # the first rank writes in the order in which one process would, so that the files are the same
-        for batch, rows in ranks.spread(missing, read):
-            for index, row in zip(batch, rows, strict=True):
+        for (batch, _), found in ranks.spread(list(_widths(missing, sequences, wide_rows)), read):
+            for index, cut in zip(batch, found, strict=True):
                 if writer is not None and index not in sealed:
-                    writer.add(index, *row)
+                    form.put(writer, index, cut)
             task.advance(_num_tokens(sequences, batch))
     return ranks.agree(_results(out_dir, sequences) if ranks.is_first else {})
 
 
 def _results(out_dir: Path, sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
-    cache = LogitCache.open(out_dir)
+    cache = open_cache(out_dir)
     return {
         "artifact_sha256": cache.sha256,
         "bytes": cache.bytes,
@@ -128,6 +136,20 @@ def _results(out_dir: Path, sequences: Sequence[Sequence[int]]) -> dict[str, Any
         "tokens": sum(map(len, sequences)),
         "positions": cache.num_rows,
     }
+
+
+def _begun(writer: LogitCacheWriter | CodedCacheWriter) -> tuple[frozenset[int], int]:
+    """The sequences that are there already, and how many rows a prior is still to be learned from."""
+    return writer.sealed_sequences, 0 if isinstance(writer, LogitCacheWriter) else writer.rows_to_learn_from
+
+
+def _widths(
+    batches: Sequence[Sequence[int]], sequences: Sequence[Sequence[int]], wide_rows: int
+) -> Iterator[tuple[Sequence[int], bool]]:
+    """Each batch, and whether a prior is learned from some of it; every rank comes to the same."""
+    for batch in batches:
+        yield batch, wide_rows > 0
+        wide_rows -= _num_tokens(sequences, batch) - len(batch)
 
 
 def _num_tokens(sequences: Sequence[Sequence[int]], batch: Sequence[int]) -> int:
@@ -158,20 +180,90 @@ def top_k_with_tail(logits_TV: Tensor, *, top_k: int, temperature: float) -> tup
 _Rows = tuple[npt.NDArray[np.integer], npt.NDArray[np.floating], npt.NDArray[np.floating]]
 
 
-def _distributions(
-    teacher_model: Teacher, sequences: Sequence[Sequence[int]], batch: Sequence[int], spec: LogitsSpec
-) -> list[_Rows]:
-    """Run one batch; return each sequence's ids, log-probabilities and tail for positions 0 to n - 2."""
+class _Form(Protocol):
+    """A format of caches: what is cut out of logits, on any rank, and how it is written, on the first."""
+
+    def open(
+        self, out_dir: Path, vocab_size: int, inputs: Mapping[str, Any]
+    ) -> LogitCacheWriter | CodedCacheWriter: ...
+
+    def cut(self, index: int, logits_TV: Tensor, *, is_wide: bool) -> Any: ...
+
+    def put(self, writer: Any, index: int, cut: Any) -> None: ...
+
+
+def _form(spec: LogitsSpec, sequences: Sequence[Sequence[int]]) -> _Form:
+    if spec.cache is None:
+        return _FixedRows(spec)
+    # only where it is asked for: the coder is an extra
+    from stillwatt.pipelines.cache.scheme import Scheme
+
+    how: CacheSpec = spec.cache
+    scheme = Scheme(
+        name=how.scheme, top_k=spec.top_k, mass=how.mass, draws=how.draws, step=how.step, seed=how.seed, prior=how.prior
+    )
+    return _Coded(spec, scheme, sequences)
+
+
+@dataclass(frozen=True, slots=True)
+class _FixedRows:
+    """As many bytes for every token."""
+
+    spec: LogitsSpec
+
+    def open(self, out_dir: Path, vocab_size: int, inputs: Mapping[str, Any]) -> LogitCacheWriter:
+        spec = self.spec
+        return LogitCacheWriter(
+            out_dir, vocab_size=vocab_size, top_k=spec.top_k, temperature=spec.temperature, inputs=inputs
+        )
+
+    def cut(self, index: int, logits_TV: Tensor, *, is_wide: bool) -> _Rows:
+        found = top_k_with_tail(logits_TV, top_k=self.spec.top_k, temperature=self.spec.temperature)
+        ids_TK, logp_TK, tail_T = (tensor.cpu().numpy() for tensor in found)
+        return ids_TK, logp_TK, tail_T
+
+    def put(self, writer: LogitCacheWriter, index: int, cut: _Rows) -> None:
+        writer.add(index, *cut)
+
+
+@dataclass(frozen=True, slots=True)
+class _Coded:
+    """As many bytes as a token's distribution needs."""
+
+    spec: LogitsSpec
+    scheme: Scheme
+    sequences: Sequence[Sequence[int]]
+
+    def open(self, out_dir: Path, vocab_size: int, inputs: Mapping[str, Any]) -> CodedCacheWriter:
+        from stillwatt.pipelines.cache.writer import CodedCacheWriter
+
+        return CodedCacheWriter(
+            out_dir, scheme=self.scheme, vocab_size=vocab_size, temperature=self.spec.temperature, inputs=inputs
+        )
+
+    def cut(self, index: int, logits_TV: Tensor, *, is_wide: bool) -> Cut:
+        from stillwatt.pipelines.cache.cut import cut_logits
+
+        return cut_logits(
+            logits_TV, self.scheme, temperature=self.spec.temperature, sequence_index=index, is_wide=is_wide
+        )
+
+    def put(self, writer: CodedCacheWriter, index: int, cut: Cut) -> None:
+        writer.add(index, np.asarray(self.sequences[index], dtype=np.int64), cut)
+
+
+def _logits(
+    teacher_model: Teacher, sequences: Sequence[Sequence[int]], batch: Sequence[int]
+) -> Iterator[tuple[int, Tensor]]:
+    """Run one batch; each sequence's logits for positions 0 to n - 2: the last predicts a token not in the text.
+
+    One by one, as what is made of them is as large as they are.
+    """
     tokens_BS = torch.tensor([list(sequences[index]) for index in batch], dtype=torch.long)
-    rows: list[_Rows] = []
     with torch.inference_mode():
         logits_BSV = teacher_model(input_ids=tokens_BS.to(teacher_model.device), use_cache=False).logits
-        for logits_SV in logits_BSV:  # one by one: the copies below are as large as the logits they are made from
-            # the last position predicts a token that is not in the text
-            found = top_k_with_tail(logits_SV[:-1], top_k=spec.top_k, temperature=spec.temperature)
-            ids_TK, logp_TK, tail_T = (tensor.cpu().numpy() for tensor in found)
-            rows.append((ids_TK, logp_TK, tail_T))
-    return rows
+        for index, logits_SV in zip(batch, logits_BSV, strict=True):
+            yield index, logits_SV[:-1]
 
 
 def _batches(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:

@@ -170,6 +170,7 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "account",
         "advise",
         "analyse",
+        "cache",
         "doctor",
         "export",
         "factors",

