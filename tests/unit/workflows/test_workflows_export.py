@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 from rocrate.rocrate import ROCrate
 
@@ -16,15 +17,7 @@ from stillwatt.config.export_details import KEYS, parse_details
 from stillwatt.errors import ConfigError, FileExistsAlreadyError, MissingExtraError, ReportError, UnknownNameError
 from stillwatt.workflows.export import NAMES, export
 
-CARD = """---
-language: en
-license: mit
-tags:
-- distillation
-co2_eq_emissions:
-  emissions: 83.5
-  source: somebody
-model-index:
+_INDEX = """model-index:
 - name: student
   results:
   - task:
@@ -35,7 +28,16 @@ model-index:
     metrics:
     - type: accuracy
       value: 0.5
----
+"""
+CARD = f"""---
+language: en
+license: mit
+tags:
+- distillation
+co2_eq_emissions:
+  emissions: 83.5
+  source: somebody
+{_INDEX}---
 
 # A student
 
@@ -88,6 +90,22 @@ def test_a_card_keeps_all_but_its_own_section(tmp_path: Path) -> None:
     assert emissions["emissions"] > 83.5
     assert emissions["training_type"] == "pre-training"
     assert _others(card) == _others(before)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_card_keeps_front_matter_that_the_library_does_not_know(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    own = "widget: null\nours:\n  made: by hand\n" + _INDEX.replace("type: a-set", "type: a-set\n      ours: too")
+    path.write_bytes(f"---\nlicense: mit\n{own}---\n\n# A student\n".replace("\n", end).encode())
+    export(rich(), "huggingface", path, FULL)
+    export(rich(), "huggingface", path, FULL)
+    text = path.read_bytes().decode()
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["co2_eq_emissions"]["emissions"] > 0.0
+    del front["co2_eq_emissions"]
+    assert front == yaml.safe_load(f"license: mit\n{own}")
+    assert text.count("stillwatt: begin") == 1
+    assert "# A student" in text
 
 
 def test_a_card_of_an_uncounted_run_keeps_its_figure_and_gets_no_zero(tmp_path: Path) -> None:
