@@ -11,6 +11,7 @@ from export_reports import DETAILS, FULL, rich
 from stillwatt.report.exports.boamps import to_boamps
 from stillwatt.report.exports.eu_gpai import to_eu_gpai
 from stillwatt.report.exports.huggingface import to_card
+from stillwatt.report.exports.rocrate import PROVENANCE, to_rocrate
 from stillwatt.report.exports.sci import to_sci
 from stillwatt.report.exports.spdx import to_spdx
 
@@ -98,6 +99,15 @@ def test_a_board_that_two_runs_held_is_one_board() -> None:
     emissions = to_card(report, DETAILS).emissions
     assert emissions is not None
     assert emissions["hardware_used"] == "1 x card"
+
+
+def test_no_two_factors_share_a_name_of_provenance() -> None:
+    names = ["x/y", "x_2Fy", "x_5F2Fy", "x%2Fy", "x y", "é", "_C3_A9"]
+    report = rich()
+    report["factors"] = [{**report["factors"][0], "id": name} for name in names]
+    entities = json.loads(to_rocrate(report, FULL).files[PROVENANCE])["entity"]
+    labels = [said["prov:label"] for name, said in entities.items() if name.startswith("sw:factor-")]
+    assert sorted(labels) == sorted(names)
 
 
 def test_spdx_claims_no_profile_whose_demands_are_not_met() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,24 +14,27 @@ from click.testing import CliRunner, Result
 
 from lifecycle_studies import catalog, report, study
 from run_dirs import quick_run
-from run_records import quickstart, run_record, stage
+from run_records import energy, quickstart, run_record, stage
 from stillwatt.cli.main import cli
 from stillwatt.config.account_options import parse_pretraining, parse_serving
-from stillwatt.errors import ReportError
-from stillwatt.factors.catalog import build_catalog
+from stillwatt.errors import ReportError, StillwattError
+from stillwatt.factors.catalog import build_catalog, choose
 from stillwatt.factors.parametric import making_of
 from stillwatt.factors.places import find_place
 from stillwatt.impact.whole import assess
+from stillwatt.records.channel import Boundary
 from stillwatt.records.energy import Total
 from stillwatt.records.factor import Choice
 from stillwatt.records.impact import Impact, LifeStage
 from stillwatt.records.lifecycle import Count
-from stillwatt.records.run import RunRecord
+from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.records.window import StageKind, StageStatus
 from stillwatt.report.data import report_json
+from stillwatt.report.lifecycle_text import SHOWN, lifecycle_text
 from stillwatt.units import J_PER_KWH
 from stillwatt.workflows.account import Wanted, inputs_of, recompute
 from stillwatt.workflows.account_hardware import storage_of
+from stillwatt.workflows.factors import open_catalog
 
 
 def ask(*arguments: str) -> Result:
@@ -124,6 +128,94 @@ def test_an_artefacts_label_that_is_a_path_is_not_followed(tmp_path: Path) -> No
         run = run_record([stage("a", "made", StageKind.TEACHER_LOGITS, joules=9.0, labels={"artifact": label})])
         found = storage_of([run], runs, build_catalog(), days=10.0)
         assert [one.size_bytes for one in found.kept] == ([] if size is None else [size])
+
+
+def test_serving_stages_that_are_left_out_of_a_token_are_named() -> None:
+    def serve(name: str, **more: Any) -> StageRecord:
+        return stage(name, f"serve.{name}", StageKind.SERVE, **more)
+
+    board = [energy(90.0, "gpu0", boundary=Boundary.BOARD, driver="nvml")]
+    silent = serve("silent", joules=5.0)
+    unread = serve("unread", workload={"generated_tokens": 10.0})
+    card = serve("card", energies=board, workload={"generated_tokens": 10.0})
+    card = replace(card, gross=replace(as_total(card), boundary=Boundary.BOARD))
+    good = serve("good", joules=50.0, duration_s=10.0, workload={"generated_tokens": 100.0})
+    found = study(run_record([good, silent, unread, card]), serving=parse_serving("1000,1"))
+    (use,) = [use for use in found.uses if use.run == "serving scenario"]
+    assert isinstance(use.energy, Total)
+    assert use.energy.value_j == pytest.approx(500.0)
+    assert use.meter == "host_model"
+    (said,) = [one for one in found.about["assumptions"] if "tokens a day" in one]
+    assert "serve.silent" in said
+    assert "nobody counted its tokens" in said
+    assert "serve.unread" in said
+    assert "serve.card" in said
+    assert "boundary board" in said
+    assert "serve.good" not in said
+    with pytest.raises(StillwattError, match=r"not used: serve\.silent"):
+        study(run_record([silent]), serving=parse_serving("1000,1"))
+
+
+def as_total(one: StageRecord) -> Total:
+    """A stage's energy, which is known."""
+    assert isinstance(one.gross, Total)
+    return one.gross
+
+
+def test_a_factor_without_a_year_is_cautioned_of() -> None:
+    given = open_catalog(overrides=("grid_gwp_location@FRA=56gCO2e/kWh",), packages=[])
+    found = choose(given, "grid_gwp_location", find_place("FRA"), year=2026)
+    assert isinstance(found, Choice)
+    assert any("no year is given with it" in said and "--factors" in said for said in found.cautions)
+
+
+def test_a_total_that_is_not_whole_is_marked() -> None:
+    data = json.loads(report_json(report()))
+    (line,) = [line.strip() for line in lifecycle_text(data).splitlines() if "counted in all" in line]
+    totals = {total["impact"]: total for total in data["totals"]}
+    marks = [mark.endswith("+") for mark in line.removeprefix("counted in all").split()]
+    shown = [totals[impact] for impact in SHOWN]
+    assert marks == [total["value"] is not None and not total["complete"] for total in shown]
+    assert any(marks)
+    for total in data["totals"]:
+        total["complete"] = total["value"] is not None
+    (line,) = [line for line in lifecycle_text(data).splitlines() if "counted in all" in line]
+    assert "+" not in line
+
+
+@pytest.mark.parametrize("what", ["account", "recompute"])
+def test_a_report_is_not_written_over_unasked(what: str, tmp_path: Path) -> None:
+    source, out = tmp_path / "source.json", tmp_path / "there" / "report.json"
+    source.write_bytes(report_json(report()).encode())
+    quick_run(tmp_path / "runs")
+    made = ("latest", "--runs", str(tmp_path / "runs"), "--region", "FRA", "--draws", "200")
+    asked = ("account", *(made if what == "account" else ("--recompute", str(source))), "-o", str(out))
+    assert ask(*asked).exit_code == 0
+    assert b"\r" not in out.read_bytes()
+    out.write_text("mine", encoding="utf-8")
+    again = ask(*asked)
+    assert again.exit_code == 2
+    assert "--force" in again.stderr
+    assert out.read_text(encoding="utf-8") == "mine"
+    assert ask(*asked, "--force").exit_code == 0
+    assert out.read_text(encoding="utf-8").startswith("{")
+    assert [path.name for path in out.parent.iterdir()] == ["report.json"]
+    folder = ask(*asked[:-1], str(tmp_path), "--force")
+    assert folder.exit_code == 2
+    assert "name a file" in folder.stderr
+
+
+def test_a_report_may_go_to_no_file(tmp_path: Path) -> None:
+    source = tmp_path / "source.json"
+    source.write_bytes(report_json(report()).encode())
+    assert ask("account", "--recompute", str(source), "-o", os.devnull).exit_code == 0
+    assert not Path(os.devnull).is_file()
+
+
+def test_a_seed_below_0_is_refused() -> None:
+    found = ask("account", "latest", "--region", "FRA", "--seed", "-1")
+    assert found.exit_code == 2
+    assert "--seed" in found.stderr
 
 
 def _without_lifetime(data: dict[str, Any]) -> None:

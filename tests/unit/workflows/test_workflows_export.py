@@ -77,6 +77,23 @@ def test_nothing_is_written_over(form: str, tmp_path: Path) -> None:
     assert not other.exists()
 
 
+@pytest.mark.parametrize("form", NAMES)
+@pytest.mark.parametrize("is_forced", [True, False])
+def test_what_stands_in_the_way_is_named_with_the_next_step(form: str, is_forced: bool, tmp_path: Path) -> None:
+    """A folder where a file is to be, or a file where a folder is to be: no --force helps, so none is advised."""
+    out = tmp_path / "out"
+    is_folder = form == "rocrate"
+    if is_folder:
+        out.write_text("mine", encoding="utf-8")
+    else:
+        out.mkdir()
+    with pytest.raises(ConfigError, match=r"name a (file|folder)") as caught:
+        export(rich(), form, out, FULL, is_forced=is_forced)
+    assert str(out) in str(caught.value)
+    assert "--force" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_card_keeps_all_but_its_own_section(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text(CARD, encoding="utf-8")
