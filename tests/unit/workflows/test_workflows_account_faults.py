@@ -145,7 +145,9 @@ def test_serving_stages_that_are_left_out_of_a_token_are_named() -> None:
     assert isinstance(use.energy, Total)
     assert use.energy.value_j == pytest.approx(500.0)
     assert use.meter == "host_model"
-    (said,) = [one for one in found.about["assumptions"] if "tokens a day" in one]
+    assumptions = found.about["assumptions"]
+    assert isinstance(assumptions, list)
+    (said,) = [one for one in assumptions if "tokens a day" in one]
     assert "serve.silent" in said
     assert "nobody counted its tokens" in said
     assert "serve.unread" in said
