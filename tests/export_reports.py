@@ -25,6 +25,7 @@ FULL = Details(
     model_hash="ab" * 32,
     parameters=135e6,
     training_flop=1.2345e18,
+    compute_methodology="6 FLOP a parameter and token",
     inference_flop=2.7e13,
     inference_task="generating 100000 tokens on 1 card",
     infrastructure="onPremise",

@@ -25,6 +25,8 @@ class Reply:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
+    stall_s: float = 0.0
+    """Between headers and body."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class GridServer:
                         self.send_header(name.replace("_", "-"), value)
                     self.send_header("Content-Length", str(len(reply.body)))
                     self.end_headers()
+                    if reply.stall_s:
+                        time.sleep(reply.stall_s)
                     self.wfile.write(reply.body)
                 except OSError:
                     pass  # whoever asked did not wait

@@ -55,7 +55,7 @@ def export(
     section and co2_eq_emissions change. Exits with 3 where a metered energy is not known or not whole.
 
     Details: model, version, organisation, base_model, licence, release_date, model_hash, parameters, training_flop,
-    inference_flop, inference_task, infrastructure.
+    compute_methodology, inference_flop, inference_task, infrastructure.
     """
     from stillwatt.clock import SystemClock, iso_utc
     from stillwatt.config.export_details import parse_details

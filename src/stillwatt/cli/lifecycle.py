@@ -47,9 +47,10 @@ INCOMPLETE = 3
 @click.option("--serving", metavar="SPEC", help="TOKENS_PER_DAY,DAYS[,ledger|0.4J,BOUNDARY|ecologits:ACTIVE/TOTAL].")
 @click.option("--request-tokens", type=float, help="Tokens of a request, for impacts per 1,000 requests.")
 @click.option("--draws", type=click.IntRange(100, 1_000_000), default=10_000, show_default=True, help="Random draws.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draws.")
 @click.option("--recompute", metavar="FILE", help="Compute a report anew from its own inputs; 1 where it differs.")
 @click.option("-o", "--out", metavar="FILE", help="Write the report there as JSON.")
+@click.option("--force", is_flag=True, help="Write over what is there.")
 @factor_options
 @runs_option
 @json_option
@@ -59,26 +60,30 @@ def account(context: click.Context, /, **asked: Any) -> None:
 
     RUN is a run's id, the beginning of one, its name, or `latest`. Every cell of stage and impact has a status; what
     is not counted is never 0 and is named beside the total that it is missing from. Exits with 3 where a metered
-    energy is not known or not whole.
+    energy is not known or not whole. A file that is there is left alone without --force.
     """
+    out = Path(asked["out"]) if asked["out"] else None
+    if out is not None:
+        _check_out(out, is_forced=asked["force"])
     if asked["recompute"]:
-        context.exit(_recompute(asked["recompute"], asked["out"]))
+        context.exit(_recompute(asked["recompute"], out))
     if not asked["runs"]:
         raise click.UsageError("name a run (`stillwatt ledger list`), or give --recompute FILE")
     from stillwatt.report.data import report_json
     from stillwatt.workflows.account import account as account_for
     from stillwatt.workflows.account import energy_is_whole
+    from stillwatt.workflows.outputs import write_whole
 
     data = account_for(asked["runs"], _wanted(asked), runs_dir=asked["runs_dir"])
     text = report_json(data)
-    if asked["out"]:
-        Path(asked["out"]).write_text(text, encoding="utf-8")
+    if out is not None:
+        write_whole(out, text)
     if asked["as_json"]:
         click.echo(text, nl=False)
     else:
         say(_text(data))
-        if asked["out"]:
-            say(f"report  {asked['out']}")
+        if out is not None:
+            say(f"report  {out}")
     context.exit(0 if energy_is_whole(data) else INCOMPLETE)
 
 
@@ -116,12 +121,19 @@ def _wanted(asked: dict[str, Any]) -> Wanted:
     )
 
 
-def _recompute(path: str, out: str | None) -> int:
+def _check_out(out: Path, *, is_forced: bool) -> None:
+    from stillwatt.workflows.outputs import refuse_taken
+
+    refuse_taken(out, is_forced=is_forced)
+
+
+def _recompute(path: str, out: Path | None) -> int:
     from stillwatt.workflows.account import recompute
+    from stillwatt.workflows.outputs import write_whole
 
     text, differs = recompute(path)
-    if out:
-        Path(out).write_text(text, encoding="utf-8")
+    if out is not None:
+        write_whole(out, text)
     else:
         click.echo(text, nl=False)
     if differs:

@@ -145,6 +145,8 @@ def parse_serving(text: str) -> Serving:
         raise ConfigError("--serving", f"{text!r}: write {SERVING_FORM}")
     per_day, days = (_number(part, "--serving") for part in parts[:2])
     source = parts[2] if len(parts) > 2 else "ledger"
+    if len(parts) == 4 and (source == "ledger" or source.startswith("ecologits:")):
+        raise ConfigError("--serving", f"{text!r}: {source} has its own boundary, so {parts[3]!r} is one part too many")
     if source == "ledger":
         return Serving(tokens_per_day=per_day, days=days)
     if source.startswith("ecologits:"):

@@ -103,7 +103,9 @@ def _basis(factor: Factor) -> Iterator[Fault]:
 
 
 def _vintage(factor: Factor) -> Iterator[Fault]:
-    if factor.year is None:
+    if factor.year is None and factor.origin.startswith("user"):
+        yield _caution("year", factor, "no year is given with it; a file of --factors says for which it is")
+    elif factor.year is None:
         yield _caution("year", factor, "its source does not say for which year it is")
 
 

@@ -29,6 +29,7 @@ DOWNLOADS = "fetch_models"
 """The stage that fetches models, which is of the kind `other` and belongs to the data."""
 FROM_SCRATCH = frozenset({"tiny-random"})
 """Sources of students that nobody trained before: their training is `training` and not `post_training`."""
+_SERVED_TO_KNOW = "it was served to know what a token takes; the scenario is the deployment"
 OUTSIDE = LifeStage.EXPERIMENTATION
 """Where energy outside any stage is booked: loading and waiting that no stage asked for."""
 _LOST = frozenset({StageStatus.FAILED, StageStatus.RECOVERED})
@@ -112,7 +113,7 @@ class Mapper:
         if self._was_only_tried(stage):
             return LifeStage.EXPERIMENTATION, f"tried beside the arm {self._kept}, which was kept"
         if stage.kind is StageKind.SERVE and self._has_scenario:
-            return LifeStage.EXPERIMENTATION, "it was served to know what a token takes; the scenario is the deployment"
+            return LifeStage.EXPERIMENTATION, _SERVED_TO_KNOW
         if stage.name == DOWNLOADS:
             return LifeStage.DATA, "models are fetched"
         if stage.kind is StageKind.STUDENT_TRAIN and self._sources.get(stage.labels.get("student", "")) in FROM_SCRATCH:
@@ -211,6 +212,8 @@ def mapping_markdown() -> Iterator[str]:
     yield "| what another arm than the kept one needed | experimentation | it was tried |"
     for kind, (life, why) in BOOKED.items():
         yield f"| {kind.value} | {life.value} | {why} |"
+        if kind is StageKind.SERVE:
+            yield f"| serve, beside a serving scenario | experimentation | {_SERVED_TO_KNOW} |"
     yield f"| `{DOWNLOADS}` | data | models are fetched |"
     yield f"| other, inside another stage | where that one is | {_PART}, such as a student writing what it trains on |"
     yield "| student_train of a student with random weights | training | nobody trained it before |"

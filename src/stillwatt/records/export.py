@@ -42,6 +42,8 @@ class Details:
     parameters: float | None = None
     """How many the model has."""
     training_flop: float | None = None
+    compute_methodology: str = ""
+    """How `training_flop` was counted."""
     inference_flop: float | None = None
     inference_task: str = ""
     """What `inference_flop` was spent on, with the hardware."""

@@ -93,7 +93,7 @@ def _cells_table(data: Mapping[str, Any]) -> RenderableType:
         table.add_row(STAGES.get(stage, stage), *(_cell_text(cells.get((stage, impact))) for impact in SHOWN))
     totals = {total["impact"]: total for total in data["totals"]}
     table.add_section()
-    table.add_row("counted in all", *(_short(totals[impact]["value"]) for impact in SHOWN))
+    table.add_row("counted in all", *(_total_text(totals[impact]) for impact in SHOWN))
     table.add_row("coverage", *(percent_text(totals[impact]["coverage"]) for impact in SHOWN))
     return table
 
@@ -169,6 +169,12 @@ def _cell_text(cell: Mapping[str, Any] | None) -> str:
     if cell["status"] == "not_applicable":
         return "·"
     return f"{cell['value']:.2g}{_MARKS[cell['status']]}{'+' if cell['incomplete'] else ''}"
+
+
+def _total_text(total: Mapping[str, Any]) -> str:
+    """A total, marked where it lacks something."""
+    is_partial = total["value"] is not None and not total["complete"]
+    return f"{_short(total['value'])}{'+' if is_partial else ''}"
 
 
 def _short(value: float | None) -> str:

@@ -13,8 +13,8 @@ from stillwatt.factors.catalog import Catalog
 from stillwatt.factors.devices import device_code
 from stillwatt.factors.serving import ASSUMED_RATIO, modelled_token
 from stillwatt.impact.operational import NOTHING_RAN
-from stillwatt.records.channel import Basis, worst_basis
-from stillwatt.records.energy import Energy, Total
+from stillwatt.records.channel import Basis, Boundary, worst_basis
+from stillwatt.records.energy import Energy, NoTotal, Total
 from stillwatt.records.finding import Quality
 from stillwatt.records.impact import LifeStage, Use
 from stillwatt.records.lifecycle import Count, Held, Lack, Role
@@ -81,7 +81,8 @@ def scenario_of(
     if given is None:
         reason = "no serving scenario is given (--serving): only the study's own load is in it"
         return Added(lacks=(Lack(stage=LifeStage.DEPLOYMENT, reason=reason),))
-    served = [(run, stage) for run in runs for stage in run.stages if _is_students(stage)]
+    is_ledgers = given.token_j is None and given.model is None
+    served, left_out = _usable(runs) if is_ledgers else ([], ())
     meter, token = _token(given, [stage for _, stage in served])
     scaled = replace(
         token,
@@ -92,9 +93,11 @@ def scenario_of(
     )
     use = Use(run=SCENARIO, stage=LifeStage.DEPLOYMENT, energy=scaled, meter=meter)
     said = f"{given.tokens_per_day:g} tokens a day for {given.days:g} days at {token.value_j:.4g} J a token, by {meter}"
+    if left_out:
+        said += f"; without what cannot be added to it: {', '.join(left_out)}"
     hardware = "the serving scenario: the devices that it holds are not known"
     lacks = tuple(Lack(stage=stage, reason=hardware) for stage in (LifeStage.HARDWARE, LifeStage.END_OF_LIFE))
-    if given.token_j is not None or given.model is not None:
+    if not is_ledgers:
         return Added(uses=(use,), lacks=lacks, assumptions=(said,))
     held = tuple(_held(served, given, catalog, devices))
     return Added(uses=(use,), held=held, lacks=() if held else lacks, assumptions=(said,))
@@ -144,19 +147,39 @@ def _token(given: Serving, served: Sequence[StageRecord]) -> tuple[str, Total]:
     return _ledgers_token(served)
 
 
-def _ledgers_token(served: Sequence[StageRecord]) -> tuple[str, Total]:
-    """The mean of the ledger's serving stages of students, at the boundary of the first."""
-    known = [
-        (stage.gross, stage.workload["generated_tokens"])
-        for stage in served
-        if isinstance(stage.gross, Total) and stage.workload.get("generated_tokens")
-    ]
-    known = [(total, tokens) for total, tokens in known if total.boundary is known[0][0].boundary]
-    if not known:
+def _usable(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, StageRecord]], tuple[str, ...]]:
+    """The ledger's serving stages of students at the boundary of the first, and why the others are not among them.
+
+    Raises:
+        StillwattError: there is none.
+    """
+    used: list[tuple[RunRecord, StageRecord]] = []
+    boundary: Boundary | None = None
+    left_out: dict[str, None] = {}
+    for run, stage in [(one, stage) for one in runs for stage in one.stages if _is_students(stage)]:
+        if isinstance(stage.gross, NoTotal):
+            why = f"energy not known: {stage.gross.reason}"
+        elif not stage.workload.get("generated_tokens"):
+            why = "nobody counted its tokens"
+        elif boundary not in (None, stage.gross.boundary):
+            why = f"metered at the boundary {stage.gross.boundary.value}"
+        else:
+            boundary = stage.gross.boundary
+            used.append((run, stage))
+            continue
+        left_out[f"{stage.name} of {run.run_id} ({why})"] = None
+    if not used:
         raise StillwattError(
             "--serving: no run has a serving stage of a student with an energy; "
             "give the energy of a token, e.g. --serving 1e6,365,0.4J,node, or ecologits:BILLIONS"
+            + "".join(f"; not used: {one}" for one in left_out)
         )
+    return used, tuple(left_out)
+
+
+def _ledgers_token(served: Sequence[StageRecord]) -> tuple[str, Total]:
+    """The mean of the ledger's serving stages of students."""
+    known = [(stage.gross, stage.workload["generated_tokens"]) for stage in served if isinstance(stage.gross, Total)]
     tokens = math.fsum(count for _, count in known)
     first = known[0][0]
     complete = all(one.complete for one, _ in known)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stillwatt.errors import FileExistsAlreadyError, MissingExtraError, MissingInputError, ReportError
+from stillwatt.errors import MissingExtraError, MissingInputError, ReportError
 from stillwatt.records.export import Details, Exported, Loss
 from stillwatt.report.exports.boamps import to_boamps
 from stillwatt.report.exports.cyclonedx import VERSIONS, to_cyclonedx
@@ -21,6 +21,7 @@ from stillwatt.report.exports.rocrate import METADATA, PROVENANCE, to_rocrate
 from stillwatt.report.exports.sci import to_sci
 from stillwatt.report.exports.spdx import to_spdx
 from stillwatt.workflows.account import Wanted, account, parse_report, read_text
+from stillwatt.workflows.outputs import refuse_taken, write_whole
 
 LOSSES_SCHEMA = "stillwatt.losses/1"
 CARD = "huggingface"
@@ -97,43 +98,34 @@ def export(
 
     Raises:
         FileExistsAlreadyError: something is there already.
+        ConfigError: a folder stands where a file is to be, or a file where a folder is to be.
         MissingExtraError: a model card without huggingface_hub.
         ReportError: the report cannot be said in the format.
     """
     path = Path(out)
     losses_path = path.with_name(f"{path.name}.losses.json")
-    if not is_forced and form != CARD:
-        for taken in (path, losses_path):
-            if taken.exists():
-                raise FileExistsAlreadyError(str(taken), "give another -o, or --force")
+    is_over = is_forced or form == CARD
+    refuse_taken(path, is_forced=is_over, is_folder=form == "rocrate")
+    refuse_taken(losses_path, is_forced=is_over)
     if form == CARD:
         text, losses, library, note = _card(to_card(report, details), path)
-        _write(path, text)
+        write_whole(path, text)
     else:
         make = partial(to_cyclonedx, version=version) if form == "cyclonedx" else FORMATS[form]
         made = make(report, details)
         library, note = _check(form, made, version)
         losses = made.losses
         for name, text in (made.files or {"": made.text}).items():
-            _write(path / name if name else path, text)
+            write_whole(path / name if name else path, text)
         if form == "rocrate":
             library, note = _check_crate(path, library, note)
-    _write(losses_path, _losses_text(form, path, losses))
+    write_whole(losses_path, _losses_text(form, path, losses))
     return Written(path=path, losses_path=losses_path, losses=losses, validated_by=library, note=note)
 
 
 def _losses_text(form: str, path: Path, losses: tuple[Loss, ...]) -> str:
     said = {"schema": LOSSES_SCHEMA, "format": form, "file": path.name, "losses": [asdict(loss) for loss in losses]}
     return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
-    part.replace(path)
 
 
 def _card(parts: CardParts, path: Path) -> tuple[str, tuple[Loss, ...], str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,25 @@ class TestEntsoE:
         assert any("lignite" in caution for caution in found.cautions)
         assert any("factors of coal are quoted" in caution for caution in found.cautions)
 
+    def test_a_series_made_with_a_quoted_factor_was_not_read(self, server: GridServer) -> None:
+        server.answers["/api"] = [generation({"B02": [3, 3, 3]}, "2026-01-01T00:00Z", "2026-01-01T03:00Z")]
+        quoted = by_source("grid_gwp_by_source")
+        read = {name: replace(factor, verified=True) for name, factor in quoted.items()}
+        assert not series_of(opened("entsoe", server, by_source=quoted), self.FRANCE).is_read
+        assert series_of(opened("entsoe", server, by_source=read), self.FRANCE).is_read
+
+    def test_generation_without_a_factor_is_told_of(self, server: GridServer) -> None:
+        reply = generation(
+            {"B14": [97, 97, 97], "B20": [3, 3, 3], "B10": [50, 0, 0]}, "2026-01-01T00:00Z", "2026-01-01T03:00Z"
+        )
+        found = self.ask(server, reply)
+        assert isinstance(found, HourlySeries)
+        assert [hour.value_g_per_kwh for hour in found.hours] == pytest.approx([12.0] * 3)
+        assert any(said.startswith("3.0% of the generation has no factor") for said in found.cautions)
+        whole = self.ask(server, generation({"B14": [9, 9, 9]}, "2026-01-01T00:00Z", "2026-01-01T03:00Z"))
+        assert isinstance(whole, HourlySeries)
+        assert not any("has no factor" in said for said in whole.cautions)
+
     def test_no_data_is_no_series_and_a_refusal_is_an_error(self, server: GridServer) -> None:
         found = self.ask(server, acknowledgement("999", "No matching data found for Data item"))
         assert isinstance(found, NoSeries)
@@ -393,6 +413,11 @@ class TestPatience:
         with pytest.raises(GridError, match=r"no answer within 0\.05 s"):
             opened("electricitymaps", server, timeout_s=0.05).series("DE", DAY)
 
+    def test_a_refusal_that_breaks_off_is_a_refusal(self, server: GridServer) -> None:
+        server.answers[self.PATH] = [Reply(status=400, body=b"no such zone", stall_s=0.4)]
+        with pytest.raises(GridError, match="status 400 for"):
+            opened("electricitymaps", server, timeout_s=0.1).series("DE", DAY)
+
     def test_nobody_there(self) -> None:
         with GridServer() as gone:
             url = gone
@@ -462,6 +487,25 @@ class TestKeptAnswers:
 def test_a_key_that_is_not_set_is_named(name: str) -> None:
     with pytest.raises(UsageError, match=SERVICES[name].keys[0]):
         open_source(name, by_source={}, environment={})
+
+
+@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if service.keys])
+@pytest.mark.parametrize("mark", ["\r", "\n", "ключ", "é", "\u200b"])
+def test_a_key_with_marks_that_none_has_names_its_variable_and_is_not_shown(name: str, mark: str) -> None:
+    environment = dict.fromkeys(SERVICES[name].keys, f"secret{mark}of-a-test")
+    with pytest.raises(UsageError, match="marks that no key has") as caught:
+        open_source(name, by_source={}, environment=environment)
+    assert all(key in str(caught.value) for key in SERVICES[name].keys)
+    assert "secret" not in str(caught.value)
+    assert "of-a-test" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", " "])
+def test_a_line_break_after_a_key_is_no_part_of_it(server: GridServer, end: str) -> None:
+    server.answers["/carbon-intensity/past-range"] = [TestPatience.GOOD]
+    kept = {key: f"{value}{end}" for key, value in KEYS.items()}
+    assert series_of(opened("electricitymaps", server, environment=kept), "DE").hours
+    assert server.asked[0].headers["auth-token"] == KEYS["ELECTRICITYMAPS_API_KEY"]
 
 
 def test_an_unknown_source_suggests_one() -> None:

@@ -163,3 +163,58 @@ def test_a_run_whose_record_is_not_whole_makes_every_use_incomplete() -> None:
         assert not one.energy.complete
     gone = replace(run_record([stage("a", "train", StageKind.STUDENT_TRAIN)]), complete=False)
     assert any(isinstance(one.energy, NoTotal) for one in Mapper(gone).uses())
+
+
+def test_energy_outside_stages_that_is_not_known_is_not_forgotten() -> None:
+    run = run_record([stage("a", "train", StageKind.STUDENT_TRAIN, joules=9.0)], unallocated_j=0.0)
+    (train,) = Mapper(run).uses()
+    assert train.stage is LifeStage.POST_TRAINING
+    lost = replace(run, unallocated=NoTotal(reason="the meter came late"))
+    outside = [use for use in Mapper(lost).uses() if use.stage is LifeStage.EXPERIMENTATION]
+    assert [use.energy for use in outside] == [NoTotal(reason="the meter came late")]
+
+
+def test_what_is_not_known_inside_another_stage_is_not_forgotten() -> None:
+    """An unknown energy that is booked elsewhere, and one that another run made, both inside a training."""
+    run = run_record(
+        [
+            stage("a", "train", StageKind.STUDENT_TRAIN, joules=900.0),
+            stage("b", "teacher_online", StageKind.TEACHER_LOGITS, parent_id="a"),
+            stage("c", "text", StageKind.OTHER, joules=1.0, parent_id="a", labels={"reused_from": "maker"}),
+        ],
+        unallocated_j=0.0,
+    )
+    unknown = [(use.stage, use.energy.reason) for use in Mapper(run).uses() if isinstance(use.energy, NoTotal)]
+    assert (LifeStage.DATA, "every part is absent") in unknown
+    assert any(life is LifeStage.POST_TRAINING and "made by run maker" in why for life, why in unknown)
+    known = [use for use in Mapper(run).uses() if isinstance(use.energy, Total)]
+    assert [use.stage for use in known] == [LifeStage.POST_TRAINING]
+
+
+def test_an_unknown_part_of_its_own_stage_is_in_that_stage() -> None:
+    run = run_record(
+        [
+            stage("a", "train", StageKind.STUDENT_TRAIN, joules=900.0),
+            stage("b", "writing", StageKind.OTHER, parent_id="a"),
+        ],
+        unallocated_j=0.0,
+    )
+    assert not any(isinstance(use.energy, NoTotal) for use in Mapper(run).uses())
+
+
+def test_the_teacher_is_served_to_compare_and_the_student_to_answer() -> None:
+    life = {one.stage.name: one.life for one in Mapper(quickstart(), kept="kd").booked()}
+    assert life["serve.teacher"] is LifeStage.EXPERIMENTATION
+    assert life["serve.student.pruned"] is LifeStage.DEPLOYMENT
+    own = run_record([stage("a", f"serve.{arm}", StageKind.SERVE, joules=1.0, labels={"arm": arm}) for arm in ("kd",)])
+    assert [one.life for one in Mapper(own, kept="kd").booked()] == [LifeStage.DEPLOYMENT]
+    assert [one.life for one in Mapper(own, kept="sft").booked()] == [LifeStage.EXPERIMENTATION]
+
+
+def test_beside_a_scenario_the_ledgers_own_serving_was_a_trial() -> None:
+    life = {one.stage.name: one for one in Mapper(quickstart(), has_scenario=True).booked()}
+    for name in ("serve.teacher", "serve.student.pruned"):
+        assert life[name].life is LifeStage.EXPERIMENTATION
+        assert "the scenario is the deployment" in life[name].why
+    named = Mapper(quickstart(), has_scenario=True, named={"serve.teacher": LifeStage.DEPLOYMENT})
+    assert {one.stage.name: one.life for one in named.booked()}["serve.teacher"] is LifeStage.DEPLOYMENT

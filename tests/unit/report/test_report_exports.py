@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,8 @@ class TestEuForm:
         assert float(found["energy_mwh"]) == pytest.approx(mwh, rel=0.005)
         assert found["total_parameters"] == "135000000"
         assert found["training_flop"] == "1.23e+18"
+        assert found["training_flop_magnitude"] == "10^18"
+        assert found["compute_methodology"] == "6 FLOP a parameter and token"
         assert found["training_time_days"]["hardware_days"] == "365"
         assert found["training_time_range"] == ">6 months"
         assert found["model_dependencies"] == "teacher-1b"
@@ -211,7 +214,8 @@ class TestEuForm:
     def test_the_rest_is_not_available_and_says_why(self) -> None:
         made = to_eu_gpai(poor(), DETAILS)
         found = self.fields(poor(), DETAILS)
-        for name in ("energy_mwh", "training_flop", "training_time_days", "total_parameters"):
+        unknown = ("energy_mwh", "training_flop", "training_time_days", "total_parameters")
+        for name in (*unknown, "training_flop_magnitude", "compute_methodology"):
             assert found[name] == "N/A"
         assert any("Amount of energy" in loss.what and "no energy" in loss.why for loss in made.losses)
 
@@ -231,8 +235,21 @@ class TestEuForm:
         assert any("100 words" in loss.why for loss in made.losses)
 
     def test_the_mapping_has_a_version(self) -> None:
-        assert mapping()["mapping_version"] == "1"
+        assert mapping()["mapping_version"] == "2"
         assert mapping()["form_date"] == "2025-07-10"
+
+    @pytest.mark.parametrize(
+        ("flop", "text"), [(1e18, "10^18"), (9.99e17, "10^17"), (9.999999999999999e17, "10^17"), (3.0, "10^0")]
+    )
+    def test_an_order_of_magnitude_is_the_power_of_ten_below(self, flop: float, text: str) -> None:
+        assert self.fields(rich(), replace(FULL, training_flop=flop))["training_flop_magnitude"] == text
+
+    def test_every_field_of_the_compute_part_is_there(self) -> None:
+        """Each amount of the form has its methodology beside it, and goes to whom the form names."""
+        to = {field["id"]: field["recipients"] for field in mapping()["field"]}
+        assert {"compute_methodology", "energy_methodology", "inference_methodology"} <= set(to)
+        assert to["training_flop"] == ["AIO"]
+        assert to["training_flop_magnitude"] == ["NCA"]
 
     @pytest.mark.parametrize(
         ("number", "text"),
@@ -285,18 +302,34 @@ class TestOpenTelemetry:
         for metric in resource["scopeMetrics"][0]["metrics"]:
             for point in metric["gauge"]["dataPoints"]:
                 said = {one["key"]: next(iter(one["value"].values())) for one in point["attributes"]}
-                yield metric["name"], {**said, "value": point["asDouble"], "time": point["timeUnixNano"]}
+                impact = metric["name"].removeprefix("stillwatt.lifecycle.")
+                yield (
+                    metric["name"],
+                    {**said, "impact": impact, "value": point["asDouble"], "time": point["timeUnixNano"]},
+                )
 
     def test_every_value_has_a_point_and_nothing_else(self) -> None:
         report = rich()
-        found = {(point["stillwatt.stage"], point["stillwatt.impact"]): point for _, point in self.points(report)}
+        found = {(point["stillwatt.stage"], point["impact"]): point for _, point in self.points(report)}
         valued = {(cell["stage"], cell["impact"]) for cell in report["cells"] if cell["value"] is not None}
         assert set(found) == valued
         node = found["training", "energy_node"]
         assert node["value"] == pytest.approx(value(report, LifeStage.TRAINING, Impact.ENERGY_NODE) * 3_600_000)
         assert node["time"] == "1777636800000000000"
-        names = {name for name, point in self.points(report) if point["stillwatt.impact"] == "energy_node"}
-        assert names == {"hw.host.energy"}
+
+    def test_nothing_of_one_name_counts_anything_twice(self) -> None:
+        """A backend that adds all points of a name adds stages, and neither boundaries nor conventions."""
+        report = rich()
+        points = list(self.points(report))
+        assert {name for name, _ in points} == {
+            f"stillwatt.lifecycle.{cell['impact']}" for cell in report["cells"] if cell["value"] is not None
+        }
+        for total in (total for total in report["totals"] if total["value"] is not None):
+            scale = 3_600_000 if total["unit"] == "kWh" else 1
+            summed = math.fsum(
+                point["value"] for name, point in points if name == f"stillwatt.lifecycle.{total['impact']}"
+            )
+            assert summed == pytest.approx(total["value"] * scale)
 
 
 @pytest.mark.parametrize("make", ALL)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 from rocrate.rocrate import ROCrate
 
@@ -16,15 +17,7 @@ from stillwatt.config.export_details import KEYS, parse_details
 from stillwatt.errors import ConfigError, FileExistsAlreadyError, MissingExtraError, ReportError, UnknownNameError
 from stillwatt.workflows.export import NAMES, export
 
-CARD = """---
-language: en
-license: mit
-tags:
-- distillation
-co2_eq_emissions:
-  emissions: 83.5
-  source: somebody
-model-index:
+_INDEX = """model-index:
 - name: student
   results:
   - task:
@@ -35,7 +28,16 @@ model-index:
     metrics:
     - type: accuracy
       value: 0.5
----
+"""
+CARD = f"""---
+language: en
+license: mit
+tags:
+- distillation
+co2_eq_emissions:
+  emissions: 83.5
+  source: somebody
+{_INDEX}---
 
 # A student
 
@@ -75,6 +77,23 @@ def test_nothing_is_written_over(form: str, tmp_path: Path) -> None:
     assert not other.exists()
 
 
+@pytest.mark.parametrize("form", NAMES)
+@pytest.mark.parametrize("is_forced", [True, False])
+def test_what_stands_in_the_way_is_named_with_the_next_step(form: str, is_forced: bool, tmp_path: Path) -> None:
+    """A folder where a file is to be, or a file where a folder is to be: no --force helps, so none is advised."""
+    out = tmp_path / "out"
+    is_folder = form == "rocrate"
+    if is_folder:
+        out.write_text("mine", encoding="utf-8")
+    else:
+        out.mkdir()
+    with pytest.raises(ConfigError, match=r"name a (file|folder)") as caught:
+        export(rich(), form, out, FULL, is_forced=is_forced)
+    assert str(out) in str(caught.value)
+    assert "--force" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_card_keeps_all_but_its_own_section(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text(CARD, encoding="utf-8")
@@ -88,6 +107,22 @@ def test_a_card_keeps_all_but_its_own_section(tmp_path: Path) -> None:
     assert emissions["emissions"] > 83.5
     assert emissions["training_type"] == "pre-training"
     assert _others(card) == _others(before)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_card_keeps_front_matter_that_the_library_does_not_know(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    own = "widget: null\nours:\n  made: by hand\n" + _INDEX.replace("type: a-set", "type: a-set\n      ours: too")
+    path.write_bytes(f"---\nlicense: mit\n{own}---\n\n# A student\n".replace("\n", end).encode())
+    export(rich(), "huggingface", path, FULL)
+    export(rich(), "huggingface", path, FULL)
+    text = path.read_bytes().decode()
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["co2_eq_emissions"]["emissions"] > 0.0
+    del front["co2_eq_emissions"]
+    assert front == yaml.safe_load(f"license: mit\n{own}")
+    assert text.count("stillwatt: begin") == 1
+    assert "# A student" in text
 
 
 def test_a_card_of_an_uncounted_run_keeps_its_figure_and_gets_no_zero(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from grid_server import Asked, GridServer, Reply, json_reply
+from grid_server import Asked, GridServer, Reply, generation, json_reply
 from run_dirs import FixedClock
 from run_records import run_record, stage
 from stillwatt.errors import UsageError
@@ -177,6 +177,22 @@ def test_the_account_takes_the_runs_own_hours(server: GridServer, tmp_path: Path
     assert factor.value == pytest.approx(0.5 / 3.0)
     assert factor.where == "FRA"
     assert any("own hours" in caution for caution in hourly.cautions("grid_gwp_location"))
+
+
+def test_a_factor_made_with_a_quoted_one_is_not_verified(
+    server: GridServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENTSOE_API_KEY", "entsoe-token-of-a-test")
+    end = "2026-03-01T12:00Z"
+    server.answers["/api"] = [generation({"B02": [98, 98], "B20": [2, 2]}, "2026-03-01T10:00Z", end)]
+    found, _ = factor_for_runs([two_hours()], "entsoe", "FRA", **how(server, tmp_path))
+    assert isinstance(found, Choice)
+    assert not found.factor.verified
+    assert any("quoted" in said for said in found.cautions)
+    assert any("has no factor" in said for said in found.cautions)
+    read, _ = factor_for_runs([two_hours()], "electricitymaps", "FRA", **how(server, tmp_path))
+    assert isinstance(read, Choice)
+    assert read.factor.verified
 
 
 def test_a_place_finds_its_zone_and_says_what_stands_in(server: GridServer, tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ class _Form:
             "training_time_days": self._days,
             "training_time_range": self._range,
             "training_flop": lambda: self._number(details.training_flop, "training_flop"),
+            "training_flop_magnitude": self._magnitude,
+            "compute_methodology": lambda: _given(details.compute_methodology, "compute_methodology"),
             "energy_mwh": self._mwh,
             "energy_methodology": self._methodology,
             "inference_flop": lambda: self._number(details.inference_flop, "inference_flop"),
@@ -125,6 +127,13 @@ class _Form:
         if value is None:
             return None, f"the report does not know it; give it with --detail {key}=N"
         return significant(value, self._figures), "given by the user"
+
+    def _magnitude(self) -> tuple[Any, str]:
+        """The power of ten at or below the FLOP of training."""
+        flop = self._reading.details.training_flop
+        if flop is None:
+            return self._number(None, "training_flop")
+        return f"10^{int(f'{flop:.16e}'.partition('e')[2])}", "the power of ten of what the user gave"
 
     def _wall_days(self) -> float | None:
         """Sum over runs of the longest time that a device was held."""

@@ -1,7 +1,8 @@
-"""OpenTelemetry: the account as metrics in OTLP's JSON form, with the attributes that the live metrics use.
+"""OpenTelemetry: the account as metrics in OTLP's JSON form, a gauge for each impact.
 
-`hw.host.energy` holds what a node used, in joules, as the semantic conventions have it. Carbon, water and material have
-no name there, so they are `stillwatt.impact` with the impact as an attribute. A cell that is not counted has no point.
+What is known of one thing at several boundaries or under several conventions is never of one name, so that no backend
+adds a facility's energy to the metered part of it, or one GWP to the other. `hw.host.energy` is left to the live
+metrics: an account would stand beside it as a second host. A cell that is not counted has no point.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from stillwatt.report.exports.losses import losses_of, uncounted_losses
 from stillwatt.report.exports.reading import ENERGIES, Cell, Reading, pretty
 from stillwatt.units import J_PER_KWH, NS_PER_US
 
-_METRICS = {Impact.ENERGY_NODE: "hw.host.energy", **{one: "stillwatt.energy" for one in ENERGIES[::2]}}
+PREFIX = "stillwatt.lifecycle."
 
 
 def to_opentelemetry(report: Mapping[str, Any], details: Details) -> Exported:
@@ -55,16 +56,15 @@ def to_opentelemetry(report: Mapping[str, Any], details: Details) -> Exported:
 
 def _metric(cell: Cell) -> tuple[str, str, float]:
     impact = Impact(cell["impact"])
-    if impact in _METRICS:
-        return _METRICS[impact], "J", float(cell["value"]) * J_PER_KWH
-    return "stillwatt.impact", str(cell["unit"]), float(cell["value"])
+    if impact in ENERGIES:
+        return f"{PREFIX}{impact.value}", "J", float(cell["value"]) * J_PER_KWH
+    return f"{PREFIX}{impact.value}", str(cell["unit"]), float(cell["value"])
 
 
 def _point(reading: Reading, cell: Cell, value: float) -> dict[str, Any]:
     scale = value / float(cell["value"]) if cell["value"] else 1.0
     said = {
         "stillwatt.stage": cell["stage"],
-        "stillwatt.impact": cell["impact"],
         "stillwatt.status": cell["status"],
         "stillwatt.boundary": cell["boundary"] or "",
         "stillwatt.low": cell["low"] * scale,

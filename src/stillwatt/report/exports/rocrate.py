@@ -155,5 +155,9 @@ def _provenance(reading: Reading) -> dict[str, Any]:
 
 
 def _name(kind: str, identifier: str) -> str:
-    """A qualified name of anything that somebody may have called anything."""
-    return f"sw:{kind}-{quote(identifier, safe='').replace('%', '_')}"
+    """A qualified name of anything that somebody may have called anything; no two have the same.
+
+    >>> _name("factor", "x/y"), _name("factor", "x_2Fy")
+    ('sw:factor-x_2Fy', 'sw:factor-x_5F2Fy')
+    """
+    return f"sw:{kind}-{quote(identifier, safe='').replace('_', '%5F').replace('%', '_')}"
