@@ -78,9 +78,8 @@ def effect_of(terms: Iterable[Term], rel: float, *, is_ratio: bool) -> Effect | 
         return kept
     evidence = (*weigh(kept, rel), *_made_once(kept, rel))
     seeds = min(_num_seeds(term, rows) for term, rows in kept)
-    return Effect(
-        evidence=evidence, is_ratio=is_ratio, seeds=seeds if _varies(evidence, 1.0 if is_ratio else 0.0) else 1
-    )
+    is_known = _varies(evidence, 1.0 if is_ratio else 0.0, _size(kept))
+    return Effect(evidence=evidence, is_ratio=is_ratio, seeds=seeds if is_known else 1)
 
 
 def _made_once(kept: Sequence[tuple[Term, Sequence[Observation]]], rel: float) -> Iterable[Evidence]:
@@ -158,14 +157,23 @@ def _num_seeds(term: Term, rows: Sequence[Observation]) -> int:
     return len({row.drawn_with or row.seed for row in rows})
 
 
-def _varies(evidence: Sequence[Evidence], bound: float) -> bool:
+def _size(kept: Sequence[tuple[Term, Sequence[Observation]]]) -> float:
+    """How large the values are that an effect is made of, before they cancel: floats are rounded by a share of it."""
+    return math.fsum(
+        max(abs(weight * getattr(row, name)) for row in rows)
+        for term, rows in kept
+        for weights in (term.numerator, term.denominator)
+        for name, weight in weights.items()
+    )
+
+
+def _varies(evidence: Sequence[Evidence], bound: float, size: float) -> bool:
     """Whether anything is known of the error of n - bound d: seeds may differ by the same to the last digit."""
     for entry in evidence:
         known = entry.known_nn - 2.0 * bound * entry.known_nd + bound * bound * entry.known_dd
         if known > _ROUNDING * (entry.known_nn + bound * bound * entry.known_dd):
             return True
         values = [n - bound * d for n, d in entry.pairs]
-        size = max(abs(n) + abs(bound * d) for n, d in entry.pairs)
         if max(values) - min(values) > _ROUNDING * size:
             return True
     return False
