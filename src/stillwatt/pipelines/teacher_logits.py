@@ -102,7 +102,8 @@ def make(
     with ExitStack() as stack:
         writer: LogitCacheWriter | CodedCacheWriter | None = None
         if ranks.is_first:
-            writer = stack.enter_context(form.open(out_dir, int(teacher_model.config.vocab_size), everything))
+            writer = form.open(out_dir, int(teacher_model.config.vocab_size), everything)
+            stack.enter_context(writer)
         sealed, wide_rows = ranks.agree((frozenset[int](), 0) if writer is None else _begun(writer))
 
         def read(part: tuple[Sequence[int], bool]) -> list[Any]:
