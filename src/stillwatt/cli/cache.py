@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stillwatt.cli.options import json_option
+from stillwatt.cli.options import Number, json_option
 from stillwatt.cli.screen import columns, say, say_json
 
 
@@ -57,10 +57,10 @@ def verify_command(context: click.Context, directory: Path, as_json: bool) -> No
 @click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--scheme", default="topk", show_default=True, help="`topk` (coded) or `rows` (fixed rows).")
 @click.option("--top-k", default=64, show_default=True, help="Tokens kept at each position.")
-@click.option("--step", default=0.5, show_default=True, help="Width of a coded value's levels, in nats.")
+@click.option("--step", type=Number(), default=0.5, show_default=True, help="Width of a coded value's levels, in nats.")
 @click.option("--prior", default="bigram", show_default=True, help="`bigram`, or `unigram` where the text is unknown.")
 @click.option("--vocab-size", type=int, help="Size of the teacher's output, where the source does not say.")
-@click.option("--temperature", type=float, help="Temperature of the source, where it does not say.")
+@click.option("--temperature", type=Number(), help="Temperature of the source, where it does not say.")
 @click.option("--tokenizer-sha256", metavar="HASH", help="Refuse a source of another tokenizer.")
 @json_option
 def convert_command(source: Path, target: Path, as_json: bool, **settings: Any) -> None:

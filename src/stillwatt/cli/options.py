@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
+from click.types import FloatParamType
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+
+class Number(FloatParamType):
+    """A number that is one: what compares with nothing (`nan`) or is beyond all (`inf`) is misuse."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        return _finite(self, super().convert(value, param, ctx), param, ctx)
+
+
+class NumberRange(click.FloatRange):
+    """A number within bounds; `nan` lies within any, as click compares."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        return _finite(self, super().convert(value, param, ctx), param, ctx)
+
+
+def _finite(kind: click.ParamType[Any], number: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    found = float(number)
+    if not math.isfinite(found):
+        kind.fail(f"{found} is not a number that can be reckoned with", param, ctx)
+    return found
 
 
 def runs_option(command: Command) -> Command:
