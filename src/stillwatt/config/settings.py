@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=1)]
 """A number of things, at least one."""
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""Start of a random sequence."""
 
 
 class Settings(BaseModel):

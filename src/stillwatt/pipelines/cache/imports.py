@@ -35,7 +35,7 @@ _DISTILLKIT = {"input_ids", "compressed_logprobs", "bytepacked_indices"}
 _OLD_DISTILLKIT = {"packed_indices", "coeffs"}
 _MOST_LOGP = 1.0
 """A curve may end up a little above probability 1; no more than this is believed."""
-_OVER = 1e-6
+_OVER = 2.0**-20
 """How far kept tokens may exceed a mass of 1 before it is told that they were scaled down."""
 
 

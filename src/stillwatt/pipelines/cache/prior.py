@@ -25,6 +25,8 @@ _SHRINK = 3.0
 """Rows that the mean over all contexts counts for inside the mean of one."""
 _LEAST_SHARE = 2.0**-20
 """What a context leaves to the tokens outside its list, at least."""
+_NOTHING = 2.0**-30
+"""Mass that is left to the tokens outside, so that none is impossible."""
 _COMMON = 768
 """Tokens of the general mean that are candidates in every context."""
 
@@ -173,7 +175,7 @@ def fit_prior(
     """
     p_RW = np.exp(logp_RW.astype(np.float64))
     common = np.bincount(ids_RW.ravel(), weights=p_RW.ravel(), minlength=vocab_size)
-    left = max(len(ids_RW) - p_RW.sum(), 0.0) + 1e-9
+    left = max(len(ids_RW) - p_RW.sum(), 0.0) + _NOTHING
     common = (common + left / vocab_size) / max(len(ids_RW), 1)
     levels = _level(common)
     flat = Prior.flat(vocab_size)
