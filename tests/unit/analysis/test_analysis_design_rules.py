@@ -305,3 +305,32 @@ def test_warnings_of_the_comparison_go_along() -> None:
     found = judged([observation("kd-1b")])
     assert "kd-1b is alone: there is nothing to compare it with" in found.warnings
     assert {finding.status for finding in found.rules} == {Status.UNTESTED}
+
+
+def test_students_made_with_other_settings_are_not_ordered() -> None:
+    """What differs might be the setting: each size has kd at an alpha of its own."""
+    rows = [
+        replace(row, settings={**row.settings, "alpha": {"1B": 0.1, "7B": 0.5}.get(row.student, 0.9)})
+        if row.method == "kd"
+        else row
+        for row in only(study(PLANTED), "sft", "kd")
+    ]
+    (order,) = parts(judged(rows), "small-students")
+    assert order.cases == ()
+    assert [gap for gap in order.gaps if gap.endswith("no two labels are made with the same settings")] == [
+        "kd of 1B and 7B: no two labels are made with the same settings",
+        "kd of 7B and 13B: no two labels are made with the same settings",
+    ]
+
+
+def test_a_label_whose_grid_nobody_says_is_a_gap_and_no_failure() -> None:
+    rows = [
+        replace(
+            row, site=Site(kgco2e_per_kwh=None if row.label == "kd-7B" else 0.4), teacher_site=Site(kgco2e_per_kwh=0.4)
+        )
+        for row in only(study(PLANTED), "sft", "kd")
+    ]
+    (plane,) = parts(judged(rows), "carbon-is-energy")
+    assert plane.status is Status.UNTESTED
+    assert plane.gaps
+    assert all("of kd-7B is unknown under" in gap for gap in plane.gaps)
