@@ -153,10 +153,10 @@ def two_nodes() -> Iterator[str]:
         from ray.cluster_utils import Cluster
 
         small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=small)
+        cluster: Any = Cluster(initialize_head=True, head_node_args=small)
         cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
         yield cluster.address
-        cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
+        cluster.shutdown()
 
 
 def test_a_sweep_goes_on_over_both_nodes_of_a_ray_cluster(two_nodes: str, resumed: Resumed) -> None:
