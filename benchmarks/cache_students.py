@@ -29,6 +29,7 @@ from torch import Tensor
 import stillwatt
 from stillwatt.clock import SystemClock
 from stillwatt.pipelines import teacher_logits
+from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import load_corpus, pack_documents, split_documents, tokenise
 from stillwatt.pipelines.evaluate import perplexity_score
@@ -147,7 +148,10 @@ class Bench:
         with run.stage(f"read {name}"):
             cache = open_cache(directory)
             for index in cache.sequence_indices:
-                cache.weights([index]) if spec.source is Source.SAMPLES else cache.batch([index])  # type: ignore[union-attr]
+                if isinstance(cache, CodedCache) and spec.source is Source.SAMPLES:
+                    cache.weights([index])
+                else:
+                    cache.batch([index])
         return {key: found[key] for key in ("bytes", "bytes_per_token", "kept_mass")}
 
     def student(self, run: stillwatt.Run, name: str, seed: int) -> dict[str, float]:

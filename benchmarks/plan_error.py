@@ -92,6 +92,7 @@ def watch_processor(spent: dict[str, float]) -> None:
         spent[name] = time.process_time() - began_s
         return results
 
+    # from outside: processor seconds are this bench's affair, no part of a run's record
     Bench.run_stage = run_stage  # type: ignore[method-assign]
 
 

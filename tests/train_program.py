@@ -66,6 +66,7 @@ def main(folder: Path, name: str) -> None:
         losses.append(step(loop, *given))
         return losses[-1]
 
+    # a watch from outside, as the loop tells of its first and last step alone
     _Loop.step = watched  # type: ignore[assignment, method-assign]
     constant = {"synthetic": {"channels": [{"watts": 100.0}]}}
     with stillwatt.Run("ranks", runs_dir=folder / "runs", sensors=("synthetic",), options=constant) as run:

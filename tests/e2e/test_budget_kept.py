@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ FAST = (
 def quick_process() -> Iterator[None]:
     """What the first run of a process imports takes seconds, and so does clearing up after a whole test suite: these
     budgets are of seconds."""
-    import accelerate  # noqa: F401
+    importlib.import_module("accelerate")
 
     from stillwatt.pipelines.model_sources import resolve_model
     from stillwatt.pipelines.models import load_model, load_tokenizer

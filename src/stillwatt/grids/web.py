@@ -161,8 +161,9 @@ class GridWeb:
 
     def _patient(self, request: str, headers: Mapping[str, str]) -> bytes:
         """Ask, and ask again where the service is busy, each time after a longer pause."""
-        wait_s = _FIRST_WAIT_S
-        for number in range(1, _TRIES + 1):
+        wait_s, number = _FIRST_WAIT_S, 0
+        while True:
+            number += 1
             found = self._once(request, headers)
             if isinstance(found, bytes):
                 return found
@@ -173,7 +174,6 @@ class GridWeb:
                 raise GridError(self.source, f"{found.detail}, asked {tries}{more}", "ask again later")
             self._sleep(asked_s)
             wait_s *= 2.0
-        raise AssertionError("unreachable")  # pragma: no cover
 
     def _once(self, request: str, headers: Mapping[str, str]) -> bytes | _Busy:
         from http.client import HTTPException

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import EnumMeta
+from enum import StrEnum
 
 from stillwatt.literature.corpus import shipped_corpus
 from stillwatt.literature.coverage import CoverageMap, coverage_map
@@ -35,7 +35,7 @@ _MEANS = {
     "verified": "yes if you have seen the figure there yourself",
     "note": "anything that must be known, in your own words",
 }
-_WORDS: tuple[tuple[str, EnumMeta], ...] = (
+_WORDS: tuple[tuple[str, type[StrEnum]], ...] = (
     ("What a coding rests on (`evidence`)", Evidence),
     ("What a work does with a stage", Treatment),
     ("How far a figure reaches (`boundary`)", Reach),
@@ -125,5 +125,5 @@ def _word_lines() -> Iterator[str]:
     for title, words in _WORDS:
         yield f"## {title}"
         yield ""
-        yield ", ".join(f"`{word.value}`" for word in words) + "."  # type: ignore[var-annotated]
+        yield ", ".join(f"`{word.value}`" for word in words) + "."
         yield ""

@@ -110,7 +110,7 @@ class Writer:
         if self.spec.temperature > 0.0:
             # top_k = 0: transformers would keep the 50 most probable tokens only, unasked
             sampling = {"do_sample": True, "temperature": self.spec.temperature, "top_p": self.spec.top_p, "top_k": 0}
-        return GenerationConfig(  # type: ignore[no-untyped-call]
+        return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves its constructor untyped
             max_new_tokens=self.spec.max_new_tokens,
             eos_token_id=sorted(self.end_ids) or None,
             pad_token_id=self._pad_id(),
@@ -123,7 +123,8 @@ def _own_settings(model: Speaker) -> Iterator[None]:
     """Put the model's own generation settings aside: what a checkpoint carries would fill in for what we leave out."""
     from transformers import GenerationConfig
 
-    kept, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    kept = model.generation_config
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     try:
         yield
     finally:

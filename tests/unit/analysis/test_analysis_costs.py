@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,16 +25,16 @@ CPU = Device(name="some CPU, 2 threads", is_gpu=False, count=2)
 amounts = st.integers(1, 50).map(lambda n: 1_024.0 * n)
 
 
-def job(counts: Counts, **changes: object) -> Job:
+def job(counts: Counts, **changes: Any) -> Job:
     """A training on an H100."""
     made = Job(name="train", kind=StageKind.STUDENT_TRAIN, counts=counts, device=H100, method="sft", dtype="bfloat16")
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
-def outcome(made: Job, energy_j: float, run_id: str = "run1", **changes: object) -> Outcome:
+def outcome(made: Job, energy_j: float, run_id: str = "run1", **changes: Any) -> Outcome:
     """What it took."""
     found = Outcome(job=made, run_id=run_id, energy_j=energy_j, duration_s=energy_j / 100.0)
-    return replace(found, **changes)  # type: ignore[arg-type]
+    return replace(found, **changes)
 
 
 @given(amounts, st.integers(1, 8).map(lambda n: 64.0 * n))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,12 @@ from stillwatt.records.advice import Scored
 from synthetic_worlds import CURVE_WORLDS, CurveWorld, curve_coverage
 
 
-def scored(tokens: float, quality: float, **changes: object) -> Scored:
+def scored(tokens: float, quality: float, **changes: Any) -> Scored:
     """One score of one student."""
     made = Scored(
         method="kd", student="one", settings="a", tokens=tokens, quality=quality, se=None, place=f"run{tokens:g}"
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def curve_of(tokens: float) -> float:

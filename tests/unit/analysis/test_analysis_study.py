@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -43,11 +44,11 @@ def at(study: Study, arm: str, checkpoint: str = "1.0") -> ArmPoint:
     return next(p for p in study.arms if (p.arm, p.checkpoint) == (arm, checkpoint))
 
 
-def teacher_stage(joules: float | None = 1000.0, **changes: object) -> StageRecord:
+def teacher_stage(joules: float | None = 1000.0, **changes: Any) -> StageRecord:
     made = stage(
         "t1", "teacher_logits", StageKind.TEACHER_LOGITS, joules=joules, tokens=100, labels=LOGITS, duration_s=30.0
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def two_arms(*extra: StageRecord, **options: str) -> list[StageRecord]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,9 +46,9 @@ def studies(runs_dir: Path) -> Path:
     return runs_dir
 
 
-def request(runs_dir: Path | str = "runs", **changes: object) -> Request:
+def request(runs_dir: Path | str = "runs", **changes: Any) -> Request:
     limits = changes.pop("limits", Limits(energy_j=1e9))
-    return Request(limits=limits, runs_dir=str(runs_dir), **changes)  # type: ignore[arg-type]
+    return Request(limits=limits, runs_dir=str(runs_dir), **changes)
 
 
 def test_a_table_is_advised_on_within_its_budget(table: Path) -> None:

@@ -27,13 +27,13 @@ def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Both:
 
     def read(text: str) -> Table | str:
         path.write_bytes(text.encode())
-        answers = []
+        answers: list[object] = []
         for large in (0, 10**9):
             monkeypatch.setattr(tables, "_LARGE", large)
             try:
                 answers.append(read_table(path))
             except ConfigError as err:
-                answers.append(str(err))  # type: ignore[arg-type]
+                answers.append(str(err))
         assert answers[0] == answers[1]
         return answers[0]
 

@@ -24,7 +24,7 @@ _EXCLUDED = ("market-based GWP", "offsets and removals", "end of life of hardwar
 def to_sci(report: Mapping[str, Any], details: Details) -> Exported:
     """Both scores with everything that the specifications ask to be disclosed."""
     reading = Reading(report, details)
-    document = {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "of": {"name": reading.name, "report_sha256": reading.sha256, "coverage": reading.coverage["score"]},
         "formula": "SCI = (E * I + M) / R",
@@ -59,7 +59,7 @@ def to_sci(report: Mapping[str, Any], details: Details) -> Exported:
     }
     more = [
         Loss(path="$.functional_units", what=f"SCI per {one['unit']}", why=str(one["reason"]))
-        for one in document["sci"]["scores"]  # type: ignore[index]
+        for one in document["sci"]["scores"]
         if one["sci_g_per_unit"] is None
     ]
     return Exported(text=pretty(document), losses=losses_of((), why=partly, more=more))
