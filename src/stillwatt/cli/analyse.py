@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillwatt.cli.options import json_option, runs_option
+from stillwatt.cli.options import Number, json_option, runs_option
 from stillwatt.cli.screen import columns, note, say, say_json
 from stillwatt.errors import UsageError
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--pretraining-kwh",
-    type=click.FloatRange(min=0.0),
+    type=Number(min=0.0),
     metavar="KWH",
     default=0.0,
     help="Energy of the teacher's own pre-training; left out unless a share of it is given.",
 )
 @click.option(
     "--pretraining-share",
-    type=click.FloatRange(min=0.0, max=1.0),
+    type=Number(min=0.0, max=1.0),
     metavar="SHARE",
     default=0.0,
     help="The share of it that each teacher artefact bears, 0 to 1.",
 )
-@click.option("--pue", type=click.FloatRange(min=1.0), metavar="X", help="Facility energy over node energy.")
-@click.option("--kgco2e-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Carbon of a kWh at the facility.")
-@click.option("--water-l-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Litres of water of a kWh.")
-@click.option("--price-per-kwh", type=click.FloatRange(min=0.0), metavar="X", help="Price of a kWh, in any currency.")
+@click.option("--pue", type=Number(min=1.0), metavar="X", help="Facility energy over node energy.")
+@click.option("--kgco2e-per-kwh", type=Number(min=0.0), metavar="X", help="Carbon of a kWh at the facility.")
+@click.option("--water-l-per-kwh", type=Number(min=0.0), metavar="X", help="Litres of water of a kWh.")
+@click.option("--price-per-kwh", type=Number(min=0.0), metavar="X", help="Price of a kWh, in any currency.")
 @click.option("--html", "html_path", metavar="PATH", help="Also write the answer, with its figures, as one page.")
 @runs_option
 @json_option

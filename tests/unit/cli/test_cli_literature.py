@@ -104,7 +104,7 @@ def test_a_users_factor_carries_the_figure() -> None:
         ((*FIGURE[:8],), "needs --boundary"),
         (("--value", "1", "--unit", "kg", *FIGURE[4:]), "kg is a unit of mass"),
         (("--value", "1", "--unit", "kwh", *FIGURE[4:]), "did you mean 'kWh'"),
-        (("--value", "-1", *FIGURE[2:]), "is no figure of 0 or more"),
+        (("--value", "-1", *FIGURE[2:]), "is not in the range"),
         ((*FIGURE, "--low", "2"), "is no figure of 0 or more"),
         ((*FIGURE, "--counts", "location"), "comes in one kind"),
         ((*FIGURE[:4], "--stage", "trainin", "--boundary", "node"), "did you mean 'training'"),
