@@ -29,7 +29,7 @@ _OF_PLACES = ("grid_", "offsite_water", "pue", "wue")
 _NOT_SAID = frozenset({"", "-", "?", "n/a", "na", "none", "null", "tbd", "unknown"})
 """Words that fill a place and say nothing."""
 _EVERYWHERE = frozenset({"earth", "glo", "global", "world", "worldwide"})
-_NARROWEST = 1e-6
+_NARROWEST = 1e-5
 """Width of an interval over its value, below which there is none: figures are written with six digits and more."""
 _ENERGY = Impact.ENERGY_METERED
 _WATERS = (Impact.WATER_ONSITE, Impact.WATER_OFFSITE)

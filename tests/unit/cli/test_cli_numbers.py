@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
 import pytest
@@ -14,7 +15,9 @@ from stillwatt.cli.options import Number
 Stillwatt = Callable[..., Result]
 
 
-def numbers(command: click.Command, *names: str) -> Iterator[tuple[tuple[str, ...], click.Option, click.ParamType]]:
+def numbers(
+    command: click.Command, *names: str
+) -> Iterator[tuple[tuple[str, ...], click.Option, click.ParamType[Any]]]:
     """Every option of a command and those below it that takes a number with a fraction; of a pair each one."""
     for option in command.params:
         for kind in option.type.types if isinstance(option.type, click.Tuple) else [option.type]:
