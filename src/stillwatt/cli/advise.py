@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillwatt.cli.options import Number, NumberRange, json_option, runs_option
+from stillwatt.cli.options import Number, json_option, runs_option
 from stillwatt.cli.screen import columns, say, say_json
 from stillwatt.config.amounts import Amount, parse_amount
 
@@ -59,14 +59,12 @@ def _of(unit: str) -> Callable[[click.Context, click.Parameter, str | None], Amo
 @click.option(
     "--students", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Students to be made."
 )
-@click.option(
-    "--tokens-served", type=NumberRange(min=0.0), default=0.0, metavar="T", help="Tokens to be served afterwards."
-)
+@click.option("--tokens-served", type=Number(min=0.0), default=0.0, metavar="T", help="Tokens to be served afterwards.")
 @click.option("--co2", callback=_of("kgCO2e"), metavar="AMOUNT", help="A limit such as '2 kgCO2e'.")
 @click.option("--deadline", callback=_of("s"), metavar="TIME", help="A limit such as '10 h'.")
 @click.option(
     "--kgco2e-per-kwh",
-    type=NumberRange(min=0.0),
+    type=Number(min=0.0),
     metavar="X",
     help="Carbon of a metered kWh, for limits in kgCO2e.",
 )

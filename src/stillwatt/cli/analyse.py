@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillwatt.cli.options import NumberRange, json_option, runs_option
+from stillwatt.cli.options import Number, json_option, runs_option
 from stillwatt.cli.screen import columns, note, say, say_json
 from stillwatt.errors import UsageError
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--pretraining-kwh",
-    type=NumberRange(min=0.0),
+    type=Number(min=0.0),
     metavar="KWH",
     default=0.0,
     help="Energy of the teacher's own pre-training; left out unless a share of it is given.",
 )
 @click.option(
     "--pretraining-share",
-    type=NumberRange(min=0.0, max=1.0),
+    type=Number(min=0.0, max=1.0),
     metavar="SHARE",
     default=0.0,
     help="The share of it that each teacher artefact bears, 0 to 1.",
 )
-@click.option("--pue", type=NumberRange(min=1.0), metavar="X", help="Facility energy over node energy.")
-@click.option("--kgco2e-per-kwh", type=NumberRange(min=0.0), metavar="X", help="Carbon of a kWh at the facility.")
-@click.option("--water-l-per-kwh", type=NumberRange(min=0.0), metavar="X", help="Litres of water of a kWh.")
-@click.option("--price-per-kwh", type=NumberRange(min=0.0), metavar="X", help="Price of a kWh, in any currency.")
+@click.option("--pue", type=Number(min=1.0), metavar="X", help="Facility energy over node energy.")
+@click.option("--kgco2e-per-kwh", type=Number(min=0.0), metavar="X", help="Carbon of a kWh at the facility.")
+@click.option("--water-l-per-kwh", type=Number(min=0.0), metavar="X", help="Litres of water of a kWh.")
+@click.option("--price-per-kwh", type=Number(min=0.0), metavar="X", help="Price of a kWh, in any currency.")
 @click.option("--html", "html_path", metavar="PATH", help="Also write the answer, with its figures, as one page.")
 @runs_option
 @json_option
@@ -62,15 +62,14 @@ def analyse(
     Where work ran (--pue and the costs of a kWh) gives frontiers of the facility's energy and of each impact; a table
     may say it row by row.
 
-    RUN is a run's id, the beginning of one, its name, or `latest`; several runs of one arm are its seeds. A sweep's
-    folder stands for the runs of its finished trials. A table has the
-    columns label, method, student, seed, quality, quality_se, teacher_kwh, student_kwh, other_kwh, throughput; an empty
-    cell is unknown.
+    RUN is a run's id, the beginning of one, its name, or `latest`; several runs of one arm are its seeds. A table has
+    the columns label, method, student, seed, quality, quality_se, teacher_kwh, student_kwh, other_kwh, throughput; an
+    empty cell is unknown.
 
     Exits with 3 where an energy of a run is not known or not whole.
     """
     from stillwatt.records.comparison import Site
-    from stillwatt.workflows.analyse import Pretraining, Wishes, analyse_runs, analyse_table, runs_of_sweep
+    from stillwatt.workflows.analyse import Pretraining, Wishes, analyse_runs, analyse_table
 
     if bool(runs) == (table is not None):
         raise UsageError("name runs or a table, one of the two: `stillwatt analyse latest` or `--table points.csv`")
@@ -81,7 +80,6 @@ def analyse(
         pretraining=Pretraining(energy_kwh=pretraining_kwh, share=pretraining_share),
         site=Site(pue=pue, kgco2e_per_kwh=kgco2e_per_kwh, water_l_per_kwh=water_l_per_kwh, price_per_kwh=price_per_kwh),
     )
-    runs, runs_dir = runs_of_sweep(runs, runs_dir)
     found = analyse_table(table, wishes) if table is not None else analyse_runs(runs, runs_dir=runs_dir, wishes=wishes)
     _print(found, as_json=as_json)
     if html_path is not None:

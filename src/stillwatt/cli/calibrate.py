@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 import click
 from click.core import ParameterSource
 
-from stillwatt.cli.options import Number, NumberRange
+from stillwatt.cli.options import Number
 from stillwatt.cli.screen import say, say_json
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def calibrate_options(command: Command) -> Command:
         click.option(
             "--meter-accuracy",
             metavar="SHARE",
-            type=Number(),
+            type=Number(min=0.0),
             default=0.01,
             show_default=True,
             help="The meter's own error, as a share; it is part of the gain's interval.",
@@ -58,13 +58,13 @@ def calibrate_options(command: Command) -> Command:
         click.option(
             "--efficiency",
             metavar="LOW HIGH",
-            type=(Number(), Number()),
+            type=(Number(min=0.0, max=1.0), Number(min=0.0, max=1.0)),
             help="Range of the supply's efficiency, where the meter is not at the board.",
         ),
         click.option(
             "--max-offset",
             metavar="SECONDS",
-            type=NumberRange(min=0.0),
+            type=Number(min=0.0),
             default=120.0,
             show_default=True,
             help="How far the meter's clock may be off.",

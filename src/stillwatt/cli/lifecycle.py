@@ -31,7 +31,7 @@ INCOMPLETE = 3
 @click.option("--device", "devices", metavar="[ROLE:]NAME[*COUNT]", multiple=True, help="A device that was held.")
 @click.option("--stored", metavar="NAME=GB", multiple=True, help="Something more that is kept, e.g. corpus=120.")
 @click.option("--drive", type=click.Choice(["ssd", "hdd"]), default="ssd", show_default=True, help="Where it is kept.")
-@click.option("--keep-days", type=Number(), default=365.0, show_default=True, help="For how long it is kept.")
+@click.option("--keep-days", type=Number(min=0.0), default=365.0, show_default=True, help="For how long it is kept.")
 @click.option("--lifetime", metavar="YEARS", help="Years in service of devices, or LOW..HIGH.")
 @click.option(
     "--time",
@@ -45,7 +45,9 @@ INCOMPLETE = 3
 @click.option("--no-hydro", is_flag=True, help="Charge what evaporates from reservoirs to nothing.")
 @click.option("--pretraining", metavar="SPEC", default="excluded", help="ENERGY,use:N|tokens:A/B,BOUNDARY or excluded.")
 @click.option("--serving", metavar="SPEC", help="TOKENS_PER_DAY,DAYS[,ledger|0.4J,BOUNDARY|ecologits:ACTIVE/TOTAL].")
-@click.option("--request-tokens", type=Number(), help="Tokens of a request, for impacts per 1,000 requests.")
+@click.option(
+    "--request-tokens", type=Number(min=0.0, min_open=True), help="Tokens of a request, for impacts per 1,000 requests."
+)
 @click.option("--draws", type=click.IntRange(100, 1_000_000), default=10_000, show_default=True, help="Random draws.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draws.")
 @click.option("--recompute", metavar="FILE", help="Compute a report anew from its own inputs; 1 where it differs.")

@@ -126,9 +126,9 @@ def map_command(page: str | None, as_json: bool, **choice: Any) -> None:
 
 
 @literature.command("compare")
-@click.option("--value", type=Number(), help="Your figure.")
-@click.option("--low", type=Number(), help="Lower end of its interval.")
-@click.option("--high", type=Number(), help="Upper end of its interval.")
+@click.option("--value", type=Number(min=0.0), help="Your figure.")
+@click.option("--low", type=Number(min=0.0), help="Lower end of its interval.")
+@click.option("--high", type=Number(min=0.0), help="Upper end of its interval.")
 @click.option("--unit", default="", metavar="UNIT", help="Its unit, e.g. kWh.")
 @click.option("--per", default="", metavar="WHAT", help="Per what, e.g. request or '1000 requests'; else a total.")
 @click.option("--stage", default="", metavar="STAGE", help="Its life-cycle stage.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillwatt.cli.options import NumberRange, runs_option, sensors_option
+from stillwatt.cli.options import Number, runs_option, sensors_option
 from stillwatt.cli.screen import note
 from stillwatt.records.window import StageKind
 
@@ -33,7 +33,7 @@ _KINDS = [kind.value for kind in StageKind]
 @click.option(
     "--idle",
     "idle_s",
-    type=NumberRange(min=0.0),
+    type=Number(min=0.0),
     default=0.0,
     metavar="SECONDS",
     help="Measure the idle machine for so long before the command, and after it where it ends with 0.",
@@ -41,7 +41,7 @@ _KINDS = [kind.value for kind in StageKind]
 @click.option(
     "--slow-after",
     "slow_after_s",
-    type=NumberRange(min=0.0, min_open=True),
+    type=Number(min=0.0, min_open=True),
     metavar="SECONDS",
     help="Read once a second after so long without a stage's edge, until the next: for runs of days.",
 )

@@ -7,32 +7,25 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-from click.types import FloatParamType
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
-class Number(FloatParamType):
-    """A number that is one: what compares with nothing (`nan`) or is beyond all (`inf`) is misuse."""
+class Number(click.FloatRange):
+    """A finite number, within ends where there are any; NaN lies on neither side of an end, so it needs a look."""
+
+    name = "float"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number."""
-        return _finite(self, super().convert(value, param, ctx), param, ctx)
+        """The number.
 
-
-class NumberRange(click.FloatRange):
-    """A number within bounds; `nan` lies within any, as click compares."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number."""
-        return _finite(self, super().convert(value, param, ctx), param, ctx)
-
-
-def _finite(kind: click.ParamType[Any], number: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-    found = float(number)
-    if not math.isfinite(found):
-        kind.fail(f"{found} is not a number that can be reckoned with", param, ctx)
-    return found
+        Raises:
+            click.BadParameter: it is none, is not finite, or lies beyond an end.
+        """
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def runs_option(command: Command) -> Command:

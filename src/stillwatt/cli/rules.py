@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 
-from stillwatt.cli.options import NumberRange, json_option, runs_option
+from stillwatt.cli.options import Number, json_option, runs_option
 from stillwatt.cli.screen import say, say_json
 from stillwatt.errors import UsageError
 
@@ -43,7 +43,7 @@ def list_command(as_json: bool) -> None:
 
 
 @rules.command("test")
-@click.option("--kgco2e-per-kwh", type=NumberRange(min=0.0), metavar="X", help="Carbon of a kWh at the facility.")
+@click.option("--kgco2e-per-kwh", type=Number(min=0.0), metavar="X", help="Carbon of a kWh at the facility.")
 @_trainings
 @click.pass_context
 def test_command(
@@ -78,7 +78,7 @@ def test_command(
 @rules.command("mine")
 @click.option(
     "--rate",
-    type=NumberRange(min=0.0, max=1.0, min_open=True, max_open=True),
+    type=Number(min=0.0, max=1.0, min_open=True, max_open=True),
     metavar="SHARE",
     default=0.05,
     show_default=True,

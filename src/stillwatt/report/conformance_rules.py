@@ -26,6 +26,11 @@ _OPERATION = (
 _ON_THE_RUN = _OPERATION[:-1]
 """Deployment is modelled from a scenario by its nature."""
 _OF_PLACES = ("grid_", "offsite_water", "pue", "wue")
+_NOT_SAID = frozenset({"", "-", "?", "n/a", "na", "none", "null", "tbd", "unknown"})
+"""Words that fill a place and say nothing."""
+_EVERYWHERE = frozenset({"earth", "glo", "global", "world", "worldwide"})
+_NARROWEST = 1e-5
+"""Width of an interval over its value, below which there is none: figures are written with six digits and more."""
 _ENERGY = Impact.ENERGY_METERED
 _WATERS = (Impact.WATER_ONSITE, Impact.WATER_OFFSITE)
 
@@ -64,10 +69,10 @@ def some_measured(report: Report) -> Found:
 
 
 def work_counted(report: Report) -> Found:
-    """The work that the report is about."""
-    stages = (LifeStage.TRAINING, LifeStage.POST_TRAINING)
-    if not any(_has_value(_cell(report, stage, _ENERGY)[1]) for stage in stages):
-        yield "$.cells", "neither the energy of training nor that of post-training adaptation is counted"
+    """The work that the report is about; no work took no energy."""
+    cells = [_cell(report, stage, _ENERGY)[1] for stage in (LifeStage.TRAINING, LifeStage.POST_TRAINING)]
+    if not any(_has_value(cell) and cell["value"] > 0.0 for cell in cells):
+        yield "$.cells", "no energy above 0 is counted for training or for post-training adaptation"
 
 
 def node_and_facility(report: Report) -> Found:
@@ -123,7 +128,7 @@ def experimentation_counted(report: Report) -> Found:
 def factor_sourced(report: Report) -> Found:
     """Every factor names its source; one that its user gave may have no licence."""
     for number, factor in enumerate(report["factors"]):
-        if not str(factor.get("source") or "").strip():
+        if not _says(factor.get("source")):
             yield f"$.factors[{number}].source", f"factor {factor['id']} names no source"
 
 
@@ -137,7 +142,10 @@ def grid_dated(report: Report) -> Found:
 def place_named(report: Report) -> Found:
     """Where the work ran, more narrowly than the world."""
     place = report["goal_and_scope"]["place"]
-    if place["code"] == "world" or place.get("kind") == "world":
+    words = {str(place.get(name) or "").strip().casefold() for name in ("code", "kind", "name")}
+    if not _says(place["code"]):
+        yield "$.goal_and_scope.place.code", "no place is named"
+    elif words & _EVERYWHERE:
         yield "$.goal_and_scope.place.code", "the world is no place where work runs"
 
 
@@ -150,10 +158,13 @@ def factors_read(report: Report) -> Found:
 
 
 def interval_wide(report: Report) -> Found:
-    """A modelled value, or one by a factor, has an interval."""
+    """Every value but an energy read off a meter has an interval, whatever it is called: a factor had a part in it."""
     for number, cell in enumerate(report["cells"]):
-        is_known = cell["status"] in (Status.MODELLED.value, Status.FACTOR.value) and cell["value"] is not None
-        if is_known and cell["value"] > 0.0 and cell["low"] == cell["high"]:
+        is_read = cell["impact"] == _ENERGY.value and cell["status"] == Status.MEASURED.value
+        if is_read or not _has_value(cell) or cell["value"] <= 0.0:
+            continue
+        low, high = cell["low"], cell["high"]
+        if low is None or high is None or high - low <= _NARROWEST * cell["value"]:
             yield f"$.cells[{number}]", f"{cell['stage']}/{cell['impact']} is {cell['status']} and has no interval"
 
 
@@ -210,9 +221,9 @@ def carbon_of_every_stage(report: Report) -> Found:
 
 def goal_and_limits(report: Report) -> Found:
     """What it is about, and what it cannot say."""
-    if not report["goal_and_scope"].get("about"):
+    if not any(_says(said) for said in report["goal_and_scope"].get("about", {}).values()):
         yield "$.goal_and_scope.about", "what the report is about is not said"
-    if not report["interpretation"].get("limits"):
+    if not any(_says(limit) for limit in report["interpretation"].get("limits", ())):
         yield "$.interpretation.limits", "what the report cannot say is not said"
 
 
@@ -249,6 +260,11 @@ def _cell(report: Report, stage: LifeStage, impact: Impact) -> tuple[str, Mappin
         if cell["stage"] == stage.value and cell["impact"] == impact.value:
             return f"$.cells[{number}]", cell
     return "$.cells", {}
+
+
+def _says(said: Any) -> bool:
+    """Whether something is there, and a text is more than a word that fills the place."""
+    return said.strip().casefold() not in _NOT_SAID if isinstance(said, str) else bool(said)
 
 
 def _has_value(cell: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from stillwatt.factors.places import find_place
 from stillwatt.literature.compare import Asked, Comparison, compare
 from stillwatt.literature.corpus import Corpus, load_corpus
 from stillwatt.literature.select import Choice, select
-from stillwatt.literature.vocabulary import METRICS, STAGE_NAMES
+from stillwatt.literature.vocabulary import METRICS, OPERATION, STAGE_NAMES, Metric, parse_per
 from stillwatt.records.channel import Boundary
 from stillwatt.records.impact import VALUED, Impact, LifeStage
 from stillwatt.records.literature import Counts, Evidence, Method, PublishedFigure, Reach, Work
@@ -143,9 +143,8 @@ def ask(
         raise UsageError(f"{unit} is a unit of {dimension}, and {metric} is {known.dimension}")
     if known.has_reach and not boundary:
         raise UsageError(f"{metric} needs --boundary: one of {', '.join(_REACH_OF)}")
-    allowed = {one.value: one for one in known.counts}
-    if counts and not allowed:
-        raise UsageError(f"{metric} comes in one kind; leave out --counts")
+    if parse_per(per).count == 0.0:
+        raise UsageError(f"--per {per!r} is per nothing at all; leave it out for a total")
     return Asked(
         value=value,
         low=ends[0],
@@ -155,9 +154,19 @@ def ask(
         stage=_known("stage", stage, STAGE_NAMES),
         metric=metric,
         reach=_known("boundary", boundary, _REACH_OF) if boundary else None,
-        counts=_known("kind", counts, allowed) if counts else None,
+        counts=_kind(known, counts, boundary),
         what=what,
     )
+
+
+def _kind(metric: Metric, counts: str, boundary: str) -> Counts | None:
+    """Which kind of CO2e or water is meant; of what is embodied there is one alone, and none need be named."""
+    allowed = {one.value: one for one in metric.counts}
+    if counts and not allowed:
+        raise UsageError(f"{metric.name} comes in one kind; leave out --counts")
+    if allowed and not counts and _REACH_OF.get(boundary) in OPERATION:
+        raise UsageError(f"{metric.name} at {boundary} needs --counts: one of {', '.join(allowed)}")
+    return _known("kind", counts, allowed) if counts else None
 
 
 def compare_figure(asked: Asked, corpus: Corpus, catalog: Catalog, region: str = "world") -> Comparison:
@@ -251,6 +260,8 @@ def _years(text: str) -> tuple[int | None, int | None]:
     ends = [int(end) if end.isdecimal() else None for end in (first, last)]
     if any(end and not end.isdecimal() for end in (first, last)) or ends == [None, None]:
         raise UsageError(f"years {text!r}: write 2024, 2022-2024, 2022- or -2024")
+    if ends[0] is not None and ends[1] is not None and ends[0] > ends[1]:
+        raise UsageError(f"years {text!r}: the last one comes before the first; write {last}-{first}")
     return ends[0], (ends[1] if dash else ends[0])
 
 

@@ -63,3 +63,12 @@ def test_sizes_are_read_off_names() -> None:
     assert parameters_from("gpt2") is None
     assert parameters_from("b2b") is None
     assert [size_text(size) for size in (7_000_000_000.0, 999.0)] == ["7B", "999"]
+
+
+def test_a_number_of_tokens_or_positions_beside_the_size_is_none() -> None:
+    assert parameters_from("Qwen-7B-128k") == 7_000_000_000.0
+    assert parameters_from("Phi-3-mini-4k-3.8b") == 3_800_000_000.0
+    assert parameters_from("OLMo-1B-3T") == 1_000_000_000.0
+    assert parameters_from("SmolLM2-135M-10k") == 135_000_000.0
+    # where nothing else is said it may be the size: a model of a laptop's tests
+    assert parameters_from("tiny-100k") == 100_000.0

@@ -40,11 +40,24 @@ def test_however_seeds_are_named_break_evens_are_the_same(pattern: str) -> None:
         [observation("kd-1b", label="kd-s1", seed="1"), observation("kd-1b", label="kd", seed="2")],
         [observation("kd-1b", label="kd-s1", seed="1"), observation("kd-1b", label="kd-1", seed="1")],
         [observation("kd-1b", label="kd-T1", seed="7"), observation("kd-1b", label="kd-T2", seed="8")],
+        [
+            observation("kd-1b", label="kd-1", seed="1", settings={"alpha": 0.3}),
+            observation("kd-1b", label="kd-2", seed="2", settings={"alpha": 0.8}),
+        ],
         [observation("kd-1b", label="a", seed=""), observation("kd-1b", label="b", seed="")],
         [observation("kd-1b", label="1", seed="1"), observation("kd-1b", label="2", seed="2")],
         seeds("kd-1b", KD),
     ],
-    ids=["students", "stem is a label", "same seed", "settings", "no seeds", "nothing left of the name", "one label"],
+    ids=[
+        "students",
+        "stem is a label",
+        "same seed",
+        "settings",
+        "unlike settings",
+        "no seeds",
+        "nothing left of the name",
+        "one label",
+    ],
 )
 def test_what_differs_in_more_than_its_seed_stays_apart(rows: list[Observation]) -> None:
     labels = gather_labels(rows)

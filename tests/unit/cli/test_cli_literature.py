@@ -65,6 +65,7 @@ def test_map_in_three_forms(tmp_path: Path) -> None:
     assert "reporting rests predominantly" not in text
 
 
+OF_CARBON = ("--metric", "co2e", "--boundary", "facility")
 FIGURE = ("--value", "1.2", "--unit", "kWh", "--stage", "training", "--metric", "energy", "--boundary", "facility")
 
 
@@ -104,9 +105,13 @@ def test_a_users_factor_carries_the_figure() -> None:
         ((*FIGURE[:8],), "needs --boundary"),
         (("--value", "1", "--unit", "kg", *FIGURE[4:]), "kg is a unit of mass"),
         (("--value", "1", "--unit", "kwh", *FIGURE[4:]), "did you mean 'kWh'"),
-        (("--value", "-1", *FIGURE[2:]), "is no figure of 0 or more"),
+        (("--value", "-1", *FIGURE[2:]), "is not in the range"),
         ((*FIGURE, "--low", "2"), "is no figure of 0 or more"),
         ((*FIGURE, "--counts", "location"), "comes in one kind"),
+        (("--value", "1", "--unit", "kg", "--stage", "training", *OF_CARBON), "one of location, market, net, unstated"),
+        (("--value", "1", "--unit", "L", "--stage", "training", "--metric", "water", "--boundary", "node"), "onsite"),
+        ((*FIGURE, "--per", "0 requests"), "per nothing at all"),
+        ((*FIGURE, "--per", "0_0 tokens"), "per nothing at all"),
         ((*FIGURE[:4], "--stage", "trainin", "--boundary", "node"), "did you mean 'training'"),
         ((*FIGURE[:8], "--boundary", "noed"), "did you mean 'node'"),
         ((*FIGURE, "--region", "Atlantis"), "unknown place"),
@@ -121,6 +126,20 @@ def test_what_cannot_be_meant_is_refused(arguments: tuple[str, ...], said: str) 
 @pytest.mark.parametrize("years", ["x", "20x4-", "-", "2024-x"])
 def test_years_that_are_none(years: str) -> None:
     assert "write 2024, 2022-2024" in ask("list", "--years", years).stderr
+
+
+def test_years_the_wrong_way_round_are_refused() -> None:
+    refused = ask("list", "--years", "2025-2023")
+    assert refused.exit_code == 2
+    assert "the last one comes before the first; write 2023-2025" in refused.stderr
+    assert ask("list", "--years", "2024-2024").exit_code == 0
+
+
+def test_what_is_embodied_needs_no_kind() -> None:
+    embodied = ("--metric", "co2e", "--boundary", "cradle_to_gate")
+    assert ask("compare", "--value", "1", "--unit", "kg", "--stage", "hardware", *embodied).exit_code == 0
+    of_carbon = ("--value", "1", "--unit", "kg", "--stage", "training", *OF_CARBON)
+    assert ask("compare", *of_carbon, "--counts", "location").exit_code == 0
 
 
 def account(tmp_path: Path, *cells: dict[str, Any]) -> str:

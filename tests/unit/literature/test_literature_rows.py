@@ -108,6 +108,47 @@ def test_a_bad_file_is_named(text: str, expected: str) -> None:
     assert any(expected in problem for problem in problems(text)), problems(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{HEADER}\r{ROW}\r",
+        f"{HEADER}\r\n{ROW}\r\n",
+        f"\ufeff{HEADER}\n{ROW}\n",
+        f"{HEADER.replace(',', ' , ')}\n{ROW}\n",
+        f" {HEADER.replace(',per,', ',per ,')} \n{ROW}\n",
+    ],
+    ids=["CR alone", "CR LF", "byte order mark", "blanks in the header", "blanks about it"],
+)
+def test_however_a_table_is_saved_it_says_the_same(text: str) -> None:
+    table, wanted = read_table(text, "mine.csv", {}), read_table(f"{HEADER}\n{ROW}\n", "mine.csv", {})
+    assert not table.problems
+    assert (table.works, table.figures) == (wanted.works, wanted.figures)
+
+
+@pytest.mark.parametrize(
+    "titles",
+    [
+        [f"The energy of language models in production, part {part}" for part in ("one", "two")],
+        ["大模型推理能耗", "训练碳足迹"],
+    ],
+    ids=["the first 40 characters are the same", "no letter of a to z"],
+)
+def test_two_new_works_are_two_works(titles: list[str]) -> None:
+    rows = [ROW.replace("A study", f'"{title}"').replace("org/a", f"org/{n}") for n, title in enumerate(titles)]
+    table = read_table("\n".join([HEADER, *rows, ""]), "mine.csv", {})
+    assert not table.problems
+    assert [work.title for work in table.works] == titles
+    assert len({work.id for work in table.works}) == 2
+    assert [figure.work for figure in table.figures] == [work.id for work in table.works]
+    assert len({figure.id for figure in table.figures}) == 2
+
+
+def test_a_figure_per_nothing_at_all_and_a_value_out_of_its_range_are_named() -> None:
+    assert any("column per: '0 requests' is per nothing at all" in one for one in problems(changed(per="0 requests")))
+    found = problems(f"{HEADER},low,high\n{ROW},13,14\n")
+    assert any("column value: 12.5 lies outside low and high" in one for one in found)
+
+
 def test_a_range_the_wrong_way_round_and_counts_that_do_not_belong() -> None:
     header = f"{HEADER},low,high,counts"
     found = problems(f"{header}\n{ROW.replace('12.5', '')},9,3,location\n")

@@ -76,6 +76,19 @@ def _nothing_trained(report: dict[str, Any]) -> None:
     blank(report, "post_training", "energy_metered")
 
 
+def _worked_for_nothing(report: dict[str, Any]) -> None:
+    for stage in ("training", "post_training"):
+        change(report, stage, "energy_metered", status="measured", value=0.0, low=0.0, high=0.0)
+
+
+def _place(**more: str) -> Spoil:
+    return lambda report: report["goal_and_scope"]["place"].update(more)
+
+
+def _point(impact: str, status: str, high: float = 10.0) -> Spoil:
+    return lambda report: change(report, "training", impact, status=status, low=10.0, high=high)
+
+
 SPOILED: tuple[tuple[str, int, str, Spoil], ...] = (
     ("energy-listed", 0, "$.inventory.uses", lambda r: r["inventory"].update(uses=[])),
     ("energy-listed", 0, "$.inventory.uses[0].energy_j", lambda r: r["inventory"]["uses"][0]["energy_j"].pop("basis")),
@@ -89,14 +102,28 @@ SPOILED: tuple[tuple[str, int, str, Spoil], ...] = (
     ("factor-sourced", 0, "$.factors[0].source", lambda r: r["factors"][0].update(source=" ")),
     ("goal-and-limits", 0, "$.goal_and_scope.about", _scope(about={})),
     ("goal-and-limits", 0, "$.interpretation.limits", lambda r: r["interpretation"].update(limits=[])),
+    ("goal-and-limits", 0, "$.interpretation.limits", lambda r: r["interpretation"].update(limits=["", " "])),
+    ("goal-and-limits", 0, "$.goal_and_scope.about", _scope(about={"goal": ""})),
+    ("factor-sourced", 0, "$.factors[0].source", lambda r: r["factors"][0].update(source="Unknown")),
+    ("factor-sourced", 0, "$.factors[0].source", lambda r: r["factors"][0].update(source=None)),
     ("data-accounted", 1, "$.cells[20]", _unexplained),
     ("node-and-facility", 1, "$.cells[", _blank("post_training", "energy_node")),
     ("unit-counted", 1, "$.functional_units", lambda r: r.update(functional_units=[])),
     ("unit-counted", 1, "$.functional_units[0].means", lambda r: r["functional_units"][0].update(means="")),
     ("work-counted", 1, "$.cells", _nothing_trained),
+    ("work-counted", 1, "$.cells", _worked_for_nothing),
     ("conventions-named", 1, "$.goal_and_scope.conventions.time_share", _scope(conventions={"charge_idle": False})),
     ("grid-dated", 1, "$.factors[0].year", lambda r: r["factors"][0].update(year=None)),
     ("place-named", 1, "$.goal_and_scope.place.code", _scope(place={"code": "world", "kind": "world"})),
+    ("place-named", 1, "$.goal_and_scope.place.code", _place(code="WORLD", kind="country")),
+    ("place-named", 1, "$.goal_and_scope.place.code", _place(name="Global")),
+    ("place-named", 1, "$.goal_and_scope.place.code", _place(code="", kind="", name="")),
+    ("place-named", 1, "$.goal_and_scope.place.code", _place(code="unknown")),
+    ("interval-wide", 1, "$.cells[", _point("gwp_location", "measured")),
+    ("interval-wide", 1, "$.cells[", _point("energy_node", "measured")),
+    ("interval-wide", 1, "$.cells[", _point("gwp_location", "factor", 10.0 * (1.0 + 1e-15))),
+    ("interval-wide", 1, "$.cells[", _point("energy_metered", "modelled")),
+    ("interval-wide", 1, "$.cells[", lambda r: change(r, "training", "adpe", low=None, high=None)),
     ("interval-wide", 1, "$.cells[", lambda r: change(r, "training", "adpe", low=10.0, high=10.0)),
     ("carbon-of-energy", 1, "$.cells[", _blank("deployment", "gwp_location")),
     ("hardware-carbon", 1, "$.cells[", _blank("hardware_manufacturing", "gwp_location")),
@@ -135,6 +162,14 @@ def test_what_should_be_is_advised_and_lowers_nothing_by_itself(rule: str, spoil
     assert all(gap.requirement.keyword is Keyword.SHOULD for gap in found.advice)
     if rule != "some-measured":
         assert not found.before_next
+
+
+def test_a_meter_may_be_read_without_an_interval_and_a_zero_needs_none() -> None:
+    report = whole_report()
+    change(report, "training", "energy_metered", low=10.0, high=10.0)
+    change(report, "training", "adpe", value=0.0, low=0.0, high=0.0)
+    change(report, "training", "energy_metered", value=0.0, low=0.0)
+    assert conformance_dict(conformance(report))["level"] == 3
 
 
 def test_no_rule_is_left_unbroken() -> None:

@@ -27,7 +27,7 @@ def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Both:
 
     def read(text: str) -> Table | str:
         path.write_bytes(text.encode())
-        answers: list[object] = []
+        answers: list[Table | str] = []
         for large in (0, 10**9):
             monkeypatch.setattr(tables, "_LARGE", large)
             try:
