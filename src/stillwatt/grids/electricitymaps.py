@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from stillwatt.grids.source import Document, Reading, Span, binned, utc_text
+from stillwatt.grids.source import Document, Reading, Span, binned, series_of, utc_text
 from stillwatt.grids.web import GridWeb
 from stillwatt.grids.zones import zones
 from stillwatt.records.grid import HOUR_NS, HourlySeries, NoSeries, Signal
@@ -25,6 +25,9 @@ class ElectricityMaps:
 
     name: ClassVar[str] = "electricitymaps"
     signal: ClassVar[Signal] = Signal.AVERAGE
+    boundary: ClassVar[str] = "life-cycle GWP of electricity consumed in the zone, imports traced"
+    licence: ClassVar[str] = "Electricity Maps' terms for API data; not to be passed on without their leave"
+    url: ClassVar[str] = URL
 
     def __init__(self, web: GridWeb) -> None:
         self._web = web
@@ -56,17 +59,4 @@ class ElectricityMaps:
         if kinds - {_LIFECYCLE}:
             said = ", ".join(sorted(kinds))
             return NoSeries(source=self.name, zone=zone, reason=f"life-cycle figures were asked for, and {said} came")
-        hours, missing = binned(readings, span)
-        if not hours:
-            return NoSeries(source=self.name, zone=zone, reason=missing[0].reason)
-        return HourlySeries(
-            source=self.name,
-            zone=zone,
-            signal=self.signal,
-            boundary="life-cycle GWP of electricity consumed in the zone, imports traced",
-            licence="Electricity Maps' terms for API data; not to be passed on without their leave",
-            source_url=URL,
-            hours=hours,
-            missing=missing,
-            answers=tuple(answers),
-        )
+        return series_of(self, zone, binned(readings, span), answers)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 from xml.etree import ElementTree
 
 from stillwatt.errors import GridError, UsageError
 from stillwatt.grids.mixing import Fuel, mixed_hours
-from stillwatt.grids.source import Span, utc_ns, utc_text
+from stillwatt.grids.source import Span, series_of, utc_ns, utc_text
 from stillwatt.grids.web import GridWeb
 from stillwatt.grids.zones import is_eic, zones
 from stillwatt.records.factor import Factor
@@ -76,6 +76,13 @@ class EntsoE:
 
     name: ClassVar[str] = "entsoe"
     signal: ClassVar[Signal] = Signal.AVERAGE
+    boundary: ClassVar[str] = (
+        "life-cycle GWP of net generation in the zone by source; no imports, storage left out, no losses"
+    )
+    licence: ClassVar[str] = (
+        "ENTSO-E Transparency Platform, free re-use with attribution (its own terms name the exceptions)"
+    )
+    url: ClassVar[str] = URL
 
     def __init__(self, web: GridWeb, by_source: Mapping[str, Factor]) -> None:
         self._web, self._by_source = web, dict(by_source)
@@ -96,22 +103,10 @@ class EntsoE:
         if not steps:
             return NoSeries(source=self.name, zone=zone, reason=said or "the answers hold no generation")
         fuels = (step.as_fuel() for step in steps if step.kind not in STORED)
-        hours, missing = mixed_hours(fuels, self._by_source, span)
-        if not hours:
-            return NoSeries(source=self.name, zone=zone, reason=missing[0].reason)
-        return HourlySeries(
-            source=self.name,
-            zone=zone,
-            signal=self.signal,
-            boundary="life-cycle GWP of net generation in the zone by source; no imports, storage left out, no losses",
-            licence="ENTSO-E Transparency Platform, free re-use with attribution (its own terms name the exceptions)",
-            source_url=URL,
-            hours=hours,
-            missing=missing,
-            answers=tuple(answers),
-            cautions=tuple(_cautions(steps, self._by_source)),
-            is_read=not any("are quoted" in said for said in _cautions(steps, self._by_source)),
-        )
+        cautions = tuple(_cautions(steps, self._by_source))
+        found = mixed_hours(fuels, self._by_source, span)
+        is_read = not _quoted(steps, self._by_source)
+        return series_of(self, zone, found, answers, cautions=cautions, is_read=is_read)
 
     def _ask(self, zone: str, span: Span) -> tuple[list[_Step], list[Answer], str]:
         """All steps of a span, the answers that hold them, and why there are none."""
@@ -200,10 +195,14 @@ def _cautions(steps: list[_Step], by_source: Mapping[str, Factor]) -> Iterator[s
     if without:
         share = without / math.fsum(amount for kind, amount in mwh.items() if kind not in STORED)
         yield f"{share:.1%} of the generation has no factor and is left out; the mean of the rest stands for it"
-    used = {FUEL_OF.get(kind) for kind in mwh} & set(by_source)
-    quoted = sorted(str(name) for name in used if name is not None and not by_source[name].verified)
-    if quoted:
+    if quoted := _quoted(steps, by_source):
         yield f"factors of {', '.join(quoted)} are quoted, not read in their source"
+
+
+def _quoted(steps: Iterable[_Step], by_source: Mapping[str, Factor]) -> list[str]:
+    """Sources of electricity in the mix whose factor nobody read where it stands."""
+    used = {FUEL_OF.get(step.kind) for step in steps}
+    return sorted(name for name, factor in by_source.items() if name in used and not factor.verified)
 
 
 def _known(kind: str, by_source: Mapping[str, Factor]) -> bool:

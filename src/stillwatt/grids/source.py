@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Protocol
 
 from stillwatt.errors import GridError, UsageError
-from stillwatt.records.grid import HOUR_NS, Hour, HourlySeries, NoHour, NoSeries, Signal
+from stillwatt.records.grid import HOUR_NS, Answer, Hour, HourlySeries, NoHour, NoSeries, Signal
 from stillwatt.units import NS_PER_S, NS_PER_US
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,6 +45,10 @@ class GridSource(Protocol):
 
     name: ClassVar[str]
     signal: ClassVar[Signal]
+    boundary: ClassVar[str]
+    """What its intensities count."""
+    licence: ClassVar[str]
+    url: ClassVar[str]
 
     def zone_of(self, place: str) -> str | None:
         """The service's code of the zone that a place's code means; None where it has none."""
@@ -57,6 +61,43 @@ class GridSource(Protocol):
             GridError: no answer, a refusal, or an answer that cannot be understood.
         """
         ...
+
+
+def series_of(
+    service: GridSource,
+    zone: str,
+    found: tuple[tuple[Hour, ...], tuple[NoHour, ...]],
+    answers: Iterable[Answer],
+    *,
+    cautions: Iterable[str] = (),
+    is_read: bool = True,
+) -> HourlySeries | NoSeries:
+    """What a service's hours come to: a series under its name, or why there is none.
+
+    Args:
+        service: whose they are.
+        zone: its own code.
+        found: hours, and those that are missing with the reason.
+        answers: what they were read in.
+        cautions: what is to be known of them.
+        is_read: as of the series.
+    """
+    hours, missing = found
+    if not hours:
+        return NoSeries(source=service.name, zone=zone, reason=missing[0].reason)
+    return HourlySeries(
+        source=service.name,
+        zone=zone,
+        signal=service.signal,
+        boundary=service.boundary,
+        licence=service.licence,
+        source_url=service.url,
+        hours=hours,
+        missing=missing,
+        answers=tuple(answers),
+        cautions=tuple(cautions),
+        is_read=is_read,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from stillwatt.errors import UsageError
-from stillwatt.grids.source import Document, Reading, Span, binned, utc_text
+from stillwatt.grids.source import Document, Reading, Span, binned, series_of, utc_text
 from stillwatt.grids.web import GridWeb
 from stillwatt.grids.zones import zones
 from stillwatt.records.grid import HOUR_NS, HourlySeries, NoSeries, Signal
@@ -28,6 +28,11 @@ class UkCarbon:
 
     name: ClassVar[str] = "ukcarbon"
     signal: ClassVar[Signal] = Signal.AVERAGE
+    boundary: ClassVar[str] = (
+        "CO2 of generation alone (no other gases, no fuel supply, no plants), with imports and losses"
+    )
+    licence: ClassVar[str] = "CC-BY-4.0 (National Energy System Operator)"
+    url: ClassVar[str] = URL
 
     def __init__(self, web: GridWeb) -> None:
         self._web = web
@@ -54,20 +59,12 @@ class UkCarbon:
                 for reading in self._readings(self._web.json(body), is_region=bool(region))
                 if piece.start_utc_ns <= reading.start_utc_ns < piece.end_utc_ns
             ]
-        hours, missing = binned(readings, span)
-        if not hours:
-            return NoSeries(source=self.name, zone=zone, reason=missing[0].reason)
         forecast = ("figures of a region are forecasts; the service gives no others",) if region else ()
-        return HourlySeries(
-            source=self.name,
-            zone=zone,
-            signal=self.signal,
-            boundary="CO2 of generation alone (no other gases, no fuel supply, no plants), with imports and losses",
-            licence="CC-BY-4.0 (National Energy System Operator)",
-            source_url=URL,
-            hours=hours,
-            missing=missing,
-            answers=tuple(answers),
+        return series_of(
+            self,
+            zone,
+            binned(readings, span),
+            answers,
             cautions=(*forecast, "counts CO2 of generation alone: lower than a life-cycle figure of the same hour"),
         )
 

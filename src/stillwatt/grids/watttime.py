@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from stillwatt.errors import GridError
-from stillwatt.grids.source import Document, Reading, Span, binned, utc_text
+from stillwatt.grids.source import Document, Reading, Span, binned, series_of, utc_text
 from stillwatt.grids.web import GridWeb
 from stillwatt.records.grid import HourlySeries, NoSeries, Signal
 from stillwatt.units import KG_PER_G, KG_PER_LB, KWH_PER_MWH, NS_PER_S
@@ -31,6 +31,9 @@ class WattTime:
 
     name: ClassVar[str] = "watttime"
     signal: ClassVar[Signal] = Signal.MARGINAL
+    boundary: ClassVar[str] = "marginal operating CO2 of generation: what one kWh more causes"
+    licence: ClassVar[str] = "WattTime's terms for API data; not to be passed on without their leave"
+    url: ClassVar[str] = URL
 
     def __init__(self, web: GridWeb, *, user: str = "", password: str = "") -> None:
         self._web, self._user, self._password = web, user, password
@@ -61,19 +64,11 @@ class WattTime:
                     readings.append(
                         Reading(start_utc_ns=at, length_ns=step_ns, value=None if value is None else value * scale)
                     )
-        hours, missing = binned(readings, span)
-        if not hours:
-            return NoSeries(source=self.name, zone=zone, reason=missing[0].reason)
-        return HourlySeries(
-            source=self.name,
-            zone=zone,
-            signal=self.signal,
-            boundary="marginal operating CO2 of generation: what one kWh more causes",
-            licence="WattTime's terms for API data; not to be passed on without their leave",
-            source_url=URL,
-            hours=hours,
-            missing=missing,
-            answers=tuple(answers),
+        return series_of(
+            self,
+            zone,
+            binned(readings, span),
+            answers,
             cautions=(
                 f"WattTime's model of {', '.join(sorted(models))}",
                 "marginal: answers what a kWh more or less causes; not an account's intensity, never mixed with one",

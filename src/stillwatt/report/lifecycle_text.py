@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stillwatt.report.format import percent_text
+from stillwatt.report.screen import screen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,21 +46,10 @@ def lifecycle_text(data: Mapping[str, Any], *, columns: int = COLUMNS, is_termin
         columns: How wide the terminal is; narrower than what the table needs is taken as that.
         is_terminal: Whether to write escape sequences.
     """
-    from rich.console import Console
-
-    console = Console(
-        file=io.StringIO(),
-        width=max(columns, COLUMNS),
-        force_terminal=is_terminal,
-        color_system="standard" if is_terminal else None,
-        highlight=False,
-        emoji=False,
-        markup=False,
-    )
-    with console.capture() as captured:
+    with screen(max(columns, COLUMNS), is_terminal=is_terminal) as (console, lines):
         for part in _parts(data):
             console.print(part)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+    return lines()
 
 
 def _parts(data: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -6,11 +6,9 @@ do not tell hues apart, and on paper.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stillwatt.errors import MissingExtraError
 from stillwatt.literature.coverage import CoverageMap, ShareRange, map_dict
 from stillwatt.literature.stated import Statement
 from stillwatt.literature.vocabulary import CODED_METRICS, METRICS, STAGES
@@ -18,8 +16,8 @@ from stillwatt.records.impact import LifeStage
 from stillwatt.records.literature import Evidence, Treatment
 from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.format import percent_text
-from stillwatt.report.html import embed_json, script_hash, template
-from stillwatt.report.runtimes import load_runtimes
+from stillwatt.report.html import render_page
+from stillwatt.report.screen import screen
 from stillwatt.report.tables import Column, Row, Table
 from stillwatt.report.vega import Spec, Swatch, nominal, spec, tips
 
@@ -261,53 +259,25 @@ def map_html(drawn: CoverageMap, statements: Sequence[Statement], chosen: str = 
     Raises:
         MissingExtraError: the template engine is not installed.
     """
-    try:
-        import jinja2
-    except ModuleNotFoundError as err:
-        raise MissingExtraError("jinja2", "report") from err
-
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(template),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    figures = map_figures(drawn)
-    scripts = (*load_runtimes(), template("report.js"))
-    specs = {f"{figure.name}-{number}": panel.spec for figure in figures for number, panel in enumerate(figure.panels)}
-    return environment.get_template("literature.html.j2").render(
-        figures=figures,
+    return render_page(
+        "literature.html.j2",
+        map_figures(drawn),
+        map_dict(drawn),
         stages=stage_table(drawn),
         statements=statements,
         meanings=[STAGES[stage] for stage in LifeStage],
         summary=evidence_text(drawn),
         chosen=chosen,
         corpus_hash=drawn.content_hash,
-        scripts=scripts,
-        hashes=[script_hash(script) for script in scripts],
-        style=template("report.css"),
-        report_text=embed_json(map_dict(drawn)),
-        specs_text=embed_json(specs),
     )
 
 
 def map_text(drawn: CoverageMap, *, columns: int = 100, is_terminal: bool = False) -> str:
     """The map of stages and metrics for a terminal, as a heat map where it shows colours."""
-    from rich.console import Console
     from rich.table import Table as Drawn
     from rich.text import Text
 
-    console = Console(
-        file=io.StringIO(),
-        width=max(columns, 80),
-        force_terminal=is_terminal,
-        color_system="truecolor" if is_terminal else None,
-        highlight=False,
-        emoji=False,
-        markup=False,
-    )
-    with console.capture() as captured:
+    with screen(max(columns, 80), is_terminal=is_terminal, colours="truecolor") as (console, lines):
         console.print(Text(evidence_text(drawn), style="bold"))
         for table in (stage_table(drawn), metric_table(drawn, is_narrow=True)):
             laid = Drawn(title=Text(table.title), title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
@@ -320,7 +290,7 @@ def map_text(drawn: CoverageMap, *, columns: int = 100, is_terminal: bool = Fals
             console.print()
             console.print(laid)
             console.print(Text(table.note, style="dim"))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+    return lines()
 
 
 def _heat(cell: str, most: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from stillwatt.report.answer import answer_dict
 from stillwatt.report.data import report_dict
 from stillwatt.report.figure_frontier import allocation_title
 from stillwatt.report.format import percent_text
+from stillwatt.report.screen import screen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,21 +30,10 @@ def answer_text(run: RunRecord, study: Study, *, columns: int = COLUMNS, is_term
         columns: How wide the terminal is; narrower than 60 is taken as 60.
         is_terminal: Whether to write escape sequences.
     """
-    from rich.console import Console
-
-    console = Console(
-        file=io.StringIO(),
-        width=max(columns, 60),
-        force_terminal=is_terminal,
-        color_system="standard" if is_terminal else None,
-        highlight=False,
-        emoji=False,
-        markup=False,
-    )
-    with console.capture() as captured:
+    with screen(max(columns, 60), is_terminal=is_terminal) as (console, lines):
         for part in answer_renderables(run, study):
             console.print(part)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+    return lines()
 
 
 def answer_renderables(run: RunRecord, study: Study) -> Iterator[RenderableType]:

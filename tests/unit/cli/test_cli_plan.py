@@ -115,7 +115,7 @@ def test_advise_on_a_table_and_within_nothing(stillwatt: Stillwatt, tmp_path: Pa
         ([], "Missing option '--budget'"),
         (["--budget", "lots"], "no number with a unit"),
         (["--budget", "5 kWh", "--co2", "5 kWh"], "kgCO2e is meant"),
-        (["--budget", "5 kWh", "--quality", "nan", "--table", "paper"], "not a number"),
+        (["--budget", "5 kWh", "--quality", "nan", "--table", "paper"], "nan is not a finite number"),
     ],
 )
 def test_advise_refuses_what_cannot_be_meant(stillwatt: Stillwatt, options: list[str], said: str) -> None:
