@@ -39,6 +39,12 @@ class Drawn:
     tokens: Floats | None = None
     """Through all students, by option."""
 
+    @classmethod
+    def nothing(cls, count: int) -> Drawn:
+        """That many draws of no option."""
+        none = np.empty((count, 0))
+        return cls(energy_j=none, quality=none, mean_quality=none, trial_j=none)
+
 
 def advise(options: Sequence[Option], drawn: Drawn, limits: Limits, *, seed: int = 0) -> Advice:
     """Rank options by expected worth within the limits (method.md, eq. 97).

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stillwatt.analysis.contrast import Z_95
 from stillwatt.analysis.costs.posterior import Fit, Floats, Mixture, fit, mix
 from stillwatt.records.advice import CurveError, Scored
 
 __all__ = ["Asked", "LearningCurve", "why_undetermined"]
 
-Z_95 = 1.959963984540054
 _EXPONENTS = (0.1, 0.17, 0.28, 0.46, 0.77, 1.3, 2.0)
 _NOISE = (0.01, 0.03, 0.08, 0.2, 0.5)
 """Of the qualities' spread."""

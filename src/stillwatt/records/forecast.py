@@ -205,7 +205,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class PredictionCheck:
     """A run beside its prediction."""
 
     run_id: str

@@ -25,7 +25,7 @@ from stillwatt.records.finding import (
     StageRow,
     Study,
 )
-from stillwatt.records.forecast import Comparison
+from stillwatt.records.forecast import PredictionCheck
 from stillwatt.records.run import RunRecord, total_dict
 from stillwatt.report.answer import answer_dict
 from stillwatt.report.forecasts import comparison_dict
@@ -34,7 +34,7 @@ from stillwatt.report.scope import method_notes, not_counted
 REPORT_SCHEMA = "stillwatt.report/1"
 
 
-def report_dict(run: RunRecord, study: Study, comparison: Comparison | None = None) -> dict[str, Any]:
+def report_dict(run: RunRecord, study: Study, comparison: PredictionCheck | None = None) -> dict[str, Any]:
     """The whole report as JSON values, in a fixed order; a run that nobody predicted has no `prediction`."""
     return {
         "schema": REPORT_SCHEMA,

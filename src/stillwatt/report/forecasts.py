@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stillwatt.analysis.words import listed
-from stillwatt.records.forecast import Comparison, Figure, Forecast, Held, LeftOut, Prediction
+from stillwatt.records.forecast import Figure, Forecast, Held, LeftOut, Prediction, PredictionCheck
 from stillwatt.report.format import MISSING, duration_text, energy_value_text, interval_text, percent_text, pick_unit
 from stillwatt.report.tables import Column, Row, Table
 from stillwatt.units import KG_PER_G, S_PER_H, S_PER_MIN
@@ -140,7 +140,7 @@ def _errors(energy: LeftOut | None, duration: LeftOut | None) -> Iterator[str]:
         yield f"a whole run's energy: off by {percent_text(energy.median_total_error)} in the median"
 
 
-def comparison_dict(comparison: Comparison) -> dict[str, Any]:
+def comparison_dict(comparison: PredictionCheck) -> dict[str, Any]:
     """Predicted beside measured, for programs."""
     return {
         "run_id": comparison.run_id,
@@ -195,7 +195,7 @@ def _figure(told: Mapping[str, float] | None) -> Figure | None:
     return None if told is None else Figure(**told)
 
 
-def comparison_line(comparison: Comparison) -> str:
+def comparison_line(comparison: PredictionCheck) -> str:
     """How the whole run compares with what was predicted before it, in one line."""
     told = comparison_dict(comparison)
     name, predicted, measured, error, inside, *_ = _compared(told["energy_j"][-1], told["duration_s"][-1])

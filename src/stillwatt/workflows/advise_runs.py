@@ -96,7 +96,7 @@ def judge_runs(request: Request) -> Judged:
             scores.append(_score(run, way, point))
     plans = [plan for way in ways.values() for plan in _plans(way)]
     if not plans:
-        return Judged(options=(), drawn=_nothing(), left_out=tuple(left_out), notes=said)
+        return Judged(options=(), drawn=Drawn.nothing(DRAWS), left_out=tuple(left_out), notes=said)
     history = read_history(runs, said).like(plans[0].way.device)
     drawn, off = _draw(plans, scores, history.outcomes, request)
     newest = comparable[0][0]
@@ -305,8 +305,3 @@ def _notes(scores: Sequence[Scored]) -> Iterator[str]:
     places = list(dict.fromkeys(score.place for score in scores))
     if len(places) == 1:
         yield f"all evidence is one run, {listed(places)}: another may lie elsewhere"
-
-
-def _nothing() -> Drawn:
-    none = np.empty((DRAWS, 0))
-    return Drawn(energy_j=none, quality=none, mean_quality=none, trial_j=none)

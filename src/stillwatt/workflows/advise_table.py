@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stillwatt.analysis.advice import Drawn
+from stillwatt.analysis.contrast import Z_95
 from stillwatt.analysis.costs.posterior import Floats
 from stillwatt.analysis.learning import Asked, LearningCurve
 from stillwatt.analysis.trainings import gather_labels, repeat_rel
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["judge_table"]
 
-Z_95 = 1.959963984540054
-_PAPER = "paper"
 _BASELINE = "sft"
 _ONE_BUDGET = 1.0
 """Tokens of every training: a table does not say, and no other budget is offered."""
@@ -34,8 +33,7 @@ _RELATIVE_MOST = 1.5
 
 def judge_table(table: str | Path, request: Request) -> Judged:
     """Draws of every label that has energies and a quality, once anew and once with the cache that is there."""
-    path = Path(__file__).parent / "data" / "lambert_luccioni_2026.csv" if str(table) == _PAPER else Path(table)
-    read = read_table(path)
+    read = read_table(table)
     labels = gather_labels(read.rows)
     rel = repeat_rel(labels)
     usable, left_out = [], []
@@ -59,7 +57,7 @@ def judge_table(table: str | Path, request: Request) -> Judged:
             columns.append((_option(label, Answer.REUSE), total, quality, mean, own))
     columns += _teacher(usable, request)
     if not columns:
-        return Judged(options=(), drawn=_nothing(), left_out=tuple(left_out), notes=read.warnings)
+        return Judged(options=(), drawn=Drawn.nothing(DRAWS), left_out=tuple(left_out), notes=read.warnings)
     options, energy, quality_all, means, trials = zip(*columns, strict=True)
     drawn = Drawn(
         energy_j=np.stack(energy, axis=1),
@@ -160,8 +158,3 @@ def _notes(labels: Sequence[Label], warnings: Sequence[str]) -> tuple[str, ...]:
     if all(len(label.rows) == 1 for label in labels):
         said.append("no training was repeated: how far a second one would lie from it is assumed")
     return tuple(said)
-
-
-def _nothing() -> Drawn:
-    none = np.empty((DRAWS, 0))
-    return Drawn(energy_j=none, quality=none, mean_quality=none, trial_j=none)

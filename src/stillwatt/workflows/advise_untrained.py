@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stillwatt.analysis.advice import Drawn
+from stillwatt.analysis.contrast import Z_95
 from stillwatt.analysis.costs.posterior import Floats
+from stillwatt.analysis.repeat import ASSUMED_REL
 from stillwatt.records.advice import Answer, Option
 from stillwatt.records.finding import Bill, Quality
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["with_untrained"]
 
-_REPEATS = 0.1 / 1.96
+_REPEATS = ASSUMED_REL / Z_95
 """How far one serving lies from another, where none was repeated (method.md, eq. 28)."""
 
 

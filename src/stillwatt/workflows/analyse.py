@@ -15,14 +15,13 @@ from stillwatt.units import KilowattHours, from_kwh
 from stillwatt.workflows.books import show_run
 from stillwatt.workflows.publish import summarise_run
 from stillwatt.workflows.sites import fill_sites
-from stillwatt.workflows.table import constant_tokens, read_table
+from stillwatt.workflows.table import Table, constant_tokens, read_table
 
 if TYPE_CHECKING:
     from stillwatt.analysis.seeds import SummedRun
     from stillwatt.records.comparison import Comparison, Observation, Unbilled
     from stillwatt.records.run import RunRecord
 
-PAPER = "paper"
 """Name of the published table, instead of a path."""
 _MEGA = 1_000_000.0
 
@@ -90,13 +89,11 @@ def analyse_table(table: str | Path, wishes: Wishes | None = None) -> Analysis:
         ConfigError: The table cannot be used; names the line.
         MissingExtraError: SciPy or moocore is not installed.
     """
-    path = Path(__file__).parent / "data" / "lambert_luccioni_2026.csv" if str(table) == PAPER else Path(table)
     with no_collection():
-        return _analyse_table(path, str(table), wishes or Wishes())
+        return _analyse_table(read_table(table), str(table), wishes or Wishes())
 
 
-def _analyse_table(path: Path, source: str, wishes: Wishes) -> Analysis:
-    read = read_table(path)
+def _analyse_table(read: Table, source: str, wishes: Wishes) -> Analysis:
     remarks = list(read.warnings)
     tokens = constant_tokens(read)
     if tokens is not None:

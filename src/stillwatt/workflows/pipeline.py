@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stillwatt.pipelines.progress import Progress
     from stillwatt.pipelines.spec import PipelineSpec
     from stillwatt.records.finding import Study
-    from stillwatt.records.forecast import Comparison
+    from stillwatt.records.forecast import PredictionCheck
     from stillwatt.records.run import RunRecord
 
 
@@ -35,7 +35,7 @@ class PipelineOutcome:
     report_html: Path
     report_json: Path
     resumed: bool
-    comparison: Comparison | None = None
+    comparison: PredictionCheck | None = None
     """With what was predicted before it; None where nothing was."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stillwatt.errors import UsageError
-from stillwatt.records.forecast import Comparison, Device, Figure, Forecast, Held, Prediction
+from stillwatt.records.forecast import Device, Figure, Forecast, Held, Prediction, PredictionCheck
 from stillwatt.workflows.history import History, costs_of, device_of, read_history, read_runs, recipe_of, this_device
 from stillwatt.workflows.predictions import load_prediction, save_prediction
 
@@ -155,7 +155,7 @@ def _carbon(found: Forecasts, device: Device, region: str) -> tuple[tuple[Foreca
     return stages, *((None, total) if isinstance(total, str) else (total, ""))
 
 
-def compare_with_run(reference: str, *, runs_dir: str | Path = "runs", recipe: Recipe | None = None) -> Comparison:
+def compare_with_run(reference: str, *, runs_dir: str | Path = "runs", recipe: Recipe | None = None) -> PredictionCheck:
     """Hold a run against its prediction: the one made before it, else one made from all other runs.
 
     Raises:
@@ -181,15 +181,15 @@ def compare_with_run(reference: str, *, runs_dir: str | Path = "runs", recipe: R
     return _compared(run, replace(prediction, notes=(note, *prediction.notes)), is_from_before=False)
 
 
-def compare_with_prediction(run: RunRecord, *, runs_dir: str | Path) -> Comparison | None:
+def compare_with_prediction(run: RunRecord, *, runs_dir: str | Path) -> PredictionCheck | None:
     """Hold a run against the prediction that was made before it; None where none was."""
     prediction = load_prediction(Path(runs_dir) / run.run_id)
     return None if prediction is None else _compared(run, prediction, is_from_before=True)
 
 
-def _compared(run: RunRecord, prediction: Prediction, *, is_from_before: bool) -> Comparison:
+def _compared(run: RunRecord, prediction: Prediction, *, is_from_before: bool) -> PredictionCheck:
     energy, duration = _held(prediction, run)
-    return Comparison(
+    return PredictionCheck(
         run_id=run.run_id, is_from_before=is_from_before, energy=energy, duration=duration, notes=prediction.notes
     )
 

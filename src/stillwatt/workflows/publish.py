@@ -14,7 +14,7 @@ from stillwatt.workflows.plan import compare_with_prediction
 
 if TYPE_CHECKING:
     from stillwatt.records.finding import Study
-    from stillwatt.records.forecast import Comparison
+    from stillwatt.records.forecast import PredictionCheck
     from stillwatt.records.run import RunRecord
 
 
@@ -26,7 +26,7 @@ class ReportPaths:
     json: Path
     record: RunRecord
     study: Study
-    comparison: Comparison | None = None
+    comparison: PredictionCheck | None = None
     """With what was predicted before it; None where nothing was."""
 
 

@@ -34,6 +34,9 @@ from stillwatt.workflows.table_names import COLUMNS, NUMBERS, OPTIONAL, PLAIN, S
 __all__ = ["COLUMNS", "SETTINGS", "Table", "constant_tokens", "read_table"]
 
 
+PAPER = "paper"
+"""Stands for the published table."""
+_PUBLISHED = Path(__file__).parent / "data" / "lambert_luccioni_2026.csv"
 _LARGE = 200_000
 """Characters from which a table is read by columns, where it is plain enough."""
 _NO_SETTINGS: Mapping[str, float] = {}
@@ -58,8 +61,8 @@ class Table:
     """Labels with the N* that their source gives, in its words."""
 
 
-def read_table(path: Path) -> Table:
-    """Read a table of trainings.
+def read_table(table: str | Path) -> Table:
+    """Read a table of trainings: a file, or `paper`, the one published by Lambert and Luccioni.
 
     Comma, semicolon or tab between cells, UTF-8 or UTF-16, with or without a byte-order mark; decimal commas where
     cells are not separated by commas. Lines that begin with `#` before the header are remarks.
@@ -69,7 +72,7 @@ def read_table(path: Path) -> Table:
         ConfigError: A column is missing, a cell cannot be meant, two rows are one training, or the table could be read
             in two ways; names the line.
     """
-    return _Reading(path).table()
+    return _Reading(table).table()
 
 
 def _decoded(path: Path) -> str:
@@ -93,8 +96,9 @@ def _decoded(path: Path) -> str:
 class _Reading:
     """One pass over one file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = str(path)
+    def __init__(self, table: str | Path) -> None:
+        self._path = str(table)
+        path = _PUBLISHED if self._path == PAPER else Path(table)
         self._numbers = Numbers()
         self._bad: list[tuple[int, str]] = []
         self._columns: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from click.testing import Result
 
 from stillwatt.records import RunRecord
 from stillwatt.records.finding import Study
-from stillwatt.records.forecast import Comparison, Figure, Held
+from stillwatt.records.forecast import Figure, Held, PredictionCheck
 from stillwatt.workflows.publish import ReportPaths
 
 Stillwatt = Callable[..., Result]
@@ -57,7 +57,7 @@ def test_what_was_predicted_is_told_too(
     from stillwatt.workflows import publish
 
     whole = Held(name="total", predicted=Figure(value=900.0, low=700.0, high=1200.0), measured=1000.0)
-    told = Comparison(run_id="r", is_from_before=True, energy=(whole,), duration=(whole,), notes=())
+    told = PredictionCheck(run_id="r", is_from_before=True, energy=(whole,), duration=(whole,), notes=())
     plain = publish.write_report
     monkeypatch.setattr(publish, "write_report", lambda *a, **k: replace(plain(*a, **k), comparison=told))
     result = stillwatt("report", "latest")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stillwatt.analysis.contrast import Z_95
 from stillwatt.analysis.costs.machines import COMPONENTS, amounts, unit_costs
 from stillwatt.analysis.costs.posterior import Fit, Floats, Mixture, fit, mix
 from stillwatt.records.forecast import Figure, Job, LeftOut, Outcome
@@ -22,7 +23,6 @@ from stillwatt.records.kinds import StageKind
 
 __all__ = ["CostModel", "figure"]
 
-Z_95 = 1.959963984540054
 DRAWS = 2_000
 _SHARED = 0.5
 """How much of a unit cost's doubt all devices share, in logarithms; the rest is each device's own."""
