@@ -62,14 +62,15 @@ def analyse(
     Where work ran (--pue and the costs of a kWh) gives frontiers of the facility's energy and of each impact; a table
     may say it row by row.
 
-    RUN is a run's id, the beginning of one, its name, or `latest`; several runs of one arm are its seeds. A table has
-    the columns label, method, student, seed, quality, quality_se, teacher_kwh, student_kwh, other_kwh, throughput; an
-    empty cell is unknown.
+    RUN is a run's id, the beginning of one, its name, or `latest`; several runs of one arm are its seeds. A sweep's
+    folder stands for the runs of its finished trials. A table has the
+    columns label, method, student, seed, quality, quality_se, teacher_kwh, student_kwh, other_kwh, throughput; an empty
+    cell is unknown.
 
     Exits with 3 where an energy of a run is not known or not whole.
     """
     from stillwatt.records.comparison import Site
-    from stillwatt.workflows.analyse import Pretraining, Wishes, analyse_runs, analyse_table
+    from stillwatt.workflows.analyse import Pretraining, Wishes, analyse_runs, analyse_table, runs_of_sweep
 
     if bool(runs) == (table is not None):
         raise UsageError("name runs or a table, one of the two: `stillwatt analyse latest` or `--table points.csv`")
@@ -80,6 +81,7 @@ def analyse(
         pretraining=Pretraining(energy_kwh=pretraining_kwh, share=pretraining_share),
         site=Site(pue=pue, kgco2e_per_kwh=kgco2e_per_kwh, water_l_per_kwh=water_l_per_kwh, price_per_kwh=price_per_kwh),
     )
+    runs, runs_dir = runs_of_sweep(runs, runs_dir)
     found = analyse_table(table, wishes) if table is not None else analyse_runs(runs, runs_dir=runs_dir, wishes=wishes)
     _print(found, as_json=as_json)
     if html_path is not None:
