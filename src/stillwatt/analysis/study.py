@@ -71,6 +71,7 @@ def summarise(
             *find_caveats(run, points, references, serving, table, baseline_arm),
             *((repeat.sentence,) if break_evens else ()),
         ),
+        repeat_rel=repeat.rel,
     )
 
 

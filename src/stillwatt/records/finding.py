@@ -363,6 +363,8 @@ class Study:
     break_evens: tuple[BreakEven, ...]
     experimentation: Bill | NoTotal
     warnings: tuple[str, ...]
+    repeat_rel: float = 0.0
+    """Half-width, 95 %, of one training's energy around that of its repeats, as a share of it (method.md, eq. 28)."""
 
     @property
     def final_points(self) -> tuple[ArmPoint, ...]:

@@ -36,10 +36,12 @@ class Comparison:
 
     point: ArmPoint
     baseline: ArmPoint
-    one_off_ratio: float | None
-    """Energy with all of the teacher's work, over the baseline's."""
-    marginal_ratio: float | None
-    """Energy without the teacher's work, over the baseline's."""
+    one_off_ratio: tuple[float, float] | None
+    """Energy with all of the teacher's work over the baseline's, and its half-width."""
+    marginal_ratio: tuple[float, float] | None
+    """Energy without the teacher's work over the baseline's, and its half-width."""
+    repeat_rel: float
+    """How far one training repeats (method.md, eq. 28)."""
     quality_gain: float | None
     gain_half_width: float | None
     """95 %, from the items both were scored on; None where a score has no standard error."""
@@ -62,7 +64,8 @@ class Comparison:
         own, other = self.point.energy_under("one-off"), self.baseline.energy_under("one-off")
         if isinstance(own, NoTotal) or isinstance(other, NoTotal):
             return False
-        return own.value_j + math.hypot(own.random_j, other.random_j) < other.value_j
+        noise_j = math.hypot(_random_j(own, self.repeat_rel), _random_j(other, self.repeat_rel))
+        return own.value_j + noise_j < other.value_j
 
     @property
     def pays_by_reuse(self) -> bool:
@@ -91,8 +94,9 @@ def compare(study: Study) -> tuple[Comparison, ...]:
                 Comparison(
                     point=point,
                     baseline=baseline,
-                    one_off_ratio=_ratio(point, baseline, "one-off"),
-                    marginal_ratio=_ratio(point, baseline, "marginal"),
+                    one_off_ratio=_ratio(point, baseline, "one-off", study.repeat_rel),
+                    marginal_ratio=_ratio(point, baseline, "marginal", study.repeat_rel),
+                    repeat_rel=study.repeat_rel,
                     quality_gain=gain,
                     gain_half_width=half_width,
                     reuse=study.break_even(BreakEvenKind.REUSE, point),
@@ -127,11 +131,18 @@ def _gain(point: ArmPoint, baseline: ArmPoint) -> tuple[float | None, float | No
     return point.quality.value - baseline.quality.value, half_width
 
 
-def _ratio(point: ArmPoint, baseline: ArmPoint, allocation: str) -> float | None:
+def _random_j(energy: Bill, repeat_rel: float) -> float:
+    """What the meter and the next training may make of it; a single one is no better known than it repeats."""
+    return math.hypot(energy.random_j, repeat_rel * energy.value_j)
+
+
+def _ratio(point: ArmPoint, baseline: ArmPoint, allocation: str, repeat_rel: float) -> tuple[float, float] | None:
+    """One energy over another, and its half-width to first order; what errs alike in both cancels."""
     own, other = point.energy_under(allocation), baseline.energy_under(allocation)
     if isinstance(own, NoTotal) or isinstance(other, NoTotal) or other.value_j <= 0.0:
         return None
-    return own.value_j / other.value_j
+    ratio = own.value_j / other.value_j
+    return ratio, math.hypot(_random_j(own, repeat_rel), ratio * _random_j(other, repeat_rel)) / other.value_j
 
 
 class _Rank(IntEnum):
@@ -183,7 +194,8 @@ def _praise(rank: _Rank, entry: Comparison) -> str:
     """What speaks for the one arm of the best rank."""
     base = entry.baseline.arm
     if rank is _Rank.BETTER:
-        return f"made a better student than {base}, for {times_text(entry.one_off_ratio or 0.0)} times the energy"
+        energy = "" if entry.one_off_ratio is None else f", for {_times(entry.one_off_ratio)} the energy"
+        return f"made a better student than {base}{energy}"
     if rank is _Rank.BY_REUSE:
         times = math.ceil(entry.reuse.value) if entry.reuse and entry.reuse.value else 1
         return f"is worth it if {max(times, 1):,} or more students share its teacher's work"
@@ -217,12 +229,16 @@ def _energy_clause(entry: Comparison) -> str:
         why = energy.reason if isinstance(energy, NoTotal) else "the baseline has no energy"
         return f" Its energy with the teacher's work is not known: {why}."
     clause = (
-        f" It used {times_text(entry.one_off_ratio)} times the energy of {entry.baseline.arm} with all of the "
+        f" It used {_times(entry.one_off_ratio)} the energy of {entry.baseline.arm} with all of the "
         "teacher's work on one student"
     )
     if entry.marginal_ratio is not None:
-        clause += f", {times_text(entry.marginal_ratio)} times with that work left out"
+        clause += f", {_times(entry.marginal_ratio)} with that work left out"
     return f"{clause}."
+
+
+def _times(ratio: tuple[float, float]) -> str:
+    return f"{times_text(ratio[0])} ± {times_text(ratio[1])} times"
 
 
 def _reuse_clause(entry: Comparison) -> str:
