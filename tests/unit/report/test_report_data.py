@@ -168,6 +168,7 @@ def sharp_scores(perplexity: float, accuracy: float) -> dict[str, Any]:
 
 BETTER, EQUAL, WORSE = sharp_scores(20.0, 0.78), sharp_scores(25.0, 0.7), sharp_scores(40.0, 0.5)
 
+BETTER_FOR = "On one seed, kd made a better student than sft, for"
 AT_ONCE = "On one seed, kd was worth it at once: less energy than sft"
 NOT_SHOWN = "Not shown to be worth it: no distilled arm was clearly better or clearly cheaper than sft"
 
@@ -176,14 +177,14 @@ NOT_SHOWN = "Not shown to be worth it: no distilled arm was clearly better or cl
     ("kd", "teacher_j", "kd_scores", "title"),
     [
         ((1000.0, 1000.0), 100.0, EQUAL, f"{AT_ONCE}, its teacher included"),
-        ((3000.0, 3000.0), 9000.0, BETTER, "On one seed, kd made a better student than sft, for 2.40 ± 0.34 times the energy"),
+        ((3000.0, 3000.0), 9000.0, BETTER, f"{BETTER_FOR} 2.40 ± 0.34 times the energy"),
         ((2500.0, 2500.0), 9000.0, EQUAL, "On one seed, kd is worth it if 9 or more students share its teacher's work"),
         ((1000.0, 1000.0), 100.0, WORSE, "On one seed, kd took less energy than sft, but made a worse student"),
         ((3500.0, 3500.0), 9000.0, WORSE, NOT_SHOWN),
         ((2800.0, 2800.0), 100.0, EQUAL, NOT_SHOWN),
         ((2500.0, 2500.0), None, EQUAL, "Whether distilling was worth it cannot be said: an energy is missing"),
     ],
-    ids=["at once", "better", "reuse", "cheap and worse", "nothing", "cheaper within what one training repeats to", "missing"],
+    ids=["at once", "better", "reuse", "cheap and worse", "nothing", "within what one repeats to", "missing"],
 )  # fmt: skip
 def test_the_title_says_the_best_that_can_be_said(
     kd: tuple[float, float], teacher_j: float | None, kd_scores: Any, title: str
