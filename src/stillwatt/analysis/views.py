@@ -57,9 +57,20 @@ def other_views(
     return tuple(_view(entry, allocations, rel, draws) for entry in asked)
 
 
+def factor_reader(name: str) -> Callable[[Site], float | None]:
+    """What says how much of an impact a kWh costs at a site."""
+    return {entry: read for entry, _, read in _IMPACTS}[name]
+
+
+def as_impact(row: Observation, name: str, boundary: str) -> Observation:
+    """The row with an impact in place of its energies; None where it is not known (method.md, eq. 60)."""
+    read = factor_reader(name)
+    return _scaled(row, _factor(row.teacher_site, read, boundary), _factor(row.site, read, boundary))
+
+
 def has_one_factor(labels: Sequence[Label], name: str) -> bool:
     """Whether all rows share one factor for an impact, so that its frontier is the energy's again."""
-    factor = {entry: read for entry, _, read in _IMPACTS}[name]
+    factor = factor_reader(name)
     sites = [site for label in labels for row in label.rows for site in (row.site, row.teacher_site)]
     return len({(site.pue, factor(site)) for site in sites}) == 1
 
