@@ -14,6 +14,7 @@ from stillwatt.analysis.costs.posterior import Floats
 from stillwatt.analysis.learning import Asked, LearningCurve
 from stillwatt.analysis.trainings import gather_labels, repeat_rel
 from stillwatt.records.advice import Answer, Option, Scored
+from stillwatt.records.channel import Boundary
 from stillwatt.workflows.advise import DRAWS, Judged
 from stillwatt.workflows.table import read_table
 
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["judge_table"]
 
 _BASELINE = "sft"
+_BOUNDARIES = {
+    "gpu": Boundary.BOARD,
+    "node": Boundary.NODE,
+    "facility": Boundary.FACILITY,
+    "": Boundary.COMPONENTS,
+}
 _ONE_BUDGET = 1.0
 """Tokens of every training: a table does not say, and no other budget is offered."""
 _RELATIVE_MOST = 1.5
@@ -65,7 +72,18 @@ def judge_table(table: str | Path, request: Request) -> Judged:
         mean_quality=np.stack(means, axis=1),
         trial_j=np.stack(trials, axis=1),
     )
-    return Judged(options=tuple(options), drawn=drawn, left_out=tuple(left_out), notes=_notes(usable, read.warnings))
+    notes = _notes(usable, read.warnings)
+    if request.region and not read.boundary:
+        notes += (
+            "the table does not say what its energies cover: carbon takes them as boards, CPUs and DRAM together",
+        )
+    return Judged(
+        options=tuple(options),
+        drawn=drawn,
+        left_out=tuple(left_out),
+        notes=notes,
+        boundary=_BOUNDARIES[read.boundary],
+    )
 
 
 def _why_not(label: Label, request: Request) -> str:
