@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stillwatt.analysis.trainings import Label
     from stillwatt.records.comparison import Observation
     from stillwatt.workflows.advise import Request
+    from stillwatt.workflows.table import Table
 
 __all__ = ["judge_table"]
 
@@ -72,16 +73,11 @@ def judge_table(table: str | Path, request: Request) -> Judged:
         mean_quality=np.stack(means, axis=1),
         trial_j=np.stack(trials, axis=1),
     )
-    notes = _notes(usable, read.warnings)
-    if request.region and not read.boundary:
-        notes += (
-            "the table does not say what its energies cover: carbon takes them as boards, CPUs and DRAM together",
-        )
     return Judged(
         options=tuple(options),
         drawn=drawn,
         left_out=tuple(left_out),
-        notes=notes,
+        notes=_notes(usable, read, request),
         boundary=_BOUNDARIES[read.boundary],
     )
 
@@ -168,8 +164,10 @@ def _teacher(labels: Sequence[Label], request: Request) -> list[tuple[Option, Fl
     return [(option, energy, sure, sure, np.full(DRAWS, np.nan))]
 
 
-def _notes(labels: Sequence[Label], warnings: Sequence[str]) -> tuple[str, ...]:
-    said = list(warnings)
+def _notes(labels: Sequence[Label], read: Table, request: Request) -> tuple[str, ...]:
+    said = list(read.warnings)
+    if request.region and not read.boundary:
+        said.append("the table does not say what its energies cover: carbon takes them as boards, CPUs and DRAM")
     said.append("a table does not say how much each was trained: labels are offered at their own budgets alone")
     if any(label.mean("teacher_j") for label in labels):
         said.append("a table does not say either which caches are still there: their reuse is offered for each")

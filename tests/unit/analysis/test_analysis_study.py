@@ -607,6 +607,21 @@ def test_a_score_that_is_no_number_is_said() -> None:
     assert any("evaluate.kd.1.0 has a score of perplexity that is no finite number" in w for w in study.warnings)
 
 
+def test_a_loss_that_was_trained_on_ranks_no_arms() -> None:
+    """Each objective's loss is another quantity; as the only score it leaves the arms without a quality."""
+    stages = [
+        replace(entry, results={"scores": [{"task": "train_loss", "value": 1.0 + n, "higher_is_better": False}]})
+        if entry.kind is StageKind.EVALUATE
+        else entry
+        for n, entry in enumerate(two_arms(teacher_stage()))
+    ]
+    study = summary(stages)
+    assert {at(study, arm).quality for arm in ("sft", "kd")} == {NoQuality(reason="no scores")}
+    assert not any(point.is_on_frontier for point in study.frontier)
+    said = "has a score of train_loss, a loss that was trained on and no evaluation: it is in no quality"
+    assert any(said in warning for warning in study.warnings)
+
+
 def test_many_items_are_no_caveat() -> None:
     stages = [
         replace(entry, results=scores(20.0, 0.7, items=5000)) if entry.kind is StageKind.EVALUATE else entry
