@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from stillwatt.analysis.cautions import Trained
 from stillwatt.analysis.effects import Effect, effect_of
-from stillwatt.analysis.ladders import OUTCOMES, Ladder, ladders, rise, settings_of
+from stillwatt.analysis.ladders import OUTCOMES, Ladder, ladders, made_with, rise, settings_of
 from stillwatt.analysis.sizes import PARAMETERS, parameters_of, size_text
 from stillwatt.analysis.trainings import Label, Term
 from stillwatt.analysis.words import listed
@@ -270,13 +270,21 @@ def _monotone_claims(trained: Trained, ladder: Ladder, outcome: str) -> Iterator
     yield from _both_ways(
         kind="monotone",
         says=(f"the {_NAMES[outcome]} rises {over}", f"the {_NAMES[outcome]} falls {over}"),
-        scope=f"{ladder.method}, student {ladder.student or 'of no name'}, all other settings held",
+        scope=f"{ladder.method}, student {ladder.student or 'of no name'}, {_held(ladder)}",
         bound=0.0,
         unit=QUALITY if outcome == QUALITY else "J",
         effects=tuple(effects),
         labels=names,
         about=tuple(f"{one} to {two}" for one, two in itertools.pairwise(names)),
     )
+
+
+def _held(ladder: Ladder) -> str:
+    """At what the other settings are held, so that two ladders of one method and student are told apart."""
+    others = {name: value for name, value in made_with(ladder.labels[0]).items() if name != ladder.setting}
+    if not others:
+        return "all other settings held"
+    return f"{listed(f'{name} {value:g}' for name, value in sorted(others.items()))} held"
 
 
 def _both_ways(
