@@ -162,6 +162,25 @@ def test_the_data_behind_the_page_can_be_taken_along(browser: Browser, tmp_path:
     opened.page.close()
 
 
+def test_packed_data_can_be_taken_along_too(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of very many labels: the browser unpacks what the page holds compressed."""
+    import json
+
+    from stillwatt.report import html
+    from stillwatt.report.comparison import comparison_dict
+    from stillwatt.report.data import writable
+
+    monkeypatch.setattr(html, "_MOST_PLAIN", 1_000)
+    opened = open_page(browser, tmp_path, comparison_html(study()), accept_downloads=True)
+    with opened.page.expect_download() as waiting:
+        opened.page.click("#download")
+    saved = tmp_path / "data.json"
+    waiting.value.save_as(saved)
+    assert json.loads(saved.read_text(encoding="utf-8")) == writable(json.loads(json.dumps(comparison_dict(study()))))
+    assert opened.said == []
+    opened.page.close()
+
+
 def test_a_figure_that_cannot_be_drawn_says_so(browser: Browser, tmp_path: Path) -> None:
     run = quickstart()
     text = report_html(report_dict(run, summarise(run, reuse=(10,))))
