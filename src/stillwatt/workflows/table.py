@@ -39,7 +39,7 @@ from stillwatt.workflows.table_checks import (
     check_boundaries,
     check_definitions,
 )
-from stillwatt.workflows.table_names import COLUMNS, NUMBERS, OPTIONAL, PLAIN, SETTINGS
+from stillwatt.workflows.table_names import COLUMNS, CONSTANT, NUMBERS, OPTIONAL, PLAIN, SETTINGS, SITES
 
 __all__ = ["COLUMNS", "SETTINGS", "Table", "constant_tokens", "read_table"]
 
@@ -182,28 +182,39 @@ class _Reading:
         from stillwatt.workflows.table_columns import read_columns
 
         line, header, delimiter = self._header(io.StringIO(self._text, newline=None))
-        if delimiter != "," or set(header) & {*COLUMNS, *OPTIONAL} - {*PLAIN} or not set(COLUMNS) <= set(header):
+        odd = set(header) & {*COLUMNS, *OPTIONAL} - {*PLAIN, *CONSTANT}
+        if delimiter != "," or odd or not set(COLUMNS) <= set(header) or len(set(header)) < len(header):
             return None
-        if len(set(header)) < len(header):
+        columns = read_columns(self._text, header, line, [name for name in PLAIN if name in NUMBERS], CONSTANT)
+        if columns is None:
             return None
-        columns = read_columns(self._text, header, line, [name for name in PLAIN if name in NUMBERS])
-        rows = [] if columns is None else list(columns.rows(SETTINGS))
-        if not rows or not self._note_plain(rows, line + 1):
+        try:
+            numbers = {name: self._numbers.read(columns.constants.get(name, ""), name, line + 1) for name in SITES}
+            check_ranges(numbers, columns.constants)
+            boundary = boundary_of(columns.constants.get("boundary", ""))
+        except BadCellError:
             return None
+        rows = list(columns.rows(SETTINGS, read_sites(numbers)))
+        definition = columns.constants.get("quality_definition", "")
+        if not rows or not self._note_plain(rows, line + 1, is_defined=bool(definition)):
+            return None
+        self._boundaries[boundary] = line + 1
+        if any(row.quality is not None for row in rows):
+            self._definitions[definition] = next(n for n, row in enumerate(rows, line + 1) if row.quality is not None)
         self._check_header(header, line)
         return rows
 
-    def _note_plain(self, rows: Sequence[Observation], first_line: int) -> bool:
+    def _note_plain(self, rows: Sequence[Observation], first_line: int, *, is_defined: bool) -> bool:
         """Note what the other way of reading notes; False where it would refuse."""
         if len({row.label for row in rows}) < len(rows) and not are_seeds(rows):
             return False
         known = [abs(row.quality) for row in rows if row.quality is not None]
-        if any(quality > LEAST_PERCENT for quality in known) and any(0.0 < q <= MOST_SHARE for q in known):
+        is_mixed = any(quality > LEAST_PERCENT for quality in known) and any(0.0 < q <= MOST_SHARE for q in known)
+        if is_mixed and not is_defined:
             return False
         if len(known) < len(rows):
             lines = enumerate(rows, start=first_line)
             self._unplaced += [(line, f"{row.label} has no quality") for line, row in lines if row.quality is None]
-        self._boundaries[""] = self._definitions[""] = first_line
         return True
 
     def _rows(self) -> Iterator[Observation | None]:
