@@ -171,7 +171,9 @@ def _order(test: RuleTest, evidence: Evidence, small: Label, large: Label) -> Ca
     roles, rel = evidence.trained.roles, evidence.trained.rel
     about = f"N* of {small.name} against that of {large.name}"
     teachers = small.mean("teacher_j") or 0.0, large.mean("teacher_j") or 0.0
-    of_small, of_large = roles.best[small.student], roles.best[large.student]
+    of_small, of_large = roles.baseline_of(small), roles.baseline_of(large)
+    assert of_small is not None, small.name  # neither lacks one, or there were no pair
+    assert of_large is not None, large.name
     terms = [
         Term(label=of_large, numerator={"student_j": teachers[0]}),
         Term(label=large, numerator={"student_j": -teachers[0]}),

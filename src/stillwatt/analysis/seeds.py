@@ -74,6 +74,7 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
     warnings: list[str] = []
     doubts: list[tuple[str, str]] = []
     trained: dict[str, list[tuple[tuple[Any, ...], str]]] = {}
+    students: dict[str, list[tuple[Any, str]]] = {}
     complete = True
     for entry in summed:
         run, study = entry.run, entry.study
@@ -90,7 +91,7 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
             bookings = sort_stages(run)
             unbilled += remainder(run, bookings, _billed(bookings, study.final_points))
         for point in study.final_points:
-            row = _observation(entry, point, several=len(summed) > 1)
+            row = _of_one_model(_observation(entry, point, several=len(summed) > 1), run, point, students, warnings)
             rows.append(_distinguished(row, _how_trained(run, point), run, trained, warnings))
             gaps = list(_gaps(point))
             complete = complete and not gaps
@@ -99,7 +100,7 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
     return Gathered(
         rows=tuple(rows),
         unbilled=tuple(unbilled),
-        warnings=(*warnings, *_grouped(doubts), *_machines(summed), NODE_IS_COMPONENTS),
+        warnings=(*_yardsticks(summed), *warnings, *_grouped(doubts), *_machines(summed), NODE_IS_COMPONENTS),
         complete=complete,
     )
 
@@ -142,6 +143,41 @@ def _distinguished(
         warnings.append(f"{row.label} of run {run.run_id} was trained differently: it is {name} here")
     known.append((how, name))
     return replace(row, label=name)
+
+
+def _of_one_model(
+    row: Observation, run: RunRecord, point: ArmPoint, students: dict[str, list[tuple[Any, str]]], warnings: list[str]
+) -> Observation:
+    """The row, its student under a name of its own where another model has its name: that has other baselines."""
+    own = _student(run, point)
+    if own[0] is None:
+        return row
+    known = students.setdefault(row.student, [])
+    for other, name in known:
+        if other == own:
+            return replace(row, student=name)
+    name = f"{row.student}@{run.run_id}" if known else row.student
+    if known:
+        warnings.append(f"student {row.student} of run {run.run_id} is another model: it is {name} here")
+    known.append((own, name))
+    return replace(row, student=name)
+
+
+def _yardsticks(summed: Sequence[SummedRun]) -> Iterator[str]:
+    """Where qualities are relative to unlike teachers, or were scored on unlike text: they share no axis."""
+    found: dict[str, list[str]] = {}
+    for entry in summed:
+        tables = [_unseeded(entry.run.settings.get(name)) for name in ("teacher", "evaluate")]
+        if any(tables) and any(isinstance(point.quality, Quality) for point in entry.study.final_points):
+            data = _unseeded(entry.run.settings.get("data")) or {}
+            key = json.dumps([*tables, data.get("source")], sort_keys=True, default=str)
+            found.setdefault(key, []).append(entry.run.run_id)
+    if len(found) > 1:
+        runs = "; ".join(listed(own) for own in found.values())
+        yield (
+            f"qualities are relative to unlike teachers, or of unlike text or evaluation: those of {runs} do not stand "
+            "on one axis; no frontier, matched quality or gap between them means anything, compare them apart"
+        )
 
 
 def _billed(bookings: Bookings, points: Sequence[ArmPoint]) -> set[str]:
@@ -233,6 +269,7 @@ def _observation(entry: SummedRun, point: ArmPoint, *, several: bool) -> Observa
         own_j=own_j,
         throughput=_throughput(run, point.student),
         teacher_tokens=point.tokens if point.artifacts else None,
+        artefact=", ".join(sorted(use.artifact for use in point.artifacts)),
         served_teacher_j=_per_token(served, "teacher"),
         served_student_j=_per_token(served, point.student),
         half_widths={
