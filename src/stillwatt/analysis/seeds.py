@@ -12,6 +12,7 @@ from stillwatt.analysis.armless import UNNAMED_SEED, read_armless
 from stillwatt.analysis.arms import checkpoint_of
 from stillwatt.analysis.bookings import Bookings, sort_stages
 from stillwatt.analysis.remainder import remainder
+from stillwatt.analysis.sizes import PARAMETERS
 from stillwatt.analysis.words import listed
 from stillwatt.errors import UsageError
 from stillwatt.records.comparison import CardEnergy, Observation, Unbilled
@@ -301,10 +302,21 @@ def _settings(run: RunRecord, point: ArmPoint) -> dict[str, float]:
     if isinstance(generate, Mapping) and any(use.kind == "text" for use in point.artifacts):
         own["max_new_tokens"] = generate.get("max_new_tokens")
     own["train_tokens"] = point.tokens
+    own[PARAMETERS] = _parameters(run, point)
     for table, names in _NUMBERS.items():
         said = run.settings.get(table)
         own |= {name: said.get(name) for name in names} if isinstance(said, Mapping) else {}
     return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
+
+
+def _parameters(run: RunRecord, point: ArmPoint) -> Any:
+    """Weights of the arm's student, as its training counted them."""
+    counted = [
+        stage.results.get("parameters")
+        for stage in sort_stages(run).ended
+        if stage.kind is StageKind.STUDENT_TRAIN and stage.labels.get("arm") == point.arm
+    ]
+    return counted[-1] if counted else None
 
 
 def _otherwise(run: RunRecord, point: ArmPoint) -> str:

@@ -128,7 +128,7 @@ def train(
 
     Returns:
         loss_first, loss_last (mean of the first and last step of this increment), objective (what these are of, as one
-        line; losses of other lines cannot be ranked with them), tokens_total (so far).
+        line; losses of other lines cannot be ranked with them), tokens_total (so far), parameters (of the student).
 
     Raises:
         StillwattError: The loss is no longer a number, or a setting is unknown.
@@ -147,8 +147,7 @@ def train(
     for step in range(first, last):
         batches = loop.batches(order_S, step, first, last)
         losses.append(loop.step(batches, step, steps))
-        tokens = sum(batch.tokens for batch in batches)
-        loop.tokens_done += tokens
+        loop.tokens_done += sum(batch.tokens for batch in batches)
         own = loop.ranks.share(batches)
         stage.add(tokens=sum(b.tokens for b in own), supervised_tokens=sum(b.supervised for b in own), steps=1)
         # of the budget: own text may end before a sequence would
@@ -163,6 +162,7 @@ def train(
         "loss_last": losses[-1] if losses else None,
         "objective": job.arm.minimises,
         "tokens_total": loop.tokens_done,
+        "parameters": sum(weights.numel() for weights in loop.parameters),
         **({} if stopped_by is None else {"stopped_by": stopped_by, "steps_done": last, "steps_planned": steps}),
         **({} if job.own_text is None else {"own_text_steps": job.own_text.steps}),
     }
@@ -181,8 +181,8 @@ class _Loop:
         self._accelerator = Accelerator(mixed_precision="bf16" if job.dtype == "bfloat16" and on_gpu else "no")
         model.train()
         self._model: CausalModel = model.to(self._accelerator.device)
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = self._accelerator.prepare(_optimizer(job.train, self._parameters))
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = self._accelerator.prepare(_optimizer(job.train, self.parameters))
 
     def batches(self, order_S: npt.NDArray[np.int64], step: int, first: int, last: int) -> list[Batch]:
         """The microbatches of a step, with what the teacher says of them at hand.
@@ -230,14 +230,14 @@ class _Loop:
             loss = self._loss(batch).sum / count
             self._accelerator.backward(loss)
             total += loss.detach()
-        self.ranks.sum_gradients(self._parameters)
+        self.ranks.sum_gradients(self.parameters)
         mean = float(self.ranks.sum(total))
         if not math.isfinite(mean):
             raise StillwattError(
                 f"arm {job.arm_id!r}: the loss is {mean} at step {step + 1} of {steps}; lower train.learning_rate, "
                 "or add warmup_steps"
             )
-        self._accelerator.clip_grad_norm_(self._parameters, job.train.max_grad_norm)
+        self._accelerator.clip_grad_norm_(self.parameters, job.train.max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return mean

@@ -417,3 +417,14 @@ def test_qualities_relative_to_unlike_teachers_are_said_first() -> None:
     assert compare(found.rows, source="two").reuse_students == 1
     alike = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "big", "hf:large"))
     assert not any("unlike teachers" in warning for warning in alike.warnings)
+
+
+def test_a_run_knows_how_large_its_student_is() -> None:
+    """Its training counted the weights, whatever the student is called; rules on sizes can use it."""
+    run = quickstart()
+    counted = tuple(
+        replace(one, results={**one.results, "parameters": 2_500_000}) if one.kind is TRAIN else one
+        for one in run.stages
+    )
+    assert {row.settings.get("student_parameters") for row in gathered(replace(run, stages=counted)).rows} == {2.5e6}
+    assert {row.settings.get("student_parameters") for row in gathered(run).rows} == {None}
