@@ -413,8 +413,9 @@ def test_qualities_relative_to_unlike_teachers_are_said_first() -> None:
     assert found.warnings[0].startswith(
         "qualities are relative to unlike teachers, or of unlike text or evaluation: those of r1; r2 do"
     )
-    # an artefact each: nothing is shared
-    assert compare(found.rows, source="two").reuse_students == 1
+    # two models, an artefact each: nothing is shared
+    apart = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "bigger", "hf:large"))
+    assert compare(apart.rows, source="two").reuse_students == 1
     alike = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "big", "hf:large"))
     assert not any("unlike teachers" in warning for warning in alike.warnings)
 
