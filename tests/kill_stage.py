@@ -66,6 +66,7 @@ batch_size = 4
 seed = 1
 [run]
 threads = 1
+sharding = "{sharding}"
 [teacher_logits]
 top_k = 8
 temperature = 1.0
@@ -144,12 +145,18 @@ loss = "jsd"
 loss_parameter = 0.5
 own_text_share = 0.5
 """
-STUDIES = {"fixed rows": _TEXT, "coded rows": _CODED, "ranks": _RANKS}
+STUDIES = {
+    "fixed rows": _TEXT,
+    "coded rows": _CODED,
+    "ranks": _RANKS,
+    "fsdp": _RANKS,
+}
 
 
 def write_recipe(path: Path, *, study: str, tokens: int) -> Path:
     """Write one of the studies as a recipe, with so many tokens of training text."""
-    path.write_text(RECIPE.format(watts=WATTS, tokens=tokens) + STUDIES[study], encoding="utf-8")
+    sharding = "fsdp" if study == "fsdp" else "none"
+    path.write_text(RECIPE.format(watts=WATTS, tokens=tokens, sharding=sharding) + STUDIES[study], encoding="utf-8")
     return path
 
 
@@ -167,7 +174,12 @@ class StageKill:
 
 
 class Studies:
-    """Runs studies in forked processes; a context manager."""
+    """Runs studies in forked processes, or launches of several; a context manager.
+
+    Args:
+        folder: Where they go.
+        tokens: Of the training text.
+    """
 
     def __init__(self, folder: Path, *, tokens: int) -> None:
         self._folder, self._tokens = folder, tokens
@@ -200,12 +212,12 @@ class Studies:
         self._program.wait(PATIENCE_S)
         self._program.stdout.close()
 
-    def whole(self, study: str) -> Outcome:
+    def whole(self, study: str, *, ranks: int = 1) -> Outcome:
         """A study that nobody disturbs."""
         runs_dir = self._place(study)
-        status = self._finish_after(self._begin(runs_dir))
-        assert status == 0, runs_dir.with_suffix(".said").read_text(encoding="utf-8")
-        return Outcome(runs_dir)
+        self._begin(runs_dir, ranks)
+        assert self._finish(), runs_dir.with_suffix(".said").read_text(encoding="utf-8")
+        return Outcome(runs_dir, ranks=ranks)
 
     def killed(self, whole: Outcome, study: str, stage: str, chance: random.Random, *, times: int = 1) -> StageKill:
         """Kill a study at random moments of a stage, go on with it, and compare it with the undisturbed one.
@@ -222,22 +234,23 @@ class Studies:
         sessions_s = []
         for _ in range(times):
             begun = _count_of(runs_dir, stage)
-            pid = self._begin(runs_dir)
-            _wait_for_stage(runs_dir, stage, begun, pid)
+            pids = self._begin(runs_dir, whole.ranks)
+            _wait_for_stage(runs_dir, stage, begun, pids[0])
             time.sleep(chance.uniform(0.0, whole.length_s(stage)))
-            with contextlib.suppress(ProcessLookupError):  # it was over before
-                os.kill(pid, signal.SIGKILL)
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):  # it was over before
+                    os.kill(pid, signal.SIGKILL)
             killed_ns = time.monotonic_ns()
-            if self._finish() == 0:
+            if self._finish():
                 break
             kill.hit.append(_open_stage(runs_dir))
             sessions_s.append(_begun_s(runs_dir, killed_ns))
             _wait_for_end(runs_dir)
-        status = self._finish_after(self._begin(runs_dir))
-        if status != 0:
+        self._begin(runs_dir, whole.ranks)
+        if not self._finish():
             kill.faults.append(runs_dir.with_suffix(".said").read_text(encoding="utf-8")[-1000:])
             return kill
-        outcome = Outcome(runs_dir)
+        outcome = Outcome(runs_dir, ranks=whole.ranks)
         kill.lost_j = outcome.lost_j
         kill.faults += [*outcome.differences(whole), *outcome.book_faults(sessions_s)]
         return kill
@@ -248,8 +261,10 @@ class Studies:
         write_recipe(runs_dir.with_suffix(".toml"), study=study, tokens=self._tokens)
         return runs_dir
 
-    def _begin(self, runs_dir: Path) -> int:
+    def _begin(self, runs_dir: Path, ranks: int) -> list[int]:
+        """Start a study; gives its processes."""
         told = {
+            "ranks": ranks,
             "runs_dir": str(runs_dir),
             "recipe": str(runs_dir.with_suffix(".toml")),
             "losses": str(runs_dir.with_suffix(".losses")),
@@ -258,14 +273,13 @@ class Studies:
         assert self._program.stdout is not None
         self._program.stdin.write(json.dumps(told) + "\n")
         self._program.stdin.flush()
-        return int(self._program.stdout.readline())
+        pids: list[int] = json.loads(self._program.stdout.readline())
+        return pids
 
-    def _finish_after(self, _pid: int) -> int:
-        return self._finish()
-
-    def _finish(self) -> int:
+    def _finish(self) -> bool:
+        """Wait until it is over; whether all of it went well."""
         assert self._program.stdout is not None
-        return int(self._program.stdout.readline())
+        return not any(json.loads(self._program.stdout.readline()))
 
 
 def _journals(runs_dir: Path) -> list[str]:

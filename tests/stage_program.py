@@ -1,8 +1,9 @@
-"""Carries small studies out, each in a process of its own that may be killed at any moment.
+"""Carries small studies out, each in processes of its own that may be killed at any moment.
 
 Everything is imported once and each study is then forked off: what a kill is to hit is the study's own work, not the
-seconds in which libraries load. On standard input comes a line of JSON for each study (`runs_dir`, `recipe`,
-`losses`); on standard output go its process number and, once it is over, how it ended (negative: by which signal).
+seconds in which libraries load. On standard input comes a line of JSON for each study (`runs_dir`, `recipe`, `losses`,
+`ranks`); on standard output go the numbers of its processes and, once they are over, how they ended (negative: by
+which signal). Several ranks find the environment that `torchrun` sets.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -39,12 +41,29 @@ def main() -> None:
     assert threading.active_count() == 1, threading.enumerate()
     for line in sys.stdin:
         told = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            _carry_out(Path(told["runs_dir"]), Path(told["recipe"]), Path(told["losses"]))
-        _say(pid)
-        _, status = os.waitpid(pid, 0)
-        _say(os.waitstatus_to_exitcode(status))
+        port, pids = _free_port(), []
+        for rank in range(told["ranks"]):
+            pids.append(os.fork())
+            if pids[-1] == 0:
+                if told["ranks"] > 1:
+                    os.environ |= _as_torchrun_sets(rank, told["ranks"], port)
+                _carry_out(Path(told["runs_dir"]), Path(told["recipe"]), Path(told["losses"]))
+        _say(json.dumps(pids))
+        _say(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]))
+
+
+def _as_torchrun_sets(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What tells a process of the launch that it belongs to."""
+    local = {"LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks, "GROUP_RANK": 0, "GROUP_WORLD_SIZE": 1}
+    own = {"RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    launch = {"TORCHELASTIC_RUN_ID": "stages", "TORCHELASTIC_RESTART_COUNT": 0}
+    return {name: str(value) for name, value in {**local, **own, **launch}.items()}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _say(text: object) -> None:

@@ -25,8 +25,8 @@ _SLACK_S = 0.5
 class Outcome:
     """What a finished study left behind."""
 
-    def __init__(self, runs_dir: Path) -> None:
-        self.runs_dir = runs_dir
+    def __init__(self, runs_dir: Path, *, ranks: int = 1) -> None:
+        self.runs_dir, self.ranks = runs_dir, ranks
         (self.run_dir,) = list_run_dirs(runs_dir)
         self.record: RunRecord = build_record(self.run_dir)
 
@@ -75,11 +75,12 @@ class Outcome:
 
     def results(self) -> dict[str, Any]:
         """What each stage found, of its ended attempt; without who paid for an artefact."""
-        return {
-            stage.name: {key: value for key, value in stage.results.items() if not key.startswith("energy_")}
-            for stage in self.record.stages
-            if stage.status is StageStatus.ENDED and stage.parent_id is None
-        }
+        found: dict[str, Any] = {}
+        for stage in self.record.stages:
+            if stage.status is StageStatus.ENDED and stage.parent_id is None:
+                own = {key: value for key, value in stage.results.items() if not key.startswith("energy_")}
+                found.setdefault(stage.name, {}).update(own)  # of several ranks, one tells
+        return found
 
     def differences(self, whole: Outcome) -> Iterator[str]:
         """Where this differs from the undisturbed one."""
@@ -111,10 +112,10 @@ class Outcome:
         if len(parts_j) < len(outer) or abs(sum(parts_j) + rest_j - total.value_j) > 1e-6 * total.value_j:
             yield f"stages of {sum(parts_j)} J and {rest_j} J outside them are not the total of {total.value_j} J"
         # the first reading comes a moment after a session's beginning
-        unread_j = WATTS * _FIRST_READING_S * record.meter["sessions"]
+        unread_j = WATTS * _FIRST_READING_S * record.meter["sessions"] / self.ranks
         if not WATTS * record.duration_s - unread_j <= total.value_j <= WATTS * (record.duration_s + _SLACK_S):
             yield f"{total.value_j} J for {record.duration_s} s of {WATTS} W"
-        for each in outer:
+        for each in outer if self.ranks == 1 else ():  # ranks side by side share what the machine draws
             true_j, slack_j, energy = WATTS * each.duration_s, WATTS * 1e-3, each.gross
             if not isinstance(energy, Total) or not energy.low_j - slack_j <= true_j <= energy.high_j + slack_j:
                 yield f"{each.name}, attempt {each.attempt}: {energy}, truly {true_j} J"
@@ -124,7 +125,7 @@ class Outcome:
         attempts: dict[str, list[StageRecord]] = {}
         for stage in self.record.stages:
             if stage.parent_id is None:
-                attempts.setdefault(stage.name, []).append(stage)
+                attempts.setdefault(f"{stage.name} {stage.labels.get('rank', '')}".strip(), []).append(stage)
         for name, tries in attempts.items():
             numbers, statuses = [each.attempt for each in tries], Counter(each.status for each in tries)
             if numbers != list(range(1, len(tries) + 1)) or statuses[StageStatus.ENDED] != 1:
@@ -138,7 +139,7 @@ class Outcome:
         true_s = sum(killed_s) + (last_ns - first_ns) / NS_PER_S
         if abs(self.record.duration_s - true_s) > _SLACK_S * (1 + len(killed_s)):
             yield f"{self.record.duration_s} s are booked, truly {true_s} s"
-        if self.record.meter["sessions"] != 1 + len(killed_s):
+        if self.record.meter["sessions"] != self.ranks * (1 + len(killed_s)):
             yield f"{self.record.meter['sessions']} sessions after {len(killed_s)} kills"
 
 

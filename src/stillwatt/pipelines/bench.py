@@ -22,6 +22,7 @@ from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
 from stillwatt.pipelines.state import RunState
 from stillwatt.records.energy import Total
+from stillwatt.records.run import RANK, with_ranks
 from stillwatt.records.window import StageKind
 from stillwatt.units import seconds
 
@@ -112,7 +113,7 @@ class Bench:
     def _labels(self, labels: Mapping[str, str] | None, *, is_shared: bool) -> Mapping[str, str] | None:
         if not is_shared or self.ranks.count == 1:
             return labels
-        return {**(labels or {}), "rank": str(self.ranks.rank)}
+        return {**(labels or {}), RANK: str(self.ranks.rank)}
 
     def place(self, source: str, revision: str | None, *, is_student: bool = False) -> ModelPlace:
         """Where a model's files are; found, and checked, once per session."""
@@ -148,10 +149,10 @@ class Bench:
         run_dir = self.state.directory.parent.parent / run_id
         reason = f"run {run_id}, which made {artifact.artifact_id}, is not at hand"
         if run_dir.is_dir():
-            stages = {stage.stage_id: stage for stage in build_record(run_dir).stages}
-            total = stages[stage_id].gross if stage_id in stages else None
-            if isinstance(total, Total):
-                return total.value_j
+            made = with_ranks(build_record(run_dir).stages, stage_id)
+            totals = [each.gross.value_j for each in made if isinstance(each.gross, Total)]
+            if made and len(totals) == len(made):
+                return sum(totals)
             reason = f"the energy of {artifact.artifact_id} is not known"
         raise BudgetError("joules", f"{reason}, so its share cannot be told; set budgets.teacher_share", "arm")
 
