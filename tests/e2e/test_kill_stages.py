@@ -1,6 +1,6 @@
 """Studies killed at random moments of their stages, in one process and on two ranks, with one ledger all along.
 
-A small version of benchmarks/proof_resume.py, and the launches: under torchrun, spread by FSDP, killed and gone on with.
+A small version of benchmarks/proof_resume.py, and launches: under torchrun, spread by FSDP, killed and gone on with.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _per_token(stages: Iterable[StageRecord], count: str | None, tokens: float) 
     """Joules of stages over tokens; of one kind of work in them by its share of their seconds, which is modelled."""
     parts = list(stages)
     if not parts or not tokens:
-        return NoTotal(reason="no stage of this run did it")
+        return NoTotal(reason="its tokens were not counted" if parts else "no stage of this run did it")
     if count is not None and any(count not in stage.workload for stage in parts):
         return NoTotal(reason=f"its stages did not count {count}")
     totals = [stage.gross for stage in parts]

@@ -54,7 +54,7 @@ def test_ranks_side_by_side_are_summed() -> None:
     ("changes", "reason"),
     [
         ({"workload": {}}, "did not count write_s"),
-        ({"results": {**FOUND, "positions": 0}}, "no stage of this run did it"),
+        ({"results": {**FOUND, "positions": 0}}, "tokens were not counted"),
         ({"labels": {**LABELS, "reused_from": "r7"}}, "run r7 made it"),
         ({"attempt": 2}, "cut off"),
         ({"energies": ()}, "every part is absent"),

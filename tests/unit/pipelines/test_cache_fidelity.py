@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from stillwatt.pipelines import teacher_logits
 from stillwatt.pipelines.cache_fidelity import measure_fidelity, sampled_sequences
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.spec import CacheSpec, LogitsSpec
+from stillwatt.workflows.cache import cache_info
 from tiny_models import CountingStage, CountingTask
 
 VOCAB = 40
@@ -103,3 +105,11 @@ def test_sequences_of_one_token_leave_nothing_to_compare(tmp_path: Path) -> None
     teacher = Teacher()
     teacher_logits.make(teacher, [[1]], fixed(4), tmp_path, task=CountingTask(), stage=CountingStage())
     assert "no positions" in measure_fidelity(open_cache(tmp_path), teacher, [[1]], CountingStage())["kl_absent"]
+
+
+def test_a_cache_that_no_run_made_has_no_account_and_says_so(tmp_path: Path) -> None:
+    found(tmp_path / "cache", fixed(4))
+    assert "no artefact of a run" in cache_info(tmp_path / "cache")["account"]["absent"]
+    told = {"made_by": {"run_id": "20260101-nobody"}}
+    (tmp_path / "cache" / "artifact.json").write_text(json.dumps(told), encoding="utf-8")
+    assert "20260101-nobody" in cache_info(tmp_path / "cache")["account"]["absent"]
