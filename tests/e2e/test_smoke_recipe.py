@@ -95,6 +95,22 @@ def test_the_answer_is_on_the_terminal(finished: Path) -> None:
         assert word in text
 
 
+def test_storage_is_a_row_of_the_account(finished: Path) -> None:
+    (row,) = shown(finished)["caches"]
+    (folder,) = (finished / "artifacts").glob("logits-*")
+    assert row["artifact"] == folder.name
+    assert row["kl_to_full"] > 0
+    for key in ("made_j_per_token", "write_j_per_token", "read_j_per_token"):
+        assert 0 < row[key]["low_j"] <= row[key]["value_j"] <= row[key]["high_j"], key
+        assert row[key]["basis"] == "modelled"
+    assert row["write_j_per_token"]["value_j"] < row["made_j_per_token"]["value_j"]
+    text = stillwatt("ledger", "show", "latest", runs=finished).stdout
+    assert f"{row['kl_to_full']:.4f} nats" in text
+    command = [sys.executable, "-m", "stillwatt", "cache", "info", str(folder), "--json"]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert told["account"] == {"run_id": shown(finished)["run_id"], **row}
+
+
 def test_verify_finds_nothing_wrong(finished: Path) -> None:
     done = stillwatt("ledger", "verify", "--json", runs=finished)
     assert done.returncode == 0, done.stdout

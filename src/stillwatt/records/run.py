@@ -6,14 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stillwatt.records.cache_rows import cache_rows
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.window import StageKind, StageStatus
 
 RUN_SCHEMA = "stillwatt.run/1"
+RANK = "rank"
+"""The label of a stage that several ranks of a launch worked in, each in one of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,7 @@ class RunRecord:
             "duration_s": self.duration_s,
             "complete": self.complete,
             "stages": [stage.to_dict() for stage in self.stages],
+            **({"caches": [row.to_dict() for row in caches]} if (caches := cache_rows(self.stages)) else {}),
             "unallocated_j": total_dict(self.unallocated),
             "total_j": total_dict(self.total),
             "meter": dict(self.meter),
@@ -151,6 +155,15 @@ class RunRecord:
         from stillwatt.records import show
 
         return show.run_html(self)
+
+
+def with_ranks(stages: Sequence[StageRecord], stage_id: str) -> list[StageRecord]:
+    """A stage, and what the other ranks of its launch did in theirs; nothing where there is no such stage."""
+    found = next((stage for stage in stages if stage.stage_id == stage_id), None)
+    if found is None or RANK not in found.labels:
+        return [] if found is None else [found]
+    own = (found.name, found.attempt, found.labels.get("artifact"))
+    return [s for s in stages if (s.name, s.attempt, s.labels.get("artifact")) == own and RANK in s.labels]
 
 
 def channel_dict(energy: Energy | Absent) -> dict[str, Any]:

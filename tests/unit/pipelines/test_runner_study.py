@@ -26,6 +26,7 @@ _ORDER = [
     "evaluate.teacher",
     "evaluate.start",
     "teacher_logits",
+    "cache_fidelity",
     "teacher_generate",
     *(f"{stage}.{arm}.{share}" for arm in _ARMS for share in ("0.5", "1.0") for stage in ("train", "evaluate")),
     "serve.teacher",
@@ -249,7 +250,7 @@ def test_a_run_whose_artefact_is_gone_makes_it_again(place: _Place) -> None:
     first = place.run(_only("kd"), progress=_KillingProgress("train.kd.1.0"))
     shutil.rmtree(place.directory / "artifacts" / first.labels("teacher_logits")["artifact"])
     rest = place.run(_only("kd"), prefix="b")
-    assert rest.stages() == ["teacher_logits", "train.kd.1.0", "evaluate.kd.1.0"]
+    assert rest.stages() == ["teacher_logits", "cache_fidelity", "train.kd.1.0", "evaluate.kd.1.0"]
     assert rest.workload("teacher_logits")["tokens"] == 512
 
 
@@ -335,6 +336,28 @@ def test_two_students_and_two_seeds_are_all_trained_and_served(place: _Place) ->
     assert trained == [f"train.{student}.sft.s{seed}.1.0" for student in ("pruned", "other") for seed in (1, 2)]
     assert {"evaluate.start.pruned", "evaluate.start.other"} <= set(journal.stages())
     assert {"serve.teacher", "serve.student.pruned", "serve.student.other"} <= set(journal.stages())
+
+
+def test_processes_of_a_launch_that_know_nothing_of_each_other_are_refused(
+    place: _Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(StillwattError, match=r"join_launch.*torchrun -m stillwatt run"):
+        place.run(_only("sft"))
+    assert not (place.directory / "r1").exists()
+
+
+def test_the_caches_fidelity_is_a_stage_inside_its_making(whole: tuple[_Place, ListJournal]) -> None:
+    _, journal = whole
+    started = {event["name"]: event for event in journal.of("stage_started")}
+    assert started["cache_fidelity"]["parent_id"] == started["teacher_logits"]["stage_id"]
+    assert journal.workload("cache_fidelity") == {"tokens": 32}
+    found = journal.results("teacher_logits")
+    assert found["kl_to_full"] > 0.0
+    assert found["kl_positions"] == 31
+    assert journal.workload("teacher_logits")["write_s"] > 0.0
+    assert journal.workload("train.kd.1.0")["read_s"] > 0.0
+    assert "read_s" not in journal.workload("train.sft.1.0")
 
 
 @pytest.mark.parametrize("field", ["logits", "generate"])
