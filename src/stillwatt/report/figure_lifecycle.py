@@ -48,6 +48,17 @@ STATUS_COLOURS: Mapping[str, str] = {
 """Light enough for dark words on each, on a light page and on a dark one."""
 _ON_COLOUR = "#14181C"
 _MARKS = {"measured": "●", "modelled": "~", "factor": "*", NOT_APPLICABLE: "·", NOT_COUNTED: "?"}
+_BRIEF: Mapping[str, str] = {
+    "hardware_manufacturing": "hardware",
+    "infrastructure_construction": "infrastructure",
+    "energy_metered": "metered energy",
+    "energy_node": "node energy",
+    "energy_facility": "facility energy",
+    "gwp_location": "GWP location",
+    "gwp_market": "GWP market",
+    "adpe": "ADPe",
+}
+"""Names on axes, which a phone has room for."""
 _SQUARE_PX, _BAR_PX = 30, 24
 _ROOM = 1.45
 """Length of the axis over the longest interval, for the words beside it."""
@@ -93,14 +104,19 @@ def _status_figure(data: Said) -> Figure:
 
 
 def _named(line: Line) -> str:
-    return f"{line.title}, {line.unit}" if line.unit else line.title
+    name = _BRIEF.get(line.impact, line.title)
+    return f"{name}, {line.unit}" if line.unit else name
+
+
+def _stage(name: str) -> str:
+    return _BRIEF.get(name, stage_title(name))
 
 
 def _square(square: Square, impact: str, unit: str) -> dict[str, str]:
     has_value = bool(square.value)
     plus = "" if square.is_whole else " +"
     return {
-        "stage": stage_title(square.stage),
+        "stage": _stage(square.stage),
         "impact": impact,
         "status": square.status,
         "words": square.words,
@@ -127,8 +143,8 @@ def _status_spec(values: Sequence[Mapping[str, Any]], matrix: Matrix) -> Spec:
             },
         },
     ]
-    across = {"title": None, "orient": "top", "labelAngle": -30, "domain": False, "ticks": False}
-    up = {"title": None, "domain": False, "ticks": False, "labelPadding": 6, "labelLimit": 240}
+    across: Spec = {"title": None, "orient": "top", "labelAngle": -40, "domain": False, "ticks": False}
+    up = {"title": None, "domain": False, "ticks": False, "labelPadding": 6}
     axes = {"x": nominal("stage", axis=across), "y": nominal("impact", axis=up)}
     return spec(values, layers, height=_SQUARE_PX * len(matrix.lines), encoding=axes)
 
@@ -187,7 +203,7 @@ def _bars(data: Said, impact: str, matrix: Matrix) -> Spec:
         plus = "" if square.is_whole else " +"
         values.append(
             {
-                "stage": stage_title(square.stage),
+                "stage": _stage(square.stage),
                 "status": square.status,
                 **(value or {}),
                 "end": 0.0 if value is None else value.get("high", value["value"]),
