@@ -63,6 +63,20 @@ BYTES_PER_GB = 1e9
 """Exact: the SI prefix giga, as makers of drives use it."""
 
 
+SI_PREFIXES: Mapping[str, float] = {
+    "p": 1e-12,
+    "n": 1e-9,
+    "µ": 1e-6,
+    "m": 1e-3,
+    "": 1.0,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+}
+"""Exact: what stands before a unit, smallest first."""
+
+
 class Scale(NamedTuple):
     """A unit that published figures are written in: what it measures, and how many of the base unit it is."""
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stillwatt.report.format import percent_text
+from stillwatt.report.lifecycle_scope import runs_of
+from stillwatt.report.lifecycle_whole import whole_report
 from stillwatt.report.screen import screen
 
 if TYPE_CHECKING:
@@ -42,12 +44,12 @@ def lifecycle_text(data: Mapping[str, Any], *, columns: int = COLUMNS, is_termin
     """The report as text; with colours and weights only for a terminal.
 
     Args:
-        data: A report of the contract `stillwatt.lifecycle/1`.
+        data: A report of the contract `stillwatt.lifecycle/1`, anybody's.
         columns: How wide the terminal is; narrower than what the table needs is taken as that.
         is_terminal: Whether to write escape sequences.
     """
     with screen(max(columns, COLUMNS), is_terminal=is_terminal) as (console, lines):
-        for part in _parts(data):
+        for part in _parts(whole_report(data)):
             console.print(part)
     return lines()
 
@@ -56,8 +58,7 @@ def _parts(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     from rich.text import Text
 
     place = data["goal_and_scope"]["place"]
-    runs = data["goal_and_scope"]["about"].get("runs", [])
-    names = ", ".join(str(run.get("run_id")) for run in runs)
+    names = ", ".join(str(run.get("run_id")) for run in runs_of(data))
     yield Text(f"Life cycle of {names or 'no run'} at {place['name']} ({place['code']})", style="bold")
     yield _cells_table(data)
     yield Text(_LEGEND)
@@ -82,8 +83,8 @@ def _cells_table(data: Mapping[str, Any]) -> RenderableType:
         table.add_row(STAGES.get(stage, stage), *(_cell_text(cells.get((stage, impact))) for impact in SHOWN))
     totals = {total["impact"]: total for total in data["totals"]}
     table.add_section()
-    table.add_row("counted in all", *(_total_text(totals[impact]) for impact in SHOWN))
-    table.add_row("coverage", *(percent_text(totals[impact]["coverage"]) for impact in SHOWN))
+    table.add_row("counted in all", *(_total_text(totals.get(impact)) for impact in SHOWN))
+    table.add_row("coverage", *(_coverage_text(totals.get(impact)) for impact in SHOWN))
     return table
 
 
@@ -160,8 +161,14 @@ def _cell_text(cell: Mapping[str, Any] | None) -> str:
     return f"{cell['value']:.2g}{_MARKS[cell['status']]}{'+' if cell['incomplete'] else ''}"
 
 
-def _total_text(total: Mapping[str, Any]) -> str:
+def _coverage_text(total: Mapping[str, Any] | None) -> str:
+    return "?" if total is None else percent_text(total["coverage"])
+
+
+def _total_text(total: Mapping[str, Any] | None) -> str:
     """A total, marked where it lacks something."""
+    if total is None:
+        return "?"
     is_partial = total["value"] is not None and not total["complete"]
     return f"{_short(total['value'])}{'+' if is_partial else ''}"
 
