@@ -33,6 +33,8 @@ INCOMPLETE = 3
 @click.option("--student", metavar="ARM", help="The arm that was kept; what others alone needed was tried.")
 @click.option("--stage", "stages", metavar="NAME=STAGE", multiple=True, help="Book the stage of that name elsewhere.")
 @click.option("--device", "devices", metavar="[ROLE:]NAME[*COUNT]", multiple=True, help="A device that was held.")
+@click.option("--machine", metavar="sockets=N[,…]", help="The host: sockets=2,memory=512,disk=2000 in gigabytes.")
+@click.option("--downloaded", metavar="NAME=GB", multiple=True, help="Something that was fetched, e.g. text=0.4.")
 @click.option("--stored", metavar="NAME=GB", multiple=True, help="Something more that is kept, e.g. corpus=120.")
 @click.option("--drive", type=click.Choice(["ssd", "hdd"]), default="ssd", show_default=True, help="Where it is kept.")
 @click.option("--keep-days", type=Number(min=0.0), default=365.0, show_default=True, help="For how long it is kept.")
@@ -109,6 +111,8 @@ def _wanted(asked: dict[str, Any]) -> Wanted:
         student=asked["student"],
         stages=dict(options.parse_stage(text) for text in asked["stages"]),
         devices=tuple(options.parse_device(text) for text in asked["devices"]),
+        machine=options.parse_machine(asked["machine"]) if asked["machine"] else None,
+        downloaded=tuple(options.parse_downloaded(text) for text in asked["downloaded"]),
         stored=tuple(options.parse_stored(text) for text in asked["stored"]),
         drive=asked["drive"],
         keep_days=options.parse_positive(asked["keep_days"], "--keep-days"),

@@ -22,6 +22,8 @@ FACTOR_TABLES = (
     "datacentre",
     "hardware",
     "hardware_cc_by_sa",
+    "host",
+    "network",
     "end_of_life",
     "lifetime",
     "building",

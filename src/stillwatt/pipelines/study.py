@@ -86,11 +86,14 @@ def fetch_models(bench: Bench) -> None:
         return
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
-        models = {}
+        models, sizes = {}, {}
         for source, revision, is_student in wanted:
-            models[source] = bench.place(source, revision, is_student=is_student).identity
+            place = bench.place(source, revision, is_student=is_student)
+            models[source] = place.identity
+            if place.fetched_bytes:
+                sizes[source] = place.fetched_bytes
             task.advance()
-        return {"models": models}
+        return {"models": models, "fetched_bytes": sizes}
 
     bench.run_stage("fetch_models", StageKind.OTHER, work, total=len(wanted), unit="models")
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillwatt.config.account_options import GivenDevice, Pretraining, Serving
-from stillwatt.errors import StillwattError
 from stillwatt.factors.catalog import Catalog
 from stillwatt.factors.devices import device_code
 from stillwatt.factors.serving import ASSUMED_RATIO, modelled_token
 from stillwatt.impact.operational import NOTHING_RAN
-from stillwatt.records.channel import Basis, Boundary, worst_basis
-from stillwatt.records.energy import Energy, NoTotal, Total
+from stillwatt.records.channel import Basis, worst_basis
+from stillwatt.records.energy import Energy, Total
 from stillwatt.records.finding import Quality
 from stillwatt.records.impact import LifeStage, Use
 from stillwatt.records.lifecycle import Count, Held, Lack, Role
 from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.records.window import StageKind, StageStatus
 from stillwatt.workflows.account_hardware import accelerators, hold
+from stillwatt.workflows.account_served import Served, served_of
 from stillwatt.workflows.publish import summarise_run
 
 PRETRAINING, SCENARIO = "pre-training", "serving scenario"
@@ -42,10 +42,9 @@ class Added:
 
 def pretraining_use(given: Pretraining | None) -> Added:
     """The study's share of making the teacher (method.md, eq. 77)."""
-    downloads = Lack(stage=LifeStage.DATA, reason="downloads: the network's energy is not known")
     if given is None:
         lack = Lack(stage=LifeStage.TRAINING, reason=NOTHING_RAN[LifeStage.TRAINING])
-        return Added(lacks=(downloads, lack))
+        return Added(lacks=(lack,))
     energy = given.energy_j
     total = Total(
         value_j=energy.value * given.share,
@@ -62,7 +61,6 @@ def pretraining_use(given: Pretraining | None) -> Added:
     return Added(
         uses=(Use(run=PRETRAINING, stage=LifeStage.TRAINING, energy=total, meter="given for pre-training"),),
         lacks=(
-            downloads,
             base,
             *(Lack(stage=stage, reason=made) for stage in (LifeStage.HARDWARE, LifeStage.END_OF_LIFE)),
         ),
@@ -71,7 +69,11 @@ def pretraining_use(given: Pretraining | None) -> Added:
 
 
 def scenario_of(
-    runs: Sequence[RunRecord], given: Serving | None, catalog: Catalog, devices: Sequence[GivenDevice]
+    runs: Sequence[RunRecord],
+    given: Serving | None,
+    catalog: Catalog,
+    devices: Sequence[GivenDevice],
+    student: str | None = None,
 ) -> Added:
     """What serving would take (method.md, eq. 77).
 
@@ -82,7 +84,8 @@ def scenario_of(
         reason = "no serving scenario is given (--serving): only the study's own load is in it"
         return Added(lacks=(Lack(stage=LifeStage.DEPLOYMENT, reason=reason),))
     is_ledgers = given.token_j is None and given.model is None
-    served, left_out = _usable(runs) if is_ledgers else ([], ())
+    found = served_of(runs, student) if is_ledgers else Served()
+    served, left_out = found.stages, found.left_out
     meter, token = _token(given, [stage for _, stage in served])
     scaled = replace(
         token,
@@ -93,6 +96,8 @@ def scenario_of(
     )
     use = Use(run=SCENARIO, stage=LifeStage.DEPLOYMENT, energy=scaled, meter=meter)
     said = f"{given.tokens_per_day:g} tokens a day for {given.days:g} days at {token.value_j:.4g} J a token, by {meter}"
+    if found.why:
+        said += f"; {found.why}"
     if left_out:
         said += f"; without what cannot be added to it: {', '.join(left_out)}"
     hardware = "the serving scenario: the devices that it holds are not known"
@@ -145,36 +150,6 @@ def _token(given: Serving, served: Sequence[StageRecord]) -> tuple[str, Total]:
     if given.model is not None:
         return f"ecologits (without a range of its own: a factor of {ASSUMED_RATIO:g})", modelled_token(*given.model)
     return _ledgers_token(served)
-
-
-def _usable(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, StageRecord]], tuple[str, ...]]:
-    """The ledger's serving stages of students at the boundary of the first, and why the others are not among them.
-
-    Raises:
-        StillwattError: there is none.
-    """
-    used: list[tuple[RunRecord, StageRecord]] = []
-    boundary: Boundary | None = None
-    left_out: dict[str, None] = {}
-    for run, stage in [(one, stage) for one in runs for stage in one.stages if _is_students(stage)]:
-        if isinstance(stage.gross, NoTotal):
-            why = f"energy not known: {stage.gross.reason}"
-        elif not stage.workload.get("generated_tokens"):
-            why = "nobody counted its tokens"
-        elif boundary not in (None, stage.gross.boundary):
-            why = f"metered at the boundary {stage.gross.boundary.value}"
-        else:
-            boundary = stage.gross.boundary
-            used.append((run, stage))
-            continue
-        left_out[f"{stage.name} of {run.run_id} ({why})"] = None
-    if not used:
-        raise StillwattError(
-            "--serving: no run has a serving stage of a student with an energy; "
-            "give the energy of a token, e.g. --serving 1e6,365,0.4J,node, or ecologits:BILLIONS"
-            + "".join(f"; not used: {one}" for one in left_out)
-        )
-    return used, tuple(left_out)
 
 
 def _ledgers_token(served: Sequence[StageRecord]) -> tuple[str, Total]:
@@ -271,10 +246,6 @@ def _requests(serving: Serving | None, request_tokens: float | None) -> tuple[Co
 
 def _is_trained(stage: StageRecord, student: str | None) -> bool:
     return stage.kind is StageKind.STUDENT_TRAIN and _ended(stage) and student in (None, stage.labels.get("arm"))
-
-
-def _is_students(stage: StageRecord) -> bool:
-    return stage.kind is StageKind.SERVE and _ended(stage) and stage.labels.get("arm") != "teacher"
 
 
 def _ended(stage: StageRecord) -> bool:
