@@ -164,7 +164,7 @@ def test_the_command_counts_downloads_and_gives_the_same_bytes_again(tmp_path: P
     report = json.loads(out.read_text(encoding="utf-8"))
     cells = {(cell["stage"], cell["impact"]): cell for cell in report["cells"]}
     data = cells[LifeStage.DATA.value, Impact.ENERGY_FACILITY.value]
-    assert data["value"] == pytest.approx(0.6)
+    assert data["value"] == pytest.approx(0.6, rel=0.01)  # and the little that its own stages took
     assert data["status"] == "factor"
     assert cells[LifeStage.HARDWARE.value, Impact.GWP_LOCATION.value]["covers"] == ["host"]
     assert report["inventory"]["tried"]["runs_looked_at"] == 1
