@@ -121,6 +121,13 @@ def test_a_record_without_bytes_is_no_download_of_0() -> None:
     assert not downloads_of([fetched(fetched_bytes=5)], CATALOG).moved
 
 
+def test_a_run_without_a_recipe_lacks_its_downloads_until_one_is_stated() -> None:
+    imported = replace(run_record([stage("a", "work", StageKind.OTHER, joules=9.0)]), settings={})
+    (lack,) = downloads_of([imported], CATALOG).lacks
+    assert "models and text: this run's record has no recipe" in lack.reason
+    assert not downloads_of([imported], CATALOG, [("hf:org/teacher", 60.0)]).lacks
+
+
 def test_what_the_user_states_stands_in_for_the_record_once() -> None:
     runs = [fetched(fetched_bytes={"hf:org/teacher": 2e9}), replace(fetched(), run_id="other")]
     found = downloads_of(runs, CATALOG, [("hf:org/teacher", 3.0), ("text", 0.5)])
