@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stillwatt.workflows.reproductions import Reproduction, reproductions, reproductions_markdown
+from stillwatt.workflows.reproduction import Reproduction
+from stillwatt.workflows.reproductions import reproductions, reproductions_markdown
 
 CASES = reproductions()
 SAME = {
