@@ -15,6 +15,8 @@ from stillwatt.records.window import StageKind
 from stillwatt.units import BYTES_PER_GB
 
 NETWORK = "internet"
+_ANYTHING = "models and text"
+"""What a run without a recipe may have fetched."""
 _FETCHED = ("hf:", "llm-")
 """How sources of models begin that come over a network."""
 
@@ -49,7 +51,8 @@ def downloads_of(runs: Sequence[RunRecord], catalog: Catalog, given: Sequence[tu
             for what, size in sizes.items()
         ]
         for what, why in _unknown(run, {*sizes, *stated}):
-            reason = f"download of {what}: {why}, give --downloaded {what}=GB"
+            name = "NAME" if what == _ANYTHING else what
+            reason = f"download of {what}: {why}, give --downloaded {name}=GB"
             lacks[Lack(stage=LifeStage.DATA, reason=reason, impacts=CONCERNED)] = None
     return Downloads(moved=tuple(moved), lacks=tuple(lacks))
 
@@ -70,6 +73,8 @@ def _unknown(run: RunRecord, known: set[str]) -> Iterator[tuple[str, str]]:
     for source in dict.fromkeys(_sources(run)):
         if source not in known:
             yield source, why
+    if not isinstance(run.settings.get("teacher"), Mapping) and not known:
+        yield _ANYTHING, "this run's record has no recipe that names them"
     if "text" not in known and any(stage.kind is StageKind.PREPARE_DATA for stage in run.stages):
         yield "text", "nobody recorded what of the corpus came over a network"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,12 @@ def test_a_host_of_two_processors_lies_within_the_ratio_of_each_makers_own(name:
 
 
 def test_a_figure_ten_times_a_makers_own_is_a_fault() -> None:
-    said = {"quantity": "embodied_gwp", "where": "dell-r640", "unit": "kgCO2e/device", "value": 12_830.0}
+    said: dict[str, Any] = {
+        "quantity": "embodied_gwp",
+        "where": "dell-r640",
+        "unit": "kgCO2e/device",
+        "value": 12_830.0,
+    }
     (fault,) = (one for one in check_factor(make_factor(said), MAKERS) if one.severity == "fault")
     assert fault.check == "vendor-footprint"
 

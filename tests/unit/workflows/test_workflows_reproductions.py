@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stillwatt.workflows.reproductions import Reproduction, reproductions, reproductions_markdown
+from stillwatt.workflows.reproduction import Reproduction
+from stillwatt.workflows.reproductions import reproductions, reproductions_markdown
 
 CASES = reproductions()
 SAME = {
@@ -16,6 +17,15 @@ SAME = {
     "OLMo 2 7B, water": 202.5,
     "whole development, water": 15867.0,
     "water at the site of a prompt": 0.2532,
+    "electricity of a prompt, GWP by contract": 0.02256,
+    "making, all hardware": 21.79,
+    "water of making, all hardware": 4.828,
+    "development by its groups, GWP": 159.5,
+    "development, 13B group, water": 402.8,
+    "all stages, GWP": 493.05,
+    "all stages, water": 2854.1,
+    "BLOOM-175B, recomputed by others": 183.4,
+    "32B Think, post-training, GWP": 32.69,
 }
 
 
@@ -30,6 +40,16 @@ def test_each_of_the_five_accounts_is_there_and_every_row_says_why() -> None:
     for account in ("BLOOM", "OLMo", "A100", "Mistral", "Gemini"):
         assert any(account in case.source for case in CASES)
     assert all(case.why and case.inputs for case in CASES)
+
+
+def test_every_figure_of_the_reference_results_is_there_whether_it_comes_out_or_not() -> None:
+    theirs = {case.theirs for case in CASES}
+    published = {0.96, 0.85, 0.81, 493.0, 2769.0, 22.0, 159.0, 312.0, 4251.0, 15887.0, 20400.0, 281000.0, 660.0, 1.14}
+    published |= {45.0, 0.16, 0.855, 0.91, 24.7, 14.6, 50.5, 0.023, 0.033, 0.26}
+    assert published <= theirs
+    assert len({(case.source, case.what) for case in CASES}) == len(CASES)
+    assert sum(case.is_reproduced for case in CASES) == 41
+    assert len(CASES) == 68
 
 
 def test_what_does_not_come_out_stays() -> None:
