@@ -15,7 +15,9 @@ from run_records import arm_stages, energy, measured_command, quickstart, run_re
 from stillwatt.analysis.armless import NO_TOKENS
 from stillwatt.analysis.compare import compare
 from stillwatt.analysis.seeds import Gathered, SummedRun, cards_only, gather_runs
+from stillwatt.analysis.sizes import parameters_of
 from stillwatt.analysis.study import summarise
+from stillwatt.analysis.trainings import gather_labels
 from stillwatt.errors import UsageError
 from stillwatt.records import Absent, Boundary, NoTotal, RunRecord, StageKind, StageRecord, StageStatus, Total
 from stillwatt.records.comparison import CardEnergy, Observation, Unbilled
@@ -395,6 +397,10 @@ def test_a_student_of_the_same_name_that_is_another_model_has_its_own_baseline()
     found = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "big", "hf:large"))
     assert {row.student for row in found.rows} == {"pruned", "pruned@r2"}
     assert "student pruned of run r2 is another model: it is pruned@r2 here" in found.warnings
+    # a run's id is no size, though it may look like one
+    named = of_models("20261126-072715-work-87b3", "big", "hf:large")
+    apart = gathered(of_models("r1", "big", "hf:small"), named)
+    assert {parameters_of(label) for label in gather_labels(apart.rows)} == {None}
     compared = compare(found.rows, source="two")
     assert {entry.label: entry.baseline for entry in compared.n_star} == {
         "kd": "sft",
