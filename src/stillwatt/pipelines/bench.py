@@ -83,9 +83,11 @@ class Bench:
     ) -> Mapping[str, Any]:
         """Do a stage's work under the meter and keep its results, or take those of an earlier session.
 
-        The stage is marked finished after its window is closed: a kill in between costs one more attempt, while the
-        other order could leave a stage that never ended. Of several ranks the first works and the others wait outside
-        any stage, unless the work `is_shared`: then each has a stage, and the first one's results are the stage's.
+        The stage is marked finished after its window is closed: a kill in between leaves the mark to the next session
+        (`RunState.take_over`), while the other order could leave a stage that never ended.
+
+        Of several ranks the first works and the others wait outside any stage, unless the work `is_shared`: then each
+        has a stage, and the first one's results are the stage's.
         """
         kept = self.finished(name)
         if kept is not None:
