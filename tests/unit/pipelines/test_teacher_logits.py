@@ -209,7 +209,10 @@ def test_a_killed_attempt_is_continued_and_billed_once(
         make(DyingTeacher(teacher, calls_left=2), sequences, tmp_path / "broken")
     results, tally = make(teacher, sequences, tmp_path / "broken")
     assert tally.counts.pop("write_s") > 0.0
-    assert tally.counts == {"tokens": 12 * 5, "taken_over_tokens": 12 * 2}  # the first batch is taken over, the second has one sealed sequence
+    assert tally.counts == {
+        "tokens": 12 * 5,
+        "taken_over_tokens": 12 * 2,
+    }  # the first batch is taken over, the second has one sealed sequence
     assert tally.progress == 12 * 7
     assert results["tokens"] == whole["tokens"]
     one, other = LogitCache.open(tmp_path / "whole"), LogitCache.open(tmp_path / "broken")
