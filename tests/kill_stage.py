@@ -231,7 +231,8 @@ class Studies:
         """
         runs_dir = self._place(study)
         kill = StageKill(study=study, aimed_at=stage, hit=[])
-        sessions_s = []
+        sessions_s: list[float] = []
+        is_over = False
         for _ in range(times):
             begun = _count_of(runs_dir, stage)
             pids = self._begin(runs_dir, whole.ranks)
@@ -241,13 +242,17 @@ class Studies:
                 with contextlib.suppress(ProcessLookupError):  # it was over before
                     os.kill(pid, signal.SIGKILL)
             killed_ns = time.monotonic_ns()
-            if self._finish():
-                break
+            is_over = self._finish() or any('"event":"session_ended"' in text for text in _journals(runs_dir))
+            if is_over:
+                break  # the kill came too late to cost anything
             kill.hit.append(_open_stage(runs_dir))
             sessions_s.append(_begun_s(runs_dir, killed_ns))
             _wait_for_end(runs_dir)
-        self._begin(runs_dir, whole.ranks)
-        if not self._finish():
+        if not is_over:
+            self._begin(runs_dir, whole.ranks)
+            is_over = self._finish()
+        _wait_for_end(runs_dir)
+        if not is_over:
             kill.faults.append(runs_dir.with_suffix(".said").read_text(encoding="utf-8")[-1000:])
             return kill
         outcome = Outcome(runs_dir, ranks=whole.ranks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class Outcome:
 
     def differences(self, whole: Outcome) -> Iterator[str]:
         """Where this differs from the undisturbed one."""
-        parts = {
+        parts: dict[str, tuple[Mapping[Any, Any], Mapping[Any, Any]]] = {
             "artefacts": (self.artifacts(), whole.artifacts()),
             "students": (self.students(), whole.students()),
             "losses": (self.losses(), whole.losses()),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from stillwatt.analysis.bills import Weights
 from stillwatt.records.energy import NoTotal
-from stillwatt.records.run import RunRecord, StageRecord, with_ranks
+from stillwatt.records.run import TAKEN_OVER, RunRecord, StageRecord, made_with
 from stillwatt.records.window import StageKind, StageStatus
 
 TEACHER_KINDS = frozenset({StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE})
@@ -52,9 +52,11 @@ def sort_stages(run: RunRecord, others: Sequence[RunRecord] = ()) -> Bookings:
     """
     parents = {stage.stage_id: stage.parent_id for stage in run.stages}
     pointed = {_pointed_stage(stage) for stage in run.stages if REUSED_FROM in stage.labels}
-    # an attempt that was cut off after its artefact was complete did its work: it is no experiment
+    # an attempt that was cut off after its artefact was complete, or whose work a later one took over, did its work:
+    # it is no experiment
     kept = {stage_id for run_id, stage_id in pointed if run_id == run.run_id}
-    kept_ids = {each.stage_id for stage_id in kept for each in with_ranks(run.stages, stage_id)}
+    kept |= {s.stage_id for s in run.stages if s.status is StageStatus.ENDED and s.workload.get(TAKEN_OVER)}
+    kept_ids = {each.stage_id for stage_id in kept for each in made_with(run.stages, stage_id)}
     lost_ids = {stage.stage_id for stage in run.stages if stage.status in _LOST} - kept_ids
     is_inside_lost = {stage.stage_id: _has_ancestor(stage, parents, lost_ids) for stage in run.stages}
     whole = [stage for stage in run.stages if not is_inside_lost[stage.stage_id]]
@@ -128,7 +130,7 @@ def _find_makers(pointer: StageRecord, others: Sequence[RunRecord]) -> dict[str,
     run_id, stage_id = _pointed_stage(pointer)
     for other in others:
         if other.run_id == run_id:
-            return {f"{run_id}/{each.stage_id}": each for each in with_ranks(other.stages, stage_id)}
+            return {f"{run_id}/{each.stage_id}": each for each in made_with(other.stages, stage_id)}
     return {}
 
 

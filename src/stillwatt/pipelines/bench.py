@@ -22,7 +22,7 @@ from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
 from stillwatt.pipelines.state import RunState
 from stillwatt.records.energy import Total
-from stillwatt.records.run import RANK, with_ranks
+from stillwatt.records.run import RANK, made_with
 from stillwatt.records.window import StageKind
 from stillwatt.units import seconds
 
@@ -83,9 +83,11 @@ class Bench:
     ) -> Mapping[str, Any]:
         """Do a stage's work under the meter and keep its results, or take those of an earlier session.
 
-        The stage is marked finished after its window is closed: a kill in between costs one more attempt, while the
-        other order could leave a stage that never ended. Of several ranks the first works and the others wait outside
-        any stage, unless the work `is_shared`: then each has a stage, and the first one's results are the stage's.
+        The stage is marked finished after its window is closed: a kill in between leaves the mark to the next session
+        (`RunState.take_over`), while the other order could leave a stage that never ended.
+
+        Of several ranks the first works and the others wait outside any stage, unless the work `is_shared`: then each
+        has a stage, and the first one's results are the stage's.
         """
         kept = self.finished(name)
         if kept is not None:
@@ -149,7 +151,7 @@ class Bench:
         run_dir = self.state.directory.parent.parent / run_id
         reason = f"run {run_id}, which made {artifact.artifact_id}, is not at hand"
         if run_dir.is_dir():
-            made = with_ranks(build_record(run_dir).stages, stage_id)
+            made = made_with(build_record(run_dir).stages, stage_id)
             totals = [each.gross.value_j for each in made if isinstance(each.gross, Total)]
             if made and len(totals) == len(made):
                 return sum(totals)

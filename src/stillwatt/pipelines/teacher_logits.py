@@ -88,7 +88,8 @@ def make(
         out_dir: The cache's folder; made if it is not there.
         task: Advances by tokens, those taken over from an earlier attempt included.
         stage: Gets `tokens`, those that went through this process's teacher in this attempt, and `write_s`, the
-            seconds in which what is kept of them was cut out, coded and sealed.
+            seconds in which what is kept of them was cut out, coded and sealed; `taken_over_tokens`, those of
+            sequences that an earlier attempt had sealed, where there are any.
         inputs: What else the cache depends on (teacher, corpus), kept in its index.
 
     Returns:
@@ -121,7 +122,10 @@ def make(
 
         batches = list(_batches(sequences, spec.batch_size))
         missing = [batch for batch in batches if not sealed.issuperset(batch)]
-        task.advance(sum(_num_tokens(sequences, batch) for batch in batches if sealed.issuperset(batch)))
+        taken_over = sum(_num_tokens(sequences, batch) for batch in batches if sealed.issuperset(batch))
+        task.advance(taken_over)
+        if taken_over and ranks.is_first:
+            stage.add(taken_over_tokens=taken_over)
         # the first rank writes in the order in which one process would, so that the files are the same
         for (batch, _), found in ranks.spread(list(_widths(missing, sequences, wide_rows)), read):
             with _writing(stage):

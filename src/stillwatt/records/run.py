@@ -17,6 +17,8 @@ from stillwatt.records.window import StageKind, StageStatus
 RUN_SCHEMA = "stillwatt.run/1"
 RANK = "rank"
 """The label of a stage that several ranks of a launch worked in, each in one of its own."""
+TAKEN_OVER = "taken_over_tokens"
+"""The count of a stage's tokens that earlier attempts had done, and that were not done again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,13 +159,22 @@ class RunRecord:
         return show.run_html(self)
 
 
-def with_ranks(stages: Sequence[StageRecord], stage_id: str) -> list[StageRecord]:
-    """A stage, and what the other ranks of its launch did in theirs; nothing where there is no such stage."""
+def made_with(stages: Sequence[StageRecord], stage_id: str) -> list[StageRecord]:
+    """A stage, what the other ranks of its launch did in theirs, and the lost attempts whose work it took over.
+
+    Nothing where there is no such stage.
+    """
     found = next((stage for stage in stages if stage.stage_id == stage_id), None)
-    if found is None or RANK not in found.labels:
-        return [] if found is None else [found]
-    own = (found.name, found.attempt, found.labels.get("artifact"))
-    return [s for s in stages if (s.name, s.attempt, s.labels.get("artifact")) == own and RANK in s.labels]
+    if found is None:
+        return []
+    own = (found.name, found.labels.get("artifact"))
+    same = [stage for stage in stages if (stage.name, stage.labels.get("artifact")) == own]
+    is_shared = RANK in found.labels
+    beside = [s for s in same if s is found or (is_shared and RANK in s.labels and s.attempt == found.attempt)]
+    if not any(stage.workload.get(TAKEN_OVER) for stage in beside):
+        return beside
+    lost = (StageStatus.FAILED, StageStatus.RECOVERED)
+    return [*beside, *(stage for stage in same if stage.attempt < found.attempt and stage.status in lost)]
 
 
 def channel_dict(energy: Energy | Absent) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from stillwatt.errors import MissingExtraError
 from stillwatt.report import tables
+from stillwatt.report.cache_table import caches_table
 from stillwatt.report.figure import Figure
 from stillwatt.report.figures import build_figures
 from stillwatt.report.forecasts import comparison_table
@@ -138,6 +139,7 @@ def _tables(data: Mapping[str, Any]) -> dict[str, tables.Table]:
     """The tables that stand on their own; those behind figures come with them."""
     return {
         "stages": tables.stage_table(data),
+        "caches": caches_table(data),
         "arms": tables.arms_table(data),
         "frontier": tables.frontier_table(data),
         "break_evens": tables.break_even_table(data),

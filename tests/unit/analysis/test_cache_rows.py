@@ -9,6 +9,7 @@ from run_records import run_record, scores, stage
 from stillwatt.analysis.study import summarise
 from stillwatt.records import NoTotal, StageKind, StageStatus, Total
 from stillwatt.records.cache_rows import PerToken, cache_rows
+from stillwatt.records.finding import Bill
 from stillwatt.records.run import StageRecord
 
 LABELS = {"artifact": "logits-0a1b2c3d4e5f", "artifact_kind": "logits"}
@@ -94,13 +95,30 @@ def test_a_cache_that_ranks_made_together_is_billed_whole_where_it_is_used_again
         labels={**LABELS, "reused_from": "first"},
         results={"energy_run_id": "first", "energy_stage_id": "r0a1"},
     )
-    scored = stage(
-        "a3", "evaluate.kd.1.0", StageKind.EVALUATE, joules=1.0, labels={"arm": "kd", "checkpoint": "1.0"},
-        results=scores(40.0, 0.5),
-    )  # fmt: skip
-    study = summarise(run_record([pointer, trained(0.1), scored]), others=[maker], reuse=())
+    study = summarise(run_record([pointer, trained(0.1), scored_kd("a3")]), others=[maker], reuse=())
     (point,) = study.arms
     bill = point.teacher_energy
     assert not isinstance(bill, NoTotal)
     assert bill.value_j == pytest.approx(200.0)
     assert isinstance(halves[0].gross, Total)
+
+
+@pytest.mark.parametrize(("taken_over", "teacher_j", "lost_j"), [(600.0, 290.0, 0.0), (0.0, 200.0, 90.0)])
+def test_a_lost_attempt_is_the_artefacts_where_its_work_was_taken_over_and_an_experiment_elsewhere(
+    taken_over: float, teacher_j: float, lost_j: float
+) -> None:
+    lost = made(90.0, status=StageStatus.RECOVERED)
+    again = made(200.0, stage_id="b1", attempt=2, workload={"write_s": 1.0, "taken_over_tokens": taken_over})
+    run = run_record([lost, again, trained(0.1, stage_id="b2"), scored_kd("b3")])
+    study = summarise(run, reuse=())
+    (point,) = study.arms
+    assert not isinstance(point.teacher_energy, NoTotal)
+    assert point.teacher_energy.value_j == pytest.approx(teacher_j)
+    assert isinstance(study.experimentation, Bill)
+    assert study.experimentation.value_j == pytest.approx(lost_j)
+    assert study.table.closes
+
+
+def scored_kd(stage_id: str) -> StageRecord:
+    labels = {"arm": "kd", "checkpoint": "1.0"}
+    return stage(stage_id, "evaluate.kd.1.0", StageKind.EVALUATE, joules=1.0, labels=labels, results=scores(40.0, 0.5))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from stillwatt.errors import MissingInputError, StillwattError
+from stillwatt.ledger.journal import JournalWriter
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import run_pipeline
 from stillwatt.pipelines.spec import ArmSpec, Method, OwnTextSpec, PipelineSpec
+from stillwatt.pipelines.state import RunState
 from stillwatt.pipelines.study import arm_id
 from tiny_models import CountingTask, ListJournal, files_below, list_meter, smoke_spec
 
@@ -228,6 +230,30 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(
     for name, values in place.weights("kd").items():
         assert torch.equal(values, uninterrupted.weights("kd")[name]), name
     assert rest.results("evaluate.kd.1.0") == journal.results("evaluate.kd.1.0")
+
+
+def test_a_kill_between_a_stages_end_and_its_mark_runs_nothing_twice(
+    place: _Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = RunState.finish
+
+    def killed(state: RunState, stage: str, outcome: Mapping[str, Any]) -> None:
+        if stage == "evaluate.start":
+            raise _Killed
+        finish(state, stage, outcome)
+
+    monkeypatch.setattr(RunState, "finish", killed)
+    first = place.run(_only("sft"))
+    monkeypatch.undo()
+    assert first.status()["evaluate.start"] == "ended"
+    journal = JournalWriter(place.directory / "r1" / "journal.s1.jsonl")
+    for event in ({"event": "session_started", "t_ns": 0, "utc_ns": 1}, *first.events[:-1]):
+        journal.write(event)
+    journal.close()
+    rest = place.run(_only("sft"), prefix="b")
+    assert rest.stages()[0] == "train.sft.0.5"
+    assert RunState(place.directory / "r1").finished("evaluate.start") == first.results("evaluate.start")
+    assert "evaluate.start came to its end" in "".join(place.said)
 
 
 def test_a_damaged_artefact_is_announced_set_aside_and_made_again(place: _Place) -> None:
