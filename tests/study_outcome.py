@@ -144,7 +144,7 @@ class Outcome:
 
 
 def session_bounds(run_dir: Path) -> Iterator[tuple[int, int]]:
-    """First and last event of each session of a run, in ns of the monotonic clock."""
+    """First and last event of each of a run's sessions, in ns of the monotonic clock."""
     for path in program_journals(run_dir):
         events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         if events:
