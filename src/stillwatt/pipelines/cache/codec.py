@@ -236,8 +236,10 @@ def _count_sets(prior: Prior, tokens_R: Ints, class_R: Ints, ids_RK: Ints, class
     anything = SetTables(np.full((SET_LEVELS, classes), TOTAL - 1, dtype=np.uint16), np.ones(1, dtype=np.uint16))
     for part in _parts(len(tokens_R)):
         about = asked(prior, anything, tokens_R[part], class_R[part])
-        row, hit = about.row_Q, np.flatnonzero(marks(about, ids_RK[part], None, prior.vocab_size))
-        cell = about.level_Q.astype(np.int64) * classes + class_R[part][row]
+        every = np.arange(len(about.id_Q))
+        row = about.rows(every)
+        cell = about.levels(prior, every, row) * classes + class_R[part][row]
+        hit = np.flatnonzero(marks(about, ids_RK[part], None, prior.vocab_size))
         asked_LC += np.bincount(cell, minlength=asked_LC.size).reshape(asked_LC.shape)
         found_LC += np.bincount(cell[hit], minlength=asked_LC.size).reshape(asked_LC.shape)
     chance = chances(asked_LC, found_LC)
@@ -247,11 +249,11 @@ def _count_sets(prior: Prior, tokens_R: Ints, class_R: Ints, ids_RK: Ints, class
         about = asked(prior, SetTables(chance, anything.weight), tokens_R[part], class_R[part])
         mark = marks(about, ids_RK[part], None, prior.vocab_size)
         hit = np.flatnonzero(mark)
-        row, at = about.row_Q[hit], mark[hit].astype(np.int64) - 1
+        row, at = about.rows(hit), mark[hit].astype(np.int64) - 1
         is_other = ids_RK[part] >= 0
         is_other[row, at] = False
         other, other_at = np.nonzero(is_other)
-        levels = np.concatenate([about.level_Q[hit].astype(np.int64), np.full(len(other), SET_LEVELS)])
+        levels = np.concatenate([about.levels(prior, hit, row), np.full(len(other), SET_LEVELS)])
         ids = np.concatenate([about.id_Q[hit].astype(np.int64), ids_RK[part][other, other_at]])
         kept.append(Kept(np.concatenate([row, other]) + part.start, ids, levels, np.concatenate([at, other_at])))
     joined = Kept(*(np.concatenate([getattr(k, name) for k in kept]) for name in Kept.__slots__))

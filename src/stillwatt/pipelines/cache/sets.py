@@ -91,16 +91,21 @@ class Kept:
 class Asked:
     """The candidates that are worth a question, row after row."""
 
+    first_R: Ints
+    """Where those of each row begin in `prior.candidates`."""
     counts_R: Ints
     id_Q: npt.NDArray[np.int32]
-    level_Q: npt.NDArray[np.uint8]
-    """Of SET_LEVELS."""
     chance_Q: npt.NDArray[np.uint16]
 
-    @property
-    def row_Q(self) -> npt.NDArray[np.int32]:
-        """Whose candidate each is."""
-        return np.repeat(np.arange(len(self.counts_R), dtype=np.int32), self.counts_R)
+    def rows(self, hit_N: Ints) -> Ints:
+        """Whose some of them are."""
+        return np.repeat(np.arange(len(self.counts_R)), self.counts_R)[hit_N]
+
+    def levels(self, prior: Prior, hit_N: Ints, row_N: Ints) -> Ints:
+        """Of SET_LEVELS, of some of them, which belong to those rows."""
+        begin_R = np.cumsum(self.counts_R) - self.counts_R
+        at_N = (self.first_R - begin_R)[row_N] + hit_N
+        return prior.candidates.levels[at_N].astype(np.int64) // _PER_LEVEL
 
 
 def spread(first: Ints, counts: Ints) -> Ints:
@@ -117,12 +122,13 @@ def spread(first: Ints, counts: Ints) -> Ints:
 def asked(prior: Prior, tables: SetTables, tokens_R: Ints, class_R: Ints) -> Asked:
     """The candidates of all rows, as far down as each row's class reaches."""
     candidates, slots = prior.candidates, prior.slots(tokens_R)
-    counts = candidates.above[slots, tables.reach[class_R] * _PER_LEVEL].astype(np.int64)
-    at = spread(candidates.first[slots], counts)
-    level_Q = candidates.levels[at] // np.uint8(_PER_LEVEL)
-    classes = tables.chance.shape[1]
-    cell_Q = level_Q * np.int32(classes) + np.repeat(class_R.astype(np.int32), counts)
-    return Asked(counts, candidates.ids[at], level_Q, tables.chance.ravel().take(cell_Q))
+    above_RL = candidates.above[slots, ::_PER_LEVEL]
+    above_RL = np.minimum(above_RL, np.take_along_axis(above_RL, tables.reach[class_R][:, None], axis=1))
+    first, counts = candidates.first[slots], above_RL[:, -1].astype(np.int64)
+    # lists are long and levels few: pieces are copied, nothing is looked up one by one
+    pieces = [candidates.ids[start:end] for start, end in zip(first.tolist(), (first + counts).tolist(), strict=True)]
+    chance_Q = np.repeat(tables.chance.T[class_R].ravel(), np.diff(above_RL, axis=1).ravel())
+    return Asked(first, counts, np.concatenate([candidates.ids[:0], *pieces]), chance_Q)
 
 
 def code_sets(
@@ -145,20 +151,20 @@ def code_sets(
     """
     tokens_R, class_R, size_R = rows
     about = asked(prior, tables, tokens_R, class_R)
-    row_Q, id_Q, level_Q, chance_Q = about.row_Q, about.id_Q, about.level_Q, about.chance_Q
-    mark_Q = None
+    mark_Q, free, chance_Q = None, None, about.chance_Q
     if ids_RK is not None or taken_RK is not None:
         mark_Q = marks(about, ids_RK, taken_RK, prior.vocab_size)
-    if mark_Q is not None and taken_RK is not None:
-        free = np.flatnonzero(mark_Q != _TAKEN)
-        row_Q, id_Q, level_Q, chance_Q, mark_Q = (a.take(free) for a in (row_Q, id_Q, level_Q, chance_Q, mark_Q))
-    bits_Q = side.bits(None if ids_RK is None or mark_Q is None else mark_Q > 0, chance_Q)
-    hit = np.flatnonzero(bits_Q)
-    row_N, id_N = row_Q[hit].astype(np.int64), id_Q[hit].astype(np.int64)
+        if taken_RK is not None:
+            free = np.flatnonzero(mark_Q != _TAKEN)
+            mark_Q, chance_Q = mark_Q[free], chance_Q[free]
+    hit_N = np.flatnonzero(side.bits(None if ids_RK is None or mark_Q is None else mark_Q > 0, chance_Q))
+    mark_N = None if mark_Q is None else mark_Q[hit_N]
+    hit_N = hit_N if free is None else free[hit_N]
+    row_N, id_N = about.rows(hit_N), about.id_Q[hit_N].astype(np.int64)
     left_R = size_R - np.bincount(row_N, minlength=len(tokens_R))
     at, others = np.zeros(0, dtype=np.int64), None
-    if ids_RK is not None and mark_Q is not None:
-        at = mark_Q[hit].astype(np.int64) - 1
+    if ids_RK is not None and mark_N is not None:
+        at = mark_N.astype(np.int64) - 1
         is_other_RK = ids_RK >= 0
         is_other_RK[row_N, at] = False
         others = is_other_RK.nonzero()
@@ -166,7 +172,7 @@ def code_sets(
     return Kept(
         np.concatenate([row_N, row_M]),
         np.concatenate([id_N, id_M]),
-        np.concatenate([level_Q[hit].astype(np.int64), np.full(len(row_M), ELSEWHERE)]),
+        np.concatenate([about.levels(prior, hit_N, row_N), np.full(len(row_M), ELSEWHERE)]),
         np.concatenate([at, at_M]),
     )
 
