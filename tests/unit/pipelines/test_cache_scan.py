@@ -140,18 +140,27 @@ def test_draws_are_those_made_one_by_one(scheme: Scheme, kind: str, size: int) -
         assert np.array_equal(double.draw_ids_TU, cut.draw_ids_TU)
 
 
+@pytest.mark.parametrize("first", [0, 150])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.name)
-def test_no_tail_no_draws(scheme: Scheme) -> None:
+def test_no_tail_no_draws(scheme: Scheme, first: int) -> None:
     logits = torch.full((3, 200), -torch.inf)
-    logits[:, : scheme.top_k or 1] = 1.0
+    logits[:, first : first + max(scheme.top_k, 1)] = 1.0
     cut = cut_logits(logits, scheme, temperature=1.0, sequence_index=0)
     if scheme.has_head:
         assert (cut.draw_ids_TU == -1).all()
-        if not scheme.is_variable:
-            assert np.isneginf(cut.tail_logmass_T).all()
+        assert scheme.is_variable or np.isneginf(cut.tail_logmass_T).all()
     else:
-        assert (cut.draw_ids_TU[:, 0] == 0).all()
+        assert (cut.draw_ids_TU[:, 0] == first).all()
         assert (cut.draw_counts_TU.sum(1) == scheme.draws).all()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.name)
+def test_a_sequence_of_one_token_has_no_rows(scheme: Scheme) -> None:
+    cut = cut_logits(torch.zeros(0, 200), scheme, temperature=1.0, sequence_index=0, is_wide=True)
+    assert cut.ids_TK.shape == (0, scheme.top_k)
+    assert cut.draw_ids_TU.shape == (0, scheme.draws)
+    assert cut.wide is not None
+    assert cut.wide.ids_RW.shape == (0, 192)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
@@ -160,5 +169,5 @@ def test_no_tail_no_draws(scheme: Scheme) -> None:
 def test_logits_that_make_no_distribution_are_refused(scheme: Scheme, dtype: torch.dtype, bad: float) -> None:
     logits = logits_of("plain", 300, 640, 1).to(dtype)
     logits[271, slice(None) if bad == -torch.inf else 33] = bad
-    with pytest.raises(ValueError, match=r"position 271: its greatest logit is (nan|inf|-inf)"):
-        cut_logits(logits, scheme, temperature=1.0, sequence_index=0)
+    with pytest.raises(ValueError, match=r"sequence 6, position 271: its greatest logit is (nan|inf|-inf)"):
+        cut_logits(logits, scheme, temperature=1.0, sequence_index=6)

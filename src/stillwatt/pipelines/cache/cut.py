@@ -44,7 +44,10 @@ def cut_logits(
     """
     kept = scheme.top_k
     count = min(max(kept, WIDE if is_wide else 0), logits_TV.shape[-1])
-    found = scan(logits_TV, temperature, count=count, kept=kept, is_parted=scheme.draws > 0)
+    try:
+        found = scan(logits_TV, temperature, count=count, kept=kept, is_parted=scheme.draws > 0)
+    except ValueError as err:
+        raise ValueError(f"sequence {sequence_index}, {err}") from err
     # not normalised yet: relative to the most probable token
     logp_TW = found.logits_TK - found.peak_T[:, None]
     weight_TK = np.exp(logp_TW[:, :kept])
@@ -81,11 +84,15 @@ def _inside(logits_TV: Tensor, temperature: float, ids_TK: Ints, part_TR: Ints, 
     num, size = logits_TV.shape
     parts = -(-size // PART)
     part_D, which_TR = np.unique(part_TR + np.arange(num)[:, None] * parts, return_inverse=True)
-    row_D, first_D = part_D // parts, part_D % parts * PART
-    at_DM = torch.from_numpy(first_D[:, None] + np.arange(PART)).clamp_max(size - 1)
-    picked_DM = logits_TV.flatten()[(at_DM + torch.from_numpy(row_D)[:, None] * size).to(logits_TV.device)]
+    first_D = part_D % parts * PART
+    if size % PART:
+        places_DM = part_D[:, None] // parts * size + np.minimum(first_D[:, None] + np.arange(PART), size - 1)
+        picked_DM = logits_TV.flatten()[torch.from_numpy(places_DM).to(logits_TV.device)]
+    else:
+        picked_DM = logits_TV.reshape(-1, PART).index_select(0, torch.from_numpy(part_D).to(logits_TV.device))
     logits_DM = scaled(picked_DM, temperature).double().cpu().numpy()
-    weights_DM = np.exp(logits_DM - logits_DM.max(1, keepdims=True))
+    peak_D1 = logits_DM.max(1, keepdims=True)
+    weights_DM = np.exp(logits_DM - np.where(np.isfinite(peak_D1), peak_D1, 0.0))
     weights_DM[first_D[:, None] + np.arange(PART) >= size] = 0.0
     kept_N = (np.arange(num)[:, None] * parts + ids_TK // PART).ravel()
     at_N = np.searchsorted(part_D, kept_N).clip(max=len(part_D) - 1)

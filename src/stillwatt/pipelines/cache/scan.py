@@ -143,7 +143,8 @@ def _read(logits_TV: Tensor, temperature: float, count: int, part: int) -> _Near
     """Few rows at a time: bound, what reaches it, exponentials and their sums."""
     num, size = logits_TV.shape
     sums_TP, buffer_CV = torch.empty(num, size // part), _buffer(size)
-    peak_T, shift_T, places, values, crowded = np.empty(num), np.zeros(num), [], [], []
+    none = np.zeros(0, dtype=np.int64)
+    peak_T, shift_T, places, values, crowded = np.empty(num), np.zeros(num), [none], [none.astype(np.float32)], [none]
     for start in range(0, num, _ROWS_AT_ONCE):
         few_CV = scaled(logits_TV[start : start + _ROWS_AT_ONCE], temperature)
         rows, weights_CV = slice(start, start + len(few_CV)), buffer_CV[: len(few_CV)]
