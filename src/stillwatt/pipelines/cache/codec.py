@@ -124,7 +124,8 @@ class Codec:
         ids_RK, level_RK, tail_R = empty, empty, np.zeros(len(tokens_R), dtype=np.int64)
         taken = None
         if self.scheme.has_head:
-            ids_RK, level_RK, tail_R = taken, _, _ = self._head(side, tokens_R, rows)
+            ids_RK, level_RK, tail_R = self._head(side, tokens_R, rows)
+            taken = ids_RK
         draw_ids_RU, draw_counts_RU = empty, empty
         if self.scheme.draws:
             draw_ids_RU, draw_counts_RU = self._draws(side, tokens_R, tail_R, taken, rows)

@@ -89,7 +89,8 @@ def _scan_slab(logits_TV: Tensor, first: int, temperature: float, count: int, ke
     is_in = rank_N < count
     ids_TK[row_N[is_in], rank_N[is_in]], logits_TK[row_N[is_in], rank_N[is_in]] = id_N[is_in], value_N[is_in]
     # all that came near was left out of the sums, and not all of it is kept
-    row_M, id_M, value_M = (array[rank_N >= kept] for array in (row_N, id_N, value_N))
+    is_more = rank_N >= kept
+    row_M, id_M, value_M = row_N[is_more], id_N[is_more], value_N[is_more]
     sums_TP = near.sums_TP.astype(np.float64)
     np.add.at(sums_TP, (row_M, id_M // part), np.exp(value_M - near.shift_T[row_M]))
     sums_TP *= np.exp(near.shift_T - near.peak_T)[:, None]
@@ -158,9 +159,8 @@ def _read(logits_TV: Tensor, temperature: float, count: int, part: int) -> _Near
         places.append(place_N + start * size)
         values.append(value_N)
         crowded.append(of_few + start)
-    joined = (np.concatenate(parts) for parts in (places, values, crowded))
-    place_N, value_N, crowded_C = joined
-    return _Near(place_N, value_N, peak_T, shift_T, sums_TP.numpy(), crowded_C)
+    near, reached = np.concatenate(places), np.concatenate(values)
+    return _Near(near, reached, peak_T, shift_T, sums_TP.numpy(), np.concatenate(crowded))
 
 
 class _Scratch(threading.local):
