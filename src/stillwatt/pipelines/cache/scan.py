@@ -1,7 +1,7 @@
 """One pass over a teacher's logits: the greatest of each row, and what all others weigh.
 
-Few rows at a time are read, weighed and summed, in memory that is used again for the next few: nothing as long as the
-vocabulary outlives them. What is left to be done for a row is then done for all rows at once.
+Two rows at a time are read, weighed and summed while they lie in the processor's cache; nothing as long as the
+vocabulary outlives them. What is left to be done for a row is then done for many rows at once.
 
 Shapes: T positions, C of them at once, V vocabulary, K wanted ones, P parts of the vocabulary, G groups that the
 greatest are looked for in, N tokens of all rows that may be among the greatest.
@@ -10,8 +10,8 @@ greatest are looked for in, N tokens of all rows that may be among the greatest.
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,10 @@ _PER_GROUP = (32, 16)
 """Tokens of a group, if few are looked for or if many; every so many tokens, not neighbours, so that the greatest of
 groups are taken of whole rows."""
 _FEW = 32
-_ROWS_AT_ONCE = 32
-"""Fewer would lie nearer to the processor, and cost more calls than that saves: measured."""
+_ROWS_IN_CACHE = 2
+"""Rows that are read from memory once for their greatest and their exponentials; 0.8 MB at a vocabulary of 49,152."""
+_ROWS_AT_ONCE = 64
+"""Rows whose greatest are looked into at once: fewer would cost more calls than they save."""
 _SLAB_ROWS = 256
 """Rows whose greatest are sorted at once: what a key leaves room for."""
 _LOW, _HIGH = -20.0, 60.0
@@ -58,7 +60,7 @@ class Scan:
 
 def scaled(logits: Tensor, temperature: float) -> Tensor:
     """Logits over the temperature, in float32 at least."""
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    wide = logits if logits.dtype == torch.float32 else logits.to(torch.promote_types(logits.dtype, torch.float32))
     return wide if temperature == 1.0 else wide / temperature
 
 
@@ -81,7 +83,7 @@ def _scan_slab(logits_TV: Tensor, first: int, temperature: float, count: int, ke
     if logits_TV.device.type != "cpu" or not is_narrow or logits_TV.shape[-1] >= 1 << _ID_BITS:
         return _by_library(logits_TV, first, temperature, count, kept, part)
     short = -logits_TV.shape[-1] % PART
-    whole_TV = F.pad(logits_TV, (0, short), value=-torch.inf) if short else logits_TV
+    whole_TV = F.pad(logits_TV, (0, short), value=-torch.inf) if short else logits_TV.contiguous()
     near = _read(whole_TV, temperature, count, part)
     _check(near.peak_T, first)
     ids_TK, logits_TK = np.zeros((len(logits_TV), count), dtype=np.int64), np.zeros((len(logits_TV), count))
@@ -89,9 +91,8 @@ def _scan_slab(logits_TV: Tensor, first: int, temperature: float, count: int, ke
     is_in = rank_N < count
     ids_TK[row_N[is_in], rank_N[is_in]], logits_TK[row_N[is_in], rank_N[is_in]] = id_N[is_in], value_N[is_in]
     # all that came near was left out of the sums, and not all of it is kept
-    is_more = rank_N >= kept
-    row_M, id_M, value_M = row_N[is_more], id_N[is_more], value_N[is_more]
-    sums_TP = near.sums_TP.astype(np.float64)
+    row_M, id_M, value_M = (array[rank_N >= kept] for array in (row_N, id_N, value_N))
+    sums_TP = near.sums_TP
     np.add.at(sums_TP, (row_M, id_M // part), np.exp(value_M - near.shift_T[row_M]))
     sums_TP *= np.exp(near.shift_T - near.peak_T)[:, None]
     for row in near.crowded:
@@ -124,8 +125,10 @@ def _by_library(logits_TV: Tensor, first: int, temperature: float, count: int, k
     return Scan(*(array.cpu().numpy() for array in arrays))
 
 
-@dataclass(frozen=True, slots=True)
-class _Near:
+_NOTHING = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64)
+
+
+class _Near(NamedTuple):
     """What is found of some rows while they are read."""
 
     place_N: Ints
@@ -134,87 +137,109 @@ class _Near:
     peak_T: Floats
     shift_T: Floats
     """What was taken from the logits before their exponentials."""
-    sums_TP: Singles
+    sums_TP: Floats
     """Without the tokens above."""
     crowded: Ints
     """Rows of which so many reach the bound, as they are alike, that none is noted."""
 
 
 def _read(logits_TV: Tensor, temperature: float, count: int, part: int) -> _Near:
-    """Few rows at a time: bound, what reaches it, exponentials and their sums."""
-    num, size = logits_TV.shape
-    sums_TP, buffer_CV = torch.empty(num, size // part), _buffer(size)
-    none = np.zeros(0, dtype=np.int64)
-    peak_T, shift_T, places, values, crowded = np.empty(num), np.zeros(num), [none], [none.astype(np.float32)], [none]
-    for start in range(0, num, _ROWS_AT_ONCE):
-        few_CV = scaled(logits_TV[start : start + _ROWS_AT_ONCE], temperature)
-        rows, weights_CV = slice(start, start + len(few_CV)), buffer_CV[: len(few_CV)]
-        peak_T[rows], place_N, value_N, of_few = _reaching(few_CV, count)
-        if not _LOW <= peak_T[rows].min() <= peak_T[rows].max() <= _HIGH:
-            shift_T[rows] = peak_T[rows]
-        _weigh(few_CV, shift_T[rows], place_N, weights_CV, sums_TP[rows])
-        if not count and not _is_tame(sums_TP[rows].sum(-1)):
-            peak_T[rows] = shift_T[rows] = few_CV.amax(-1).numpy()
-            _weigh(few_CV, shift_T[rows], place_N, weights_CV, sums_TP[rows])
-        places.append(place_N + start * size)
-        values.append(value_N)
-        crowded.append(of_few + start)
-    near, reached = np.concatenate(places), np.concatenate(values)
-    return _Near(near, reached, peak_T, shift_T, sums_TP.numpy(), np.concatenate(crowded))
+    """Many rows, as many as are looked into at once, after each other."""
+    parts = []
+    for start in range(0, max(len(logits_TV), 1), _ROWS_AT_ONCE):
+        near = _Rows(logits_TV[start : start + _ROWS_AT_ONCE], temperature, count, part).near()
+        parts.append(near._replace(place_N=near.place_N + start * logits_TV.shape[1], crowded=near.crowded + start))
+    return _Near(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-class _Scratch(threading.local):
-    """A thread's memory for exponentials: fresh memory would take longer than they do."""
+class _Rows:
+    """Rows that are looked into at once.
 
-    buffer = torch.empty(0)
-
-
-_SCRATCH = _Scratch()
-
-
-def _buffer(size: int) -> Tensor:
-    if _SCRATCH.buffer.numel() < _ROWS_AT_ONCE * size:
-        _SCRATCH.buffer = torch.empty(_ROWS_AT_ONCE * size)
-    return _SCRATCH.buffer[: _ROWS_AT_ONCE * size].view(_ROWS_AT_ONCE, size)
-
-
-def _weigh(few_CV: Tensor, shift_C: Floats, place_N: Ints, weights_CV: Tensor, sums_CP: Tensor) -> None:
-    """Exponentials, those at some places left out, and their sums."""
-    if shift_C.any():
-        torch.sub(few_CV, torch.from_numpy(shift_C)[:, None], out=weights_CV).exp_()
-    else:
-        torch.exp(few_CV, out=weights_CV)
-    weights_CV.view(-1).numpy()[place_N] = 0.0
-    torch.sum(weights_CV.view(*sums_CP.shape, -1), -1, out=sums_CP)
-
-
-def _is_tame(total_C: Tensor) -> bool:
-    return math.exp(_LOW) <= float(total_C.min()) and float(total_C.max()) <= math.exp(_HIGH)
-
-
-def _reaching(few_CV: Tensor, count: int) -> tuple[Singles, Ints, Singles, Ints]:
-    """Peaks; places and values of what is as great as the `count`-th greatest of groups; and crowded rows.
-
-    The greatest tokens lie in groups whose own greatest reach it; these are few, and only they are looked into.
+    The greatest tokens lie in groups whose own greatest are greatest: these are few, and only they are looked into.
+    What they weigh is then taken again without the tokens that came near.
     """
-    num, size = few_CV.shape
-    none = np.zeros(0, dtype=np.int64)
-    if not count:
-        return np.zeros(num, dtype=np.float32), none, np.zeros(0, dtype=np.float32), none
-    per_group = _PER_GROUP[count > _FEW]
-    if size // per_group <= 2 * count:
-        per_group = 1
-    groups = size // per_group
-    best_CG = few_CV.view(num, per_group, groups).amax(1).numpy() if per_group > 1 else few_CV.numpy()
-    bound_C = np.partition(best_CG, groups - count, axis=1)[:, groups - count]
-    at, crowded = np.flatnonzero(best_CG >= bound_C[:, None]), none
-    if len(at) > num * count + PART:
-        at, crowded = _without_crowded(at, groups, num, 2 * count + PART)
-    row = at // groups
-    place = (at + row * (size - groups))[:, None] + np.arange(0, size, groups)
-    value = few_CV.numpy().reshape(-1).take(place)
-    near = np.flatnonzero(value >= bound_C[row, None])
-    return best_CG.max(1), place.reshape(-1).take(near), value.reshape(-1).take(near), crowded
+
+    def __init__(self, logits_CV: Tensor, temperature: float, count: int, part: int) -> None:
+        self.logits_CV, self.temperature, self.count, self.part = logits_CV, temperature, count, part
+        num, size = logits_CV.shape
+        per_group = _PER_GROUP[count > _FEW]
+        self.per_group = per_group if size // per_group > 2 * count else 1
+        self.groups, self.is_parted = size // self.per_group, part < size
+        self.best_CG = torch.empty(num, self.groups if count else 0)
+        self.sums_CS = torch.empty(num, size // part if self.is_parted else self.groups)
+        self.shift_C = np.zeros(num)
+
+    def near(self) -> _Near:
+        """All that is found of them."""
+        self.weigh()
+        peak_C = self.best_CG.numpy().max(1, initial=-np.inf).astype(np.float64) if self.count else self.shift_C
+        if not self.is_tame(peak_C):
+            peak_C = self.logits_CV.amax(-1).double().numpy() / self.temperature
+            self.shift_C = np.where(np.isfinite(peak_C), peak_C, 0.0)
+            self.weigh()
+        place_N, value_N, crowded = self.reaching() if self.count else _NOTHING
+        sums_CP = self.sums_CS.numpy().astype(np.float64)
+        if not self.is_parted:
+            sums_CP = sums_CP.sum(1, keepdims=True)
+        return _Near(place_N, value_N, peak_C, self.shift_C, sums_CP, crowded)
+
+    def is_tame(self, peak_C: Floats) -> bool:
+        """Whether exponentials neither vanish nor overflow as they are."""
+        if self.count or not len(peak_C):
+            return bool((peak_C >= _LOW).all() and (peak_C <= _HIGH).all())
+        total_C = self.sums_CS.sum(-1)
+        return math.exp(_LOW) <= float(total_C.min()) and float(total_C.max()) <= math.exp(_HIGH)
+
+    def weigh(self) -> None:
+        """Greatest of groups; exponentials, and their sums by part, or by group where there are no parts."""
+        size, few = self.logits_CV.shape[1], _ROWS_IN_CACHE
+        groups = self.per_group, self.groups
+        shape, along = ((size // self.part, self.part), 2) if self.is_parted else (groups, 1)
+        weights_IV, is_shifted = torch.empty(min(few, len(self.logits_CV)), size), bool(self.shift_C.any())
+        columns = self.logits_CV, self.best_CG, self.sums_CS, torch.from_numpy(self.shift_C)[:, None]
+        for few_IV, best_IG, sums_IS, shift_I1 in zip(*(column.split(few) for column in columns), strict=True):
+            scaled_IV, weights_IV = scaled(few_IV, self.temperature), weights_IV[: len(few_IV)]
+            if self.count:
+                torch.amax(scaled_IV.view(len(few_IV), *groups), 1, out=best_IG)
+            if is_shifted:
+                torch.sub(scaled_IV, shift_I1, out=weights_IV).exp_()
+            else:
+                torch.exp(scaled_IV, out=weights_IV)
+            torch.sum(weights_IV.view(len(few_IV), *shape), along, out=sums_IS)
+
+    def reaching(self) -> tuple[Ints, Singles, Ints]:
+        """Places and values of what is as great as the `count`-th greatest of groups; and crowded rows.
+
+        Takes what it gives back out of the sums.
+        """
+        num, size = self.logits_CV.shape
+        best_CG, crowded = self.best_CG.numpy(), _NOTHING[2]
+        bound_C = np.partition(best_CG, self.groups - self.count, axis=1)[:, self.groups - self.count]
+        at_N = np.flatnonzero(best_CG >= bound_C[:, None])
+        if len(at_N) > num * self.count + PART:
+            at_N, crowded = _without_crowded(at_N, self.groups, num, 2 * self.count + PART)
+        row_N = at_N // self.groups
+        place_NM = (at_N + row_N * (size - self.groups))[:, None] + np.arange(0, size, self.groups)
+        value_NM = self.values(place_NM)
+        near = np.flatnonzero(value_NM >= bound_C[row_N, None])
+        place, value = place_NM.reshape(-1).take(near), value_NM.reshape(-1).take(near)
+        if self.is_parted:
+            at_N, which = np.unique(place // self.part, return_inverse=True)
+            value_NM = self.values(at_N[:, None] * self.part + np.arange(self.part))
+            near = which * self.part + place % self.part
+            row_N = at_N // (size // self.part)
+        weight_NM = np.exp(value_NM - self.shift_C[row_N, None].astype(np.float32))
+        weight_NM.reshape(-1)[near] = 0.0
+        self.sums_CS.numpy().reshape(-1)[at_N] = weight_NM.sum(1)
+        return place, value, crowded
+
+    def values(self, places: Ints) -> Singles:
+        """Logits over the temperature at places of the rows one after the other."""
+        if self.logits_CV.dtype == torch.float32:
+            found = torch.from_numpy(self.logits_CV.numpy().reshape(-1).take(places))
+        else:
+            found = self.logits_CV.reshape(-1)[torch.from_numpy(places)]
+        return scaled(found, self.temperature).numpy()
 
 
 def _without_crowded(at: Ints, groups: int, num: int, most: int) -> tuple[Ints, Ints]:
