@@ -90,10 +90,19 @@ def _scan_slab(logits_TV: Tensor, first: int, temperature: float, count: int, ke
     row_N, rank_N, id_N, value_N = _ranked(near, whole_TV.shape[-1])
     is_in = rank_N < count
     ids_TK[row_N[is_in], rank_N[is_in]], logits_TK[row_N[is_in], rank_N[is_in]] = id_N[is_in], value_N[is_in]
-    # all that came near was left out of the sums, and not all of it is kept
-    row_M, id_M, value_M = (array[rank_N >= kept] for array in (row_N, id_N, value_N))
-    sums_TP = near.sums_TP
-    np.add.at(sums_TP, (row_M, id_M // part), np.exp(value_M - near.shift_T[row_M]))
+    sums_TP, shift_T = near.sums_TP, near.shift_T
+    if part < whole_TV.shape[-1]:
+        is_kept = rank_N < kept
+        place_N = row_N[is_kept] * whole_TV.shape[-1] + id_N[is_kept]
+        at_D, which = np.unique(place_N // part, return_inverse=True)
+        value_DM = _values(whole_TV, temperature, at_D[:, None] * part + np.arange(part))
+        weight_DM = np.exp(value_DM - shift_T[at_D // sums_TP.shape[1], None])
+        weight_DM[which, place_N % part] = 0.0
+        sums_TP.reshape(-1)[at_D] = weight_DM.sum(1)
+    else:
+        # all that came near was left out, and not all of it is kept
+        is_more = rank_N >= kept
+        np.add.at(sums_TP[:, 0], row_N[is_more], np.exp(value_N[is_more] - shift_T[row_N[is_more]]))
     sums_TP *= np.exp(near.shift_T - near.peak_T)[:, None]
     for row in near.crowded:
         value_V = scaled(whole_TV[row], temperature).double().numpy()
@@ -138,7 +147,7 @@ class _Near(NamedTuple):
     shift_T: Floats
     """What was taken from the logits before their exponentials."""
     sums_TP: Floats
-    """Without the tokens above."""
+    """Without the tokens above, if there is one part."""
     crowded: Ints
     """Rows of which so many reach the bound, as they are alike, that none is noted."""
 
@@ -156,7 +165,7 @@ class _Rows:
     """Rows that are looked into at once.
 
     The greatest tokens lie in groups whose own greatest are greatest: these are few, and only they are looked into.
-    What they weigh is then taken again without the tokens that came near.
+    Where sums are of groups, those of these few are then taken again without the tokens that came near.
     """
 
     def __init__(self, logits_CV: Tensor, temperature: float, count: int, part: int) -> None:
@@ -210,7 +219,7 @@ class _Rows:
     def reaching(self) -> tuple[Ints, Singles, Ints]:
         """Places and values of what is as great as the `count`-th greatest of groups; and crowded rows.
 
-        Takes what it gives back out of the sums.
+        Takes what it gives back out of the sums, if these are not of parts.
         """
         num, size = self.logits_CV.shape
         best_CG, crowded = self.best_CG.numpy(), _NOTHING[2]
@@ -220,26 +229,24 @@ class _Rows:
             at_N, crowded = _without_crowded(at_N, self.groups, num, 2 * self.count + PART)
         row_N = at_N // self.groups
         place_NM = (at_N + row_N * (size - self.groups))[:, None] + np.arange(0, size, self.groups)
-        value_NM = self.values(place_NM)
+        value_NM = _values(self.logits_CV, self.temperature, place_NM)
         near = np.flatnonzero(value_NM >= bound_C[row_N, None])
         place, value = place_NM.reshape(-1).take(near), value_NM.reshape(-1).take(near)
         if self.is_parted:
-            at_N, which = np.unique(place // self.part, return_inverse=True)
-            value_NM = self.values(at_N[:, None] * self.part + np.arange(self.part))
-            near = which * self.part + place % self.part
-            row_N = at_N // (size // self.part)
+            return place, value, crowded
         weight_NM = np.exp(value_NM - self.shift_C[row_N, None].astype(np.float32))
         weight_NM.reshape(-1)[near] = 0.0
         self.sums_CS.numpy().reshape(-1)[at_N] = weight_NM.sum(1)
         return place, value, crowded
 
-    def values(self, places: Ints) -> Singles:
-        """Logits over the temperature at places of the rows one after the other."""
-        if self.logits_CV.dtype == torch.float32:
-            found = torch.from_numpy(self.logits_CV.numpy().reshape(-1).take(places))
-        else:
-            found = self.logits_CV.reshape(-1)[torch.from_numpy(places)]
-        return scaled(found, self.temperature).numpy()
+
+def _values(logits_CV: Tensor, temperature: float, places: Ints) -> Singles:
+    """Logits over the temperature at places of the rows one after the other."""
+    if logits_CV.dtype == torch.float32:
+        found = torch.from_numpy(logits_CV.numpy().reshape(-1).take(places))
+    else:
+        found = logits_CV.reshape(-1)[torch.from_numpy(places)]
+    return scaled(found, temperature).numpy()
 
 
 def _without_crowded(at: Ints, groups: int, num: int, most: int) -> tuple[Ints, Ints]:
