@@ -38,6 +38,8 @@ class Added:
     held: tuple[Held, ...] = ()
     lacks: tuple[Lack, ...] = ()
     assumptions: tuple[str, ...] = ()
+    served: Served | None = None
+    """The ledger's student that a scenario serves; None where no stage of the ledger stands for it."""
 
 
 def pretraining_use(given: Pretraining | None) -> Added:
@@ -105,7 +107,7 @@ def scenario_of(
     if not is_ledgers:
         return Added(uses=(use,), lacks=lacks, assumptions=(said,))
     held = tuple(_held(served, given, catalog, devices))
-    return Added(uses=(use,), held=held, lacks=() if held else lacks, assumptions=(said,))
+    return Added(uses=(use,), held=held, lacks=() if held else lacks, assumptions=(said,), served=found)
 
 
 def counts_of(
