@@ -117,7 +117,7 @@ def inputs_of(runs: Sequence[RunRecord], wanted: Wanted, catalog: Catalog, place
     uses = without_makers([use for mapper in mappers for use in mapper.uses()], runs)
     devices = hardware_of(runs, catalog, given=wanted.devices, time_share=wanted.time_share, machine=wanted.machine)
     stored = storage_of(runs, runs_dir, catalog, drive=wanted.drive, days=wanted.keep_days, given=wanted.stored)
-    scenario = scenario_of(runs, wanted.serving, catalog, wanted.devices, student=kept)
+    scenario = scenario_of(runs, wanted.serving, catalog, wanted.devices, kept, wanted.machine)
     fetched = downloads_of(runs, catalog, wanted.downloaded)
     made = pretraining_use(wanted.pretraining)
     return Inputs(

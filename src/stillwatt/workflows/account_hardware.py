@@ -64,10 +64,22 @@ def hardware_of(
     lacks: dict[Lack, None] = {}
     for run in runs:
         time_s = held_s(run, time_share)
-        found = [*_given(run, given, catalog, time_s), *_told(run, given, catalog, time_s, machine)]
+        found = held_in(run, catalog, time_s, given=given, machine=machine)
         held += found
         lacks.update(dict.fromkeys(_lacks(run, {one.role for one in found})))
     return Hardware(held=tuple(held), kept=(), lacks=tuple(lacks))
+
+
+def held_in(
+    run: RunRecord,
+    catalog: Catalog,
+    time_s: float,
+    *,
+    given: Sequence[GivenDevice] = (),
+    machine: Host | None = None,
+) -> list[Held]:
+    """What a run held for so long: what the user names, and what the record tells of other roles."""
+    return [*_given(run, given, catalog, time_s), *_told(run, given, catalog, time_s, machine)]
 
 
 def held_s(run: RunRecord, time_share: TimeShare) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stillwatt.config.account_options import GivenDevice, Pretraining, Serving
 from stillwatt.factors.catalog import Catalog
-from stillwatt.factors.devices import device_code
+from stillwatt.factors.host import Host
 from stillwatt.factors.serving import ASSUMED_RATIO, modelled_token
 from stillwatt.impact.operational import NOTHING_RAN
 from stillwatt.records.channel import Basis, worst_basis
@@ -19,7 +19,7 @@ from stillwatt.records.impact import LifeStage, Use
 from stillwatt.records.lifecycle import Count, Held, Lack, Role
 from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.records.window import StageKind, StageStatus
-from stillwatt.workflows.account_hardware import accelerators, hold
+from stillwatt.workflows.account_hardware import held_in
 from stillwatt.workflows.account_served import Served, served_of
 from stillwatt.workflows.publish import summarise_run
 
@@ -76,6 +76,7 @@ def scenario_of(
     catalog: Catalog,
     devices: Sequence[GivenDevice],
     student: str | None = None,
+    machine: Host | None = None,
 ) -> Added:
     """What serving would take (method.md, eq. 77).
 
@@ -106,8 +107,12 @@ def scenario_of(
     lacks = tuple(Lack(stage=stage, reason=hardware) for stage in (LifeStage.HARDWARE, LifeStage.END_OF_LIFE))
     if not is_ledgers:
         return Added(uses=(use,), lacks=lacks, assumptions=(said,))
-    held = tuple(_held(served, given, catalog, devices))
-    return Added(uses=(use,), held=held, lacks=() if held else lacks, assumptions=(said,), served=found)
+    held = tuple(_held(served, given, catalog, devices, machine))
+    roles = {one.role for one in held}
+    if held and Role.HOST not in roles:
+        said_of_host = "the serving scenario: the host that it holds is not known"
+        lacks = tuple(replace(lack, reason=said_of_host) for lack in lacks)
+    return Added(uses=(use,), held=held, lacks=() if Role.HOST in roles else lacks, assumptions=(said,), served=found)
 
 
 def counts_of(
@@ -173,20 +178,20 @@ def _ledgers_token(served: Sequence[StageRecord]) -> tuple[str, Total]:
 
 
 def _held(
-    served: Sequence[tuple[RunRecord, StageRecord]], given: Serving, catalog: Catalog, devices: Sequence[GivenDevice]
+    served: Sequence[tuple[RunRecord, StageRecord]],
+    given: Serving,
+    catalog: Catalog,
+    devices: Sequence[GivenDevice],
+    machine: Host | None,
 ) -> list[Held]:
-    """The boards of the ledger's serving stages, for as long as the scenario's tokens take at their pace."""
+    """Boards and host of the ledger's serving stages, for as long as the scenario's tokens take at their pace."""
     tokens = math.fsum(stage.workload.get("generated_tokens", 0.0) for _, stage in served)
     if tokens <= 0.0:
         return []
     time_s = given.tokens * math.fsum(stage.duration_s for _, stage in served) / tokens
-    named = [(one.name, one.count) for one in devices if one.role is Role.ACCELERATOR]
-    boards = named or [(name, float(count)) for name, count in accelerators(served[0][0]).items()]
-    caution = "the scenario holds the boards of the ledger's serving stage, at that stage's pace"
-    return [
-        hold(SCENARIO, Role.ACCELERATOR, name, device_code(name), count, time_s, catalog, caution)
-        for name, count in boards
-    ]
+    caution = "the scenario holds the devices of the ledger's serving stage, at that stage's pace"
+    held = held_in(served[0][0], catalog, time_s, given=devices, machine=machine)
+    return [replace(one, run=SCENARIO, cautions=(*one.cautions, caution)) for one in held]
 
 
 def _students(runs: Sequence[RunRecord], student: str | None) -> Count:

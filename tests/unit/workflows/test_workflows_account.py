@@ -88,7 +88,8 @@ def test_a_scenario_by_the_ledgers_own_serving_stage_of_the_student() -> None:
         serving=parse_serving("1e6,10"),
         devices=(GivenDevice(role=Role.ACCELERATOR, name="card", count=2.0),),
     )
-    (held,) = [held for held in named.held if held.run == "serving scenario"]
+    all_held = {held.role: held for held in named.held if held.run == "serving scenario"}
+    held = all_held[Role.ACCELERATOR]
     assert held.time_s == pytest.approx(1e7 * 20.0 / 2048.0)
     assert held.count == 2.0
 

@@ -16,7 +16,7 @@ from lifecycle_studies import study
 from run_dirs import quick_run
 from run_records import run_record, stage
 from stillwatt.cli.main import cli
-from stillwatt.config.account_options import parse_downloaded, parse_machine, parse_serving
+from stillwatt.config.account_options import GivenDevice, parse_downloaded, parse_machine, parse_serving
 from stillwatt.errors import ConfigError, StillwattError
 from stillwatt.factors.catalog import build_catalog
 from stillwatt.records.energy import Total
@@ -85,6 +85,21 @@ def test_a_stage_under_the_arms_own_name_is_its_students() -> None:
     assert token_j(run, None) == pytest.approx(0.8)
     kept = run_record([trained("kd", "s"), served("a", 20.0)])
     assert token_j(kept, "kd") == pytest.approx(0.2)
+
+
+def test_the_scenario_holds_the_host_too_or_says_that_it_is_not_known() -> None:
+    known = unlike()
+    known = replace(known, environment={"cpu_model": "AMD EPYC 7763", "logical_cpus": 128})
+    found = study(known, serving=parse_serving("1e6,1"), student="kd")
+    (host,) = (one for one in found.held if one.run == "serving scenario")
+    assert host.role is Role.HOST
+    (stage_served,) = (one for one in known.stages if one.name == "serve.small")
+    assert host.time_s == pytest.approx(1e6 * stage_served.duration_s / 100.0)
+    board = (GivenDevice(role=Role.ACCELERATOR, name="card", count=1.0),)
+    unknown = replace(known, environment={})
+    found = study(unknown, serving=parse_serving("1e6,1"), student="kd", devices=board)
+    assert {one.role for one in found.held if one.run == "serving scenario"} == {Role.ACCELERATOR}
+    assert any("the host that it holds is not known" in lack.reason for lack in found.lacks)
 
 
 def test_a_student_that_nobody_served_is_not_replaced_by_another() -> None:
