@@ -81,10 +81,12 @@ def test_bytes_that_nobody_knows_leave_the_cell_without_a_value() -> None:
 
 @given(size=st.floats(1e3, 1e15), times=st.floats(0.1, 10.0))
 def test_a_download_is_linear_in_its_bytes_and_split_without_loss(size: float, times: float) -> None:
-    one = value_of(assess(inputs(uses=(), moved=(moved(size),))), LifeStage.DATA, Impact.GWP_LOCATION)
-    more = value_of(assess(inputs(uses=(), moved=(moved(size * times),))), LifeStage.DATA, Impact.GWP_LOCATION)
-    halves = (moved(size / 2), moved(size / 2, what="text"))
-    both = value_of(assess(inputs(uses=(), moved=halves)), LifeStage.DATA, Impact.GWP_LOCATION)
+    def gwp(*rows: Moved) -> float | None:
+        bare = inputs(uses=(), held=(), kept=(), counts=(), moved=rows, draws=10)
+        return value_of(assess(bare), LifeStage.DATA, Impact.GWP_LOCATION)
+
+    one, more = gwp(moved(size)), gwp(moved(size * times))
+    both = gwp(moved(size / 2), moved(size / 2, what="text"))
     assert one is not None
     assert more == pytest.approx(one * times)
     assert both == pytest.approx(one)
