@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,8 @@ class Reproduction:
     within: float
     """How far ours may lie from theirs, as a share, to count as the same."""
     why: str
+    key: str = ""
+    """Which headline figure of an account it answers, `ACCOUNT/FIGURE`; empty where it is one of the parts."""
 
     @property
     def deviation(self) -> float | None:
@@ -26,17 +28,31 @@ class Reproduction:
         return None if self.ours is None else self.ours / self.theirs - 1.0
 
     @property
+    def is_backwards(self) -> bool:
+        """Whether it was computed from another result of the same account, not from what that was made of."""
+        return "backwards" in self.inputs
+
+    @property
     def is_reproduced(self) -> bool:
         """Whether ours is near enough to theirs."""
         return self.deviation is not None and abs(self.deviation) <= self.within
 
 
-def case_of(source: str, unit: str, within: float) -> Callable[[str, str, float, float | None, str], Reproduction]:
+class Maker(Protocol):
+    """Makes cases of one source and unit."""
+
+    def __call__(
+        self, what: str, inputs: str, theirs: float, ours: float | None, why: str, key: str = ""
+    ) -> Reproduction:
+        """One case."""
+        ...
+
+
+def case_of(source: str, unit: str, within: float) -> Maker:
     """A maker of the cases of one source and unit: what, inputs, theirs, ours, and why they differ."""
 
-    def made(what: str, inputs: str, theirs: float, ours: float | None, why: str) -> Reproduction:
-        return Reproduction(
-            source=source, what=what, inputs=inputs, unit=unit, theirs=theirs, ours=ours, within=within, why=why
-        )
+    def made(what: str, inputs: str, theirs: float, ours: float | None, why: str, key: str = "") -> Reproduction:
+        said = {"source": source, "what": what, "inputs": inputs, "unit": unit, "why": why, "key": key}
+        return Reproduction(**said, theirs=theirs, ours=ours, within=within)
 
     return made

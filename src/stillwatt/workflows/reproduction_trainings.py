@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from stillwatt.units import KG_PER_G, KG_PER_T, KWH_PER_MWH, L_PER_M3
+from stillwatt.units import KG_PER_G, KG_PER_T, KWH_PER_MWH, L_PER_M3, S_PER_DAY, S_PER_H
 from stillwatt.workflows.reproduction import Reproduction, case_of
 from stillwatt.workflows.reproduction_sums import BLOOM_HOURS, gwp_t, made_t, made_water_m3, water_m3
 
@@ -13,6 +13,7 @@ _OLMO = "Morrison et al. 2025, [OLMo](https://arxiv.org/abs/2503.05804)"
 _OLMO3 = "Morrison et al. 2026, [Olmo 3](https://arxiv.org/abs/2605.01158)"
 _OLMO_HOURS = 1.65e6
 """H100-hours of the OLMo series, as their account of the hardware has them."""
+_MWH_PER_GWH = 1_000.0
 _ROUNDED = "they round to one digit: between 7.5 and 10.5 MWh would give it"
 _ELSEWHERE = "an earlier model: 0.61 kg/kWh and 4.3 l/kWh would give it, which is neither of the two places"
 _REMAINDER = "not printed: the total less the groups that are"
@@ -41,8 +42,16 @@ def bloom() -> Sequence[Reproduction]:
             24.7,
             dynamic,
             "the energy is hours times 400 W, not telemetry",
+            "bloom/dynamic_gwp",
         ),
-        case("idle nodes and network", "256,646 kWh at 0.057 kg/kWh", 14.6, idle, "measured by its authors"),
+        case(
+            "idle nodes and network",
+            "256,646 kWh at 0.057 kg/kWh",
+            14.6,
+            idle,
+            "measured by its authors",
+            "bloom/idle_gwp",
+        ),
         case(
             "making of GPUs and servers",
             "1,082,990 A100-hours, 150 kg a GPU and an eighth of 2,500 kg, 6 years, 85 % busy",
@@ -50,7 +59,8 @@ def bloom() -> Sequence[Reproduction]:
             making,
             "years and usage are recalled, and fit together",
         ),
-        case("total", "the three above", 50.5, dynamic + idle + making, "their sum"),
+        case("total", "the three above", 50.5, dynamic + idle + making, "their sum", "bloom/total_gwp"),
+        *_bloom_energy(),
     )
 
 
@@ -89,43 +99,63 @@ def bloom_beside() -> Sequence[Reproduction]:
     )
 
 
-def olmo() -> Sequence[Reproduction]:
-    """The OLMo series as wholes, at the middle of two places, and OLMo 2."""
-    texas, both = (0.332, 1.29), ((0.332 + 0.351) / 2.0, (1.29 + 3.10) / 2.0)
-    t, m3 = case_of(_OLMO, "t", 0.02), case_of(_OLMO, "m³", 0.1)
-    mixed = "at the middle of Texas and Iowa (0.332 and 0.351 kg/kWh; 1.29 and 3.10 l/kWh)"
-    holds = "fits only if the published energy already holds the PUE of 1.2 or 1.12"
-    implied = (
-        "its GWP (101 t at 0.351) and its water (892 m³ at 3.10) both imply 288 MWh, 1.25 times the 230 MWh that "
-        "notes give"
-    )
+def _bloom_energy() -> Sequence[Reproduction]:
+    """What BLOOM's carbon was computed from, held against its other figures."""
+    kwh, hours = case_of(_BLOOM, "kWh", 0.02), case_of(_BLOOM, "h", 0.02)
     return (
-        t("final runs, GWP", f"913 MWh {mixed}", 312.0, gwp_t(913e3, both[0]), holds),
-        t(
-            "development, GWP",
-            f"459 MWh {mixed}",
-            159.0,
-            gwp_t(459e3, both[0]),
-            f"{holds}; how runs were split is not public",
+        kwh(
+            "energy of the cards",
+            "1,082,990 A100-hours of 400 W",
+            433_196.0,
+            BLOOM_HOURS * 0.4,
+            "to the last digit: rated power, and no meter",
+            "bloom/dynamic_energy",
         ),
-        m3(
-            "final runs, water",
-            f"913 MWh {mixed}",
-            1921.0,
-            water_m3(913e3, both[1]),
-            "the split between the two places decides, from 1,178 to 2,830",
+        kwh(
+            "energy of idle nodes and network",
+            "14.6 t at 0.057 kg/kWh, backwards",
+            256_646.0,
+            14.6 / gwp_t(1.0, 0.057),
+            "what it was measured from is not published; its own carbon has three digits",
+            "bloom/idle_energy",
         ),
-        m3(
-            "development, water",
-            f"459 MWh {mixed}",
-            843.0,
-            water_m3(459e3, both[1]),
-            "the same, from 592 to 1,423: more of it ran in Texas than half",
+        hours(
+            "hours of the cards",
+            "384 A100 for 118 days",
+            BLOOM_HOURS,
+            384.0 * 118.0 * S_PER_DAY / S_PER_H,
+            "days are rounded, and some cards stood still",
+            "bloom/gpu_hours",
         ),
-        t("OLMo 2 7B, GWP", "157 MWh in Texas", 52.0, gwp_t(157e3, texas[0]), "one place"),
-        m3("OLMo 2 7B, water", "157 MWh in Texas", 202.0, water_m3(157e3, texas[1]), "one place"),
-        t("OLMo 2 13B, GWP", "230 MWh in Iowa", 101.0, gwp_t(230e3, 0.351), implied),
-        m3("OLMo 2 13B, water", "230 MWh in Iowa", 892.0, water_m3(230e3, 3.10), implied),
+    )
+
+
+def olmo() -> Sequence[Reproduction]:
+    """Final runs as one, and the two models that are reported by themselves."""
+    t, m3 = case_of(_OLMO, "t", 0.02), case_of(_OLMO, "m³", 0.1)
+    mixed = "913 MWh at the middle of Texas and Iowa (0.332 and 0.351 kg/kWh; 1.29 and 3.10 l/kWh)"
+    chance = (
+        "the middle is a guess that happens to fit: the models' own rows hold 688 of the 913 MWh, one of them at "
+        "0.61 kg/kWh, and where the other 225 were used is not public"
+    )
+    iowa, cards_kwh = "230 MWh in Iowa (0.351 kg/kWh, 3.10 l/kWh), PUE 1.12", 230.0 * KWH_PER_MWH
+    twice = "theirs fits the PUE twice (289 MWh: 101.3 t, 894 m³), or 257 MWh at the cards instead of 230"
+    back_mwh = 101.0 / gwp_t(1.0, 0.351) / 1.12 / KWH_PER_MWH
+    return (
+        t("final runs, GWP", mixed, 312.0, gwp_t(913e3, (0.332 + 0.351) / 2.0), chance, "olmo/training_gwp"),
+        m3("final runs, water", mixed, 1921.0, water_m3(913e3, (1.29 + 3.10) / 2.0), chance),
+        t("OLMo 2 7B, GWP", "157 MWh in Texas", 52.0, gwp_t(157e3, 0.332), "one place"),
+        m3("OLMo 2 7B, water", "157 MWh in Texas", 202.0, water_m3(157e3, 1.29), "one place"),
+        t("OLMo 2 13B, GWP", iowa, 101.0, gwp_t(cards_kwh * 1.12, 0.351), twice),
+        case_of(_OLMO, "m³", 0.02)("OLMo 2 13B, water", iowa, 892.0, water_m3(cards_kwh * 1.12, 3.10), twice),
+        case_of(_OLMO, "MWh", 0.02)(
+            "OLMo 2 13B, energy",
+            "101 t at 0.351 kg/kWh and a PUE of 1.12, backwards",
+            230.0,
+            back_mwh,
+            twice,
+            "olmo/training_energy_13b",
+        ),
     )
 
 
@@ -145,6 +175,7 @@ def olmo_hardware() -> Sequence[Reproduction]:
             22.0,
             made_t({"embodied_gwp": (463.0, "kgCO2e/device")}, _OLMO_HOURS, years=4.0),
             "their hours are rounded",
+            "olmo/manufacturing_gwp",
         ),
         case_of(_OLMO, "m³", 0.02)(
             "water of making, all hardware",
@@ -161,7 +192,20 @@ def olmo3() -> Sequence[Reproduction]:
     why = "their energy is rounded, or some of it ran elsewhere: 0.346 kg/kWh would give it"
     return (
         case_of(_OLMO3, "t", 0.05)(
-            "whole development, GWP", "12.3 GWh of the facility at 0.332 kg/kWh", 4251.0, gwp_t(12.3e6, 0.332), why
+            "whole development, GWP",
+            "12.3 GWh of the facility at 0.332 kg/kWh",
+            4251.0,
+            gwp_t(12.3e6, 0.332),
+            why,
+            "olmo3/total_gwp",
+        ),
+        case_of(_OLMO3, "GWh", 0.02)(
+            "whole development, energy",
+            "15,887 m³ at 1.29 l/kWh, backwards",
+            12.3,
+            15887.0 / water_m3(1.0, 1.29) / KWH_PER_MWH / _MWH_PER_GWH,
+            "by its GWP it would be 12.8",
+            "olmo3/total_energy",
         ),
         case_of(_OLMO3, "m³", 0.02)(
             "whole development, water",
@@ -169,6 +213,7 @@ def olmo3() -> Sequence[Reproduction]:
             15887.0,
             water_m3(12.3e6, 1.29),
             "water of power plants alone",
+            "olmo3/total_water",
         ),
         case_of(_OLMO3, "t", 0.02)(
             "final runs, GWP", "1,947,330 kWh at 0.332 kg/kWh", 646.512, gwp_t(1_947_330.0, 0.332), "one place"
@@ -209,16 +254,34 @@ def olmo_totals() -> Sequence[Reproduction]:
     making_m3 = made_water_m3(102.6, _OLMO_HOURS, years=4.0)
     groups = "343 MWh in Texas without PUE, 116 MWh in Iowa with 1.12"
     parts = "making, development by its groups, final runs at the middle of the two places"
-    prompts = "0.358 kWh for 2,400 prompts"
     return (
-        case_of(_OLMO, "t", 0.02)("development by its groups, GWP", groups, 159.0, development_t, "the split decides"),
+        case_of(_OLMO, "t", 0.02)(
+            "development by its groups, GWP", groups, 159.0, development_t, "the split decides", "olmo/development_gwp"
+        ),
         case_of(_OLMO, "m³", 0.02)("development by its groups, water", groups, 843.0, development_m3, "the same"),
         case_of(_OLMO, "t", 0.02)(
-            "all stages, GWP", parts, 493.0, making_t + development_t + final_t, "the final runs' split is not public"
+            "all stages, GWP",
+            parts,
+            493.0,
+            making_t + development_t + final_t,
+            "the final runs' split is not public",
+            "olmo/total_gwp",
         ),
         case_of(_OLMO, "m³", 0.05)(
-            "all stages, water", parts, 2769.0, making_m3 + development_m3 + final_m3, "the same"
+            "all stages, water",
+            parts,
+            2769.0,
+            making_m3 + development_m3 + final_m3,
+            "the same; the final runs are all of the difference",
+            "olmo/total_water",
         ),
+    )
+
+
+def olmo_answers() -> Sequence[Reproduction]:
+    """What serving a model took on one card."""
+    prompts = "0.358 kWh for 2,400 prompts"
+    return (
         case_of(_OLMO, "g", 0.02)(
             "2,400 prompts to OLMo 2 7B, GWP",
             f"{prompts} at 0.332 kg/kWh",

@@ -12,6 +12,7 @@ from stillwatt.workflows.reproduction_trainings import (
     bloom_beside,
     olmo,
     olmo3,
+    olmo_answers,
     olmo_hardware,
     olmo_runs,
     olmo_totals,
@@ -21,7 +22,16 @@ from stillwatt.workflows.reproduction_trainings import (
 def reproductions() -> tuple[Reproduction, ...]:
     """Every case, computed now."""
     return (
-        *(*bloom(), *bloom_beside(), *olmo(), *olmo_runs(), *olmo_hardware(), *olmo_totals(), *olmo3()),
+        *(
+            *bloom(),
+            *bloom_beside(),
+            *olmo(),
+            *olmo_runs(),
+            *olmo_hardware(),
+            *olmo_totals(),
+            *olmo_answers(),
+            *olmo3(),
+        ),
         *(*a100(), *a100_shares(), *gemini(), *gemini_water(), *mistral(), *tpu()),
     )
 
@@ -29,13 +39,17 @@ def reproductions() -> tuple[Reproduction, ...]:
 def reproductions_markdown() -> str:
     """The page, generated."""
     cases = reproductions()
-    held = sum(case.is_reproduced for case in cases)
+    held = [case for case in cases if case.is_reproduced]
+    backwards = sum(case.is_backwards for case in held)
+    none = sum(case.ours is None for case in cases)
     lines = [
         "# Published accounts, computed again",
         "",
         "From the inputs that their authors published, through the same code as any account here. Many inputs are",
         "known at second hand only; the row says what was taken.",
-        f"{held} of {len(cases)} figures come out the same; the others stay, with the reason.",
+        f"{len(held)} of {len(cases)} figures come out the same, {backwards} of them backwards, from another figure of",
+        f"the same account, which shows that the two fit each other and no more. {none} cannot be computed at all. All",
+        "stay, with the reason. Figures that an account is quoted for are in bold.",
         "Written by `make golden`; do not edit.",
         "",
         "| account | figure | inputs | theirs | ours | deviation | the same? | why |",
@@ -44,9 +58,10 @@ def reproductions_markdown() -> str:
     for case in cases:
         ours = "–" if case.ours is None else f"{case.ours:.4g} {case.unit}"
         deviation = "–" if case.deviation is None else f"{100.0 * case.deviation:+.1f} %"
+        what = f"**{case.what}**" if case.key else case.what
         same = "yes" if case.is_reproduced else "no"
         lines.append(
-            f"| {case.source} | {case.what} | {case.inputs} | {case.theirs:g} {case.unit} | {ours} | {deviation} "
+            f"| {case.source} | {what} | {case.inputs} | {case.theirs:g} {case.unit} | {ours} | {deviation} "
             f"| {same} | {case.why} |"
         )
     return "\n".join(lines) + "\n"
