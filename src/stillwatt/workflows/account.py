@@ -134,7 +134,10 @@ def inputs_of(runs: Sequence[RunRecord], wanted: Wanted, catalog: Catalog, place
         charge_hydro=wanted.charge_hydro,
         draws=wanted.draws,
         seed=wanted.seed,
-        about=_about(runs, wanted, mappers, (*made.assumptions, *scenario.assumptions)),
+        about={
+            **_about(runs, wanted, mappers, (*made.assumptions, *scenario.assumptions)),
+            **({"served": scenario.served.as_dict()} if scenario.served else {}),
+        },
     )
 
 

@@ -38,6 +38,8 @@ class Added:
     held: tuple[Held, ...] = ()
     lacks: tuple[Lack, ...] = ()
     assumptions: tuple[str, ...] = ()
+    served: Served | None = None
+    """The ledger's student that a scenario serves; None where no stage of the ledger stands for it."""
 
 
 def pretraining_use(given: Pretraining | None) -> Added:
@@ -110,7 +112,7 @@ def scenario_of(
     if held and Role.HOST not in roles:
         said_of_host = "the serving scenario: the host that it holds is not known"
         lacks = tuple(replace(lack, reason=said_of_host) for lack in lacks)
-    return Added(uses=(use,), held=held, lacks=() if Role.HOST in roles else lacks, assumptions=(said,))
+    return Added(uses=(use,), held=held, lacks=() if Role.HOST in roles else lacks, assumptions=(said,), served=found)
 
 
 def counts_of(

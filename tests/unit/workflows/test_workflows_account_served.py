@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lifecycle_studies import study
 from run_dirs import quick_run
@@ -195,3 +197,42 @@ def test_the_command_counts_downloads_and_gives_the_same_bytes_again(tmp_path: P
     for command in (["validate", str(out)], ["account", "--recompute", str(out)]):
         again = CliRunner().invoke(cli, command)
         assert again.exit_code == 0, again.output
+
+
+def test_who_is_served_and_who_is_not_stand_in_the_report() -> None:
+    named = study(unlike(), serving=parse_serving("1e6,1"), student="kd").about["served"]
+    assert isinstance(named, dict)
+    assert (named["student"], named["why"]) == ("small", "the student of arm kd is served")
+    assert [one["stage"] for one in named["stages"]] == ["serve.small"]
+    assert named["not_served"] == ["serve.large of 20260301T100000-quickstart-5e1f0c (it serves large)"]
+    nobody = study(unlike(), serving=parse_serving("1e6,1")).about["served"]
+    assert isinstance(nobody, dict)
+    assert nobody["student"] == "large"
+    assert nobody["not_served"] == ["serve.small of 20260301T100000-quickstart-5e1f0c (it serves small)"]
+    assert "served" not in study(unlike(), serving=parse_serving("1e6,1,0.4J,node"), student="kd").about
+
+
+def test_serving_that_nobody_named_is_not_taken_for_one_of_unlike_students() -> None:
+    run = run_record([trained("kd", "small"), trained("sft", "large"), served("x", 70.0)])
+    with pytest.raises(StillwattError, match=r"serve\.x .*nobody said which student it serves"):
+        served_of([run], "kd")
+
+
+def test_one_name_of_two_models_is_two_students() -> None:
+    runs = []
+    for number, joules in enumerate((10.0, 90.0)):
+        run = run_record([trained("kd", "s"), served("s", joules, student="s")])
+        settings = {**run.settings, "students": [{"name": "s", "source": "tiny-random", "layers": number}]}
+        runs.append(replace(run, run_id=f"r{number}", settings=settings))
+    found = served_of(runs, "kd")
+    assert (found.who, len(found.stages)) == ("s of r1", 1)
+    assert found.left_out == ("serve.s of r0 (it serves s of r0)",)
+    alike = [replace(run, settings=runs[0].settings) for run in runs]
+    assert len(served_of(alike, "kd").stages) == 2
+
+
+@given(st.floats(1.0, 1e6), st.floats(1.0, 1e6))
+def test_what_others_took_moves_nothing_of_the_student_that_is_named(one_j: float, other_j: float) -> None:
+    stages = [trained("kd", "small"), trained("sft", "large"), served("small", 10.0, student="small")]
+    found = [served_of([run_record([*stages, served("l", j, student="large")])], "kd") for j in (one_j, other_j)]
+    assert [one.name for _, one in found[0].stages] == [one.name for _, one in found[1].stages] == ["serve.small"]
