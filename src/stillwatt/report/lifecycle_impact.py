@@ -262,7 +262,7 @@ def cells_table(data: Said) -> Table:
                         square.words,
                         amount_text(cell, cell["unit"], scale) if is_valued else square.value,
                         cell["quality"] or "",
-                        " of ".join(filter(None, (cell["water"], cell["boundary"]))),
+                        " of ".join(filter(None, (cell["water"], _extent(cell)))),
                         ", ".join(cell["factors"]),
                         square.why,
                     )
@@ -277,6 +277,12 @@ def cells_table(data: Said) -> Table:
         note=_not_applicable_note(data) + " Quality: A measured, B modelled, C by factors that were read in their "
         "sources, D by one that was not.",
     )
+
+
+def _extent(cell: Said) -> str:
+    """The boundary, with the kinds of thing that a cell of making or disposing covers."""
+    kinds = names_text(cell["covers"])
+    return f"{cell['boundary'] or ''} ({kinds})".strip() if kinds else cell["boundary"] or ""
 
 
 def _not_applicable_note(data: Said) -> str:

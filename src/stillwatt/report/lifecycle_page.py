@@ -189,11 +189,18 @@ def _scope(said: Mapping[str, Any]) -> Section:
 
 def _inventory(said: Mapping[str, Any]) -> Section:
     room = lifecycle_scope
-    tables = (room.uses_table(said), room.devices_table(said), room.stored_table(said), room.lacks_table(said))
+    tables = (
+        room.uses_table(said),
+        room.devices_table(said),
+        room.stored_table(said),
+        room.moved_table(said),
+        room.tried_table(said),
+        room.lacks_table(said),
+    )
     return Section(
         name="inventory",
         title="2. Inventory",
-        lead="What the work used: electricity, devices, drives; and what is known to be missing here.",
+        lead="What the work used: electricity, devices, drives, downloads; and what is known to be missing here.",
         parts=_tables(*tables),
     )
 

@@ -242,6 +242,29 @@ def stored_table(data: Said) -> Table:
     return limited_table("What is stored", titles, rows, "")
 
 
+def moved_table(data: Said) -> Table:
+    """Bytes that were fetched, who says so, and by which factor their way is counted."""
+    rows = [
+        [
+            moved["run"],
+            moved["what"],
+            amount_text({"value": moved["size_bytes"]}, "B"),
+            "the run's record" if moved["told_by"] == "record" else moved["told_by"],
+            moved["found"]["factor"] or f"none: {moved['found'].get('reason') or 'not said'}",
+        ]
+        for moved in data["inventory"]["moved"]
+    ]
+    titles = table_columns("run", "what", ">size", "told by", "factor of its way")
+    return limited_table("What was fetched", titles, rows, "")
+
+
+def tried_table(data: Said) -> Table:
+    """Where attempts were looked for, which a 0 of experimentation needs."""
+    tried = data["inventory"]["tried"]
+    rows = [] if tried is None else [[str(tried["runs_looked_at"]), str(tried["attempts"]), tried["means"]]]
+    return limited_table("Attempts looked for", table_columns(">runs looked at", ">attempts found", "where"), rows, "")
+
+
 def lacks_table(data: Said) -> Table:
     """What belongs to the inventory and is not known."""
     rows = [

@@ -14,13 +14,13 @@ Row = Mapping[str, Any]
 _PARTS = ("goal_and_scope", "inventory", "factors", "cells", "totals", "coverage", "interpretation")
 _CELL: Row = {
     **dict.fromkeys(("quality", "boundary", "water", "reason")),
-    **{"factors": [], "incomplete": [], "cautions": []},
+    **{"factors": [], "incomplete": [], "cautions": [], "covers": []},
 }
 _TOTAL: Row = {"reason": None, "shares_of_variance": {}}
 _UNIT: Row = {"means": "", "reason": None, "stages": [], "values": {}}
 _FACTOR: Row = {"note": "", "water": None, "spread_is_ours": False, "origin": "stillwatt"}
 _SCOPE: Row = {"site_factors": {}, "shared_factors": {}}
-_INVENTORY: Row = {"devices": [], "stored": [], "lacks": [], "counts": []}
+_INVENTORY: Row = {"devices": [], "stored": [], "moved": [], "tried": None, "lacks": [], "counts": []}
 _DEVICE: Row = {"found": {}, "cautions": []}
 _ENERGY: Row = {"absent_channels": [], "share_by_basis": {}}
 _PLACE: Row = {"within": [], "provider": "", "caution": ""}

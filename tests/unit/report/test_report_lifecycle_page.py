@@ -354,3 +354,18 @@ def test_both_gwps_are_drawn_on_one_scale() -> None:
     assert len(domains) == 2
     assert domains[0] == domains[1]
     assert all("coverage" in panel.title for panel in stages.panels)
+
+
+def test_what_was_fetched_where_attempts_were_looked_for_and_what_making_covers_stand_in_both() -> None:
+    data = rich()
+    data["inventory"]["moved"] = [
+        {"run": "r1", "what": "org/teacher", "size_bytes": 14.5e9, "told_by": "user",
+         "found": {"factor": None, "reason": "no network is known"}}
+    ]  # fmt: skip
+    data["inventory"]["tried"] = {"runs_looked_at": 17, "attempts": 23, "means": "all of this ledger"}
+    at(data, "hardware_manufacturing", "gwp_location").update(boundary="equipment", covers=["host", "storage"])
+    for lines in (Blocks(lifecycle_html(data)).lines, lifecycle_markdown(data).splitlines()):
+        plain = [line.replace("\u00a0", " ").replace(" | ", " ") for line in lines]
+        assert any("org/teacher" in line and "14.5 GB" in line and "no network is known" in line for line in plain)
+        assert any("17 23 all of this ledger" in line for line in plain)
+        assert any("equipment (host and storage)" in line for line in plain)
