@@ -133,4 +133,5 @@ def _chosen_of(weights_DM: Floats, which_TR: Ints, uniform_TR: Floats) -> Ints:
     eights = np.count_nonzero(sums_DM[:, _EIGHT - 1 :: _EIGHT][which_TR] <= sought_TR1, axis=-1)
     eights = np.minimum(eights, PART // _EIGHT - 1)
     inside = np.count_nonzero(sums_DM.reshape(-1, _EIGHT)[which_TR * (PART // _EIGHT) + eights] <= sought_TR1, axis=-1)
-    return np.minimum(eights * _EIGHT + inside, last_D[which_TR])
+    chosen: Ints = np.minimum(eights * _EIGHT + inside, last_D[which_TR])
+    return chosen

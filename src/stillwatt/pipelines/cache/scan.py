@@ -129,7 +129,8 @@ def _by_library(logits_TV: Tensor, first: int, temperature: float, count: int, k
     _check(peak_T1[:, 0].double().cpu().numpy(), first)
     found = values_TV.topk(count, dim=-1)
     weights_TV = (values_TV - peak_T1).exp_().scatter_(-1, found.indices[:, :kept], 0.0)
-    sums_TP = F.pad(weights_TV, (0, -weights_TV.shape[-1] % PART)).unflatten(-1, (-1, part)).sum(-1)
+    whole_TV = F.pad(weights_TV, (0, -weights_TV.shape[-1] % PART))
+    sums_TP = whole_TV.view(len(whole_TV), whole_TV.shape[1] // part, part).sum(-1)
     arrays = (found.indices, found.values.double(), peak_T1[:, 0].double(), sums_TP.double())
     return Scan(*(array.cpu().numpy() for array in arrays))
 
@@ -206,7 +207,7 @@ class _Rows:
         shape, along = ((size // self.part, self.part), 2) if self.is_parted else (groups, 1)
         weights_IV, is_shifted = torch.empty(min(few, len(self.logits_CV)), size), bool(self.shift_C.any())
         columns = self.logits_CV, self.best_CG, self.sums_CS, torch.from_numpy(self.shift_C)[:, None]
-        for few_IV, best_IG, sums_IS, shift_I1 in zip(*(column.split(few) for column in columns), strict=True):
+        for few_IV, best_IG, sums_IS, shift_I1 in zip(*(torch.split(column, few) for column in columns), strict=True):
             scaled_IV, weights_IV = scaled(few_IV, self.temperature), weights_IV[: len(few_IV)]
             if self.count:
                 torch.amax(scaled_IV.view(len(few_IV), *groups), 1, out=best_IG)

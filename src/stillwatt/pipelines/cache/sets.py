@@ -167,7 +167,8 @@ def code_sets(
         at = mark_N.astype(np.int64) - 1
         is_other_RK = ids_RK >= 0
         is_other_RK[row_N, at] = False
-        others = is_other_RK.nonzero()
+        row_O, at_O = np.nonzero(is_other_RK)
+        others = row_O.astype(np.int64), at_O.astype(np.int64)
     row_M, id_M, at_M = _code_others(side, tables, left_R, ids_RK, others)
     return Kept(
         np.concatenate([row_N, row_M]),
