@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stillwatt.workflows.reproductions import Reproduction, reproductions, reproductions_markdown
+from stillwatt.workflows.reproduction import Reproduction
+from stillwatt.workflows.reproductions import reproductions, reproductions_markdown
 
 CASES = reproductions()
 with (Path(__file__).resolve().parents[2] / "data" / "published_totals.csv").open(
