@@ -11,7 +11,7 @@ from typing import Any
 from export_reports import poor, rich
 
 HOSTILE = "</script><img src=x onerror=alert(1)>|a\n\n# b\n`c` [d](javascript:alert(2)) **e** \u2028 &amp;"
-_BLOCKS = frozenset({"tr", "p", "li", "h1", "h2", "h3", "figcaption", "dl", "summary"})
+_BLOCKS = frozenset({"tr", "p", "li", "h1", "h2", "h3", "figcaption", "summary"})
 _OPTIONAL = {
     "cells": ("quality", "boundary", "water", "factors", "incomplete", "cautions"),
     "totals": ("reason", "shares_of_variance"),
@@ -24,35 +24,24 @@ def reports() -> dict[str, dict[str, Any]]:
     return {"rich": rich(), "poor": poor(), "bare": bare(), "uncounted": uncounted()}
 
 
-def _drop_optional(data: dict[str, Any]) -> None:
-    for part, keys in _OPTIONAL.items():
-        for row in data[part]:
-            for key in keys:
-                row.pop(key, None)
-
-
 @cache
 def _bare() -> str:
     data = rich()
-    _drop_optional(data)
-    for cell in data["cells"]:
-        if cell["value"] is not None:
-            cell.pop("reason", None)
-    scope = data["goal_and_scope"]
-    scope["about"] = {}
-    for key in ("site_factors", "shared_factors"):
-        del scope[key]
-    for key in ("within", "provider", "caution"):
-        del scope["place"][key]
-    data["inventory"] = {"uses": data["inventory"]["uses"]}
-    for use in data["inventory"]["uses"]:
-        use.pop("meter", None)
-        use["energy_j"].pop("absent_channels", None)
-        use["energy_j"].pop("share_by_basis", None)
-    del data["functional_units"]
+    for part, keys in _OPTIONAL.items():
+        data[part] = [_without(row, *keys) for row in data[part]]
+    scope = _without(data["goal_and_scope"], "site_factors", "shared_factors")
+    data["goal_and_scope"] = {**scope, "about": {}, "place": _without(scope["place"], "within", "provider", "caution")}
+    uses = [_without(use, "meter") for use in data["inventory"]["uses"]]
+    for use in uses:
+        use["energy_j"] = _without(use["energy_j"], "absent_channels", "share_by_basis")
+    data["inventory"] = {"uses": uses}
     data["coverage"] = {key: data["coverage"][key] for key in ("score", "counted")}
     data["interpretation"] = {"limits": []}
-    return json.dumps(data)
+    return json.dumps(_without(data, "functional_units"))
+
+
+def _without(row: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in keys}
 
 
 def bare() -> dict[str, Any]:
@@ -121,7 +110,7 @@ class Blocks(html.parser.HTMLParser):
         self.totals: dict[str, str] = {}
         self._open: list[list[str]] = []
         self._cell: tuple[dict[str, str], str] | None = None
-        self._is_raw = False
+        self._is_raw = self._is_in_list = False
         self.feed(text)
         self.close()
 
@@ -133,15 +122,21 @@ class Blocks(html.parser.HTMLParser):
                 self._cell = (place, str(said[name]))
                 assert str(said[name]) not in place
                 place[str(said[name])] = ""
-        if tag in _BLOCKS:
+        self._is_in_list |= tag == "dl"
+        if self._is_block(tag):
             self._open.append([])
 
     def handle_endtag(self, tag: str) -> None:
         self._is_raw = False
         if tag == "td":
             self._cell = None
-        if tag in _BLOCKS:
+        self._is_in_list &= tag != "dl"
+        if self._is_block(tag):
             self.lines.append(" ".join(" ".join(self._open.pop()).split()))
+
+    def _is_block(self, tag: str) -> bool:
+        """A line of its own; of the boxes those alone that hold a key number."""
+        return tag in _BLOCKS or (tag == "div" and self._is_in_list)
 
     def handle_data(self, data: str) -> None:
         if self._is_raw:

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from export_reports import rich
 from figure_studies import HOSTILE, study
+from lifecycle_pages import hostile
 from run_records import measured_command, quickstart
 from stillwatt.analysis.study import summarise
 from stillwatt.records import RunRecord
 from stillwatt.report.comparison_html import comparison_html
 from stillwatt.report.data import report_dict
 from stillwatt.report.html import report_html
+from stillwatt.report.lifecycle_page import lifecycle_html
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -250,3 +253,41 @@ def test_hostile_labels_run_nothing(browser: Browser, tmp_path: Path) -> None:
     assert opened.ask("document.images.length") == 0
     assert "<img src=x" in opened.page.inner_text("#vg-tooltip-element")
     opened.page.close()
+
+
+@pytest.mark.parametrize("made", [rich, hostile])
+def test_a_life_cycle_page_draws_every_figure_in_silence(browser: Browser, tmp_path: Path, made: Any) -> None:
+    opened = open_page(browser, tmp_path, lifecycle_html(made()), viewport={"width": 1200, "height": 900})
+    assert opened.said == []
+    assert [url for url in opened.asked if not url.startswith(("file:", "data:"))] == []
+    marks = marks_by_figure(opened)
+    assert {name.partition("-")[0] for name in marks} == {"statuses", "stages", "variance"}
+    assert marks["statuses-0"] == 160
+    assert opened.page.locator(".failed").count() == 0
+    assert opened.ask("document.images.length") == 0
+    opened.page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_life_cycle_page_fits_a_phone_and_paper(browser: Browser, tmp_path: Path, scheme: str) -> None:
+    text = lifecycle_html(rich())
+    opened = open_page(browser, tmp_path, text, viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    assert opened.ask("document.documentElement.scrollWidth") == 390
+    assert opened.ask("[...document.querySelectorAll('svg.marks')].every(s => s.getBoundingClientRect().right <= 390)")
+    opened.page.set_viewport_size({"width": 688, "height": 900})  # A4 within margins of 14 mm
+    opened.page.emulate_media(media="print")
+    opened.ask("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert opened.ask("[...document.querySelectorAll('table')].every(t => t.getBoundingClientRect().right <= 689)")
+    assert luminance(opened.ask("getComputedStyle(document.body).backgroundColor")) == 1.0
+    opened.page.close()
+
+
+def test_a_life_cycle_page_is_whole_without_scripts(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(lifecycle_html(rich()), encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    assert page.locator("td[data-cell]").count() == 80
+    assert "not counted" in page.inner_text("body")
+    context.close()

@@ -180,8 +180,7 @@ def assumptions_of(data: Said) -> tuple[str, ...]:
 def uses_table(data: Said) -> Table:
     """Energy by run and stage, as it came from the meter."""
     uses = data["inventory"]["uses"]
-    unit = pick_unit(use["energy_j"]["value_j"] for use in uses if "value_j" in use["energy_j"])
-    rows = [[use["run"], stage_title(use["stage"]), *_energy(use["energy_j"], unit), use["meter"]] for use in uses]
+    rows = [[use["run"], stage_title(use["stage"]), *_energy(use["energy_j"]), use["meter"]] for use in uses]
     return limited_table(
         "Electricity",
         table_columns("run", "counted in", ">energy [95 %]", "basis", "boundary", "read by"),
@@ -190,12 +189,13 @@ def uses_table(data: Said) -> Table:
     )
 
 
-def _energy(entry: Said, unit: Any) -> tuple[str, str, str]:
+def _energy(entry: Said) -> tuple[str, str, str]:
+    """Each in a unit of its own: a scenario of years stands beside stages of seconds."""
     if "absent" in entry:
         return "not known", entry["absent"], ""
     lost = f", without {', '.join(entry['absent_channels'])}" if entry["absent_channels"] else ""
     basis = entry["basis"] + ("" if entry["complete"] else f", incomplete{lost}")
-    return energy_text(entry, unit), basis, entry["boundary"]
+    return energy_text(entry, pick_unit([entry["value_j"]])), basis, entry["boundary"]
 
 
 def devices_table(data: Said) -> Table:
