@@ -214,8 +214,9 @@ def _bars(data: Said, impact: str, matrix: Matrix) -> Spec:
         )
     alike = GWPS if impact in GWPS else (impact,)
     cells = [cell for cell in data["cells"] if cell["impact"] in alike and cell["status"] in VALUED]
-    ends = [scale.of(cell[key]) for cell in cells for key in ("value", "low", "high") if cell[key] is not None]
-    return _bars_spec(values, scale.symbol, [min(0.0, *ends), (max(ends) or 1.0) * _ROOM])
+    # a spoilt report may have a total and none of its cells
+    ends = [0.0, *(scale.of(c[key]) for c in cells for key in ("value", "low", "high") if c[key] is not None)]
+    return _bars_spec(values, scale.symbol, [min(ends), (max(ends) or 1.0) * _ROOM])
 
 
 def _bars_spec(values: Sequence[Mapping[str, Any]], unit: str, domain: Sequence[float]) -> Spec:

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from export_reports import rich
@@ -77,6 +77,7 @@ _CHANGE = st.tuples(
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(_CHANGE, max_size=8))
+@example([(_CELLS - 1, "not_applicable", [0.0, 0.0, 0.0], False, False)])  # a total is left, of no cell
 def test_any_cell_has_its_status_and_what_is_not_counted_never_a_number(changes: list[Any]) -> None:
     data = rich()
     for index, status, ends, is_whole, keeps_value in changes:
