@@ -72,6 +72,31 @@ top_k = 8
 temperature = 1.0
 batch_size = 4
 """
+_TWO = """
+[[arms]]
+name = "sft"
+method = "sft"
+[[arms]]
+name = "kd"
+method = "kd"
+alpha = 0.5
+temperature = 1.0
+"""
+_ON_POLICY = """
+[student_generate]
+prompt_tokens = 8
+max_new_tokens = 24
+temperature = 1.0
+top_p = 1.0
+[[arms]]
+name = "gkd"
+method = "gkd"
+alpha = 0.0
+temperature = 1.0
+loss = "jsd"
+loss_parameter = 0.5
+own_text_share = 0.5
+"""
 _TEXT = """
 [teacher_generate]
 prompt_tokens = 8
@@ -83,73 +108,19 @@ top_p = 1.0
 batch_size = 8
 max_rounds = 8
 seed = 1
-[student_generate]
-prompt_tokens = 8
-max_new_tokens = 24
-temperature = 1.0
-top_p = 1.0
-[[arms]]
-name = "sft"
-method = "sft"
-[[arms]]
-name = "kd"
-method = "kd"
-alpha = 0.5
-temperature = 1.0
 [[arms]]
 name = "synthetic"
 method = "synthetic_sft"
-[[arms]]
-name = "gkd"
-method = "gkd"
-alpha = 0.0
-temperature = 1.0
-loss = "jsd"
-loss_parameter = 0.5
-own_text_share = 0.5
 """
 _CODED = """
 [logit_cache]
 scheme = "topk"
-[[arms]]
-name = "sft"
-method = "sft"
-[[arms]]
-name = "kd"
-method = "kd"
-alpha = 0.5
-temperature = 1.0
-"""
-_RANKS = """
-[logit_cache]
-scheme = "topk"
-[student_generate]
-prompt_tokens = 8
-max_new_tokens = 24
-temperature = 1.0
-top_p = 1.0
-[[arms]]
-name = "sft"
-method = "sft"
-[[arms]]
-name = "kd"
-method = "kd"
-alpha = 0.5
-temperature = 1.0
-[[arms]]
-name = "gkd"
-method = "gkd"
-alpha = 0.0
-temperature = 1.0
-loss = "jsd"
-loss_parameter = 0.5
-own_text_share = 0.5
 """
 STUDIES = {
-    "fixed rows": _TEXT,
-    "coded rows": _CODED,
-    "ranks": _RANKS,
-    "fsdp": _RANKS,
+    "fixed rows": _TWO + _TEXT + _ON_POLICY,
+    "coded rows": _CODED + _TWO,
+    "ranks": _CODED + _TWO + _ON_POLICY,
+    "fsdp": _CODED + _TWO + _ON_POLICY,
 }
 
 

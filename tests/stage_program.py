@@ -134,7 +134,7 @@ def keep_losses(path: Path) -> None:
         return loss
 
     # a watch from outside, as the loop tells of its first and last step alone
-    _Loop.step = watched  # type: ignore[assignment, method-assign]
+    _Loop.step = watched  # type: ignore[assignment, method-assign]  # the real step, with its loss written down
 
 
 if __name__ == "__main__":

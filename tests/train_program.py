@@ -73,7 +73,7 @@ def main(folder: Path, name: str) -> None:
         return losses[-1]
 
     # a watch from outside, as the loop tells of its first and last step alone
-    _Loop.step = watched  # type: ignore[assignment, method-assign]
+    _Loop.step = watched  # type: ignore[assignment, method-assign]  # the real step, with its loss written down
     constant = {"synthetic": {"channels": [{"watts": 100.0}]}}
     with stillwatt.Run("ranks", runs_dir=folder / "runs", sensors=("synthetic",), options=constant) as run:
         while not any((run.run_dir / "samples").iterdir()):

@@ -51,6 +51,7 @@ KWH_PER_MWH = 1_000.0
 KG_PER_LB = 0.453_592_37
 """Exact: the international pound."""
 L_PER_M3 = 1_000.0
+ML_PER_L = 1_000.0
 L_PER_GAL = 3.785_411_784
 """Exact: the US gallon."""
 DAYS_PER_YEAR = 365.25

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from stillwatt.analysis.cautions import Trained
 from stillwatt.analysis.effects import Effect, effect_of
 from stillwatt.analysis.ladders import OUTCOMES, Ladder, ladders, made_with, rise, settings_of
-from stillwatt.analysis.sizes import PARAMETERS, parameters_of, size_text
+from stillwatt.analysis.rule_cases import unsized
+from stillwatt.analysis.sizes import parameters_of, size_text
 from stillwatt.analysis.trainings import Label, Term
 from stillwatt.analysis.words import listed
 from stillwatt.records.energy import NoTotal
@@ -123,11 +124,7 @@ def _method_claims(
 def _size_claims(trained: Trained) -> Iterator[Claim | str]:
     """Methods over all students up to, or from, a size."""
     methods: dict[str, list[tuple[float, Label]]] = {}
-    unsized = [label for label in trained.roles.distilled if parameters_of(label) is None]
-    if unsized:
-        students = listed(dict.fromkeys(repr(label.student) for label in unsized))
-        names = listed(label.name for label in unsized)
-        yield f"{names} by size of student: nobody says how large {students} is (a column {PARAMETERS} may)"
+    yield from (gap.text for gap in unsized(trained.roles.distilled))
     for label in trained.roles.distilled:
         size = parameters_of(label)
         if size is not None and trained.roles.all_of(label):

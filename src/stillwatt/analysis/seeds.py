@@ -74,7 +74,7 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
     unbilled: list[Unbilled] = []
     warnings: list[str] = []
     doubts: list[tuple[str, str]] = []
-    trained: dict[str, list[tuple[tuple[Any, ...], str]]] = {}
+    trained: dict[str, list[tuple[Any, str]]] = {}
     students: dict[str, list[tuple[Any, str]]] = {}
     complete = True
     for entry in summed:
@@ -131,18 +131,13 @@ def _distinguished(
     row: Observation,
     how: tuple[Any, ...],
     run: RunRecord,
-    trained: dict[str, list[tuple[tuple[Any, ...], str]]],
+    trained: dict[str, list[tuple[Any, str]]],
     warnings: list[str],
 ) -> Observation:
     """The row, under a name of its own where another training has its name; those that were trained alike share one."""
-    known = trained.setdefault(row.label, [])
-    for other, name in known:
-        if other == how:
-            return replace(row, label=name)
-    name = f"{row.label}@{run.run_id}" if known else row.label
-    if known:
+    name, is_new = _name_of(row.label, how, run, trained)
+    if is_new:
         warnings.append(f"{row.label} of run {run.run_id} was trained differently: it is {name} here")
-    known.append((how, name))
     return replace(row, label=name)
 
 
@@ -153,15 +148,28 @@ def _of_one_model(
     own = _student(run, point)
     if own[0] is None:
         return row
-    known = students.setdefault(row.student, [])
+    name, is_new = _name_of(row.student, own, run, students)
+    if is_new:
+        warnings.append(f"student {row.student} of run {run.run_id} is another model: it is {name} here")
+    return replace(row, student=name)
+
+
+def _name_of(said: str, own: Any, run: RunRecord, names: dict[str, list[tuple[Any, str]]]) -> tuple[str, bool]:
+    """The name of what is called so in a run, and whether it is a new one, since something else is called so already.
+
+    Args:
+        said: What it is called there.
+        own: What it is.
+        run: Where.
+        names: What is called how so far; one entry more where this is new.
+    """
+    known = names.setdefault(said, [])
     for other, name in known:
         if other == own:
-            return replace(row, student=name)
-    name = f"{row.student}@{run.run_id}" if known else row.student
-    if known:
-        warnings.append(f"student {row.student} of run {run.run_id} is another model: it is {name} here")
+            return name, False
+    name = f"{said}@{run.run_id}" if known else said
     known.append((own, name))
-    return replace(row, student=name)
+    return name, len(known) > 1
 
 
 def _yardsticks(summed: Sequence[SummedRun]) -> Iterator[str]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stillwatt.cli.screen import columns
-from stillwatt.records.cache_rows import cache_rows
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.run import total_dict
 from stillwatt.report.format import (
@@ -23,7 +22,6 @@ from stillwatt.units import Joules, to_kwh
 
 if TYPE_CHECKING:
     from stillwatt.ledger.finding import Finding
-    from stillwatt.records.cache_rows import PerToken
     from stillwatt.records.finding import Study
     from stillwatt.records.run import RunRecord, StageRecord
     from stillwatt.records.window import StageStatus
@@ -91,32 +89,14 @@ def record_lines(record: RunRecord) -> list[str]:
 
 def _caches(record: RunRecord) -> list[str]:
     """Logit caches: what they take, how near they come to the teacher, and what a token of them costs."""
-    found = cache_rows(record.stages)
-    if not found:
+    from stillwatt.report.cache_table import caches_table
+
+    table = caches_table({"run": record.to_dict()})
+    if not table.rows:
         return []
-    rows = [["logit cache", "bytes/token", "kept mass", "KL to full", "to make", "to write", "to read"]]
-    notes: list[str] = []
-    for row in found:
-        size = "-" if row.bytes_per_token is None else f"{row.bytes_per_token:.1f}"
-        mass = "-" if row.kept_mass is None else f"{row.kept_mass:.4f}"
-        kl = "-" if row.kl_to_full is None else f"{row.kl_to_full:.4f} nats"
-        energies = {"to make": row.made_j, "to write": row.write_j, "to read": row.read_j}
-        rows.append([row.artifact, size, mass, kl, *map(per_token_text, energies.values())])
-        whys = {what: each.reason for what, each in energies.items() if isinstance(each, NoTotal)}
-        whys |= {"KL to full": row.kl_why_not} if row.kl_to_full is None else {}
-        notes += [f"note: {row.artifact}, {what}: {why}" for what, why in whys.items()]
-    return [*columns(rows), *notes]
-
-
-def per_token_text(energy: PerToken | NoTotal) -> str:
-    """Joules a token with their interval; a dash where there are none.
-
-    >>> per_token_text(NoTotal(reason="no stage of this run did it"))
-    '-'
-    """
-    if isinstance(energy, NoTotal):
-        return "-"
-    return f"{energy.value_j:.3g} J [{energy.low_j:.3g}, {energy.high_j:.3g}] {energy.basis.value}"
+    titles = [column.title for column in table.columns]
+    notes = [f"note: logit caches: {table.note}"] if table.note else []
+    return [*columns([titles, *(list(row.cells) for row in table.rows)]), *notes]
 
 
 def run_rows(runs: Sequence[_ListedRun]) -> list[str]:

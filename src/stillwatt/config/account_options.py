@@ -190,10 +190,7 @@ def parse_stored(text: str) -> tuple[str, float]:
     >>> parse_stored("checkpoints=12.5")
     ('checkpoints', 12.5)
     """
-    name, equals, size = (part.strip() for part in text.rpartition("="))
-    if not name or not equals:
-        raise ConfigError("--stored", f"{text!r}: write NAME=GIGABYTES, e.g. checkpoints=12.5")
-    return name, _number(size.removesuffix("GB"), "--stored")
+    return _size(text, "--stored", "checkpoints=12.5")
 
 
 def parse_downloaded(text: str) -> tuple[str, float]:
@@ -205,10 +202,14 @@ def parse_downloaded(text: str) -> tuple[str, float]:
     >>> parse_downloaded("hf:org/teacher=14.5")
     ('hf:org/teacher', 14.5)
     """
+    return _size(text, "--downloaded", "hf:org/teacher=14.5")
+
+
+def _size(text: str, option: str, example: str) -> tuple[str, float]:
     name, equals, size = (part.strip() for part in text.rpartition("="))
     if not name or not equals:
-        raise ConfigError("--downloaded", f"{text!r}: write NAME=GIGABYTES, e.g. hf:org/teacher=14.5")
-    return name, _number(size.removesuffix("GB"), "--downloaded")
+        raise ConfigError(option, f"{text!r}: write NAME=GIGABYTES, e.g. {example}")
+    return name, _number(size.removesuffix("GB"), option)
 
 
 def parse_machine(text: str) -> Host:

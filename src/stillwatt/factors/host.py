@@ -20,6 +20,8 @@ MEMORY_IN_GB = 16.0
 """Memory that makers' figures of a server have in them."""
 MOST_THREADS = 256.0
 """Logical processors of a large host with two sockets, of which a virtual machine may be a part."""
+MOST_MEMORY_GB = 256.0
+"""Memory that a host of unknown memory may have."""
 MOST_DISK_GB = 4_000.0
 """Flash beyond a maker's figure that a host of unknown drives may have."""
 _SOCKETS = (1, 2, 4)
@@ -102,7 +104,7 @@ def _share(host: Host) -> tuple[float, float, float]:
 
 def _more_memory_gb(host: Host) -> tuple[float, float, float]:
     if host.memory_gb is None:
-        return (0.0, 0.0, MOST_THREADS)
+        return (0.0, 0.0, MOST_MEMORY_GB)
     held = [share * MEMORY_IN_GB for share in _share(host)]
     return (max(0.0, host.memory_gb - held[2]), max(0.0, host.memory_gb - held[1]), max(0.0, host.memory_gb - held[0]))
 

@@ -39,8 +39,12 @@ class Ranks:
 
     def of_first(self, find: Callable[[], Found]) -> Found:
         """What the first rank finds, on all; the others do not look."""
-        # what the others hand in is left aside
-        return self.agree(find() if self.is_first else None)  # type: ignore[return-value]
+        if self.count == 1:
+            return find()
+        said: list[Any] = [find() if self.is_first else None]
+        torch.distributed.broadcast_object_list(said, src=0)
+        found: Found = said[0]
+        return found
 
     def share(self, parts: Sequence[Part]) -> list[Part]:
         """This process's part of a step's microbatches."""
@@ -63,11 +67,7 @@ class Ranks:
 
     def agree(self, value: Part) -> Part:
         """What the first rank says, on all: each would see another moment of the same budget, or of a file."""
-        if self.count == 1:
-            return value
-        said: list[Part] = [value]
-        torch.distributed.broadcast_object_list(said, src=0)
-        return said[0]
+        return self.of_first(lambda: value)
 
     def spread(self, parts: Sequence[Part], work: Callable[[Part], Found]) -> Iterator[tuple[Part, Found]]:
         """Work on parts, one on each rank at a time; the first rank gets what all found, in order, the others nothing.

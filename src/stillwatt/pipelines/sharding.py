@@ -9,7 +9,7 @@ writes, so that a training may go on with another number of ranks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -78,5 +78,5 @@ def as_kept(tensor: Tensor, like: Tensor) -> Tensor:
 
     if not isinstance(like, DTensor) or tensor.dim() == 0:
         return tensor
-    spread: Any = distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
-    return spread  # type: ignore[no-any-return]  # torch leaves `distribute_tensor` untyped
+    spread: Tensor = distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
+    return spread

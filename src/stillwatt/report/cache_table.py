@@ -24,7 +24,7 @@ def caches_table(data: Mapping[str, Any]) -> Table:
                     cache["artifact"],
                     MISSING if size is None else significant(size, 3),
                     MISSING if mass is None else significant(mass, 4),
-                    significant(kl, 3) if is_known else MISSING,
+                    f"{significant(kl, 3)} over {_count(cache['kl_positions'])}" if is_known else MISSING,
                     *(_joules(cache[key]) for key in _ENERGIES),
                 )
             )
@@ -35,12 +35,16 @@ def caches_table(data: Mapping[str, Any]) -> Table:
         "logit cache",
         ">bytes/token",
         ">kept mass",
-        ">KL to full, nats",
+        ">KL to full, nats over positions",
         ">J/token to make",
         ">to write",
         ">to read",
     )
     return Table(title="Logit caches", columns=table_columns(*columns), rows=tuple(rows), note="; ".join(whys))
+
+
+def _count(positions: int | None) -> str:
+    return "?" if positions is None else f"{positions:,}"
 
 
 def _joules(told: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ from stillwatt.report.lifecycle_words import (
     NOT_COUNTED,
     STATUS_MEANINGS,
     VALUED,
+    brief_stage,
     impact_title,
     names_text,
     share_text,
@@ -49,8 +50,6 @@ STATUS_COLOURS: Mapping[str, str] = {
 _ON_COLOUR = "#14181C"
 _MARKS = {"measured": "●", "modelled": "~", "factor": "*", NOT_APPLICABLE: "·", NOT_COUNTED: "?"}
 _BRIEF: Mapping[str, str] = {
-    "hardware_manufacturing": "hardware",
-    "infrastructure_construction": "infrastructure",
     "energy_metered": "metered energy",
     "energy_node": "node energy",
     "energy_facility": "facility energy",
@@ -58,7 +57,7 @@ _BRIEF: Mapping[str, str] = {
     "gwp_market": "GWP market",
     "adpe": "ADPe",
 }
-"""Names on axes, which a phone has room for."""
+"""Impacts on axes, which a phone has room for."""
 _SQUARE_PX, _BAR_PX = 30, 24
 _ROOM = 1.45
 """Length of the axis over the longest interval, for the words beside it."""
@@ -108,15 +107,11 @@ def _named(line: Line) -> str:
     return f"{name}, {line.unit}" if line.unit else name
 
 
-def _stage(name: str) -> str:
-    return _BRIEF.get(name, stage_title(name))
-
-
 def _square(square: Square, impact: str, unit: str) -> dict[str, str]:
     has_value = bool(square.value)
     plus = "" if square.is_whole else " +"
     return {
-        "stage": _stage(square.stage),
+        "stage": brief_stage(square.stage),
         "impact": impact,
         "status": square.status,
         "words": square.words,
@@ -166,15 +161,17 @@ def _stages_figure(data: Said) -> Figure | None:
         caption="Bars with their 90 % interval, coloured by how the number is known; a word stands where there is no "
         f"number.{none}",
         alt="Bars of stages for each impact. " + "; ".join(_alt(data, impact) for impact in drawn) + ".",
-        panels=tuple(
-            Panel(
-                title=f"{impact_title(impact)} (coverage {coverage_text(data, impact)})",
-                spec=_bars(data, impact, matrix),
-            )
-            for impact in drawn
-        ),
+        panels=_panels(data, {impact: _bars(data, impact, matrix) for impact in drawn}),
         table=matrix.table,
         legend=_legend([name for name in VALUED if name in statuses]),
+    )
+
+
+def _panels(data: Said, specs: Mapping[str, Spec]) -> tuple[Panel, ...]:
+    """A panel an impact, with its coverage in the title."""
+    return tuple(
+        Panel(title=f"{impact_title(impact)} (coverage {coverage_text(data, impact)})", spec=drawn)
+        for impact, drawn in specs.items()
     )
 
 
@@ -203,7 +200,7 @@ def _bars(data: Said, impact: str, matrix: Matrix) -> Spec:
         plus = "" if square.is_whole else " +"
         values.append(
             {
-                "stage": _stage(square.stage),
+                "stage": brief_stage(square.stage),
                 "status": square.status,
                 **(value or {}),
                 "end": 0.0 if value is None else value.get("high", value["value"]),
@@ -261,13 +258,7 @@ def _variance_figure(data: Said) -> Figure | None:
         caption="Share of each total's variance by input, the largest first: the figure to improve first. "
         f"At most {_MOST_INPUTS} inputs are drawn; what is missing from 100 % is their interplay.",
         alt="Bars of shares of variance. " + "; ".join(_largest(data, impact) for impact in drawn) + ".",
-        panels=tuple(
-            Panel(
-                title=f"{impact_title(impact)} (coverage {coverage_text(data, impact)})",
-                spec=_shares_spec(_shares(data, impact)),
-            )
-            for impact in drawn
-        ),
+        panels=_panels(data, {impact: _shares_spec(_shares(data, impact)) for impact in drawn}),
         table=table,
     )
 

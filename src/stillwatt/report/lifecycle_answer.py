@@ -15,6 +15,7 @@ from stillwatt.report.lifecycle_scope import runs_of
 from stillwatt.report.lifecycle_whole import Row as Said
 from stillwatt.report.lifecycle_whole import cell_of, stages_of, total_of, unit_of
 from stillwatt.report.lifecycle_words import (
+    NO_ZERO,
     NOT_COUNTED,
     VALUED,
     amount_text,
@@ -33,8 +34,6 @@ _WIDE = 1.5
 """Where the interval's high end is so many times the low one, the range is told before the value."""
 _MOST_NAMES = 3
 _MOST_FAULTS = 5
-_NO_ZERO = "not an absence of emissions"
-"""What a caution says of a market-based 0."""
 
 
 def subject(data: Said) -> str:
@@ -177,7 +176,7 @@ def warnings_of(data: Said, faults: Sequence[ReportFault]) -> list[str]:
         number = f"{len(faults):,} rule{'' if len(faults) == 1 else 's'}"
         found = [f"This report breaks {number} of `stillwatt validate`; its numbers may not hold{more}.", *found]
     cautions = dict.fromkeys(caution for cell in data["cells"] for caution in cell["cautions"])
-    found += [caution for caution in cautions if _NO_ZERO in caution]
+    found += [caution for caution in cautions if NO_ZERO in caution]
     lost = [use for use in data["inventory"]["uses"] if not use["energy_j"].get("complete", False)]
     if lost:
         found.append(f"{len(lost):,} energies of the inventory are not known or not whole; see the inventory.")

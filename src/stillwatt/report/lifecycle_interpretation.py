@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from stillwatt.report.comparison_tables import limited_table
 from stillwatt.report.conformance import Conformance, Gap, protocol
@@ -186,8 +186,3 @@ def _places(found: Sequence[Gap]) -> str:
     shown = [f"{gap.path}: {gap.message}" for gap in found[:_MOST_PLACES]]
     more = len(found) - len(shown)
     return "; ".join([*shown, *([f"and {number_text(more)} more places"] if more else [])])
-
-
-def faults_of(faults: Iterable[Said]) -> tuple[str, ...]:
-    """Faults of a report as sentences."""
-    return tuple(f"{fault['path']}: {fault['message']} ({fault['rule']})" for fault in faults)

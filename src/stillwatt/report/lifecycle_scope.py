@@ -19,7 +19,7 @@ from stillwatt.report.lifecycle_words import (
 )
 from stillwatt.report.tables import Row, Table, table_columns, web_address
 
-_KNOWN_ABOUT = ("goal", "made_by", "runs", "student", "booked", "assumptions")
+_KNOWN_ABOUT = ("goal", "made_by", "runs", "student", "booked", "assumptions", "served")
 _SOURCE = 6
 """Column of a factor's source."""
 _CONVENTIONS: Mapping[str, Mapping[Any, str]] = {
@@ -56,6 +56,8 @@ def about_table(data: Said) -> Table:
     rows.append(
         ("intervals", f"{doubt['interval'] * 100:g} %, by {doubt['draws']:,} random draws, seed {doubt['seed']}")
     )
+    if about.get("served"):
+        rows.append(("student that is served", _served(about["served"])))
     if about.get("made_by"):
         rows.append(("made by", _maker(about["made_by"])))
     rows += [(str(key), _text(value)) for key, value in about.items() if key not in _KNOWN_ABOUT]
@@ -70,6 +72,16 @@ def _maker(made: Any) -> str:
     if isinstance(made, Mapping) and set(made) == {"name", "version"}:
         return f"{_text(made['name'])} {_text(made['version'])}"
     return _text(made)
+
+
+def _served(served: Any) -> str:
+    """Whom a serving scenario serves, why, and by which stages."""
+    if not isinstance(served, Mapping) or set(served) != {"student", "why", "stages", "not_served"}:
+        return _text(served)
+    stages = [one for one in served["stages"] if isinstance(one, Mapping)]
+    by = names_text(f"{_text(one.get('stage'))} of {_text(one.get('run'))}" for one in stages)
+    rest = f"; not served: {_text(served['not_served'])}" if served["not_served"] else ""
+    return f"{_text(served['student'])}, by {by}: {_text(served['why'])}{rest}"
 
 
 def _text(value: Any) -> str:

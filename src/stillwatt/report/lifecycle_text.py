@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stillwatt.report.format import percent_text
 from stillwatt.report.lifecycle_scope import runs_of
 from stillwatt.report.lifecycle_whole import whole_report
+from stillwatt.report.lifecycle_words import NO_ZERO, brief_stage
 from stillwatt.report.screen import screen
 
 if TYPE_CHECKING:
@@ -26,18 +27,9 @@ SHOWN: Mapping[str, str] = {
     "ewaste": "e-waste",
 }
 """Impacts of the table with their heads; the rest is in the report."""
-STAGES: Mapping[str, str] = {
-    "hardware_manufacturing": "hardware",
-    "infrastructure_construction": "infrastructure",
-    "post_training": "post-training",
-    "end_of_life": "end of life",
-}
-"""Stages whose name is too long for the table."""
 _MARKS = {"measured": "", "modelled": "~", "factor": "*"}
 _LEGEND = "~ modelled, * by factors, + a part of it is missing, ? not counted (never 0), · does not apply"
 _MOST_LACKS = 12
-_ZERO = "not an absence of emissions"
-"""What a caution says of a market-based 0, which is told before all others."""
 
 
 def lifecycle_text(data: Mapping[str, Any], *, columns: int = COLUMNS, is_terminal: bool = False) -> str:
@@ -80,7 +72,7 @@ def _cells_table(data: Mapping[str, Any]) -> RenderableType:
     for impact, head in SHOWN.items():
         table.add_column(f"{head}\n{units.get(impact, '')}", justify="right", no_wrap=True)
     for stage in dict.fromkeys(cell["stage"] for cell in data["cells"]):
-        table.add_row(STAGES.get(stage, stage), *(_cell_text(cells.get((stage, impact))) for impact in SHOWN))
+        table.add_row(brief_stage(stage), *(_cell_text(cells.get((stage, impact))) for impact in SHOWN))
     totals = {total["impact"]: total for total in data["totals"]}
     table.add_section()
     table.add_row("counted in all", *(_total_text(totals.get(impact)) for impact in SHOWN))
@@ -106,8 +98,7 @@ def _totals_table(data: Mapping[str, Any]) -> RenderableType:
             ends,
             total["unit"],
             percent_text(total["coverage"]),
-            ", ".join(STAGES.get(stage, stage) for stage in total["stages"])
-            + ("" if total["complete"] else "; not whole"),
+            ", ".join(brief_stage(stage) for stage in total["stages"]) + ("" if total["complete"] else "; not whole"),
         )
     return table
 
@@ -132,7 +123,7 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
     cautions = dict.fromkeys(caution for cell in data["cells"] for caution in cell["cautions"])
     if cautions:
         yield "to be known of what is in it"
-        yield from (f"  {caution}" for caution in sorted(cautions, key=lambda one: _ZERO not in one)[:_MOST_LACKS])
+        yield from (f"  {caution}" for caution in sorted(cautions, key=lambda one: NO_ZERO not in one)[:_MOST_LACKS])
 
 
 def _unit_text(unit: Mapping[str, Any]) -> str:

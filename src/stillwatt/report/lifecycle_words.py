@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stillwatt.records import impact
+from stillwatt.records.impact import Status
 from stillwatt.report.format import MISSING, decimals_for, percent_text, rounded
 from stillwatt.units import SI_PREFIXES
 
@@ -36,8 +38,11 @@ IMPACT_TITLES: Mapping[str, str] = {
     "adpe": "depletion of elements (ADPe)",
     "ewaste": "e-waste",
 }
-NOT_COUNTED, NOT_APPLICABLE = "not_counted", "not_applicable"
-VALUED = ("measured", "modelled", "factor")
+NOT_COUNTED, NOT_APPLICABLE = Status.NOT_COUNTED.value, Status.NOT_APPLICABLE.value
+VALUED = tuple(status.value for status in Status if status in impact.VALUED)
+NO_ZERO = "not an absence of emissions"
+"""What a caution says of a market-based 0, which is told before all others."""
+_BRIEF: Mapping[str, str] = {"hardware_manufacturing": "hardware", "infrastructure_construction": "infrastructure"}
 STATUS_TITLES: Mapping[str, str] = {
     "measured": "measured",
     "modelled": "modelled",
@@ -111,6 +116,15 @@ def stage_title(name: str) -> str:
     ('post-training', 'way home')
     """
     return STAGE_TITLES.get(name, name.replace("_", " "))
+
+
+def brief_stage(name: str) -> str:
+    """A stage's name where there is little room.
+
+    >>> brief_stage("infrastructure_construction"), brief_stage("post_training")
+    ('infrastructure', 'post-training')
+    """
+    return _BRIEF.get(name, stage_title(name))
 
 
 def impact_title(name: str) -> str:

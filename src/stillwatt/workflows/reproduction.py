@@ -21,16 +21,13 @@ class Reproduction:
     why: str
     key: str = ""
     """Which headline figure of an account it answers, `ACCOUNT/FIGURE`; empty where it is one of the parts."""
+    is_backwards: bool = False
+    """Whether it was computed from another result of the same account, not from what that was made of."""
 
     @property
     def deviation(self) -> float | None:
         """Ours over theirs, less 1; None where there is nothing to compute."""
         return None if self.ours is None else self.ours / self.theirs - 1.0
-
-    @property
-    def is_backwards(self) -> bool:
-        """Whether it was computed from another result of the same account, not from what that was made of."""
-        return "backwards" in self.inputs
 
     @property
     def is_reproduced(self) -> bool:
@@ -42,7 +39,15 @@ class Maker(Protocol):
     """Makes cases of one source and unit."""
 
     def __call__(
-        self, what: str, inputs: str, theirs: float, ours: float | None, why: str, key: str = ""
+        self,
+        what: str,
+        inputs: str,
+        theirs: float,
+        ours: float | None,
+        why: str,
+        key: str = "",
+        *,
+        is_backwards: bool = False,
     ) -> Reproduction:
         """One case."""
         ...
@@ -51,8 +56,17 @@ class Maker(Protocol):
 def case_of(source: str, unit: str, within: float) -> Maker:
     """A maker of the cases of one source and unit: what, inputs, theirs, ours, and why they differ."""
 
-    def made(what: str, inputs: str, theirs: float, ours: float | None, why: str, key: str = "") -> Reproduction:
+    def made(
+        what: str,
+        inputs: str,
+        theirs: float,
+        ours: float | None,
+        why: str,
+        key: str = "",
+        *,
+        is_backwards: bool = False,
+    ) -> Reproduction:
         said = {"source": source, "what": what, "inputs": inputs, "unit": unit, "why": why, "key": key}
-        return Reproduction(**said, theirs=theirs, ours=ours, within=within)
+        return Reproduction(**said, theirs=theirs, ours=ours, within=within, is_backwards=is_backwards)
 
     return made

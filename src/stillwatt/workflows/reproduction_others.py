@@ -8,7 +8,7 @@ from stillwatt.factors.tables import shipped_factors
 from stillwatt.impact.whole import assess
 from stillwatt.records.channel import Boundary
 from stillwatt.records.impact import Impact
-from stillwatt.units import KG_PER_G, KG_PER_T, KWH_PER_MWH, L_PER_M3
+from stillwatt.units import KG_PER_G, KG_PER_T, KWH_PER_MWH, L_PER_M3, ML_PER_L
 from stillwatt.workflows.reproduction import Reproduction, case_of
 from stillwatt.workflows.reproduction_sums import (
     BLOOM_HOURS,
@@ -121,6 +121,7 @@ def gemini() -> Sequence[Reproduction]:
             _facility_kwh(kwh * (0.58 + 0.25 + 0.10), 1.09) * KWH_PER_MWH,
             "parts of the same figure: they fit each other, and nobody else can measure them",
             "gemini/prompt_energy",
+            is_backwards=True,
         ),
         g("electricity of a prompt, GWP by contract", "0.24 Wh at 94 g/kWh by contract", 0.023, market_g, second),
         g(
@@ -151,7 +152,7 @@ def gemini() -> Sequence[Reproduction]:
 def gemini_water() -> Sequence[Reproduction]:
     """A prompt's water, as its maker has it and as somebody else rebuilt it."""
     kwh = 0.24 / KWH_PER_MWH
-    onsite_ml, offsite_ml = _onsite_ml(kwh / 1.09), water_m3(kwh, 1.80) * L_PER_M3 * L_PER_M3
+    onsite_ml, offsite_ml = _onsite_ml(kwh / 1.09), water_m3(kwh, 1.80) * L_PER_M3 * ML_PER_L
     ml, theirs_ml = case_of(_GEMINI, "ml", 0.05), case_of(_SHARMA, "ml", 0.05)
     return (
         ml(
@@ -246,7 +247,7 @@ def tpu() -> Sequence[Reproduction]:
 def _onsite_ml(it_kwh: float) -> float:
     """Millilitres at the site for so much energy of the IT."""
     found = assess(inputs_of(it_kwh, Boundary.NODE, {"wue": (1.15, "L/kWh")}))
-    return cell_value(found, Impact.WATER_ONSITE) * L_PER_M3
+    return cell_value(found, Impact.WATER_ONSITE) * ML_PER_L
 
 
 def _facility_kwh(it_kwh: float, pue: float) -> float:

@@ -113,11 +113,12 @@ def _bloom_energy() -> Sequence[Reproduction]:
         ),
         kwh(
             "energy of idle nodes and network",
-            "14.6 t at 0.057 kg/kWh, backwards",
+            "14.6 t at 0.057 kg/kWh",
             256_646.0,
             14.6 / gwp_t(1.0, 0.057),
             "what it was measured from is not published; its own carbon has three digits",
             "bloom/idle_energy",
+            is_backwards=True,
         ),
         hours(
             "hours of the cards",
@@ -150,11 +151,12 @@ def olmo() -> Sequence[Reproduction]:
         case_of(_OLMO, "m³", 0.02)("OLMo 2 13B, water", iowa, 892.0, water_m3(cards_kwh * 1.12, 3.10), twice),
         case_of(_OLMO, "MWh", 0.02)(
             "OLMo 2 13B, energy",
-            "101 t at 0.351 kg/kWh and a PUE of 1.12, backwards",
+            "101 t at 0.351 kg/kWh and a PUE of 1.12",
             230.0,
             back_mwh,
             twice,
             "olmo/training_energy_13b",
+            is_backwards=True,
         ),
     )
 
@@ -201,11 +203,12 @@ def olmo3() -> Sequence[Reproduction]:
         ),
         case_of(_OLMO3, "GWh", 0.02)(
             "whole development, energy",
-            "15,887 m³ at 1.29 l/kWh, backwards",
+            "15,887 m³ at 1.29 l/kWh",
             12.3,
             15887.0 / water_m3(1.0, 1.29) / KWH_PER_MWH / _MWH_PER_GWH,
             "by its GWP it would be 12.8",
             "olmo3/total_energy",
+            is_backwards=True,
         ),
         case_of(_OLMO3, "m³", 0.02)(
             "whole development, water",
@@ -235,13 +238,14 @@ def olmo_runs() -> Iterator[Reproduction]:
     t, m3 = case_of(_OLMO, "t", 0.05), case_of(_OLMO, "m³", 0.05)
     for name, mwh, tonnes, water, note in _RUNS:
         inputs = f"{mwh:g} MWh in Texas (0.332 kg/kWh, 1.29 l/kWh)"
-        yield t(f"{name}, GWP", inputs, tonnes, gwp_t(mwh * KWH_PER_MWH, 0.332), note or "one place")
-        yield m3(f"{name}, water", inputs, water, water_m3(mwh * KWH_PER_MWH, 1.29), note or "one place")
+        why, rest = note or "one place", note == _REMAINDER
+        yield t(f"{name}, GWP", inputs, tonnes, gwp_t(mwh * KWH_PER_MWH, 0.332), why, is_backwards=rest)
+        yield m3(f"{name}, water", inputs, water, water_m3(mwh * KWH_PER_MWH, 1.29), why, is_backwards=rest)
     facility_kwh = 116.0 * KWH_PER_MWH * 1.12
     iowa = "116 MWh in Iowa (0.351 kg/kWh, 3.10 l/kWh), PUE 1.12"
-    why = "here the PUE is applied, and it fits"
-    yield t("development, 13B group, GWP", iowa, 46.0, gwp_t(facility_kwh, 0.351), why)
-    yield m3("development, 13B group, water", iowa, 402.0, water_m3(facility_kwh, 3.10), why)
+    fits = "here the PUE is applied, and it fits"
+    yield t("development, 13B group, GWP", iowa, 46.0, gwp_t(facility_kwh, 0.351), fits)
+    yield m3("development, 13B group, water", iowa, 402.0, water_m3(facility_kwh, 3.10), fits)
 
 
 def olmo_totals() -> Sequence[Reproduction]:

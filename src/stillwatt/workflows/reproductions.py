@@ -59,7 +59,7 @@ def reproductions_markdown() -> str:
         ours = "–" if case.ours is None else f"{case.ours:.4g} {case.unit}"
         deviation = "–" if case.deviation is None else f"{100.0 * case.deviation:+.1f} %"
         what = f"**{case.what}**" if case.key else case.what
-        same = "yes" if case.is_reproduced else "no"
+        same = "no" if not case.is_reproduced else "yes, backwards" if case.is_backwards else "yes"
         lines.append(
             f"| {case.source} | {what} | {case.inputs} | {case.theirs:g} {case.unit} | {ours} | {deviation} "
             f"| {same} | {case.why} |"

@@ -453,6 +453,17 @@ def test_rows_of_the_quickstart() -> None:
     }
 
 
+def test_what_a_stage_of_the_teacher_holds_stands_on_the_bill_that_the_stage_is_on() -> None:
+    artifact = {"artifact": "logits-1", "artifact_kind": "logits"}
+    made = stage("a1", "teacher_logits", StageKind.TEACHER_LOGITS, joules=50.0, labels=artifact)
+    checked = stage("a2", "cache_fidelity", StageKind.OTHER, joules=4.0, parent_id="a1")
+    trained = stage("a3", "train", StageKind.STUDENT_TRAIN, joules=9.0, labels={**artifact, "arm": "kd"})
+    alone = stage("a4", "upload", StageKind.OTHER, joules=1.0)
+    found = {row.label: (row.group, row.arm) for row in summary([made, checked, trained, alone]).table.rows}
+    assert found["cache_fidelity"] == found["teacher_logits (beside its stages)"] == (StageGroup.TEACHER, "kd")
+    assert found["upload"] == (StageGroup.OTHER, "")
+
+
 def test_children_that_hold_all_tokens_leave_their_parent_without() -> None:
     outer = stage("a1", "whole", StageKind.OTHER, joules=50.0, duration_s=20.0)
     inner = stage("a2", "part", StageKind.OTHER, joules=40.0, duration_s=15.0, tokens=8, parent_id="a1")

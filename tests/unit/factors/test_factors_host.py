@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stillwatt.errors import ConfigError
+from stillwatt.factors import tables
 from stillwatt.factors.catalog import build_catalog, choose_for_device
-from stillwatt.factors.host import Host, host_of, making_of_host, mass_of_host
+from stillwatt.factors.host import MOST_MEMORY_GB, Host, host_of, making_of_host, mass_of_host
 from stillwatt.factors.making import make_factor
 from stillwatt.factors.sanity import VENDOR_RATIO, check_factor, vendor_footprints
 from stillwatt.factors.tables import shipped_factors
@@ -113,3 +116,20 @@ def test_more_memory_never_costs_less_and_ends_hold_the_value(
     for factor in (one, other):
         assert 0.0 < factor.low <= factor.value <= factor.high
     assert (one.low, one.value, one.high) <= (other.low, other.value, other.high)
+
+
+def test_a_shipped_row_of_another_length_is_refused_and_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd.csv").write_text("id,note\na,one, two\n", encoding="utf-8")
+    monkeypatch.setattr(tables, "DATA", tmp_path)
+    with pytest.raises(ConfigError, match=r"odd\.csv:2: .*more or fewer cells than columns"):
+        list(tables.rows("odd"))
+
+
+def test_memory_that_is_not_known_is_a_range_of_its_own() -> None:
+    little, unknown, much = (
+        made(Host(processor="Xeon", logical_cpus=2, memory_gb=memory)) for memory in (16.0, None, MOST_MEMORY_GB)
+    )
+    assert unknown.low <= little.low
+    assert unknown.high == pytest.approx(much.high, rel=0.01)

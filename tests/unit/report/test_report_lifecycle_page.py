@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import gzip
 import json
 import re
 from typing import Any
@@ -364,3 +366,26 @@ def test_what_was_fetched_where_attempts_were_looked_for_and_what_making_covers_
         assert any("org/teacher" in line and "14.5 GB" in line and "no network is known" in line for line in plain)
         assert any("17 23 all of this ledger" in line for line in plain)
         assert any("equipment (host and storage)" in line for line in plain)
+
+
+def test_whom_a_scenario_serves_is_said_in_words() -> None:
+    data = rich()
+    data["goal_and_scope"]["about"]["served"] = {
+        "student": "pruned", "why": "the ledger's one student is served",
+        "stages": [{"run": "r1", "stage": "serve.student"}], "not_served": [],
+    }  # fmt: skip
+    said = [line for line in lifecycle_markdown(data).splitlines() if "that is served" in line]
+    assert len(said) == 1
+    assert "pruned, by serve.student of r1: the ledger's one student is served" in said[0].replace("\\", "")
+    assert "not\\_served" not in said[0]
+
+
+def test_a_very_long_report_is_packed_in_its_page_and_the_kind_of_text_says_so() -> None:
+    data = rich()
+    data["goal_and_scope"]["about"]["assumptions"] = [f"assumption {number}: {'x' * 100}" for number in range(10_000)]
+    held = next(
+        text for attributes, text in Page(lifecycle_html(data)).scripts if attributes.get("id") == "report-data"
+    )
+    kinds = [a.get("type") for a, _ in Page(lifecycle_html(data)).scripts if a.get("id") == "report-data"]
+    assert kinds == ["application/gzip;base64"]
+    assert json.loads(gzip.decompress(base64.b64decode(held))) == json.loads(report_json(data))
