@@ -133,11 +133,11 @@ def told_of(data: Mapping[str, Any]) -> Told:
         said = whole_report(data)
         faults = rule_faults(data)
         level = conformance(data, faults)
-        return _told(said, faults, level)
     except (LookupError, TypeError, AttributeError) as err:
         raise ReportError(
             "$", f"it is no whole life-cycle report ({err!r}): `stillwatt validate` lists what is wrong"
         ) from err
+    return _told(said, faults, level)
 
 
 def _told(said: dict[str, Any], faults: Sequence[ReportFault], level: Conformance) -> Told:

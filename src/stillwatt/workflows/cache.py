@@ -63,7 +63,7 @@ def _account(directory: Path) -> dict[str, Any]:
 
     told = read_record(directory)
     if told is None:
-        return {"absent": "it is no artefact of a run: nothing here says what it took"}
+        return {"absent": "it has no readable artifact.json, so nothing here says which run made it and what it took"}
     run_id, runs_dir = str(told["made_by"]["run_id"]), directory.resolve().parent.parent
     if not (runs_dir / run_id).is_dir():
         return {"absent": f"run {run_id}, which made it, is not beside it"}

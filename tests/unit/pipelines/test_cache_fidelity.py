@@ -109,7 +109,7 @@ def test_sequences_of_one_token_leave_nothing_to_compare(tmp_path: Path) -> None
 
 def test_a_cache_that_no_run_made_has_no_account_and_says_so(tmp_path: Path) -> None:
     found(tmp_path / "cache", fixed(4))
-    assert "no artefact of a run" in cache_info(tmp_path / "cache")["account"]["absent"]
+    assert "no readable artifact.json" in cache_info(tmp_path / "cache")["account"]["absent"]
     told = {"made_by": {"run_id": "20260101-nobody"}}
     (tmp_path / "cache" / "artifact.json").write_text(json.dumps(told), encoding="utf-8")
     assert "20260101-nobody" in cache_info(tmp_path / "cache")["account"]["absent"]
