@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from stillwatt.records.window import ONLINE_TEACHER
+from stillwatt.report.format import significant
 
 pytest.importorskip("torch", reason="the distill extra is not installed")
 
@@ -105,7 +106,7 @@ def test_storage_is_a_row_of_the_account(finished: Path) -> None:
         assert row[key]["basis"] == "modelled"
     assert row["write_j_per_token"]["value_j"] < row["made_j_per_token"]["value_j"]
     text = stillwatt("ledger", "show", "latest", runs=finished).stdout
-    assert f"{row['kl_to_full']:.4f} nats" in text
+    assert f"{significant(row['kl_to_full'], 3)} over {row['kl_positions']}" in text
     command = [sys.executable, "-m", "stillwatt", "cache", "info", str(folder), "--json"]
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert told["account"] == {"run_id": shown(finished)["run_id"], **row}
