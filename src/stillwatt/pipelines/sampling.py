@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Sampling", "Speaker", "Tokenizer", "Writer", "end_ids"]
+__all__ = ["Sampling", "Speaker", "TextWriter", "Tokenizer", "Writer", "end_ids"]
 
 
 class Sampling(Protocol):
@@ -67,6 +67,19 @@ class Tokenizer(Protocol):
     @property
     def pad_token_id(self) -> Any:
         """The token that fills a batch, or None."""
+        ...
+
+
+class TextWriter(Protocol):
+    """Whoever continues prompts: a model of this process, or another engine."""
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end a text."""
+        ...
+
+    def write(self, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
+        """Each prompt's completion, its end token included where it came to one; the same for the same seed."""
         ...
 
 

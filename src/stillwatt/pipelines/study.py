@@ -35,6 +35,7 @@ from stillwatt.pipelines.objectives.vocabulary import shared_rows
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
+from stillwatt.pipelines.text_writers import open_writer
 from stillwatt.records.window import StageKind
 from stillwatt.units import seconds
 
@@ -238,9 +239,8 @@ def _text_maker(bench: Bench) -> _Maker:
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         prompts = prompts_of(train.ids_ST, settings.prompt_tokens)
-        found = teacher_generate.make(
-            bench.teacher(), bench.tokenizer(), prompts, settings, needed, out_dir, task=task, stage=stage
-        )
+        writer = open_writer(bench, settings)
+        found = teacher_generate.make(writer, prompts, settings, needed, out_dir, task=task, stage=stage)
         if found["shortfall_tokens"]:
             raise StillwattError(
                 f"the teacher's kept text holds {found['tokens']} tokens and the budget is {needed} (rejected samples: "

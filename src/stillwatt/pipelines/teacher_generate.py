@@ -19,7 +19,7 @@ from stillwatt.errors import ArtifactError
 from stillwatt.pipelines.artifacts import canonical_json, write_json
 from stillwatt.pipelines.generated import INDEX_NAME, Accepted, Generated, load, results, save
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.sampling import Speaker, Tokenizer, Writer, end_ids
+from stillwatt.pipelines.sampling import TextWriter
 from stillwatt.pipelines.spec import GenerateSpec
 
 __all__ = ["Generated", "load", "make"]
@@ -36,8 +36,7 @@ class Counter(Protocol):
 
 
 def make(
-    teacher_model: Speaker,
-    tokenizer: Tokenizer,
+    writer: TextWriter,
     prompts: Sequence[Sequence[int]],
     spec: GenerateSpec,
     needed_tokens: int,
@@ -55,8 +54,7 @@ def make(
     first.
 
     Args:
-        teacher_model: A causal language model; it is set to evaluation mode.
-        tokenizer: Names the end and padding tokens.
+        writer: The teacher, however it is run (`text_writers.open_writer`).
         prompts: Token ids, cut to `spec.prompt_tokens` by the caller; of any lengths.
         spec: Sampling, rejection, batch size, rounds, seed.
         needed_tokens: Tokens of kept samples, prompts included.
@@ -84,9 +82,7 @@ def make(
         task.advance(found["tokens"])
         return found
     batches.begin()
-    ends = end_ids(teacher_model, tokenizer)
-    accepted, rounds = Accepted(spec, ends), 0
-    writer = Writer(teacher_model, tokenizer, spec, ends)
+    accepted, rounds = Accepted(spec, writer.end_ids), 0
     schedule = _Schedule(len(prompts), spec)
     while accepted.tokens < needed_tokens and (batch := schedule.next(accepted.tokens, needed_tokens)) is not None:
         round_number, batch_number, chosen = batch

@@ -20,6 +20,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from stillwatt.errors import ArtifactError
 from stillwatt.pipelines import teacher_generate
 from stillwatt.pipelines.generated import Accepted, repeat_share
+from stillwatt.pipelines.sampling import Writer, end_ids
 from stillwatt.pipelines.spec import GenerateSpec
 
 VOCABULARY, END, PAD = 48, 2, 0
@@ -92,9 +93,9 @@ def make(
     tokenizer: SpecialTokens | None = None,
 ) -> tuple[dict[str, Any], Tally]:
     tally = Tally()
-    results = teacher_generate.make(
-        model, tokenizer or SpecialTokens(), prompts, spec, needed_tokens, directory, task=tally, stage=tally
-    )
+    given = tokenizer or SpecialTokens()
+    writer = Writer(model, given, spec, end_ids(model, given))
+    results = teacher_generate.make(writer, prompts, spec, needed_tokens, directory, task=tally, stage=tally)
     return results, tally
 
 
