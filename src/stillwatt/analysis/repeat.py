@@ -29,14 +29,20 @@ class Repeatability:
     rel: float
     is_assumed: bool
     """Whether it is the assumed floor; otherwise the run's own increments differed by more."""
+    seeds: int = 1
+    """With so many seeds the most repeated arm was trained."""
 
     @property
     def sentence(self) -> str:
         """What a reader should know of it."""
-        how = "assumed" if self.is_assumed else "from the spread between equal increments of one training"
+        are_repeated = self.seeds > 1
+        equal = f"equal trainings with {self.seeds} seeds" if are_repeated else "equal increments of one training"
+        how = "assumed" if self.is_assumed else f"from the spread between {equal}"
+        begun = "each seed stands by itself here" if are_repeated else "no training was repeated"
+        means = "; `stillwatt analyse RUN` compares the means of the seeds" if are_repeated else ""
         return (
-            f"no training was repeated: N*, T* and the frontier's probabilities take a single stage's energy to repeat "
-            f"within ±{self.rel:.0%} ({how})"
+            f"{begun}: N*, T* and the frontier's probabilities take a single stage's energy to repeat within "
+            f"±{self.rel:.0%} ({how}){means}"
         )
 
 
@@ -45,16 +51,21 @@ def repeatability(bookings: Bookings) -> Repeatability:
 
         r = max(0.1, 1.96 sqrt( sum_ai (j_ai / mean_i j_ai - 1)^2 / sum_a (n_a - 1) ))                          [1]
 
-    with j_ai the energy per token of arm a's i-th training increment. Increments of one arm do the same work per
-    token one after the other, so their spread is a lower bound of that between days.
+    with j_ai the energy per token of the i-th training increment of arm a, all its seeds together. Increments of one
+    arm do the same work per token one after the other, so their spread is a lower bound of that between days.
     """
     arms: dict[str, list[float]] = {}
+    seeds: dict[str, set[str]] = {}
     for stage in bookings.ended:
         rate = _energy_per_token(bookings, stage)
         if rate is not None:
-            arms.setdefault(stage.labels.get("arm", ""), []).append(rate)
+            seed = stage.labels.get("seed", "")
+            arm = stage.labels.get("arm", "").removesuffix(f".s{seed}")
+            arms.setdefault(arm, []).append(rate)
+            seeds.setdefault(arm, set()).add(seed)
     spread = _Z_95 * pooled_relative_deviation([rates for rates in arms.values() if len(rates) > 1])
-    return Repeatability(rel=max(ASSUMED_REL, spread), is_assumed=spread <= ASSUMED_REL)
+    most = max(map(len, seeds.values()), default=1)
+    return Repeatability(rel=max(ASSUMED_REL, spread), is_assumed=spread <= ASSUMED_REL, seeds=most)
 
 
 def _energy_per_token(bookings: Bookings, stage: StageRecord) -> float | None:

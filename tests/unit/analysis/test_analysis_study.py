@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from run_records import arm_stages, energy, measured_command, quickstart, run_record, scores, stage
+from stillwatt.analysis.bookings import sort_stages
+from stillwatt.analysis.repeat import repeatability
 from stillwatt.analysis.study import summarise
 from stillwatt.records import (
     Absent,
@@ -600,6 +602,26 @@ def test_unlike_increments_widen_what_is_taken_for_a_repeat() -> None:
     kd = study.break_even(BreakEvenKind.REUSE, study.final_points[-1])
     assert kd is not None
     assert kd.verdict is Verdict.UNDETERMINED
+
+
+def test_seeds_of_an_arm_are_its_repeats() -> None:
+    """Two seeds of one arm take 300 and 360 J: their spread counts, though each one's own increments agree."""
+    taken_j = {"sft": 300.0, "kd": 360.0}
+
+    def as_seed(stage: StageRecord) -> StageRecord:
+        arm = stage.labels.get("arm", "")
+        if stage.kind is not StageKind.STUDENT_TRAIN:
+            return stage
+        seed = str(1 + list(taken_j).index(arm))
+        labels = {**stage.labels, "arm": f"sft.s{seed}", "seed": seed}
+        return replace(stage, labels=labels, energies=(energy(taken_j[arm], random_j=0.0),))
+
+    stages = [as_seed(stage) for stage in _two_trainings(300.0, 360.0)]
+    found = repeatability(sort_stages(run_record(stages), ()))
+    assert (found.seeds, found.is_assumed) == (2, False)
+    assert found.rel > 0.15
+    assert "between equal trainings with 2 seeds" in found.sentence
+    assert "`stillwatt analyse RUN` compares the means of the seeds" in found.sentence
 
 
 def test_tasks_left_out_of_quality_are_said() -> None:
