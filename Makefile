@@ -58,6 +58,7 @@ golden: .venv/.dev ## Rewrite the golden files; read the diff before you commit 
 	PYTHONPATH=tests $(BIN)/python tests/unit/report/test_report_data.py
 	PYTHONPATH=tests $(BIN)/python tests/unit/report/test_report_figures.py
 	PYTHONPATH=tests $(BIN)/python tests/golden/run_contract/regenerate.py
+	$(BIN)/python tests/golden/losses/regenerate.py
 
 gpu-check: .venv/.dev ## On a machine with an NVIDIA GPU: the tests that need one, output kept with the date
 	$(BIN)/python -m pytest -q -m gpu -ra | tee benchmarks/gpu-check-$$(date -u +%Y-%m-%d).txt

@@ -38,6 +38,7 @@ from stillwatt.pipelines.objectives.vocabulary import cut_to_shared
 from stillwatt.pipelines.on_policy import Batch, OwnText, given_batch
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
+from stillwatt.pipelines.schedule import curve_of, learning_rate
 from stillwatt.pipelines.sharding import spread_over
 from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
 from stillwatt.pipelines.teacher_online import READ_AHEAD_TOKENS, OnlineTeacher
@@ -46,7 +47,7 @@ from stillwatt.units import seconds
 if TYPE_CHECKING:
     from stillwatt.pipelines.cache.reader import CodedCache
 
-__all__ = ["TrainJob", "learning_rate", "num_steps", "step_at", "train"]
+__all__ = ["TrainJob", "num_steps", "step_at", "train"]
 
 
 class Stopping(Protocol):
@@ -98,21 +99,6 @@ def step_at(share: float, steps: int) -> int:
     return min(steps, math.ceil(round(share * steps, 6)))
 
 
-def learning_rate(train: TrainSpec, step: int, steps: int) -> float:
-    """Learning rate of a step, counted from 0: linear warm-up, then constant or a cosine to 0 after the last step.
-
-    A function of the step alone, so a resumed run goes on exactly where it was.
-    """
-    if step < train.warmup_steps:
-        return train.learning_rate * (step + 1) / train.warmup_steps
-    if train.schedule == "constant":
-        return train.learning_rate
-    if train.schedule != "cosine":
-        raise StillwattError(f"train.schedule {train.schedule!r}; known: constant, cosine")
-    done = (step - train.warmup_steps) / max(1, steps - train.warmup_steps)
-    return train.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
 def train(
     job: TrainJob, start_dir: Path, *, from_share: float, to_share: float, out_dir: Path, stage: Stage, task: Task
 ) -> dict[str, Any]:
@@ -128,8 +114,9 @@ def train(
         task: The bar, in tokens.
 
     Returns:
-        loss_first, loss_last (mean of the first and last step of this increment), objective (what these are of, as one
-        line; losses of other lines cannot be ranked with them), tokens_total (so far), parameters (of the student).
+        loss_first, loss_last (mean of the first and last step of this increment), loss_curve (`curve_of` its steps),
+        objective (what these are of, as one line; losses of other lines cannot be ranked with them), tokens_total (so
+        far), parameters (of the student).
 
     Raises:
         StillwattError: The loss is no longer a number, or a setting is unknown.
@@ -162,6 +149,7 @@ def train(
     return {
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
+        "loss_curve": curve_of(losses),
         "objective": job.arm.minimises,
         "tokens_total": loop.tokens_done,
         "parameters": sum(weights.numel() for weights in loop.parameters),
