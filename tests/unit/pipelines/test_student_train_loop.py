@@ -19,8 +19,8 @@ from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import CausalModel, device, load_model, load_tokenizer, save_model
 from stillwatt.pipelines.objectives.reference import divergence
-from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
 from stillwatt.pipelines.schedule import learning_rate
+from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
 from stillwatt.pipelines.student_train import TrainJob, check_arm, num_steps, step_at, train
 from stillwatt.pipelines.teacher_online import OnlineTeacher
 from stillwatt.records.window import StageKind
