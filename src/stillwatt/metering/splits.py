@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stillwatt.metering.curve import Curve, Segment
-from stillwatt.metering.levels import Levels, same_level
+from stillwatt.metering.levels import Levels, equal_w, same_level
 from stillwatt.metering.series import BoolArray, FloatArray, IntArray
 from stillwatt.units import NS_PER_S
 
@@ -36,6 +37,8 @@ class Split:
     at_ns: tuple[int, ...]
     power_w: tuple[float, ...]
     is_seen: bool
+    left_open_j: float = math.inf
+    """Half-range of what may be misplaced, where something bears the cut out; else as much as can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +215,10 @@ def _inferred(marked: _Marked, split: Split, level_w: float, beyond_w: float | N
     if beyond_w is None:
         return _UNTOLD
     if _agree(level_w, beyond_w):
-        return _Trial(split, True)
+        # energy misplaced at the mark would part the levels by itself over the time between mark and knot
+        away_s = abs(int(marked.curve.x_ns[knot]) - split.at_ns[0]) / NS_PER_S
+        open_w = abs(level_w - beyond_w) + equal_w(level_w, beyond_w)
+        return _Trial(replace(split, left_open_j=open_w * away_s), True)
     if _agree(level_w, beyond_w, marked.blur_w(knot)):
         return _Trial(split, None)
     return _Trial(None, False)
@@ -229,7 +235,10 @@ def _snapped(marked: _Marked, j: int, mark_ns: int, start_w: float, end_w: float
         return _Trial(None, False)
     moved_w = mean_w - (start_w * before_ns + end_w * (length_ns - before_ns)) / length_ns
     levels_w = (max(start_w + moved_w, 0.0), end_w + moved_w)
-    return _Trial(Split(j, (mark_ns,), levels_w, bool(marked.levels.is_seen[j])), True)
+    open_w = abs(moved_w) + equal_w(start_w, end_w)
+    return _Trial(
+        Split(j, (mark_ns,), levels_w, bool(marked.levels.is_seen[j]), open_w * length_ns / NS_PER_S), True
+    )
 
 
 def _at_several(marked: _Marked, j: int, inside_ns: Sequence[int]) -> Split | None:
@@ -308,5 +317,5 @@ def _lag_j(curve: Curve, split: Split, low_w: float, high_w: float) -> list[floa
     down_w = np.minimum(below_w * share, above_w * (1 - share))
     ends_j = (1 - share) * curve.lag_j[j] + share * curve.lag_j[j + 1]
     hidden = _HIDDEN_SEEN if split.is_seen else _HIDDEN_UNSEEN
-    found: FloatArray = ends_j + hidden * length_s * np.maximum(up_w, down_w)
+    found: FloatArray = ends_j + np.minimum(hidden * length_s * np.maximum(up_w, down_w), split.left_open_j)
     return list(found.tolist())
