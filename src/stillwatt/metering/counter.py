@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ _STANDING_UPDATES = 2
 _RESETS = (Segment.MISSING, Segment.REPAIRED)
 _BLOCK = 1 << 15
 """Intervals whose bounds are worked out at once: all of a week's would be half a gigabyte of passing numbers."""
+_TIMED = 1.0 / 8.0
+"""Updates whose half-range is mostly within this share of the period have times of their own."""
 _FINE_STEPS = 4
 """A counter with this many steps in a sampling period tells each interval's power by itself (eq. 6)."""
 
@@ -78,8 +80,12 @@ def counter_curve(
     marks = np.unique(np.array(marks_ns, dtype=np.int64))
     if cells is not None:
         read = fuse(read, knots.half_ns, cells, marks)
+        read = replace(read, steps_ns=cells.edges_ns, step_ns=cells.update_ns)
         read = split_steps(read, neighbours(read.mean_w), marks, cells.update_ns)
     else:
+        # times that are known by the readings alone err alike at every edge, wherever in the step it lies (eq. 127)
+        step_ns = updates.period_ns if np.median(updates.half_ns) <= _TIMED * updates.period_ns else 0
+        read = replace(read, steps_ns=updates.x_ns, step_ns=step_ns)
         levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
         read = split_steps(read, levels, marks, updates.period_ns)
     return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)

@@ -209,8 +209,9 @@ def _try_one(marked: _Marked, j: int, mark_ns: int, period_ns: int) -> _Trial:
 
 
 def _inferred(marked: _Marked, split: Split, level_w: float, beyond_w: float | None, knot: int) -> _Trial:
-    """Whether both sides of a knot give the level between two marks alike; it says nothing where the knot's time alone
-    may keep them apart, and the level is that of both together then.
+    """Whether both sides of a knot give the level between two marks alike.
+
+    Where the knot's time alone may keep them apart it says nothing, and what is right is what both hold together.
     """
     if beyond_w is None:
         return _UNTOLD
@@ -236,9 +237,7 @@ def _snapped(marked: _Marked, j: int, mark_ns: int, start_w: float, end_w: float
     moved_w = mean_w - (start_w * before_ns + end_w * (length_ns - before_ns)) / length_ns
     levels_w = (max(start_w + moved_w, 0.0), end_w + moved_w)
     open_w = abs(moved_w) + equal_w(start_w, end_w)
-    return _Trial(
-        Split(j, (mark_ns,), levels_w, bool(marked.levels.is_seen[j]), open_w * length_ns / NS_PER_S), True
-    )
+    return _Trial(Split(j, (mark_ns,), levels_w, bool(marked.levels.is_seen[j]), open_w * length_ns / NS_PER_S), True)
 
 
 def _at_several(marked: _Marked, j: int, inside_ns: Sequence[int]) -> Split | None:
