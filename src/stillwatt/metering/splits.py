@@ -144,10 +144,7 @@ class _Marked:
         What the one side has too much is what the other lacks.
         """
         x_ns = int(self.curve.x_ns[knot])
-        before_ns, after_ns = self.inside.get(knot - 1), self.inside.get(knot)
-        if before_ns is None or after_ns is None:
-            return 0.0
-        sides_s = ((x_ns - before_ns[-1]) / NS_PER_S, (after_ns[0] - x_ns) / NS_PER_S)
+        sides_s = ((x_ns - self.inside[knot - 1][-1]) / NS_PER_S, (self.inside[knot][0] - x_ns) / NS_PER_S)
         return float(self.curve.lag_j[knot]) * sum(1.0 / side_s for side_s in sides_s)
 
     def _rest_w(self, j: int, known_w_ns: float, length_ns: int) -> float | None:
@@ -194,18 +191,16 @@ def _try_one(marked: _Marked, j: int, mark_ns: int, period_ns: int) -> _Trial:
     if start_w is not None and end_w is not None:
         return _snapped(marked, j, mark_ns, start_w, end_w, period_ns)
     is_seen = bool(marked.levels.is_seen[j])
-    trials = [_UNTOLD]
-    if start_w is not None:
-        after_w, beyond_w = marked.after_mark_w(j), marked.before_mark_w(j + 1)
-        if after_w is not None:
-            split = Split(j, (mark_ns,), (start_w, after_w), is_seen)
-            is_seen_there = marked.is_borne_out(j, mark_ns, start_w, after_w)
-            trials.append(_Trial(split, True) if is_seen_there else _inferred(marked, split, after_w, beyond_w, j + 1))
-    if end_w is not None:
-        before_w, beyond_w = marked.before_mark_w(j), marked.after_mark_w(j - 1)
-        if before_w is not None:
-            trials.append(_inferred(marked, Split(j, (mark_ns,), (before_w, end_w), is_seen), before_w, beyond_w, j))
-    return max(trials, key=lambda trial: (trial.split is not None, trial.is_borne_out is not None))
+    after_w, before_w = marked.after_mark_w(j), marked.before_mark_w(j)
+    if start_w is not None and after_w is not None:
+        split = Split(j, (mark_ns,), (start_w, after_w), is_seen)
+        if marked.is_borne_out(j, mark_ns, start_w, after_w):
+            return _Trial(split, True)
+        return _inferred(marked, split, after_w, marked.before_mark_w(j + 1), j + 1)
+    if end_w is not None and before_w is not None:
+        split = Split(j, (mark_ns,), (before_w, end_w), is_seen)
+        return _inferred(marked, split, before_w, marked.after_mark_w(j - 1), j)
+    return _UNTOLD
 
 
 def _inferred(marked: _Marked, split: Split, level_w: float, beyond_w: float | None, knot: int) -> _Trial:
