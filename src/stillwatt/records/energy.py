@@ -113,7 +113,7 @@ def random_of_sum(terms: Iterable[tuple[float, Energy]]) -> RandomPart:
     >>> part = Energy(part="gpu0", device="x", boundary=Boundary.BOARD, value_j=40.0, random_j=5.0,
     ...               systematic_low_j=0.0, systematic_high_j=0.0, basis=Basis.MEASURED, method="counter", coverage=1.0,
     ...               failed_reads=0, estimated_j=0.0, missing_s=0.0, driver="nvml", source="", in_step_cos_j=4.0)
-    >>> random_of_sum([(1.0, part), (1.0, part)]).half_j ** 2  # 3² + 3² + (4 + 4)²
+    >>> round(random_of_sum([(1.0, part), (1.0, part)]).half_j ** 2, 9)  # 3² + 3² + (4 + 4)²
     82.0
     """
     by_part: dict[tuple[str, str], list[tuple[float, Energy]]] = {}
