@@ -154,6 +154,11 @@ class NvmlSensor:
                     results.append(self._read_one(card, source))
         return results
 
+    @property
+    def rests_ns(self) -> int:
+        """For how long after a reading no stream has anything new."""
+        return min((source.every_ns for card in self._cards for _, source in card.channels), default=0)
+
     def cards(self) -> tuple[Card, ...]:
         """Every card that NVML lists."""
         nvml = self._nvml

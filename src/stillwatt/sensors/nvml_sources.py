@@ -19,9 +19,11 @@ Chip = tuple[int | None, str]
 """Architecture and name."""
 
 
-BUFFER_EVERY_NS = 250 * NS_PER_MS
-"""How often the buffer of a witness is fetched: it holds two seconds and more, and fetching it costs half a
-millisecond."""
+BUFFER_EVERY_NS = 375 * NS_PER_MS
+"""How often the buffer of a witness is fetched: it holds two seconds and more. Each waking costs more than what is done
+in it, and every second fetch falls together with a write."""
+_SLACK = 0.1
+"""A turn that is so much of itself early is taken: whoever asks wakes up when he can."""
 _COSTLY_SHARE = 0.003
 _COSTLY_MOST_NS = 1000 * NS_PER_MS
 _OFTEN_NS = 100 * NS_PER_MS
@@ -50,6 +52,7 @@ class Source:
     at_once: Urgency = Urgency.AT_EDGE
     """The least urgency that does not wait for its turn."""
     _next_ns: int = 0
+    _waited_ns: int = 0
     _gap_ns: int = _FIRST_GAP_NS
 
     @property
@@ -59,10 +62,11 @@ class Source:
 
     def is_due(self, now_ns: int, urgency: Urgency) -> bool:
         """Whether it is to be read now; if so, its next turn is counted from now."""
-        if urgency < self.at_once and now_ns < self._next_ns:
+        if urgency < self.at_once and now_ns < self._next_ns - round(_SLACK * self._waited_ns):
             return False
         # a run's first seconds are read more often: a short run must not be left with two readings
-        self._next_ns = now_ns + min(self._gap_ns, self.every_ns)
+        self._waited_ns = min(self._gap_ns, self.every_ns)
+        self._next_ns = now_ns + self._waited_ns
         self._gap_ns = min(self._gap_ns * _GROWS // 2, self.every_ns)
         return True
 
@@ -74,15 +78,16 @@ def counter_source(nvml: Any) -> Source:
 
 
 def pace_ns(cost_ns: int) -> int:
-    """How often to read, in its turn, a counter that costs so much: 0.3 % of a core, once a second at least.
+    """How often to read, in its turn, a counter that costs so much beside a record of power: once a second or so.
 
-    0 where that is ten times a second and more: then it is read whenever asked.
+    The record tells when energy was drawn, the counter how much: reading it more often tells nothing more (method.md,
+    eq. 3b). One that costs 0.3 % of a core ten times a second and less is read once a second to the tick.
 
     >>> pace_ns(30_000), pace_ns(2_600_000), pace_ns(20_000_000)
-    (0, 866666666, 1000000000)
+    (1000000000, 866666666, 1000000000)
     """
     every_ns = min(int(cost_ns / _COSTLY_SHARE), _COSTLY_MOST_NS)
-    return every_ns if every_ns > _OFTEN_NS else 0
+    return every_ns if every_ns > _OFTEN_NS else _COSTLY_MOST_NS
 
 
 def find_pace_ns(clock: Clock, read: Callable[[], object]) -> int:

@@ -196,14 +196,30 @@ def test_a_counter_that_costs_much_is_read_rarely_but_for_edges_and_the_last_tim
 
     turns = [kinds(0.1, Urgency.IN_TURN)["gpu0.energy_counter"] for _ in range(60)]
     read_at = [index for index, kind in enumerate(turns) if kind is Reading]
-    assert read_at[:4] == [0, 1, 3, 6]  # more often in the first seconds
-    assert read_at[-1] - read_at[-2] == 9
+    assert read_at[:4] == [0, 1, 3, 5]  # more often in the first seconds
+    assert read_at[-1] - read_at[-2] == 8
     assert set(kinds(0.9, Urgency.IN_TURN).values()) == {Reading}
     assert set(kinds(0.1, Urgency.IN_TURN).values()) == {NotDue}
     assert kinds(0.05, Urgency.AT_EDGE) == {"gpu0.energy_counter": Reading, "gpu0.power": NotDue}
     assert kinds(0.2, Urgency.IN_TURN) == {"gpu0.energy_counter": NotDue, "gpu0.power": Reading}
     assert set(kinds(0.9, Urgency.IN_TURN).values()) == {Reading}
     assert set(kinds(0.05, Urgency.LAST).values()) == {Reading}
+
+
+def test_a_card_with_a_record_of_power_rests_between_two_fetches_whatever_its_counter_costs(
+    nvml_simulator: NvmlSimulator,
+) -> None:
+    _, slow = slow_rig(nvml_simulator)
+    slow.open()
+    assert slow.rests_ns == 375 * NS_PER_MS
+    _, quick = slow_rig(nvml_simulator, SLOW_HOPPER.replace("call_ms=2.6", "call_ms=0"))
+    channels = _by_stream(quick.open())
+    assert channels["gpu0.energy_counter"].sampling_period_ns == NS_PER_S
+    assert quick.rests_ns == 375 * NS_PER_MS
+    _, polled = slow_rig(nvml_simulator, "gpu arch=9")
+    assert polled.rests_ns == 0
+    polled.open()
+    assert polled.rests_ns == 0
 
 
 def test_a_reading_of_the_buffer_whose_time_moved_by_microseconds_is_not_given_twice(
