@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ Chip = tuple[int | None, str]
 BUFFER_EVERY_NS = 375 * NS_PER_MS
 """How often the buffer of a witness is fetched: it holds two seconds and more. Each waking costs more than what is done
 in it, and every second fetch falls together with a write."""
+_RECORD_TRIES, _RECORD_WAIT_S = 4, 0.03
 _SLACK = 0.1
 """A turn that is so much of itself early is taken: whoever asks wakes up when he can."""
 _COSTLY_SHARE = 0.003
@@ -100,14 +102,17 @@ def find_pace_ns(clock: Clock, read: Callable[[], object]) -> int:
     return pace_ns(sorted(spans_ns)[_TRIALS // 2])
 
 
-def buffer_source(nvml: Any) -> Source:
+def buffer_source(nvml: Any, sleep: Callable[[float], None] = time.sleep) -> Source:
     """The driver's own buffer of power readings."""
 
     def newest_us(handle: Any) -> int:
-        found = nvml_library.power_samples(nvml, handle, 0)
-        if not found:
-            raise nvml.NVMLError(nvml_library.NOT_FOUND)
-        return found[-1][0]
+        # a driver that nobody used until now begins its record when it is first asked
+        for _ in range(_RECORD_TRIES):
+            found = nvml_library.power_samples(nvml, handle, 0)
+            if found:
+                return found[-1][0]
+            sleep(_RECORD_WAIT_S)
+        raise nvml.NVMLError(nvml_library.NOT_FOUND)
 
     call = f"nvmlDeviceGetSamples({Field.BUFFER.value})"
     return Source(Quantity.POWER, call, newest_us, Field.BUFFER, is_buffer=True, at_once=Urgency.LAST)

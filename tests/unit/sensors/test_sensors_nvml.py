@@ -21,6 +21,7 @@ from stillwatt.records import Boundary, Channel, NotDue, Quantity, Reading, Role
 from stillwatt.sensors import nvml_library
 from stillwatt.sensors.base import Urgency
 from stillwatt.sensors.nvml import NvmlSensor
+from stillwatt.sensors.nvml_sources import buffer_source
 from stillwatt.units import NS_PER_MS, NS_PER_S
 
 INSTANT = "nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_INSTANT = 186)"
@@ -220,6 +221,22 @@ def test_a_card_with_a_record_of_power_rests_between_two_fetches_whatever_its_co
     assert polled.rests_ns == 0
     polled.open()
     assert polled.rests_ns == 0
+
+
+@pytest.mark.parametrize(("empty", "newest_us"), [(0, 7), (3, 7), (4, None)])
+def test_a_record_that_begins_when_it_is_first_asked_for_is_waited_for(
+    empty: int, newest_us: int | None, nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml = nvml_library.load(nvml_simulator.path)
+    answers, waits_s = [[]] * empty + [[(5, 100), (7, 100)]], []
+    monkeypatch.setattr(nvml_library, "power_samples", lambda *_asked: answers.pop(0))
+    read = buffer_source(nvml, waits_s.append).read
+    if newest_us is None:
+        with pytest.raises(nvml.NVMLError):
+            read(None)
+    else:
+        assert read(None) == newest_us
+    assert len(waits_s) == empty
 
 
 def test_a_reading_of_the_buffer_whose_time_moved_by_microseconds_is_not_given_twice(
@@ -545,6 +562,7 @@ def test_a_gain_that_is_no_fraction_is_refused(gain_rel: float) -> None:
 SCRIPT = """
 from stillwatt.clock import SystemClock
 from stillwatt.sensors.nvml import NvmlSensor
+from stillwatt.sensors.nvml_sources import buffer_source
 sensor = NvmlSensor(SystemClock())
 print([channel.stream for channel in sensor.open()], [reading.count for reading in sensor.read()][1])
 sensor.close()
