@@ -45,6 +45,7 @@ bench-meter: .venv/.dev ## How right the meter is on simulated cards: errors, co
 proofs: .venv/.dev ## Damage, kills, hours of sampling, a week of samples: what the books withstand (half an hour)
 	$(BIN)/python benchmarks/proof_fuzz.py --save
 	$(BIN)/python benchmarks/proof_kill.py --save
+	$(BIN)/python benchmarks/proof_resume.py --save
 	$(BIN)/python benchmarks/proof_soak.py --save
 	$(BIN)/python benchmarks/bench_store.py --save
 
@@ -72,9 +73,9 @@ clean: ## Remove environments, caches and built files; runs/ stays
 
 .venv/.dev: $(SOURCES)
 	@echo "Installing Stillwatt with its test tools into .venv …"
-	$(INSTALL) distill report figures notebook analysis sweep factors exports evaluate integrations lightning cache dev
+	$(INSTALL) distill report figures notebook analysis sweep ray factors exports evaluate integrations lightning cache dev
 	@touch $@ .venv/.quickstart
 
 .venv/.docs: .venv/.dev
-	$(INSTALL) distill report figures notebook analysis sweep factors exports evaluate integrations lightning cache dev docs
+	$(INSTALL) distill report figures notebook analysis sweep ray factors exports evaluate integrations lightning cache dev docs
 	@touch $@

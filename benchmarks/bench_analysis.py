@@ -1,4 +1,4 @@
-"""How fast frontiers of a million points and comparisons of a thousand runs are.
+"""How fast frontiers of a million points and comparisons of a thousand runs are, and how large pages of many labels.
 
     python benchmarks/bench_analysis.py [--save]
 
@@ -13,7 +13,7 @@ import csv
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from stillwatt.analysis.design_rules import try_rules
 from stillwatt.analysis.mining import mine
 from stillwatt.analysis.plane import frontier_mask, hypervolume, throughput_mask
 from stillwatt.records.comparison import CardEnergy, Observation, Site
+from stillwatt.report.comparison_html import comparison_html
 from stillwatt.workflows.analyse import analyse_table
 from stillwatt.workflows.rules import list_rules
 from stillwatt.workflows.table import COLUMNS
@@ -50,8 +51,11 @@ def measure() -> dict[str, Any]:
     energy, quality, throughput = stream.normal(size=(3, POINTS))
     rising = np.sort(energy), np.sort(quality)
     with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder) / "points.csv"
-        _write_table(table, stream)
+        tables = {count: Path(folder) / f"{count}.csv" for count in (2_000, 20_000, 100_000, POINTS)}
+        for count, table in tables.items():
+            _write_table(table, stream, count=count)
+        said = Path(folder) / "said.csv"
+        _write_table(said, stream, count=POINTS, more={"boundary": "node", "quality_definition": "mean of 5"})
         return {
             "points": POINTS,
             "frontier_s": best(lambda: frontier_mask(energy, quality)),
@@ -66,7 +70,11 @@ def measure() -> dict[str, Any]:
                 lambda: compare(everywhere(study(stream, seeds=1)), source="bench")
             ),
             "rules_of_333_labels_of_3_seeds_s": best(lambda: rules_of(study(stream, seeds=3)), times=1),
-            **table_costs(table),
+            **table_costs(tables[100_000], "table_of_100000_rows"),
+            **table_costs(tables[POINTS], "table_of_a_million_rows"),
+            **table_costs(said, "table_of_a_million_rows_that_say_more"),
+            "page_of_2000_labels_mb": page_mb(tables[2_000]),
+            "page_of_20000_labels_mb": page_mb(tables[20_000]),
         }
 
 
@@ -80,14 +88,19 @@ def best(work: Callable[[], object], *, times: int = 3) -> float:
     return round(min(taken), 3)
 
 
-def table_costs(table: Path) -> dict[str, float]:
-    """A million rows, read and compared: wall and CPU seconds, as the one depends on what else the machine does."""
+def table_costs(table: Path, name: str) -> dict[str, float]:
+    """A table, read and compared: wall and CPU seconds, as the one depends on what else the machine does."""
     wall, cpu = time.perf_counter(), time.process_time()
     analyse_table(table)
     return {
-        "table_of_a_million_rows_s": round(time.perf_counter() - wall, 3),
-        "table_of_a_million_rows_cpu_s": round(time.process_time() - cpu, 3),
+        f"{name}_s": round(time.perf_counter() - wall, 3),
+        f"{name}_cpu_s": round(time.process_time() - cpu, 3),
     }
+
+
+def page_mb(table: Path) -> float:
+    """Megabytes of a comparison's page."""
+    return round(len(comparison_html(analyse_table(table).comparison).encode()) / 1_000_000, 2)
 
 
 def rules_of(rows: list[Observation]) -> None:
@@ -137,14 +150,15 @@ def everywhere(rows: list[Observation]) -> list[Observation]:
     ]
 
 
-def _write_table(path: Path, stream: np.random.Generator) -> None:
+def _write_table(path: Path, stream: np.random.Generator, *, count: int, more: Mapping[str, str] | None = None) -> None:
+    said = more or {}
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for index, (quality, student) in enumerate(stream.normal((0.7, 20.0), (0.1, 1.0), (POINTS, 2)).tolist()):
+        writer.writerow((*COLUMNS, *said))
+        for index, (quality, student) in enumerate(stream.normal((0.7, 20.0), (0.1, 1.0), (count, 2)).tolist()):
             method = "kd" if index % 2 else "sft"
             teacher = 10.0 if index % 2 else 0.0
-            writer.writerow((f"l{index}", method, "1B", "", quality, 0.01, teacher, student, 1.0, ""))
+            writer.writerow((f"l{index}", method, "1B", "", quality, 0.01, teacher, student, 1.0, "", *said.values()))
 
 
 if __name__ == "__main__":

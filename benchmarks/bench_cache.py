@@ -8,7 +8,9 @@ reader; `prior` is what prior and tables add to each token of a text as long as 
 KL is the mean of KL(teacher || rebuilt) over all held-out tokens, nats; no KL exists for draws, whose expectation is
 exact. `err` is ||g - g0|| / ||g0|| of the parameter gradient of a student, the teacher without layers 10 to 19.
 Rows at a vocabulary of 128,256 stand in for a teacher that has one: each token is one of 2.6, drawn anew at every
-position, so that nothing tells which; in a real vocabulary something does. Seconds are of the processor. Rows named
+position, so that nothing tells which; in a real vocabulary something does. Writing is timed in turns with the teacher,
+sequence by sequence: the share is the median of these pairs, closing the cache included. Seconds are of the processor,
+which other programs on the machine make longer for one than for the other; the wall's stand beside them. Rows named
 `peer` are computed from exact values and the bytes of a published layout: their own rounding is left out, in their
 favour.
 
@@ -20,12 +22,12 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from bench_clock import Stopwatch, Times, cpu_s
 from torch import Tensor
 
 from stillwatt.clock import SystemClock
@@ -40,7 +42,6 @@ from stillwatt.pipelines.models import head_weight, hidden_states, open_place, p
 
 HERE = Path(__file__).parent
 LENGTH = 256
-NS_PER_S = 1_000_000_000
 SCHEMES = {
     "topk k128": Scheme(name="topk", top_k=128),
     "topk k76": Scheme(name="topk", top_k=76),
@@ -101,14 +102,14 @@ class Bench:
         )
         self.gradient_sequences = arguments.gradient
         self.vocab_size = head_weight(self.teacher).shape[0]
-        self.teacher_s_per_token = self.sft_s_per_token = 0.0
+        self.sft_s_per_token = 0.0
         # gigabytes, once, instead of the teacher again for every scheme
-        self.exact = [self.logits(tokens) for tokens in self.held_out]
+        self.exact: list[Tensor] = []
 
     def run(self, scratch: Path, schemes: dict[str, Scheme]) -> list[dict[str, Any]]:
         """All rows of the table, printed as they come."""
         learned = self.learn(scratch, schemes)
-        written = {name: self.write(scratch / f"{n}", learned[name]) for n, name in enumerate(schemes)}
+        written = self.write(scratch, learned)
         self.sft_s_per_token = self.time_sft()
         rows = []
         for name, (cache, cost) in written.items():
@@ -145,29 +146,44 @@ class Bench:
             start_s = cpu_s()
             writer.close()
             own_s[name] += cpu_s() - start_s
-        self.teacher_s_per_token = teacher_s / self.train.size
         return {
             name: (CodedCache.open(scratch / f"train-{n}"), own_s[name] / teacher_s) for n, name in enumerate(schemes)
         }
 
-    def write(self, directory: Path, learned: tuple[CodedCache, float]) -> tuple[CodedCache, dict[str, float]]:
-        """A cache of the held-out text under that prior, and its seconds a token."""
-        codec = learned[0].codec
-        write_s = 0.0
-        with CodedCacheWriter(
-            directory, scheme=codec.scheme, vocab_size=self.vocab_size, temperature=1.0, inputs={}, prior=codec
-        ) as writer:
-            for index, (tokens, logits_TV) in enumerate(zip(self.held_out, self.exact, strict=True)):
-                start_s = cpu_s()
-                writer.add(index, tokens, cut_logits(logits_TV, codec.scheme, temperature=1.0, sequence_index=index))
-                write_s += cpu_s() - start_s
-            start_s = cpu_s()
-        write_s += cpu_s() - start_s
-        cache = CodedCache.open(directory)
-        start_s = cpu_s()
-        for index in cache.sequence_indices:
-            cache.weights([index]) if cache.scheme.is_unbiased else cache.batch([index])
-        return cache, {"write": write_s / cache.num_rows, "read": (cpu_s() - start_s) / cache.num_rows}
+    def write(
+        self, scratch: Path, learned: dict[str, tuple[CodedCache, float]]
+    ) -> dict[str, tuple[CodedCache, dict[str, float]]]:
+        """Caches of the held-out text under those priors; their shares of the teacher's time, sequence by sequence."""
+        writers = {
+            name: CodedCacheWriter(
+                scratch / f"{n}", scheme=cache.scheme, vocab_size=self.vocab_size, temperature=1.0, inputs={},
+                prior=cache.codec,
+            )
+            for n, (name, (cache, _)) in enumerate(learned.items())
+        }  # fmt: skip
+        shares: dict[str, list[Times]] = {name: [] for name in writers}
+        teacher = []
+        for index, tokens in enumerate(self.held_out):
+            with Stopwatch() as watch:
+                logits_TV = self.logits(tokens)
+            teacher.append(watch.times)
+            self.exact.append(logits_TV)
+            for name, writer in writers.items():
+                with Stopwatch() as watch:
+                    scheme = learned[name][0].scheme
+                    writer.add(index, tokens, cut_logits(logits_TV, scheme, temperature=1.0, sequence_index=index))
+                shares[name].append(watch.times / teacher[-1])
+        whole = np.sum(teacher, axis=0)
+        found = {}
+        for n, (name, writer) in enumerate(writers.items()):
+            with Stopwatch() as watch:
+                writer.close()
+            cache = CodedCache.open(scratch / f"{n}")
+            low, middle, high = np.quantile(shares[name], (0.25, 0.5, 0.75), axis=0) + watch.times / whole
+            found[name] = cache, {
+                "write": middle[0], "low": low[0], "high": high[0], "wall": middle[1], "read": read_s(cache)
+            }  # fmt: skip
+        return found
 
     def row(
         self, name: str, cache: CodedCache, learned: tuple[CodedCache, float], cost: dict[str, float]
@@ -188,7 +204,9 @@ class Bench:
             "kept_mass": cache.kept_mass,
             "gradient_error": errors,
             "is_unbiased": cache.scheme.is_unbiased,
-            "write_share_of_teacher_time": round(cost["write"] / self.teacher_s_per_token, 4),
+            "write_share_of_teacher_time": round(cost["write"], 4),
+            "write_share_quartiles": [round(cost["low"], 4), round(cost["high"], 4)],
+            "write_share_of_wall_time": round(cost["wall"], 4),
             "write_share_while_learning": round(learned[1], 4),
             "decode_tokens_per_s": round(1 / cost["read"]),
             "read_ratio_to_sft": round(self.sft_s_per_token / (self.sft_s_per_token + cost["read"]), 4),
@@ -340,8 +358,12 @@ def even_tail(logp_TV: Tensor, kept: int) -> Tensor:
     return even_T1.expand(-1, logp_TV.shape[-1]).clone().scatter_(-1, found.indices, found.values)
 
 
-def cpu_s() -> float:
-    return time.process_time_ns() / NS_PER_S
+def read_s(cache: CodedCache) -> float:
+    """Processor seconds a token, decoded."""
+    start_s = cpu_s()
+    for index in cache.sequence_indices:
+        cache.weights([index]) if cache.scheme.is_unbiased else cache.batch([index])
+    return (cpu_s() - start_s) / cache.num_rows
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

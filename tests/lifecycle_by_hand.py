@@ -27,7 +27,8 @@ def cell(stage: LifeStage, impact: Impact) -> dict[str, Any]:
     if impact is Impact.GWP_MARKET:
         return {**said, "status": "not_counted", "value": None, "low": None, "high": None, "reason": "no contract"}
     status = "measured" if impact is Impact.ENERGY_METERED else "factor"
-    return {**said, "status": status, "value": 10.0, "low": 8.0, "high": 12.0, "boundary": "facility"}
+    covers = "facility" if stage not in MAKING else "building" if stage is LifeStage.INFRASTRUCTURE else "equipment"
+    return {**said, "status": status, "value": 10.0, "low": 8.0, "high": 12.0, "boundary": covers}
 
 
 def whole_report() -> dict[str, Any]:

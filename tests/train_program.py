@@ -15,26 +15,27 @@ import torch
 import stillwatt
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import teacher_logits
+from stillwatt.pipelines.cache import writer
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import device, load_model
-from stillwatt.pipelines.spec import ArmSpec, LogitsSpec, Method, TrainSpec
+from stillwatt.pipelines.spec import ArmSpec, CacheSpec, LogitsSpec, Method, TrainSpec
 from stillwatt.pipelines.student_train import TrainJob, _Loop, train
 from stillwatt.pipelines.teacher_online import OnlineTeacher
 from tiny_models import CountingTask
 
 
-def cache_logits(directory: Path, teacher: Path) -> dict[str, Any]:
+def cache_logits(directory: Path, teacher: Path, cache: CacheSpec | None = None) -> dict[str, Any]:
     """Fill a cache from text of two lengths in an odd number of batches; what it came to and what this rank did."""
     rng = np.random.default_rng(6)
     sequences = [rng.integers(0, 256, length).tolist() for length in (12, 9, 12, 12, 9, 12, 12)]
     tokens_here: list[float] = []
-    stage = SimpleNamespace(add=lambda **counts: tokens_here.append(counts["tokens"]))
+    stage = SimpleNamespace(add=lambda **counts: tokens_here.append(counts.get("tokens", 0)))
     model: Any = load_model(teacher, dtype="float32")
     results = teacher_logits.make(
         model,
         sequences,
-        LogitsSpec(top_k=8, temperature=1.0, batch_size=2),
+        LogitsSpec(top_k=8, temperature=1.0, batch_size=2, cache=cache),
         directory,
         task=CountingTask(),
         stage=stage,
@@ -54,6 +55,11 @@ def main(folder: Path, name: str) -> None:
     )
     start, teacher = (resolve_model("tiny-random", revision=None, announce=print, is_student=s) for s in (True, False))
     cached = cache_logits(folder / f"{name}.cache", teacher.directory)
+    writer.PRIOR_ROWS, writer.SHARD_ROWS = 20, 30  # some rows are held back, and there are several shards
+    coded = {
+        scheme: cache_logits(folder / f"{name}.{scheme}", teacher.directory, CacheSpec(scheme=scheme, draws=draws))
+        for scheme, draws in (("topk", 0), ("head_draws", 4))
+    }
     spec = TrainSpec(
         optimizer="adamw", learning_rate=1e-3, warmup_steps=1, schedule="cosine", max_grad_norm=1.0, batch_size=2,
         accumulation_steps=3, checkpoints=(1.0,), seeds=(1,),
@@ -67,7 +73,7 @@ def main(folder: Path, name: str) -> None:
         return losses[-1]
 
     # a watch from outside, as the loop tells of its first and last step alone
-    _Loop.step = watched  # type: ignore[assignment, method-assign]
+    _Loop.step = watched  # type: ignore[assignment, method-assign]  # the real step, with its loss written down
     constant = {"synthetic": {"channels": [{"watts": 100.0}]}}
     with stillwatt.Run("ranks", runs_dir=folder / "runs", sensors=("synthetic",), options=constant) as run:
         while not any((run.run_dir / "samples").iterdir()):
@@ -89,7 +95,7 @@ def main(folder: Path, name: str) -> None:
             )  # fmt: skip
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    told = {"losses": losses, "world": world, "cached": cached, **found}
+    told = {"losses": losses, "world": world, "cached": cached, "coded": coded, **found}
     (folder / f"{name}.{rank}.json").write_text(json.dumps(told), encoding="utf-8")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

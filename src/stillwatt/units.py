@@ -51,6 +51,7 @@ KWH_PER_MWH = 1_000.0
 KG_PER_LB = 0.453_592_37
 """Exact: the international pound."""
 L_PER_M3 = 1_000.0
+ML_PER_L = 1_000.0
 L_PER_GAL = 3.785_411_784
 """Exact: the US gallon."""
 DAYS_PER_YEAR = 365.25
@@ -61,6 +62,20 @@ S_PER_YEAR = 31_557_600.0
 """Exact: the Julian year."""
 BYTES_PER_GB = 1e9
 """Exact: the SI prefix giga, as makers of drives use it."""
+
+
+SI_PREFIXES: Mapping[str, float] = {
+    "p": 1e-12,
+    "n": 1e-9,
+    "µ": 1e-6,
+    "m": 1e-3,
+    "": 1.0,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+}
+"""Exact: what stands before a unit, smallest first."""
 
 
 class Scale(NamedTuple):

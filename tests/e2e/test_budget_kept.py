@@ -64,6 +64,7 @@ def run_smoke(folder: Path, *changes: str) -> tuple[RunRecord, list[str]]:
     said: list[str] = []
     recipe = load_recipe(path, [*FAST, *changes])
     outcome = run_recipe(recipe, runs_dir=folder, fresh=True, progress=SilentProgress(), announce=said.append)
+    assert outcome is not None
     return outcome.record, said
 
 

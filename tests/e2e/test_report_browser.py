@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from export_reports import rich
 from figure_studies import HOSTILE, study
+from lifecycle_pages import hostile
 from run_records import measured_command, quickstart
 from stillwatt.analysis.study import summarise
 from stillwatt.records import RunRecord
 from stillwatt.report.comparison_html import comparison_html
 from stillwatt.report.data import report_dict
 from stillwatt.report.html import report_html
+from stillwatt.report.lifecycle_page import lifecycle_html
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -162,6 +165,25 @@ def test_the_data_behind_the_page_can_be_taken_along(browser: Browser, tmp_path:
     opened.page.close()
 
 
+def test_packed_data_can_be_taken_along_too(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of very many labels: the browser unpacks what the page holds compressed."""
+    import json
+
+    from stillwatt.report import html
+    from stillwatt.report.comparison import comparison_dict
+    from stillwatt.report.data import writable
+
+    monkeypatch.setattr(html, "_MOST_PLAIN", 1_000)
+    opened = open_page(browser, tmp_path, comparison_html(study()), accept_downloads=True)
+    with opened.page.expect_download() as waiting:
+        opened.page.click("#download")
+    saved = tmp_path / "data.json"
+    waiting.value.save_as(saved)
+    assert json.loads(saved.read_text(encoding="utf-8")) == writable(json.loads(json.dumps(comparison_dict(study()))))
+    assert opened.said == []
+    opened.page.close()
+
+
 def test_a_figure_that_cannot_be_drawn_says_so(browser: Browser, tmp_path: Path) -> None:
     run = quickstart()
     text = report_html(report_dict(run, summarise(run, reuse=(10,))))
@@ -231,3 +253,41 @@ def test_hostile_labels_run_nothing(browser: Browser, tmp_path: Path) -> None:
     assert opened.ask("document.images.length") == 0
     assert "<img src=x" in opened.page.inner_text("#vg-tooltip-element")
     opened.page.close()
+
+
+@pytest.mark.parametrize("made", [rich, hostile])
+def test_a_life_cycle_page_draws_every_figure_in_silence(browser: Browser, tmp_path: Path, made: Any) -> None:
+    opened = open_page(browser, tmp_path, lifecycle_html(made()), viewport={"width": 1200, "height": 900})
+    assert opened.said == []
+    assert [url for url in opened.asked if not url.startswith(("file:", "data:"))] == []
+    marks = marks_by_figure(opened)
+    assert {name.partition("-")[0] for name in marks} == {"statuses", "stages", "variance"}
+    assert marks["statuses-0"] == 160
+    assert opened.page.locator(".failed").count() == 0
+    assert opened.ask("document.images.length") == 0
+    opened.page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_life_cycle_page_fits_a_phone_and_paper(browser: Browser, tmp_path: Path, scheme: str) -> None:
+    text = lifecycle_html(rich())
+    opened = open_page(browser, tmp_path, text, viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    assert opened.ask("document.documentElement.scrollWidth") == 390
+    assert opened.ask("[...document.querySelectorAll('svg.marks')].every(s => s.getBoundingClientRect().right <= 390)")
+    opened.page.set_viewport_size({"width": 688, "height": 900})  # A4 within margins of 14 mm
+    opened.page.emulate_media(media="print")
+    opened.ask("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert opened.ask("[...document.querySelectorAll('table')].every(t => t.getBoundingClientRect().right <= 689)")
+    assert luminance(opened.ask("getComputedStyle(document.body).backgroundColor")) == 1.0
+    opened.page.close()
+
+
+def test_a_life_cycle_page_is_whole_without_scripts(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(lifecycle_html(rich()), encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    assert page.locator("td[data-cell]").count() == 80
+    assert "not counted" in page.inner_text("body")
+    context.close()

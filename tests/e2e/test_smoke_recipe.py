@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from stillwatt.records.window import ONLINE_TEACHER
+from stillwatt.report.format import significant
 
 pytest.importorskip("torch", reason="the distill extra is not installed")
 
@@ -93,6 +94,22 @@ def test_the_answer_is_on_the_terminal(finished: Path) -> None:
     text = (finished / "stdout.txt").read_text(encoding="utf-8")
     for word in (*ARMS, "N*", "T*", "per token", "95 %", "modelled", "report.html"):
         assert word in text
+
+
+def test_storage_is_a_row_of_the_account(finished: Path) -> None:
+    (row,) = shown(finished)["caches"]
+    (folder,) = (finished / "artifacts").glob("logits-*")
+    assert row["artifact"] == folder.name
+    assert row["kl_to_full"] > 0
+    for key in ("made_j_per_token", "write_j_per_token", "read_j_per_token"):
+        assert 0 < row[key]["low_j"] <= row[key]["value_j"] <= row[key]["high_j"], key
+        assert row[key]["basis"] == "modelled"
+    assert row["write_j_per_token"]["value_j"] < row["made_j_per_token"]["value_j"]
+    text = stillwatt("ledger", "show", "latest", runs=finished).stdout
+    assert f"{significant(row['kl_to_full'], 3)} over {row['kl_positions']}" in text
+    command = [sys.executable, "-m", "stillwatt", "cache", "info", str(folder), "--json"]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert told["account"] == {"run_id": shown(finished)["run_id"], **row}
 
 
 def test_verify_finds_nothing_wrong(finished: Path) -> None:

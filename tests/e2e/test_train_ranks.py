@@ -54,6 +54,16 @@ def test_two_ranks_do_what_one_process_does(tmp_path: Path) -> None:
     assert one["cached"].pop("tokens_here") == 78
     assert first["cached"] == second["cached"] == one["cached"]
 
+    for scheme in ("topk", "head_draws"):
+        names = sorted(path.name for path in (tmp_path / f"one.{scheme}").iterdir())
+        assert len(names) > 3  # an index, a prior and several shards
+        assert names == sorted(path.name for path in (tmp_path / f"two.{scheme}").iterdir())
+        for name in names:
+            ours, theirs = (tmp_path / f"{which}.{scheme}" / name for which in ("two", "one"))
+            assert ours.read_bytes() == theirs.read_bytes(), (scheme, name)
+        assert [rank["coded"][scheme].pop("tokens_here") for rank in (first, second)] == [24 + 12, 24 + 18]
+        assert first["coded"][scheme] == second["coded"][scheme]
+
     # the launch is one run, with a session for each rank; the one machine's 100 W are on it once
     runs = {len(sessions(path)): path for path in list_run_dirs(tmp_path / "runs")}
     record = show_run(tmp_path / "runs", runs[2].name)

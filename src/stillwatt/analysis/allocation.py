@@ -20,6 +20,16 @@ def reuse(students: int) -> Allocation:
     return Allocation(kind=AllocationKind.REUSE, students=students)
 
 
+def named(label: str) -> Allocation:
+    """The allocation that has this label.
+
+    >>> named("reuse:4").students, named("marginal") == MARGINAL
+    (4, True)
+    """
+    kind, _, students = label.partition(":")
+    return Allocation(kind=AllocationKind(kind), students=int(students) if students else None)
+
+
 def choose_allocations(hypothetical: Sequence[int], consumers: Sequence[int]) -> tuple[Allocation, ...]:
     """The allocations a study shows: one-off, reuse at the actual and at the asked-for N, by tokens, marginal.
 

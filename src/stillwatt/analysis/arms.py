@@ -72,10 +72,10 @@ def find_problems(bookings: Bookings) -> tuple[str, ...]:
         if stage.kind in TEACHER_KINDS and artifact_of(stage) not in used
     ]
     found += [
-        f"stage {stage.name} has a score of {task} that is no finite number: it is in no quality"
+        f"stage {stage.name} has {score}: it is in no quality"
         for stage in bookings.ended
         if stage.kind is StageKind.EVALUATE
-        for task in unread_scores(stage.results)
+        for score in unread_scores(stage.results)
     ]
     return tuple(found)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from stillwatt.analysis.bills import Weights
 from stillwatt.records.energy import NoTotal
-from stillwatt.records.run import RunRecord, StageRecord
+from stillwatt.records.run import TAKEN_OVER, RunRecord, StageRecord, made_with
 from stillwatt.records.window import StageKind, StageStatus
 
 TEACHER_KINDS = frozenset({StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE})
@@ -52,8 +52,11 @@ def sort_stages(run: RunRecord, others: Sequence[RunRecord] = ()) -> Bookings:
     """
     parents = {stage.stage_id: stage.parent_id for stage in run.stages}
     pointed = {_pointed_stage(stage) for stage in run.stages if REUSED_FROM in stage.labels}
-    # an attempt that was cut off after its artefact was complete did its work: it is no experiment
-    kept_ids = {stage_id for run_id, stage_id in pointed if run_id == run.run_id}
+    # an attempt that was cut off after its artefact was complete, or whose work a later one took over, did its work:
+    # it is no experiment
+    kept = {stage_id for run_id, stage_id in pointed if run_id == run.run_id}
+    kept |= {s.stage_id for s in run.stages if s.status is StageStatus.ENDED and s.workload.get(TAKEN_OVER)}
+    kept_ids = {each.stage_id for stage_id in kept for each in made_with(run.stages, stage_id)}
     lost_ids = {stage.stage_id for stage in run.stages if stage.status in _LOST} - kept_ids
     is_inside_lost = {stage.stage_id: _has_ancestor(stage, parents, lost_ids) for stage in run.stages}
     whole = [stage for stage in run.stages if not is_inside_lost[stage.stage_id]]
@@ -63,10 +66,9 @@ def sort_stages(run: RunRecord, others: Sequence[RunRecord] = ()) -> Bookings:
     book = {stage.stage_id: stage for stage in run.stages}
     artifacts = _own_artifacts(ended)
     for pointer in pointers:
-        key, maker = _find_maker(pointer, others)
-        if maker is not None:
-            book[key] = maker
-        artifacts.setdefault(artifact_of(pointer), _pointed_bill(pointer, key, maker))
+        makers = _find_makers(pointer, others)
+        book |= makers
+        artifacts.setdefault(artifact_of(pointer), _pointed_bill(pointer, makers))
     running = [stage.name for stage in whole if stage.status is StageStatus.RUNNING]
     return Bookings(
         book=book,
@@ -123,22 +125,21 @@ def _pointed_stage(pointer: StageRecord) -> tuple[str, str]:
     return str(run_id), str(pointer.results.get("energy_stage_id", ""))
 
 
-def _find_maker(pointer: StageRecord, others: Sequence[RunRecord]) -> tuple[str, StageRecord | None]:
+def _find_makers(pointer: StageRecord, others: Sequence[RunRecord]) -> dict[str, StageRecord]:
+    """The stages that made a reused artefact, by their keys; several where ranks of a launch made it together."""
     run_id, stage_id = _pointed_stage(pointer)
     for other in others:
         if other.run_id == run_id:
-            for stage in other.stages:
-                if stage.stage_id == stage_id:
-                    return f"{run_id}/{stage_id}", stage
-    return f"{run_id}/{stage_id}", None
+            return {f"{run_id}/{each.stage_id}": each for each in made_with(other.stages, stage_id)}
+    return {}
 
 
-def _pointed_bill(pointer: StageRecord, key: str, maker: StageRecord | None) -> ArtifactBill:
-    run_id = key.partition("/")[0]
+def _pointed_bill(pointer: StageRecord, makers: Mapping[str, StageRecord]) -> ArtifactBill:
+    run_id, _ = _pointed_stage(pointer)
     missing = NoTotal(reason=f"artefact {artifact_of(pointer)} was made by run {run_id}, which is not at hand")
     return ArtifactBill(
         artifact=artifact_of(pointer),
         kind=pointer.labels.get("artifact_kind", ""),
-        weights=missing if maker is None else {key: 1.0},
+        weights=dict.fromkeys(makers, 1.0) if makers else missing,
         reused_from=run_id,
     )

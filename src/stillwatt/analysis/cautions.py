@@ -89,7 +89,9 @@ def _baseline_cautions(baseline: str, trained: Trained) -> Iterator[str]:
     distilled = {label.student for label in roles.distilled}
     several = sorted(student for student, count in counts.items() if count > 1 and student in distilled)
     if several:
-        yield f"student {listed(several)} has several baselines: N* is held against the best of them"
+        budgets = any(len(roles.by_budget.get(student, ())) > 1 for student in several)
+        which = "the best of those whose token budget is nearest" if budgets else "the best of them"
+        yield f"student {listed(several)} has several baselines: N* is held against {which}"
 
 
 def _sibling_cautions(trained: Trained, labels: Sequence[Label]) -> Iterator[str]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MOST_CELLS = 5_000_000
 """Labels times draws that are drawn at most; beyond it there are fewer draws."""
 FEWEST_DRAWS = 100
+MOST_LISTED = 10_000
+"""Labels beyond which only those that may be on a frontier are listed with it, and the first ones with their stages."""
 _SURELY = 6.0
 """Standard deviations that a single training's known errors never exceed, for this purpose."""
 
@@ -87,6 +89,15 @@ def draw(plane: Plane, rel: float, *, draws: int) -> Draws:
             energy[place] += sigma_e * noise[0]
             quality[place] += sigma_q * noise[1]
     return Draws(index=index, energy=energy.T, quality=quality.T, spread=spread)
+
+
+def listed_places(on: NDArray[np.bool_], drawn: Draws) -> Sequence[int]:
+    """Places of the labels that are listed: all, or of very many those on the frontier and those that were drawn."""
+    if len(on) <= MOST_LISTED:
+        return range(len(on))
+    maybe = drawn.index if drawn.count else np.empty(0, dtype=np.intp)
+    places: list[int] = np.union1d(np.flatnonzero(on), maybe).tolist()
+    return places
 
 
 def probabilities(plane: Plane, drawn: Draws, places: Sequence[int] | None = None) -> list[float | None]:

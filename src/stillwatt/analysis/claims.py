@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from stillwatt.analysis.cautions import Trained
 from stillwatt.analysis.effects import Effect, effect_of
-from stillwatt.analysis.ladders import OUTCOMES, Ladder, ladders, rise, settings_of
+from stillwatt.analysis.ladders import OUTCOMES, Ladder, ladders, made_with, rise, settings_of
+from stillwatt.analysis.rule_cases import unsized
 from stillwatt.analysis.sizes import parameters_of, size_text
 from stillwatt.analysis.trainings import Label, Term
 from stillwatt.analysis.words import listed
@@ -123,6 +124,7 @@ def _method_claims(
 def _size_claims(trained: Trained) -> Iterator[Claim | str]:
     """Methods over all students up to, or from, a size."""
     methods: dict[str, list[tuple[float, Label]]] = {}
+    yield from (gap.text for gap in unsized(trained.roles.distilled))
     for label in trained.roles.distilled:
         size = parameters_of(label)
         if size is not None and trained.roles.all_of(label):
@@ -265,13 +267,21 @@ def _monotone_claims(trained: Trained, ladder: Ladder, outcome: str) -> Iterator
     yield from _both_ways(
         kind="monotone",
         says=(f"the {_NAMES[outcome]} rises {over}", f"the {_NAMES[outcome]} falls {over}"),
-        scope=f"{ladder.method}, student {ladder.student or 'of no name'}, all other settings held",
+        scope=f"{ladder.method}, student {ladder.student or 'of no name'}, {_held(ladder)}",
         bound=0.0,
         unit=QUALITY if outcome == QUALITY else "J",
         effects=tuple(effects),
         labels=names,
         about=tuple(f"{one} to {two}" for one, two in itertools.pairwise(names)),
     )
+
+
+def _held(ladder: Ladder) -> str:
+    """At what the other settings are held, so that two ladders of one method and student are told apart."""
+    others = {name: value for name, value in made_with(ladder.labels[0]).items() if name != ladder.setting}
+    if not others:
+        return "all other settings held"
+    return f"{listed(f'{name} {value:g}' for name, value in sorted(others.items()))} held"
 
 
 def _both_ways(

@@ -10,7 +10,7 @@ import numpy as np
 
 from stillwatt.analysis.allocation import MARGINAL, ONE_OFF, TOKENS, reuse
 from stillwatt.analysis.cautions import Trained, find_cautions
-from stillwatt.analysis.certainty import Draws, draw, half_widths, probabilities
+from stillwatt.analysis.certainty import MOST_LISTED, Draws, draw, half_widths, listed_places, probabilities
 from stillwatt.analysis.matching import curves, levers, match
 from stillwatt.analysis.pairing import Roles, assign_roles, sharing_students
 from stillwatt.analysis.plane import attainment, frontier_mask, hypervolume, throughput_mask
@@ -39,8 +39,6 @@ MOST_COMPARED = 2_000
 """Distilled labels that break-evens are given for; beyond it the first ones, and a warning says so."""
 _MOST_ATTAINED = 2_000
 """Labels on a plane beyond which no attainment is given: its curves would have as many corners as points."""
-MOST_LISTED = 10_000
-"""Labels beyond which only those that may be on a frontier are listed with it, and the first ones with their stages."""
 _SHARES = (0.05, 0.5, 0.95)
 _BEYOND = 1.1
 """How far beyond the dearest frontier point the reference lies, so that this point counts too."""
@@ -153,7 +151,7 @@ def _front(
     reference: tuple[float, float] | None,
 ) -> Front:
     sizes = plane.sheet.seeds_among(plane.rows)[plane.index]
-    listed = _listed(on, drawn)
+    listed = listed_places(on, drawn)
     widths = half_widths(plane, drawn, listed)
     placed = tuple(
         PlacedLabel(
@@ -182,15 +180,6 @@ def _front(
         attained=_attained(drawn),
         left_out=plane.left_out,
     )
-
-
-def _listed(on: NDArray[np.bool_], drawn: Draws) -> Sequence[int]:
-    """Places of the labels that are listed: all, or of very many those on the frontier and those that were drawn."""
-    if len(on) <= MOST_LISTED:
-        return range(len(on))
-    maybe = drawn.index if drawn.count else np.empty(0, dtype=np.intp)
-    places: list[int] = np.union1d(np.flatnonzero(on), maybe).tolist()
-    return places
 
 
 def _with_throughput(plane: Plane) -> tuple[str, ...] | None:

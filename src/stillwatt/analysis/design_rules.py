@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from stillwatt.analysis.cautions import Trained
 from stillwatt.analysis.rule_cases import (
     SURE,
     Compared,
     Evidence,
+    Gap,
     against_baseline,
     reuse_needed,
-    same_plane,
     teacher_by_student,
 )
+from stillwatt.analysis.rule_planes import same_plane
 from stillwatt.analysis.rule_settings import falling_returns, outweighs, raising, reuse_by_size, some_beaten
 from stillwatt.analysis.trainings import gather_labels
 from stillwatt.analysis.words import listed
 from stillwatt.records.comparison import Comparison, Observation
-from stillwatt.records.rules import Case, DesignRule, RuleFinding, RulesTested, RuleTest, Status, TestFinding
+from stillwatt.records.rules import (
+    Case,
+    DesignRule,
+    RuleFinding,
+    RulesTested,
+    RuleTest,
+    Status,
+    TestFinding,
+    Unused,
+)
 
 COMPARISONS: Mapping[str, Compared] = {
     "against_baseline": against_baseline,
@@ -71,16 +81,27 @@ def _together(statuses: Sequence[Status]) -> Status:
 def _try_test(test: RuleTest, evidence: Evidence, *, among: int) -> TestFinding:
     found = list(COMPARISONS[test.comparison](test, evidence))
     cases = [entry for entry in found if isinstance(entry, Case)]
-    gaps = tuple(entry for entry in found if isinstance(entry, str))
+    gaps = [entry for entry in found if isinstance(entry, Gap)]
     status, reason = _judge(cases, among)
     return TestFinding(
         test=test,
         status=status,
-        reason=reason if cases or not gaps else f"{reason}: {gaps[0]}",
+        reason=reason if cases or not gaps else f"{reason}: {gaps[0].text}",
         cases=tuple(cases),
-        gaps=gaps,
+        gaps=tuple(gap.text for gap in gaps),
+        unused=tuple(_unused(cases, gaps)),
         next_run=_next_run(test, status, cases),
     )
+
+
+def _unused(cases: Sequence[Case], gaps: Sequence[Gap]) -> Iterator[Unused]:
+    """Labels that would have been compared and stand in no case, each with the first reason why."""
+    used = {label for case in cases for label in case.labels}
+    for gap in gaps:
+        for label in gap.labels:
+            if label.name not in used:
+                used.add(label.name)
+                yield Unused(label=label.name, reason=gap.reason)
 
 
 def _judge(cases: Sequence[Case], among: int) -> tuple[Status, str]:

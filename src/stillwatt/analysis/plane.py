@@ -33,6 +33,20 @@ def frontier_mask(energy: Floats, quality: Floats) -> Flags:
     [True, False, True, True]
     """
     _refuse_nan(energy, quality)
+    order = np.argsort(energy, axis=-1)
+    sorted_energy = np.take_along_axis(energy, order, axis=-1)
+    if (sorted_energy[..., 1:] == sorted_energy[..., :-1]).any():
+        return _mask_of_ties(energy, quality)
+    sorted_quality = np.take_along_axis(quality, order, axis=-1)
+    is_new = np.ones(energy.shape, dtype=bool)
+    np.greater(sorted_quality[..., 1:], np.maximum.accumulate(sorted_quality, axis=-1)[..., :-1], out=is_new[..., 1:])
+    mask = np.empty(energy.shape, dtype=bool)
+    np.put_along_axis(mask, order, is_new, axis=-1)
+    return mask
+
+
+def _mask_of_ties(energy: Floats, quality: Floats) -> Flags:
+    """The same where some energies are equal: of those the best comes first, and its twins are marked with it."""
     order = np.lexsort((-quality, energy), axis=-1)
     sorted_energy = np.take_along_axis(energy, order, axis=-1)
     sorted_quality = np.take_along_axis(quality, order, axis=-1)

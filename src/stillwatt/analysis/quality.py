@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stillwatt.records.finding import NoQuality, Quality, Score, TaskRatio
 
+_TRAINING_LOSS = re.compile(r"(train|kd|distil)\w*[\W_]*loss|loss[\W_]*(train|kd|distil)")
+
+
+def is_training_loss(task: str) -> bool:
+    """Whether a task is the loss that a training minimised, which ranks no students.
+
+    Unlike weights, temperatures and divergences make it another quantity in every run (method.md, eq. 54): a smaller
+    one is no better student. Held-out cross-entropy is the same quantity for all, and a score.
+
+    >>> [is_training_loss(task) for task in ("train_loss", "Training loss", "train/kd_loss", "perplexity", "eval_loss")]
+    [True, True, True, False, False]
+    """
+    return _TRAINING_LOSS.search(task.casefold()) is not None
+
 
 def read_scores(results: Mapping[str, Any]) -> tuple[Score, ...]:
-    """The scores an evaluation stage recorded; an entry without a finite value is left out (see `unread_scores`).
+    """The scores an evaluation stage recorded.
+
+    Left out is an entry without a finite value, and a loss that was trained on (see `unread_scores`).
 
     >>> read_scores({"scores": [{"task": "perplexity", "value": 9.5, "se": 0.2, "n": 100, "higher_is_better": False}]})
     (Score(task='perplexity', value=9.5, se=0.2, n=100, higher_is_better=False),)
@@ -18,10 +35,10 @@ def read_scores(results: Mapping[str, Any]) -> tuple[Score, ...]:
     found = []
     for entry in results.get("scores") or ():
         value, se, n = _number(entry.get("value")), _number(entry.get("se")), _number(entry.get("n"))
-        if value is not None:
+        if value is not None and not is_training_loss(_task(entry)):
             found.append(
                 Score(
-                    task=str(entry.get("task", "unnamed")),
+                    task=_task(entry),
                     value=value,
                     se=se,
                     n=None if n is None else int(n),
@@ -32,13 +49,22 @@ def read_scores(results: Mapping[str, Any]) -> tuple[Score, ...]:
 
 
 def unread_scores(results: Mapping[str, Any]) -> tuple[str, ...]:
-    """Tasks whose score is no finite number, and so is in no quality.
+    """Tasks whose score is in no quality, each with the reason.
 
     >>> unread_scores({"scores": [{"task": "perplexity", "value": float("inf")}]})
-    ('perplexity',)
+    ('a score of perplexity that is no finite number',)
     """
-    entries = results.get("scores") or ()
-    return tuple(str(entry.get("task", "unnamed")) for entry in entries if _number(entry.get("value")) is None)
+    found = []
+    for entry in results.get("scores") or ():
+        if is_training_loss(_task(entry)):
+            found.append(f"a score of {_task(entry)}, a loss that was trained on and no evaluation")
+        elif _number(entry.get("value")) is None:
+            found.append(f"a score of {_task(entry)} that is no finite number")
+    return tuple(found)
+
+
+def _task(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("task", "unnamed"))
 
 
 def relative_quality(student: Sequence[Score], teacher: Sequence[Score]) -> Quality | NoQuality:

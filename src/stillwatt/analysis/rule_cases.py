@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from stillwatt.analysis.cautions import Trained
 from stillwatt.analysis.effects import Effect, effect_of
 from stillwatt.analysis.ladders import OUTCOMES, UNITS, made_with
-from stillwatt.analysis.sizes import parameters_of
+from stillwatt.analysis.sizes import PARAMETERS, parameters_of
 from stillwatt.analysis.trainings import Label, Term, Weights
 from stillwatt.analysis.words import listed
 from stillwatt.records.comparison import Comparison
@@ -30,14 +30,33 @@ class Evidence:
 
     def distilled(self, test: RuleTest) -> list[Label]:
         """Distilled labels whose method is in the test's scope, and whose student is."""
-        known = [label for label in self.trained.roles.distilled if is_in_scope(label.method, test.methods)]
+        known = self.of_methods(test)
         if test.options.get("students") != "larger":
             return known
         sizes = [size for label in known if (size := parameters_of(label)) is not None]
         return [label for label in known if sizes and (parameters_of(label) or 0.0) > min(sizes)]
 
+    def of_methods(self, test: RuleTest) -> list[Label]:
+        """Distilled labels whose method is in the test's scope, whatever their student."""
+        return [label for label in self.trained.roles.distilled if is_in_scope(label.method, test.methods)]
 
-Found = Iterator[Case | str]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A comparison that could not be made."""
+
+    about: str
+    reason: str
+    labels: tuple[Label, ...]
+    """Distilled labels that it would have rested on."""
+
+    @property
+    def text(self) -> str:
+        """What it is of, and why there is none."""
+        return f"{self.about}: {self.reason}"
+
+
+Found = Iterator[Case | Gap]
 """Cases, and comparisons that could not be made, with the reason."""
 Compared = Callable[[RuleTest, Evidence], Found]
 
@@ -93,16 +112,18 @@ def against_baseline(test: RuleTest, evidence: Evidence) -> Found:
     """
     outcome = test.options["outcome"]
     fields, is_ratio = OUTCOMES[outcome], test.bound != 0.0
+    if test.options.get("students") == "larger":
+        yield from unsized(evidence.of_methods(test))
     for label in evidence.distilled(test):
         baselines = evidence.trained.roles.all_of(label)
         if not baselines:
-            yield f"{label.name}: no baseline has student {label.student!r}"
+            yield Gap(about=label.name, reason=f"no baseline has student {label.student!r}", labels=(label,))
         for baseline in baselines:
             terms = _ratio_terms(label, baseline, fields) if is_ratio else _gap_terms(label, baseline, fields)
             effect = effect_of(terms, evidence.trained.rel, is_ratio=is_ratio)
             about = f"{label.name} against {baseline.name}"
             if isinstance(effect, NoTotal):
-                yield f"{about}: {effect.reason}"
+                yield Gap(about=about, reason=effect.reason, labels=(label,))
             else:
                 unit = RATIO if is_ratio else UNITS.get(outcome, "J")
                 yield case_of(effect, test, about=about, labels=(label, baseline), unit=unit)
@@ -113,7 +134,7 @@ def reuse_needed(test: RuleTest, evidence: Evidence) -> Found:
     for label in evidence.distilled(test):
         baseline = evidence.trained.roles.baseline_of(label)
         if baseline is None:
-            yield f"{label.name}: no baseline has student {label.student!r}"
+            yield Gap(about=label.name, reason=f"no baseline has student {label.student!r}", labels=(label,))
             continue
         terms = [
             Term(label=label, numerator={"teacher_j": 1.0}, denominator={"student_j": -1.0}),
@@ -121,7 +142,7 @@ def reuse_needed(test: RuleTest, evidence: Evidence) -> Found:
         ]
         effect = effect_of(terms, evidence.trained.rel, is_ratio=True)
         if isinstance(effect, NoTotal):
-            yield f"N* of {label.name}: {effect.reason}"
+            yield Gap(about=f"N* of {label.name}", reason=effect.reason, labels=(label,))
             continue
         about = f"N* of {label.name} against {baseline.name}"
         yield case_of(effect, test, about=about, labels=(label, baseline), unit="students")
@@ -129,15 +150,23 @@ def reuse_needed(test: RuleTest, evidence: Evidence) -> Found:
 
 def teacher_by_student(test: RuleTest, evidence: Evidence) -> Found:
     """The teacher's energy for each larger student over that for the smallest, of one method."""
+    yield from unsized(evidence.distilled(test))
     for method, labels in _by_size(evidence.distilled(test)).items():
         known = [label for label in labels if label.mean("teacher_j")]
+        for label in labels:
+            if label not in known:
+                yield Gap(about=label.name, reason="the teacher's energy is unknown or 0", labels=(label,))
         smallest = [label for label in known if parameters_of(label) == parameters_of(known[0])]
-        pairs = itertools.product(smallest, known[len(smallest) :])
-        for first, label in ((small, large) for small, large in pairs if made_with(small) == made_with(large)):
+        larger = known[len(smallest) :]
+        alike = [pair for pair in itertools.product(smallest, larger) if made_with(pair[0]) == made_with(pair[1])]
+        yield from _without_mate(method, known, alike, has_larger=bool(larger))
+        for first, label in alike:
             if {row.teacher_j for row in first.rows} & {row.teacher_j for row in label.rows}:
-                yield (
-                    f"{label.name} and {first.name} name the same teacher energy to the last digit: one artefact says "
-                    "nothing of a second one"
+                yield Gap(
+                    about=f"{label.name} and {first.name}",
+                    reason="they name the same teacher energy to the last digit; one artefact says nothing of a second "
+                    "one",
+                    labels=(label, first),
                 )
                 continue
             effect = effect_of(
@@ -148,39 +177,26 @@ def teacher_by_student(test: RuleTest, evidence: Evidence) -> Found:
             yield case_of(effect, test, about=about, labels=(label, first), unit=RATIO)
 
 
-def same_plane(test: RuleTest, evidence: Evidence) -> Found:
-    """Whether the frontier by an impact is that by energy, under every allocation: the share of labels on both."""
-    name = test.options["impact"]
-    view = next((view for view in evidence.comparison.views if view.name == name), None)
-    if view is None:
-        yield f"what a kWh costs in {name} is not known"
-        return
-    seeds = min(label.num_seeds for label in evidence.trained.labels)
-    energy = {front.allocation: front for front in evidence.comparison.fronts}
-    for front in view.fronts:
-        placed = {point.label for point in front.points}
-        lost = [point.label for point in energy[front.allocation].placed if point.label not in placed]
-        if lost:
-            yield f"{name} of {listed(lost)} is unknown under {front.allocation}: the frontiers are of unlike labels"
-            continue
-        own = {point.label for point in front.points if point.is_on_frontier}
-        other = set(energy[front.allocation].labels)
-        if not own | other:
-            yield f"nothing is on a frontier under {front.allocation}"
-            continue
-        share = len(own & other) / len(own | other)
-        yield Case(
-            about=f"frontiers by {name} and by energy under {front.allocation}",
-            labels=tuple(sorted(own | other)),
-            effect=share,
-            low=share,
-            high=share,
-            unit="of the labels on both",
-            seeds=seeds,
-            leans=share == test.bound,
-            p_for=0.0 if share == test.bound else 1.0,
-            p_against=1.0 if share == test.bound else 0.0,
+def unsized(labels: Sequence[Label]) -> Iterator[Gap]:
+    """Labels that no size of a student is known of, so that they stand nowhere among the sizes."""
+    unknown = tuple(label for label in labels if parameters_of(label) is None)
+    if unknown:
+        students = listed(dict.fromkeys(repr(label.student) for label in unknown))
+        yield Gap(
+            about=listed(label.name for label in unknown),
+            reason=f"nobody says how large student {students} is (a name with 1B in it, or a column {PARAMETERS})",
+            labels=unknown,
         )
+
+
+def _without_mate(
+    method: str, known: Sequence[Label], alike: Sequence[tuple[Label, Label]], *, has_larger: bool
+) -> Iterator[Gap]:
+    paired = {label.name for pair in alike for label in pair}
+    alone = tuple(label for label in known if label.name not in paired)
+    if alone:
+        why = "no two sizes are made with the same settings" if has_larger else "all students are of one size"
+        yield Gap(about=f"teacher of {method}", reason=f"{listed(label.name for label in alone)}: {why}", labels=alone)
 
 
 def _by_size(labels: Sequence[Label]) -> dict[str, list[Label]]:

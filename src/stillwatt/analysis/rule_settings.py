@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from stillwatt.analysis.effects import Effect, effect_of
 from stillwatt.analysis.ladders import OUTCOMES, UNITS, Ladder, Mix, ends, ladders, made_with
-from stillwatt.analysis.rule_cases import RATIO, Evidence, Found, case_of
+from stillwatt.analysis.rule_cases import RATIO, Evidence, Found, Gap, case_of, unsized
 from stillwatt.analysis.sizes import parameters_of, size_text
 from stillwatt.analysis.trainings import Label, Term
+from stillwatt.analysis.words import listed
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.rules import Case, RuleTest
 
@@ -21,13 +22,15 @@ _MOST_PAIRED = 100
 def raising(test: RuleTest, evidence: Evidence) -> Found:
     """An outcome at the highest level of a setting over that at the lowest, the others held."""
     setting, outcome = test.options["setting"], test.options["outcome"]
-    for ladder in ladders(evidence.distilled(test), setting):
+    labels = evidence.distilled(test)
+    yield from _off_ladder(labels, setting)
+    for ladder in ladders(labels, setting):
         low, high = ladder.labels[0], ladder.labels[-1]
         terms = [Term(label=high, numerator=OUTCOMES[outcome]), Term(label=low, denominator=OUTCOMES[outcome])]
         effect = effect_of(terms, evidence.trained.rel, is_ratio=True)
         about = f"{setting} {ladder.levels[-1]:g} against {ladder.levels[0]:g}: {high.name} against {low.name}"
         if isinstance(effect, NoTotal):
-            yield f"{about}: {effect.reason}"
+            yield Gap(about=about, reason=effect.reason, labels=(high, low))
         else:
             yield case_of(effect, test, about=about, labels=(high, low), unit=RATIO)
 
@@ -35,9 +38,15 @@ def raising(test: RuleTest, evidence: Evidence) -> Found:
 def falling_returns(test: RuleTest, evidence: Evidence) -> Found:
     """How much steeper an outcome rises over the lower half of a setting's levels than over the upper one."""
     setting, outcome = test.options["setting"], test.options["outcome"]
-    for ladder in ladders(evidence.distilled(test), setting):
+    labels = evidence.distilled(test)
+    yield from _off_ladder(labels, setting)
+    for ladder in ladders(labels, setting):
         if len(ladder.levels) < 3:
-            yield f"{setting} of {ladder.labels[0].name} has two levels; a third one shows whether returns fall"
+            yield Gap(
+                about=f"{setting} of {ladder.labels[0].name}",
+                reason="there are two levels; a third one shows whether returns fall",
+                labels=ladder.labels,
+            )
             continue
         middle = len(ladder.levels) // 2
         (a, b, c), (low, between, high) = (
@@ -50,7 +59,7 @@ def falling_returns(test: RuleTest, evidence: Evidence) -> Found:
         effect = effect_of(mix.terms(outcome), evidence.trained.rel, is_ratio=False)
         about = f"{outcome} by {setting} {a:g} to {b:g}, less {b:g} to {c:g}: {low.name} to {high.name}"
         if isinstance(effect, NoTotal):
-            yield f"{about}: {effect.reason}"
+            yield Gap(about=about, reason=effect.reason, labels=(low, between, high))
         else:
             unit = f"{UNITS.get(outcome, 'J')} per unit of {setting}"
             yield case_of(effect, test, about=about, labels=(low, between, high), unit=unit)
@@ -61,6 +70,7 @@ def outweighs(test: RuleTest, evidence: Evidence) -> Found:
     setting, other, outcome = (test.options[name] for name in ("setting", "other", "outcome"))
     labels = evidence.distilled(test)
     first, second = _by_student(ladders(labels, setting)), _by_student(ladders(labels, other))
+    yield from _off_both(labels, setting, other, first, second)
     for key in [key for key in first if key in second]:
         x, y = ends(first[key]), ends(second[key])
         about = f"{outcome} of {key[0]} {key[1]}: {setting} against {other}"
@@ -69,7 +79,7 @@ def outweighs(test: RuleTest, evidence: Evidence) -> Found:
         )
         if isinstance(plus, NoTotal) or isinstance(minus, NoTotal):
             reasons = [found.reason for found in (plus, minus) if isinstance(found, NoTotal)]
-            yield f"{about}: {reasons[0]}"
+            yield Gap(about=about, reason=reasons[0], labels=(*x.labels.values(), *y.labels.values()))
         else:
             names = tuple(dict.fromkeys((*x.labels, *y.labels)))
             yield _weighed(plus, minus, about=about, names=names, unit=UNITS.get(outcome, "J"))
@@ -83,12 +93,16 @@ def some_beaten(test: RuleTest, evidence: Evidence) -> Found:
     setting, other = test.options["setting"], test.options["other"]
     groups: dict[tuple[str, str], list[Label]] = {}
     for label in evidence.distilled(test):
-        if setting in label.settings and other in label.settings:
+        lacks = _lacks_to_be_beaten(label, setting, other)
+        if lacks:
+            yield Gap(about=label.name, reason=lacks, labels=(label,))
+        else:
             groups.setdefault((label.method, label.student), []).append(label)
     for (method, student), labels in groups.items():
+        about = f"{method} {student}"
         if not 1 < len(labels) <= _MOST_PAIRED:
-            few = "one point" if len(labels) == 1 else f"{len(labels)} points, too many to look at in pairs"
-            yield f"{method} {student} has {few} of {setting} and {other}"
+            few = "one point" if len(labels) == 1 else f"{len(labels)} points, too many to look at in pairs,"
+            yield Gap(about=about, reason=f"there is {few} of {setting} and {other}", labels=tuple(labels))
             continue
         found = [
             (p, case)
@@ -97,7 +111,7 @@ def some_beaten(test: RuleTest, evidence: Evidence) -> Found:
             for p in [case.p_for]
         ]
         if not found:
-            yield f"no point of {method} {student} is beaten by another in the mean, or their quality is unknown"
+            yield Gap(about=about, reason="no point is beaten by another in the mean", labels=tuple(labels))
             continue
         best = min(found, key=lambda entry: (entry[1].seeds < 2, entry[0]))[1]
         yield _among(best, len(labels) * (len(labels) - 1))
@@ -111,26 +125,36 @@ def reuse_by_size(test: RuleTest, evidence: Evidence) -> Found:
     """
     roles = evidence.trained.roles
     methods: dict[str, list[tuple[float, Label]]] = {}
+    yield from unsized(evidence.distilled(test))
     for label in evidence.distilled(test):
         size = parameters_of(label)
         lacks = _lacks(label, roles.baseline_of(label))
-        if size is None:
-            yield f"{label.name}: nobody says how large student {label.student!r} is"
-        elif lacks:
-            yield f"N* of {label.name}: {lacks}"
-        else:
+        if lacks and size is not None:
+            yield Gap(about=f"N* of {label.name}", reason=lacks, labels=(label,))
+        elif size is not None:
             methods.setdefault(label.method, []).append((size, label))
-    for entries in methods.values():
-        for small_size, large_size in itertools.pairwise(sorted({size for size, _ in entries})):
-            pairs = itertools.product(
-                *([own for size, own in entries if size == at] for at in (small_size, large_size))
-            )
-            alike = [(small, large) for small, large in pairs if made_with(small) == made_with(large)]
-            for small, large in alike:
-                yield _order(test, evidence, small, large)
-            if not alike:
-                sizes = f"{size_text(small_size)} and {size_text(large_size)}"
-                yield f"{entries[0][1].method} of {sizes}: no two labels are made with the same settings"
+    for method, entries in methods.items():
+        yield from _by_rising_size(test, evidence, method, entries)
+
+
+def _by_rising_size(test: RuleTest, evidence: Evidence, method: str, entries: Sequence[tuple[float, Label]]) -> Found:
+    """Every label against every one of the next size that is made with the same settings."""
+    found = sorted({size for size, _ in entries})
+    if len(found) == 1:
+        alone = tuple(label for _, label in entries)
+        yield Gap(about=f"{method} of {size_text(found[0])}", reason="there is no second size", labels=alone)
+    for sizes in itertools.pairwise(found):
+        small, large = ([label for size, label in entries if size == at] for at in sizes)
+        pairs = itertools.product(small, large)
+        alike = [(one, other) for one, other in pairs if made_with(one) == made_with(other)]
+        for one, other in alike:
+            yield _order(test, evidence, one, other)
+        paired = {label.name for pair in alike for label in pair}
+        left = tuple(label for label in (*small, *large) if label.name not in paired)
+        if left:
+            who = "no two labels" if not alike else f"{listed(label.name for label in left)} and no other label"
+            about = f"{method} of {size_text(sizes[0])} and {size_text(sizes[1])}"
+            yield Gap(about=about, reason=f"{who} are made with the same settings", labels=left)
 
 
 def _lacks(label: Label, baseline: Label | None) -> str:
@@ -143,11 +167,13 @@ def _lacks(label: Label, baseline: Label | None) -> str:
     return f"the student's energy of {missing[0]} is unknown" if missing else ""
 
 
-def _order(test: RuleTest, evidence: Evidence, small: Label, large: Label) -> Case | str:
+def _order(test: RuleTest, evidence: Evidence, small: Label, large: Label) -> Case | Gap:
     roles, rel = evidence.trained.roles, evidence.trained.rel
     about = f"N* of {small.name} against that of {large.name}"
     teachers = small.mean("teacher_j") or 0.0, large.mean("teacher_j") or 0.0
-    of_small, of_large = roles.best[small.student], roles.best[large.student]
+    of_small, of_large = roles.baseline_of(small), roles.baseline_of(large)
+    assert of_small is not None, small.name  # neither lacks one, or there were no pair
+    assert of_large is not None, large.name
     terms = [
         Term(label=of_large, numerator={"student_j": teachers[0]}),
         Term(label=large, numerator={"student_j": -teachers[0]}),
@@ -157,8 +183,60 @@ def _order(test: RuleTest, evidence: Evidence, small: Label, large: Label) -> Ca
     effect = effect_of(terms, rel, is_ratio=True)
     assert isinstance(effect, Effect), effect  # all four energies are known, or there were no pair
     if effect.contrast.numerator <= 0.0 and effect.contrast.denominator <= 0.0:
-        return f"{about}: neither saves anything, so no reuse repays either"
+        return Gap(about=about, reason="neither saves anything, so no reuse repays either", labels=(small, large))
     return case_of(effect, test, about=about, labels=(small, of_small, large, of_large), unit=RATIO)
+
+
+def _off_ladder(labels: Sequence[Label], setting: str) -> Iterator[Gap]:
+    """Labels of which the setting is not known, and those that differ from no other in it alone."""
+    without = tuple(label for label in labels if setting not in label.settings)
+    if without:
+        yield Gap(about=listed(label.name for label in without), reason=f"{setting} is not known", labels=without)
+    on = {label.name for ladder in ladders(labels, setting) for label in ladder.labels}
+    alone = tuple(label for label in labels if setting in label.settings and label.name not in on)
+    if alone:
+        yield Gap(
+            about=listed(label.name for label in alone),
+            reason=f"no other label differs in {setting} alone",
+            labels=alone,
+        )
+
+
+def _off_both(
+    labels: Sequence[Label],
+    setting: str,
+    other: str,
+    first: Mapping[tuple[str, str], Sequence[Ladder]],
+    second: Mapping[tuple[str, str], Sequence[Ladder]],
+) -> Iterator[Gap]:
+    """Labels whose method and student do not climb both settings, and those that are on no ladder of either."""
+    for name, own in ((setting, first), (other, second)):
+        lacking = tuple(label for label in labels if (label.method, label.student) not in own)
+        if lacking:
+            yield Gap(
+                about=listed(label.name for label in lacking),
+                reason=f"no two labels of the method and student differ in {name} alone",
+                labels=lacking,
+            )
+    climbed = {
+        label.name for found in (first, second) for steps in found.values() for one in steps for label in one.labels
+    }
+    both = [label for label in labels if (label.method, label.student) in first.keys() & second.keys()]
+    aside = tuple(label for label in both if label.name not in climbed)
+    if aside:
+        yield Gap(
+            about=listed(label.name for label in aside),
+            reason=f"no other label differs in {setting} or {other} alone",
+            labels=aside,
+        )
+
+
+def _lacks_to_be_beaten(label: Label, setting: str, other: str) -> str:
+    """What is unknown of a label that pairs are to be made with; empty where nothing is."""
+    unknown = [name for name in (setting, other) if name not in label.settings]
+    fields = {"quality": "the quality", "teacher_j": "the teacher's energy", "own_j": "the energy beside it"}
+    unknown += [words for name, words in fields.items() if label.mean(name) is None]
+    return f"{listed(unknown)} {'is' if len(unknown) == 1 else 'are'} not known" if unknown else ""
 
 
 def _by_student(found: Sequence[Ladder]) -> dict[tuple[str, str], list[Ladder]]:

@@ -12,6 +12,7 @@ from stillwatt.analysis.armless import UNNAMED_SEED, read_armless
 from stillwatt.analysis.arms import checkpoint_of
 from stillwatt.analysis.bookings import Bookings, sort_stages
 from stillwatt.analysis.remainder import remainder
+from stillwatt.analysis.sizes import PARAMETERS
 from stillwatt.analysis.words import listed
 from stillwatt.errors import UsageError
 from stillwatt.records.comparison import CardEnergy, Observation, Unbilled
@@ -73,7 +74,8 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
     unbilled: list[Unbilled] = []
     warnings: list[str] = []
     doubts: list[tuple[str, str]] = []
-    trained: dict[str, list[tuple[tuple[Any, ...], str]]] = {}
+    trained: dict[str, list[tuple[Any, str]]] = {}
+    students: dict[str, list[tuple[Any, str]]] = {}
     complete = True
     for entry in summed:
         run, study = entry.run, entry.study
@@ -90,7 +92,7 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
             bookings = sort_stages(run)
             unbilled += remainder(run, bookings, _billed(bookings, study.final_points))
         for point in study.final_points:
-            row = _observation(entry, point, several=len(summed) > 1)
+            row = _of_one_model(_observation(entry, point, several=len(summed) > 1), run, point, students, warnings)
             rows.append(_distinguished(row, _how_trained(run, point), run, trained, warnings))
             gaps = list(_gaps(point))
             complete = complete and not gaps
@@ -99,7 +101,7 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
     return Gathered(
         rows=tuple(rows),
         unbilled=tuple(unbilled),
-        warnings=(*warnings, *_grouped(doubts), *_machines(summed), NODE_IS_COMPONENTS),
+        warnings=(*_yardsticks(summed), *warnings, *_grouped(doubts), *_machines(summed), NODE_IS_COMPONENTS),
         complete=complete,
     )
 
@@ -129,19 +131,62 @@ def _distinguished(
     row: Observation,
     how: tuple[Any, ...],
     run: RunRecord,
-    trained: dict[str, list[tuple[tuple[Any, ...], str]]],
+    trained: dict[str, list[tuple[Any, str]]],
     warnings: list[str],
 ) -> Observation:
     """The row, under a name of its own where another training has its name; those that were trained alike share one."""
-    known = trained.setdefault(row.label, [])
-    for other, name in known:
-        if other == how:
-            return replace(row, label=name)
-    name = f"{row.label}@{run.run_id}" if known else row.label
-    if known:
+    name, is_new = _name_of(row.label, how, run, trained)
+    if is_new:
         warnings.append(f"{row.label} of run {run.run_id} was trained differently: it is {name} here")
-    known.append((how, name))
     return replace(row, label=name)
+
+
+def _of_one_model(
+    row: Observation, run: RunRecord, point: ArmPoint, students: dict[str, list[tuple[Any, str]]], warnings: list[str]
+) -> Observation:
+    """The row, its student under a name of its own where another model has its name: that has other baselines."""
+    own = _student(run, point)
+    if own[0] is None:
+        return row
+    name, is_new = _name_of(row.student, own, run, students)
+    if is_new:
+        warnings.append(f"student {row.student} of run {run.run_id} is another model: it is {name} here")
+    return replace(row, student=name)
+
+
+def _name_of(said: str, own: Any, run: RunRecord, names: dict[str, list[tuple[Any, str]]]) -> tuple[str, bool]:
+    """The name of what is called so in a run, and whether it is a new one, since something else is called so already.
+
+    Args:
+        said: What it is called there.
+        own: What it is.
+        run: Where.
+        names: What is called how so far; one entry more where this is new.
+    """
+    known = names.setdefault(said, [])
+    for other, name in known:
+        if other == own:
+            return name, False
+    name = f"{said}@{run.run_id}" if known else said
+    known.append((own, name))
+    return name, len(known) > 1
+
+
+def _yardsticks(summed: Sequence[SummedRun]) -> Iterator[str]:
+    """Where qualities are relative to unlike teachers, or were scored on unlike text: they share no axis."""
+    found: dict[str, list[str]] = {}
+    for entry in summed:
+        tables = [_unseeded(entry.run.settings.get(name)) for name in ("teacher", "evaluate")]
+        if any(tables) and any(isinstance(point.quality, Quality) for point in entry.study.final_points):
+            data = _unseeded(entry.run.settings.get("data")) or {}
+            key = json.dumps([*tables, data.get("source")], sort_keys=True, default=str)
+            found.setdefault(key, []).append(entry.run.run_id)
+    if len(found) > 1:
+        runs = "; ".join(listed(own) for own in found.values())
+        yield (
+            f"qualities are relative to unlike teachers, or of unlike text or evaluation: those of {runs} do not stand "
+            "on one axis; no frontier, matched quality or gap between them means anything, compare them apart"
+        )
 
 
 def _billed(bookings: Bookings, points: Sequence[ArmPoint]) -> set[str]:
@@ -233,6 +278,7 @@ def _observation(entry: SummedRun, point: ArmPoint, *, several: bool) -> Observa
         own_j=own_j,
         throughput=_throughput(run, point.student),
         teacher_tokens=point.tokens if point.artifacts else None,
+        artefact=", ".join(sorted(use.artifact for use in point.artifacts)),
         served_teacher_j=_per_token(served, "teacher"),
         served_student_j=_per_token(served, point.student),
         half_widths={
@@ -264,10 +310,21 @@ def _settings(run: RunRecord, point: ArmPoint) -> dict[str, float]:
     if isinstance(generate, Mapping) and any(use.kind == "text" for use in point.artifacts):
         own["max_new_tokens"] = generate.get("max_new_tokens")
     own["train_tokens"] = point.tokens
+    own[PARAMETERS] = _parameters(run, point)
     for table, names in _NUMBERS.items():
         said = run.settings.get(table)
         own |= {name: said.get(name) for name in names} if isinstance(said, Mapping) else {}
     return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
+
+
+def _parameters(run: RunRecord, point: ArmPoint) -> Any:
+    """Weights of the arm's student, as its training counted them."""
+    counted = [
+        stage.results.get("parameters")
+        for stage in sort_stages(run).ended
+        if stage.kind is StageKind.STUDENT_TRAIN and stage.labels.get("arm") == point.arm
+    ]
+    return counted[-1] if counted else None
 
 
 def _otherwise(run: RunRecord, point: ArmPoint) -> str:

@@ -23,8 +23,13 @@ def parameters_of(label: Label) -> float | None:
 
 
 def parameters_from(name: str) -> float | None:
-    """The number of parameters in a model's name: of several the last."""
-    found = re.findall(r"(?<![\d.a-z])(\d+(?:\.\d+)?)\s*([kmbt])(?![a-z])", name.casefold())
+    """The number of parameters in a model's name: of several the last; a revision or a run behind an @ is no name.
+
+    >>> parameters_from("tiny@20261126-072715-work-87b3"), parameters_from("gemma-2-2b@run-1")
+    (None, 2000000000.0)
+    """
+    named = name.casefold().partition("@")[0]
+    found = re.findall(r"(?<![\d.a-z])(\d+(?:\.\d+)?)\s*([kmbt])(?![a-z\d])", named)
     # a number of tokens, or of positions, may stand beside it: 3T, 128k
     likely = [entry for entry in found if entry[1] in "mb"] or found
     return float(likely[-1][0]) * _SCALES[likely[-1][1]] if likely else None

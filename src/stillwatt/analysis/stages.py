@@ -44,7 +44,7 @@ def stage_table(run: RunRecord, bookings: Bookings) -> StageTable:
     for stage in run.stages:
         parent = stage.parent_id if stage.parent_id in ids else None
         children.setdefault(parent, []).append(stage)
-    parts = [part for root in children.get(None, []) for part in _flatten(root, children, bookings, users)]
+    parts = [part for root in children.get(None, []) for part in _flatten(root, children, bookings, users, None)]
     merged: dict[tuple[StageGroup, str, str], list[_Part]] = {}
     for part in parts:
         merged.setdefault((part.group, part.arm, part.label), []).append(part)
@@ -61,11 +61,15 @@ def _flatten(
     children: Mapping[str | None, Sequence[StageRecord]],
     bookings: Bookings,
     users: Mapping[str, str],
+    around: _Part | None,
 ) -> Iterator[_Part]:
     is_lost = stage in bookings.lost
     inner = [] if is_lost else children.get(stage.stage_id, [])
     group, arm, label = _place(stage, users, is_lost=is_lost)
-    yield _Part(
+    if group is StageGroup.OTHER and around is not None:
+        # what a stage holds is on the bill that the stage is on
+        group, arm = around.group, around.arm
+    own = _Part(
         group=group,
         arm=arm,
         label=f"{label} (beside its stages)" if inner else label,
@@ -73,8 +77,9 @@ def _flatten(
         weights=add({stage.stage_id: 1.0}, *({child.stage_id: -1.0} for child in inner)),
         duration_s=max(stage.duration_s - sum(child.duration_s for child in inner), 0.0),
     )
+    yield own
     for child in inner:
-        yield from _flatten(child, children, bookings, users)
+        yield from _flatten(child, children, bookings, users, own)
 
 
 def _place(stage: StageRecord, users: Mapping[str, str], *, is_lost: bool) -> tuple[StageGroup, str, str]:

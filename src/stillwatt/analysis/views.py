@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from stillwatt.analysis.certainty import draw, probabilities
+import numpy as np
+
+from stillwatt.analysis.certainty import draw, listed_places, probabilities
 from stillwatt.analysis.plane import frontier_mask
-from stillwatt.analysis.sheet import make_sheet, place
+from stillwatt.analysis.sheet import Plane, Sheet, make_sheet, place
 from stillwatt.analysis.trainings import Label, gather_labels
 from stillwatt.records.comparison import CardEnergy, Observation, Site, View, ViewFront, ViewPoint
 from stillwatt.records.finding import Allocation
-from stillwatt.units import Joules, to_kwh
+from stillwatt.units import J_PER_KWH, Joules, to_kwh
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 FACILITY = "facility"
 _KWH = "kWh"
@@ -57,9 +65,20 @@ def other_views(
     return tuple(_view(entry, allocations, rel, draws) for entry in asked)
 
 
+def factor_reader(name: str) -> Callable[[Site], float | None]:
+    """What says how much of an impact a kWh costs at a site."""
+    return {entry: read for entry, _, read in _IMPACTS}[name]
+
+
+def as_impact(row: Observation, name: str, boundary: str) -> Observation:
+    """The row with an impact in place of its energies; None where it is not known (method.md, eq. 60)."""
+    read = factor_reader(name)
+    return _scaled(row, _factor(row.teacher_site, read, boundary), _factor(row.site, read, boundary))
+
+
 def has_one_factor(labels: Sequence[Label], name: str) -> bool:
     """Whether all rows share one factor for an impact, so that its frontier is the energy's again."""
-    factor = {entry: read for entry, _, read in _IMPACTS}[name]
+    factor = factor_reader(name)
     sites = [site for label in labels for row in label.rows for site in (row.site, row.teacher_site)]
     return len({(site.pue, factor(site)) for site in sites}) == 1
 
@@ -76,7 +95,9 @@ def _boundaries(rows: Sequence[Observation], boundary: str) -> Iterator[_Asked]:
 def _impacts(rows: Sequence[Observation], boundary: str) -> Iterator[_Asked]:
     for name, unit, read in _IMPACTS:
         if any(read(row.site) is not None for row in rows):
-            factors = [(_factor(row.teacher_site, read, boundary), _factor(row.site, read, boundary)) for row in rows]
+            # rows share their sites, and there may be a million rows
+            known = {id(site): _factor(site, read, boundary) for row in rows for site in (row.teacher_site, row.site)}
+            factors = [(known[id(row.teacher_site)], known[id(row.site)]) for row in rows]
             yield _Asked(name=name, is_boundary=False, unit=unit, rows=rows, factors=factors)
 
 
@@ -112,26 +133,50 @@ def _scaled(row: Observation, teacher: float | None, own: float | None) -> Obser
 
 
 def _view(asked: _Asked, allocations: Sequence[Allocation], rel: float, draws: int) -> View:
-    rows = [_scaled(row, *factors) for row, factors in zip(asked.rows, asked.factors, strict=True)]
-    sheet = make_sheet(gather_labels(rows))
+    base = make_sheet(gather_labels(asked.rows))
+    teacher, own = np.array(asked.factors, dtype=float).T  # None becomes NaN
+    sheet = _scaled_sheet(base, teacher, own)
     fronts = []
     for allocation in allocations:
         plane = place(sheet, allocation)
         on = frontier_mask(plane.energy, plane.quality)
-        sure = probabilities(plane, draw(plane, rel, draws=draws))
+        drawn = draw(plane, rel, draws=draws)
+        listed = listed_places(on, drawn)
         fronts.append(
             ViewFront(
                 allocation=allocation.label,
                 points=tuple(
                     ViewPoint(
-                        label=label.name,
+                        label=sheet.labels[plane.index[i]].name,
                         amount=float(plane.energy[i]),
                         is_on_frontier=bool(on[i]),
-                        probability=sure[i],
+                        probability=probability,
                     )
-                    for i, label in enumerate(plane.labels)
+                    for i, probability in zip(listed, probabilities(plane, drawn, listed), strict=True)
                 ),
-                left_out=plane.left_out,
+                left_out=_left_out(plane, asked, allocation),
             )
         )
     return View(name=asked.name, is_boundary=asked.is_boundary, unit=asked.unit, fronts=tuple(fronts))
+
+
+def _scaled_sheet(sheet: Sheet, teacher: Floats, own: Floats) -> Sheet:
+    """The sheet with its joules as amounts per kWh, row by row as `_scaled` does it."""
+    per_kwh = {"teacher_j": teacher, "own_j": own}
+
+    def times(columns: Mapping[str, Floats]) -> dict[str, Floats]:
+        return {name: columns[name] / J_PER_KWH * factors for name, factors in per_kwh.items()}
+
+    amounts = times(sheet.columns)
+    amounts["teacher_j"] = np.where(sheet.columns["teacher_j"] == 0.0, 0.0, amounts["teacher_j"])
+    widths = {name: np.nan_to_num(width) for name, width in times(sheet.half_widths).items()}
+    return replace(sheet, columns=sheet.columns | amounts, half_widths=widths)
+
+
+def _left_out(plane: Plane, asked: _Asked, allocation: Allocation) -> tuple[tuple[str, str], ...]:
+    """Labels without a place here, and what they lack: an energy, or its factor."""
+    lost = {name for name, _ in plane.left_out}
+    if not lost:
+        return ()
+    rows = [_scaled(row, *factors) for row, factors in zip(asked.rows, asked.factors, strict=True) if row.label in lost]
+    return place(make_sheet(gather_labels(rows)), allocation).left_out

@@ -82,8 +82,21 @@ def record_lines(record: RunRecord) -> list[str]:
     lines.append(f"outside any stage  {total_text(record.unallocated)}")
     lines.append(f"total  {total_text(record.total)}{_kwh(record.total)}")
     lines += _parts(record)
+    lines += _caches(record)
     lines += [f"note: {warning}" for warning in record.warnings]
     return lines
+
+
+def _caches(record: RunRecord) -> list[str]:
+    """Logit caches: what they take, how near they come to the teacher, and what a token of them costs."""
+    from stillwatt.report.cache_table import caches_table
+
+    table = caches_table({"run": record.to_dict()})
+    if not table.rows:
+        return []
+    titles = [column.title for column in table.columns]
+    notes = [f"note: logit caches: {table.note}"] if table.note else []
+    return [*columns([titles, *(list(row.cells) for row in table.rows)]), *notes]
 
 
 def run_rows(runs: Sequence[_ListedRun]) -> list[str]:

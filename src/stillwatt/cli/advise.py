@@ -66,8 +66,9 @@ def _of(unit: str) -> Callable[[click.Context, click.Parameter, str | None], Amo
     "--kgco2e-per-kwh",
     type=Number(min=0.0),
     metavar="X",
-    help="Carbon of a metered kWh, for limits in kgCO2e.",
+    help="Carbon of a metered kWh, for limits in kgCO2e; instead of --region.",
 )
+@click.option("--region", metavar="PLACE", default="", help="Where it would run, for kgCO2e: a country, state or town.")
 @click.option("--table", metavar="FILE", help="A CSV table of trainings instead of runs; `paper` is the published one.")
 @runs_option
 @json_option
@@ -81,6 +82,7 @@ def advise(
     co2: Amount | None,
     deadline: Amount | None,
     kgco2e_per_kwh: float | None,
+    region: str,
     table: str | None,
     runs_dir: str,
     as_json: bool,
@@ -98,6 +100,7 @@ def advise(
         students=students,
         tokens_served=tokens_served,
         kgco2e_per_kwh=kgco2e_per_kwh,
+        region=region,
         runs_dir=runs_dir,
     )
     found = advise_from_table(table, request) if table is not None else advise_from_runs(request)

@@ -99,8 +99,31 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
     if found["prior"] is not None:
         rows.append(("prior", ", ".join(f"{key} {value}" for key, value in found["prior"].items())))
+    rows += _account_lines(found["account"])
     rows += [(name, str(value)) for name, value in found["inputs"].items()]
     return [*rows, ("sha256", found["sha256"])]
+
+
+def _account_lines(account: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What the books of the run that made it say."""
+    if "absent" in account:
+        return [("account", f"none: {account['absent']}")]
+    kl = account["kl_to_full"]
+    far = (
+        f"none: {kl['absent']}" if isinstance(kl, dict) else f"{kl:.4f} nats over {account['kl_positions']:,} positions"
+    )
+    named = {"to make": "made_j_per_token", "to write": "write_j_per_token", "to read": "read_j_per_token"}
+    return [
+        ("account", f"run {account['run_id']}"),
+        ("  divergence from the teacher", far),
+        *((f"  joules a token {what}", _joules(account[key])) for what, key in named.items()),
+    ]
+
+
+def _joules(told: dict[str, Any]) -> str:
+    if "absent" in told:
+        return f"not known: {told['absent']}"
+    return f"{told['value_j']:.3g} [{told['low_j']:.3g}, {told['high_j']:.3g}], {told['basis']}"
 
 
 def _per_token(size: float | None) -> str:

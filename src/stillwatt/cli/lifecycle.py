@@ -1,4 +1,4 @@
-"""`stillwatt account`: runs at a place to a life-cycle account over eight stages, and a report computed anew."""
+"""`stillwatt account`: runs at a place to a life-cycle account over eight stages, its pages, and one computed anew."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from stillwatt.cli.factors import factor_options
 from stillwatt.cli.options import Number, json_option, runs_option
@@ -16,6 +17,9 @@ from stillwatt.cli.screen import note, say
 if TYPE_CHECKING:
     from stillwatt.workflows.account import Wanted
 
+_OUTPUTS = {"-o": "out", "--html": "html", "--markdown": "markdown"}
+_OF_A_SAVED_REPORT = {"runs", "runs_dir", "force", "as_json", *_OUTPUTS.values()}
+"""What can be asked for where nothing is computed."""
 INCOMPLETE = 3
 """The account was made, and a metered energy in it is not known or not whole."""
 
@@ -29,6 +33,8 @@ INCOMPLETE = 3
 @click.option("--student", metavar="ARM", help="The arm that was kept; what others alone needed was tried.")
 @click.option("--stage", "stages", metavar="NAME=STAGE", multiple=True, help="Book the stage of that name elsewhere.")
 @click.option("--device", "devices", metavar="[ROLE:]NAME[*COUNT]", multiple=True, help="A device that was held.")
+@click.option("--machine", metavar="sockets=N[,…]", help="The host: sockets=2,memory=512,disk=2000 in gigabytes.")
+@click.option("--downloaded", metavar="NAME=GB", multiple=True, help="Something that was fetched, e.g. text=0.4.")
 @click.option("--stored", metavar="NAME=GB", multiple=True, help="Something more that is kept, e.g. corpus=120.")
 @click.option("--drive", type=click.Choice(["ssd", "hdd"]), default="ssd", show_default=True, help="Where it is kept.")
 @click.option("--keep-days", type=Number(min=0.0), default=365.0, show_default=True, help="For how long it is kept.")
@@ -52,6 +58,8 @@ INCOMPLETE = 3
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draws.")
 @click.option("--recompute", metavar="FILE", help="Compute a report anew from its own inputs; 1 where it differs.")
 @click.option("-o", "--out", metavar="FILE", help="Write the report there as JSON.")
+@click.option("--html", metavar="PATH", help="Also write the report, with its figures, as one page; prints as PDF.")
+@click.option("--markdown", metavar="PATH", help="Also write the report as Markdown.")
 @click.option("--force", is_flag=True, help="Write over what is there.")
 @factor_options
 @runs_option
@@ -60,23 +68,22 @@ INCOMPLETE = 3
 def account(context: click.Context, /, **asked: Any) -> None:
     """Account for runs over the eight stages of a life cycle.
 
-    RUN is a run's id, the beginning of one, its name, or `latest`. Every cell of stage and impact has a status; what
+    RUN is a run's id, the beginning of one, its name, or `latest`; or the file of one saved report, anybody's, which is
+    shown and written as it is. Every cell of stage and impact has a status; what
     is not counted is never 0 and is named beside the total that it is missing from. Exits with 3 where a metered
     energy is not known or not whole. A file that is there is left alone without --force.
     """
-    out = Path(asked["out"]) if asked["out"] else None
-    if out is not None:
-        _check_out(out, is_forced=asked["force"])
+    paths = _paths(asked)
+    out = paths["-o"]
     if asked["recompute"]:
-        context.exit(_recompute(asked["recompute"], out))
+        context.exit(_recompute(asked["recompute"], paths))
     if not asked["runs"]:
         raise click.UsageError("name a run (`stillwatt ledger list`), or give --recompute FILE")
     from stillwatt.report.data import report_json
-    from stillwatt.workflows.account import account as account_for
     from stillwatt.workflows.account import energy_is_whole
     from stillwatt.workflows.outputs import write_whole
 
-    data = account_for(asked["runs"], _wanted(asked), runs_dir=asked["runs_dir"])
+    data = _report(context, asked)
     text = report_json(data)
     if out is not None:
         write_whole(out, text)
@@ -86,6 +93,7 @@ def account(context: click.Context, /, **asked: Any) -> None:
         say(_text(data))
         if out is not None:
             say(f"report  {out}")
+    _write_pages(data, paths)
     context.exit(0 if energy_is_whole(data) else INCOMPLETE)
 
 
@@ -103,6 +111,8 @@ def _wanted(asked: dict[str, Any]) -> Wanted:
         student=asked["student"],
         stages=dict(options.parse_stage(text) for text in asked["stages"]),
         devices=tuple(options.parse_device(text) for text in asked["devices"]),
+        machine=options.parse_machine(asked["machine"]) if asked["machine"] else None,
+        downloaded=tuple(options.parse_downloaded(text) for text in asked["downloaded"]),
         stored=tuple(options.parse_stored(text) for text in asked["stored"]),
         drive=asked["drive"],
         keep_days=options.parse_positive(asked["keep_days"], "--keep-days"),
@@ -123,21 +133,60 @@ def _wanted(asked: dict[str, Any]) -> Wanted:
     )
 
 
-def _check_out(out: Path, *, is_forced: bool) -> None:
+def _report(context: click.Context, asked: dict[str, Any]) -> dict[str, Any]:
+    """The account of runs, or a saved report as it is."""
+    from stillwatt.workflows.account import account as account_for
+    from stillwatt.workflows.lifecycle_pages import is_saved, saved_report
+
+    files = [reference for reference in asked["runs"] if is_saved(reference)]
+    if not files:
+        return account_for(asked["runs"], _wanted(asked), runs_dir=asked["runs_dir"])
+    if len(asked["runs"]) > 1:
+        raise click.UsageError(f"{files[0]} is a saved report, and stands alone: name it, or runs")
+    given = [name for name in asked if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if idle := sorted(set(given) - _OF_A_SAVED_REPORT):
+        raise click.UsageError(
+            f"{files[0]} is a saved report and is shown as it is: leave out --{idle[0].replace('_', '-')}"
+        )
+    return saved_report(files[0])
+
+
+def _paths(asked: dict[str, Any]) -> dict[str, Path | None]:
+    """Where to write what, with nothing written over unasked."""
     from stillwatt.workflows.outputs import refuse_taken
 
-    refuse_taken(out, is_forced=is_forced)
+    paths = {option: Path(asked[name]) if asked[name] else None for option, name in _OUTPUTS.items()}
+    named = [path for path in paths.values() if path is not None]
+    if len(set(named)) < len(named):
+        raise click.UsageError("-o, --html and --markdown need a file each")
+    for option, path in paths.items():
+        if path is not None:
+            refuse_taken(path, is_forced=asked["force"], option=option)
+    return paths
 
 
-def _recompute(path: str, out: Path | None) -> int:
+def _write_pages(data: dict[str, Any], paths: dict[str, Path | None]) -> None:
+    if paths["--html"] is None and paths["--markdown"] is None:
+        return
+    from stillwatt.workflows.lifecycle_pages import write_pages
+
+    for what, path in write_pages(data, html=paths["--html"], markdown=paths["--markdown"]):
+        note(f"{what}  {path}")
+
+
+def _recompute(path: str, paths: dict[str, Path | None]) -> int:
+    import json
+
     from stillwatt.workflows.account import recompute
     from stillwatt.workflows.outputs import write_whole
 
     text, differs = recompute(path)
+    out = paths["-o"]
     if out is not None:
         write_whole(out, text)
     else:
         click.echo(text, nl=False)
+    _write_pages(json.loads(text), paths)
     if differs:
         note(f"{path}: differs from what its inputs give, first at {differs}")
         return 1

@@ -49,11 +49,15 @@ def run(
     except KeyboardInterrupt:
         note("interrupted: what is finished is kept and booked; the same command goes on from there")
         context.exit(_INTERRUPTED)
+    if outcome is None:
+        return  # the first rank of the launch tells
     _tell(outcome, as_json=as_json)
     context.exit(0 if outcome.record.complete else _INCOMPLETE)
 
 
-def _carry_out(settings: Recipe, *, runs_dir: str, fresh: bool, sensors: tuple[str, ...] | None) -> PipelineOutcome:
+def _carry_out(
+    settings: Recipe, *, runs_dir: str, fresh: bool, sensors: tuple[str, ...] | None
+) -> PipelineOutcome | None:
     from stillwatt.cli.progress import reporter
     from stillwatt.clock import SystemClock
     from stillwatt.workflows.pipeline import run_recipe

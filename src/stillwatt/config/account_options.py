@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stillwatt.errors import ConfigError, UnknownNameError
+from stillwatt.factors.host import Host
 from stillwatt.records.channel import Boundary
 from stillwatt.records.impact import LifeStage
 from stillwatt.records.lifecycle import Role
@@ -18,6 +19,8 @@ _RANGE = re.compile(rf"(?P<low>{_NUMBER})(?:\.\.(?P<high>{_NUMBER}))?\s*(?P<unit
 _DEVICE = re.compile(r"(?:(?P<role>\w+):)?(?P<name>[^*]+?)(?:\*(?P<count>[\d.eE+-]+))?")
 _ENERGY_J = {"J": 1.0, "kWh": float(J_PER_KWH), "MWh": J_PER_KWH * KWH_PER_MWH}
 _BOUNDARIES = {one.value: one for one in (Boundary.BOARD, Boundary.COMPONENTS, Boundary.NODE, Boundary.FACILITY)}
+_MOST_SOCKETS = 4
+"""Servers with more are in no maker's list that is used here."""
 PRETRAINING_FORM = "ENERGY,use:N|tokens:A/B,BOUNDARY, e.g. 230MWh,use:100,facility"
 SERVING_FORM = "TOKENS_PER_DAY,DAYS[,ledger|0.4J,BOUNDARY|ecologits:ACTIVE/TOTAL], e.g. 1e6,365"
 
@@ -187,10 +190,45 @@ def parse_stored(text: str) -> tuple[str, float]:
     >>> parse_stored("checkpoints=12.5")
     ('checkpoints', 12.5)
     """
+    return _size(text, "--stored", "checkpoints=12.5")
+
+
+def parse_downloaded(text: str) -> tuple[str, float]:
+    """`NAME=GB`, in gigabytes.
+
+    Raises:
+        ConfigError: it cannot be meant.
+
+    >>> parse_downloaded("hf:org/teacher=14.5")
+    ('hf:org/teacher', 14.5)
+    """
+    return _size(text, "--downloaded", "hf:org/teacher=14.5")
+
+
+def _size(text: str, option: str, example: str) -> tuple[str, float]:
     name, equals, size = (part.strip() for part in text.rpartition("="))
     if not name or not equals:
-        raise ConfigError("--stored", f"{text!r}: write NAME=GIGABYTES, e.g. checkpoints=12.5")
-    return name, _number(size.removesuffix("GB"), "--stored")
+        raise ConfigError(option, f"{text!r}: write NAME=GIGABYTES, e.g. {example}")
+    return name, _number(size.removesuffix("GB"), option)
+
+
+def parse_machine(text: str) -> Host:
+    """`sockets=N[,memory=GB][,disk=GB]`.
+
+    Raises:
+        ConfigError: it cannot be meant.
+
+    >>> parse_machine("sockets=2,memory=512").memory_gb
+    512.0
+    """
+    parts = dict(part.strip().partition("=")[::2] for part in text.split(","))
+    if "sockets" not in parts or set(parts) - {"sockets", "memory", "disk"}:
+        raise ConfigError("--machine", f"{text!r}: write sockets=2,memory=512,disk=2000 (gigabytes)")
+    sockets = _number(parts["sockets"], "--machine")
+    if sockets != int(sockets) or sockets > _MOST_SOCKETS:
+        raise ConfigError("--machine", f"{parts['sockets']} sockets are no whole number of 1 to {_MOST_SOCKETS}")
+    sizes = {name: _number(parts[name].removesuffix("GB"), "--machine") for name in ("memory", "disk") if name in parts}
+    return Host(sockets=int(sockets), memory_gb=sizes.get("memory"), disk_gb=sizes.get("disk"))
 
 
 def parse_positive(number: float, option: str) -> float:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stillwatt.records.channel import Basis, Boundary
 from stillwatt.records.factor import Distribution, Water
-from stillwatt.records.impact import Impact, LifeStage, Status
+from stillwatt.records.impact import Impact, LifeStage, Making, Status
 from stillwatt.records.lifecycle import ReportFault, Role, TimeShare
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -37,7 +37,13 @@ class Cell(_Strict):
     low: float | None = Field(description="5 % point.")
     high: float | None = Field(description="95 % point.")
     quality: Literal["A", "B", "C", "D"] | None = Field(default=None, description="Class of docs/method.md, eq. 76.")
-    boundary: Boundary | None = Field(default=None, description="How much of the machine the value covers.")
+    boundary: Boundary | Making | None = Field(
+        default=None,
+        description="How much of the machine the value covers; of making and disposing: equipment or building.",
+    )
+    covers: list[Text] = Field(
+        default=[], description="Of making and disposing: accelerator, host, network, storage, building."
+    )
     water: Water | None = Field(default=None, description="Which water is counted.")
     factors: list[str] = Field(default=[], description="Ids of the factors that made it.")
     incomplete: list[str] = Field(default=[], description="What is not in the value, though it belongs to it.")
@@ -148,6 +154,24 @@ class Stored(_Strict):
     found: FoundRow
 
 
+class MovedRow(_Strict):
+    """Bytes that were fetched over a network."""
+
+    run: str
+    what: str
+    size_bytes: Annotated[float, Field(gt=0.0)]
+    told_by: str
+    found: FoundRow
+
+
+class TriedRow(_Strict):
+    """Where attempts were looked for: an experimentation of 0 needs it."""
+
+    runs_looked_at: Annotated[int, Field(ge=0)]
+    attempts: Annotated[int, Field(ge=0)] = Field(description="How many stages were booked as experimentation.")
+    means: Text = Field(description="Where was looked, and how.")
+
+
 class LackRow(_Strict):
     """Something of a stage that is not known."""
 
@@ -172,6 +196,8 @@ class Inventory(_Strict):
     uses: list[Use]
     devices: list[Device] = []
     stored: list[Stored] = []
+    moved: list[MovedRow] = []
+    tried: TriedRow | None = None
     lacks: list[LackRow] = []
     counts: list[CountRow] = []
 

@@ -341,6 +341,7 @@ class Recipe(Settings):
             idle_baseline_s=self.meter.idle_baseline_s,
             idle_after_s=self.meter.rest_after_s,
             threads=self.run.threads,
+            sharding=self.run.sharding,
             budget=self._limit(self.budget),
             teacher_factor=self.budgets.teacher_factor,
         )

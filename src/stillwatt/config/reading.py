@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from stillwatt.config.names import Name
@@ -25,4 +27,9 @@ class RunSettings(Settings):
         ge=1,
         description="CPU threads of the training stack; its own choice where not given.",
         json_schema_extra=unit("threads"),
+    )
+    sharding: Literal["none", "fsdp"] = Field(
+        default="none",
+        description="Under `torchrun`: whether each rank holds the whole student, or `fsdp` spreads its weights, "
+        "gradients and optimiser state over the ranks.",
     )

@@ -48,7 +48,7 @@ def known_keys(place: Sequence[str | int]) -> tuple[str, ...]:
     """Keys that may stand at a place; empty where the place is a value or an array.
 
     >>> known_keys(("run",))
-    ('threads',)
+    ('threads', 'sharding')
     """
     model: type[BaseModel] | None = Recipe
     in_array = False

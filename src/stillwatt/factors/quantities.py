@@ -310,6 +310,14 @@ _MATTER = (
         name="hdd_gwp", unit="kgCO2e/GB", means="GWP100 of making disks", units=_GWP_PER_GB, of="technology", most=1.0
     ),
     Quantity(
+        name="network_energy",
+        unit="kWh/GB",
+        means="electricity of networks between two ends, per gigabyte moved",
+        spread=10.0,
+        most=200.0,
+        of="technology",
+    ),
+    Quantity(
         name="silicon_gwp",
         unit="kgCO2e/cm2",
         means="GWP100 of a processor's silicon alone: no memory, board, cooler",

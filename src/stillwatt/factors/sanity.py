@@ -21,6 +21,9 @@ CONDEMNED_SHARE = 0.02
 DEFAULT_REPEATS = 10
 """How often a source's world figure must stand for a place before that is called a default."""
 
+_MAKERS = ("NVIDIA", "Dell PCF ")
+"""How the source of a maker's own footprint begins; `Dell PCFs of …` is a row made of several."""
+
 _FLOORS = {
     "grid_primary_energy": "a kWh cannot hold less energy than itself; this looks like fossil depletion (ADPf)",
     "primary_energy_by_source": "a kWh cannot hold less energy than itself",
@@ -58,7 +61,10 @@ def vendor_footprints(factors: Iterable[Factor]) -> dict[str, Factor]:
     return {
         factor.where: factor
         for factor in factors
-        if factor.quantity == "embodied_gwp" and "PCF" in factor.source and factor.source.startswith("NVIDIA")
+        if factor.quantity == "embodied_gwp"
+        and "PCF " in f"{factor.source} "
+        and factor.source.startswith(_MAKERS)
+        and "full life cycle" not in factor.boundary
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from stillwatt.errors import ConfigError
 from stillwatt.factors.making import make_factor
 from stillwatt.records.factor import Factor
 
@@ -22,6 +23,8 @@ FACTOR_TABLES = (
     "datacentre",
     "hardware",
     "hardware_cc_by_sa",
+    "host",
+    "network",
     "end_of_life",
     "lifetime",
     "building",
@@ -32,7 +35,15 @@ FACTOR_TABLES = (
 def rows(table: str) -> Iterator[dict[str, str]]:
     """Rows of a shipped table, by column name."""
     with (DATA / f"{table}.csv").open(encoding="utf-8", newline="") as stream:
-        yield from csv.DictReader(stream)
+        yield from _whole(csv.DictReader(stream), table)
+
+
+def _whole(read: csv.DictReader[str], table: str) -> Iterator[dict[str, str]]:
+    for row in read:
+        # a comma that no quotes hold cuts a sentence in two, and its end would be lost
+        if None in row or None in row.values():
+            raise ConfigError(f"{table}.csv", f"{row}: more or fewer cells than columns", line=read.line_num)
+        yield row
 
 
 @cache

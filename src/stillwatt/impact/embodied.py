@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from stillwatt.impact.draws import Draws
 from stillwatt.impact.inputs import Inputs
 from stillwatt.impact.tally import Drawer, Tally
-from stillwatt.records.channel import Boundary
 from stillwatt.records.factor import Choice, Factor, NoFactor, Water
-from stillwatt.records.impact import Impact, LifeStage, Status
+from stillwatt.records.impact import Impact, LifeStage, Making, Status
 from stillwatt.records.lifecycle import Found, Held, Kept, Role
 from stillwatt.units import BYTES_PER_GB, DAYS_PER_YEAR, H_PER_YEAR, S_PER_YEAR
 
@@ -104,9 +103,10 @@ def book_devices(
                     value * factor.value,
                     draws * drawer.factor(factor),
                     Status.FACTOR,
-                    Boundary.FACILITY,
+                    Making.EQUIPMENT,
                     (factor, *factors),
                 )
+                tally.covers[first.role.value] = None
                 tally.cautions += [*found.cautions, *first.cautions]
                 if impact in (Impact.GWP_LOCATION, Impact.GWP_MARKET):
                     tally.cautions.append(_BOTH_GWP)
@@ -130,7 +130,8 @@ def book_building(tallies: Tallies, inputs: Inputs, drawer: Drawer, node: Sequen
         value = math.fsum(kwh for kwh, _ in drawn) * making.factor.value / (H_PER_YEAR * life.factor.value)
         draws = sum((draws for _, draws in drawn[1:]), drawn[0][1]) * per_kwh
         used = {name: None for one in node for name in one.factors}
-        tally.add(value, draws, Status.FACTOR, Boundary.FACILITY, (making.factor, life.factor))
+        tally.add(value, draws, Status.FACTOR, Making.BUILDING, (making.factor, life.factor))
+        tally.covers["building"] = None
         tally.factors.update(used)
         tally.cautions += [*making.cautions, *life.cautions, _BOTH_GWP]
 
@@ -151,9 +152,10 @@ def _book_kept(tally: Tally, impact: Impact, kept: Kept, inputs: Inputs, drawer:
         amount * making.value / life.factor.value,
         amount * drawer.factor(making) / drawer.factor(life.factor),
         Status.FACTOR,
-        Boundary.FACILITY,
+        Making.EQUIPMENT,
         (making, life.factor),
     )
+    tally.covers["storage"] = None
     tally.cautions += kept.found.cautions
 
 

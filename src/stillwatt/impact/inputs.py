@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from stillwatt.impact.site import Site
 from stillwatt.records.factor import Choice, Factor
 from stillwatt.records.impact import Use
-from stillwatt.records.lifecycle import Count, Found, Held, Kept, Lack, TimeShare
+from stillwatt.records.lifecycle import Count, Found, Held, Kept, Lack, Moved, TimeShare, Tried
 
 SHARED = ("lifetime", "storage_lifetime", "utilisation", "building_gwp", "building_lifetime", "recycling_rate")
 """Factors that are looked up once for an account."""
@@ -24,6 +24,7 @@ class Inputs:
     """By the names of `SHARED`."""
     held: tuple[Held, ...] = ()
     kept: tuple[Kept, ...] = ()
+    moved: tuple[Moved, ...] = ()
     lacks: tuple[Lack, ...] = ()
     counts: tuple[Count, ...] = ()
     time_share: TimeShare = TimeShare.CALENDAR
@@ -32,6 +33,8 @@ class Inputs:
     charge_hydro: bool = True
     draws: int = 10_000
     seed: int = 0
+    tried: Tried | None = None
+    """Where attempts were looked for; None where nobody says."""
     about: Mapping[str, object] = field(default_factory=dict)
     """What is said and not computed with: goal, names of runs, assumptions; JSON values."""
 
@@ -43,6 +46,8 @@ class Inputs:
             yield from held.found.values()
         for kept in self.kept:
             yield kept.found
+        for moved in self.moved:
+            yield moved.found
 
     def factors(self) -> dict[str, Factor]:
         """Every factor that was found, by id, in the order of ids."""

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from stillwatt.errors import UnlikeAmountsError
-from stillwatt.records.impact import VALUED, Amount, Cell, Status
+from stillwatt.records.channel import Boundary
+from stillwatt.records.impact import VALUED, Amount, Cell, Extent, Status
 
 _SIDES: tuple[tuple[str, Callable[[Amount], str]], ...] = (
     ("impacts of unlike kinds", lambda amount: amount.impact.value),
     ("amounts in unlike units", lambda amount: amount.unit),
-    ("amounts of unlike boundaries", lambda amount: amount.boundary.value),
     ("water of unlike kinds", lambda amount: amount.water.value if amount.water else "no water"),
 )
+
+
+def unlike_boundaries(extents: Iterable[Extent]) -> tuple[str, ...]:
+    """The metered boundaries among these, where there are two or more: one lies within another, so they never add up.
+
+    What it took to make things lies beside them all, and is added to any.
+
+    >>> from stillwatt.records.impact import Making
+    >>> unlike_boundaries([Making.EQUIPMENT, Boundary.FACILITY, Making.BUILDING])
+    ()
+    >>> unlike_boundaries([Boundary.BOARD, Boundary.FACILITY])
+    ('board', 'facility')
+    """
+    metered = tuple(dict.fromkeys(one.value for one in extents if isinstance(one, Boundary)))
+    return metered if len(metered) > 1 else ()
 
 
 def add_amounts(amounts: Sequence[Amount]) -> Amount:
@@ -30,7 +45,11 @@ def add_amounts(amounts: Sequence[Amount]) -> Amount:
         kinds = list(dict.fromkeys(side(amount) for amount in amounts))
         if len(kinds) > 1:
             raise UnlikeAmountsError(what, kinds)
-    return replace(amounts[0], value=math.fsum(amount.value for amount in amounts))
+    if unlike := unlike_boundaries(amount.boundary for amount in amounts):
+        raise UnlikeAmountsError("amounts of unlike boundaries", unlike)
+    metered = [amount.boundary for amount in amounts if isinstance(amount.boundary, Boundary)]
+    first = replace(amounts[0], boundary=metered[0]) if metered else amounts[0]
+    return replace(first, value=math.fsum(amount.value for amount in amounts))
 
 
 def missing_from(cells: Sequence[Cell]) -> tuple[str, ...]:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stillwatt.impact.draws import Draws, draw_factor, interval
-from stillwatt.records.channel import Boundary
 from stillwatt.records.factor import Factor, Water
-from stillwatt.records.impact import Cell, Impact, LifeStage, Status
+from stillwatt.records.impact import Cell, Extent, Impact, LifeStage, Status
 
 UNITS: Mapping[Impact, str] = {
     Impact.ENERGY_METERED: "kWh",
@@ -35,12 +34,13 @@ class Tally:
     value: float = 0.0
     draws: Draws | None = None
     status: Status | None = None
-    boundaries: list[Boundary] = field(default_factory=list)
+    boundaries: list[Extent] = field(default_factory=list)
+    covers: dict[str, None] = field(default_factory=dict)
     factors: dict[str, None] = field(default_factory=dict)
     lacking: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
 
-    def add(self, value: float, draws: Draws, status: Status, boundary: Boundary, factors: Iterable[Factor]) -> None:
+    def add(self, value: float, draws: Draws, status: Status, boundary: Extent, factors: Iterable[Factor]) -> None:
         """One row more; the status is that of the worst row."""
         self.value += value
         self.draws = draws.copy() if self.draws is None else np.add(self.draws, draws, out=self.draws)
@@ -110,6 +110,7 @@ def cell_of(
         low=low,
         high=high,
         boundary=boundaries[0],
+        covers=tuple(tally.covers),
         water=water,
         factors=tuple(tally.factors),
         incomplete=lacking,

@@ -12,12 +12,13 @@ from dataclasses import replace
 import numpy as np
 
 from stillwatt.impact.coverage import NOT_APPLICABLE, coverage, quality_class, score
+from stillwatt.impact.downloads import book_downloads
 from stillwatt.impact.draws import Draws, interval
 from stillwatt.impact.embodied import Tallies, book_building, book_hardware
 from stillwatt.impact.end_of_life import book_end_of_life
 from stillwatt.impact.inputs import Inputs
 from stillwatt.impact.operational import OPERATIONAL, Operational
-from stillwatt.impact.sums import missing_from
+from stillwatt.impact.sums import missing_from, unlike_boundaries
 from stillwatt.impact.tally import UNITS, Drawer, Tally, cell_of, without
 from stillwatt.records.factor import Choice, Factor, Water
 from stillwatt.records.impact import VALUED, Cell, Impact, LifeStage, Status
@@ -56,6 +57,7 @@ class _Account:
         self._inputs = inputs
         self._drawer = Drawer(inputs.draws, inputs.seed)
         self._run = Operational(inputs.uses, inputs.site, drawer=self._drawer, by_run=False)
+        book_downloads(self._run.tallies, inputs, self._drawer)
         self._tallies: Tallies = dict(self._run.tallies)
         node = [tally for stage in OPERATIONAL if (tally := self._tallies.get((stage, Impact.ENERGY_NODE)))]
         book_hardware(self._tallies, inputs, self._drawer)
@@ -120,9 +122,9 @@ class _Account:
         """Value and draws of some cells of one impact, or why they are not added."""
         if not cells:
             return 0.0, None, "no stage is counted"
-        boundaries = list(dict.fromkeys(cell.boundary.value for cell in cells if cell.boundary))
+        boundaries = unlike_boundaries(cell.boundary for cell in cells if cell.boundary)
         waters = list(dict.fromkeys(cell.water.value if cell.water else "" for cell in cells))
-        for kinds, what in ((boundaries, "boundaries"), (waters, "kinds of water")):
+        for kinds, what in ((list(boundaries), "boundaries"), (waters, "kinds of water")):
             if len(kinds) > 1:
                 return 0.0, None, f"its stages are of unlike {what} ({' and '.join(kinds)}), which are never added"
         drawn = [self._tallies[cell.stage, cell.impact].draws for cell in cells]
@@ -167,6 +169,7 @@ def _value_with(inputs: Inputs, impact: Impact, factor: Factor) -> float | None:
         shared=_put(inputs.shared, factor),
         held=tuple(replace(held, found=_put(held.found, factor)) for held in inputs.held),
         kept=tuple(replace(kept, found=_put({"": kept.found}, factor)[""]) for kept in inputs.kept),
+        moved=tuple(replace(moved, found=_put({"": moved.found}, factor)[""]) for moved in inputs.moved),
     )
     account = _Account(changed)
     cells = [cell for cell in account.cells() if cell.impact is impact and cell.value is not None]

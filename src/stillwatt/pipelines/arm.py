@@ -13,7 +13,7 @@ from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import evaluate, student_train, teacher_generate
 from stillwatt.pipelines.artifacts import Artifact
 from stillwatt.pipelines.bench import Bench
-from stillwatt.pipelines.budget import Stop
+from stillwatt.pipelines.budget import Follow, Stop
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, pack_samples
 from stillwatt.pipelines.models import device, load_model
@@ -44,7 +44,7 @@ def run_arm(bench: Bench, student: StudentSpec, arm: ArmSpec, seed: int, artifac
         out_dir = checkpoint_dir(bench, run.name, share)
         found = evaluate_folder(bench, student, out_dir, f"evaluate.{run.name}.{float(share)}", run.labels_at(share))
         bench.on_scored(run.name, share, found["scores"])
-        if from_share > 0:
+        if from_share > 0 and bench.ranks.is_first:
             # the next checkpoint holds everything a resume needs; only the last is kept as a model
             shutil.rmtree(previous, ignore_errors=True)
         previous, from_share = out_dir, share
@@ -90,7 +90,7 @@ class _ArmRun:
         """Train from one checkpoint to the next; returns the results, of an earlier session where it is finished."""
         bench, labels = self.bench, self.labels_at(to_share)
         stage_name = f"train.{self.name}.{labels['checkpoint']}"
-        stop = None if bench.state.finished(stage_name) is not None else self._stop()
+        stop = None if bench.finished(stage_name) is not None else self._stop()
 
         def work(stage: Stage, task: Task) -> dict[str, Any]:
             if stop is not None:
@@ -102,7 +102,7 @@ class _ArmRun:
             )
 
         total = bench.spec.data.train_tokens * (to_share - from_share)
-        results = bench.run_stage(stage_name, StageKind.STUDENT_TRAIN, work, labels=labels, total=total)
+        results = bench.run_stage(stage_name, StageKind.STUDENT_TRAIN, work, labels=labels, total=total, is_shared=True)
         if stop is not None:
             stop.end()
         bench.budgets.count(self.name, results)
@@ -117,7 +117,7 @@ class _ArmRun:
             text = f"its text ended before its budget of {self.arm.budget.said} did; raise data.train_tokens"
             self.bench.announce(f"{self.name}: {text}")
 
-    def _job(self, labels: Mapping[str, str], stop: Stop | None) -> student_train.TrainJob:
+    def _job(self, labels: Mapping[str, str], stop: Stop | Follow | None) -> student_train.TrainJob:
         bench, arm, artifact = self.bench, self.arm, self.artifact
         examples = _examples(bench, artifact)
         return student_train.TrainJob(
@@ -131,11 +131,15 @@ class _ArmRun:
             teacher=_online_teacher(bench, labels, examples) if arm.is_online else None,
             own_text=_own_text(bench, arm, self.seed, labels),
             stop=stop,
+            sharding=bench.spec.sharding,
         )
 
-    def _stop(self) -> Stop | None:
+    def _stop(self) -> Stop | Follow | None:
         """What ends the training at a budget; None where none is set."""
-        bench, teacher_j = self.bench, _teacher_j(self.bench, self.arm, self.artifact)
+        bench = self.bench
+        if not bench.ranks.is_first:
+            return None if self.arm.budget is None and bench.spec.budget is None else Follow()
+        teacher_j = _teacher_j(bench, self.arm, self.artifact)
         return bench.budgets.stop(self.name, self.arm.budget, start_evaluation(bench.spec, self.student), teacher_j)
 
 

@@ -19,7 +19,16 @@ from typing import Any
 
 from stillwatt.errors import ArtifactError
 
-__all__ = ["Artifact", "artifact_id", "file_sha256", "find_artifact", "open_artifact", "publish_dir", "seal_artifact"]
+__all__ = [
+    "Artifact",
+    "artifact_id",
+    "file_sha256",
+    "find_artifact",
+    "open_artifact",
+    "publish_dir",
+    "read_record",
+    "seal_artifact",
+]
 
 ARTIFACT_SCHEMA = "stillwatt.artifact/1"
 _NAME = "artifact.json"
@@ -117,6 +126,15 @@ def open_artifact(target: Path) -> Artifact:
         if expected.get(path) != found[path]:
             raise _set_aside(target, f"{path} has changed since it was written")
     return _from_record(target, record)
+
+
+def read_record(directory: Path) -> dict[str, Any] | None:
+    """What is written in an artefact's folder about it, unchecked; None where that is nothing that can be read."""
+    try:
+        record = json.loads((directory / _NAME).read_text(encoding="utf-8"))
+        return dict(record) if isinstance(record["made_by"]["run_id"], str) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def publish_dir(directory: Path, target: Path) -> None:

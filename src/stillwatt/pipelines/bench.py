@@ -18,9 +18,11 @@ from stillwatt.pipelines.corpus import Prepared
 from stillwatt.pipelines.model_sources import ModelPlace, resolve_model
 from stillwatt.pipelines.models import CausalModel, free_memory, load_model, load_tokenizer
 from stillwatt.pipelines.progress import Progress, Task
+from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
 from stillwatt.pipelines.state import RunState
 from stillwatt.records.energy import Total
+from stillwatt.records.run import RANK, made_with
 from stillwatt.records.window import StageKind
 from stillwatt.units import seconds
 
@@ -59,6 +61,7 @@ class Bench:
         self.artifacts_dir = artifacts_dir
         self.announce = announce
         self.meter = meter
+        self.ranks = Ranks()
         self.on_scored = on_scored or _nobody_asks
         self.budgets = Budgets(spec, gauge, announce)
         self._progress = progress
@@ -76,26 +79,43 @@ class Bench:
         labels: Mapping[str, str] | None = None,
         total: float,
         unit: str = "tokens",
+        is_shared: bool = False,
     ) -> Mapping[str, Any]:
         """Do a stage's work under the meter and keep its results, or take those of an earlier session.
 
-        The stage is marked finished after its window is closed: a kill in between costs one more attempt, while the
-        other order could leave a stage that never ended.
+        The stage is marked finished after its window is closed: a kill in between leaves the mark to the next session
+        (`RunState.take_over`), while the other order could leave a stage that never ended.
+
+        Of several ranks the first works and the others wait outside any stage, unless the work `is_shared`: then each
+        has a stage, and the first one's results are the stage's.
         """
-        kept = self.state.finished(name)
+        kept = self.finished(name)
         if kept is not None:
             return kept
-        with (
-            self.meter.stage(name, kind=kind, labels=labels) as stage,
-            self._progress.task(name, total=total, unit=unit) as task,
-        ):
-            results = dict(work(stage, task))
-            start_ns = self.meter.clock.monotonic_ns()
-            free_memory()  # what the stage dropped is the stage's to clear away
-            self.budgets.note_cleanup(float(seconds(self.meter.clock.monotonic_ns() - start_ns)))
-            stage.record(results)
-        self.state.finish(name, results)
-        return results
+        results: dict[str, Any] | None = None
+        if is_shared or self.ranks.is_first:
+            with (
+                self.meter.stage(name, kind=kind, labels=self._labels(labels, is_shared=is_shared)) as stage,
+                self._progress.task(name, total=total, unit=unit) as task,
+            ):
+                results = dict(work(stage, task))
+                start_ns = self.meter.clock.monotonic_ns()
+                free_memory()  # what the stage dropped is the stage's to clear away
+                self.budgets.note_cleanup(float(seconds(self.meter.clock.monotonic_ns() - start_ns)))
+                if self.ranks.is_first:
+                    stage.record(results)
+        if results is not None and self.ranks.is_first:
+            self.state.finish(name, results)
+        return self.ranks.agree(results) or {}
+
+    def finished(self, name: str) -> Mapping[str, Any] | None:
+        """What a finished stage left, or None; the same on all ranks, whenever the first one writes it down."""
+        return self.ranks.of_first(lambda: self.state.finished(name))
+
+    def _labels(self, labels: Mapping[str, str] | None, *, is_shared: bool) -> Mapping[str, str] | None:
+        if not is_shared or self.ranks.count == 1:
+            return labels
+        return {**(labels or {}), RANK: str(self.ranks.rank)}
 
     def place(self, source: str, revision: str | None, *, is_student: bool = False) -> ModelPlace:
         """Where a model's files are; found, and checked, once per session."""
@@ -111,7 +131,9 @@ class Bench:
     def teacher(self) -> CausalModel:
         """The teacher, loaded on first use and kept until `drop_teacher`."""
         if self._teacher is None:
-            self._teacher = load_model(self.teacher_place().directory, dtype=self.spec.teacher.dtype, may_spread=True)
+            directory, is_alone = self.teacher_place().directory, self.ranks.count == 1
+            # each rank has a GPU of its own
+            self._teacher = load_model(directory, dtype=self.spec.teacher.dtype, may_spread=is_alone)
         return self._teacher
 
     def drop_teacher(self) -> None:
@@ -129,10 +151,10 @@ class Bench:
         run_dir = self.state.directory.parent.parent / run_id
         reason = f"run {run_id}, which made {artifact.artifact_id}, is not at hand"
         if run_dir.is_dir():
-            stages = {stage.stage_id: stage for stage in build_record(run_dir).stages}
-            total = stages[stage_id].gross if stage_id in stages else None
-            if isinstance(total, Total):
-                return total.value_j
+            made = made_with(build_record(run_dir).stages, stage_id)
+            totals = [each.gross.value_j for each in made if isinstance(each.gross, Total)]
+            if made and len(totals) == len(made):
+                return sum(totals)
             reason = f"the energy of {artifact.artifact_id} is not known"
         raise BudgetError("joules", f"{reason}, so its share cannot be told; set budgets.teacher_share", "arm")
 

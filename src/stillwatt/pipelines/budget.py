@@ -17,7 +17,7 @@ from stillwatt.ledger.spent import Spent
 from stillwatt.pipelines.spec import Limit, LimitKind, PipelineSpec
 from stillwatt.units import seconds
 
-__all__ = ["Budgets", "Gauge", "Stop"]
+__all__ = ["Budgets", "Follow", "Gauge", "Stop"]
 
 _PATIENCE_S = 30.0
 _POLL_S = 0.05
@@ -276,3 +276,20 @@ class Stop:
             # tokens of a step are known exactly; a budget of them is never overdrawn
             return used + self._step_tokens > limit.amount
         return used + self._budgets.coming(limit, step_s / 2 + self._budgets.ending_s) >= limit.amount
+
+
+class Follow:
+    """A `Stop` of a rank that does as the first one says, and looks at no books itself."""
+
+    def begin(self) -> None:
+        """Nothing is looked at."""
+
+    def first_step(self, tokens: int) -> None:
+        """Nothing is looked at."""
+
+    def after_step(self, tokens: int) -> str | None:
+        """Nothing of its own; the ranks agree on what the first one says."""
+        return None
+
+    def end(self) -> None:
+        """Nothing is looked at."""

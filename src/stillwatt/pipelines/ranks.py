@@ -6,13 +6,19 @@ gradients is the gradient one process would have, up to the order of additions. 
 
 from __future__ import annotations
 
+import atexit
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Ranks"]
+__all__ = ["Ranks", "join_launch"]
+
+_PATIENCE = timedelta(days=30)
+"""A rank may wait for as long as another works alone; one that dies takes the others along through its launcher."""
 
 Part = TypeVar("Part")
 Found = TypeVar("Found")
@@ -30,6 +36,15 @@ class Ranks:
     def is_first(self) -> bool:
         """Whether this process writes what is written once."""
         return self.rank == 0
+
+    def of_first(self, find: Callable[[], Found]) -> Found:
+        """What the first rank finds, on all; the others do not look."""
+        if self.count == 1:
+            return find()
+        said: list[Any] = [find() if self.is_first else None]
+        torch.distributed.broadcast_object_list(said, src=0)
+        found: Found = said[0]
+        return found
 
     def share(self, parts: Sequence[Part]) -> list[Part]:
         """This process's part of a step's microbatches."""
@@ -52,11 +67,7 @@ class Ranks:
 
     def agree(self, value: Part) -> Part:
         """What the first rank says, on all: each would see another moment of the same budget, or of a file."""
-        if self.count == 1:
-            return value
-        said: list[Part] = [value]
-        torch.distributed.broadcast_object_list(said, src=0)
-        return said[0]
+        return self.of_first(lambda: value)
 
     def spread(self, parts: Sequence[Part], work: Callable[[Part], Found]) -> Iterator[tuple[Part, Found]]:
         """Work on parts, one on each rank at a time; the first rank gets what all found, in order, the others nothing.
@@ -81,3 +92,17 @@ class Ranks:
         """Until all are here."""
         if self.count > 1:
             torch.distributed.barrier()
+
+
+def join_launch() -> Ranks:
+    """Bring the processes of this launch together, where `torchrun` or another launcher started several.
+
+    No GPU is touched: what is agreed on goes over gloo, and a CUDA context would raise the idle power that is yet to
+    be measured.
+    """
+    is_launch = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    if is_launch and torch.distributed.is_available() and not torch.distributed.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        torch.distributed.init_process_group(backend, timeout=_PATIENCE)
+        atexit.register(torch.distributed.destroy_process_group)
+    return Ranks()

@@ -70,6 +70,8 @@ def run_pipeline(
         gauge=gauge,
         on_scored=on_scored,
     )
+    if bench.ranks.is_first and (name := bench.state.take_over()) is not None:
+        announce(f"{name} came to its end just before the run was cut short; it is not run again")
     # before anything is loaded, and before a GPU is first touched: a CUDA context raises a GPU's idle power
     _measure_idle(bench, "idle_baseline", spec.idle_baseline_s)
     if spec.threads is not None:

@@ -295,6 +295,8 @@ class PipelineSpec:
     """torch threads; None leaves torch's own choice."""
     budget: Limit | None = None
     """Of the whole run."""
+    sharding: str = "none"
+    """How a student lies on the ranks of a launch: whole on each, or spread over them by `fsdp`."""
     teacher_factor: float | None = None
     """What share of its teacher artefacts an arm with a budget of joules bears; None where none has both."""
 

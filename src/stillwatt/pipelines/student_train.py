@@ -10,27 +10,27 @@ K kept teacher tokens.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from stillwatt.clock import SystemClock
 from stillwatt.errors import StillwattError, UsageError
 from stillwatt.metering.meter import Stage
-from stillwatt.pipelines.artifacts import replace_dir, write_json
+from stillwatt.pipelines.checkpoint import read_checkpoint, write_checkpoint
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.loss_chunk import TeacherSide
 from stillwatt.pipelines.losses import CHUNK_TOKENS, HeadLoss, cross_entropy_head, kd_head
-from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, load_model, load_tokenizer, save_model
+from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, load_model
 from stillwatt.pipelines.objectives.dense import DENSE_CHUNK_TOKENS, DenseTeacher
 from stillwatt.pipelines.objectives.registry import Source, check_parameter
 from stillwatt.pipelines.objectives.sparse import Weighted, cached_side
@@ -38,16 +38,15 @@ from stillwatt.pipelines.objectives.vocabulary import cut_to_shared
 from stillwatt.pipelines.on_policy import Batch, OwnText, given_batch
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
+from stillwatt.pipelines.sharding import spread_over
 from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
 from stillwatt.pipelines.teacher_online import READ_AHEAD_TOKENS, OnlineTeacher
+from stillwatt.units import seconds
 
 if TYPE_CHECKING:
     from stillwatt.pipelines.cache.reader import CodedCache
 
 __all__ = ["TrainJob", "learning_rate", "num_steps", "step_at", "train"]
-
-_OPTIMIZER_FILE = "optimizer.safetensors"
-_PROGRESS_FILE = "training.json"
 
 
 class Stopping(Protocol):
@@ -78,6 +77,8 @@ class TrainJob:
     """Where the loss needs all logits; None otherwise."""
     stop: Stopping | None = None
     """Where a budget may end the training before its text does; None otherwise."""
+    sharding: str = "none"
+    """`fsdp` to spread the student over the ranks of a launch."""
     own_text: OwnText | None = None
     """Where some steps train on what the student writes; None otherwise."""
 
@@ -128,7 +129,7 @@ def train(
 
     Returns:
         loss_first, loss_last (mean of the first and last step of this increment), objective (what these are of, as one
-        line; losses of other lines cannot be ranked with them), tokens_total (so far).
+        line; losses of other lines cannot be ranked with them), tokens_total (so far), parameters (of the student).
 
     Raises:
         StillwattError: The loss is no longer a number, or a setting is unknown.
@@ -147,10 +148,10 @@ def train(
     for step in range(first, last):
         batches = loop.batches(order_S, step, first, last)
         losses.append(loop.step(batches, step, steps))
-        tokens = sum(batch.tokens for batch in batches)
-        loop.tokens_done += tokens
-        own = loop.ranks.share(batches)
-        stage.add(tokens=sum(b.tokens for b in own), supervised_tokens=sum(b.supervised for b in own), steps=1)
+        loop.tokens_done += sum(batch.tokens for batch in batches)
+        own, steps_here = loop.ranks.share(batches), int(loop.ranks.is_first)
+        stage.add(tokens=sum(b.tokens for b in own), supervised_tokens=sum(b.supervised for b in own), steps=steps_here)
+        stage.add(**loop.reading())
         # of the budget: own text may end before a sequence would
         task.advance(sum(len(batch.rows) for batch in batches) * job.examples.ids_ST.shape[1])
         stopped_by = None if job.stop is None else loop.ranks.agree(job.stop.after_step(loop.tokens_done))
@@ -163,6 +164,7 @@ def train(
         "loss_last": losses[-1] if losses else None,
         "objective": job.arm.minimises,
         "tokens_total": loop.tokens_done,
+        "parameters": sum(weights.numel() for weights in loop.parameters),
         **({} if stopped_by is None else {"stopped_by": stopped_by, "steps_done": last, "steps_planned": steps}),
         **({} if job.own_text is None else {"own_text_steps": job.own_text.steps}),
     }
@@ -177,12 +179,14 @@ class _Loop:
         on_gpu = torch.cuda.is_available()
         self._job = job
         self.tokens_done = 0
+        self._clock, self._read_ns = SystemClock(), 0
         self.ranks = Ranks()
         self._accelerator = Accelerator(mixed_precision="bf16" if job.dtype == "bfloat16" and on_gpu else "no")
         model.train()
-        self._model: CausalModel = model.to(self._accelerator.device)
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = self._accelerator.prepare(_optimizer(job.train, self._parameters))
+        self._whole = spread_over(model.to(self._accelerator.device), self.ranks, job.sharding)
+        self.parameters = [p for p in self._whole.parameters() if p.requires_grad]
+        self._is_sharded = job.sharding != "none" and self.ranks.count > 1
+        self._optimizer = self._accelerator.prepare(_optimizer(job.train, self.parameters))
 
     def batches(self, order_S: npt.NDArray[np.int64], step: int, first: int, last: int) -> list[Batch]:
         """The microbatches of a step, with what the teacher says of them at hand.
@@ -204,7 +208,9 @@ class _Loop:
         if job.own_text is None or not job.own_text.takes(step):
             return [given_batch(job.examples, group) for group in self._given(order_S, step)]
         assert job.teacher is not None  # an arm with own text has one (`check_arm`)
-        batches = job.own_text.write(self._model, self._groups(order_S, step), step)
+        own_text, groups = job.own_text, self._groups(order_S, step)
+        with torch.no_grad():
+            batches: list[Batch] = self._whole(lambda model: own_text.write(model, groups, step))
         job.teacher.read_own(self.ranks.share(batches))
         return batches
 
@@ -226,29 +232,47 @@ class _Loop:
         # one divisor for the whole step: a mean per microbatch would weigh tokens of short ones more
         count = max(1, sum(batch.supervised for batch in batches))  # of all ranks
         total = torch.zeros((), device=self._accelerator.device)
-        for batch in self.ranks.share(batches):
-            loss = self._loss(batch).sum / count
+        for batch, weight in self._turns(batches):
+            loss = self._whole(partial(self._weighted_loss, batch, weight / count))
             self._accelerator.backward(loss)
             total += loss.detach()
-        self.ranks.sum_gradients(self._parameters)
+        if not self._is_sharded:
+            self.ranks.sum_gradients(self.parameters)
         mean = float(self.ranks.sum(total))
         if not math.isfinite(mean):
             raise StillwattError(
                 f"arm {job.arm_id!r}: the loss is {mean} at step {step + 1} of {steps}; lower train.learning_rate, "
                 "or add warmup_steps"
             )
-        self._accelerator.clip_grad_norm_(self._parameters, job.train.max_grad_norm)
+        self._accelerator.clip_grad_norm_(self.parameters, job.train.max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return mean
 
-    def _loss(self, batch: Batch) -> HeadLoss:
+    def _turns(self, batches: Sequence[Batch]) -> list[tuple[Batch, float]]:
+        """This rank's microbatches of a step, each counted once.
+
+        Ranks of a student that is spread gather its layers together, so each has as many turns: one that has no
+        microbatch left runs the step's first, and counts it nothing.
+        """
+        own = [(batch, 1.0) for batch in self.ranks.share(batches)]
+        rounds = math.ceil(len(batches) / self.ranks.count) if self._is_sharded else len(own)
+        return own + [(batches[0], 0.0)] * (rounds - len(own))
+
+    def _weighted_loss(self, batch: Batch, weight: float, model: CausalModel) -> Tensor:
+        if weight == 0.0:
+            # of every weight something, so that all ranks reduce the same gradients
+            ids_BT = batch.ids_BT.to(self._accelerator.device)
+            return (hidden_states(model, ids_BT).sum() + head_weight(model).sum()) * 0.0
+        return self._loss(batch, model).sum * weight
+
+    def _loss(self, batch: Batch, model: CausalModel) -> HeadLoss:
         job, place = self._job, self._accelerator.device
         ids_BT, predicted_BT = batch.ids_BT.to(place), batch.predicted_BT.to(place)
         with self._accelerator.autocast():
-            states_BTD = hidden_states(self._model, ids_BT)
+            states_BTD = hidden_states(model, ids_BT)
         states_ND, targets_N = states_BTD[:, :-1][predicted_BT], ids_BT[:, 1:][predicted_BT]
-        weight_VD, objective = head_weight(self._model), job.arm.objective
+        weight_VD, objective = head_weight(model), job.arm.objective
         if objective is None:
             return cross_entropy_head(states_ND, weight_VD, targets_N)
         assert job.arm.alpha is not None  # checked by `check_arm`
@@ -275,14 +299,16 @@ class _Loop:
         job, place = self._job, self._accelerator.device
         assert job.cache is not None
         assert job.arm.objective is not None
-        name = job.arm.objective.name
+        name, start_ns = job.arm.objective.name, self._clock.monotonic_ns()
         if name == "sampled_kl":
             assert not isinstance(job.cache, LogitCache)  # checked by `check_arm`
             drawn = job.cache.weights(list(rows))
+            self._read_ns += self._clock.monotonic_ns() - start_ns
             self._check_ids(drawn.ids_BTK, num_rows)
             parts = (drawn.ids_BTK, drawn.weight_BTK, drawn.logp_BTK)
             return Weighted(*(part.to(place)[predicted_BT] for part in parts))
         cached = job.cache.batch(list(rows))
+        self._read_ns += self._clock.monotonic_ns() - start_ns
         self._check_ids(cached.ids_BTK, num_rows)
         kept = (cached.ids_BTK, cached.logp_BTK, cached.tail_logmass_BT)
         return cached_side(name, *(part.to(place)[predicted_BT] for part in kept))
@@ -295,50 +321,20 @@ class _Loop:
                 f"the student has {num_rows}; lower teacher_logits.top_k, or use a loss of the whole vocabulary"
             )
 
+    def reading(self) -> dict[str, float]:
+        """Seconds since the last asking in which a cache was read, as a count; none where there is no cache."""
+        read_ns, self._read_ns = self._read_ns, 0
+        return {} if self._job.cache is None else {"read_s": float(seconds(read_ns))}
+
     def restore(self, directory: Path, first: int) -> None:
         """Take over the optimiser's state and the random state of a checkpoint."""
-        progress = json.loads((directory / _PROGRESS_FILE).read_text(encoding="utf-8"))
-        done = progress["steps_done"]
-        if "tokens_done" not in progress:
-            raise StillwattError(f"{directory}: written by an earlier version; remove the run and start again")
-        self.tokens_done = progress["tokens_done"]
-        if done != first:
-            raise StillwattError(
-                f"{directory}: written at step {done}, expected {first}; remove the run and start again"
-            )
-        tensors = load_file(directory / _OPTIMIZER_FILE)
-        torch.set_rng_state(tensors.pop("rng"))
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            index, _, name = key.partition(".")
-            state.setdefault(int(index), {})[name] = value
-        whole = self._optimizer.state_dict()
-        whole["state"] = state
-        self._optimizer.load_state_dict(whole)
+        self.tokens_done = read_checkpoint(directory, first, self._optimizer, self.parameters)
 
     def save(self, start_dir: Path, out_dir: Path, *, steps_done: int, is_final: bool) -> None:
         """Write the checkpoint beside its place and move it there in one step; the first rank does."""
-        if self.ranks.is_first:
-            self._save(start_dir, out_dir, steps_done=steps_done, is_final=is_final)
-        self.ranks.wait()
-
-    def _save(self, start_dir: Path, out_dir: Path, *, steps_done: int, is_final: bool) -> None:
-        scratch = out_dir.with_name(f".{out_dir.name}.writing")
-        scratch.mkdir(parents=True, exist_ok=True)
-        save_model(self._model, load_tokenizer(start_dir), scratch)
-        write_json(
-            scratch / _PROGRESS_FILE,
-            {"arm": self._job.arm_id, "steps_done": steps_done, "tokens_done": self.tokens_done},
-        )
-        if not is_final:
-            tensors = {
-                f"{index}.{name}": value.contiguous()
-                for index, values in self._optimizer.state_dict()["state"].items()
-                for name, value in values.items()
-                if isinstance(value, Tensor)
-            }
-            save_file({**tensors, "rng": torch.get_rng_state()}, scratch / _OPTIMIZER_FILE)
-        replace_dir(scratch, out_dir)
+        progress = {"arm": self._job.arm_id, "steps_done": steps_done, "tokens_done": self.tokens_done}
+        optimizer = None if is_final else self._optimizer
+        write_checkpoint(self._whole.model, optimizer, self.ranks, start_dir, out_dir, progress)
 
 
 def _microbatches(rows: npt.NDArray[np.int64], batch_size: int) -> list[tuple[int, ...]]:

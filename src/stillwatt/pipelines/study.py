@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from stillwatt.pipelines import evaluate, prepare_data, serve, student_train, te
 from stillwatt.pipelines.arm import arm_id, check_share, checkpoint_dir, evaluate_folder, run_arm, start_evaluation
 from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, replace_dir, seal_artifact
 from stillwatt.pipelines.bench import Bench, found_or_announced
+from stillwatt.pipelines.cache_fidelity import measure_fidelity
+from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, prompts_of
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
@@ -31,6 +33,7 @@ from stillwatt.pipelines.models import (
 )
 from stillwatt.pipelines.objectives.vocabulary import shared_rows
 from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
 from stillwatt.records.window import StageKind
 from stillwatt.units import seconds
@@ -56,11 +59,13 @@ def check(spec: PipelineSpec) -> None:
     """Refuse, before anything is spent, a study that cannot be carried out.
 
     Raises:
-        StillwattError: Several processes, a budget that is not whole sequences, or an arm without its settings.
+        StillwattError: Processes of one launch that are not joined, a budget that is not whole sequences, or an arm
+            without its settings.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 == Ranks().count:
         raise StillwattError(
-            "a study runs in one process and spreads a large teacher itself; start it without torchrun"
+            "the processes of this launch know nothing of each other; begin with `pipelines.ranks.join_launch()`, as "
+            "`torchrun -m stillwatt run RECIPE` does"
         )
     prepare_data.num_sequences(spec.data)
     for arm in spec.arms:
@@ -77,15 +82,18 @@ def fetch_models(bench: Bench) -> None:
     spec = bench.spec
     wanted = [(spec.teacher.source, spec.teacher.revision, False)]
     wanted += [(s.source, s.revision, True) for s in spec.students if s.source != PRUNED]
-    if all(is_ready(source) for source, _, _ in wanted):
+    if bench.ranks.of_first(lambda: all(is_ready(source) for source, _, _ in wanted)):
         return
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
-        models = {}
+        models, sizes = {}, {}
         for source, revision, is_student in wanted:
-            models[source] = bench.place(source, revision, is_student=is_student).identity
+            place = bench.place(source, revision, is_student=is_student)
+            models[source] = place.identity
+            if place.fetched_bytes:
+                sizes[source] = place.fetched_bytes
             task.advance()
-        return {"models": models}
+        return {"models": models, "fetched_bytes": sizes}
 
     bench.run_stage("fetch_models", StageKind.OTHER, work, total=len(wanted), unit="models")
 
@@ -158,22 +166,26 @@ def evaluate_start(bench: Bench, student: StudentSpec) -> None:
 def run_arms(bench: Bench, artifacts: Mapping[str, Artifact]) -> str | None:
     """Train every arm of every student with every seed; returns why the run's budget left some of it out."""
     spec, begun, over = bench.spec, 0, None
-    for arm in spec.arms:
-        check_share(bench, arm, artifacts.get(arm.artifact_kind or ""))
+    if bench.ranks.is_first:
+        for arm in spec.arms:
+            check_share(bench, arm, artifacts.get(arm.artifact_kind or ""))
     for student in spec.students:
         for arm in spec.arms:
             for seed in spec.train.seeds:
                 name = arm_id(spec, student, arm, seed)
-                is_begun = bench.state.finished(f"train.{name}.{float(spec.train.checkpoints[0])}") is not None
-                over = over or (
-                    None if is_begun else bench.budgets.run_is_over(start_evaluation(spec, student), begun=begun)
-                )
+                is_begun = bench.finished(f"train.{name}.{float(spec.train.checkpoints[0])}") is not None
+                over = over or (None if is_begun else _over(bench, start_evaluation(spec, student), begun))
                 if over is not None and not is_begun:
                     bench.announce(f"arm {name} is not trained: {over}")
                     continue
                 run_arm(bench, student, arm, seed, artifacts)
                 begun += 1
     return over or bench.budgets.over
+
+
+def _over(bench: Bench, evaluation: str, begun: int) -> str | None:
+    """Why no further arm can begin, as the first rank's look at the books says."""
+    return bench.ranks.of_first(lambda: bench.budgets.run_is_over(evaluation, begun=begun))
 
 
 def make_artifacts(bench: Bench) -> dict[str, Artifact]:
@@ -201,13 +213,22 @@ def _logits_maker(bench: Bench) -> _Maker:
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         sequences = [row.tolist() for row in train.ids_ST]
-        return teacher_logits.make(bench.teacher(), sequences, settings, out_dir, task=task, stage=stage, inputs=known)
+        found = teacher_logits.make(bench.teacher(), sequences, settings, out_dir, task=task, stage=stage, inputs=known)
+        return {**found, **_fidelity(bench, out_dir, sequences)}
 
     known = _teacher_inputs(bench) if settings.cache else None
     inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": settings.identity}
     return _Maker(
         kind="logits", stage_kind=StageKind.TEACHER_LOGITS, inputs=inputs, make=make, total=int(train.ids_ST.size)
     )
+
+
+def _fidelity(bench: Bench, cache_dir: Path, sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """How near the cache comes to the teacher, on a sample; billed by itself inside the cache's own stage."""
+    if not bench.ranks.is_first:
+        return {}
+    with bench.meter.stage("cache_fidelity", kind=StageKind.OTHER) as stage:
+        return measure_fidelity(open_cache(cache_dir), bench.teacher(), sequences, stage)
 
 
 def _text_maker(bench: Bench) -> _Maker:
@@ -253,11 +274,14 @@ def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
     name = f"teacher_{'logits' if maker.kind == 'logits' else 'generate'}"
     target = bench.artifacts_dir / artifact_id(maker.kind, maker.inputs)
     labels = {"artifact": target.name, "artifact_kind": maker.kind}
-    found: Artifact | None = found_or_announced(lambda: find_artifact(target), bench.announce)
+    found: Artifact | None = bench.ranks.of_first(
+        lambda: found_or_announced(lambda: find_artifact(target), bench.announce)
+    )
     if found is not None:
         _point_to_maker(bench, name, maker.stage_kind, labels, found)
         return found
-    bench.state.forget(name)
+    if bench.ranks.is_first:
+        bench.state.forget(name)
     scratch = bench.artifacts_dir / f".making.{bench.run_id}.{target.name}"
     sealed: list[Artifact] = []
 
@@ -267,21 +291,25 @@ def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
         except ArtifactError as err:
             # what an attempt left behind is damaged, or complete but never put in its place: begin again
             bench.announce(str(err))
-            shutil.rmtree(scratch, ignore_errors=True)
+            if bench.ranks.is_first:
+                shutil.rmtree(scratch, ignore_errors=True)
             results = maker.make(scratch, stage, task)
         made_by = {"run_id": bench.run_id, "stage_id": stage.stage_id}
-        sealed.append(
-            seal_artifact(scratch, target, kind=maker.kind, inputs=maker.inputs, results=results, made_by=made_by)
-        )
+        if bench.ranks.is_first:
+            sealed.append(
+                seal_artifact(scratch, target, kind=maker.kind, inputs=maker.inputs, results=results, made_by=made_by)
+            )
         return results
 
-    bench.run_stage(name, maker.stage_kind, work, labels=labels, total=maker.total)
-    return sealed[0]
+    # text is judged batch by batch, and what is asked for next hangs on it: one rank writes
+    is_shared = maker.kind == "logits"
+    bench.run_stage(name, maker.stage_kind, work, labels=labels, total=maker.total, is_shared=is_shared)
+    return bench.ranks.of_first(lambda: sealed[0])
 
 
 def _point_to_maker(bench: Bench, name: str, kind: StageKind, labels: Mapping[str, str], found: Artifact) -> None:
     """A stage of no length that says which run paid for an artefact found on disk."""
-    if bench.state.finished(name) is not None:
+    if bench.finished(name) is not None:
         return
     bench.announce(f"{name}: {found.artifact_id} was made by run {found.made_by['run_id']}; used again")
 

@@ -63,7 +63,8 @@ def make(
         out_dir: Made if it is not there.
         task: Advances by tokens of kept samples.
         stage: Gets `tokens` (prompts and completions processed in this attempt), `generated_tokens`,
-            `accepted_tokens`, `accepted_samples`, `rejected_samples`.
+            `accepted_tokens`, `accepted_samples`, `rejected_samples`; `taken_over_tokens`, where an earlier attempt
+            had done some.
 
     Returns:
         `artifact_sha256`; `tokens` and `samples` kept; `rejects` by reason; `shortfall_tokens`, 0 where the text
@@ -79,6 +80,7 @@ def make(
     if (out_dir / INDEX_NAME).exists():
         found = results(out_dir, inputs)
         batches.remove()
+        stage.add(taken_over_tokens=found["tokens"])
         task.advance(found["tokens"])
         return found
     batches.begin()
@@ -96,8 +98,7 @@ def make(
             completions = writer.write(texts, _seed(spec.seed, round_number, batch_number))
             batches.finish(round_number, batch_number, completions)
         counts = _judge(accepted, texts, completions)
-        if is_new:
-            stage.add(**counts)
+        stage.add(**(counts if is_new else {"taken_over_tokens": counts["tokens"]}))
         task.advance(counts["accepted_tokens"])
     found = save(accepted, out_dir, inputs=inputs, needed_tokens=needed_tokens, rounds=rounds)
     batches.remove()

@@ -6,8 +6,8 @@ Shapes: B sequences of a batch, T positions with a successor in the text, V voca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,11 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stillwatt.clock import SystemClock
+from stillwatt.errors import ArtifactError
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.logit_cache import LogitCacheWriter
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import LogitsSpec
+from stillwatt.units import seconds
 
 if TYPE_CHECKING:
     from stillwatt.pipelines.cache.scheme import Scheme
@@ -84,7 +87,9 @@ def make(
         spec: Kept tokens, temperature, batch size.
         out_dir: The cache's folder; made if it is not there.
         task: Advances by tokens, those taken over from an earlier attempt included.
-        stage: Gets `tokens`, those that went through this process's teacher in this attempt.
+        stage: Gets `tokens`, those that went through this process's teacher in this attempt, and `write_s`, the
+            seconds in which what is kept of them was cut out, coded and sealed; `taken_over_tokens`, those of
+            sequences that an earlier attempt had sealed, where there are any.
         inputs: What else the cache depends on (teacher, corpus), kept in its index.
 
     Returns:
@@ -100,9 +105,8 @@ def make(
     everything = {**(inputs or {}), "sequences_sha256": _sequences_sha256(sequences)}
     form = _form(spec, sequences)
     with ExitStack() as stack:
-        writer: LogitCacheWriter | CodedCacheWriter | None = None
-        if ranks.is_first:
-            writer = form.open(out_dir, int(teacher_model.config.vocab_size), everything)
+        writer = _opened(ranks, lambda: form.open(out_dir, int(teacher_model.config.vocab_size), everything))
+        if writer is not None:
             stack.enter_context(writer)
         sealed, wide_rows = ranks.agree((frozenset[int](), 0) if writer is None else _begun(writer))
 
@@ -110,21 +114,55 @@ def make(
             # the whole batch runs even if part of it is sealed: batching may alter the last bits of a result
             batch, is_wide = part
             stage.add(tokens=_num_tokens(sequences, batch))
-            return [
-                form.cut(index, logits_TV, is_wide=is_wide)
-                for index, logits_TV in _logits(teacher_model, sequences, batch)
-            ]
+            found = []
+            for index, logits_TV in _logits(teacher_model, sequences, batch):
+                with _writing(stage):
+                    found.append(form.cut(index, logits_TV, is_wide=is_wide))
+            return found
 
         batches = list(_batches(sequences, spec.batch_size))
         missing = [batch for batch in batches if not sealed.issuperset(batch)]
-        task.advance(sum(_num_tokens(sequences, batch) for batch in batches if sealed.issuperset(batch)))
+        taken_over = sum(_num_tokens(sequences, batch) for batch in batches if sealed.issuperset(batch))
+        task.advance(taken_over)
+        if taken_over and ranks.is_first:
+            stage.add(taken_over_tokens=taken_over)
         # the first rank writes in the order in which one process would, so that the files are the same
         for (batch, _), found in ranks.spread(list(_widths(missing, sequences, wide_rows)), read):
-            for index, cut in zip(batch, found, strict=True):
-                if writer is not None and index not in sealed:
-                    form.put(writer, index, cut)
+            with _writing(stage):
+                for index, cut in zip(batch, found, strict=True):
+                    if writer is not None and index not in sealed:
+                        form.put(writer, index, cut)
             task.advance(_num_tokens(sequences, batch))
+        with _writing(stage):
+            stack.close()  # seals what is left
     return ranks.agree(_results(out_dir, sequences) if ranks.is_first else {})
+
+
+def _opened(
+    ranks: Ranks, open_writer: Callable[[], LogitCacheWriter | CodedCacheWriter]
+) -> LogitCacheWriter | CodedCacheWriter | None:
+    """The first rank's writer, and none on the others; what is wrong with the folder is raised on all of them."""
+    writer, wrong = None, None
+    if ranks.is_first:
+        try:
+            writer = open_writer()
+        except ArtifactError as err:
+            if ranks.count == 1:
+                raise
+            wrong = (err.path, err.detail)
+    wrong = ranks.agree(wrong)
+    if wrong is not None:
+        raise ArtifactError(*wrong)
+    return writer
+
+
+@contextmanager
+def _writing(stage: Counter) -> Iterator[None]:
+    """Count what is done inside as writing."""
+    clock = SystemClock()
+    start_ns = clock.monotonic_ns()
+    yield
+    stage.add(write_s=float(seconds(clock.monotonic_ns() - start_ns)))
 
 
 def _results(out_dir: Path, sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -263,6 +301,8 @@ def _logits(
     tokens_BS = torch.tensor([list(sequences[index]) for index in batch], dtype=torch.long)
     with torch.inference_mode():
         logits_BSV = teacher_model(input_ids=tokens_BS.to(teacher_model.device), use_cache=False).logits
+        if logits_BSV.is_cuda:
+            torch.cuda.synchronize(logits_BSV.device)  # or the teacher's work would count as that of who asks for it
         for index, logits_SV in zip(batch, logits_BSV, strict=True):
             yield index, logits_SV[:-1]
 

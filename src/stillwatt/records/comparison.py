@@ -57,6 +57,8 @@ class Observation:
     """Tokens a second when served, or whatever the table counts; more is better."""
     teacher_tokens: float | None = None
     """Tokens taken from the teacher's artefact."""
+    artefact: str = ""
+    """Which artefact that was; empty where nobody says."""
     served_teacher_j: float | None = None
     """Joules per token when the teacher is served."""
     served_student_j: float | None = None

@@ -58,6 +58,30 @@ class Status(StrEnum):
     """There is something and it is not known. Never 0."""
 
 
+class Making(StrEnum):
+    """What a figure of making or disposing covers: it lies beside every metered boundary and within none."""
+
+    EQUIPMENT = "equipment"
+    """Devices, hosts, network and drives, each by the share that the work took; the cell lists which."""
+    BUILDING = "building"
+
+
+Extent = Boundary | Making
+"""How far a value reaches."""
+
+
+def extent(word: str) -> Extent:
+    """The extent of a word.
+
+    Raises:
+        ValueError: no such extent.
+
+    >>> extent("building"), extent("node")
+    (<Making.BUILDING: 'building'>, <Boundary.NODE: 'node'>)
+    """
+    return Making(word) if word in {one.value for one in Making} else Boundary(word)
+
+
 VALUED = frozenset({Status.MEASURED, Status.MODELLED, Status.FACTOR})
 """Statuses that come with a value."""
 
@@ -69,7 +93,7 @@ class Amount:
     impact: Impact
     unit: str
     value: float
-    boundary: Boundary
+    boundary: Extent
     water: Water | None = None
 
 
@@ -84,7 +108,9 @@ class Cell:
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    boundary: Boundary | None = None
+    boundary: Extent | None = None
+    covers: tuple[str, ...] = ()
+    """Of making and disposing: which kinds of thing are in the value (`accelerator`, `host`, `storage`, …)."""
     water: Water | None = None
     factors: tuple[str, ...] = ()
     """Ids of the factors that made it."""

@@ -75,6 +75,39 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """Bytes that were fetched over a network."""
+
+    run: str
+    what: str
+    """A model's source, a data set's name."""
+    size_bytes: float
+    told_by: str
+    """`record` or `user`."""
+    found: Found
+    """Electricity of moving a gigabyte."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.size_bytes) and self.size_bytes > 0.0):
+            raise ValueError(f"{self.what}: {self.size_bytes} bytes cannot be meant; what is not known is a lack")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """Where attempts were looked for: without it, an experimentation of 0 is a claim and no measurement."""
+
+    runs_looked_at: int
+    attempts: int
+    """How many stages were booked as experimentation."""
+    means: str
+    """Where was looked, and how."""
+
+    def __post_init__(self) -> None:
+        if self.runs_looked_at < 0 or self.attempts < 0:
+            raise ValueError(f"{self.runs_looked_at} runs and {self.attempts} attempts cannot be meant")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lack:
     """Something that belongs to a stage and is not known."""
 

@@ -91,6 +91,14 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unused:
+    """A label in a test's scope that no case of it rests on."""
+
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TestFinding:
     """What a set of trainings says of one test."""
 
@@ -102,6 +110,8 @@ class TestFinding:
     cases: tuple[Case, ...]
     gaps: tuple[str, ...]
     """Comparisons that could not be made, with the reason."""
+    unused: tuple[Unused, ...] = ()
+    """Labels that none of the cases rests on, with the reason."""
     next_run: str
     """What would test or settle it; empty where it is settled."""
 

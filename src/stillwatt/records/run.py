@@ -6,14 +6,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stillwatt.records.cache_rows import cache_rows
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.window import StageKind, StageStatus
 
 RUN_SCHEMA = "stillwatt.run/1"
+RANK = "rank"
+"""The label of a stage that several ranks of a launch worked in, each in one of its own."""
+TAKEN_OVER = "taken_over_tokens"
+"""The count of a stage's tokens that earlier attempts had done, and that were not done again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +141,7 @@ class RunRecord:
             "duration_s": self.duration_s,
             "complete": self.complete,
             "stages": [stage.to_dict() for stage in self.stages],
+            **({"caches": [row.to_dict() for row in caches]} if (caches := cache_rows(self.stages)) else {}),
             "unallocated_j": total_dict(self.unallocated),
             "total_j": total_dict(self.total),
             "meter": dict(self.meter),
@@ -151,6 +157,24 @@ class RunRecord:
         from stillwatt.records import show
 
         return show.run_html(self)
+
+
+def made_with(stages: Sequence[StageRecord], stage_id: str) -> list[StageRecord]:
+    """A stage, what the other ranks of its launch did in theirs, and the lost attempts whose work it took over.
+
+    Nothing where there is no such stage.
+    """
+    found = next((stage for stage in stages if stage.stage_id == stage_id), None)
+    if found is None:
+        return []
+    own = (found.name, found.labels.get("artifact"))
+    same = [stage for stage in stages if (stage.name, stage.labels.get("artifact")) == own]
+    is_shared = RANK in found.labels
+    beside = [s for s in same if s is found or (is_shared and RANK in s.labels and s.attempt == found.attempt)]
+    if not any(stage.workload.get(TAKEN_OVER) for stage in beside):
+        return beside
+    lost = (StageStatus.FAILED, StageStatus.RECOVERED)
+    return [*beside, *(stage for stage in same if stage.attempt < found.attempt and stage.status in lost)]
 
 
 def channel_dict(energy: Energy | Absent) -> dict[str, Any]:

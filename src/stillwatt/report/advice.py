@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stillwatt.analysis.words import listed
 from stillwatt.records.advice import Advice
-from stillwatt.report.forecasts import energy_text, time_text
+from stillwatt.report.forecasts import carbon_text, energy_text, time_text
 from stillwatt.report.format import energy_value_text, interval_text, percent_text
 
 __all__ = ["advice_rows", "advice_sentences"]
@@ -16,7 +16,9 @@ _MOST_ROWS = 10
 
 def advice_rows(advice: Advice) -> list[list[str]]:
     """The best options: what each takes, gives, and how likely it meets the limits."""
-    rows = [["", "option", "energy", "time", "quality", "chance", "evidence"]]
+    has_carbon = any(entry.kgco2e is not None for entry in advice.ranked)
+    carbon = ["carbon"] if has_carbon else []
+    rows = [["", "option", "energy", "time", *carbon, "quality", "chance", "evidence"]]
     for place, entry in enumerate(advice.ranked[:_MOST_ROWS], start=1):
         quality = entry.quality
         rows.append(
@@ -25,6 +27,7 @@ def advice_rows(advice: Advice) -> list[list[str]]:
                 entry.option.name,
                 energy_text(entry.energy_j),
                 time_text(entry.duration_s),
+                *([carbon_text(entry.kgco2e)] if has_carbon else []),
                 interval_text(quality.value, quality.low, quality.high),
                 percent_text(entry.chance),
                 "; ".join(filter(None, (listed(entry.option.evidence), entry.option.remark))),

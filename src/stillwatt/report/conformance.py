@@ -61,6 +61,8 @@ class TheProtocol:
     """The protocol of one version."""
 
     version: str
+    changes: tuple[tuple[str, str], ...]
+    """Each version with what is asked since then, the latest first."""
     levels: tuple[Level, ...]
     requirements: tuple[Requirement, ...]
 
@@ -116,6 +118,7 @@ def protocol() -> TheProtocol:
     said = tomllib.loads(text)
     return TheProtocol(
         version=said["version"],
+        changes=tuple((row["version"], row["said"]) for row in said["change"]),
         levels=tuple(Level(**row) for row in said["level"]),
         requirements=tuple(
             Requirement(**{**row, "keyword": Keyword(row["keyword"]), "rules": tuple(row["rules"])})
@@ -221,6 +224,8 @@ def protocol_markdown() -> str:
         "Resource-Efficient LLMs* (arXiv 2605.13981), through secondary accounts. The requirements are this project's,",
         "not the papers'. Counts of works are those of [the corpus](reference/literature.md).",
         "",
+        *_version_lines(known),
+        "",
         "## Levels",
         "",
         "A report reaches a level when it meets every MUST of that level and of those below it. A level says that what",
@@ -240,6 +245,17 @@ def protocol_markdown() -> str:
             if one.part == part:
                 lines += ["", *_requirement_lines(one)]
     return "\n".join(lines) + "\n"
+
+
+def _version_lines(known: TheProtocol) -> Iterator[str]:
+    yield "## Versions"
+    yield ""
+    yield "A version is two numbers. The second rises where a requirement is added, or where one asks more than before:"
+    yield "a report that kept the older version may not keep the newer. The first rises where a requirement is"
+    yield "withdrawn, asks less, or changes its level. Wording that changes nothing asked changes no version, and a"
+    yield "requirement's number is never given again. A level is said with the version that it was reached under."
+    yield ""
+    yield from (f"- **{number}**: {said}" for number, said in known.changes)
 
 
 def _requirement_lines(one: Requirement) -> Iterator[str]:

@@ -121,8 +121,21 @@ def student_unit(report: Report) -> Found:
 
 
 def experimentation_counted(report: Report) -> Found:
-    """What was tried and thrown away."""
+    """What was tried and thrown away; that it was nothing is shown by where was looked."""
     yield from _missing(report, LifeStage.EXPERIMENTATION, _ENERGY)
+    path, cell = _cell(report, LifeStage.EXPERIMENTATION, _ENERGY)
+    if not _has_value(cell) or cell["value"] > 0.0:
+        return
+    tried = report["inventory"].get("tried") or {}
+    if not tried.get("runs_looked_at") or not _says(tried.get("means")):
+        yield path, "an experimentation of 0 needs inventory.tried: how many runs were looked at, and where"
+        return
+    runs = {use["run"] for use in report["inventory"]["uses"]}
+    if tried["runs_looked_at"] < len(runs):
+        least = f"{tried['runs_looked_at']} runs were looked at, and the inventory has {len(runs)}"
+        yield "$.inventory.tried.runs_looked_at", least
+    if tried["attempts"] > 0:
+        yield "$.inventory.tried.attempts", f"{tried['attempts']} attempts took no energy"
 
 
 def factor_sourced(report: Report) -> Found:

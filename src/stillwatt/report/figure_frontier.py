@@ -32,13 +32,13 @@ def arm_scale(data: Mapping[str, Any]) -> Spec:
 def allocation_title(label: str) -> str:
     """Who pays for the teacher, in a few words.
 
-    >>> allocation_title("reuse:10")
-    '10 students share it'
+    >>> allocation_title("reuse:10"), allocation_title("reuse:1")
+    ('10 students share it', '1 student shares it')
     """
     kind, _, students = label.partition(":")
     return {
         "one-off": "One student pays it all",
-        "reuse": f"{students} students share it",
+        "reuse": f"{students} student{'' if students == '1' else 's'} share{'s' if students == '1' else ''} it",
         "tokens": "Shared by tokens used",
         "marginal": "Nobody: it was there anyway",
     }[kind]

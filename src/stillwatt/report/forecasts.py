@@ -13,6 +13,7 @@ from stillwatt.units import KG_PER_G, S_PER_H, S_PER_MIN
 
 __all__ = [
     "amount_text",
+    "carbon_text",
     "comparison_dict",
     "comparison_line",
     "comparison_sentences",
@@ -90,12 +91,12 @@ def prediction_rows(prediction: Prediction) -> list[list[str]]:
     head = ["stage", "energy", "time", "disk", *(["CO2e"] if has_carbon else []), "rests on"]
     rows = [head, *(_row(stage, has_carbon=has_carbon) for stage in prediction.stages)]
     total = ["total", energy_text(prediction.energy_j), time_text(prediction.duration_s)]
-    total += [amount_text(prediction.disk_bytes[1]), *([_carbon(prediction.kgco2e)] if has_carbon else []), ""]
+    total += [amount_text(prediction.disk_bytes[1]), *([carbon_text(prediction.kgco2e)] if has_carbon else []), ""]
     return [*rows, total]
 
 
 def _row(stage: Forecast, *, has_carbon: bool) -> list[str]:
-    carbon = [_carbon(stage.kgco2e)] if has_carbon else []
+    carbon = [carbon_text(stage.kgco2e)] if has_carbon else []
     disk = amount_text(stage.disk_bytes[1])
     return [
         stage.name,
@@ -107,7 +108,12 @@ def _row(stage: Forecast, *, has_carbon: bool) -> list[str]:
     ]
 
 
-def _carbon(figure: Figure | None) -> str:
+def carbon_text(figure: Figure | None) -> str:
+    """kgCO2e with its interval, in the unit that suits it.
+
+    >>> carbon_text(Figure(value=0.25, low=0.2, high=0.3)), carbon_text(None)
+    ('250 g [200, 300]', '–')
+    """
     if figure is None:
         return MISSING
     size, unit = next(((s, u) for s, u in _MASSES if figure.value >= s), _MASSES[-1])

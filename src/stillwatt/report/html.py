@@ -7,15 +7,18 @@ content security policy names the page's own scripts by hash: nothing else can r
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from stillwatt.errors import MissingExtraError
 from stillwatt.report import tables
+from stillwatt.report.cache_table import caches_table
 from stillwatt.report.figure import Figure
 from stillwatt.report.figures import build_figures
 from stillwatt.report.forecasts import comparison_table
@@ -23,6 +26,8 @@ from stillwatt.report.format import date_text
 from stillwatt.report.runtimes import load_runtimes
 
 _NUMBER_AND_UNIT = re.compile(r"(\d) (%|(?:mJ|kJ|J|kWh|W|s|min|h)\b)")
+_MOST_PLAIN = 1_000_000
+"""Characters of data that a page holds as they are; of very many labels they are packed."""
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -63,6 +68,7 @@ def render_page(name: str, figures: Sequence[Figure], data: Mapping[str, Any], *
     )
     environment.filters.update(keep=keep_units, date=date_text)
     scripts = (*load_runtimes(), template("report.js"))
+    held = hold(data)
     specs = {f"{figure.name}-{number}": panel.spec for figure in figures for number, panel in enumerate(figure.panels)}
     return environment.get_template(name).render(
         data=data,
@@ -70,10 +76,32 @@ def render_page(name: str, figures: Sequence[Figure], data: Mapping[str, Any], *
         scripts=scripts,
         hashes=[script_hash(script) for script in scripts],
         style=template("report.css"),
-        report_text=embed_json(data),
+        report_type=held.kind,
+        report_text=held.text,
         specs_text=embed_json(specs),
         **more,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Data as a script element holds them, and what kind of text that is."""
+
+    kind: str
+    text: str
+
+
+def hold(value: Any) -> Held:
+    """The data behind a page: as JSON, or compressed where that would be most of the page.
+
+    >>> hold({"labels": 2}).kind, hold({"labels": ["a"] * 1_000_000}).kind
+    ('application/json', 'application/gzip;base64')
+    """
+    text = embed_json(value)
+    if len(text) <= _MOST_PLAIN:
+        return Held("application/json", text)
+    packed = gzip.compress(json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), mtime=0)
+    return Held("application/gzip;base64", base64.b64encode(packed).decode("ascii"))
 
 
 def embed_json(value: Any) -> str:
@@ -111,6 +139,7 @@ def _tables(data: Mapping[str, Any]) -> dict[str, tables.Table]:
     """The tables that stand on their own; those behind figures come with them."""
     return {
         "stages": tables.stage_table(data),
+        "caches": caches_table(data),
         "arms": tables.arms_table(data),
         "frontier": tables.frontier_table(data),
         "break_evens": tables.break_even_table(data),

@@ -88,6 +88,7 @@ def _cell_dict(cell: Cell, quality: str | None) -> dict[str, Any]:
         **_numbers(cell.value, cell.low, cell.high),
         "quality": quality,
         "boundary": cell.boundary.value if cell.boundary else None,
+        "covers": list(cell.covers),
         "water": cell.water.value if cell.water else None,
         "factors": list(cell.factors),
         "incomplete": list(cell.incomplete),

@@ -13,7 +13,7 @@ from stillwatt.records.channel import Basis, Boundary
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.factor import Choice, Distribution, Factor, NoFactor, Place, Water
 from stillwatt.records.impact import Impact, LifeStage, Use
-from stillwatt.records.lifecycle import Count, Found, Held, Kept, Lack, Role, TimeShare
+from stillwatt.records.lifecycle import Count, Found, Held, Kept, Lack, Moved, Role, TimeShare, Tried
 from stillwatt.records.run import total_dict
 
 
@@ -71,6 +71,8 @@ def inventory_dict(inputs: Inputs) -> dict[str, Any]:
         ],
         "devices": [_held_dict(held) for held in inputs.held],
         "stored": [{**asdict(kept), "found": _found_dict(kept.found)} for kept in inputs.kept],
+        "moved": [{**asdict(moved), "found": _found_dict(moved.found)} for moved in inputs.moved],
+        "tried": asdict(inputs.tried) if inputs.tried else None,
         "lacks": [
             {
                 "stage": lack.stage.value,
@@ -103,6 +105,8 @@ def read_inputs(data: Mapping[str, Any]) -> Inputs:
         shared=reader.all(scope["shared_factors"], "$.goal_and_scope.shared_factors"),
         held=tuple(reader.held(row, number) for number, row in enumerate(inventory["devices"])),
         kept=tuple(reader.kept(row, number) for number, row in enumerate(inventory["stored"])),
+        moved=tuple(reader.moved(row, number) for number, row in enumerate(inventory.get("moved", ()))),
+        tried=Tried(**inventory["tried"]) if inventory.get("tried") else None,
         lacks=tuple(
             Lack(
                 stage=LifeStage(row["stage"]),
@@ -145,6 +149,9 @@ class _Reader:
 
     def kept(self, row: Mapping[str, Any], number: int) -> Kept:
         return Kept(**{**row, "found": self.found(row["found"], f"$.inventory.stored[{number}].found")})
+
+    def moved(self, row: Mapping[str, Any], number: int) -> Moved:
+        return Moved(**{**row, "found": self.found(row["found"], f"$.inventory.moved[{number}].found")})
 
 
 def _held_dict(held: Held) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from stillwatt.factors.quantities import QUANTITIES
 from stillwatt.factors.sanity import check_factor
 from stillwatt.impact.coverage import NOT_APPLICABLE, coverage
 from stillwatt.impact.operational import OPERATIONAL
+from stillwatt.impact.sums import unlike_boundaries
 from stillwatt.impact.tally import UNITS
-from stillwatt.records.channel import Boundary
 from stillwatt.records.factor import Water
-from stillwatt.records.impact import VALUED, Cell, Impact, LifeStage, Status
+from stillwatt.records.impact import VALUED, Cell, Impact, LifeStage, Making, Status, extent
 from stillwatt.records.lifecycle import ReportFault
 from stillwatt.report.lifecycle_inputs import read_factor
 from stillwatt.units import J_PER_KWH
@@ -31,6 +31,7 @@ _CLOSE = 1e-5
 _VALUED = frozenset(status.value for status in VALUED)
 _WATERS = (Impact.WATER_ONSITE.value, Impact.WATER_OFFSITE.value)
 _READABLE = frozenset({"energy_metered", "energy_node", "energy_facility", "water_onsite", "ewaste"})
+_MAKING = frozenset(stage.value for stage in (LifeStage.HARDWARE, LifeStage.INFRASTRUCTURE, LifeStage.END_OF_LIFE))
 _CLASS_OF = {"measured": "A", "modelled": "B"}
 
 
@@ -93,8 +94,13 @@ def _units(report: Report) -> Found:
 def _boundaries(report: Report) -> Found:
     """A value names how much of the machine it covers."""
     for path, cell in _cells(report):
-        if cell["status"] in _VALUED and not cell.get("boundary"):
+        if cell["status"] not in _VALUED:
+            continue
+        if not cell.get("boundary"):
             yield f"{path}.boundary", "a value names its boundary"
+        elif isinstance(extent(cell["boundary"]), Making) != (cell["stage"] in _MAKING):
+            say = "equipment or building" if cell["stage"] in _MAKING else "how much of the machine was metered"
+            yield f"{path}.boundary", f"{cell['stage']} covers {say}, not {cell['boundary']}"
 
 
 def _not_applicable(report: Report) -> Found:
@@ -170,8 +176,9 @@ def _sums(report: Report) -> Found:
         sum_of = math.fsum(cell["value"] for cell in named if cell)
         if not math.isclose(sum_of, total["value"], rel_tol=_CLOSE):
             yield f"{path}.value", f"its cells sum to {sum_of:.6g}, not to {total['value']:.6g}"
-        for key in ("boundary", "water"):
-            kinds = sorted({str(cell.get(key)) for cell in named if cell})
+        boundaries = unlike_boundaries(extent(cell["boundary"]) for cell in named if cell and cell.get("boundary"))
+        waters = sorted({str(cell.get("water")) for cell in named if cell})
+        for key, kinds in (("boundary", sorted(boundaries)), ("water", waters)):
             if len(kinds) > 1:
                 yield path, f"cells of unlike {key} ({', '.join(kinds)}) are never added"
 
@@ -320,7 +327,7 @@ def _cell(row: Mapping[str, Any]) -> Cell:
         value=row["value"],
         low=row["low"],
         high=row["high"],
-        boundary=Boundary(row["boundary"]) if row.get("boundary") else None,
+        boundary=extent(row["boundary"]) if row.get("boundary") else None,
         incomplete=tuple(row.get("incomplete", ())),
         reason=row.get("reason") or "",
     )

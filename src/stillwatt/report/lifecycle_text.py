@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stillwatt.report.format import percent_text
+from stillwatt.report.lifecycle_scope import runs_of
+from stillwatt.report.lifecycle_whole import whole_report
+from stillwatt.report.lifecycle_words import NO_ZERO, brief_stage
 from stillwatt.report.screen import screen
 
 if TYPE_CHECKING:
@@ -24,30 +27,21 @@ SHOWN: Mapping[str, str] = {
     "ewaste": "e-waste",
 }
 """Impacts of the table with their heads; the rest is in the report."""
-STAGES: Mapping[str, str] = {
-    "hardware_manufacturing": "hardware",
-    "infrastructure_construction": "infrastructure",
-    "post_training": "post-training",
-    "end_of_life": "end of life",
-}
-"""Stages whose name is too long for the table."""
 _MARKS = {"measured": "", "modelled": "~", "factor": "*"}
 _LEGEND = "~ modelled, * by factors, + a part of it is missing, ? not counted (never 0), · does not apply"
 _MOST_LACKS = 12
-_ZERO = "not an absence of emissions"
-"""What a caution says of a market-based 0, which is told before all others."""
 
 
 def lifecycle_text(data: Mapping[str, Any], *, columns: int = COLUMNS, is_terminal: bool = False) -> str:
     """The report as text; with colours and weights only for a terminal.
 
     Args:
-        data: A report of the contract `stillwatt.lifecycle/1`.
+        data: A report of the contract `stillwatt.lifecycle/1`, anybody's.
         columns: How wide the terminal is; narrower than what the table needs is taken as that.
         is_terminal: Whether to write escape sequences.
     """
     with screen(max(columns, COLUMNS), is_terminal=is_terminal) as (console, lines):
-        for part in _parts(data):
+        for part in _parts(whole_report(data)):
             console.print(part)
     return lines()
 
@@ -56,8 +50,7 @@ def _parts(data: Mapping[str, Any]) -> Iterator[RenderableType]:
     from rich.text import Text
 
     place = data["goal_and_scope"]["place"]
-    runs = data["goal_and_scope"]["about"].get("runs", [])
-    names = ", ".join(str(run.get("run_id")) for run in runs)
+    names = ", ".join(str(run.get("run_id")) for run in runs_of(data))
     yield Text(f"Life cycle of {names or 'no run'} at {place['name']} ({place['code']})", style="bold")
     yield _cells_table(data)
     yield Text(_LEGEND)
@@ -79,11 +72,11 @@ def _cells_table(data: Mapping[str, Any]) -> RenderableType:
     for impact, head in SHOWN.items():
         table.add_column(f"{head}\n{units.get(impact, '')}", justify="right", no_wrap=True)
     for stage in dict.fromkeys(cell["stage"] for cell in data["cells"]):
-        table.add_row(STAGES.get(stage, stage), *(_cell_text(cells.get((stage, impact))) for impact in SHOWN))
+        table.add_row(brief_stage(stage), *(_cell_text(cells.get((stage, impact))) for impact in SHOWN))
     totals = {total["impact"]: total for total in data["totals"]}
     table.add_section()
-    table.add_row("counted in all", *(_total_text(totals[impact]) for impact in SHOWN))
-    table.add_row("coverage", *(percent_text(totals[impact]["coverage"]) for impact in SHOWN))
+    table.add_row("counted in all", *(_total_text(totals.get(impact)) for impact in SHOWN))
+    table.add_row("coverage", *(_coverage_text(totals.get(impact)) for impact in SHOWN))
     return table
 
 
@@ -105,8 +98,7 @@ def _totals_table(data: Mapping[str, Any]) -> RenderableType:
             ends,
             total["unit"],
             percent_text(total["coverage"]),
-            ", ".join(STAGES.get(stage, stage) for stage in total["stages"])
-            + ("" if total["complete"] else "; not whole"),
+            ", ".join(brief_stage(stage) for stage in total["stages"]) + ("" if total["complete"] else "; not whole"),
         )
     return table
 
@@ -131,7 +123,7 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
     cautions = dict.fromkeys(caution for cell in data["cells"] for caution in cell["cautions"])
     if cautions:
         yield "to be known of what is in it"
-        yield from (f"  {caution}" for caution in sorted(cautions, key=lambda one: _ZERO not in one)[:_MOST_LACKS])
+        yield from (f"  {caution}" for caution in sorted(cautions, key=lambda one: NO_ZERO not in one)[:_MOST_LACKS])
 
 
 def _unit_text(unit: Mapping[str, Any]) -> str:
@@ -160,8 +152,14 @@ def _cell_text(cell: Mapping[str, Any] | None) -> str:
     return f"{cell['value']:.2g}{_MARKS[cell['status']]}{'+' if cell['incomplete'] else ''}"
 
 
-def _total_text(total: Mapping[str, Any]) -> str:
+def _coverage_text(total: Mapping[str, Any] | None) -> str:
+    return "?" if total is None else percent_text(total["coverage"])
+
+
+def _total_text(total: Mapping[str, Any] | None) -> str:
     """A total, marked where it lacks something."""
+    if total is None:
+        return "?"
     is_partial = total["value"] is not None and not total["complete"]
     return f"{_short(total['value'])}{'+' if is_partial else ''}"
 

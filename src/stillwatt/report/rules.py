@@ -75,7 +75,11 @@ def tested_lines(found: RulesTested) -> Iterator[str]:
             yield from (f"       {_case_text(case)}" for case in test.cases[:_MOST])
             if len(test.cases) > _MOST:
                 yield f"       {len(test.cases) - _MOST:,} more cases"
-            yield from (f"       not compared: {gap}" for gap in test.gaps[:_MOST] if test.cases)
+            # where there is no case and one gap, the reason has said it
+            gaps = test.gaps if test.cases else test.gaps[1:]
+            yield from (f"       not compared: {gap}" for gap in gaps[:_MOST])
+            if len(gaps) > _MOST:
+                yield f"       not compared: {len(gaps) - _MOST:,} more"
             if test.next_run:
                 yield f"       to settle it: {test.next_run}"
 
@@ -182,6 +186,7 @@ def _tested_dict(found: TestFinding) -> dict[str, Any]:
         "reason": found.reason,
         "cases": [_case_dict(case) for case in found.cases],
         "not_compared": list(found.gaps),
+        "unused": [{"label": entry.label, "reason": entry.reason} for entry in found.unused],
         "next_run": found.next_run or None,
     }
 

@@ -119,10 +119,17 @@ def _markdown(table: Table) -> str:
     lines = [_markdown_row([column.title for column in table.columns])]
     lines.append("|" + "|".join(_rule(column) for column in table.columns) + "|")
     for row in table.rows:
-        cells = [markdown_text(cell) for cell in row.cells]
+        cells = [
+            _markdown_cell(cell, link) for cell, link in zip(row.cells, row.links or [""] * len(row.cells), strict=True)
+        ]
         lines.append("| " + " | ".join(f"**{cell}**" if row.is_sum and cell else cell for cell in cells) + " |")
     note = ["", markdown_text(table.note)] if table.note else []
     return "\n".join([*lines, *note]) + "\n"
+
+
+def _markdown_cell(text: str, link: str) -> str:
+    """A cell, as a link where it leads somewhere; an address of `web_address` needs no escapes between angles."""
+    return f"[{markdown_text(text)}](<{link}>)" if link else markdown_text(text)
 
 
 def _rule(column: Column) -> str:

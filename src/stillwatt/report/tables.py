@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from stillwatt.report.format import (
     students_text,
 )
 
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9\-._~:/?#@!$&'()*+,;=%]+")
 GROUP_TITLES = {
     "shared": "every arm",
     "overhead": "overhead",
@@ -42,6 +44,8 @@ class Row:
 
     cells: tuple[str, ...]
     is_sum: bool = False
+    links: tuple[str, ...] = ()
+    """Where each cell leads, by `web_address`; empty where none leads anywhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,15 @@ class Table:
 def table_columns(*titles: str) -> tuple[Column, ...]:
     """Columns by title; a leading `>` marks numbers."""
     return tuple(Column(title=title.removeprefix(">"), is_number=title.startswith(">")) for title in titles)
+
+
+def web_address(text: str) -> str:
+    """An address that a page may link to; empty where the text is none, or one that could run something.
+
+    >>> web_address("https://example.org/a?b=1"), web_address("javascript:alert(1)"), web_address("http://a b")
+    ('https://example.org/a?b=1', '', '')
+    """
+    return text if _ADDRESS.fullmatch(text) else ""
 
 
 def stage_table(data: Mapping[str, Any]) -> Table:

@@ -115,8 +115,8 @@ def reuse_rows(found: Comparison) -> list[list[str]]:
                 entry.label,
                 entry.baseline or MISSING,
                 _number(entry.found),
-                entry.found.verdict.value,
-                _number(other.found) if other.found.value is not None else other.found.verdict.value,
+                entry.found.verdict.value.replace("_", " "),
+                _number(other.found) if other.found.value is not None else other.found.verdict.value.replace("_", " "),
                 other.baseline or MISSING,
             ]
         )

@@ -11,6 +11,7 @@ from typing import Any
 from stillwatt.config.account_options import GivenDevice, Pretraining, Range, Serving
 from stillwatt.errors import ConfigError, MissingInputError, ReportError, UnknownNameError
 from stillwatt.factors.catalog import Catalog, choose, choose_for_device
+from stillwatt.factors.host import Host
 from stillwatt.factors.making import Cell, make_factor
 from stillwatt.factors.places import find_place
 from stillwatt.impact.inputs import Inputs
@@ -19,8 +20,9 @@ from stillwatt.impact.stages import Mapper, without_makers
 from stillwatt.impact.whole import assess
 from stillwatt.records.factor import Choice, Place
 from stillwatt.records.impact import LifeStage
-from stillwatt.records.lifecycle import Found, Lack, TimeShare
+from stillwatt.records.lifecycle import Found, Lack, TimeShare, Tried
 from stillwatt.records.run import RunRecord
+from stillwatt.workflows.account_downloads import downloads_of
 from stillwatt.workflows.account_hardware import DRIVES, hardware_of, storage_of
 from stillwatt.workflows.account_scenarios import counts_of, pretraining_use, scenario_of
 from stillwatt.workflows.books import list_runs, show_run
@@ -42,6 +44,9 @@ class Wanted:
     """The arm whose student is the product; what others alone needed was tried."""
     stages: Mapping[str, LifeStage] = field(default_factory=dict)
     devices: tuple[GivenDevice, ...] = ()
+    machine: Host | None = None
+    """What the user says of the hosts."""
+    downloaded: tuple[tuple[str, float], ...] = ()
     stored: tuple[tuple[str, float], ...] = ()
     drive: str = "ssd"
     keep_days: float = 365.0
@@ -79,7 +84,8 @@ def gather(references: Sequence[str], wanted: Wanted, *, runs_dir: str | Path = 
     place = place_of(wanted)
     catalog = open_catalog(wanted.factor_files, wanted.overrides)
     inputs = inputs_of(runs, wanted, catalog, place, Path(runs_dir))
-    inputs = replace(inputs, lacks=(*inputs.lacks, *_left_aside(runs, runs_dir)))
+    left = tuple(_left_aside(runs, runs_dir))
+    inputs = replace(inputs, lacks=(*inputs.lacks, *left), tried=_tried(inputs, runs_dir))
     if not wanted.grid:
         return inputs
     from stillwatt.workflows.grids import site_by_the_hour
@@ -96,15 +102,23 @@ def _left_aside(runs: Sequence[RunRecord], runs_dir: str | Path) -> Iterator[Lac
         yield Lack(stage=LifeStage.EXPERIMENTATION, reason=f"{said}; name them too")
 
 
+def _tried(inputs: Inputs, runs_dir: str | Path) -> Tried:
+    """Where attempts were looked for."""
+    attempts = sum(use.stage is LifeStage.EXPERIMENTATION for use in inputs.uses)
+    means = "runs of this ledger, by name; every stage of the runs of the account, failed and discarded ones too"
+    return Tried(runs_looked_at=sum(1 for _ in list_runs(runs_dir)), attempts=attempts, means=means)
+
+
 def inputs_of(runs: Sequence[RunRecord], wanted: Wanted, catalog: Catalog, place: Place, runs_dir: Path) -> Inputs:
     """The inventory of runs at a place."""
     year = min((int(run.start_utc[:4]) for run in runs if run.start_utc[:4].isdigit()), default=None)
     kept, has_scenario = _known_arm(runs, wanted.student), wanted.serving is not None
     mappers = [Mapper(run, named=wanted.stages, kept=kept, has_scenario=has_scenario) for run in runs]
     uses = without_makers([use for mapper in mappers for use in mapper.uses()], runs)
-    devices = hardware_of(runs, catalog, given=wanted.devices, time_share=wanted.time_share)
+    devices = hardware_of(runs, catalog, given=wanted.devices, time_share=wanted.time_share, machine=wanted.machine)
     stored = storage_of(runs, runs_dir, catalog, drive=wanted.drive, days=wanted.keep_days, given=wanted.stored)
-    scenario = scenario_of(runs, wanted.serving, catalog, wanted.devices)
+    scenario = scenario_of(runs, wanted.serving, catalog, wanted.devices, kept, wanted.machine)
+    fetched = downloads_of(runs, catalog, wanted.downloaded)
     made = pretraining_use(wanted.pretraining)
     return Inputs(
         uses=(*uses, *made.uses, *scenario.uses),
@@ -112,14 +126,18 @@ def inputs_of(runs: Sequence[RunRecord], wanted: Wanted, catalog: Catalog, place
         shared=_shared(catalog, wanted, place),
         held=(*devices.held, *scenario.held),
         kept=stored.kept,
-        lacks=(*devices.lacks, *stored.lacks, *made.lacks, *scenario.lacks),
+        moved=fetched.moved,
+        lacks=(*devices.lacks, *stored.lacks, *fetched.lacks, *made.lacks, *scenario.lacks),
         counts=counts_of(runs, wanted.student, wanted.serving, wanted.request_tokens, runs_dir),
         time_share=wanted.time_share,
         charge_idle=wanted.charge_idle,
         charge_hydro=wanted.charge_hydro,
         draws=wanted.draws,
         seed=wanted.seed,
-        about=_about(runs, wanted, mappers, (*made.assumptions, *scenario.assumptions)),
+        about={
+            **_about(runs, wanted, mappers, (*made.assumptions, *scenario.assumptions)),
+            **({"served": scenario.served.as_dict()} if scenario.served else {}),
+        },
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from stillwatt.config.account_options import GivenDevice
 from stillwatt.factors.catalog import Catalog, choose_for_device
 from stillwatt.factors.devices import device_code
+from stillwatt.factors.host import Host, host_of, making_of_host, mass_of_host
 from stillwatt.factors.parametric import making_of
 from stillwatt.impact.embodied import EMBODIED, END_OF_LIFE
 from stillwatt.impact.end_of_life import PER_KG, per_device
@@ -48,6 +49,7 @@ def hardware_of(
     *,
     given: Sequence[GivenDevice] = (),
     time_share: TimeShare = TimeShare.CALENDAR,
+    machine: Host | None = None,
 ) -> Hardware:
     """Devices of all runs.
 
@@ -56,15 +58,28 @@ def hardware_of(
         catalog: where factors are looked up.
         given: what the user names; it stands in for what the ledger says of the same role.
         time_share: which time is charged.
+        machine: what the user says of the hosts, in place of what the records hold.
     """
     held: list[Held] = []
     lacks: dict[Lack, None] = {}
     for run in runs:
         time_s = held_s(run, time_share)
-        found = [*_given(run, given, catalog, time_s), *_told(run, given, catalog, time_s)]
+        found = held_in(run, catalog, time_s, given=given, machine=machine)
         held += found
         lacks.update(dict.fromkeys(_lacks(run, {one.role for one in found})))
     return Hardware(held=tuple(held), kept=(), lacks=tuple(lacks))
+
+
+def held_in(
+    run: RunRecord,
+    catalog: Catalog,
+    time_s: float,
+    *,
+    given: Sequence[GivenDevice] = (),
+    machine: Host | None = None,
+) -> list[Held]:
+    """What a run held for so long: what the user names, and what the record tells of other roles."""
+    return [*_given(run, given, catalog, time_s), *_told(run, given, catalog, time_s, machine)]
 
 
 def held_s(run: RunRecord, time_share: TimeShare) -> float:
@@ -153,7 +168,9 @@ def _given(run: RunRecord, given: Sequence[GivenDevice], catalog: Catalog, time_
         yield hold(run.run_id, one.role, one.name, device_code(one.name), one.count, time_s, catalog)
 
 
-def _told(run: RunRecord, given: Sequence[GivenDevice], catalog: Catalog, time_s: float) -> Iterator[Held]:
+def _told(
+    run: RunRecord, given: Sequence[GivenDevice], catalog: Catalog, time_s: float, machine: Host | None
+) -> Iterator[Held]:
     roles = {one.role for one in given}
     cards = 0
     if Role.ACCELERATOR not in roles:
@@ -163,14 +180,28 @@ def _told(run: RunRecord, given: Sequence[GivenDevice], catalog: Catalog, time_s
             yield hold(run.run_id, Role.ACCELERATOR, name, device, count, time_s, catalog)
     if Role.HOST in roles:
         return
-    if cards and isinstance(choose_for_device(catalog, "embodied_gwp", SERVER), Choice):
+    if not machine and cards and isinstance(choose_for_device(catalog, "embodied_gwp", SERVER), Choice):
         caution = f"its host is not named: an eighth of a server for {CARDS_PER_SERVER} cards is taken for each card"
         share = cards / CARDS_PER_SERVER
         yield hold(run.run_id, Role.HOST, SERVER, SERVER, share, time_s, catalog, caution)
         return
-    model = str(run.environment.get("cpu_model") or "")
-    if model:
-        yield hold(run.run_id, Role.HOST, model, device_code(_TRADE_MARK.sub("", model)), 1.0, time_s, catalog)
+    host = host_of(run.environment)
+    if machine or host.processor:
+        yield _host(run, machine or host, time_s, catalog)
+
+
+def _host(run: RunRecord, host: Host, time_s: float, catalog: Catalog) -> Held:
+    """The host by its processor's name, where somebody gives a figure for that; else from what is recorded of it."""
+    name = host.processor or host.called
+    codes = (device_code(_TRADE_MARK.sub("", name)), host.called)
+    *_, held = tries = [hold(run.run_id, Role.HOST, name, code, 1.0, time_s, catalog) for code in codes]
+    for one in tries:
+        if isinstance(one.found["embodied_gwp"], Choice):
+            return one
+    found = {"embodied_gwp": making_of_host(catalog, host)}
+    if not isinstance(held.found["ewaste_mass"], Choice):
+        found["ewaste_mass"] = mass_of_host(catalog, host)
+    return replace(held, name=host.called, device=host.called, found={**held.found, **found})
 
 
 def _lacks(run: RunRecord, roles: set[Role]) -> Iterator[Lack]:

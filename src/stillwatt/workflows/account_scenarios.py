@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillwatt.config.account_options import GivenDevice, Pretraining, Serving
-from stillwatt.errors import StillwattError
 from stillwatt.factors.catalog import Catalog
-from stillwatt.factors.devices import device_code
+from stillwatt.factors.host import Host
 from stillwatt.factors.serving import ASSUMED_RATIO, modelled_token
 from stillwatt.impact.operational import NOTHING_RAN
-from stillwatt.records.channel import Basis, Boundary, worst_basis
-from stillwatt.records.energy import Energy, NoTotal, Total
+from stillwatt.records.channel import Basis, worst_basis
+from stillwatt.records.energy import Energy, Total
 from stillwatt.records.finding import Quality
 from stillwatt.records.impact import LifeStage, Use
 from stillwatt.records.lifecycle import Count, Held, Lack, Role
 from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.records.window import StageKind, StageStatus
-from stillwatt.workflows.account_hardware import accelerators, hold
+from stillwatt.workflows.account_hardware import held_in
+from stillwatt.workflows.account_served import Served, served_of
 from stillwatt.workflows.publish import summarise_run
 
 PRETRAINING, SCENARIO = "pre-training", "serving scenario"
@@ -38,14 +38,15 @@ class Added:
     held: tuple[Held, ...] = ()
     lacks: tuple[Lack, ...] = ()
     assumptions: tuple[str, ...] = ()
+    served: Served | None = None
+    """The ledger's student that a scenario serves; None where no stage of the ledger stands for it."""
 
 
 def pretraining_use(given: Pretraining | None) -> Added:
     """The study's share of making the teacher (method.md, eq. 77)."""
-    downloads = Lack(stage=LifeStage.DATA, reason="downloads: the network's energy is not known")
     if given is None:
         lack = Lack(stage=LifeStage.TRAINING, reason=NOTHING_RAN[LifeStage.TRAINING])
-        return Added(lacks=(downloads, lack))
+        return Added(lacks=(lack,))
     energy = given.energy_j
     total = Total(
         value_j=energy.value * given.share,
@@ -62,7 +63,6 @@ def pretraining_use(given: Pretraining | None) -> Added:
     return Added(
         uses=(Use(run=PRETRAINING, stage=LifeStage.TRAINING, energy=total, meter="given for pre-training"),),
         lacks=(
-            downloads,
             base,
             *(Lack(stage=stage, reason=made) for stage in (LifeStage.HARDWARE, LifeStage.END_OF_LIFE)),
         ),
@@ -71,7 +71,12 @@ def pretraining_use(given: Pretraining | None) -> Added:
 
 
 def scenario_of(
-    runs: Sequence[RunRecord], given: Serving | None, catalog: Catalog, devices: Sequence[GivenDevice]
+    runs: Sequence[RunRecord],
+    given: Serving | None,
+    catalog: Catalog,
+    devices: Sequence[GivenDevice],
+    student: str | None = None,
+    machine: Host | None = None,
 ) -> Added:
     """What serving would take (method.md, eq. 77).
 
@@ -82,7 +87,8 @@ def scenario_of(
         reason = "no serving scenario is given (--serving): only the study's own load is in it"
         return Added(lacks=(Lack(stage=LifeStage.DEPLOYMENT, reason=reason),))
     is_ledgers = given.token_j is None and given.model is None
-    served, left_out = _usable(runs) if is_ledgers else ([], ())
+    found = served_of(runs, student) if is_ledgers else Served()
+    served, left_out = found.stages, found.left_out
     meter, token = _token(given, [stage for _, stage in served])
     scaled = replace(
         token,
@@ -93,14 +99,20 @@ def scenario_of(
     )
     use = Use(run=SCENARIO, stage=LifeStage.DEPLOYMENT, energy=scaled, meter=meter)
     said = f"{given.tokens_per_day:g} tokens a day for {given.days:g} days at {token.value_j:.4g} J a token, by {meter}"
+    if found.why:
+        said += f"; {found.why}"
     if left_out:
         said += f"; without what cannot be added to it: {', '.join(left_out)}"
     hardware = "the serving scenario: the devices that it holds are not known"
     lacks = tuple(Lack(stage=stage, reason=hardware) for stage in (LifeStage.HARDWARE, LifeStage.END_OF_LIFE))
     if not is_ledgers:
         return Added(uses=(use,), lacks=lacks, assumptions=(said,))
-    held = tuple(_held(served, given, catalog, devices))
-    return Added(uses=(use,), held=held, lacks=() if held else lacks, assumptions=(said,))
+    held = tuple(_held(served, given, catalog, devices, machine))
+    roles = {one.role for one in held}
+    if held and Role.HOST not in roles:
+        said_of_host = "the serving scenario: the host that it holds is not known"
+        lacks = tuple(replace(lack, reason=said_of_host) for lack in lacks)
+    return Added(uses=(use,), held=held, lacks=() if Role.HOST in roles else lacks, assumptions=(said,), served=found)
 
 
 def counts_of(
@@ -147,36 +159,6 @@ def _token(given: Serving, served: Sequence[StageRecord]) -> tuple[str, Total]:
     return _ledgers_token(served)
 
 
-def _usable(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, StageRecord]], tuple[str, ...]]:
-    """The ledger's serving stages of students at the boundary of the first, and why the others are not among them.
-
-    Raises:
-        StillwattError: there is none.
-    """
-    used: list[tuple[RunRecord, StageRecord]] = []
-    boundary: Boundary | None = None
-    left_out: dict[str, None] = {}
-    for run, stage in [(one, stage) for one in runs for stage in one.stages if _is_students(stage)]:
-        if isinstance(stage.gross, NoTotal):
-            why = f"energy not known: {stage.gross.reason}"
-        elif not stage.workload.get("generated_tokens"):
-            why = "nobody counted its tokens"
-        elif boundary not in (None, stage.gross.boundary):
-            why = f"metered at the boundary {stage.gross.boundary.value}"
-        else:
-            boundary = stage.gross.boundary
-            used.append((run, stage))
-            continue
-        left_out[f"{stage.name} of {run.run_id} ({why})"] = None
-    if not used:
-        raise StillwattError(
-            "--serving: no run has a serving stage of a student with an energy; "
-            "give the energy of a token, e.g. --serving 1e6,365,0.4J,node, or ecologits:BILLIONS"
-            + "".join(f"; not used: {one}" for one in left_out)
-        )
-    return used, tuple(left_out)
-
-
 def _ledgers_token(served: Sequence[StageRecord]) -> tuple[str, Total]:
     """The mean of the ledger's serving stages of students."""
     known = [(stage.gross, stage.workload["generated_tokens"]) for stage in served if isinstance(stage.gross, Total)]
@@ -196,20 +178,20 @@ def _ledgers_token(served: Sequence[StageRecord]) -> tuple[str, Total]:
 
 
 def _held(
-    served: Sequence[tuple[RunRecord, StageRecord]], given: Serving, catalog: Catalog, devices: Sequence[GivenDevice]
+    served: Sequence[tuple[RunRecord, StageRecord]],
+    given: Serving,
+    catalog: Catalog,
+    devices: Sequence[GivenDevice],
+    machine: Host | None,
 ) -> list[Held]:
-    """The boards of the ledger's serving stages, for as long as the scenario's tokens take at their pace."""
+    """Boards and host of the ledger's serving stages, for as long as the scenario's tokens take at their pace."""
     tokens = math.fsum(stage.workload.get("generated_tokens", 0.0) for _, stage in served)
     if tokens <= 0.0:
         return []
     time_s = given.tokens * math.fsum(stage.duration_s for _, stage in served) / tokens
-    named = [(one.name, one.count) for one in devices if one.role is Role.ACCELERATOR]
-    boards = named or [(name, float(count)) for name, count in accelerators(served[0][0]).items()]
-    caution = "the scenario holds the boards of the ledger's serving stage, at that stage's pace"
-    return [
-        hold(SCENARIO, Role.ACCELERATOR, name, device_code(name), count, time_s, catalog, caution)
-        for name, count in boards
-    ]
+    caution = "the scenario holds the devices of the ledger's serving stage, at that stage's pace"
+    held = held_in(served[0][0], catalog, time_s, given=devices, machine=machine)
+    return [replace(one, run=SCENARIO, cautions=(*one.cautions, caution)) for one in held]
 
 
 def _students(runs: Sequence[RunRecord], student: str | None) -> Count:
@@ -271,10 +253,6 @@ def _requests(serving: Serving | None, request_tokens: float | None) -> tuple[Co
 
 def _is_trained(stage: StageRecord, student: str | None) -> bool:
     return stage.kind is StageKind.STUDENT_TRAIN and _ended(stage) and student in (None, stage.labels.get("arm"))
-
-
-def _is_students(stage: StageRecord) -> bool:
-    return stage.kind is StageKind.SERVE and _ended(stage) and stage.labels.get("arm") != "teacher"
 
 
 def _ended(stage: StageRecord) -> bool:

@@ -12,6 +12,7 @@ from stillwatt.analysis.words import listed
 from stillwatt.config.amounts import Amount
 from stillwatt.errors import StillwattError, UsageError
 from stillwatt.records.advice import Advice, Limits
+from stillwatt.records.channel import Boundary
 from stillwatt.units import Joules, to_kwh
 
 if TYPE_CHECKING:
@@ -34,12 +35,19 @@ class Request:
     """By all of them, or by what stands in their place."""
     kgco2e_per_kwh: float | None = None
     """Of a metered kWh, with all that lies between meter and grid in it."""
+    region: str = ""
+    """Where it would run, instead: any name that the factors know."""
     runs_dir: str = "runs"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.limits.kgco2e is not None and self.kgco2e_per_kwh is None:
-            raise UsageError("a limit in kgCO2e needs --kgco2e-per-kwh: the carbon of a metered kWh where it would run")
+        if self.region and self.kgco2e_per_kwh is not None:
+            raise UsageError("--region and --kgco2e-per-kwh both say what a kWh emits; give one of the two")
+        if self.limits.kgco2e is not None and self.kgco2e_per_kwh is None and not self.region:
+            raise UsageError(
+                "a limit in kgCO2e needs a place: --region FRA takes its factors, --kgco2e-per-kwh X a figure of your "
+                "own for a metered kWh"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,8 @@ class Judged:
     drawn: Drawn
     left_out: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    boundary: Boundary = Boundary.COMPONENTS
+    """What the energies cover."""
 
 
 def limits_of(budgets: Sequence[Amount], *, quality: float | None = None) -> Limits:
@@ -110,10 +120,8 @@ def _ranked(judged: Judged, request: Request) -> Advice:
             "training with its quality first (`stillwatt run quickstart` is one), or give figures of your own with "
             "--table FILE"
         )
-    drawn = judged.drawn
-    if request.kgco2e_per_kwh is not None:
-        drawn = replace(drawn, kgco2e=drawn.energy_j * to_kwh(Joules(1.0)) * request.kgco2e_per_kwh)
-    limits, notes = request.limits, list(judged.notes)
+    drawn, said = _with_carbon(judged, request)
+    limits, notes = request.limits, [*judged.notes, *said]
     for what, limit, known in (
         ("time", limits.duration_s, drawn.duration_s),
         ("tokens in training", limits.tokens, drawn.tokens),
@@ -122,3 +130,18 @@ def _ranked(judged: Judged, request: Request) -> Advice:
             raise UsageError(f"a limit on {what} needs runs: a table does not say how much of it a training takes")
     found = advise(judged.options, drawn, limits, seed=request.seed)
     return replace(found, left_out=judged.left_out, notes=tuple(notes))
+
+
+def _with_carbon(judged: Judged, request: Request) -> tuple[Drawn, tuple[str, ...]]:
+    """The draws with kgCO2e where it is said what a kWh emits, and what it rests on (method.md, eq. 118)."""
+    drawn = judged.drawn
+    energy_kwh = drawn.energy_j * to_kwh(Joules(1.0))
+    if request.region:
+        from stillwatt.workflows.advise_carbon import carbon_at
+
+        carbon = carbon_at(request.region, judged.boundary, count=len(energy_kwh), seed=request.seed)
+        return replace(drawn, kgco2e=energy_kwh * carbon.draws[:, None]), (carbon.note,)
+    if request.kgco2e_per_kwh is not None:
+        note = f"carbon: {request.kgco2e_per_kwh:.6g} kgCO2e per metered kWh as given, taken as exact"
+        return replace(drawn, kgco2e=energy_kwh * request.kgco2e_per_kwh), (note,)
+    return drawn, ()

@@ -17,6 +17,7 @@ from stillwatt.analysis.learning import Asked, LearningCurve, why_undetermined
 from stillwatt.analysis.words import listed
 from stillwatt.config.jobs import jobs_of
 from stillwatt.records.advice import Answer, Option, Scored
+from stillwatt.records.channel import Boundary
 from stillwatt.records.finding import NoQuality
 from stillwatt.records.window import StageKind
 from stillwatt.workflows.advise import DRAWS, Judged
@@ -113,6 +114,7 @@ def judge_runs(request: Request) -> Judged:
             *_cost_notes(off),
             *_notes(scores),
         ),
+        boundary=Boundary.BOARD if plans[0].way.device.parts == ("gpu",) else Boundary.COMPONENTS,
     )
 
 

@@ -14,6 +14,7 @@ from stillwatt.analysis.costs.posterior import Floats
 from stillwatt.analysis.learning import Asked, LearningCurve
 from stillwatt.analysis.trainings import gather_labels, repeat_rel
 from stillwatt.records.advice import Answer, Option, Scored
+from stillwatt.records.channel import Boundary
 from stillwatt.workflows.advise import DRAWS, Judged
 from stillwatt.workflows.table import read_table
 
@@ -21,10 +22,17 @@ if TYPE_CHECKING:
     from stillwatt.analysis.trainings import Label
     from stillwatt.records.comparison import Observation
     from stillwatt.workflows.advise import Request
+    from stillwatt.workflows.table import Table
 
 __all__ = ["judge_table"]
 
 _BASELINE = "sft"
+_BOUNDARIES = {
+    "gpu": Boundary.BOARD,
+    "node": Boundary.NODE,
+    "facility": Boundary.FACILITY,
+    "": Boundary.COMPONENTS,
+}
 _ONE_BUDGET = 1.0
 """Tokens of every training: a table does not say, and no other budget is offered."""
 _RELATIVE_MOST = 1.5
@@ -65,7 +73,13 @@ def judge_table(table: str | Path, request: Request) -> Judged:
         mean_quality=np.stack(means, axis=1),
         trial_j=np.stack(trials, axis=1),
     )
-    return Judged(options=tuple(options), drawn=drawn, left_out=tuple(left_out), notes=_notes(usable, read.warnings))
+    return Judged(
+        options=tuple(options),
+        drawn=drawn,
+        left_out=tuple(left_out),
+        notes=_notes(usable, read, request),
+        boundary=_BOUNDARIES[read.boundary],
+    )
 
 
 def _why_not(label: Label, request: Request) -> str:
@@ -150,8 +164,10 @@ def _teacher(labels: Sequence[Label], request: Request) -> list[tuple[Option, Fl
     return [(option, energy, sure, sure, np.full(DRAWS, np.nan))]
 
 
-def _notes(labels: Sequence[Label], warnings: Sequence[str]) -> tuple[str, ...]:
-    said = list(warnings)
+def _notes(labels: Sequence[Label], read: Table, request: Request) -> tuple[str, ...]:
+    said = list(read.warnings)
+    if request.region and not read.boundary:
+        said.append("the table does not say what its energies cover: carbon takes them as boards, CPUs and DRAM")
     said.append("a table does not say how much each was trained: labels are offered at their own budgets alone")
     if any(label.mean("teacher_j") for label in labels):
         said.append("a table does not say either which caches are still there: their reuse is offered for each")

@@ -33,6 +33,7 @@ def cache_info(directory: Path) -> dict[str, Any]:
         "bytes_per_token": cache.bytes_per_token,
         "kept_mass": cache.kept_mass,
         "inputs": dict(cache.inputs),
+        "account": _account(directory),
     }
     if isinstance(cache, LogitCache):
         row_bytes = cache.row_bytes
@@ -52,6 +53,23 @@ def cache_info(directory: Path) -> dict[str, Any]:
         "kept_mass_quantiles": None if quantiles is None else dict(zip(map(str, QUANTILES), quantiles, strict=True)),
         "prior": cache.prior_facts,
     }
+
+
+def _account(directory: Path) -> dict[str, Any]:
+    """The cache's row in the books of the run that made it; why there is none, where it has no books beside it."""
+    from stillwatt.pipelines.artifacts import read_record
+    from stillwatt.records.cache_rows import cache_rows
+    from stillwatt.workflows.books import show_run
+
+    told = read_record(directory)
+    if told is None:
+        return {"absent": "it has no readable artifact.json, so nothing here says which run made it and what it took"}
+    run_id, runs_dir = str(told["made_by"]["run_id"]), directory.resolve().parent.parent
+    if not (runs_dir / run_id).is_dir():
+        return {"absent": f"run {run_id}, which made it, is not beside it"}
+    rows = {row.artifact: row.to_dict() for row in cache_rows(show_run(runs_dir, run_id).stages)}
+    row = rows.get(directory.resolve().name)
+    return {"run_id": run_id, **row} if row else {"absent": f"the books of run {run_id} have no finished stage of it"}
 
 
 def verify_cache(directory: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stillwatt.errors import MissingExtraError, MissingInputError, ReportError
+from stillwatt.errors import MissingExtraError, ReportError
 from stillwatt.records.export import Details, Exported, Loss
 from stillwatt.report.exports.boamps import to_boamps
 from stillwatt.report.exports.cyclonedx import VERSIONS, to_cyclonedx
@@ -20,7 +20,8 @@ from stillwatt.report.exports.otel import to_opentelemetry
 from stillwatt.report.exports.rocrate import METADATA, PROVENANCE, to_rocrate
 from stillwatt.report.exports.sci import to_sci
 from stillwatt.report.exports.spdx import to_spdx
-from stillwatt.workflows.account import Wanted, account, parse_report, read_text
+from stillwatt.workflows.account import Wanted, account
+from stillwatt.workflows.lifecycle_pages import is_saved, saved_report
 from stillwatt.workflows.outputs import refuse_taken, write_whole
 
 LOSSES_SCHEMA = "stillwatt.losses/1"
@@ -60,20 +61,8 @@ def report_of(reference: str, wanted: Wanted, *, runs_dir: str | Path) -> dict[s
         ConfigError: a run without a place.
         RunNotFoundError: no such run.
     """
-    from stillwatt.config.lifecycle_schema import schema_faults
-
-    path = Path(reference)
-    if path.is_file():
-        text = read_text(path)
-        data = parse_report(text, reference)
-        if faults := schema_faults(text):
-            more = f" and {len(faults) - 1} faults more" if len(faults) > 1 else ""
-            raise ReportError(
-                f"{reference} {faults[0].path}", f"{faults[0].message}{more}: `stillwatt validate` lists them"
-            )
-        return data
-    if reference.endswith(".json"):
-        raise MissingInputError("report", reference, "`stillwatt account RUN --region PLACE -o FILE` writes one")
+    if is_saved(reference):
+        return saved_report(reference)
     return account([reference], wanted, runs_dir=runs_dir)
 
 

@@ -58,6 +58,7 @@ class Run(AbstractContextManager["Run"]):
         run_id: An existing run to go on with (a new session of it), or None for a new run.
         earlier_attempts: How often each stage was tried in earlier sessions of that run.
         session_number: 0 for a run's first session; keeps stage ids of later sessions apart.
+        with_launch: `run_id` only: whether every process of this launch goes on with that run, each as a session.
         sync: Called at both ends of each stage; pass `torch.cuda.synchronize` where a GPU does the work.
         clock: The clocks; tests pass a fake.
         idle_s: How long to measure the idle machine at the block's beginning, and again at its end where that is
@@ -82,6 +83,7 @@ class Run(AbstractContextManager["Run"]):
         run_id: str | None = None,
         earlier_attempts: Mapping[str, int] | None = None,
         session_number: int = 0,
+        with_launch: bool = False,
         sync: Callable[[], object] | None = None,
         clock: Clock | None = None,
         idle_s: float = 0.0,
@@ -102,9 +104,10 @@ class Run(AbstractContextManager["Run"]):
         }
         self._settings = dict(settings or {})
         self._earlier_attempts = dict(earlier_attempts or {})
-        # a run that is gone on with has one program; a launch may well stand around it
-        self._group = launch_group(os.environ) if run_id is None else None
-        self._prefix = session_prefix(session_number if self._group is None else self._group.restart)
+        # a run that is gone on with has one program, unless told; a launch may well stand around it
+        self._group = launch_group(os.environ) if run_id is None or with_launch else None
+        number = session_number if self._group is None or run_id is not None else self._group.restart
+        self._prefix = session_prefix(number)
         if self._group is not None:
             self._prefix = f"{self._group.stage_prefix}{self._prefix}"
         self._sync = sync

@@ -7,24 +7,27 @@ from pathlib import Path
 from stillwatt.errors import ConfigError, FileExistsAlreadyError
 
 
-def refuse_taken(path: Path, *, is_forced: bool, is_folder: bool = False) -> None:
+def refuse_taken(path: Path, *, is_forced: bool, is_folder: bool = False, option: str = "-o") -> None:
     """Let nothing be written over that is there.
 
     Args:
         path: where something is to be written.
         is_forced: whether a file that is there is written over.
         is_folder: whether what is to be written is a folder of files.
+        option: what the path was given with.
 
     Raises:
         ConfigError: a folder stands where a file is to be, or a file where a folder is to be.
         FileExistsAlreadyError: something is there already.
     """
     if path.is_dir() and not is_folder:
-        raise ConfigError("-o", f"{path} is a folder and was left as it is; name a file, e.g. {path / 'report.json'}")
+        raise ConfigError(option, f"{path} is a folder and was left as it is; name a file, e.g. {path / 'report.json'}")
     if path.is_file() and is_folder:
-        raise ConfigError("-o", f"{path} is a file and was left as it is; name a folder that is to hold several files")
+        raise ConfigError(
+            option, f"{path} is a file and was left as it is; name a folder that is to hold several files"
+        )
     if (path.is_file() or path.is_dir()) and not is_forced:  # into a pipe or `/dev/stdout` nothing is written over
-        raise FileExistsAlreadyError(str(path), "give another -o, or --force")
+        raise FileExistsAlreadyError(str(path), f"give another {option}, or --force")
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import MissingExtraError, StillwattError
+from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.workflows.live import Run
 from stillwatt.workflows.predictions import adopt_prediction
 from stillwatt.workflows.publish import write_report
@@ -59,11 +60,12 @@ def run_recipe(
     announce: Callable[[str], None],
     on_scored: OnScored | None = None,
     on_run: Callable[[str], None] | None = None,
-) -> PipelineOutcome:
+) -> PipelineOutcome | None:
     """Carry a recipe out and account for it.
 
     A run of the same resolved recipe that did not reach its end is gone on with, unless `fresh`; its finished
-    stages are not run again, and what the cut-off attempt spent stays on the books.
+    stages are not run again, and what the cut-off attempt spent stays on the books. Under `torchrun` all ranks call
+    this alike and share the teacher's reading and the training; the first one does all else and tells of it.
 
     Args:
         recipe: What to carry out.
@@ -75,28 +77,35 @@ def run_recipe(
         on_scored: Told of each arm's scores at each checkpoint; what it raises ends the run.
         on_run: Told the run's id once it is under way.
 
+    Returns:
+        What it came to; None on a rank that is not the first.
+
     Raises:
         MissingExtraError: The training stack is not installed.
         MissingInputError: A model or data set is not there.
     """
     try:
+        from stillwatt.pipelines.ranks import join_launch
         from stillwatt.pipelines.runner import run_pipeline
     except ModuleNotFoundError as err:
         raise MissingExtraError(str(err.name), "distill") from err
 
-    root = Path(runs_dir)
-    unfinished = None if fresh else find_unfinished(root, recipe.settings_sha256)
+    root, ranks = Path(runs_dir), join_launch()
+    if not ranks.is_first:
+        progress, announce, on_scored, on_run = SilentProgress(), _nobody, None, None
+    unfinished = ranks.of_first(lambda: None if fresh else find_unfinished(root, recipe.settings_sha256))
     if unfinished is not None:
         announce(f"going on with {unfinished.run_id} (--fresh begins a new run)")
-    run = _run(recipe, root, sensors, unfinished)
+    run = _run(recipe, root, sensors, unfinished, is_launch=ranks.count > 1)
     spec = recipe.to_spec()
     # what looks at the run is let go of after the run has ended, so that waiting for it is on no bill
     with ExitStack() as after, run:
-        gauge = after.enter_context(_gauge(run, spec))
+        gauge = after.enter_context(_gauge(run, spec)) if ranks.is_first else None
         announce(f"run {run.run_id}")
         if on_run is not None:
             on_run(run.run_id)
-        adopt_prediction(root, run.run_dir, recipe.settings_sha256)
+        if ranks.is_first:
+            adopt_prediction(root, run.run_dir, recipe.settings_sha256)
         run_pipeline(
             spec,
             meter=run.meter,
@@ -108,7 +117,12 @@ def run_recipe(
             gauge=gauge,
             on_scored=on_scored,
         )
-    return _outcome(run.run_id, root, resumed=unfinished is not None)
+    ranks.wait()  # until every rank's session has its end
+    return _outcome(run.run_id, root, resumed=unfinished is not None) if ranks.is_first else None
+
+
+def _nobody(_text: str) -> None:
+    """The first rank tells for all."""
 
 
 def _outcome(run_id: str, root: Path, *, resumed: bool) -> PipelineOutcome:
@@ -124,7 +138,9 @@ def _outcome(run_id: str, root: Path, *, resumed: bool) -> PipelineOutcome:
     )
 
 
-def _run(recipe: Recipe, root: Path, sensors: Sequence[str] | None, unfinished: Unfinished | None) -> Run:
+def _run(
+    recipe: Recipe, root: Path, sensors: Sequence[str] | None, unfinished: Unfinished | None, *, is_launch: bool
+) -> Run:
     return Run(
         recipe.name,
         runs_dir=root,
@@ -133,7 +149,7 @@ def _run(recipe: Recipe, root: Path, sensors: Sequence[str] | None, unfinished: 
         settings=recipe.resolved(),
         options=recipe.meter.options,
         slow_after_s=recipe.meter.slow_after_s,
-        **_going_on(unfinished),
+        **_going_on(unfinished, is_launch=is_launch),
     )
 
 
@@ -149,7 +165,7 @@ def _gauge(run: Run, spec: PipelineSpec) -> Iterator[LiveGauge | None]:
         yield gauge
 
 
-def _going_on(unfinished: Unfinished | None) -> dict[str, Any]:
+def _going_on(unfinished: Unfinished | None, *, is_launch: bool) -> dict[str, Any]:
     """What a run is told that is gone on with."""
     if unfinished is None:
         return {}
@@ -157,6 +173,7 @@ def _going_on(unfinished: Unfinished | None) -> dict[str, Any]:
         "run_id": unfinished.run_id,
         "earlier_attempts": unfinished.attempts,
         "session_number": unfinished.sessions,
+        "with_launch": is_launch,
     }
 
 
@@ -175,12 +192,23 @@ def find_unfinished(runs_dir: Path, settings_sha256: str) -> Unfinished | None:
         if manifest.get("settings_sha256") != settings_sha256:
             continue
         events = _session_events(run_dir)
-        if any(e["event"] == "session_ended" and e["status"] == "ended" for session in events for e in session):
+        by_rank: dict[int, list[tuple[dict[str, Any], ...]]] = {}
+        for session in events:
+            by_rank.setdefault(session[0].get("rank") or 0, []).append(session)
+        # the first rank ends last and is the only one with all stages
+        if any(e["event"] == "session_ended" and e["status"] == "ended" for each in by_rank.get(0, ()) for e in each):
             return None
-        if events and not _is_alive(events[-1]):
-            attempts = Counter(e["name"] for session in events for e in session if e["event"] == "stage_started")
-            return Unfinished(run_id=run_dir.name, sessions=len(events), attempts=dict(attempts))
+        if events and not any(_is_alive(each[-1]) for each in by_rank.values()):
+            return Unfinished(run_id=run_dir.name, sessions=len(events), attempts=_attempts(by_rank.values()))
     return None
+
+
+def _attempts(of_ranks: Iterable[list[tuple[dict[str, Any], ...]]]) -> dict[str, int]:
+    """How often each stage was begun; the ranks of a launch begin one together."""
+    most: Counter[str] = Counter()
+    for sessions in of_ranks:
+        most |= Counter(e["name"] for session in sessions for e in session if e["event"] == "stage_started")
+    return dict(most)
 
 
 def _session_events(run_dir: Path) -> list[tuple[dict[str, Any], ...]]:

@@ -32,9 +32,12 @@ def fill_sites(rows: Iterable[Observation], asked: Site) -> tuple[Observation, .
     """Put what was asked for wherever a row does not say otherwise."""
     if asked == Site():
         return tuple(rows)
-    return tuple(
-        replace(row, site=_filled(row.site, asked), teacher_site=_filled(row.teacher_site, asked)) for row in rows
-    )
+    known = tuple(rows)
+    # rows of a table share their sites
+    filled = {
+        id(site): _filled(site, asked) for site in {id(s): s for r in known for s in (r.site, r.teacher_site)}.values()
+    }
+    return tuple(replace(row, site=filled[id(row.site)], teacher_site=filled[id(row.teacher_site)]) for row in known)
 
 
 def _filled(site: Site, asked: Site) -> Site:

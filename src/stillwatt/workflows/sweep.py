@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,8 +124,10 @@ def run_sweep(
 
     Raises:
         ConfigError: The recipe, or a value that is tried, cannot be meant.
-        UsageError: There is no table `[sweep]`, or its arm or budget cannot be meant.
+        UsageError: There is no table `[sweep]`, its arm or budget cannot be meant, or several ranks were launched.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("a sweep is one process; start it without torchrun, and --engine ray takes it over machines")
     path, recipe = sweep_recipe(find_recipe(reference), overrides)
     settings = recipe.sweep
     if settings is None:

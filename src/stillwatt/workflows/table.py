@@ -11,9 +11,10 @@ import io
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from stillwatt.analysis.quality import is_training_loss
 from stillwatt.analysis.words import listed
 from stillwatt.errors import ConfigError, MissingInputError, suggest
 from stillwatt.records.comparison import Observation
@@ -29,7 +30,16 @@ from stillwatt.workflows.table_cells import (
     own_kwh_of,
     settings_of,
 )
-from stillwatt.workflows.table_names import COLUMNS, NUMBERS, OPTIONAL, PLAIN, SETTINGS
+from stillwatt.workflows.table_checks import (
+    LEAST_PERCENT,
+    MOST_SHARE,
+    NO_SCORE,
+    Scale,
+    are_seeds,
+    check_boundaries,
+    check_definitions,
+)
+from stillwatt.workflows.table_names import COLUMNS, CONSTANT, NUMBERS, OPTIONAL, PLAIN, SETTINGS, SITES
 
 __all__ = ["COLUMNS", "SETTINGS", "Table", "constant_tokens", "read_table"]
 
@@ -40,8 +50,6 @@ _PUBLISHED = Path(__file__).parent / "data" / "lambert_luccioni_2026.csv"
 _LARGE = 200_000
 """Characters from which a table is read by columns, where it is plain enough."""
 _NO_SETTINGS: Mapping[str, float] = {}
-_MOST_SHARE, _LEAST_PERCENT = 1.5, 20.0
-"""Qualities up to the one look like shares, above the other like per cent."""
 _MOST_LINES = 20
 """Rows that are named one by one; of more, how many."""
 
@@ -110,7 +118,7 @@ class _Reading:
         self._has_settings = False
         self._definitions: dict[str, int] = {}
         self._boundaries: dict[str, int] = {}
-        self._scale = _Scale()
+        self._scale = Scale()
         self._per_token: list[tuple[float, float]] = []
         self._published: list[tuple[str, str]] = []
         self._text = _decoded(path)
@@ -156,6 +164,9 @@ class _Reading:
         if missing:
             near = {name: suggest(name, unread) for name in missing}
             hints = [f"{name!r} (did you mean {near[name]!r}?)" if near[name] else repr(name) for name in missing]
+            losses = [name for name in unread if is_training_loss(name)]
+            if "quality" in missing and losses:
+                raise ConfigError(self._path, f"no column 'quality', and {losses[0]!r}: {NO_SCORE}", line=line)
             raise ConfigError(
                 self._path,
                 f"no column {', '.join(hints)}; needed are {','.join(COLUMNS)}; a column may be empty",
@@ -171,28 +182,39 @@ class _Reading:
         from stillwatt.workflows.table_columns import read_columns
 
         line, header, delimiter = self._header(io.StringIO(self._text, newline=None))
-        if delimiter != "," or set(header) & {*COLUMNS, *OPTIONAL} - {*PLAIN} or not set(COLUMNS) <= set(header):
+        odd = set(header) & {*COLUMNS, *OPTIONAL} - {*PLAIN, *CONSTANT}
+        if delimiter != "," or odd or not set(COLUMNS) <= set(header) or len(set(header)) < len(header):
             return None
-        if len(set(header)) < len(header):
+        columns = read_columns(self._text, header, line, [name for name in PLAIN if name in NUMBERS], CONSTANT)
+        if columns is None:
             return None
-        columns = read_columns(self._text, header, line, [name for name in PLAIN if name in NUMBERS])
-        rows = [] if columns is None else list(columns.rows(SETTINGS))
-        if not rows or not self._note_plain(rows, line + 1):
+        try:
+            numbers = {name: self._numbers.read(columns.constants.get(name, ""), name, line + 1) for name in SITES}
+            check_ranges(numbers, columns.constants)
+            boundary = boundary_of(columns.constants.get("boundary", ""))
+        except BadCellError:
             return None
+        rows = list(columns.rows(SETTINGS, read_sites(numbers)))
+        definition = columns.constants.get("quality_definition", "")
+        if not rows or not self._note_plain(rows, line + 1, is_defined=bool(definition)):
+            return None
+        self._boundaries[boundary] = line + 1
+        if any(row.quality is not None for row in rows):
+            self._definitions[definition] = next(n for n, row in enumerate(rows, line + 1) if row.quality is not None)
         self._check_header(header, line)
         return rows
 
-    def _note_plain(self, rows: Sequence[Observation], first_line: int) -> bool:
+    def _note_plain(self, rows: Sequence[Observation], first_line: int, *, is_defined: bool) -> bool:
         """Note what the other way of reading notes; False where it would refuse."""
-        if len({row.label for row in rows}) < len(rows) and not _are_seeds(rows):
+        if len({row.label for row in rows}) < len(rows) and not are_seeds(rows):
             return False
         known = [abs(row.quality) for row in rows if row.quality is not None]
-        if any(quality > _LEAST_PERCENT for quality in known) and any(0.0 < q <= _MOST_SHARE for q in known):
+        is_mixed = any(quality > LEAST_PERCENT for quality in known) and any(0.0 < q <= MOST_SHARE for q in known)
+        if is_mixed and not is_defined:
             return False
         if len(known) < len(rows):
             lines = enumerate(rows, start=first_line)
             self._unplaced += [(line, f"{row.label} has no quality") for line, row in lines if row.quality is None]
-        self._boundaries[""] = self._definitions[""] = first_line
         return True
 
     def _rows(self) -> Iterator[Observation | None]:
@@ -308,22 +330,8 @@ class _Reading:
         if not has_rows:
             raise ConfigError(self._path, "there is no row below the header")
         self._numbers.check(self._path)
-        if len(self._definitions) > 1:
-            (one, first), (two, second), *_ = self._definitions.items()
-            raise ConfigError(
-                self._path,
-                f"quality is {two or 'not named'!r} here and {one or 'not named'!r} on line {first}: qualities of "
-                "unlike definitions cannot stand on one axis; give each its own table",
-                line=second,
-            )
-        if len(self._boundaries) > 1:
-            (one, first), (two, second), *_ = self._boundaries.items()
-            raise ConfigError(
-                self._path,
-                f"boundary is {two or 'not named'!r} here and {one or 'not named'!r} on line {first}: energies of "
-                "unlike boundaries are never compared; give each its own table",
-                line=second,
-            )
+        check_definitions(self._path, self._definitions)
+        check_boundaries(self._path, self._boundaries)
         if "" in self._definitions:
             self._scale.check(self._path)
         if self._numbers.first_comma is not None:
@@ -334,42 +342,6 @@ class _Reading:
         self._warnings += [f"{self._path}:{line}: {why}; {consequence}" for line, why in rows[:_MOST_LINES]]
         if len(rows) > _MOST_LINES:
             self._warnings.append(f"{self._path}: {len(rows) - _MOST_LINES:,} more rows like these; {consequence}")
-
-
-@dataclass(slots=True)
-class _Scale:
-    """Whether some qualities look like shares and others like per cent."""
-
-    shares: list[tuple[int, float]] = field(default_factory=list)
-    percents: list[tuple[int, float]] = field(default_factory=list)
-
-    def note(self, quality: float, line: int) -> None:
-        """Keep the first of each."""
-        if 0.0 < abs(quality) <= _MOST_SHARE and not self.shares:
-            self.shares.append((line, quality))
-        elif abs(quality) > _LEAST_PERCENT and not self.percents:
-            self.percents.append((line, quality))
-
-    def check(self, path: str) -> None:
-        """Refuse a table that has both."""
-        if self.shares and self.percents:
-            (line, quality), (other_line, other) = self.shares[0], self.percents[0]
-            raise ConfigError(
-                path,
-                f"quality {other:g} here and {quality:g} on line {line} look like two definitions (per cent and "
-                "share?); bring them to one, or name it in a column quality_definition if they are one",
-                line=other_line,
-            )
-
-
-def _are_seeds(rows: Sequence[Observation]) -> bool:
-    """Whether rows of one label differ in their seed alone."""
-    held: dict[str, Observation] = {}
-    for row in rows:
-        first = held.setdefault(row.label, row)
-        if (first.method, first.student, first.settings) != (row.method, row.student, row.settings):
-            return False
-    return len({(row.label, row.seed) for row in rows}) == len(rows)
 
 
 def _names(line: str, delimiter: str) -> list[str]:

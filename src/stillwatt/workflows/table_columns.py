@@ -22,7 +22,6 @@ _OPTIONAL = (
     "serving_student_j_per_token",
     "student_seconds",
 )
-_NOWHERE = Site()
 _NOTHING: Mapping[str, float] = {}
 _LONGEST = 100_000
 """Characters in a cell, above which the other reader decides."""
@@ -37,13 +36,17 @@ class Columns:
     numbers: Mapping[str, Sequence[float | None]]
     energies_j: Mapping[str, Sequence[float | None]]
     """`teacher_j`, `student_j`, `own_j`."""
+    constants: Mapping[str, str]
+    """Cells of the columns that say the same in every row."""
 
-    def rows(self, settings: Sequence[str]) -> Iterator[Observation]:
+    def rows(self, settings: Sequence[str], sites: tuple[Site, Site]) -> Iterator[Observation]:
         """One observation a row.
 
         Args:
             settings: Columns that are settings of a training.
+            sites: Where all students were trained, and where all teachers worked.
         """
+        site, teacher_site = sites
         nothing = [None] * len(self.words["label"])
         columns = zip(
             *(self.words[name] for name in WORDS),
@@ -71,8 +74,8 @@ class Columns:
                 served_teacher_j=cells[11],
                 served_student_j=cells[12],
                 half_widths=_NOTHING,
-                site=_NOWHERE,
-                teacher_site=_NOWHERE,
+                site=site,
+                teacher_site=teacher_site,
                 student_s=cells[13],
                 settings=cells[14],
             )
@@ -87,7 +90,9 @@ class Columns:
         ]
 
 
-def read_columns(text: str, header: Sequence[str], header_line: int, number_names: Sequence[str]) -> Columns | None:
+def read_columns(
+    text: str, header: Sequence[str], header_line: int, number_names: Sequence[str], constant_names: Sequence[str]
+) -> Columns | None:
     """The columns of a plain table.
 
     Args:
@@ -95,6 +100,7 @@ def read_columns(text: str, header: Sequence[str], header_line: int, number_name
         header: Names of the columns.
         header_line: The line they stand on.
         number_names: Columns of numbers that are 0 or more, where they are given; `quality` may be any number.
+        constant_names: Columns that must say the same in every row, where they are given.
 
     Returns:
         The columns; None where the table is not plain, or holds anything that would have to be refused.
@@ -103,7 +109,8 @@ def read_columns(text: str, header: Sequence[str], header_line: int, number_name
     body = text.split("\n", header_line)[-1].replace("\r\n", "\n")
     if '"' in body or "\r" in body or "\0" in body or not body.strip():
         return None
-    found = _parsed(body, header, number_names)
+    said = [name for name in constant_names if name in header]
+    found = _parsed(body, header, number_names, (*WORDS, *said))
     if found is None or found.num_rows != body.rstrip("\n").count("\n") + 1:
         return None
     wanted = [name for name in (*number_names, "quality") if name in header]
@@ -111,22 +118,24 @@ def read_columns(text: str, header: Sequence[str], header_line: int, number_name
     if any(column is None for column in words.values()) or not _are_sound(found, wanted):
         return None
     known = {name: column for name, column in words.items() if column is not None}
-    if not all(known["label"]) or not all(known["method"]):
+    constants = {name: _constant(found, name) for name in said}
+    if not all(known["label"]) or not all(known["method"]) or None in constants.values():
         return None
     return Columns(
         header_line=header_line,
         words=known,
         numbers={name: _listed(found[name]) for name in wanted},
         energies_j=_energies(found),
+        constants={name: cell for name, cell in constants.items() if cell is not None},
     )
 
 
-def _parsed(body: str, header: Sequence[str], number_names: Sequence[str]) -> Any:
+def _parsed(body: str, header: Sequence[str], number_names: Sequence[str], words: Sequence[str]) -> Any:
     """An Arrow table; None where a cell is no number or a row has another length."""
     import pyarrow as pa
     from pyarrow import csv
 
-    types = {name: pa.float64() for name in (*number_names, "quality")} | {name: pa.string() for name in WORDS}
+    types = {name: pa.float64() for name in (*number_names, "quality")} | {name: pa.string() for name in words}
     try:
         return csv.read_csv(
             io.BytesIO(body.encode()),
@@ -157,6 +166,14 @@ def _words(found: Any, name: str) -> list[str] | None:
     coded = column.combine_chunks().dictionary_encode()
     few = coded.dictionary.to_pylist()
     return [few[code] for code in coded.indices.to_numpy().tolist()]
+
+
+def _constant(found: Any, name: str) -> str | None:
+    """What all cells of a column say, without the blanks around it; None where they say several things."""
+    from pyarrow import compute
+
+    (cell, *others) = compute.unique(compute.utf8_trim_whitespace(found[name])).to_pylist()
+    return None if others or len(cell) > _LONGEST else str(cell)
 
 
 def _are_sound(found: Any, names: Sequence[str]) -> bool:

@@ -61,3 +61,6 @@ PLAIN = (
     "serving_student_j_per_token",
 )
 """Columns that are read as columns in a large table; one with others is read cell by cell."""
+SITES = (*SITE_COLUMNS, *(f"{TEACHER_PREFIX}{name}" for name in SITE_COLUMNS))
+CONSTANT = ("boundary", "quality_definition", *SITES)
+"""Columns that may stand in such a table too where all of their cells say the same."""

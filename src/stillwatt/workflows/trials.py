@@ -119,7 +119,7 @@ def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]
     try:
         study = _finished_before(folder, job.number, runs)
         if study is None:
-            study = run_recipe(
+            outcome = run_recipe(
                 recipe,
                 runs_dir=folder,
                 fresh=False,
@@ -128,7 +128,9 @@ def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]
                 announce=announce,
                 on_scored=watch.scored,
                 on_run=begun,
-            ).study
+            )
+            assert outcome is not None  # a sweep is no launch of several ranks (`run_sweep` has seen to it)
+            study = outcome.study
         trial = replace(trial, status=FINISHED, values=_values(study, job.objectives))
     except TrialEnded as err:
         trial = replace(trial, status=PRUNED, why_not=str(err))

@@ -13,7 +13,7 @@ from stillwatt.analysis.certainty import FEWEST_DRAWS, draw
 from stillwatt.analysis.compare import compare
 from stillwatt.analysis.sheet import make_sheet, place
 from stillwatt.analysis.trainings import gather_labels
-from stillwatt.records.comparison import Comparison, Observation
+from stillwatt.records.comparison import Comparison, Observation, ReuseFinding, Site
 from stillwatt.records.finding import Verdict
 
 SFT, KD = [6.2, 6.3, 6.4], [5.1, 5.2, 5.3]
@@ -406,15 +406,23 @@ def test_the_meters_error_counts_where_nothing_was_repeated() -> None:
 
 
 def test_of_very_many_labels_those_that_may_be_on_a_frontier_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [observation("sft-1b", label=f"sft-{i}", student_j=1.0 + i, quality=0.9 - 0.1 * i) for i in range(6)]
+    site = Site(kgco2e_per_kwh=0.3)
+    rows = [
+        observation("sft-1b", label=f"sft-{i}", student_j=1.0 + i, quality=0.9 - 0.1 * i, site=site, teacher_site=site)
+        for i in range(6)
+    ]
     every = compare(rows, source="drawn")
-    monkeypatch.setattr("stillwatt.analysis.compare.MOST_LISTED", 3)
+    for module in ("certainty", "compare"):
+        monkeypatch.setattr(f"stillwatt.analysis.{module}.MOST_LISTED", 3)
     few = compare(rows, source="drawn")
     assert [front.labels for front in few.fronts] == [front.labels for front in every.fronts]
     # the second may be on it too, within the error of a single training
     assert [point.label for point in few.fronts[0].placed] == ["sft-0", "sft-1"]
     assert len(every.fronts[0].placed) == 6
     assert len(few.stages) == 3
+    # on the planes of impacts too
+    assert [point.label for point in few.views[0].fronts[0].points] == ["sft-0", "sft-1"]
+    assert few.views[0].fronts[0].points == every.views[0].fronts[0].points[:2]
     assert few.fronts[0].placed[0] == every.fronts[0].placed[0]
     words = "6 labels: only those that may be on a frontier are listed with it, and have a probability"
     assert words in few.warnings
@@ -423,7 +431,36 @@ def test_of_very_many_labels_those_that_may_be_on_a_frontier_are_listed(monkeypa
 
 def test_listed_or_not_is_said_of_undrawn_labels_too(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [observation("sft-1b", label=f"sft-{i}", student_j=1.0 + i / 1000, quality=0.9) for i in range(6)]
-    monkeypatch.setattr("stillwatt.analysis.compare.MOST_LISTED", 3)
+    for module in ("certainty", "compare"):
+        monkeypatch.setattr(f"stillwatt.analysis.{module}.MOST_LISTED", 3)
     monkeypatch.setattr("stillwatt.analysis.certainty.MOST_CELLS", 5)
     few = compare(rows, source="drawn")
     assert (few.draws, [point.label for point in few.fronts[0].placed]) == (0, ["sft-0"])
+
+
+def test_a_label_is_held_against_the_baseline_of_its_own_budget() -> None:
+    """Of two budgets the dearer baseline is the better one; at the smaller budget it is no baseline."""
+
+    def at(label: str, tokens: float | None, student_j: float, quality: float) -> Observation:
+        settings = {} if tokens is None else {"train_tokens": tokens}
+        method = label.partition("-")[0]
+        return observation(
+            f"{method}-1b", label=label, student_j=student_j, quality=quality, quality_se=0.01, settings=settings
+        )
+
+    rows = [at("sft-short", 1e6, 6.0, 0.6), at("sft-long", 4e6, 24.0, 0.9)]
+    rows += [at("kd-short", 1e6, 5.0, 0.7), at("kd-near", 1.1e6, 5.5, 0.7), at("kd-long", 4e6, 20.0, 0.95)]
+    rows += [at("kd-unsaid", None, 5.0, 0.7)]
+    found = compare(rows, source="budgets")
+    assert {entry.label: entry.baseline for entry in found.n_star} == {
+        "kd-short": "sft-short",
+        "kd-near": "sft-short",
+        "kd-long": "sft-long",
+        "kd-unsaid": "sft-long",
+    }
+    assert n_star_of(found, "kd-short").found.value == pytest.approx(11.0)
+    assert said(found, "N* is held against the best of those whose token budget is nearest")
+
+
+def n_star_of(found: Comparison, label: str) -> ReuseFinding:
+    return next(entry for entry in found.n_star if entry.label == label)

@@ -14,6 +14,7 @@ from stillwatt.analysis import rule_settings
 from stillwatt.analysis.compare import compare
 from stillwatt.analysis.design_rules import COMPARISONS, try_rules
 from stillwatt.analysis.ladders import OUTCOMES
+from stillwatt.analysis.rule_cases import is_in_scope
 from stillwatt.records.comparison import Observation, Site
 from stillwatt.records.rules import RulesTested, Status
 from stillwatt.workflows.rules import list_rules
@@ -131,15 +132,16 @@ def test_points_that_beat_none_are_said(monkeypatch: pytest.MonkeyPatch) -> None
         return seeds("kd-1b", [5.0 + number, 5.1 + number], label=f"kd-{number}", settings=settings, **changes)
 
     *_, beaten = parts(judged([*row(0, quality=[0.5, 0.6]), *row(1, quality=[0.8, 0.9])]), "alpha-first")
-    assert beaten.gaps == ("no point of kd 1b is beaten by another in the mean, or their quality is unknown",)
+    assert beaten.gaps == ("kd 1b: no point is beaten by another in the mean",)
     assert beaten.status is Status.UNTESTED
     *_, beaten = parts(judged([*row(0, quality=None), *row(1, quality=[0.8, 0.9])]), "alpha-first")
-    assert beaten.gaps == ("no point of kd 1b is beaten by another in the mean, or their quality is unknown",)
-    *_, beaten = parts(judged(row(0)), "alpha-first")
-    assert beaten.gaps == ("kd 1b has one point of alpha and temperature",)
+    assert beaten.gaps == (
+        "kd-0: the quality is not known",
+        "kd 1b: there is one point of alpha and temperature",
+    )
     monkeypatch.setattr(rule_settings, "_MOST_PAIRED", 1)
     *_, beaten = parts(judged([*row(0), *row(1)]), "alpha-first")
-    assert beaten.gaps == ("kd 1b has 2 points, too many to look at in pairs of alpha and temperature",)
+    assert beaten.gaps == ("kd 1b: there is 2 points, too many to look at in pairs, of alpha and temperature",)
 
 
 def test_nothing_holds_and_nothing_fails_on_one_seed() -> None:
@@ -214,10 +216,11 @@ def test_students_of_one_size_or_of_none_are_not_ordered() -> None:
     (order,) = parts(found, "small-students")
     assert order.cases == ()
     assert order.gaps == (
-        "kd-pruned: nobody says how large student 'pruned' is",
+        "kd-pruned: nobody says how large student 'pruned' is (a name with 1B in it, or a column student_parameters)",
         "N* of kd-7b: no baseline has student '7b'",
         "N* of kd-13b: the teacher's energy of kd-13b is unknown or 0",
         "N* of kd-30b: the student's energy of sft-30b is unknown",
+        "kd of 1B: there is no second size",
     )
     teacher, _ = parts(found, "reuse")
     assert [case.labels[0] for case in teacher.cases] == ["kd-7b", "kd-30b"]
@@ -266,39 +269,89 @@ def test_what_a_sweep_lacks_is_said() -> None:
     assert length.gaps == (
         "max_new_tokens 512 against 256: s512.0 against s256.0: the teacher's energy of s512.0 is unknown",
     )
-    assert returns.gaps[0] == "max_new_tokens of s256.0 has two levels; a third one shows whether returns fall"
+    assert returns.gaps[0] == "max_new_tokens of s256.0: there are two levels; a third one shows whether returns fall"
     assert returns.gaps[1].startswith("quality by max_new_tokens 1 to 2, less 2 to 3")
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_carbon_is_energy_where_one_grid_serves_all(elsewhere: bool) -> None:
-    own = Site(kgco2e_per_kwh=0.3)
-    rows = [
-        *seeds("sft-1b", [6.0, 6.3], quality=[0.7, 0.71]),
-        *seeds("kd-1b", [5.0, 5.1], quality=[0.6, 0.61]),
-    ]
-    # a dirty grid for the baseline alone: on carbon the distilled one comes in
-    rows = [
+def on_grids(rows: list[Observation], own: dict[str, float | None], teacher: float = 0.3) -> list[Observation]:
+    """The rows with their carbon per kWh by label, 0.3 where none is given."""
+    return [
         replace(
             row,
-            site=replace(own, kgco2e_per_kwh=3.0) if elsewhere and row.method == "sft" else own,
-            teacher_site=replace(own, kgco2e_per_kwh=0.01) if elsewhere else own,
+            site=Site(kgco2e_per_kwh=own.get(row.label, 0.3)),
+            teacher_site=Site(kgco2e_per_kwh=teacher),
         )
         for row in rows
     ]
-    found = judged(rows)
-    (plane,) = parts(found, "carbon-is-energy")
-    assert plane.status is (Status.FAILS if elsewhere else Status.HOLDS)
-    assert plane.cases[0].effect == (0.5 if elsewhere else 1.0)
 
 
-def test_a_frontier_without_points_is_no_comparison() -> None:
+def of_two_students() -> list[Observation]:
+    return [
+        *seeds("sft-1b", [6.0, 6.3], quality=[0.7, 0.71]),
+        *seeds("kd-1b", [5.0, 5.1], quality=[0.6, 0.61]),
+        *seeds("sft-7b", [16.0, 16.3], quality=[0.8, 0.81]),
+        *seeds("kd-7b", [15.0, 15.1], quality=[0.9, 0.91]),
+    ]
+
+
+def test_carbon_is_energy_where_one_grid_serves_all() -> None:
+    (plane,) = parts(judged(on_grids(of_two_students(), {})), "carbon-is-energy")
+    assert plane.status is Status.HOLDS
+    assert [case.about for case in plane.cases] == [
+        f"frontiers by kgco2e and by energy under {allocation}" for allocation in ("one-off", "reuse:2", "marginal")
+    ]
+    assert {case.effect for case in plane.cases} == {1.0}
+    assert plane.unused == ()
+
+
+def test_carbon_is_energy_within_each_of_several_grids() -> None:
+    """Over both grids the frontiers are unlike: dirty power moves two points."""
+    dirty = {"sft-7b": 3.0, "sft-1b": 3.0}
+    (plane,) = parts(judged(on_grids(of_two_students(), {**dirty, "kd-1b": 0.3, "kd-7b": 0.3})), "carbon-is-energy")
+    assert plane.status is Status.HOLDS
+    assert {case.about.partition(" on the grid of ")[2] for case in plane.cases} == {
+        "3 kgco2e per kWh",
+        "0.3 kgco2e per kWh",
+    }
+    assert plane.cases[0].labels == ("sft-1b", "sft-7b")
+
+
+def test_a_teacher_on_another_grid_and_a_lone_label_are_named() -> None:
+    rows = on_grids(of_two_students(), {"sft-1b": 3.0, "sft-7b": 0.3, "kd-1b": None}, teacher=0.01)
+    (plane,) = parts(judged(rows), "carbon-is-energy")
+    assert plane.status is Status.UNTESTED
+    assert [(entry.label, entry.reason.partition(",")[0]) for entry in plane.unused] == [
+        ("kd-1b", "what a kWh costs in kgco2e is not known where it ran"),
+        ("kd-7b", "its work was done on several grids"),
+        ("sft-1b", "no other label ran on its grid alone"),
+        ("sft-7b", "no other label ran on its grid alone"),
+    ]
+    assert plane.reason.startswith("nothing here makes this comparison: kd-1b: what a kWh costs in kgco2e is not known")
+
+
+def test_carbon_is_not_the_nodes_energy_where_cooling_differs() -> None:
+    """One grid, and a facility that takes three times what its node does: the rule can fail."""
     rows = [
-        replace(row, quality=None, site=Site(kgco2e_per_kwh=0.3), teacher_site=Site(kgco2e_per_kwh=0.3))
-        for row in [*seeds("sft-1b", [6.0, 6.3]), *seeds("kd-1b", [5.0, 5.1])]
+        replace(
+            row, site=Site(kgco2e_per_kwh=0.3, pue=3.0 if row.label == "kd-1b" else 1.0), teacher_site=Site(pue=1.0)
+        )
+        for row in [
+            *seeds("sft-1b", [6.0, 6.3], quality=[0.7, 0.71]),
+            *seeds("kd-1b", [5.0, 5.1], quality=[0.6, 0.61], teacher_j=0.0),
+        ]
     ]
     (plane,) = parts(judged(rows), "carbon-is-energy")
-    assert plane.gaps[0] == "nothing is on a frontier under one-off"
+    assert (plane.status, plane.cases[0].effect) == (Status.FAILS, 0.5)
+
+
+def test_a_frontier_of_fewer_than_two_points_is_no_comparison() -> None:
+    rows = on_grids([*seeds("sft-1b", [6.0, 6.3]), *seeds("kd-1b", [5.0, 5.1], quality=None)], {})
+    (plane,) = parts(judged(rows), "carbon-is-energy")
+    assert plane.gaps[0] == (
+        "frontiers by kgco2e and by energy under one-off: fewer than two labels have both an energy and a quality; "
+        "kd-1b not"
+    )
+    assert plane.status is Status.UNTESTED
 
 
 def test_warnings_of_the_comparison_go_along() -> None:
@@ -323,14 +376,43 @@ def test_students_made_with_other_settings_are_not_ordered() -> None:
     ]
 
 
-def test_a_label_whose_grid_nobody_says_is_a_gap_and_no_failure() -> None:
+def test_a_label_whose_grid_nobody_says_is_named_and_the_others_are_compared() -> None:
+    rows = on_grids(only(study(PLANTED), "sft", "kd"), {"kd-7B": None})
+    (plane,) = parts(judged(rows), "carbon-is-energy")
+    assert plane.status is Status.HOLDS
+    assert [entry.label for entry in plane.unused] == ["kd-7B"]
+    assert all("kd-7B" not in case.labels for case in plane.cases)
+
+
+def test_labels_of_unknown_size_are_named_with_the_reason() -> None:
     rows = [
-        replace(
-            row, site=Site(kgco2e_per_kwh=None if row.label == "kd-7B" else 0.4), teacher_site=Site(kgco2e_per_kwh=0.4)
-        )
+        replace(row, student="pruned", label=row.label.replace("13B", "pruned")) if row.student == "13B" else row
         for row in only(study(PLANTED), "sft", "kd")
     ]
-    (plane,) = parts(judged(rows), "carbon-is-energy")
-    assert plane.status is Status.UNTESTED
-    assert plane.gaps
-    assert all("of kd-7B is unknown under" in gap for gap in plane.gaps)
+    found = judged(rows)
+    for name, place in (("one-off", 1), ("reuse", 0), ("small-students", 0)):
+        (entry,) = [one for one in parts(found, name)[place].unused if one.label == "kd-pruned"]
+        assert entry.reason.startswith("nobody says how large student 'pruned' is")
+    # where size does not matter it is used
+    assert parts(found, "one-off")[0].unused == ()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_label_in_scope_is_used_or_named(seed: int) -> None:
+    """Whatever is unknown of whichever label, nothing is left out in silence."""
+    stream = np.random.default_rng(seed)
+    rows = [replace(row, method=row.method.replace("kdsweep", "kd")) for row in study(PLANTED)]
+    labels = sorted({row.label for row in rows})
+    lost = {label: str(stream.choice(["quality", "teacher_j", "student", "settings", ""])) for label in labels}
+    unknown: dict[str, Any] = {"quality": None, "teacher_j": None, "student": "pruned", "settings": {}}
+    rows = [replace(row, **{name: unknown[name]}) if (name := lost[row.label]) else row for row in rows]
+    found = judged(rows)
+    for test in (test for rule in found.rules for test in rule.tests):
+        scoped = {row.label for row in rows if row.method != "sft" and is_in_scope(row.method, test.test.methods)}
+        if test.test.options.get("students") == "larger":
+            scoped &= {row.label for row in rows if row.student in ("7B", "13B", "pruned")}
+        told = {label for case in test.cases for label in case.labels} | {one.label for one in test.unused}
+        # in the middle of a sweep whose ends are compared
+        told |= {"syn-512", "kd-0.5-1.0", "kd-0.5-4.0"}
+        if test.test.comparison != "some_beaten":  # whose case names the clearest pair alone
+            assert scoped <= told, (test.test.says, scoped - told)

@@ -132,6 +132,7 @@ def test_reading_scores_keeps_numbers_and_drops_the_rest() -> None:
             {"task": "d", "value": True},
             {"task": "e", "value": "0.5"},
             {"value": 2.0},
+            {"task": "train_loss", "value": 1.5, "higher_is_better": False},
         ]
     }
     found = read_scores(results)

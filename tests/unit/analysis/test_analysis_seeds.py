@@ -15,7 +15,9 @@ from run_records import arm_stages, energy, measured_command, quickstart, run_re
 from stillwatt.analysis.armless import NO_TOKENS
 from stillwatt.analysis.compare import compare
 from stillwatt.analysis.seeds import Gathered, SummedRun, cards_only, gather_runs
+from stillwatt.analysis.sizes import parameters_of
 from stillwatt.analysis.study import summarise
+from stillwatt.analysis.trainings import gather_labels
 from stillwatt.errors import UsageError
 from stillwatt.records import Absent, Boundary, NoTotal, RunRecord, StageKind, StageRecord, StageStatus, Total
 from stillwatt.records.comparison import CardEnergy, Observation, Unbilled
@@ -372,3 +374,64 @@ def test_arms_made_with_other_settings_are_no_repeats(key: str, one: object, two
 def test_other_seeds_in_the_recipe_are_repeats() -> None:
     runs = [quickstart(run_id=f"r{number}", settings={"train": {"seeds": [number]}}) for number in (1, 2)]
     assert {row.label for row in gathered(*runs).rows} == {"sft", "kd", "synthetic"}
+
+
+def of_models(run_id: str, teacher: str, student: str) -> RunRecord:
+    """A quick start whose recipe names its models, its artefacts made by that teacher."""
+    told = {
+        "teacher": {"source": teacher},
+        "students": [{"name": "pruned", "source": student}],
+        "evaluate": {"items": 64},
+        "data": {"source": "bundled", "train_tokens": 32768},
+    }
+    run = quickstart(run_id=run_id, settings=told)
+    own = {"logits-0a1b2c3d4e5f": f"logits-{teacher}", "text-5f4e3d2c1b0a": f"text-{teacher}"}
+    stages = tuple(
+        replace(one, labels={key: own.get(value, value) for key, value in one.labels.items()}) for one in run.stages
+    )
+    return replace(run, stages=stages)
+
+
+def test_a_student_of_the_same_name_that_is_another_model_has_its_own_baseline() -> None:
+    """The better sft of a larger model must not be the baseline of a smaller one."""
+    found = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "big", "hf:large"))
+    assert {row.student for row in found.rows} == {"pruned", "pruned@r2"}
+    assert "student pruned of run r2 is another model: it is pruned@r2 here" in found.warnings
+    # a run's id is no size, though it may look like one
+    named = of_models("20261126-072715-work-87b3", "big", "hf:large")
+    apart = gathered(of_models("r1", "big", "hf:small"), named)
+    assert {parameters_of(label) for label in gather_labels(apart.rows)} == {None}
+    compared = compare(found.rows, source="two")
+    assert {entry.label: entry.baseline for entry in compared.n_star} == {
+        "kd": "sft",
+        "synthetic": "sft",
+        "kd@r2": "sft@r2",
+        "synthetic@r2": "sft@r2",
+    }
+    # both students drew on the artefacts of one teacher
+    assert compared.reuse_students == 2
+    alike = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "big", "hf:small"))
+    assert {row.student for row in alike.rows} == {"pruned"}
+
+
+def test_qualities_relative_to_unlike_teachers_are_said_first() -> None:
+    found = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "bigger", "hf:small"))
+    assert found.warnings[0].startswith(
+        "qualities are relative to unlike teachers, or of unlike text or evaluation: those of r1; r2 do"
+    )
+    # two models, an artefact each: nothing is shared
+    apart = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "bigger", "hf:large"))
+    assert compare(apart.rows, source="two").reuse_students == 1
+    alike = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "big", "hf:large"))
+    assert not any("unlike teachers" in warning for warning in alike.warnings)
+
+
+def test_a_run_knows_how_large_its_student_is() -> None:
+    """Its training counted the weights, whatever the student is called; rules on sizes can use it."""
+    run = quickstart()
+    counted = tuple(
+        replace(one, results={**one.results, "parameters": 2_500_000}) if one.kind is TRAIN else one
+        for one in run.stages
+    )
+    assert {row.settings.get("student_parameters") for row in gathered(replace(run, stages=counted)).rows} == {2.5e6}
+    assert {row.settings.get("student_parameters") for row in gathered(run).rows} == {None}

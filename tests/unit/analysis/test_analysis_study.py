@@ -453,6 +453,17 @@ def test_rows_of_the_quickstart() -> None:
     }
 
 
+def test_what_a_stage_of_the_teacher_holds_stands_on_the_bill_that_the_stage_is_on() -> None:
+    artifact = {"artifact": "logits-1", "artifact_kind": "logits"}
+    made = stage("a1", "teacher_logits", StageKind.TEACHER_LOGITS, joules=50.0, labels=artifact)
+    checked = stage("a2", "cache_fidelity", StageKind.OTHER, joules=4.0, parent_id="a1")
+    trained = stage("a3", "train", StageKind.STUDENT_TRAIN, joules=9.0, labels={**artifact, "arm": "kd"})
+    alone = stage("a4", "upload", StageKind.OTHER, joules=1.0)
+    found = {row.label: (row.group, row.arm) for row in summary([made, checked, trained, alone]).table.rows}
+    assert found["cache_fidelity"] == found["teacher_logits (beside its stages)"] == (StageGroup.TEACHER, "kd")
+    assert found["upload"] == (StageGroup.OTHER, "")
+
+
 def test_children_that_hold_all_tokens_leave_their_parent_without() -> None:
     outer = stage("a1", "whole", StageKind.OTHER, joules=50.0, duration_s=20.0)
     inner = stage("a2", "part", StageKind.OTHER, joules=40.0, duration_s=15.0, tokens=8, parent_id="a1")
@@ -605,6 +616,21 @@ def test_a_score_that_is_no_number_is_said() -> None:
     study = summary(stages)
     assert at(study, "kd").quality == NoQuality(reason="no scores")
     assert any("evaluate.kd.1.0 has a score of perplexity that is no finite number" in w for w in study.warnings)
+
+
+def test_a_loss_that_was_trained_on_ranks_no_arms() -> None:
+    """Each objective's loss is another quantity; as the only score it leaves the arms without a quality."""
+    stages = [
+        replace(entry, results={"scores": [{"task": "train_loss", "value": 1.0 + n, "higher_is_better": False}]})
+        if entry.kind is StageKind.EVALUATE
+        else entry
+        for n, entry in enumerate(two_arms(teacher_stage()))
+    ]
+    study = summary(stages)
+    assert {at(study, arm).quality for arm in ("sft", "kd")} == {NoQuality(reason="no scores")}
+    assert not any(point.is_on_frontier for point in study.frontier)
+    said = "has a score of train_loss, a loss that was trained on and no evaluation: it is in no quality"
+    assert any(said in warning for warning in study.warnings)
 
 
 def test_many_items_are_no_caveat() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from observations import observation
 from stillwatt.analysis.compare import compare
+from stillwatt.analysis.sheet import make_sheet
+from stillwatt.analysis.trainings import gather_labels
+from stillwatt.analysis.views import FACILITY, _scaled, _scaled_sheet, factor_reader
 from stillwatt.records.comparison import CardEnergy, Comparison, Observation, Site, View
 from stillwatt.units import J_PER_KWH
 
@@ -146,3 +151,34 @@ def test_the_meters_error_is_scaled_with_its_energy() -> None:
     by_carbon = [point.probability for point in view(found, "kgco2e").fronts[0].points]
     assert by_carbon == pytest.approx(by_energy)
     assert 0.3 < (by_carbon[1] or 0.0) < 0.9
+
+
+def test_a_views_columns_are_its_rows_scaled_one_by_one() -> None:
+    """The same amounts, half-widths and reasons as rows that were changed one at a time would give."""
+    site, elsewhere = Site(pue=1.2, kgco2e_per_kwh=0.3), Site(pue=1.1)
+    rows = [
+        row("sft", 0.7, 0.0, 6.3, site=site, teacher_site=elsewhere, half_widths={"own_j": 0.1 * KWH}),
+        row("kd", 0.8, 11.0, 5.2, site=site, teacher_site=site, half_widths={"teacher_j": 0.2 * KWH, "own_j": KWH}),
+        row("dark", 0.9, 11.0, 5.2, site=site, teacher_site=elsewhere),
+        row("bare", 0.9, 11.0, 5.2, site=Site()),
+        replace(row("untold", 0.9, 11.0, 5.2, site=site, teacher_site=site), teacher_j=None),
+    ]
+    sheet = make_sheet(gather_labels(rows))
+    for name in ("kgco2e", FACILITY):
+        read = (lambda own: own.pue) if name == FACILITY else factor_reader(name)
+        pue = 1.0 if name == FACILITY else None
+        factors = [
+            tuple(None if (f := read(one)) is None else f * (pue or one.pue or 1.0) for one in (r.teacher_site, r.site))
+            for r in rows
+        ]
+        changed = make_sheet(gather_labels([_scaled(r, *own) for r, own in zip(rows, factors, strict=True)]))
+        found = _scaled_sheet(sheet, *np.array(factors, dtype=float).T)
+        for key in ("teacher_j", "own_j"):
+            assert np.array_equal(found.columns[key], changed.columns[key], equal_nan=True)
+            assert np.array_equal(found.half_widths[key], changed.half_widths[key])
+    left = dict(view(compared(*rows), "kgco2e").fronts[0].left_out)
+    assert left == {
+        "dark": "the teacher's energy is unknown",
+        "bare": "the energy beside the teacher's and the teacher's energy are unknown",
+        "untold": "the teacher's energy is unknown",
+    }

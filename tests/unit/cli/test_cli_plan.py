@@ -107,6 +107,10 @@ def test_advise_on_a_table_and_within_nothing(stillwatt: Stillwatt, tmp_path: Pa
         "advise", "--budget", "20 kWh", "--co2", "100 kgCO2e", "--kgco2e-per-kwh", "0.1", "--table", str(table)
     )
     assert sure.exit_code == 0, sure.stderr
+    placed = stillwatt("advise", "--budget", "20 kWh", "--co2", "9 kgCO2e", "--region", "Sweden", "--table", str(table))
+    assert placed.exit_code == 0, placed.stderr
+    assert "energy time carbon quality" in " ".join(placed.stdout.splitlines()[2].split())
+    assert "kgCO2e per metered kWh in Sweden" in placed.stdout
 
 
 @pytest.mark.parametrize(
@@ -115,6 +119,8 @@ def test_advise_on_a_table_and_within_nothing(stillwatt: Stillwatt, tmp_path: Pa
         ([], "Missing option '--budget'"),
         (["--budget", "lots"], "no number with a unit"),
         (["--budget", "5 kWh", "--co2", "5 kWh"], "kgCO2e is meant"),
+        (["--budget", "5 kgCO2e", "--table", "paper"], "needs a place: --region"),
+        (["--budget", "5 kgCO2e", "--table", "paper", "--region", "Frence"], "did you mean"),
         (["--budget", "5 kWh", "--quality", "nan", "--table", "paper"], "nan is not a finite number"),
     ],
 )

@@ -44,7 +44,7 @@ def test_check_needs_no_hub_and_says_what_would_be_fetched(stillwatt: Stillwatt)
 
 def test_check_takes_changes(stillwatt: Stillwatt) -> None:
     answer = json.loads(stillwatt("recipe", "check", "quickstart", "--set", "data.train_tokens=16384", "--json").stdout)
-    assert answer["student_tokens"] == 3 * 16384
+    assert answer["student_tokens"] == 4 * 16384
     changed = load_recipe(bundled_recipes()["quickstart"], ["data.train_tokens=16384"])
     assert answer["settings_sha256"] == changed.settings_sha256
     assert [stage["kind"] for stage in answer["stages"]][:3] == ["idle_baseline", "other", "prepare_data"]

@@ -174,6 +174,26 @@ def test_many_cases_are_cut_in_words_alone(stillwatt: Stillwatt, tmp_path: Path)
     assert "5 more cases" in stillwatt("rules", "test", "--table", str(path)).stdout
 
 
+def test_what_could_not_be_used_is_named_in_words_and_as_data(stillwatt: Stillwatt, tmp_path: Path) -> None:
+    path = tmp_path / "sizes.csv"
+    rows = [
+        f"{method}-{size},{method},{size},,0.7,,{teacher},{own},0.7,"
+        for size in ("1B", "7B", "tiny")
+        for method, teacher, own in (("sft", 0, 6.2), ("kd", 11, 5.2))
+    ]
+    path.write_text("\n".join((",".join(COLUMNS), *rows)) + "\n", encoding="utf-8")
+    why = "nobody says how large student 'tiny' is (a name with 1B in it, or a column student_parameters)"
+    (order,) = by_name(answer(stillwatt("rules", "test", "--table", str(path), "--json")))["small-students"]["tests"]
+    assert order["unused"] == [{"label": "kd-tiny", "reason": why}]
+    text = stillwatt("rules", "test", "--table", str(path)).stdout
+    # the rule on artefacts has no case: its first gap is the reason, the others follow
+    assert f"nothing here makes this comparison: kd-tiny: {why}" in text
+    assert "not compared: kd-7B and kd-1B: they name the same teacher energy to the last digit" in text
+    assert f"not compared: kd-tiny: {why}" in text
+    untried = answer(stillwatt("rules", "mine", "--table", str(path), "--json"))["untried"]
+    assert f"kd-tiny: {why}" in untried
+
+
 # The published table.
 
 

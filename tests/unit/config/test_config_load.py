@@ -50,7 +50,7 @@ def _without_line(text: str, line: int) -> str:
 def test_every_recipe_that_comes_along_is_valid(name: str) -> None:
     recipe = load_recipe(bundled_recipes()[name])
     assert recipe.to_spec().name == recipe.name
-    assert len(recipe.to_spec().arms) == (4 if name in ("smoke_cpu", "study_cpu") else 3)
+    assert len(recipe.to_spec().arms) == (3 if name == "paper_tulu3" else 4)
 
 
 @pytest.mark.parametrize("name", sorted(bundled_recipes()))

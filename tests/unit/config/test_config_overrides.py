@@ -71,7 +71,7 @@ def test_the_last_override_wins() -> None:
         ("datta.seed=3", "unknown key 'datta' in the recipe; did you mean 'data'?"),
         ("name.x=3", "name is a value, so it has no key 'x'"),
         ("arms.kdd.alpha=0.3", "arms has no entry 'kdd'; did you mean 'kd'?"),
-        ("arms.9.alpha=0.3", "names: sft, kd, synthetic; numbers: 0 to 2"),
+        ("arms.9.alpha=0.3", "names: sft, kd, synthetic, gkd; numbers: 0 to 3"),
         ("train.seeds.x=1", "train.seeds has no entry 'x'"),
         ("arms=[]", "arms: should have at least 1 item"),
         ("arms=sft", "arms: should be an array"),

@@ -46,7 +46,7 @@ def test_increments_of_every_arm_add_up_to_the_budget(budget: int, shares: list[
     assert would.student_tokens == budget * len(arm_ids(spec))
 
 
-def test_the_quickstart_in_order() -> None:
+def test_a_study_in_order() -> None:
     would = plan(load_recipe(RECIPE).to_spec())
     assert [stage.name for stage in would.stages] == [
         "idle_baseline",

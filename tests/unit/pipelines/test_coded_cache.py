@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stillwatt.errors import ArtifactError, UnknownNameError, UsageError
 from stillwatt.pipelines.cache.coder import Reading, Writing, binomial, frequencies
-from stillwatt.pipelines.cache.cut import cut_logits, greatest
+from stillwatt.pipelines.cache.cut import cut_logits
 from stillwatt.pipelines.cache.files import read_codec
 from stillwatt.pipelines.cache.grid import Grid, tail_level, tail_logmass
 from stillwatt.pipelines.cache.reader import CodedCache, rebuilt_logp
@@ -167,16 +167,6 @@ def test_rounding_by_chance_is_right_on_average(logp: float, step: float) -> Non
     assert p.mean() == pytest.approx(np.exp(logp), rel=1e-3)
     tail = np.exp(tail_logmass(tail_level(np.full(4096, min(logp, -1e-6)), uniform)))
     assert tail.mean() == pytest.approx(np.exp(min(logp, -1e-6)), rel=1e-3) or logp < -19
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 40])
-@pytest.mark.parametrize("size", [320, 6400, 6401])
-def test_greatest_is_topk(count: int, size: int) -> None:
-    values = torch.randn(7, size)
-    found, at = greatest(values, count)
-    wanted = values.topk(count, -1)
-    assert torch.equal(found, wanted.values)
-    assert torch.equal(values.gather(1, at), found)
 
 
 @pytest.mark.parametrize("scheme", [s for s in SCHEMES if s.is_unbiased], ids=lambda s: s.name)

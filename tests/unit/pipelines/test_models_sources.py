@@ -121,6 +121,25 @@ def test_hub_models_are_not_reached_for_when_offline(monkeypatch: pytest.MonkeyP
         _resolve("hf:nobody/nothing")
 
 
+@pytest.mark.parametrize(("is_here", "size"), [(False, 11), (True, 0)])
+def test_bytes_of_a_hub_model_are_those_that_came_over_a_network(
+    is_here: bool, size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fetched(name: str, *, local_files_only: bool = False, **_wanted: object) -> str:
+        if local_files_only and not is_here:
+            raise LocalEntryNotFoundError(name)
+        (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+        (tmp_path / "model.safetensors").write_bytes(b"123456789")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
+    place = resolve_model("hf:org/model", revision=None, announce=lambda _said: None)
+    assert place.fetched_bytes == size
+
+
 def test_a_receipt_that_cannot_be_read_means_making_it_again() -> None:
     place = _resolve("tiny-random")
     (place.directory / "stillwatt.json").write_text("{")

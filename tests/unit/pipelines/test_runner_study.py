@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from stillwatt.errors import MissingInputError, StillwattError
+from stillwatt.ledger.journal import JournalWriter
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import run_pipeline
 from stillwatt.pipelines.spec import ArmSpec, Method, OwnTextSpec, PipelineSpec
+from stillwatt.pipelines.state import RunState
 from stillwatt.pipelines.study import arm_id
 from tiny_models import CountingTask, ListJournal, files_below, list_meter, smoke_spec
 
@@ -26,6 +28,7 @@ _ORDER = [
     "evaluate.teacher",
     "evaluate.start",
     "teacher_logits",
+    "cache_fidelity",
     "teacher_generate",
     *(f"{stage}.{arm}.{share}" for arm in _ARMS for share in ("0.5", "1.0") for stage in ("train", "evaluate")),
     "serve.teacher",
@@ -229,6 +232,30 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(
     assert rest.results("evaluate.kd.1.0") == journal.results("evaluate.kd.1.0")
 
 
+def test_a_kill_between_a_stages_end_and_its_mark_runs_nothing_twice(
+    place: _Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = RunState.finish
+
+    def killed(state: RunState, stage: str, outcome: Mapping[str, Any]) -> None:
+        if stage == "evaluate.start":
+            raise _Killed
+        finish(state, stage, outcome)
+
+    monkeypatch.setattr(RunState, "finish", killed)
+    first = place.run(_only("sft"))
+    monkeypatch.undo()
+    assert first.status()["evaluate.start"] == "ended"
+    journal = JournalWriter(place.directory / "r1" / "journal.s1.jsonl")
+    for event in ({"event": "session_started", "t_ns": 0, "utc_ns": 1}, *first.events[:-1]):
+        journal.write(event)
+    journal.close()
+    rest = place.run(_only("sft"), prefix="b")
+    assert rest.stages()[0] == "train.sft.0.5"
+    assert RunState(place.directory / "r1").finished("evaluate.start") == first.results("evaluate.start")
+    assert "evaluate.start came to its end" in "".join(place.said)
+
+
 def test_a_damaged_artefact_is_announced_set_aside_and_made_again(place: _Place) -> None:
     first = place.run(_only("kd"))
     target = place.directory / "artifacts" / first.labels("teacher_logits")["artifact"]
@@ -249,7 +276,7 @@ def test_a_run_whose_artefact_is_gone_makes_it_again(place: _Place) -> None:
     first = place.run(_only("kd"), progress=_KillingProgress("train.kd.1.0"))
     shutil.rmtree(place.directory / "artifacts" / first.labels("teacher_logits")["artifact"])
     rest = place.run(_only("kd"), prefix="b")
-    assert rest.stages() == ["teacher_logits", "train.kd.1.0", "evaluate.kd.1.0"]
+    assert rest.stages() == ["teacher_logits", "cache_fidelity", "train.kd.1.0", "evaluate.kd.1.0"]
     assert rest.workload("teacher_logits")["tokens"] == 512
 
 
@@ -335,6 +362,28 @@ def test_two_students_and_two_seeds_are_all_trained_and_served(place: _Place) ->
     assert trained == [f"train.{student}.sft.s{seed}.1.0" for student in ("pruned", "other") for seed in (1, 2)]
     assert {"evaluate.start.pruned", "evaluate.start.other"} <= set(journal.stages())
     assert {"serve.teacher", "serve.student.pruned", "serve.student.other"} <= set(journal.stages())
+
+
+def test_processes_of_a_launch_that_know_nothing_of_each_other_are_refused(
+    place: _Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(StillwattError, match=r"join_launch.*torchrun -m stillwatt run"):
+        place.run(_only("sft"))
+    assert not (place.directory / "r1").exists()
+
+
+def test_the_caches_fidelity_is_a_stage_inside_its_making(whole: tuple[_Place, ListJournal]) -> None:
+    _, journal = whole
+    started = {event["name"]: event for event in journal.of("stage_started")}
+    assert started["cache_fidelity"]["parent_id"] == started["teacher_logits"]["stage_id"]
+    assert journal.workload("cache_fidelity") == {"tokens": 32}
+    found = journal.results("teacher_logits")
+    assert found["kl_to_full"] > 0.0
+    assert found["kl_positions"] == 31
+    assert journal.workload("teacher_logits")["write_s"] > 0.0
+    assert journal.workload("train.kd.1.0")["read_s"] > 0.0
+    assert "read_s" not in journal.workload("train.sft.1.0")
 
 
 @pytest.mark.parametrize("field", ["logits", "generate"])

@@ -116,6 +116,8 @@ def test_training_in_increments_ends_where_one_go_does(tmp_path: Path, optimizer
     _assert_close(tmp_path / "whole", tmp_path / "rest", atol=0.0)
     assert half["tokens_total"] == 64
     assert rest["tokens_total"] == 128
+    weights = load_model(tmp_path / "rest", dtype="float32").parameters()
+    assert half["parameters"] == rest["parameters"] == sum(weight.numel() for weight in weights)
 
 
 def test_an_increment_that_runs_twice_gives_the_same_checkpoint(tmp_path: Path) -> None:

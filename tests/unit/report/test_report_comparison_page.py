@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+
 import pytest
 
 from figure_studies import HOSTILE, study
@@ -9,6 +13,7 @@ from html_page import Page
 from observations import observation
 from stillwatt.analysis.compare import compare
 from stillwatt.records.comparison import Unbilled
+from stillwatt.report import html
 from stillwatt.report.comparison_html import comparison_html
 
 
@@ -62,3 +67,18 @@ def test_a_comparison_with_nothing_to_draw_is_still_a_page() -> None:
     assert "energy of the node" in said
     assert "On no bill" in said
     assert "no arm names its artefact" in said
+
+
+def test_data_of_very_many_labels_are_packed_and_whole(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {a.get("id"): (a["type"], held) for a, held in Page(text).scripts if a.get("id")}
+    assert held["report-data"][0] == "application/json"
+    monkeypatch.setattr(html, "_MOST_PLAIN", 1_000)
+    packed = comparison_html(study())
+    scripts = {a.get("id"): (a["type"], held) for a, held in Page(packed).scripts if a.get("id")}
+    kind, data = scripts["report-data"]
+    assert kind == "application/gzip;base64"
+    assert json.loads(gzip.decompress(base64.b64decode(data))) == json.loads(held["report-data"][1])
+    assert len(data) < 0.6 * len(held["report-data"][1])
+    # the figures stay as they were, and the same comparison gives the same bytes
+    assert scripts["figure-specs"] == held["figure-specs"]
+    assert comparison_html(study()) == packed

@@ -46,7 +46,7 @@ def test_a_whole_report_written_by_hand_reaches_the_last_level() -> None:
     assert found.reached.number == 3
     assert not found.before_next
     assert not found.advice
-    assert list(conformance_lines(found)) == ["protocol 1.0: level 3 (whole) is reached"]
+    assert list(conformance_lines(found)) == ["protocol 1.1: level 3 (whole) is reached"]
 
 
 def _scope(**more: Any) -> Spoil:
@@ -172,6 +172,40 @@ def test_a_meter_may_be_read_without_an_interval_and_a_zero_needs_none() -> None
     assert conformance_dict(conformance(report))["level"] == 3
 
 
+@pytest.mark.parametrize(
+    ("tried", "path"),
+    [
+        (None, "$.cells["),
+        ({"runs_looked_at": 0, "attempts": 0, "means": "the ledger"}, "$.cells["),
+        ({"runs_looked_at": 4, "attempts": 0, "means": "n/a"}, "$.cells["),
+        ({"runs_looked_at": 1, "attempts": 0, "means": "the ledger"}, "$.inventory.tried.runs_looked_at"),
+        ({"runs_looked_at": 4, "attempts": 2, "means": "the ledger"}, "$.inventory.tried.attempts"),
+    ],
+    ids=str,
+)
+def test_an_experimentation_of_0_is_no_measurement_until_somebody_looked(
+    tried: dict[str, Any] | None, path: str
+) -> None:
+    report = whole_report()
+    report["inventory"]["uses"] += [{**report["inventory"]["uses"][0], "run": "another"}]
+    change(report, "experimentation", "energy_metered", status="measured", value=0.0, low=0.0, high=0.0)
+    if tried:
+        report["inventory"]["tried"] = tried
+    found = conformance(report)
+    assert found.reached is not None
+    assert found.reached.number == 2
+    assert any(gap.rule == "experimentation-counted" and gap.path.startswith(path) for gap in found.before_next)
+    report["inventory"]["tried"] = {"runs_looked_at": 2, "attempts": 0, "means": "all runs of the ledger, by name"}
+    assert conformance_dict(conformance(report))["level"] == 3
+
+
+def test_the_version_is_the_latest_of_the_changes_and_none_comes_twice() -> None:
+    known = protocol()
+    versions = [number for number, _ in known.changes]
+    assert versions[0] == known.version
+    assert versions == sorted(set(versions), key=lambda text: [int(part) for part in text.split(".")], reverse=True)
+
+
 def test_no_rule_is_left_unbroken() -> None:
     assert {rule for rule, *_ in SPOILED} | {rule for rule, _ in ADVISED} == set(CHECKS)
 
@@ -188,7 +222,7 @@ def test_where_the_schema_is_broken_nothing_else_is_looked_at() -> None:
     assert found.reached is None
     assert [gap.requirement.id for gap in found.before_next] == ["SW-34"]
     assert list(conformance_lines(found)) == [
-        "protocol 1.0: no level is reached",
+        "protocol 1.1: no level is reached",
         "before level 1 (stated):",
         "  SW-34 $.cells: field required (schema)",
     ]
@@ -246,7 +280,7 @@ def test_the_document_holds_every_requirement_once() -> None:
     text = protocol_markdown()
     for one in protocol().requirements:
         assert len(re.findall(rf"\*\*{one.id}\*\*", text)) == 1
-    assert "version 1.0" in text
+    assert "version 1.1" in text
 
 
 def test_counts_of_works_in_the_reasons_are_those_of_the_corpus() -> None:

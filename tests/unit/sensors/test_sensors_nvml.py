@@ -562,7 +562,6 @@ def test_a_gain_that_is_no_fraction_is_refused(gain_rel: float) -> None:
 SCRIPT = """
 from stillwatt.clock import SystemClock
 from stillwatt.sensors.nvml import NvmlSensor
-from stillwatt.sensors.nvml_sources import buffer_source
 sensor = NvmlSensor(SystemClock())
 print([channel.stream for channel in sensor.open()], [reading.count for reading in sensor.read()][1])
 sensor.close()

@@ -231,6 +231,14 @@ def test_a_sweep_that_cannot_be_meant_is_refused_before_anything_is_spent(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_sweep_is_no_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(StillwattError, match="without torchrun, and --engine ray"):
+        run_sweep(
+            tmp_path / "none.toml", runs_dir=tmp_path, engine=FakeEngine, progress=SilentProgress(), announce=print
+        )
+
+
 def test_a_recipe_without_the_table_says_where_to_look(tmp_path: Path) -> None:
     text = find_recipe("smoke_cpu").read_text(encoding="utf-8")
     with pytest.raises(StillwattError, match=r"has no table \[sweep\]"):

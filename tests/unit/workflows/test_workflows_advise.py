@@ -10,7 +10,8 @@ import pytest
 from planned_runs import smoke, study_run
 from run_dirs import quick_run
 from stillwatt.config.amounts import Amount
-from stillwatt.errors import ConfigError, MissingInputError, StillwattError, UsageError
+from stillwatt.errors import ConfigError, MissingInputError, StillwattError, UnknownNameError, UsageError
+from stillwatt.factors.catalog import Catalog
 from stillwatt.records.advice import Answer, Limits
 from stillwatt.workflows.advise import Request, advise_from_runs, advise_from_table, limits_of
 
@@ -130,8 +131,10 @@ def test_limits_that_a_table_cannot_judge_are_refused(table: Path) -> None:
         advise_from_table(table, request(limits=Limits(duration_s=60.0)))
     with pytest.raises(UsageError, match="a limit on tokens in training needs runs"):
         advise_from_table(table, request(limits=Limits(tokens=60.0)))
-    with pytest.raises(UsageError, match="needs --kgco2e-per-kwh"):
+    with pytest.raises(UsageError, match="needs a place: --region FRA takes its factors"):
         request(limits=Limits(kgco2e=1.0))
+    with pytest.raises(UsageError, match="give one of the two"):
+        request(region="FRA", kgco2e_per_kwh=0.05)
     with pytest.raises(UsageError, match="not a number"):
         limits_of([Amount(1.0, "J")], quality=float("nan"))
     with pytest.raises(MissingInputError):
@@ -139,6 +142,48 @@ def test_limits_that_a_table_cannot_judge_are_refused(table: Path) -> None:
     found = advise_from_table(table, request(limits=Limits(kgco2e=4.0), kgco2e_per_kwh=0.5))
     assert found.ranked[0].kgco2e is not None
     assert found.answer is Answer.REUSE
+
+
+def test_a_place_gives_carbon_with_its_interval(table: Path) -> None:
+    found = advise_from_table(table, request(limits=Limits(kgco2e=4.0), region="France"))
+    first = found.ranked[0]
+    assert first.kgco2e is not None
+    # per kWh of the table's energies, between a clean grid's figure and twice what it may be with cooling
+    assert 0.01 < first.kgco2e.value * KWH / first.energy_j.value < 0.2
+    # the factors' doubt is in the interval: it is wider, as a share, than the energy's
+    assert first.kgco2e.high / first.kgco2e.low > 1.1 * first.energy_j.high / first.energy_j.low
+    told = next(note for note in found.notes if note.startswith("carbon: "))
+    assert "kgCO2e per metered kWh in France, 95 %, location-based: components_to_node" in told
+    assert any("does not say what its energies cover" in note for note in found.notes)
+
+
+def test_a_dirtier_place_turns_the_advice(table: Path) -> None:
+    limits = Limits(kgco2e=3.0)
+    clean, dirty = (advise_from_table(table, request(limits=limits, region=place)) for place in ("FRA", "POL"))
+    chances = [{e.option.name: e.chance for e in found.ranked}["kd"] for found in (clean, dirty)]
+    assert chances == [pytest.approx(1.0, abs=0.1), pytest.approx(0.0, abs=0.01)]
+    assert (clean.answer, dirty.answer) == (Answer.REUSE, Answer.IMPOSSIBLE)
+
+
+@pytest.mark.parametrize("boundary", ["gpu", "node", "facility"])
+def test_carbon_knows_what_a_tables_energies_cover(tmp_path: Path, boundary: str) -> None:
+    path = tmp_path / "covered.csv"
+    path.write_text(f"{HEADER},boundary\na,sft,1B,1,0.5,,0,1,1,,{boundary}\n", encoding="utf-8")
+    found = advise_from_table(path, request(region="FRA"))
+    assert not any("does not say what its energies cover" in note for note in found.notes)
+    told = next(note for note in found.notes if note.startswith("carbon: "))
+    assert ("pue" in told, "node_overhead" in told) == (boundary != "facility", boundary == "gpu")
+
+
+def test_a_place_that_nobody_knows_is_refused_by_name(table: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Atlantis"):
+        advise_from_table(table, request(region="Atlantis"))
+
+
+def test_a_place_without_carbon_is_refused_with_what_it_lacks(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stillwatt.workflows.factors.open_catalog", lambda: Catalog(factors=(), faults=()))
+    with pytest.raises(UsageError, match=r"--region FRA: carbon is not known there \(.*; name another place, or"):
+        advise_from_table(table, request(region="FRA"))
 
 
 def test_runs_are_advised_on_at_budgets_around_those_tried(studies: Path) -> None:
@@ -170,6 +215,12 @@ def test_the_cache_that_is_there_and_no_training_at_all_are_answers(studies: Pat
     assert start.ranked[0].option.name == "use tiny as it starts"
     served = advise_from_runs(request(studies, limits=Limits(energy_j=1e9, quality=0.97), tokens_served=100.0))
     assert served.ranked[0].option.name == "serve the teacher as it is"
+
+
+def test_runs_in_a_place_have_carbon_under_a_budget(studies: Path) -> None:
+    found = advise_from_runs(request(studies, limits=Limits(kgco2e=1e6), region="Deutschland"))
+    assert all(entry.kgco2e is not None for entry in found.ranked)
+    assert any(note.startswith("carbon: ") and "components_to_node" in note for note in found.notes)
 
 
 def test_more_students_and_a_deadline_count(studies: Path) -> None:

@@ -188,6 +188,16 @@ def test_what_a_site_cannot_be(read: Read, extra: str, cell: str, why: str) -> N
             "3",
             "quality is 'not named' here and 'mean of 5' on line 2",
         ),
+        (
+            (HEADER.replace(",quality,", ",train_loss,"), SFT),
+            "1",
+            "no column 'quality', and 'train_loss': a loss that was trained on is another quantity for each objective",
+        ),
+        (
+            (f"{HEADER},quality_definition", f"{SFT},training loss", f"{KD},training loss"),
+            "2",
+            "quality is 'training loss': a loss that was trained on is another quantity for each objective",
+        ),
     ],
 )
 def test_a_table_that_would_answer_wrongly_is_refused_with_its_line(

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stillwatt.errors import ConfigError
+from stillwatt.records.comparison import Site
 from stillwatt.workflows import table as tables
 from stillwatt.workflows.table import COLUMNS, Table, read_table
 
@@ -110,6 +111,39 @@ def test_settings_are_read_either_way(both: Both) -> None:
     assert [row.student_s for row in found.rows] == [10.0, None]
     changed = both(f"{HEADER},alpha\n{SFT},0.1\n{SFT.replace('1B,1', '1B,2')},0.2\n")
     assert "has another alpha here than on line 2" in str(changed)
+
+
+def test_what_all_rows_say_alike_is_read_by_column(both: Both, plain: Callable[[str], bool]) -> None:
+    extra = "boundary,quality_definition,pue,teacher_kgco2e_per_kwh"
+    text = f"{HEADER},{extra}\n{SFT},Node,mean of 5,1.2,0.3\n{KD.replace('0.70,,', '70,,')},node,mean of 5,1.2,0.3\n"
+    # Node and node are one boundary to the other reader, which decides
+    assert isinstance(both(text), Table)
+    assert not plain(text)
+    text = text.replace("Node", "node")
+    found = both(text)
+    assert plain(text)
+    assert isinstance(found, Table)
+    assert found.boundary == "node"
+    assert found.rows[0].site == Site(pue=1.2)
+    assert found.rows[1].teacher_site == Site(pue=1.2, kgco2e_per_kwh=0.3)
+
+
+said_alike = st.tuples(
+    st.sampled_from(["", "node", "gpu", " node", "x"]),
+    st.sampled_from(["", "mean of 5", "train loss"]),
+    st.sampled_from(["", " 1.2 ", "2", "0.5", "1,2"]),
+    st.sampled_from(["", "0.1", "-1", "0.7"]),
+)
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(good, min_size=2, max_size=4), said_alike, st.booleans())
+def test_columns_that_say_the_same_are_read_either_way(
+    both: Both, lines: list[str], said: tuple[str, ...], is_same: bool
+) -> None:
+    more = [said if is_same or number else (*said[:3], "0.7") for number in range(len(lines))]
+    rows = [f"l{n},{line},{','.join(cells)}" for n, (line, cells) in enumerate(zip(lines, more, strict=True))]
+    both("\n".join([f"{HEADER},alpha,boundary,quality_definition,pue,teacher_price_per_kwh", *rows]))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from stillwatt.pipelines.cache.coder import TOTAL, Reading, Side, Writing
 from stillwatt.pipelines.cache.grid import TAIL_LEVELS, Grid
 from stillwatt.pipelines.cache.prior import Prior, fit_prior
 from stillwatt.pipelines.cache.scheme import Scheme
-from stillwatt.pipelines.cache.sets import SET_LEVELS, Kept, SetTables, asked, code_sets
+from stillwatt.pipelines.cache.sets import SET_LEVELS, Kept, SetTables, asked, code_sets, marks
 from stillwatt.pipelines.cache.tables import ContextTables, chances, fit_contexts
 
 __all__ = ["Codec", "Rows", "Wide", "fit_codec"]
@@ -125,7 +125,7 @@ class Codec:
         taken = None
         if self.scheme.has_head:
             ids_RK, level_RK, tail_R = self._head(side, tokens_R, rows)
-            taken = _members(ids_RK)
+            taken = ids_RK
         draw_ids_RU, draw_counts_RU = empty, empty
         if self.scheme.draws:
             draw_ids_RU, draw_counts_RU = self._draws(side, tokens_R, tail_R, taken, rows)
@@ -141,35 +141,36 @@ class Codec:
         if scheme.is_variable:
             size_R = 1 + self._code(side, "size", bucket_R, nothing if rows is None else _sizes(rows.ids_RK) - 1)
         side.mark("tail and smallest value")
-        members = None if rows is None else _members(rows.ids_RK)
-        kept = code_sets(side, self.prior, self.set_tables["head"], (tokens_R, least_R, size_R), members)
+        about = (tokens_R, least_R, size_R)
+        kept = code_sets(side, self.prior, self.set_tables["head"], about, None if rows is None else rows.ids_RK)
         side.mark("kept ids")
-        given = None
-        if rows is not None:
-            given = least_R[kept.row] - _looked_up(rows.ids_RK, rows.level_RK, kept, self.prior.vocab_size)
+        given = None if rows is None else least_R[kept.row] - rows.level_RK[kept.row, kept.at]
         value_N = least_R[kept.row] - self._code(side, "value", _value_context(kept, bucket_R), given)
         side.mark("kept values")
+        if rows is not None:
+            return rows.ids_RK, rows.level_RK, tail_R
         ids_RK, level_RK = _as_rows(kept.row, kept.id, value_N, value_N * self.prior.vocab_size + kept.id, num)
         return ids_RK, level_RK, tail_R
 
     def _draws(
-        self, side: Side, tokens_R: Ints, tail_R: Ints, taken: tuple[Ints, Ints] | None, rows: Rows | None
+        self, side: Side, tokens_R: Ints, tail_R: Ints, taken_RK: Ints | None, rows: Rows | None
     ) -> tuple[Ints, Ints]:
         given_R = None if rows is None else _sizes(rows.draw_ids_RU)
         different_R = self._code(side, "different", tail_R // _TAIL_BUCKET, given_R)
-        members = None if rows is None else _members(rows.draw_ids_RU)
         about = (tokens_R, different_R, different_R)
-        kept = code_sets(side, self.prior, self.set_tables["draws"], about, members, taken)
+        given = None if rows is None else rows.draw_ids_RU
+        kept = code_sets(side, self.prior, self.set_tables["draws"], about, given, taken_RK)
         side.mark("drawn ids")
-        count_N = np.ones(len(kept.row), dtype=np.int64)
         # as many different tokens as draws: each was drawn once
         is_open = np.flatnonzero(different_R[kept.row] < self.scheme.draws)
-        some = Kept(kept.row[is_open], kept.id[is_open], kept.level[is_open])
-        given = None
-        if rows is not None:
-            given = _looked_up(rows.draw_ids_RU, rows.draw_counts_RU, some, self.prior.vocab_size) - 1
-        count_N[is_open] += self._code(side, "count", _count_context(some, different_R), given)
+        context = _count_context(kept, different_R)[is_open]
+        given = None if rows is None else rows.draw_counts_RU[kept.row[is_open], kept.at[is_open]] - 1
+        found = self._code(side, "count", context, given)
         side.mark("draw counts")
+        if rows is not None:
+            return rows.draw_ids_RU, rows.draw_counts_RU
+        count_N = np.ones(len(kept.row), dtype=np.int64)
+        count_N[is_open] += found
         ids_RU, counts_RU = _as_rows(kept.row, kept.id, count_N, kept.id, len(tokens_R))
         return ids_RU, counts_RU
 
@@ -212,7 +213,7 @@ def _count_all(scheme: Scheme, prior: Prior, rows: Rows) -> tuple[dict[str, Cont
             sizes = _sizes(rows.ids_RK) - 1
             tables["size"] = fit_contexts(bucket_R, sizes, contexts=_BUCKETS, coarse=1, symbols=scheme.top_k + 1)
         sets["head"], kept = _count_sets(prior, rows.tokens_R, least_R, rows.ids_RK, grid.size)
-        value = least_R[kept.row] - _looked_up(rows.ids_RK, rows.level_RK, kept, prior.vocab_size)
+        value = least_R[kept.row] - rows.level_RK[kept.row, kept.at]
         context = _value_context(kept, bucket_R)
         tables["value"] = fit_contexts(
             context, value, contexts=_VALUE_LEVELS * _BUCKETS, coarse=_BUCKETS, symbols=grid.size
@@ -222,7 +223,7 @@ def _count_all(scheme: Scheme, prior: Prior, rows: Rows) -> tuple[dict[str, Cont
         context, most = rows.tail_R // _TAIL_BUCKET, TAIL_LEVELS // _TAIL_BUCKET + 1
         tables["different"] = fit_contexts(context, different_R, contexts=most, coarse=1, symbols=draws + 1)
         sets["draws"], kept = _count_sets(prior, rows.tokens_R, different_R, rows.draw_ids_RU, draws + 1)
-        count = _looked_up(rows.draw_ids_RU, rows.draw_counts_RU, kept, prior.vocab_size) - 1
+        count = rows.draw_counts_RU[kept.row, kept.at] - 1
         tables["count"] = fit_contexts(
             _count_context(kept, different_R), count,
             contexts=_VALUE_LEVELS * _BUCKETS, coarse=_BUCKETS, symbols=max(draws, 2),
@@ -235,22 +236,27 @@ def _count_sets(prior: Prior, tokens_R: Ints, class_R: Ints, ids_RK: Ints, class
     asked_LC, found_LC = np.zeros((SET_LEVELS, classes)), np.zeros((SET_LEVELS, classes))
     anything = SetTables(np.full((SET_LEVELS, classes), TOTAL - 1, dtype=np.uint16), np.ones(1, dtype=np.uint16))
     for part in _parts(len(tokens_R)):
-        row, token, level, _ = asked(prior, anything, tokens_R[part], class_R[part])
-        hit = _mark(ids_RK[part], prior.vocab_size)[row, token]
-        np.add.at(asked_LC, (level, class_R[part][row]), 1.0)
-        np.add.at(found_LC, (level[hit], class_R[part][row[hit]]), 1.0)
+        about = asked(prior, anything, tokens_R[part], class_R[part])
+        every = np.arange(len(about.id_Q))
+        row = about.rows(every)
+        cell = about.levels(prior, every, row) * classes + class_R[part][row]
+        hit = np.flatnonzero(marks(about, ids_RK[part], None, prior.vocab_size))
+        asked_LC += np.bincount(cell, minlength=asked_LC.size).reshape(asked_LC.shape)
+        found_LC += np.bincount(cell[hit], minlength=asked_LC.size).reshape(asked_LC.shape)
     chance = chances(asked_LC, found_LC)
     none = np.zeros(0, dtype=np.int64)
-    kept = [Kept(none, none, none)]
+    kept = [Kept(none, none, none, none)]
     for part in _parts(len(tokens_R)):
-        row, token, level, _ = asked(prior, SetTables(chance, anything.weight), tokens_R[part], class_R[part])
-        mark = _mark(ids_RK[part], prior.vocab_size)
-        hit = mark[row, token]
-        mark[row, token] = False
-        other, which = np.nonzero(mark)
-        levels = np.concatenate([level[hit], np.full(len(other), SET_LEVELS)])
-        first = part.start
-        kept.append(Kept(np.concatenate([row[hit], other]) + first, np.concatenate([token[hit], which]), levels))
+        about = asked(prior, SetTables(chance, anything.weight), tokens_R[part], class_R[part])
+        mark = marks(about, ids_RK[part], None, prior.vocab_size)
+        hit = np.flatnonzero(mark)
+        row, at = about.rows(hit), mark[hit].astype(np.int64) - 1
+        is_other = ids_RK[part] >= 0
+        is_other[row, at] = False
+        other, other_at = np.nonzero(is_other)
+        levels = np.concatenate([about.levels(prior, hit, row), np.full(len(other), SET_LEVELS)])
+        ids = np.concatenate([about.id_Q[hit].astype(np.int64), ids_RK[part][other, other_at]])
+        kept.append(Kept(np.concatenate([row, other]) + part.start, ids, levels, np.concatenate([at, other_at])))
     joined = Kept(*(np.concatenate([getattr(k, name) for k in kept]) for name in Kept.__slots__))
     outside = np.bincount(joined.id[joined.level == SET_LEVELS], minlength=prior.vocab_size)
     by_level = np.bincount(prior.common_levels, weights=outside) / np.maximum(np.bincount(prior.common_levels), 1)
@@ -260,17 +266,6 @@ def _count_sets(prior: Prior, tokens_R: Ints, class_R: Ints, ids_RK: Ints, class
 
 def _parts(num: int) -> Iterator[slice]:
     return (slice(start, min(start + _FIT_ROWS, num)) for start in range(0, num, _FIT_ROWS))
-
-
-def _mark(ids_RK: Ints, vocab_size: int) -> npt.NDArray[np.bool_]:
-    mark = np.zeros((len(ids_RK), vocab_size), dtype=np.bool_)
-    mark[_members(ids_RK)] = True
-    return mark
-
-
-def _members(ids_RK: Ints) -> tuple[Ints, Ints]:
-    row, at = np.nonzero(ids_RK >= 0)
-    return row, ids_RK[row, at]
 
 
 def _sizes(ids_RK: Ints) -> Ints:
@@ -294,14 +289,6 @@ def _value_context(kept: Kept, bucket_R: Ints) -> Ints:
 
 def _count_context(kept: Kept, different_R: Ints) -> Ints:
     return kept.level // _PER_VALUE_LEVEL * _BUCKETS + np.minimum(different_R[kept.row], _BUCKETS - 1)
-
-
-def _looked_up(ids_RK: Ints, values_RK: Ints, kept: Kept, vocab_size: int) -> Ints:
-    """What belongs to each kept token."""
-    row, at = np.nonzero(ids_RK >= 0)
-    keys = row * vocab_size + ids_RK[row, at]
-    order = np.argsort(keys)
-    return values_RK[row, at][order][np.searchsorted(keys[order], kept.row * vocab_size + kept.id)]
 
 
 def _as_rows(row_N: Ints, id_N: Ints, value_N: Ints, rank_N: Ints, num: int) -> tuple[Ints, Ints]:

@@ -4,14 +4,13 @@ First each candidate of the row's context: in the set or not. Then the others, o
 vocabulary: it is split in two equally heavy halves again and again, and each time it is said how many lie on the left.
 That spends nothing on an order, which a set has not.
 
-Shapes: R rows, N kept tokens of all rows, Q candidates of all rows, V vocabulary.
+Shapes: R rows, K tokens of a row's set (filled up with -1), N those of all rows, Q candidates of all rows, M tokens of
+all rows that were no candidates, V vocabulary.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +30,10 @@ ELSEWHERE = SET_LEVELS
 HOPELESS = 400
 """Where no level further down has this chance, in units of 2**-16, candidates are not asked for; they are found among
 the others."""
+_TAKEN = (1 << 16) - 1
+"""The mark of a token that cannot be in a set; above the places of the most that are kept."""
+_MARKED_ROWS = 16
+"""Rows whose marks exist at once: 1.6 MB at a vocabulary of 49,152, which stays in the processor's cache."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -63,9 +66,13 @@ class SetTables:
         return found
 
     @cached_property
-    def heap(self) -> Ints:
-        """Weights summed along the order; V + 1 of them."""
-        return np.concatenate([[0], np.cumsum(self.weight[self.order].astype(np.int64))])
+    def cuts(self) -> Ints:
+        """The vocabulary in that order, halved at equal weight until each token stands alone: 2 V places.
+
+        No two parts are cut at one place, so a part goes by its cut. At 2 c stands where the part left of c is cut, at
+        2 c + 1 that right of it, at 0 the whole; or -1 less the token's place, where a part is one token.
+        """
+        return _halved(np.concatenate([[0], np.cumsum(self.weight[self.order].astype(np.int64))]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,29 @@ class Kept:
     id: Ints
     level: Ints
     """Of SET_LEVELS, or ELSEWHERE."""
+    at: Ints
+    """Where each stands in its row of what was given; nothing when reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The candidates that are worth a question, row after row."""
+
+    first_R: Ints
+    """Where those of each row begin in `prior.candidates`."""
+    counts_R: Ints
+    id_Q: npt.NDArray[np.int32]
+    chance_Q: npt.NDArray[np.uint16]
+
+    def rows(self, hit_N: Ints) -> Ints:
+        """Whose some of them are."""
+        return np.repeat(np.arange(len(self.counts_R)), self.counts_R)[hit_N]
+
+    def levels(self, prior: Prior, hit_N: Ints, row_N: Ints) -> Ints:
+        """Of SET_LEVELS, of some of them, which belong to those rows."""
+        begin_R = np.cumsum(self.counts_R) - self.counts_R
+        at_N = (self.first_R - begin_R)[row_N] + hit_N
+        return prior.candidates.levels[at_N].astype(np.int64) // _PER_LEVEL
 
 
 def spread(first: Ints, counts: Ints) -> Ints:
@@ -89,18 +119,16 @@ def spread(first: Ints, counts: Ints) -> Ints:
     return np.repeat(first - (ends - counts), counts) + np.arange(total)
 
 
-def asked(
-    prior: Prior, tables: SetTables, tokens_R: Ints, class_R: Ints
-) -> tuple[Ints, npt.NDArray[np.int32], Ints, npt.NDArray[np.uint16]]:
-    """The candidates of all rows that are worth a question: row, id, level, chance."""
+def asked(prior: Prior, tables: SetTables, tokens_R: Ints, class_R: Ints) -> Asked:
+    """The candidates of all rows, as far down as each row's class reaches."""
     candidates, slots = prior.candidates, prior.slots(tokens_R)
-    counts = candidates.above[slots, tables.reach[class_R] * _PER_LEVEL].astype(np.int64)
-    at = spread(candidates.first[slots], counts)
-    row_Q = np.repeat(np.arange(len(tokens_R), dtype=np.int64), counts)
-    level_Q = (candidates.levels[at] // _PER_LEVEL).astype(np.int64)
-    classes = tables.chance.shape[1]
-    chance_Q = tables.chance.ravel()[level_Q * classes + np.repeat(class_R, counts)]
-    return row_Q, candidates.ids[at], level_Q, chance_Q
+    above_RL = candidates.above[slots, ::_PER_LEVEL]
+    above_RL = np.minimum(above_RL, np.take_along_axis(above_RL, tables.reach[class_R][:, None], axis=1))
+    first, counts = candidates.first[slots], above_RL[:, -1].astype(np.int64)
+    # lists are long and levels few: pieces are copied, nothing is looked up one by one
+    pieces = [candidates.ids[start:end] for start, end in zip(first.tolist(), (first + counts).tolist(), strict=True)]
+    chance_Q = np.repeat(tables.chance.T[class_R].ravel(), np.diff(above_RL, axis=1).ravel())
+    return Asked(first, counts, np.concatenate([candidates.ids[:0], *pieces]), chance_Q)
 
 
 def code_sets(
@@ -108,8 +136,8 @@ def code_sets(
     prior: Prior,
     tables: SetTables,
     rows: tuple[Ints, Ints, Ints],
-    members: tuple[Ints, Ints] | None,
-    taken: tuple[Ints, Ints] | None = None,
+    ids_RK: Ints | None,
+    taken_RK: Ints | None = None,
 ) -> Kept:
     """Write or read the sets of a block.
 
@@ -118,83 +146,139 @@ def code_sets(
         prior: Where candidates come from.
         tables: Chances and weights.
         rows: Preceding token, class and size of each row.
-        members: Row and id of what is in the sets; None when reading.
-        taken: Row and id of what cannot be in them, as it is known from elsewhere.
+        ids_RK: What is in the sets; None when reading.
+        taken_RK: What cannot be in them, as it is known from elsewhere.
     """
     tokens_R, class_R, size_R = rows
-    row_Q, id_Q, level_Q, chance_Q = asked(prior, tables, tokens_R, class_R)
-    if taken is not None:
-        with _marked(taken, len(tokens_R), prior.vocab_size) as mark:
-            free = ~mark[row_Q, id_Q]
-        row_Q, id_Q, level_Q, chance_Q = row_Q[free], id_Q[free], level_Q[free], chance_Q[free]
-    bits_Q, others = None, None
-    if members is not None:
-        with _marked(members, len(tokens_R), prior.vocab_size) as mark:
-            bits_Q = mark[row_Q, id_Q]
-            mark[row_Q, id_Q] = False
-            is_other = mark[members]
-        others = members[0][is_other], members[1][is_other]
-    bits_Q = side.bits(bits_Q, chance_Q)
-    row_N, id_N, level_N = row_Q[bits_Q], id_Q[bits_Q].astype(np.int64), level_Q[bits_Q]
+    about = asked(prior, tables, tokens_R, class_R)
+    mark_Q, free, chance_Q = None, None, about.chance_Q
+    if ids_RK is not None or taken_RK is not None:
+        mark_Q = marks(about, ids_RK, taken_RK, prior.vocab_size)
+        if taken_RK is not None:
+            free = np.flatnonzero(mark_Q != _TAKEN)
+            mark_Q, chance_Q = mark_Q[free], chance_Q[free]
+    hit_N = np.flatnonzero(side.bits(None if ids_RK is None or mark_Q is None else mark_Q > 0, chance_Q))
+    mark_N = None if mark_Q is None else mark_Q[hit_N]
+    hit_N = hit_N if free is None else free[hit_N]
+    row_N, id_N = about.rows(hit_N), about.id_Q[hit_N].astype(np.int64)
     left_R = size_R - np.bincount(row_N, minlength=len(tokens_R))
-    row_M, id_M = _code_others(side, tables, left_R, others)
+    at, others = np.zeros(0, dtype=np.int64), None
+    if ids_RK is not None and mark_N is not None:
+        at = mark_N.astype(np.int64) - 1
+        is_other_RK = ids_RK >= 0
+        is_other_RK[row_N, at] = False
+        row_O, at_O = np.nonzero(is_other_RK)
+        others = row_O.astype(np.int64), at_O.astype(np.int64)
+    row_M, id_M, at_M = _code_others(side, tables, left_R, ids_RK, others)
     return Kept(
         np.concatenate([row_N, row_M]),
         np.concatenate([id_N, id_M]),
-        np.concatenate([level_N, np.full(len(row_M), ELSEWHERE)]),
+        np.concatenate([about.levels(prior, hit_N, row_N), np.full(len(row_M), ELSEWHERE)]),
+        np.concatenate([at, at_M]),
     )
 
 
 class _Scratch(threading.local):
     """A thread's marks, all down between uses: fresh memory for each block would take longer than the marking."""
 
-    marks = np.zeros(0, dtype=np.bool_)
+    marks = np.zeros(0, dtype=np.uint16)
 
 
 _SCRATCH = _Scratch()
 
 
-@contextmanager
-def _marked(members: tuple[Ints, Ints], rows: int, vocab_size: int) -> Iterator[npt.NDArray[np.bool_]]:
-    """Rows by vocabulary, true at the members; marks may be taken away and none added."""
-    if len(_SCRATCH.marks) < rows * vocab_size:
-        _SCRATCH.marks = np.zeros(rows * vocab_size, dtype=np.bool_)
-    mark = _SCRATCH.marks[: rows * vocab_size].reshape(rows, vocab_size)
-    mark[members] = True
-    try:
-        yield mark
-    finally:
-        mark[members] = False
+def marks(about: Asked, ids_RK: Ints | None, taken_RK: Ints | None, vocab_size: int) -> npt.NDArray[np.uint16]:
+    """For each candidate 1 plus its place in its row's set, 0 where it is not in it, _TAKEN where it cannot be."""
+    # one column more than tokens, where fillers of -1 come to lie
+    width = vocab_size + 1
+    if len(_SCRATCH.marks) < _MARKED_ROWS * width:
+        _SCRATCH.marks = np.zeros(_MARKED_ROWS * width, dtype=np.uint16)
+    mark, num = _SCRATCH.marks, len(about.counts_R)
+    ends = np.concatenate([[0], np.cumsum(about.counts_R)])
+    found = np.empty(len(about.id_Q), dtype=np.uint16)
+    first_R = np.arange(_MARKED_ROWS) * width
+    for start in range(0, num, _MARKED_ROWS):
+        rows = slice(start, min(start + _MARKED_ROWS, num))
+        base_R = first_R[: rows.stop - start]
+        marked = []
+        for ids, value in ((ids_RK, None), (taken_RK, _TAKEN)):
+            if ids is not None and ids.shape[1]:
+                marked.append(base_R[:, None] + ids[rows])
+                mark[marked[-1]] = np.arange(1, ids.shape[1] + 1) if value is None else value
+        part = slice(int(ends[rows.start]), int(ends[rows.stop]))
+        mark.take(np.repeat(base_R, about.counts_R[rows]) + about.id_Q[part], out=found[part], mode="clip")
+        for at in marked:
+            mark[at] = 0
+    return found
 
 
-def _code_others(side: Side, tables: SetTables, count_R: Ints, others: tuple[Ints, Ints] | None) -> tuple[Ints, Ints]:
-    """Halve the vocabulary until each token stands alone; all rows at once."""
-    size = len(tables.weight)
-    keys = None if others is None else np.sort(others[0] * size + tables.place[others[1]])
+def _halved(heap: Ints) -> Ints:
+    """All cuts of a line of tokens whose weights are summed in `heap`."""
+    size = len(heap) - 1
+    cuts = np.zeros(2 * size, dtype=np.int64)
+    at, low, high = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.full(1, size)
+    while len(at):
+        is_alone = high - low == 1
+        cuts[at[is_alone]] = -1 - low[is_alone]
+        at, low, high = at[~is_alone], low[~is_alone], high[~is_alone]
+        half = (heap[low] + heap[high]) // 2
+        cut = np.clip(np.searchsorted(heap, half), low + 1, high - 1)
+        cuts[at] = cut
+        at = np.concatenate([2 * cut, 2 * cut + 1])
+        low, high = np.concatenate([low, cut]), np.concatenate([cut, high])
+    return cuts
+
+
+def _code_others(
+    side: Side, tables: SetTables, count_R: Ints, ids_RK: Ints | None, others: tuple[Ints, Ints] | None
+) -> tuple[Ints, Ints, Ints]:
+    """Halve the vocabulary until each token stands alone; all rows at once.
+
+    Returns row, id and, when writing, place in the row's set.
+    """
+    size, cuts = len(tables.weight), tables.cuts
+    keys, order = None, np.zeros(0, dtype=np.int64)
+    if ids_RK is not None and others is not None:
+        keys = others[0] * size + tables.place[ids_RK[others]]
+        order = np.argsort(keys)
+        keys = keys[order]
     row = np.flatnonzero(count_R > 0)
-    low, high, count = np.zeros(len(row), dtype=np.int64), np.full(len(row), size), count_R[row]
+    count = count_R[row]
+    cut, begin = np.full(len(row), cuts[0]), np.cumsum(count) - count
     found: list[Ints] = []
     while len(row):
-        is_alone = high - low == 1
-        found.append(row[is_alone] * size + low[is_alone])
-        row, low, high, count = row[~is_alone], low[~is_alone], high[~is_alone], count[~is_alone]
-        half = (tables.heap[low] + tables.heap[high]) // 2
-        middle = np.clip(np.searchsorted(tables.heap, half), low + 1, high - 1)
-        given = None
-        if keys is not None:
-            given = np.searchsorted(keys, row * size + middle) - np.searchsorted(keys, row * size + low)
+        is_alone = cut < 0
+        found.append(row[is_alone] * size - 1 - cut[is_alone])
+        row, cut, count, begin = (a[~is_alone] for a in (row, cut, count, begin))
+        given = None if keys is None else _lying_left(keys, begin, count, row * size + cut)
         left = _code_counts(side, count, given)
-        row, count = np.concatenate([row, row]), np.concatenate([left, count - left])
-        low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
-        lives = count > 0
-        row, low, high, count = row[lives], low[lives], high[lives], count[lives]
-    keys = np.sort(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
-    return keys // size, tables.order[keys % size]
+        row, count, begin = (np.concatenate(p) for p in ((row, row), (left, count - left), (begin, begin + left)))
+        cut = np.concatenate([cuts[2 * cut], cuts[2 * cut + 1]])
+        lives = np.flatnonzero(count)
+        row, cut, count, begin = (a[lives] for a in (row, cut, count, begin))
+    if keys is None:
+        keys = np.sort(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+    elif others is not None:
+        order = others[1][order]
+    return keys // size, tables.order[keys % size], order
+
+
+def _lying_left(keys: Ints, begin: Ints, count: Ints, bound: Ints) -> Ints:
+    """Of each stretch of keys, how many lie below its bound."""
+    if not len(begin):
+        return begin
+    is_left = keys[spread(begin, count)] < np.repeat(bound, count)
+    starts = np.cumsum(count) - count
+    return np.add.reduceat(is_left, starts, dtype=np.int64)
 
 
 def _code_counts(side: Side, count: Ints, given: Ints | None) -> Ints:
+    """Write or read how many of each count lie on the left; equal counts together, as that is one call each."""
     left = np.zeros(len(count), dtype=np.int64)
-    for n in np.unique(count):
-        of = np.flatnonzero(count == n)
+    order = np.argsort(count.astype(np.uint16), kind="stable")
+    numbers = np.bincount(count, minlength=1)
+    ends = np.cumsum(numbers)
+    for n in np.flatnonzero(numbers):
+        of = order[ends[n] - numbers[n] : ends[n]]
         left[of] = side.symbols(None if given is None else given[of], binomial(int(n)), len(of))
     return left

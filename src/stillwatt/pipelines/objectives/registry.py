@@ -20,7 +20,6 @@ __all__ = [
     "check_parameter",
     "described",
     "find_objective",
-    "why_not_comparable",
 ]
 
 DEFAULT_LOSS = "top_k_tail"
@@ -321,19 +320,3 @@ def described(name: str, *, alpha: float, temperature: float, parameter: float |
     power = "T" if objective.temperature_power == 1 else f"T^{objective.temperature_power}"
     symbol = "" if objective.parameter is None else f"({objective.parameter.symbol}={parameter:g})"
     return f"{alpha:g} CE + {1.0 - alpha:g} {power} {name}{symbol}, T={temperature:g}"
-
-
-def why_not_comparable(left: str, right: str) -> str | None:
-    """Why two losses cannot be ranked by their values; None where they can.
-
-    Args:
-        left: What the one run minimises, as `described` says it.
-        right: What the other does.
-
-    >>> why_not_comparable("0.5 CE + 0.5 T^2 forward_kl, T=1", "0.5 CE + 0.5 T^2 forward_kl, T=1")
-    >>> why_not_comparable("cross-entropy", "0 CE + 1 T tvd, T=1")
-    'cross-entropy and 0 CE + 1 T tvd, T=1 are different quantities; compare scores of an evaluation instead'
-    """
-    if left == right:
-        return None
-    return f"{left} and {right} are different quantities; compare scores of an evaluation instead"

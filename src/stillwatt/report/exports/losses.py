@@ -23,7 +23,7 @@ TOPICS: Mapping[str, tuple[str, str]] = {
     "coverage": ("$.coverage", "how much of stages and impacts is counted"),
     "units": ("$.functional_units", "impacts per functional unit"),
     "conventions": ("$.goal_and_scope", "goal, boundary, place and conventions"),
-    "inventory": ("$.inventory", "energies by run, devices, bytes kept, what is missing"),
+    "inventory": ("$.inventory", "energies by run, devices, bytes kept and fetched, attempts, what is missing"),
     "interpretation": ("$.interpretation", "hot spots, sensitivity and limits"),
 }
 """Everything that a report says, by topic: where it stands, and what it is."""

@@ -80,10 +80,19 @@
   }
   Promise.all(drawn).then(function () { document.documentElement.dataset.drawn = "yes"; });
 
+  // Data of very many labels are packed, so that the page stays light.
+  const held = document.getElementById("report-data");
+  const isPacked = held.type !== "application/json";
+  async function heldText() {
+    if (!isPacked) { return held.textContent; }
+    const bytes = Uint8Array.from(atob(held.textContent), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  }
+
   const button = document.getElementById("download");
-  button.hidden = false;
-  button.addEventListener("click", function () {
-    const text = JSON.stringify(JSON.parse(document.getElementById("report-data").textContent), null, 1);
+  button.hidden = isPacked && typeof DecompressionStream === "undefined";
+  button.addEventListener("click", async function () {
+    const text = JSON.stringify(JSON.parse(await heldText()), null, 1);
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text + "\n"], { type: "application/json" }));
     link.download = button.dataset.file;

@@ -1,0 +1,102 @@
+"""What a training is gone on with: the student, its optimiser's state, the random state, and how far it is.
+
+Whole and ordinary whatever the number of ranks: a folder that transformers loads, and tensors by the number of their
+parameter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stillwatt.errors import StillwattError
+from stillwatt.pipelines.artifacts import replace_dir, write_json
+from stillwatt.pipelines.models import CausalModel, load_model, load_tokenizer, save_model
+from stillwatt.pipelines.ranks import Ranks
+from stillwatt.pipelines.sharding import as_kept, gathered
+
+__all__ = ["read_checkpoint", "write_checkpoint"]
+
+_OPTIMIZER_FILE = "optimizer.safetensors"
+_PROGRESS_FILE = "training.json"
+
+
+def read_checkpoint(directory: Path, first: int, optimizer: Any, parameters: Sequence[Tensor]) -> int:
+    """Take over the optimiser's state and the random state of a checkpoint; returns the tokens that were trained on.
+
+    Raises:
+        StillwattError: It was written at another step than `first`, or by a version that counted no tokens.
+    """
+    progress = json.loads((directory / _PROGRESS_FILE).read_text(encoding="utf-8"))
+    done = progress["steps_done"]
+    if "tokens_done" not in progress:
+        raise StillwattError(f"{directory}: written by an earlier version; remove the run and start again")
+    if done != first:
+        raise StillwattError(f"{directory}: written at step {done}, expected {first}; remove the run and start again")
+    tensors = load_file(directory / _OPTIMIZER_FILE)
+    torch.set_rng_state(tensors.pop("rng"))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = as_kept(value, parameters[int(index)])
+    whole = optimizer.state_dict()
+    whole["state"] = state
+    optimizer.load_state_dict(whole)
+    return int(progress["tokens_done"])
+
+
+def write_checkpoint(
+    model: CausalModel, optimizer: Any | None, ranks: Ranks, start_dir: Path, out_dir: Path, progress: dict[str, Any]
+) -> None:
+    """Write a checkpoint beside its place and move it there in one step; the first rank does.
+
+    Args:
+        model: The student, spread over ranks or not.
+        optimizer: Whose state is kept; None at the end of a training.
+        ranks: All must call this; what is spread is gathered from them.
+        start_dir: Where the tokenizer lies.
+        out_dir: Where the checkpoint goes.
+        progress: `arm`, `steps_done`, `tokens_done`.
+    """
+    whole = _whole_model(model, ranks, start_dir)
+    kept = _optimizer_state(optimizer) if optimizer is not None else {}
+    if ranks.is_first:
+        scratch = out_dir.with_name(f".{out_dir.name}.writing")
+        scratch.mkdir(parents=True, exist_ok=True)
+        save_model(whole, load_tokenizer(start_dir), scratch)
+        write_json(scratch / _PROGRESS_FILE, progress)
+        if optimizer is not None:
+            save_file({**kept, "rng": torch.get_rng_state()}, scratch / _OPTIMIZER_FILE)
+        replace_dir(scratch, out_dir)
+    ranks.wait()
+
+
+def _whole_model(model: CausalModel, ranks: Ranks, start_dir: Path) -> CausalModel:
+    """The model itself, or, of one that is spread over ranks, a whole copy on the first."""
+    from torch.distributed.tensor import DTensor
+
+    tensors = model.state_dict()
+    if not any(isinstance(value, DTensor) for value in tensors.values()):
+        return model
+    whole = load_model(start_dir, dtype="float32").cpu() if ranks.is_first else None
+    own = whole.state_dict() if whole is not None else {}
+    for name, value in tensors.items():
+        full = gathered(value)  # on every rank, in one order; kept by the first alone
+        if name in own:
+            own[name].copy_(full)
+    return whole
+
+
+def _optimizer_state(optimizer: Any) -> dict[str, Tensor]:
+    return {
+        f"{index}.{name}": gathered(value).contiguous()
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }

@@ -1,0 +1,60 @@
+"""`stillwatt account` with --html and --markdown: of runs, of a saved report, of one that is computed anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from lifecycle_pages import bare
+from run_dirs import quick_run
+from stillwatt.cli.main import cli
+from stillwatt.report.data import report_json
+
+
+def ask(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["account", *arguments])
+
+
+def test_of_runs_of_the_report_and_of_the_report_anew_the_same_bytes(tmp_path: Path) -> None:
+    quick_run(tmp_path)
+    report, page, text = (tmp_path / name for name in ("report.json", "a.html", "a.md"))
+    outs = ("-o", str(report), "--html", str(page), "--markdown", str(text))
+    made = ask("latest", "--runs", str(tmp_path), "--region", "FRA", "--draws", "200", *outs)
+    assert made.exit_code == 0, made.output
+    assert f"page  {page}" in made.stderr
+    for number, source in enumerate(((str(report),), ("--recompute", str(report)))):
+        again = tmp_path / f"{number}.html", tmp_path / f"{number}.md"
+        done = ask(*source, "--html", str(again[0]), "--markdown", str(again[1]))
+        assert done.exit_code == 0, done.output
+        assert again[0].read_bytes() == page.read_bytes()
+        assert again[1].read_bytes() == text.read_bytes()
+    taken = ask(str(report), "--html", str(page))
+    assert taken.exit_code == 2
+    assert "another --html, or --force" in taken.stderr
+
+
+def test_a_report_by_hand_is_shown_and_written(tmp_path: Path) -> None:
+    report = tmp_path / "hand.json"
+    report.write_text(report_json(bare()), encoding="utf-8")
+    done = ask(str(report), "--html", str(tmp_path / "hand.html"))
+    assert done.exit_code == 0, done.output
+    assert "Life cycle of no run" in done.stdout
+    assert (tmp_path / "hand.html").is_file()
+
+
+def test_what_cannot_be_meant(tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    report.write_text(report_json(bare()), encoding="utf-8")
+    idle = ask(str(report), "--region", "FRA")
+    assert idle.exit_code == 2
+    assert "leave out --region" in idle.stderr
+    assert "stands alone" in ask(str(report), "latest").stderr
+    same = str(tmp_path / "x")
+    assert "a file each" in ask(str(report), "--html", same, "--markdown", same).stderr
+    assert ask(str(tmp_path / "none.json")).exit_code == 1
+    report.write_text(json.dumps({**bare(), "schema": "else/1"}), encoding="utf-8")
+    other = ask(str(report), "--html", same)
+    assert other.exit_code == 1
+    assert "$.schema" in str(other.exception) + other.stderr

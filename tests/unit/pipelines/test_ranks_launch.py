@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stillwatt.errors import StillwattError
+from stillwatt.pipelines.budget import Follow
+from stillwatt.pipelines.ranks import Ranks, join_launch
+from stillwatt.pipelines.sharding import as_kept, gathered, spread_over
+
+
+def test_a_process_by_itself_is_the_first_and_only_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    ranks = join_launch()
+    assert (ranks.rank, ranks.count, ranks.is_first) == (0, 1, True)
+    assert not torch.distributed.is_initialized()
+    assert ranks.of_first(lambda: 7) == 7
+
+
+def test_a_count_of_processes_without_a_number_is_no_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    assert join_launch().count == 1
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_rank_that_follows_never_ends_by_itself() -> None:
+    stop = Follow()
+    stop.begin()
+    stop.first_step(0)
+    assert stop.after_step(10**9) is None
+    stop.end()
+
+
+def test_one_process_holds_everything_however_it_is_to_be_spread() -> None:
+    model = torch.nn.Linear(2, 2)
+    whole = spread_over(model, Ranks(), "fsdp")
+    assert whole(lambda inner: inner is model)
+    assert list(whole.parameters()) == list(model.parameters())
+    tensor = torch.ones(2)
+    assert gathered(tensor) is tensor
+    assert as_kept(tensor, model.weight) is tensor
+
+
+def test_an_unknown_way_of_spreading_is_refused() -> None:
+    with pytest.raises(StillwattError, match=r"run\.sharding 'zero9'; known: none, fsdp"):
+        spread_over(torch.nn.Linear(1, 1), Ranks(), "zero9")
