@@ -9,27 +9,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stillwatt.clock import Clock
 from stillwatt.records import Quantity
 from stillwatt.sensors import nvml_library
 from stillwatt.sensors.base import Urgency
 from stillwatt.sensors.nvml_windows import Field, Window, window
-from stillwatt.units import NS_PER_MS, seconds
+from stillwatt.units import NS_PER_MS, NS_PER_S, seconds
 
 Chip = tuple[int | None, str]
 """Architecture and name."""
 
 
+COUNTER_EVERY_NS = NS_PER_S
+"""How often, in its turn, a counter beside a record of power is read: the record tells when energy was drawn, the counter
+how much (method.md, eq. 3b), and on some cards asking it costs milliseconds."""
 BUFFER_EVERY_NS = 375 * NS_PER_MS
 """How often the buffer of a witness is fetched: it holds two seconds and more. Each waking costs more than what is done
 in it, and every second fetch falls together with a write."""
 _RECORD_TRIES, _RECORD_WAIT_S = 4, 0.03
 _SLACK = 0.1
 """A turn that is so much of itself early is taken: whoever asks wakes up when he can."""
-_COSTLY_SHARE = 0.003
-_COSTLY_MOST_NS = 1000 * NS_PER_MS
-_OFTEN_NS = 100 * NS_PER_MS
-_TRIALS = 3
 _FIRST_GAP_NS = 100 * NS_PER_MS
 _GROWS = 3
 """Halves by which the time between two readings in their turn grows, until it is what was decided on."""
@@ -60,7 +58,7 @@ class Source:
     @property
     def pace(self) -> str:
         """What there is to say of how often it is read."""
-        return f"; read every {seconds(self.every_ns):.2g} s, for what it costs" if self.every_ns else ""
+        return f"; read every {seconds(self.every_ns):.3g} s" if self.every_ns else ""
 
     def is_due(self, now_ns: int, urgency: Urgency) -> bool:
         """Whether it is to be read now; if so, its next turn is counted from now."""
@@ -77,29 +75,6 @@ def counter_source(nvml: Any) -> Source:
     """The energy counter."""
     call = "nvmlDeviceGetTotalEnergyConsumption"
     return Source(Quantity.ENERGY_COUNTER, call, nvml_library.number_reader(nvml, call, ctypes.c_uint64))
-
-
-def pace_ns(cost_ns: int) -> int:
-    """How often to read, in its turn, a counter that costs so much beside a record of power: once a second or so.
-
-    The record tells when energy was drawn, the counter how much: reading it more often tells nothing more (method.md,
-    eq. 3b). One that costs 0.3 % of a core ten times a second and less is read once a second to the tick.
-
-    >>> pace_ns(30_000), pace_ns(2_600_000), pace_ns(20_000_000)
-    (1000000000, 866666666, 1000000000)
-    """
-    every_ns = min(int(cost_ns / _COSTLY_SHARE), _COSTLY_MOST_NS)
-    return every_ns if every_ns > _OFTEN_NS else _COSTLY_MOST_NS
-
-
-def find_pace_ns(clock: Clock, read: Callable[[], object]) -> int:
-    """The same by trial: the middle of three readings' lengths."""
-    spans_ns = []
-    for _ in range(_TRIALS):
-        begun_ns = clock.monotonic_ns()
-        read()
-        spans_ns.append(clock.monotonic_ns() - begun_ns)
-    return pace_ns(sorted(spans_ns)[_TRIALS // 2])
 
 
 def buffer_source(nvml: Any, sleep: Callable[[float], None] = time.sleep) -> Source:
