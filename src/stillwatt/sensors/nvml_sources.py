@@ -20,8 +20,8 @@ Chip = tuple[int | None, str]
 
 
 COUNTER_EVERY_NS = NS_PER_S
-"""How often, in its turn, a counter beside a record of power is read: the record tells when energy was drawn, the counter
-how much (method.md, eq. 3b), and on some cards asking it costs milliseconds."""
+"""How often, in its turn, a counter beside a record of power is read: the record tells when energy was drawn, the
+counter how much (method.md, eq. 3b), and on some cards asking it costs milliseconds."""
 BUFFER_EVERY_NS = 375 * NS_PER_MS
 """How often the buffer of a witness is fetched: it holds two seconds and more. Each waking costs more than what is done
 in it, and every second fetch falls together with a write."""
