@@ -228,7 +228,8 @@ def test_a_record_that_begins_when_it_is_first_asked_for_is_waited_for(
     empty: int, newest_us: int | None, nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nvml = nvml_library.load(nvml_simulator.path)
-    answers, waits_s = [[]] * empty + [[(5, 100), (7, 100)]], []
+    answers: list[list[tuple[int, int]]] = [[]] * empty + [[(5, 100), (7, 100)]]
+    waits_s: list[float] = []
     monkeypatch.setattr(nvml_library, "power_samples", lambda *_asked: answers.pop(0))
     read = buffer_source(nvml, waits_s.append).read
     if newest_us is None:
