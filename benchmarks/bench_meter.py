@@ -260,7 +260,7 @@ def summarise(rows: list[dict[str, Any]], num_traces: int) -> dict[str, Any]:
 
 def overhead() -> dict[str, Any]:
     """What the meter costs, from the other benches."""
-    from bench_meter_cost import import_cost, sampler_cost_8gpu, stage_cost
+    from bench_meter_cost import RECORDED, import_cost, sampler_cost_8gpu, stage_cost
     from bench_store import measure
 
     imported, sampler = import_cost("stillwatt", "stillwatt.Run"), sampler_cost_8gpu()
@@ -269,6 +269,7 @@ def overhead() -> dict[str, Any]:
         "import_rss_mb": imported["rss_mib"] * 1.048576,
         "stage_us": stage_cost()["median_us"],
         "cpu_s_per_min_8gpu_10hz": sampler["cpu_s_per_min"],
+        "cpu_s_per_min_8gpu_record": sampler_cost_8gpu(card=RECORDED)["cpu_s_per_min"],
         "sampler_rss_mb": sampler["rss_mib"] * 1.048576,
         "post_rows_per_s": measure(20_000_000)["post_rows_per_s"],
     }

@@ -89,15 +89,24 @@ def sampler_cost(seconds: float = 20.0) -> dict[str, float]:
     return {"cpu_s_per_min": used_s * 60 / seconds, "rss_mib": rss_mib}
 
 
-def sampler_cost_8gpu(seconds: float = 30.0) -> dict[str, float]:
-    """The same with eight simulated cards, counter and power of each: 16 streams at 10 Hz through NVML's interface."""
+POLLED = "gpu arch=8 random=7 watts=700 low=50"
+RECORDED = "gpu arch=9 samples=1 samples_ms=20 samples_window_ms=25 random=7 watts=700 low=50"
+"""A card whose driver keeps a record of power, as Hopper's does."""
+
+
+def sampler_cost_8gpu(seconds: float = 30.0, *, card: str = POLLED) -> dict[str, float]:
+    """The same with eight simulated cards, through NVML's interface.
+
+    Counter and power of each are read ten times a second, or, where the driver keeps a record of power, that record in
+    one go (docs/decisions/0018).
+    """
     import psutil
 
     import stillwatt
 
     environment, library = simulated_cards()
     with tempfile.TemporaryDirectory() as folder:
-        os.environ[environment] = ";".join(["gpu random=7 watts=700 low=50"] * 8)
+        os.environ[environment] = ";".join([card] * 8)
         with stillwatt.Run("bench", runs_dir=folder, sensors=("nvml",), options={"nvml": {"library": library}}) as run:
             process = psutil.Process(run._sampler.pid)
             time.sleep(2.0)
@@ -129,7 +138,7 @@ def slow_down(pairs: int = 120, workers: int = 1) -> dict[str, float]:
 
     environment, library = simulated_cards()
     with tempfile.TemporaryDirectory() as folder:
-        os.environ[environment] = ";".join(["gpu random=7 watts=700 low=50"] * 8)
+        os.environ[environment] = ";".join([POLLED] * 8)
         crowd = [subprocess.Popen([sys.executable, "-c", ENDLESS]) for _ in range(workers - 1)]
         try:
             with stillwatt.Run("bench", runs_dir=folder, options={"nvml": {"library": library}}) as run:
@@ -165,6 +174,7 @@ def main() -> None:
         "stage begin + end": stage_cost(),
         "sampling process, 10 Hz": sampler_cost(),
         "sampling process, 8 GPUs, 10 Hz": sampler_cost_8gpu(),
+        "sampling process, 8 GPUs, record of power": sampler_cost_8gpu(card=RECORDED),
         "busy program, speed with the sampler to without": slow_down(),
         "the same, all cores busy": slow_down(workers=os.cpu_count() or 1),
         "this process, peak MiB": {"rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024},

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from stillwatt.records.channel import Basis, Boundary, worst_basis
-from stillwatt.records.energy import Absent, Energy, NoTotal
+from stillwatt.records.energy import Absent, Energy, NoTotal, random_of_sum
 from stillwatt.records.finding import Bill
 from stillwatt.records.run import StageRecord
 
@@ -36,9 +36,9 @@ def add(*parts: Weights, factor: float = 1.0) -> dict[str, float]:
 
 
 def price(book: Mapping[str, StageRecord], weights: Weights) -> Bill | NoTotal:
-    """Energy of a combination of stages (method.md, eqs. 10 and 11).
+    """Energy of a combination of stages (method.md, eqs. 10, 11 and 128).
 
-        E = sum_s w_s sum_p E_sp ;  random: quadrature over stages and parts
+        E = sum_s w_s sum_p E_sp ;  random: quadrature over stages and parts, vectors for what is in step
         systematic: linear within a driver, quadrature between drivers                                    [J]
 
     Args:
@@ -60,7 +60,7 @@ def price(book: Mapping[str, StageRecord], weights: Weights) -> Bill | NoTotal:
     low_j, high_j = _systematic(terms)
     return Bill(
         value_j=math.fsum(weight * energy.value_j for weight, energy in terms),
-        random_j=math.hypot(*(weight * energy.random_j for weight, energy in terms)),
+        random_j=random_of_sum(terms).half_j,
         systematic_low_j=low_j,
         systematic_high_j=high_j,
         basis=_basis([energy.basis for _, energy in terms]),

@@ -97,6 +97,9 @@ _ENERGY_COLUMNS: dict[str, pa.DataType] = {
     "driver": _TEXT,
     "source": _TEXT,
     "flags": _TEXT,
+    "placing_j": _REAL,
+    "in_step_cos_j": _REAL,
+    "in_step_sin_j": _REAL,
     "absent_reason": _TEXT,
 }
 _SAMPLE_COLUMNS: dict[str, pa.DataType] = {

@@ -164,8 +164,8 @@ class Recorder:
 
     def beats(self) -> list[Beat]:
         """What is to be read how often, with the close look last: it beats only while there is one."""
-        pace = self._pace
-        beats = [Beat(self._period_ns, self.tick, is_on=lambda: bool(self._mine) and not pace.is_slow)]
+        pace, period_ns = self._pace, max(self._period_ns, self._sampler.rests_ns)
+        beats = [Beat(period_ns, self.tick, is_on=lambda: bool(self._mine) and not pace.is_slow)]
         if pace.may_slow:
             beats.append(Beat(SLOW_NS, self.tick, is_on=lambda: bool(self._mine) and pace.is_slow))
         often_ns = self._sampler.own_period_ns

@@ -30,6 +30,9 @@ _ENERGY_FIELDS = (
     "missing_s",
     "driver",
     "source",
+    "placing_j",
+    "in_step_cos_j",
+    "in_step_sin_j",
 )
 
 

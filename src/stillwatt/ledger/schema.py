@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stillwatt.errors import LedgerError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Stored as `user_version`; a ledger of another version is made again from the run directories."""
 
 BUSY_TIMEOUT_S = 30.0
@@ -68,7 +68,8 @@ CREATE TABLE results (
 CREATE TABLE energies (
   part TEXT NOT NULL, boundary TEXT NOT NULL, device TEXT, value_j REAL, low_j REAL, high_j REAL, random_j REAL,
   systematic_low_j REAL, systematic_high_j REAL, basis TEXT, method TEXT, coverage REAL, failed_reads INTEGER,
-  estimated_j REAL, missing_s REAL, driver TEXT, source TEXT, flags TEXT, absent_reason TEXT,
+  estimated_j REAL, missing_s REAL, driver TEXT, source TEXT, flags TEXT, placing_j REAL,
+  in_step_cos_j REAL, in_step_sin_j REAL, absent_reason TEXT,
   {_OF_STAGE}, CHECK ((value_j IS NULL) = (absent_reason IS NOT NULL))
 ) STRICT;
 CREATE TABLE totals (

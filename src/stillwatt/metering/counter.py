@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from stillwatt.metering.levels import find_levels, neighbours
 from stillwatt.metering.phase import find_phase
 from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.metering.splits import split_steps
-from stillwatt.metering.unwrap import unwrap
+from stillwatt.metering.unwrap import Unwrapped, unwrap
 from stillwatt.metering.updates import Updates, find_updates
 from stillwatt.metering.windows import profile
 from stillwatt.units import NS_PER_S
@@ -27,6 +27,8 @@ _STANDING_UPDATES = 2
 _RESETS = (Segment.MISSING, Segment.REPAIRED)
 _BLOCK = 1 << 15
 """Intervals whose bounds are worked out at once: all of a week's would be half a gigabyte of passing numbers."""
+_TIMED = 1.0 / 8.0
+"""Updates whose half-range is mostly within this share of the period have times of their own."""
 _FINE_STEPS = 4
 """A counter with this many steps in a sampling period tells each interval's power by itself (eq. 6)."""
 
@@ -67,8 +69,9 @@ def counter_curve(
         beside: the witness's readings, for levels at the updates.
         marks_ns: when stages began or ended.
     """
-    steps = _steps(series, witness)
-    updates = find_updates(series, np.isin(steps.kind, _RESETS))
+    unwrapped = unwrap(series)
+    updates = _updates(series, unwrapped)
+    steps = _steps(series, unwrapped, updates, witness)
     cells = cells_of(beside) if beside is not None and is_fine(beside, updates.period_ns) else None
     if cells is not None:
         updates = _in_phase(series, steps, updates, cells)
@@ -78,8 +81,12 @@ def counter_curve(
     marks = np.unique(np.array(marks_ns, dtype=np.int64))
     if cells is not None:
         read = fuse(read, knots.half_ns, cells, marks)
+        read = replace(read, steps_ns=cells.edges_ns, step_ns=cells.update_ns)
         read = split_steps(read, neighbours(read.mean_w), marks, cells.update_ns)
     else:
+        # times that are known by the readings alone err alike at every edge, wherever in the step it lies (eq. 127)
+        step_ns = updates.period_ns if np.median(updates.half_ns) <= _TIMED * updates.period_ns else 0
+        read = replace(read, steps_ns=updates.x_ns, step_ns=step_ns)
         levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
         read = split_steps(read, levels, marks, updates.period_ns)
     return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)
@@ -120,8 +127,9 @@ def counter_steps(series: Series) -> tuple[IntArray, FloatArray, npt.NDArray[np.
 
     What a drawing of a long run needs of the curve, at a fraction of its cost.
     """
-    steps = _steps(series, None)
-    knots = _knots(series, steps, find_updates(series, np.isin(steps.kind, _RESETS)))
+    unwrapped = unwrap(series)
+    updates = _updates(series, unwrapped)
+    knots = _knots(series, _steps(series, unwrapped, updates, None), updates)
     return knots.x_ns, knots.energy_j, knots.kind
 
 
@@ -132,9 +140,18 @@ def _in_phase(series: Series, steps: _Steps, updates: Updates, cells: Cells) -> 
     return find_phase(series, updates, total_j, is_break, cells)
 
 
-def _steps(series: Series, witness: Curve | None) -> _Steps:
-    """Joules between neighbouring readings; a reset's come from the witness, or are none."""
-    unwrapped = unwrap(series)
+def _updates(series: Series, unwrapped: Unwrapped) -> Updates:
+    """When the counter was renewed; after a reset it shows something new, whatever its count is."""
+    is_break = np.zeros(unwrapped.increments.size, dtype=np.bool_)
+    is_break[unwrapped.resets] = True
+    return find_updates(series, is_break)
+
+
+def _steps(series: Series, unwrapped: Unwrapped, updates: Updates, witness: Curve | None) -> _Steps:
+    """Joules between neighbouring readings; a reset's come from the witness, or are none.
+
+    What is unknown after a reset is what was drawn between the updates on both sides of it, not between the readings.
+    """
     energy_j = unwrapped.increments * series.channel.unit_si
     is_gap = np.diff(series.t_ns) > series.allowed_ns
     kind = np.where(is_gap, Segment.COUNTED_GAP, Segment.READ).astype(np.int8)
@@ -143,7 +160,8 @@ def _steps(series: Series, witness: Curve | None) -> _Steps:
         kind[i] = Segment.MISSING
         if witness is None:
             continue
-        span = WeightedWindow(int(series.t_ns[i]), int(series.t_ns[i + 1]))
+        after = int(np.searchsorted(updates.first, i + 1))
+        span = WeightedWindow(int(updates.x_ns[after - 1]), int(updates.x_ns[after]))
         seen = evaluate(witness, profile([[span]]))
         if seen.missing_s[0] == 0:
             kind[i] = Segment.REPAIRED

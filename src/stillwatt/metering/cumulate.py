@@ -21,6 +21,8 @@ _STRAYS = 8
 """An instrument's own times are good to an eighth of its update period."""
 _SMOOTHED = 0.25
 """Eq. 7a: a step of load at a stage's edge is smoothed over it by an eighth of step times average, at both edges."""
+_UNSEEN = 0.5
+"""Eq. 7a: standard deviation of a load that swings between half and one and a half of what is read."""
 _QUIET, _QUIET_SHARE = 0.25, 0.1015
 """Eq. 7: a quarter of a session's squared second differences lie below 0.1015 of their mean where there is nothing but
 noise; a few readings in a row may look steadier than that by chance."""
@@ -87,7 +89,8 @@ def _power_curve(series: Series) -> Curve:
 def _smoothed_j(series: Series, power_w: FloatArray) -> FloatArray:
     """Half-range of the energy at each reading from what a long average smooths away (eq. 7a); 0 for short ones.
 
-    The average's own change over a reading tells how far power now differs from power an averaging time ago.
+    The average's own change over a reading tells how far power now differs from power an averaging time ago. Of a load
+    that repeats in that time it shows nothing, so the swing is never taken for less than the power itself.
     """
     averaging_ns = series.channel.averaging_ns or 0
     if averaging_ns <= series.channel.update_period_ns or power_w.size < 2:
@@ -97,7 +100,8 @@ def _smoothed_j(series: Series, power_w: FloatArray) -> FloatArray:
     around = np.convolve(differs_w**2, np.ones(2 * near + 1), mode="full")[near : near + differs_w.size]
     counts = np.convolve(np.ones(differs_w.size), np.ones(2 * near + 1), mode="full")[near : near + differs_w.size]
     spread_w = np.sqrt(around / counts / 2)
-    return np.asarray(_SMOOTHED * averaging_ns / NS_PER_S * np.append(spread_w[:1], spread_w), dtype=np.float64)
+    hidden_w = np.maximum(np.append(spread_w[:1], spread_w), _UNSEEN * np.abs(power_w))
+    return np.asarray(_SMOOTHED * averaging_ns / NS_PER_S * hidden_w, dtype=np.float64)
 
 
 def _centred(series: Series) -> tuple[Series, IntArray, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -60,6 +60,9 @@ class Curve:
         present_s: seconds that are not missing up to those times.
         resets_ns: times of the readings after which a counter's distance was unknown.
         repaired_j: energy put in the place of each of them; NaN where there was nothing to put.
+        steps_ns: sorted times of the instrument's own steps, from which a stage's place in them is counted (eq. 127);
+            empty where it has none.
+        step_ns: their spacing; 0 where it has none, or all their times err alike.
     """
 
     x_ns: IntArray
@@ -78,6 +81,8 @@ class Curve:
     present_s: FloatArray
     resets_ns: IntArray
     repaired_j: FloatArray
+    steps_ns: IntArray = field(default_factory=lambda: np.array([], dtype=np.int64))
+    step_ns: int = 0
 
     @property
     def length_s(self) -> FloatArray:
@@ -93,6 +98,13 @@ class Curve:
         """Index of the segment that a time lies in; times outside the knots go to the first or last."""
         found = np.searchsorted(self.x_ns, t_ns, side="right") - 1
         return np.clip(found, 0, self.power_w.size - 1).astype(np.int64)
+
+    def place_in_step(self, t_ns: IntArray) -> FloatArray:
+        """Where in the instrument's step a time lies, as an angle (eq. 127); 0 where that makes no difference."""
+        if not self.step_ns:
+            return np.zeros(t_ns.size)
+        before = np.maximum(np.searchsorted(self.steps_ns, t_ns, side="right") - 1, 0)
+        return np.asarray(2.0 * np.pi * (t_ns - self.steps_ns[before]) / self.step_ns, dtype=np.float64)
 
     def energy_at(self, t_ns: IntArray) -> FloatArray:
         """Cumulative energy at any times."""

@@ -128,6 +128,9 @@ def _energy(
         driver=channel.driver,
         source=channel.source,
         flags=flags,
+        placing_j=float(found.placing_j[owner]),
+        in_step_cos_j=float(found.in_step_cos_j[owner]),
+        in_step_sin_j=float(found.in_step_sin_j[owner]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,8 @@ _UNIFORM = 1.0 / 3.0
 """Variance of a uniform distribution, in squares of its half-range."""
 _EDGE_VARIANCE = 6.0
 """A share f of an interval has at most this times f squared of the interval's sampling variance (eq. 7)."""
+_LEAST_J = 2.0**-300
+"""So that nothing is divided by 0."""
 _ROUNDING_S = NS_PER_US / NS_PER_S
 """Fewer missing seconds than this are rounding: a total must not be incomplete for them."""
 
@@ -32,6 +34,10 @@ class Evaluation:
         total_s: weighted seconds of the owner's windows.
         covered_s: of these, those covered by readings.
         missing_s: of these, those that hold no joules.
+        placing_j: of `random_j`, what placing inside intervals leaves open.
+        in_step_cos_j: of the rest, what stages share that begin at the same place in the instrument's step, as a vector
+            whose angle is that place (eq. 127): its one component,
+        in_step_sin_j: and the other.
     """
 
     value_j: FloatArray
@@ -40,6 +46,19 @@ class Evaluation:
     total_s: FloatArray
     covered_s: FloatArray
     missing_s: FloatArray
+    placing_j: FloatArray
+    in_step_cos_j: FloatArray
+    in_step_sin_j: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InStep:
+    """What stands in step with the instrument: vectors, one per owner, as arrays of shape [2, owners]."""
+
+    edges_j: FloatArray
+    """Half-width from the lags of the edges' knots."""
+    shared_j: FloatArray
+    """The same with what a common delay leaves open."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,21 +80,31 @@ def evaluate(curve: Curve, windows: Profile) -> Evaluation:
     """
     total_s = windows.seconds
     pieces = _pieces(curve, windows)
-    variance_j2 = _lag_j2(curve, windows) + _delay_j2(curve, windows) + _pieces_j2(curve, pieces, windows.num_owners)
+    delay_j = _delay_j(curve, windows)
+    in_step = _in_step(curve, windows, delay_j)
+    # edges that all lie at one place of the instrument's step err alike, and so they do in every such window
+    lag_j2 = np.maximum(_lag_j2(curve, windows), np.sum(in_step.edges_j**2, axis=0) / _TWO_SIDED_95**2)
+    variance_j2 = lag_j2 + delay_j**2 * _UNIFORM + _pieces_j2(curve, pieces, windows.num_owners)
     variance_j2 += _interior_j2(curve, windows)
     partly_j = _partly_counted_j(curve, pieces, windows.num_owners)
     present_s = _difference(windows, curve.present_at(windows.start_ns), curve.present_at(windows.end_ns))
     covered_s = _difference(windows, curve.covered_at(windows.start_ns), curve.covered_at(windows.end_ns))
     before_j, after_j = curve.estimated_at(windows.start_ns), curve.estimated_at(windows.end_ns)
+    # rounding of the smallest numbers may leave a bound below 0
+    placing_j = np.maximum(_placing_j(curve, pieces, windows.num_owners), 0.0)
+    rest_j = _TWO_SIDED_95 * np.sqrt(np.maximum(variance_j2, 0.0))
+    # no more can be shared than there is
+    shared_j = in_step.shared_j * np.minimum(1.0, rest_j / np.maximum(np.hypot(*in_step.shared_j), _LEAST_J))
     return Evaluation(
         value_j=_energy(curve, windows, 0),
-        # rounding of the smallest numbers may leave a bound below 0
-        random_j=np.maximum(_placing_j(curve, pieces, windows.num_owners), 0.0)
-        + _TWO_SIDED_95 * np.sqrt(np.maximum(variance_j2, 0.0)),
+        random_j=placing_j + rest_j,
         estimated_j=_difference(windows, before_j, after_j) + partly_j,
         total_s=total_s,
         covered_s=np.clip(covered_s, 0.0, total_s),
         missing_s=np.where(total_s - present_s < _ROUNDING_S, 0.0, total_s - present_s),
+        placing_j=placing_j,
+        in_step_cos_j=shared_j[0],
+        in_step_sin_j=shared_j[1],
     )
 
 
@@ -88,13 +117,28 @@ def _energy(curve: Curve, windows: Profile, shift_ns: int) -> FloatArray:
     return _difference(windows, at_start, at_end)
 
 
-def _delay_j2(curve: Curve, windows: Profile) -> FloatArray:
-    """Variance from a delay common to all readings (eq. 7)."""
+def _delay_j(curve: Curve, windows: Profile) -> FloatArray:
+    """Half-range from a delay common to all readings (eq. 7), with the sign that a trace which runs ahead gives it."""
     if not curve.lag_ns:
         return np.zeros(windows.num_owners)
     as_it_is = _energy(curve, windows, 0)
-    moved = [np.abs(_energy(curve, windows, shift_ns) - as_it_is) for shift_ns in (curve.lag_ns, -curve.lag_ns)]
-    return np.maximum(*moved) ** 2 * _UNIFORM
+    later, earlier = (_energy(curve, windows, shift_ns) - as_it_is for shift_ns in (curve.lag_ns, -curve.lag_ns))
+    return np.copysign(np.maximum(np.abs(later), np.abs(earlier)), later - earlier)
+
+
+def _in_step(curve: Curve, windows: Profile, delay_j: FloatArray) -> _InStep:
+    """What each owner's edges leave open, as vectors whose angle is the windows' place in the step (eq. 127)."""
+    begins = np.append(True, (np.diff(windows.owner) != 0) | (windows.start_ns[1:] != windows.end_ns[:-1]))
+    begins = begins[: windows.owner.size]
+    # windows that meet are one span: what the one has too much at their edge, the other lacks
+    span = np.cumsum(begins) - 1
+    spans = replace(windows, owner=span, num_owners=int(np.count_nonzero(begins)))
+    angle = curve.place_in_step(windows.start_ns[begins])
+    towards = np.stack((np.cos(angle), np.sin(angle)))
+    lag_j = _TWO_SIDED_95 * np.sqrt(np.maximum(_lag_j2(curve, spans), 0.0))
+    edges_j = np.stack([sums(windows.owner[begins], lag_j * one, windows.num_owners) for one in towards])
+    delayed_j = np.stack((_TWO_SIDED_95 * np.sqrt(_UNIFORM) * delay_j, np.zeros(windows.num_owners)))
+    return _InStep(edges_j, edges_j + delayed_j)
 
 
 def _lag_j2(curve: Curve, windows: Profile) -> FloatArray:

@@ -77,6 +77,11 @@ def same_level(one_w: FloatArray, other_w: FloatArray) -> BoolArray:
     return np.asarray(np.abs(one_w - other_w) <= allowed_w, dtype=np.bool_)
 
 
+def equal_w(one_w: float, other_w: float) -> float:
+    """How far two powers may differ and still be one."""
+    return _EQUAL_W + _EQUAL_REL * max(abs(one_w), abs(other_w))
+
+
 def _at_updates(series: Series, witness: Series | None, updates: Updates) -> FloatArray | None:
     """What the witness showed when each update was first read; None for one that is too slow to tell."""
     if witness is None or witness.channel.averaging_ns is None or witness.t_ns.size == 0:

@@ -84,6 +84,9 @@ def baseline_energy(gross: Energy, power: IdlePower, duration_s: float) -> Energ
         systematic_low_j=power.systematic_low_w * read_s,
         systematic_high_j=power.systematic_high_w * read_s,
         estimated_j=0.0,
+        placing_j=0.0,
+        in_step_cos_j=0.0,
+        in_step_sin_j=0.0,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stillwatt.metering.curve import Curve, Segment
-from stillwatt.metering.levels import Levels, same_level
+from stillwatt.metering.levels import Levels, equal_w, same_level
 from stillwatt.metering.series import BoolArray, FloatArray, IntArray
 from stillwatt.units import NS_PER_S
 
@@ -22,6 +23,8 @@ _AT_KNOT = 0.01
 """A mark this near to an update is at it: no better is known of the update's time."""
 _AGREE_REL, _AGREE_W = 0.15, 10.0
 """Levels on both sides of a knot that are each inferred agree within this."""
+_FEW_MARKS, _HEEDED = 4, 0.5
+"""Of so many marks about which energies tell and more, this share must be borne out, or load heeds no stages here."""
 _PLAUSIBLE = 4.0
 """An inferred level may exceed the largest mean power of the session by this factor."""
 
@@ -34,6 +37,20 @@ class Split:
     at_ns: tuple[int, ...]
     power_w: tuple[float, ...]
     is_seen: bool
+    left_open_j: float = math.inf
+    """Half-range of what may be misplaced, where something bears the cut out; else as much as can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What an interval's energy says of a step of load at its mark."""
+
+    split: Split | None
+    is_borne_out: bool | None
+    """None where it says nothing."""
+
+
+_UNTOLD = _Trial(None, None)
 
 
 def split_steps(curve: Curve, levels: Levels, marks_ns: IntArray, period_ns: int) -> Curve:
@@ -121,6 +138,15 @@ class _Marked:
         mixed_w = (after_w * since_ns + before_w * (reach_ns - since_ns)) / reach_ns
         return _agree(mixed_w, float(self.levels.end_w[j]))
 
+    def blur_w(self, knot: int) -> float:
+        """How far the levels inferred on both sides of a knot may differ because of its time alone.
+
+        What the one side has too much is what the other lacks.
+        """
+        x_ns = int(self.curve.x_ns[knot])
+        sides_s = ((x_ns - self.inside[knot - 1][-1]) / NS_PER_S, (self.inside[knot][0] - x_ns) / NS_PER_S)
+        return float(self.curve.lag_j[knot]) * sum(1.0 / side_s for side_s in sides_s)
+
     def _rest_w(self, j: int, known_w_ns: float, length_ns: int) -> float | None:
         """Mean power of the rest of an interval's energy; None where no card draws that."""
         whole_w_ns = float(self.mean_w[j]) * int(self.curve.x_ns[j + 1] - self.curve.x_ns[j])
@@ -139,45 +165,74 @@ class _Marked:
 def _at_marks(
     curve: Curve, levels: Levels, marks_ns: IntArray, may_split: BoolArray, period_ns: int
 ) -> Iterator[Split]:
-    """Intervals in which the load changed with a stage, as far as their energies bear it out."""
+    """Intervals in which the load changed with a stage, as far as their energies bear it out.
+
+    Where few of a session's marks are borne out, load and stages have nothing to do with each other, and those that
+    seem to be are chance.
+    """
     marked = _Marked(curve, levels, marks_ns, period_ns)
-    for j, inside_ns in marked.inside.items():
-        if may_split[j]:
-            one = len(inside_ns) == 1
-            split = _at_one(marked, j, inside_ns[0], period_ns) if one else _at_several(marked, j, inside_ns)
-            if split is not None:
-                yield split
+    inside = [(j, inside_ns) for j, inside_ns in marked.inside.items() if may_split[j]]
+    tried = [_try_one(marked, j, inside_ns[0], period_ns) for j, inside_ns in inside if len(inside_ns) == 1]
+    outcomes = [trial.is_borne_out for trial in tried if trial.is_borne_out is not None]
+    if len(outcomes) >= _FEW_MARKS and sum(outcomes) < _HEEDED * len(outcomes):
+        return
+    for trial in tried:
+        if trial.split is not None:
+            yield trial.split
+    for j, inside_ns in inside:
+        split = _at_several(marked, j, inside_ns) if len(inside_ns) > 1 else None
+        if split is not None:
+            yield split
 
 
-def _at_one(marked: _Marked, j: int, mark_ns: int, period_ns: int) -> Split | None:
+def _try_one(marked: _Marked, j: int, mark_ns: int, period_ns: int) -> _Trial:
     """A step at the interval's only mark: both levels known and their energy agrees, or one known and one inferred."""
     start_w, end_w = marked.start_w(j), marked.end_w(j)
     if start_w is not None and end_w is not None:
         return _snapped(marked, j, mark_ns, start_w, end_w, period_ns)
     is_seen = bool(marked.levels.is_seen[j])
-    if start_w is not None:
-        after_w, beyond_w = marked.after_mark_w(j), marked.before_mark_w(j + 1)
-        if after_w is not None and (_agree(after_w, beyond_w) or marked.is_borne_out(j, mark_ns, start_w, after_w)):
-            return Split(j, (mark_ns,), (start_w, after_w), is_seen)
-    if end_w is not None:
-        before_w, beyond_w = marked.before_mark_w(j), marked.after_mark_w(j - 1)
-        if before_w is not None and _agree(before_w, beyond_w):
-            return Split(j, (mark_ns,), (before_w, end_w), is_seen)
-    return None
+    after_w, before_w = marked.after_mark_w(j), marked.before_mark_w(j)
+    if start_w is not None and after_w is not None:
+        split = Split(j, (mark_ns,), (start_w, after_w), is_seen)
+        if marked.is_borne_out(j, mark_ns, start_w, after_w):
+            return _Trial(split, True)
+        return _inferred(marked, split, after_w, marked.before_mark_w(j + 1), j + 1)
+    if end_w is not None and before_w is not None:
+        split = Split(j, (mark_ns,), (before_w, end_w), is_seen)
+        return _inferred(marked, split, before_w, marked.after_mark_w(j - 1), j)
+    return _UNTOLD
 
 
-def _snapped(marked: _Marked, j: int, mark_ns: int, start_w: float, end_w: float, period_ns: int) -> Split | None:
+def _inferred(marked: _Marked, split: Split, level_w: float, beyond_w: float | None, knot: int) -> _Trial:
+    """Whether both sides of a knot give the level between two marks alike.
+
+    Where the knot's time alone may keep them apart it says nothing, and what is right is what both hold together.
+    """
+    if beyond_w is None:
+        return _UNTOLD
+    if _agree(level_w, beyond_w):
+        # energy misplaced at the mark would part the levels by itself over the time between mark and knot
+        away_s = abs(int(marked.curve.x_ns[knot]) - split.at_ns[0]) / NS_PER_S
+        open_w = abs(level_w - beyond_w) + equal_w(level_w, beyond_w)
+        return _Trial(replace(split, left_open_j=open_w * away_s), True)
+    if _agree(level_w, beyond_w, marked.blur_w(knot)):
+        return _Trial(split, None)
+    return _Trial(None, False)
+
+
+def _snapped(marked: _Marked, j: int, mark_ns: int, start_w: float, end_w: float, period_ns: int) -> _Trial:
     """The step that levels and energy tell, moved to the mark if it is near; both levels move alike, to keep energy."""
     if _agree(start_w, end_w):
-        return None
+        return _UNTOLD
     x_ns, mean_w = marked.curve.x_ns, float(marked.mean_w[j])
     before_ns, length_ns = mark_ns - int(x_ns[j]), int(x_ns[j + 1] - x_ns[j])
     found_ns = (mean_w - end_w) / (start_w - end_w) * length_ns
     if abs(found_ns - before_ns) > _NEAR * period_ns:
-        return None
+        return _Trial(None, False)
     moved_w = mean_w - (start_w * before_ns + end_w * (length_ns - before_ns)) / length_ns
     levels_w = (max(start_w + moved_w, 0.0), end_w + moved_w)
-    return Split(j, (mark_ns,), levels_w, bool(marked.levels.is_seen[j]))
+    open_w = abs(moved_w) + equal_w(start_w, end_w)
+    return _Trial(Split(j, (mark_ns,), levels_w, bool(marked.levels.is_seen[j]), open_w * length_ns / NS_PER_S), True)
 
 
 def _at_several(marked: _Marked, j: int, inside_ns: Sequence[int]) -> Split | None:
@@ -194,8 +249,8 @@ def _at_several(marked: _Marked, j: int, inside_ns: Sequence[int]) -> Split | No
     return Split(j, (inside_ns[0], inside_ns[-1]), (start_w, between_w, end_w), bool(marked.levels.is_seen[j]))
 
 
-def _agree(one_w: float, other_w: float | None) -> bool:
-    return other_w is not None and abs(one_w - other_w) <= _AGREE_W + _AGREE_REL * max(one_w, other_w)
+def _agree(one_w: float, other_w: float | None, blur_w: float = 0.0) -> bool:
+    return other_w is not None and abs(one_w - other_w) <= _AGREE_W + _AGREE_REL * max(one_w, other_w) + blur_w
 
 
 def _apply(curve: Curve, splits: Sequence[Split]) -> Curve:
@@ -256,5 +311,5 @@ def _lag_j(curve: Curve, split: Split, low_w: float, high_w: float) -> list[floa
     down_w = np.minimum(below_w * share, above_w * (1 - share))
     ends_j = (1 - share) * curve.lag_j[j] + share * curve.lag_j[j + 1]
     hidden = _HIDDEN_SEEN if split.is_seen else _HIDDEN_UNSEEN
-    found: FloatArray = ends_j + hidden * length_s * np.maximum(up_w, down_w)
+    found: FloatArray = ends_j + np.minimum(hidden * length_s * np.maximum(up_w, down_w), split.left_open_j)
     return list(found.tolist())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from stillwatt.records.channel import Basis, Boundary, worst_basis
-from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+from stillwatt.records.energy import Absent, Energy, NoTotal, Total, random_of_sum
 
 _COMPONENTS = frozenset({Boundary.CHIP, Boundary.BOARD, Boundary.COMPONENTS})
 """Boundaries that do not contain one another, so that they may be added."""
@@ -19,8 +19,8 @@ _AROUND = (Boundary.NODE, Boundary.WALL, Boundary.FACILITY)
 def sum_part(energies: Sequence[Energy | Absent], lengths_s: Sequence[float]) -> Energy | Absent:
     """Energy of one part over several stages or sessions (method.md, eq. 10).
 
-    Random parts add in quadrature, systematic parts linearly; coverage is weighted by the stages' lengths. A
-    stage in which the part is absent adds no joules, and all its seconds to `missing_s`.
+    Random parts add in quadrature but for what is in step (eq. 128), systematic parts linearly; coverage is weighted
+    by the stages' lengths. A stage in which the part is absent adds no joules, and all its seconds to `missing_s`.
 
     Args:
         energies: of one part, one per stage; at least one.
@@ -41,11 +41,15 @@ def sum_part(energies: Sequence[Energy | Absent], lengths_s: Sequence[float]) ->
     total_s = math.fsum(lengths_s)
     covered_s = math.fsum(energy.coverage * length_s for energy, length_s in pairs if isinstance(energy, Energy))
     lost_s = math.fsum(length_s for energy, length_s in pairs if isinstance(energy, Absent))
+    random = random_of_sum((1.0, energy) for energy in known)
     return replace(
         known[0],
         device=_joined((energy.device for energy in known), " + "),
         value_j=math.fsum(energy.value_j for energy in known),
-        random_j=math.hypot(*(energy.random_j for energy in known)),
+        random_j=random.half_j,
+        placing_j=random.placing_j,
+        in_step_cos_j=random.in_step_cos_j,
+        in_step_sin_j=random.in_step_sin_j,
         systematic_low_j=math.fsum(energy.systematic_low_j for energy in known),
         systematic_high_j=math.fsum(energy.systematic_high_j for energy in known),
         basis=worst_basis([energy.basis for energy in known]),

@@ -23,6 +23,8 @@ _IRREGULAR = 1.0 / 6.0
 """Updates that stray from the rhythm by more than this share of the period have none."""
 _REACH = 50
 """The rhythm is carried on from a sharp update over this many periods: clocks drift."""
+_NEIGHBOURS = 4
+"""So many updates away a sharp one still tells, by itself, that another cannot have come so late or so early."""
 _CERTAIN = 0.25
 """Periods are counted between two updates while the count's own error stays below this share of one."""
 _BUNCH = 1.5
@@ -75,6 +77,7 @@ def find_updates(series: Series, is_break: BoolArray) -> Updates:
         period_ns = round(rhythm.period_ns)
         low_ns, high_ns = _bounds(t_ns, first, last, period_ns, round(rhythm.jitter_ns + rhythm.error_ns))
         low_ns, high_ns = _narrowed(low_ns, high_ns, t_ns[last], rhythm)
+        low_ns, high_ns = _narrowed(*_apart(low_ns, high_ns, rhythm), t_ns[last], rhythm)
     floor_ns = _LEAST_HALF_RANGE * period_ns
     # rounded up, so that two updates a nanosecond apart stay two
     middle_ns = (low_ns + high_ns + 1) // 2
@@ -151,6 +154,21 @@ def _is_sharp(half_ns: FloatArray, period_ns: float) -> BoolArray:
     is_sharp = np.asarray(half_ns <= _SHARP * period_ns, dtype=np.bool_)
     is_sharp[:1] = False
     return is_sharp
+
+
+def _apart(low_ns: IntArray, high_ns: IntArray, rhythm: _Rhythm) -> tuple[IntArray, IntArray]:
+    """Bounds cut by those of the updates beside them: two values are a period apart, at least.
+
+    Read at the counter's own rate, an update near a reading may have come before it or a whole period after the reading
+    before; the neighbour's time tells which.
+    """
+    shortest_ns = round(rhythm.period_ns - rhythm.error_ns - 2 * rhythm.jitter_ns)
+    low, high = low_ns.copy(), high_ns.copy()
+    for _ in range(_NEIGHBOURS):
+        high[:-1] = np.minimum(high[:-1], high[1:] - shortest_ns)
+        low[1:] = np.maximum(low[1:], low[:-1] + shortest_ns)
+    is_possible = low <= high
+    return np.where(is_possible, low, low_ns), np.where(is_possible, high, high_ns)
 
 
 def _narrowed(low_ns: IntArray, high_ns: IntArray, last_ns: IntArray, rhythm: _Rhythm) -> tuple[IntArray, IntArray]:

@@ -8,6 +8,7 @@ instrument's gain, a model's parameters), which does not. docs/method.md, eqs. 6
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stillwatt.records.channel import Basis, Boundary
@@ -59,6 +60,14 @@ class Energy:
     flags: tuple[str, ...] = ()
     """What speaks against the value or its interval, each a word, a colon and a sentence: `aliased`,
     `witness-disagrees`."""
+    placing_j: float = 0.0
+    """Of `random_j`, what placing inside the instrument's intervals leaves open: a bias where stages begin and end with
+    their load, so that it adds up over stages (docs/method.md, eqs. 6 and 128)."""
+    in_step_cos_j: float = 0.0
+    """Of the rest, what stages share that begin at the same place in the instrument's step: the vectors of such stages
+    point the same way and add up, those of others scatter (docs/method.md, eqs. 127 and 128)."""
+    in_step_sin_j: float = 0.0
+    """The vector's other component."""
 
     def __post_init__(self) -> None:
         for name in ("random_j", "systematic_low_j", "systematic_high_j", "missing_s"):
@@ -83,6 +92,55 @@ class Energy:
         from stillwatt.records import show
 
         return show.energy_html(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RandomPart:
+    """Half-width of the random part of a sum, 95 %, and what of it further sums share."""
+
+    half_j: float
+    placing_j: float
+    in_step_cos_j: float
+    in_step_sin_j: float
+
+
+def random_of_sum(terms: Iterable[tuple[float, Energy]]) -> RandomPart:
+    """Random part of a weighted sum of energies (docs/method.md, eq. 128).
+
+    Within one part, what placing leaves open adds up, what is in step adds up as vectors, and the rest in quadrature;
+    it is never less than all in quadrature. Different parts stand in quadrature.
+
+    >>> part = Energy(part="gpu0", device="x", boundary=Boundary.BOARD, value_j=40.0, random_j=5.0,
+    ...               systematic_low_j=0.0, systematic_high_j=0.0, basis=Basis.MEASURED, method="counter", coverage=1.0,
+    ...               failed_reads=0, estimated_j=0.0, missing_s=0.0, driver="nvml", source="", in_step_cos_j=4.0)
+    >>> round(random_of_sum([(1.0, part), (1.0, part)]).half_j ** 2, 9)  # 3² + 3² + (4 + 4)²
+    82.0
+    """
+    by_part: dict[tuple[str, str], list[tuple[float, Energy]]] = {}
+    for weight, energy in terms:
+        by_part.setdefault((energy.part, energy.device), []).append((weight, energy))
+    sums = [_random_of_part(some) for some in by_part.values()]
+    return RandomPart(
+        half_j=math.hypot(*(one.half_j for one in sums)),
+        placing_j=math.fsum(one.placing_j for one in sums),
+        in_step_cos_j=math.fsum(one.in_step_cos_j for one in sums),
+        in_step_sin_j=math.fsum(one.in_step_sin_j for one in sums),
+    )
+
+
+def _random_of_part(terms: Sequence[tuple[float, Energy]]) -> RandomPart:
+    placing_j = math.fsum(weight * energy.placing_j for weight, energy in terms)
+    cos_j = math.fsum(weight * energy.in_step_cos_j for weight, energy in terms)
+    sin_j = math.fsum(weight * energy.in_step_sin_j for weight, energy in terms)
+    others = [(abs(weight) * (energy.random_j - energy.placing_j), weight, energy) for weight, energy in terms]
+    vectors = [
+        max(rest_j**2 - (weight * energy.in_step_cos_j) ** 2 - (weight * energy.in_step_sin_j) ** 2, 0.0)
+        for rest_j, weight, energy in others
+    ]
+    in_step_j = math.hypot(math.sqrt(math.fsum(vectors)), cos_j, sin_j)
+    rest_j = max(math.hypot(*(rest_j for rest_j, _, _ in others)), in_step_j)
+    least_j = math.hypot(*(weight * energy.random_j for weight, energy in terms))
+    return RandomPart(max(abs(placing_j) + rest_j, least_j), placing_j, cos_j, sin_j)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,6 +181,7 @@ def channel_dict(energy: Energy | Absent) -> dict[str, Any]:
     """One entry of a stage's `channels`."""
     if isinstance(energy, Absent):
         return {"channel": energy.part, "boundary": energy.boundary.value, "absent": energy.reason}
+    in_step_j = energy.in_step_cos_j, energy.in_step_sin_j
     return {
         "channel": energy.part,
         "device": energy.device,
@@ -201,6 +202,8 @@ def channel_dict(energy: Energy | Absent) -> dict[str, Any]:
             "driver": energy.driver,
             "source": energy.source,
             **({"flags": list(energy.flags)} if energy.flags else {}),
+            **({"placing_j": energy.placing_j} if energy.placing_j else {}),
+            **({"in_step_j": list(in_step_j)} if any(in_step_j) else {}),
         },
     }
 

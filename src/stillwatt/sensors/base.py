@@ -80,6 +80,16 @@ class Paced(Protocol):
 
 
 @runtime_checkable
+class Rests(Protocol):
+    """A paced instrument that may be left alone between two readings, since it has nothing new of any stream."""
+
+    @property
+    def rests_ns(self) -> int:
+        """For how long after a reading asking again in turn brings nothing at all; 0 where some stream never waits."""
+        ...
+
+
+@runtime_checkable
 class SeesUsers(Protocol):
     """An instrument that also knows which processes are on its devices.
 

@@ -36,7 +36,7 @@ from stillwatt.records import (
 )
 from stillwatt.sensors import nvml_library, nvml_users
 from stillwatt.sensors.base import Probe, Urgency
-from stillwatt.sensors.nvml_sources import Chip, Source, counter_source, find_pace_ns, module_source, power_sources
+from stillwatt.sensors.nvml_sources import COUNTER_EVERY_NS, Chip, Source, counter_source, module_source, power_sources
 from stillwatt.sensors.nvml_windows import Field, window
 from stillwatt.sensors.processes import Processes
 from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S, NS_PER_US, W_PER_MW_MILLI
@@ -93,7 +93,6 @@ class NvmlSensor:
         self._device_root = Path(device_root)
         self._users = nvml_users.NvmlUsers(clock, Processes(device_prefix=f"{device_root}/nvidia"))
         self.urgency = Urgency.IN_TURN
-        self._paces_ns: dict[str, int] = {}
         self._nvml: Any = None
         self._cards: list[_Card] = []
         self._absent: list[Absent] = []
@@ -153,6 +152,11 @@ class NvmlSensor:
                 else:
                     results.append(self._read_one(card, source))
         return results
+
+    @property
+    def rests_ns(self) -> int:
+        """For how long after a reading no stream has anything new."""
+        return min((source.every_ns for card in self._cards for _, source in card.channels), default=0)
 
     def cards(self) -> tuple[Card, ...]:
         """Every card that NVML lists."""
@@ -270,9 +274,7 @@ class NvmlSensor:
         if power is not None and power.is_buffer:
             card.newest_us = power.read(card.handle) - _BEFORE_US
             if counter is not None:
-                if card.uuid not in self._paces_ns:  # the same each time it is opened
-                    self._paces_ns[card.uuid] = find_pace_ns(self._clock, lambda: self._ask(counter.read, card.handle))
-                counter.every_ns = self._paces_ns[card.uuid]
+                counter.every_ns = COUNTER_EVERY_NS
         elif power is not None and counter is None:
             power = self._with_buffer(card, power)
         about = self._about(card)

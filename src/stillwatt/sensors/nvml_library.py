@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -32,8 +33,9 @@ SCOPE_MODULE = 1
 """NVML_POWER_SCOPE_MODULE."""
 
 _UNSIGNED = 1
-_VALUE_FIELDS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
-"""Member of the value's union by NVML's value type."""
+_SAMPLES = {kind: struct.Struct(f"<Q{code}") for kind, code in enumerate(("d", "I4x", "Q", "Q", "q", "i4x"))}
+"""nvmlSample_t by NVML's number of the value's type: a time and a union of eight bytes."""
+_SAMPLE_BYTES = 16
 
 _SAME_US = 1_000
 """Readings of the driver's buffer are never this near to each other."""
@@ -148,14 +150,19 @@ def power_samples(nvml: Any, handle: Any, since_us: int) -> list[tuple[int, int]
     Raises:
         pynvml.NVMLError: the driver keeps no buffer, or the call failed.
     """
-    try:
-        kind, samples = nvml.nvmlDeviceGetSamples(handle, nvml.NVML_TOTAL_POWER_SAMPLES, since_us)
-    except nvml.NVMLError as err:
-        if err.value == NOT_FOUND:
-            return []
-        raise
-    member = _VALUE_FIELDS.get(kind)
-    if member is None:
+    # the binding makes two objects for each sample, of fifty a second and card; here they stay bytes until they are
+    # read in one go
+    function = nvml._nvmlGetFunctionPointer("nvmlDeviceGetSamples")
+    since, kind, count = ctypes.c_ulonglong(since_us), ctypes.c_int32(), ctypes.c_uint32()
+    asked = handle, nvml.NVML_TOTAL_POWER_SAMPLES, since, ctypes.byref(kind), ctypes.byref(count)
+    code = function(*asked, None)
+    samples = bytearray(count.value * _SAMPLE_BYTES)
+    if not code and samples:
+        code = function(*asked, (ctypes.c_char * len(samples)).from_buffer(samples))
+    if code and code != NOT_FOUND:
+        raise nvml.NVMLError(code)
+    sample = _SAMPLES.get(kind.value)
+    if sample is None:
         raise nvml.NVMLError(NOT_SUPPORTED)
-    found = ((int(one.timeStamp), int(getattr(one.sampleValue, member))) for one in samples)
-    return sorted(one for one in found if one[0] > since_us + _SAME_US)
+    given = memoryview(samples)[: 0 if code else count.value * _SAMPLE_BYTES]
+    return sorted((t_us, int(value)) for t_us, value in sample.iter_unpack(given) if t_us > since_us + _SAME_US)

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import ctypes
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stillwatt.clock import Clock
 from stillwatt.records import Quantity
 from stillwatt.sensors import nvml_library
 from stillwatt.sensors.base import Urgency
 from stillwatt.sensors.nvml_windows import Field, Window, window
-from stillwatt.units import NS_PER_MS, seconds
+from stillwatt.units import NS_PER_MS, NS_PER_S, seconds
 
 Chip = tuple[int | None, str]
 """Architecture and name."""
 
 
-BUFFER_EVERY_NS = 250 * NS_PER_MS
-"""How often the buffer of a witness is fetched: it holds two seconds and more, and fetching it costs half a
-millisecond."""
-_COSTLY_SHARE = 0.003
-_COSTLY_MOST_NS = 1000 * NS_PER_MS
-_OFTEN_NS = 100 * NS_PER_MS
-_TRIALS = 3
+COUNTER_EVERY_NS = NS_PER_S
+"""How often, in its turn, a counter beside a record of power is read: the record tells when energy was drawn, the
+counter how much (method.md, eq. 3b), and on some cards asking it costs milliseconds."""
+BUFFER_EVERY_NS = 375 * NS_PER_MS
+"""How often the buffer of a witness is fetched: it holds two seconds and more. Each waking costs more than what is done
+in it, and every second fetch falls together with a write."""
+_RECORD_TRIES, _RECORD_WAIT_S = 4, 0.03
+_SLACK = 0.1
+"""A turn that is so much of itself early is taken: whoever asks wakes up when he can."""
 _FIRST_GAP_NS = 100 * NS_PER_MS
 _GROWS = 3
 """Halves by which the time between two readings in their turn grows, until it is what was decided on."""
@@ -50,19 +52,21 @@ class Source:
     at_once: Urgency = Urgency.AT_EDGE
     """The least urgency that does not wait for its turn."""
     _next_ns: int = 0
+    _waited_ns: int = 0
     _gap_ns: int = _FIRST_GAP_NS
 
     @property
     def pace(self) -> str:
         """What there is to say of how often it is read."""
-        return f"; read every {seconds(self.every_ns):.2g} s, for what it costs" if self.every_ns else ""
+        return f"; read every {seconds(self.every_ns):.3g} s" if self.every_ns else ""
 
     def is_due(self, now_ns: int, urgency: Urgency) -> bool:
         """Whether it is to be read now; if so, its next turn is counted from now."""
-        if urgency < self.at_once and now_ns < self._next_ns:
+        if urgency < self.at_once and now_ns < self._next_ns - round(_SLACK * self._waited_ns):
             return False
         # a run's first seconds are read more often: a short run must not be left with two readings
-        self._next_ns = now_ns + min(self._gap_ns, self.every_ns)
+        self._waited_ns = min(self._gap_ns, self.every_ns)
+        self._next_ns = now_ns + self._waited_ns
         self._gap_ns = min(self._gap_ns * _GROWS // 2, self.every_ns)
         return True
 
@@ -73,36 +77,17 @@ def counter_source(nvml: Any) -> Source:
     return Source(Quantity.ENERGY_COUNTER, call, nvml_library.number_reader(nvml, call, ctypes.c_uint64))
 
 
-def pace_ns(cost_ns: int) -> int:
-    """How often to read, in its turn, a counter that costs so much: 0.3 % of a core, once a second at least.
-
-    0 where that is ten times a second and more: then it is read whenever asked.
-
-    >>> pace_ns(30_000), pace_ns(2_600_000), pace_ns(20_000_000)
-    (0, 866666666, 1000000000)
-    """
-    every_ns = min(int(cost_ns / _COSTLY_SHARE), _COSTLY_MOST_NS)
-    return every_ns if every_ns > _OFTEN_NS else 0
-
-
-def find_pace_ns(clock: Clock, read: Callable[[], object]) -> int:
-    """The same by trial: the middle of three readings' lengths."""
-    spans_ns = []
-    for _ in range(_TRIALS):
-        begun_ns = clock.monotonic_ns()
-        read()
-        spans_ns.append(clock.monotonic_ns() - begun_ns)
-    return pace_ns(sorted(spans_ns)[_TRIALS // 2])
-
-
-def buffer_source(nvml: Any) -> Source:
+def buffer_source(nvml: Any, sleep: Callable[[float], None] = time.sleep) -> Source:
     """The driver's own buffer of power readings."""
 
     def newest_us(handle: Any) -> int:
-        found = nvml_library.power_samples(nvml, handle, 0)
-        if not found:
-            raise nvml.NVMLError(nvml_library.NOT_FOUND)
-        return found[-1][0]
+        # a driver that nobody used until now begins its record when it is first asked
+        for _ in range(_RECORD_TRIES):
+            found = nvml_library.power_samples(nvml, handle, 0)
+            if found:
+                return found[-1][0]
+            sleep(_RECORD_WAIT_S)
+        raise nvml.NVMLError(nvml_library.NOT_FOUND)
 
     call = f"nvmlDeviceGetSamples({Field.BUFFER.value})"
     return Source(Quantity.POWER, call, newest_us, Field.BUFFER, is_buffer=True, at_once=Urgency.LAST)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from stillwatt.clock import Clock
 from stillwatt.records import Basis, Channel, NotDue, ReadFailure, Reading
-from stillwatt.sensors.base import Paced, Sensor, Urgency
+from stillwatt.sensors.base import Paced, Rests, Sensor, Urgency
 from stillwatt.sensors.closeup import CloseUp
 from stillwatt.sensors.registry import OpenSensor
 from stillwatt.sensors.worker import Job, Worker, WorkerLike
@@ -158,6 +158,12 @@ class Sampler:
         self._lanes = [lane for lane in self._all_lanes if lane.streams]
         kept = [channel for lane in self._lanes for channel in lane.channels if channel.stream in streams]
         self.closeup = CloseUp(kept, self._clock.monotonic_ns())
+
+    @property
+    def rests_ns(self) -> int:
+        """For how long after a reading in turn asking again brings nothing of any sensor; 0 where one never rests."""
+        sensors = [lane.sensor for lane in self._lanes]
+        return min((one.rests_ns if isinstance(one, Rests) else 0 for one in sensors), default=0)
 
     @property
     def own_period_ns(self) -> int | None:

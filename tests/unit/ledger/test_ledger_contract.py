@@ -121,7 +121,7 @@ def test_the_schema_refuses_a_missing_key_anywhere() -> None:
             if not _errors(planted):
                 accepted.add(key)
     cost = {"cpu_s", "energy_j", "energy_low_j", "energy_high_j"}
-    assert accepted == {*cost, "failed_reads", "skipped_ticks", "measured", "modelled", "caches"}
+    assert accepted == {*cost, "caches", "failed_reads", "in_step_j", "skipped_ticks", "measured", "modelled"}
 
 
 def _number_as_text(document: dict[str, Any]) -> None:

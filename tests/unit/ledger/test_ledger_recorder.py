@@ -603,6 +603,27 @@ def test_what_costs_much_is_on_record_with_its_own_pace(tmp_path: Path) -> None:
     assert paces == {"gpu1": 870 * NS_PER_MS, "gpu2": PERIOD_NS}
 
 
+class RestingSensor(FakeSensor):
+    """A fake that has nothing new for 375 ms after each reading."""
+
+    rests_ns = 375 * NS_PER_MS
+
+
+@pytest.mark.parametrize(("sensor", "reads"), [(RestingSensor, 8), (FakeSensor, 30)])
+def test_a_sensor_that_rests_is_not_woken_up_for(tmp_path: Path, sensor: type[FakeSensor], reads: int) -> None:
+    clock = FakeClock()
+    rig = Rig(tmp_path, sensor(clock, [fake_channel()]), clock)
+    rig.recorder.start()
+    beats = rig.recorder.beats()
+    before = rig.sensor.reads
+    for _ in range(305):
+        clock.advance(0.01)
+        for beat in beats:
+            beat.keep(clock.now_ns)
+    assert rig.sensor.reads - before == reads
+    rig.recorder.finish(is_parent_lost=False)
+
+
 def test_a_long_stage_is_read_once_a_second_until_the_next_edge(tmp_path: Path) -> None:
     rig = _rig(tmp_path, slow_after_ns=2 * NS_PER_S)
     rig.recorder.start()

@@ -153,7 +153,7 @@ def test_a_smoothing_instrument_is_centred_and_its_edges_are_wide() -> None:
     assert energy.random_j > 30
     assert abs(energy.value_j - 2_500.0) < 0.15 * 400
     calm = measured(smooth, None, 3.0, 7.0)
-    assert calm.random_j < 0.02 * calm.value_j
+    assert calm.random_j < 0.06 * calm.value_j  # what may swing unseen inside a second, at both edges of four
 
 
 @pytest.mark.parametrize("is_stamped", [True, False])

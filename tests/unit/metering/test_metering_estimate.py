@@ -17,6 +17,7 @@ from stillwatt.units import NS_PER_MS, NS_PER_S
 from strategies import (
     EPOCH_NS,
     IntArray,
+    StepLoad,
     channel,
     poll_times,
     power_channel,
@@ -189,6 +190,20 @@ def test_a_witness_that_was_not_there_repairs_nothing() -> None:
     assert energy.missing_s == pytest.approx(1.0)
     assert found.notes[0].endswith("its joules are missing")
     assert energy_of(counter(SECONDS, RESET), 1, 8, power([], [])).missing_s == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("every_ms", [20, 50, 100])
+def test_a_witness_repairs_all_that_was_drawn_between_the_updates_on_both_sides_of_a_reset(every_ms: int) -> None:
+    """Read five times in a step, a reset lies between two readings 20 ms apart and hides 100 ms."""
+    load = StepLoad(at([0.0]), np.array([300.0]))
+    t_ns = EPOCH_NS + np.arange(0, 10_000, every_ms, dtype=np.int64) * NS_PER_MS
+    counter = step_counter(load, t_ns, phase_ns=17 * NS_PER_MS)
+    reset = int(np.flatnonzero(np.diff(counter.count) > 0)[40]) + 1
+    counter.count[reset:] -= 0.9 * counter.count[reset]
+    found = estimate(counter, power_readings(load, t_ns), [window(1.0, 9.0)])
+    assert isinstance(found, Energy)
+    assert found.value_j == pytest.approx(2_400.0, abs=5.0)
+    assert found.missing_s == 0.0
 
 
 def test_a_session_of_resets_only_holds_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.cumulate import cumulate
 from stillwatt.metering.curve import Curve
-from stillwatt.metering.estimate import estimate
+from stillwatt.metering.estimate import estimate, estimate_many
 from stillwatt.metering.levels import Levels
 from stillwatt.metering.series import Series
 from stillwatt.metering.splits import split_steps
@@ -173,6 +174,61 @@ def test_marks_that_no_card_could_fill_move_nothing() -> None:
     """A pulse beside two marks 2 ms apart: between them it would have been 4.9 kW."""
     trace = load((0, 80.0), (1_060, 400.0), (1_090, 80.0))
     assert abs(error_j(trace, 1_100, 1_102)) < 1.0
+
+
+def errors_j(trace: StepLoad, starts_ms: Sequence[float], *, late_ms: float = 0.0) -> list[float]:
+    """What stages of 100 ms are off that are measured in one session, each edge told `late_ms` late or early in turns.
+
+    The latter blurs the knots: the marks are where they are, the close looks show steps at other times.
+    """
+    edges_ms = [edge for start in starts_ms for edge in (start, start + 100.0)]
+    counter, _ = read(trace, edges_ms, averaging_ms=None)
+    if late_ms:
+        moved_ns = np.where(np.arange(counter.t_ns.size) % 2 == 0, 1, -1) * round(late_ms * NS_PER_MS)
+        counter = replace(counter, t_ns=np.maximum.accumulate(counter.t_ns + moved_ns) + np.arange(counter.t_ns.size))
+    windows = [[WeightedWindow(at(start), at(start + 100.0))] for start in starts_ms]
+    energies = estimate_many(counter, None, windows, marks_ns=[at(edge) for edge in edges_ms]).energies
+    return [
+        energy.value_j - trace.window_j(at(start), at(start + 100.0))
+        for energy, start in zip(energies, starts_ms, strict=True)
+        if isinstance(energy, Energy)
+    ]
+
+
+def bursts(starts_ms: Sequence[float]) -> StepLoad:
+    return load((0, 80.0), *[level for start in starts_ms for level in ((start, 400.0), (start + 100.0, 80.0))])
+
+
+@pytest.mark.parametrize("offset_ms", [38.0, 42.0, 58.0, 62.0])
+def test_a_burst_that_begins_near_a_step_keeps_its_joules_though_the_steps_time_is_blurred(offset_ms: float) -> None:
+    """Of 8 ms at 400 W, 1.5 ms are not known: both sides of the step give unlike levels, together the right one."""
+    starts_ms = [1_000.0 + 500.0 * k + offset_ms for k in range(6)]
+    assert np.max(np.abs(errors_j(bursts(starts_ms), starts_ms, late_ms=1.5))) < 0.04 * 40
+
+
+def test_marks_of_stages_that_the_load_does_not_heed_are_not_used() -> None:
+    """The load steps where it likes: levels that agree with a mark do so by chance."""
+    rng = np.random.default_rng(7)
+    ms = np.cumsum(rng.uniform(50, 300, 40))
+    trace = load(*zip(ms.tolist(), rng.uniform(20, 700, 40).tolist(), strict=True))
+    starts_ms = (800.0 + 437.0 * np.arange(9)).tolist()
+    counter, _ = read(trace, [edge for start in starts_ms for edge in (start, start + 100)], averaging_ms=None)
+    marks_ns = [at(edge) for start in starts_ms for edge in (start, start + 100)]
+    marked, unmarked = cumulate(counter, marks_ns=marks_ns), cumulate(counter)
+    assert isinstance(marked, Curve)
+    assert isinstance(unmarked, Curve)
+    assert marked.x_ns.tolist() == unmarked.x_ns.tolist()
+
+
+def test_what_a_borne_out_mark_leaves_open_is_less_than_all_that_could_be_misplaced() -> None:
+    starts_ms = [1_000.0, 2_000.0, 3_000.0]
+    counter, _ = read(bursts(starts_ms), [edge for start in starts_ms for edge in (start, start + 100)])
+    marks_ns = [at(edge) for start in starts_ms for edge in (start, start + 100)]
+    (told,) = estimate_many(counter, None, [[WeightedWindow(at(2_000), at(2_100))]], marks_ns=marks_ns).energies
+    (untold,) = estimate_many(counter, None, [[WeightedWindow(at(2_000), at(2_100))]]).energies
+    assert isinstance(told, Energy)
+    assert isinstance(untold, Energy)
+    assert told.random_j < 0.15 * 40 < untold.random_j
 
 
 @settings(max_examples=60, deadline=None)

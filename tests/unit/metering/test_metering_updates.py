@@ -57,6 +57,27 @@ def test_every_update_lies_within_its_bounds_and_near_edges_they_are_sharp(
             assert found.half_ns[after - 1] <= 0.2 * step_ms * NS_PER_MS
 
 
+@pytest.mark.parametrize(("phase_ms", "from_ms", "to_ms"), [(2.0, -250, 150), (4.0, -250, 150), (97.0, -150, 250)])
+def test_beside_an_update_that_was_seen_sharply_none_is_taken_for_one_half_a_period_away(
+    phase_ms: float, from_ms: float, to_ms: float
+) -> None:
+    """Read at the counter's own rate, just before or after its steps, only the neighbour tells which update it was."""
+    edges_ms = 1_050.0 + 1_000.0 * np.arange(8)
+    looks = [(0.0, 500.0, 4.0), *((edge, edge + 110.0, 4.0) for edge in edges_ms.tolist())]
+    t_ns = times((0.0, 9_500.0, 100.0), *looks)
+    t_ns = np.unique(t_ns + np.random.default_rng(1).integers(0, NS_PER_MS, t_ns.size))
+    series = step_counter(LOAD, t_ns, phase_ns=round(phase_ms * NS_PER_MS))
+    found = find_updates(series, no_breaks(series))
+    true_ns = true_updates(100.0, phase_ms, 11)
+    for edge_ms in edges_ms:
+        away_ms = (found.x_ns - EPOCH_NS) / NS_PER_MS - edge_ms
+        near = (away_ms > from_ms) & (away_ms < to_ms)
+        off_ns = np.min(np.abs(found.x_ns[near, None] - true_ns[None, :]), axis=1)
+        assert np.count_nonzero(near) == 4
+        assert np.max(off_ns) <= 12 * NS_PER_MS
+        assert np.all(off_ns <= found.half_ns[near])
+
+
 def test_a_faster_rhythm_than_declared_is_found() -> None:
     t_ns = times((0.0, 5_000.0, 100.0), (0.0, 500.0, 2.0))
     series = step_counter(LOAD, t_ns, step_ns=20 * NS_PER_MS, update_period_ns=100 * NS_PER_MS)

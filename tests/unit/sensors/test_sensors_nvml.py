@@ -21,6 +21,7 @@ from stillwatt.records import Boundary, Channel, NotDue, Quantity, Reading, Role
 from stillwatt.sensors import nvml_library
 from stillwatt.sensors.base import Urgency
 from stillwatt.sensors.nvml import NvmlSensor
+from stillwatt.sensors.nvml_sources import buffer_source
 from stillwatt.units import NS_PER_MS, NS_PER_S
 
 INSTANT = "nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_INSTANT = 186)"
@@ -182,12 +183,12 @@ def test_a_hopper_whose_driver_keeps_no_readings_is_read_as_before(nvml_simulato
     assert channels["gpu0.energy_counter"].sampling_period_ns is None
 
 
-def test_a_counter_that_costs_much_is_read_rarely_but_for_edges_and_the_last_time(
+def test_a_counter_beside_a_record_of_power_is_read_rarely_but_for_edges_and_the_last_time(
     nvml_simulator: NvmlSimulator,
 ) -> None:
     clock, sensor = slow_rig(nvml_simulator)
     described = _by_stream(sensor.open())["gpu0.energy_counter"]
-    assert described.sampling_period_ns == pytest.approx(867 * NS_PER_MS, rel=0.01)
+    assert described.sampling_period_ns == NS_PER_S
 
     def kinds(seconds: float, urgency: Urgency) -> dict[str, type]:
         clock.set_ns(clock.monotonic_ns() + round(seconds * NS_PER_S))
@@ -196,7 +197,7 @@ def test_a_counter_that_costs_much_is_read_rarely_but_for_edges_and_the_last_tim
 
     turns = [kinds(0.1, Urgency.IN_TURN)["gpu0.energy_counter"] for _ in range(60)]
     read_at = [index for index, kind in enumerate(turns) if kind is Reading]
-    assert read_at[:4] == [0, 1, 3, 6]  # more often in the first seconds
+    assert read_at[:4] == [0, 1, 3, 5]  # more often in the first seconds
     assert read_at[-1] - read_at[-2] == 9
     assert set(kinds(0.9, Urgency.IN_TURN).values()) == {Reading}
     assert set(kinds(0.1, Urgency.IN_TURN).values()) == {NotDue}
@@ -204,6 +205,39 @@ def test_a_counter_that_costs_much_is_read_rarely_but_for_edges_and_the_last_tim
     assert kinds(0.2, Urgency.IN_TURN) == {"gpu0.energy_counter": NotDue, "gpu0.power": Reading}
     assert set(kinds(0.9, Urgency.IN_TURN).values()) == {Reading}
     assert set(kinds(0.05, Urgency.LAST).values()) == {Reading}
+
+
+def test_a_card_with_a_record_of_power_rests_between_two_fetches_whatever_its_counter_costs(
+    nvml_simulator: NvmlSimulator,
+) -> None:
+    _, slow = slow_rig(nvml_simulator)
+    slow.open()
+    assert slow.rests_ns == 375 * NS_PER_MS
+    _, quick = slow_rig(nvml_simulator, SLOW_HOPPER.replace("call_ms=2.6", "call_ms=0"))
+    channels = _by_stream(quick.open())
+    assert channels["gpu0.energy_counter"].sampling_period_ns == NS_PER_S
+    assert quick.rests_ns == 375 * NS_PER_MS
+    _, polled = slow_rig(nvml_simulator, "gpu arch=9")
+    assert polled.rests_ns == 0
+    polled.open()
+    assert polled.rests_ns == 0
+
+
+@pytest.mark.parametrize(("empty", "newest_us"), [(0, 7), (3, 7), (4, None)])
+def test_a_record_that_begins_when_it_is_first_asked_for_is_waited_for(
+    empty: int, newest_us: int | None, nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml = nvml_library.load(nvml_simulator.path)
+    answers: list[list[tuple[int, int]]] = [[]] * empty + [[(5, 100), (7, 100)]]
+    waits_s: list[float] = []
+    monkeypatch.setattr(nvml_library, "power_samples", lambda *_asked: answers.pop(0))
+    read = buffer_source(nvml, waits_s.append).read
+    if newest_us is None:
+        with pytest.raises(nvml.NVMLError):
+            read(None)
+    else:
+        assert read(None) == newest_us
+    assert len(waits_s) == empty
 
 
 def test_a_reading_of_the_buffer_whose_time_moved_by_microseconds_is_not_given_twice(
