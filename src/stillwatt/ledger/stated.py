@@ -169,8 +169,7 @@ def _with_elsewhere(
         found = [gross[child] for child in inside]
         lengths_s = [lengths.gross_s[child] for child in inside]
         if stage.stage_id in lines:
-            line = replace(lines[stage.stage_id], boundary=boundary or Boundary.COMPONENTS)
-            own[stage.stage_id], _ = _settle(line, (), (), 0.0, part, line.boundary)
+            own[stage.stage_id] = replace(_alone(lines[stage.stage_id]), boundary=boundary or Boundary.COMPONENTS)
             found, lengths_s = [*found, own[stage.stage_id]], [*lengths_s, lengths.own_s[stage.stage_id]]
         if found:
             gross[stage.stage_id] = sum_part(found, lengths_s)
@@ -193,7 +192,17 @@ def _with_elsewhere(
         stages={**account.stages, **booked},
         total={**account.total, part: total},
         total_s={**account.total_s, part: math.fsum(lengths_s)},
-    ), []
+    ), _notes_of_elsewhere(lines)
+
+
+def _notes_of_elsewhere(lines: Mapping[str, StatedEnergy]) -> list[str]:
+    """What a reader of the sum should know where joules of another machine are in it."""
+    known = {line.part: line for line in lines.values() if line.value_j is not None}
+    return [
+        f"{part}: {line.device} is another machine; its joules are {line.basis.value} ({line.source}), and this run's "
+        "place, grid and PUE are not its own"
+        for part, line in known.items()
+    ]
 
 
 def _grown(
@@ -259,6 +268,13 @@ def _settle(
         random_j=math.hypot(whole.random_j, *(energy.random_j for energy in known)),
         estimated_j=own_j,
     )
+
+
+def _alone(line: StatedEnergy) -> Energy | Absent:
+    """A statement of a stage without its children."""
+    if line.value_j is None:
+        return Absent(part=line.part, boundary=line.boundary, reason=line.reason)
+    return _energy(line)
 
 
 def _energy(line: StatedEnergy) -> Energy:

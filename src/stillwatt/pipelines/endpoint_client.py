@@ -39,6 +39,7 @@ LONGEST_PAUSE_S = 60.0
 """Of our own; a server may ask for more, up to `_MOST_PATIENT_S`."""
 _MOST_PATIENT_S = 600.0
 _MOST_BYTES = 16 << 20
+_MOST_SAID_BYTES = 1 << 14
 _PATHS = {"completions": "/completions", "chat": "/chat/completions"}
 
 
@@ -166,6 +167,7 @@ class EndpointClient:
             request = Request(self.url, data=body, headers=headers, method="POST")
             with self._opener.open(request, timeout=self.spec.timeout_s) as answer:
                 data: bytes = answer.read(_MOST_BYTES + 1)
+                unread: int = answer.length or 0
         except HTTPError as err:
             with err:
                 self._refusal(err)
@@ -173,6 +175,8 @@ class EndpointClient:
             self._no_answer(err)
         if len(data) > _MOST_BYTES:
             raise EndpointError(self.url, f"its answer is longer than {_MOST_BYTES} bytes", "lower max_new_tokens")
+        if unread:
+            raise _AskAgain(f"its answer broke off after {len(data)} bytes")
         return self._read(data)
 
     def _no_answer(self, err: Exception) -> NoReturn:
@@ -192,7 +196,7 @@ class EndpointClient:
         from http.client import HTTPException
 
         try:
-            said = self._clean(err.read(2_000).decode("utf-8", "replace"))
+            said = self._clean(_said(err.read(_MOST_SAID_BYTES)))
         except (OSError, HTTPException):
             said = ""
         detail = f"status {err.code}" + (f": {said}" if said else "")
@@ -279,6 +283,18 @@ def read_key(spec: EndpointSpec) -> str:
         # http.client would repeat it in its own refusal
         raise UsageError(f"the environment variable {spec.api_key_env} holds what cannot be a key (one line of ASCII)")
     return key
+
+
+def _said(body: bytes) -> str:
+    """What a refusal says of itself: the message of the protocol's error, else all of it."""
+    text = body.decode("utf-8", "replace")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    error = found.get("error", found) if isinstance(found, Mapping) else found
+    message = error.get("message") if isinstance(error, Mapping) else error
+    return message if isinstance(message, str) else text
 
 
 def _count(usage: Any, name: str) -> int | None:
