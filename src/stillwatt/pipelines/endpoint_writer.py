@@ -118,14 +118,15 @@ class EndpointWriter:
         pool = ThreadPoolExecutor(max_workers=self._spec.concurrency, thread_name_prefix="stillwatt-endpoint")
         asked = {n: pool.submit(self._ask, text, _seed(seed, n)) for n, text in enumerate(texts) if text}
         try:
-            wait(asked.values(), return_when=FIRST_EXCEPTION)
-            failed = [each for each in asked.values() if each.done() and each.exception() is not None]
-            if failed:
-                failed[0].result()
+            done, _ = wait(asked.values(), return_when=FIRST_EXCEPTION)
+            for each in done:
+                each.result()  # raises what it failed with
             return [asked[n].result() if n in asked else None for n in range(len(texts))]
-        finally:
+        except BaseException:
             # of a batch that failed nobody will use the rest: what is not begun is left, what waits gives up
-            self._client.stop() if not all(each.done() for each in asked.values()) else None
+            self._client.stop()
+            raise
+        finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _ask(self, text: str, seed: int) -> Answer:
