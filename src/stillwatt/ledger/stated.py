@@ -157,10 +157,13 @@ def _with_elsewhere(
 ) -> tuple[SessionAccount, list[str]]:
     """The account with a part of another machine, in the stages that it worked for alone (method.md, eq. 131).
 
-    It stands at the boundary at which this machine is summed: whoever states it has widened its interval to hold there.
+    It stands where it is summed with this machine, as a board among its components or at the boundary around them:
+    whoever states it has widened its interval to hold there.
     """
     part = next(iter(lines.values())).part
     boundary = summed_boundary({each.boundary for each in account.total.values() if isinstance(each, Energy)})
+    if boundary is None or boundary is Boundary.COMPONENTS:
+        boundary = Boundary.BOARD
     children = _children(stages)
     gross: dict[str, Energy | Absent] = {}
     own: dict[str, Energy | Absent] = {}
@@ -169,7 +172,7 @@ def _with_elsewhere(
         found = [gross[child] for child in inside]
         lengths_s = [lengths.gross_s[child] for child in inside]
         if stage.stage_id in lines:
-            own[stage.stage_id] = replace(_alone(lines[stage.stage_id]), boundary=boundary or Boundary.COMPONENTS)
+            own[stage.stage_id] = replace(_alone(lines[stage.stage_id]), boundary=boundary)
             found, lengths_s = [*found, own[stage.stage_id]], [*lengths_s, lengths.own_s[stage.stage_id]]
         if found:
             gross[stage.stage_id] = sum_part(found, lengths_s)

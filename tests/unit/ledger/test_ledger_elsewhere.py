@@ -17,10 +17,12 @@ from run_dirs import (
     gpu_counter,
     gpu_power,
 )
+from stillwatt.analysis.bills import price
 from stillwatt.ledger.conservation import conservation_findings
 from stillwatt.ledger.post import build_record
 from stillwatt.records import Boundary, NoTotal, RunRecord, StageRecord, Total
 from stillwatt.records.energy import Absent, Energy
+from stillwatt.records.finding import Bill
 
 LOCAL_W = 100.0
 REASON = "the server is read by nobody here"
@@ -72,10 +74,13 @@ def test_what_is_said_last_counts_and_only_the_stage_and_the_run_have_it(tmp_pat
     assert total_j(before.gross) == pytest.approx(10 * LOCAL_W, rel=1e-3)
     energy = endpoint_of(made)
     assert isinstance(energy, Energy)
-    assert (energy.value_j, energy.boundary, energy.coverage) == (400.0, Boundary.COMPONENTS, 0.0)
+    assert (energy.value_j, energy.boundary, energy.coverage) == (400.0, Boundary.BOARD, 0.0)
     assert total_j(made.gross) == pytest.approx(10 * LOCAL_W + 400.0, rel=1e-3)
+    bill = price({stage.stage_id: stage for stage in record.stages}, {made.stage_id: 1.0})
+    assert isinstance(bill, Bill)
     assert isinstance(made.gross, Total)
     assert made.gross.complete
+    assert (bill.value_j, bill.complete) == (pytest.approx(made.gross.value_j), True)
     assert made.gross.low_j == pytest.approx(made.gross.value_j - 300.0, abs=60.0)
     assert made.gross.high_j == pytest.approx(made.gross.value_j + 1200.0, abs=60.0)
     assert isinstance(record.total, Total)
@@ -93,9 +98,12 @@ def test_what_nobody_knows_makes_the_stage_and_the_run_incomplete_and_no_other_s
     session.end(200.0)
     record = record_of(run)
     before, made = record.stages
-    assert endpoint_of(made) == Absent(part="endpoint", boundary=Boundary.COMPONENTS, reason=REASON)
+    assert endpoint_of(made) == Absent(part="endpoint", boundary=Boundary.BOARD, reason=REASON)
     assert isinstance(before.gross, Total)
     assert before.gross.complete
+    bill = price({stage.stage_id: stage for stage in record.stages}, {made.stage_id: 1.0, before.stage_id: 1.0})
+    assert isinstance(bill, Bill)
+    assert bill.absent == (f"endpoint in teacher_generate: {REASON}",)
     for total in (made.gross, record.total):
         assert isinstance(total, Total)
         assert (total.complete, total.absent) == (False, ("endpoint",))
