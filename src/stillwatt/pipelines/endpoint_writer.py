@@ -37,8 +37,8 @@ class TextTokenizer(Protocol):
         """Text as tokens."""
         ...
 
-    def decode(self, ids: Sequence[int], /, **settings: Any) -> str:
-        """Tokens as text."""
+    def decode(self, ids: list[int], /, **settings: Any) -> str | list[str]:
+        """Tokens as text: one, of one list of them."""
         ...
 
 
@@ -104,7 +104,7 @@ class EndpointWriter:
         Raises:
             EndpointError: A request failed for good; what the others of the batch took is billed all the same.
         """
-        texts = [self._tokenizer.decode(prompt, skip_special_tokens=True) for prompt in prompts]
+        texts = [str(self._tokenizer.decode(list(prompt), skip_special_tokens=True)) for prompt in prompts]
         self._state_energy(under_way=len(texts))
         try:
             answers = self._ask_all(texts, seed)

@@ -100,7 +100,7 @@ def made(server: EndpointServer, out_dir: Path, stage: Stage, *, needed: int = 4
 
 @settings(max_examples=8, deadline=None)
 @given(concurrency=st.integers(1, 6), count=st.integers(1, 12), data=st.data())
-def test_completions_keep_their_prompts_order_and_never_more_are_asked_than_allowed(
+def test_completions_keep_their_prompts_order_and_as_many_are_asked_as_allowed(
     concurrency: int, count: int, data: st.DataObject
 ) -> None:
     late = data.draw(st.sets(st.integers(0, count - 1)))
@@ -120,6 +120,18 @@ def test_completions_keep_their_prompts_order_and_never_more_are_asked_than_allo
     assert server.most_at_once == gate.parties
     assert len(set(seeds.values())) == count
     assert all(0 <= seed < 2**31 for seed in seeds.values())
+
+
+def test_no_more_are_under_way_than_allowed_however_slow_the_server_is() -> None:
+    never = threading.Event()
+
+    def behave(_number: int, _asked: Asked) -> Behaviour:
+        never.wait(0.03)  # long enough for whoever may come to come
+        return OK
+
+    with endpoint_server(behave) as server:
+        writer_for(server, Stage(), concurrency=2).write([ids(f"p{number}") for number in range(6)], seed=5)
+    assert server.most_at_once == 2
 
 
 def test_the_same_seed_asks_the_same_and_another_does_not() -> None:
