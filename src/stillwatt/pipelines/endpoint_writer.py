@@ -37,7 +37,7 @@ class TextTokenizer(Protocol):
         """Text as tokens."""
         ...
 
-    def decode(self, ids: list[int], /, **settings: Any) -> str | list[str]:
+    def decode(self, ids: list[int], /, *, skip_special_tokens: bool) -> str | list[str]:
         """Tokens as text: one, of one list of them."""
         ...
 

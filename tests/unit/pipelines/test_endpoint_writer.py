@@ -39,7 +39,8 @@ class Letters:
         assert settings == {"add_special_tokens": False, "split_special_tokens": True}
         return [ord(character) for character in text]
 
-    def decode(self, ids: Sequence[int], /, **_settings: Any) -> str:
+    def decode(self, ids: Sequence[int], /, *, skip_special_tokens: bool) -> str:
+        assert skip_special_tokens
         return "".join(chr(token) for token in ids if token != END)
 
 
