@@ -167,3 +167,6 @@ def test_the_report_tells_what_is_not_known(study: Study) -> None:
     text = json.dumps(found)
     assert "the teacher was not evaluated: there is no quality Q" in text
     assert "bills are incomplete for synthetic" in text
+    (said,) = [each for each in found["answer"]["sentences"] if "nobody knows how much" in each]
+    assert "endpoint in teacher_generate: the teacher is an endpoint" in said
+    assert [each["value"] for each in found["break_evens"] if each["kind"] == "reuse"] == [None]
