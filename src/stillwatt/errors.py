@@ -20,6 +20,7 @@ StillwattError                    exit 1
 ├── UnlikeAmountsError            amounts of unlike kinds or boundaries were to be added
 ├── ReportError                   a report that does not hold what it should, with the place in it
 ├── GridError                     a live grid service gave no answer that can be used
+├── EndpointError                 a teacher behind a network address gave no text that can be used
 ├── FileExistsAlreadyError        exit 2: a file would be written over, and nobody asked for that
 ├── LostTrainingError             a training went and nobody said so; marks its stage, is never raised
 ├── MissingExtraError             an optional dependency is not installed; carries the pip line
@@ -191,6 +192,14 @@ class GridError(StillwattError):
     def __init__(self, source: str, detail: str, cure: str = "") -> None:
         self.source, self.detail, self.cure = source, detail, cure
         super().__init__(f"grid source {source!r}: {detail}" + (f"; {cure}" if cure else ""))
+
+
+class EndpointError(StillwattError):
+    """A teacher behind a network address gave no text that can be used; no key is ever in the text."""
+
+    def __init__(self, url: str, detail: str, cure: str = "") -> None:
+        self.url, self.detail, self.cure = url, detail, cure
+        super().__init__(f"endpoint {url}: {detail}" + (f"; {cure}" if cure else ""))
 
 
 class FileExistsAlreadyError(UsageError):

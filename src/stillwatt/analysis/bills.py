@@ -70,6 +70,15 @@ def price(book: Mapping[str, StageRecord], weights: Weights) -> Bill | NoTotal:
     )
 
 
+def lacking(bill: Bill, *others: Bill) -> tuple[str, ...]:
+    """What a bill lacks and none of the others does, so that they cannot be held against each other as they are.
+
+    A part that no stage could read is lacking in all of them alike; one of another machine in the teacher's work alone.
+    """
+    common = {text.partition(" in ")[0] for other in others for text in other.absent}
+    return tuple(text for text in bill.absent if text.partition(" in ")[0] not in common)
+
+
 def _parts(stage: StageRecord) -> tuple[list[Energy], list[Absent]]:
     inside = [part for part in stage.energies if part.boundary in SUMMED_BOUNDARIES]
     return [p for p in inside if isinstance(p, Energy)], [p for p in inside if isinstance(p, Absent)]

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from stillwatt.analysis.bills import lacking
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import ArmPoint, Bill, BreakEven, BreakEvenKind, NoQuality, ServingRate, Verdict
 from stillwatt.records.window import ONLINE_TEACHER
@@ -216,6 +217,11 @@ def _reuse(blank: BreakEven, point: ArmPoint, baseline: Estimate, against: str, 
     if judged.verdict is Verdict.VALUE and any(use.kind == ONLINE_TEACHER for use in point.artifacts):
         reason = "the teacher ran beside the training and left nothing that another student could use"
         return replace(judged, verdict=Verdict.NEVER, value=None, low=None, high=None, reason=reason)
+    bills = [bill for bill in (point.teacher_energy, point.student_energy) if isinstance(bill, Bill)]
+    gaps = lacking(bills[0], *bills[1:])
+    if judged.verdict is Verdict.VALUE and gaps:
+        reason = f"{judged.value:.3g} at least: the teacher's work is not known whole ({'; '.join(gaps)})"
+        return replace(judged, verdict=Verdict.UNDETERMINED, value=None, low=None, high=None, reason=reason)
     return judged
 
 

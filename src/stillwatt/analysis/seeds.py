@@ -218,8 +218,14 @@ def _how_trained(run: RunRecord, point: ArmPoint) -> tuple[Any, ...]:
     """All that makes two trainings of one arm no repeats of each other; seeds are not in it."""
     tables = ["data", "train", *([] if not point.artifacts else ["teacher"])]
     tables += [_MADE_BY[use.kind] for use in point.artifacts if use.kind in _MADE_BY]
-    shared = tuple(_unseeded(run.settings.get(name)) for name in tables)
+    shared = (*(_unseeded(run.settings.get(name)) for name in tables), _server(run) if point.artifacts else None)
     return point.method, point.student, _arm(run, point), _student(run, point), shared, _settings(run, point)
+
+
+def _server(run: RunRecord) -> Any:
+    """Which server the teacher is; how patiently it was asked makes no other text."""
+    table = run.settings.get("teacher_endpoint")
+    return {name: table.get(name) for name in ("url", "model", "api")} if isinstance(table, Mapping) else None
 
 
 def _unseeded(table: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stillwatt.analysis.costs.counts import loaded, read, saved, trained, written
 from stillwatt.config.model_size import size_of_student, size_of_teacher
@@ -24,6 +24,9 @@ _TOKENS_PER_PASS = 200.0
 _LOGIT_BYTES = 16.0
 """Per entry of the vocabulary and token: logits are written, read, and made into probabilities, in float32."""
 _KIB = 1024.0
+_ANY_DTYPE = "float32"
+"""Of a teacher whose weights are elsewhere: no count of its work is made."""
+_ELSEWHERE = "the teacher is an endpoint: how long its server takes, and what it draws, is not predicted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,8 @@ def jobs_of(spec: PipelineSpec, device: Device) -> tuple[Job, ...]:
         students={student.name: size_of_student(spec, student) for student in spec.students},
     )
     made = {job.name: job for job in _jobs(spec, sizes, device)}
+    if spec.teacher.endpoint is not None and "teacher_generate" in made:
+        made["teacher_generate"] = replace(made["teacher_generate"], unknown=_ELSEWHERE)
     return tuple(made[stage.name] if stage.name in made else _other(stage, device) for stage in plan(spec).stages)
 
 
@@ -78,7 +83,7 @@ def _jobs(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Job]:
         counts = Counts(stages=0.0, waited_s=waited_s)
         yield Job(name=name, kind=StageKind.IDLE_BASELINE, counts=counts, device=device)
     yield _preparation(spec, sizes, device)
-    yield _evaluation(spec, "evaluate.teacher", sizes.teacher, device, spec.teacher.dtype)
+    yield _evaluation(spec, "evaluate.teacher", sizes.teacher, device, spec.teacher.dtype or _ANY_DTYPE)
     yield from _artifacts(spec, sizes, device)
     several, seeds = len(spec.students) > 1, spec.train.seeds
     for student in spec.students:
@@ -89,7 +94,7 @@ def _jobs(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Job]:
             for seed in seeds:
                 arm_id = (f"{student.name}." if several else "") + arm.name + (f".s{seed}" if len(seeds) > 1 else "")
                 yield from _arm(spec, arm, arm_id, student, sizes, device)
-    yield _serving(spec, "serve.teacher", sizes.teacher, device, spec.teacher.dtype)
+    yield _serving(spec, "serve.teacher", sizes.teacher, device, spec.teacher.dtype or _ANY_DTYPE)
 
 
 def _job(
@@ -147,7 +152,7 @@ def _preparation(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Job:
         shape if is_known else None,
         counts,
         device,
-        spec.teacher.dtype,
+        spec.teacher.dtype or _ANY_DTYPE,
         disk_bytes=(disk, disk),
     )
 
@@ -188,7 +193,7 @@ def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Jo
             size,
             counts,
             device,
-            spec.teacher.dtype,
+            spec.teacher.dtype or _ANY_DTYPE,
             tokens=data.train_tokens,
             disk_bytes=cache,
             labels={"artifact_kind": "logits"},
@@ -207,7 +212,7 @@ def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Jo
             size,
             counts,
             device,
-            spec.teacher.dtype,
+            spec.teacher.dtype or _ANY_DTYPE,
             tokens=data.train_tokens,
             disk_bytes=(4.0 * data.train_tokens, 16.0 * data.train_tokens + _KIB),
             labels={"artifact_kind": "text"},
@@ -247,7 +252,7 @@ def _arm(
                 teacher,
                 None if teacher is None else _reading(spec, teacher, text),
                 device,
-                spec.teacher.dtype,
+                spec.teacher.dtype or _ANY_DTYPE,
                 method="online",
                 tokens=text.tokens,
                 labels={**labels, "artifact_kind": "online"},

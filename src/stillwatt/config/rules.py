@@ -15,6 +15,7 @@ from stillwatt.clock import SystemClock
 from stillwatt.config.plan import sequences_at
 from stillwatt.config.problem import Place, Problem
 from stillwatt.config.rules_budget import budgets
+from stillwatt.config.rules_endpoint import endpoint
 from stillwatt.config.rules_on_policy import is_online, on_policy
 from stillwatt.errors import UnknownNameError, UsageError, suggest
 from stillwatt.pipelines.cache.scheme import Scheme
@@ -35,6 +36,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _meter(recipe)
     yield from _names(recipe)
     yield from _sources(recipe)
+    yield from endpoint(recipe)
     yield from _budget(recipe)
     yield from _generate(recipe)
     yield from _checkpoints(recipe)

@@ -209,7 +209,7 @@ class ClockStep(_Event, frozen=True, kw_only=True, tag="clock_step"):
 
 
 class StatedEnergy(_Event, frozen=True, kw_only=True, tag="stated_energy"):
-    """What another tool's own file says a part drew in a stage; no reading of it is here (method.md, eq. 19)."""
+    """What another tool's file, or the program, says a part drew in a stage, unread here (method.md, eqs. 19, 131)."""
 
     stage_id: str
     part: str
@@ -224,9 +224,22 @@ class StatedEnergy(_Event, frozen=True, kw_only=True, tag="stated_energy"):
     driver: str = ""
     source: str = ""
     reason: str = ""
+    is_elsewhere: bool = False
+    """Another machine drew it for this stage: a stage of which nothing is stated has no such part (eq. 131)."""
 
 
-ProgramEvent = SessionStarted | Forked | StageStarted | Workload | Result | StageEnded | Mark | Warned | SessionEnded
+ProgramEvent = (
+    SessionStarted
+    | Forked
+    | StageStarted
+    | Workload
+    | Result
+    | StageEnded
+    | Mark
+    | Warned
+    | SessionEnded
+    | StatedEnergy
+)
 MeterEvent = (
     SamplerStarted
     | ChannelsTaken

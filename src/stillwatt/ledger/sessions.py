@@ -177,7 +177,7 @@ def read_session(
         lost_samples=lost_samples,
         is_damaged=journals.is_damaged or lost_samples > 0 or any(map(_is_damaged, segments.values())),
         warnings=(*journals.warnings, *problems, *stage_warnings, *troubles),
-        stated=tuple(_all(journals.meter, StatedEnergy)),
+        stated=(*_all(journals.meter, StatedEnergy), *_last_stated(journals.program)),
     )
 
 
@@ -226,6 +226,11 @@ def _read_journal(path: Path | None, warnings: list[str]) -> tuple[tuple[Event, 
 
 def _all(events: Sequence[Event], kind: type[_E]) -> Iterator[_E]:
     return (event for event in events if isinstance(event, kind))
+
+
+def _last_stated(program: Sequence[Event]) -> tuple[StatedEnergy, ...]:
+    """What the program said last of each part of each stage: it says sums while they grow."""
+    return tuple({(line.stage_id, line.part): line for line in _all(program, StatedEnergy)}.values())
 
 
 def _first(events: Sequence[Event], kind: type[_E]) -> _E | None:

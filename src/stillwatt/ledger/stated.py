@@ -1,8 +1,8 @@
-"""Energies that an imported file states and that no reading here stands behind (method.md, eq. 19).
+"""Energies that are stated and that no reading here stands behind (method.md, eqs. 19 and 131).
 
 A tool that writes one number for a stage is taken at its word, with the bounds that the importer gave the word. What it
 does not say is absent. Where there are readings of the same part, they are booked and the statement is held against
-them.
+them. What another machine drew for a stage, a measured program states itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stillwatt.ledger.events import StatedEnergy
 from stillwatt.ledger.stages import StageFacts
 from stillwatt.metering.account import SessionAccount
 from stillwatt.metering.attribute import ancestors, exclusive_windows
-from stillwatt.metering.totals import sum_part
+from stillwatt.metering.totals import sum_part, summed_boundary
 from stillwatt.records.channel import Boundary
 from stillwatt.records.energy import STATED, Absent, Energy
 from stillwatt.records.window import StageWindow
@@ -89,7 +89,8 @@ def with_stated(
     for part, lines in by_part.items():
         if part in account.total and not isinstance(account.total[part], Absent):
             continue
-        account, said = _with_part(account, lines, stages, lengths)
+        is_elsewhere = all(line.is_elsewhere for line in lines.values())
+        account, said = (_with_elsewhere if is_elsewhere else _with_part)(account, lines, stages, lengths)
         notes += said
     return replace(account, notes=(*account.notes, *notes))
 
@@ -149,6 +150,62 @@ def _with_part(
     outermost = [stage.stage_id for stage in stages if stage.stage_id not in _inside(children)]
     roots = [gross[stage_id] for stage_id in outermost]
     return _grown(account, part, (own, gross), roots, lengths, outermost), notes
+
+
+def _with_elsewhere(
+    account: SessionAccount, lines: Mapping[str, StatedEnergy], stages: Sequence[StageFacts], lengths: _Lengths
+) -> tuple[SessionAccount, list[str]]:
+    """The account with a part of another machine, in the stages that it worked for alone (method.md, eq. 131).
+
+    It stands where it is summed with this machine, as a board among its components or at the boundary around them:
+    whoever states it has widened its interval to hold there.
+    """
+    part = next(iter(lines.values())).part
+    boundary = summed_boundary({each.boundary for each in account.total.values() if isinstance(each, Energy)})
+    if boundary is None or boundary is Boundary.COMPONENTS:
+        boundary = Boundary.BOARD
+    children = _children(stages)
+    gross: dict[str, Energy | Absent] = {}
+    own: dict[str, Energy | Absent] = {}
+    for stage in reversed(stages):  # children begin after their parents, so they are settled first
+        inside = [child for child in children.get(stage.stage_id, ()) if child in gross]
+        found = [gross[child] for child in inside]
+        lengths_s = [lengths.gross_s[child] for child in inside]
+        if stage.stage_id in lines:
+            own[stage.stage_id] = replace(_alone(lines[stage.stage_id]), boundary=boundary)
+            found, lengths_s = [*found, own[stage.stage_id]], [*lengths_s, lengths.own_s[stage.stage_id]]
+        if found:
+            gross[stage.stage_id] = sum_part(found, lengths_s)
+    booked = {
+        stage_id: replace(
+            stage,
+            self_energies={**stage.self_energies, **({part: own[stage_id]} if stage_id in own else {})},
+            gross={**stage.gross, part: gross[stage_id]},
+            self_s={**stage.self_s, **({part: lengths.own_s[stage_id]} if stage_id in own else {})},
+            gross_s={**stage.gross_s, part: lengths.gross_s[stage_id]},
+        )
+        for stage_id, stage in account.stages.items()
+        if stage_id in gross
+    }
+    roots = [each.stage_id for each in stages if each.stage_id in gross and each.stage_id not in _inside(children)]
+    lengths_s = [lengths.gross_s[each] for each in roots]
+    total = sum_part([gross[each] for each in roots], lengths_s)
+    return replace(
+        account,
+        stages={**account.stages, **booked},
+        total={**account.total, part: total},
+        total_s={**account.total_s, part: math.fsum(lengths_s)},
+    ), _notes_of_elsewhere(lines)
+
+
+def _notes_of_elsewhere(lines: Mapping[str, StatedEnergy]) -> list[str]:
+    """What a reader of the sum should know where joules of another machine are in it."""
+    known = {line.part: line for line in lines.values() if line.value_j is not None}
+    return [
+        f"{part}: {line.device} is another machine; its joules are {line.basis.value} ({line.source}), and this run's "
+        "place, grid and PUE are not its own"
+        for part, line in known.items()
+    ]
 
 
 def _grown(
@@ -214,6 +271,13 @@ def _settle(
         random_j=math.hypot(whole.random_j, *(energy.random_j for energy in known)),
         estimated_j=own_j,
     )
+
+
+def _alone(line: StatedEnergy) -> Energy | Absent:
+    """A statement of a stage without its children."""
+    if line.value_j is None:
+        return Absent(part=line.part, boundary=line.boundary, reason=line.reason)
+    return _energy(line)
 
 
 def _energy(line: StatedEnergy) -> Energy:

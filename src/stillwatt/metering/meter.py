@@ -82,6 +82,18 @@ class Stage:
         """Keep what the stage found (scores, sizes, hashes); JSON values only."""
         self._meter.write("result", stage_id=self.stage_id, results=dict(results))
 
+    def state_energy(self, part: str, **said: Any) -> None:
+        """Say what another machine drew for this stage, or why nobody knows: no instrument here sees it.
+
+        What is said last of a part counts, so that a sum may be said while it grows.
+
+        Args:
+            part: Its name in the account.
+            said: `device`, `boundary`, `value_j` (None with a `reason`), `systematic_low_j`, `systematic_high_j`,
+                `basis`, `driver`, `source` (docs/reference/run-directory.md).
+        """
+        self._meter.write("stated_energy", stage_id=self.stage_id, part=part, is_elsewhere=True, **said)
+
     def close(self) -> None:
         """Write what is still pending; what is added from now on is written at once."""
         with self._lock:

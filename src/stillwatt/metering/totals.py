@@ -111,7 +111,7 @@ def combine(parts: Sequence[Energy | Absent]) -> Total | NoTotal:
     names = [part.part for part in parts]
     if len(set(names)) != len(names):
         raise ValueError(f"a part stands twice among {', '.join(names)}")
-    boundary = _summed({part.boundary for part in parts if isinstance(part, Energy)})
+    boundary = summed_boundary({part.boundary for part in parts if isinstance(part, Energy)})
     if boundary is None:
         reasons = "; ".join(f"{part.part}: {part.reason}" for part in parts if isinstance(part, Absent))
         rails = ", ".join(part.part for part in parts if isinstance(part, Energy))
@@ -144,7 +144,7 @@ def _half_width_j(parts: Sequence[Energy], systematic_j: Callable[[Energy], floa
     return math.hypot(*(part.random_j for part in parts), *by_driver.values())
 
 
-def _summed(boundaries: set[Boundary]) -> Boundary | None:
+def summed_boundary(boundaries: set[Boundary]) -> Boundary | None:
     """Boundary of the sum: the components', else the narrowest around them; None for rails alone."""
     if boundaries & _COMPONENTS:
         return Boundary.COMPONENTS

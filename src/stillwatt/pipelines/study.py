@@ -22,6 +22,7 @@ from stillwatt.pipelines.bench import Bench, found_or_announced
 from stillwatt.pipelines.cache_fidelity import measure_fidelity
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, prompts_of
+from stillwatt.pipelines.endpoint_client import read_key
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
     choose_layers,
@@ -69,6 +70,9 @@ def check(spec: PipelineSpec) -> None:
             "`torchrun -m stillwatt run RECIPE` does"
         )
     prepare_data.num_sequences(spec.data)
+    if spec.teacher.endpoint is not None:
+        read_key(spec.teacher.endpoint)
+        _check_text_only(spec)
     for arm in spec.arms:
         student_train.check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
         settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
@@ -78,10 +82,20 @@ def check(spec: PipelineSpec) -> None:
             raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for the student's text")
 
 
+def _check_text_only(spec: PipelineSpec) -> None:
+    for arm in spec.arms:
+        if arm.is_online or arm.artifact_kind == "logits":
+            raise StillwattError(f"arm {arm.name!r}: the teacher is an endpoint, which gives text and no distributions")
+    for student in spec.students:
+        if student.source == PRUNED:
+            raise StillwattError(f"student {student.name!r}: the teacher is an endpoint, which has no layers here")
+
+
 def fetch_models(bench: Bench) -> None:
     """Bring models to this machine, as a stage of its own: what a download costs is no part of any arm."""
     spec = bench.spec
-    wanted = [(spec.teacher.source, spec.teacher.revision, False)]
+    is_here = spec.teacher.endpoint is None
+    wanted = [(spec.teacher.source, spec.teacher.revision, False)] if is_here else []
     wanted += [(s.source, s.revision, True) for s in spec.students if s.source != PRUNED]
     if bench.ranks.of_first(lambda: all(is_ready(source) for source, _, _ in wanted)):
         return
@@ -136,18 +150,23 @@ def _prune(bench: Bench, student: StudentSpec, train: Packed) -> tuple[list[int]
 def _check_fit(bench: Bench, student: StudentSpec) -> None:
     from transformers import AutoConfig
 
+    tokenizer, is_elsewhere = bench.tokenizer(), bench.spec.teacher.endpoint is not None
+    # text of an endpoint is in the first student's tokens, so that the others are held against it
+    first = bench.start_dir(bench.spec.students[0]) if is_elsewhere else bench.teacher_place().directory
     sizes = [
         int(AutoConfig.from_pretrained(str(directory), local_files_only=True).get_text_config().vocab_size)
-        for directory in (bench.teacher_place().directory, bench.start_dir(student))
+        for directory in (first, bench.start_dir(student))
     ]
-    tokenizer = bench.tokenizer()
     same = tokenizer_sha256(load_tokenizer(bench.start_dir(student))) == tokenizer_sha256(tokenizer)
     num_tokens = max(tokenizer.get_vocab().values()) + 1
     shared_rows(*sizes, num_tokens=num_tokens, same_tokens=same, student=student.name)
 
 
 def evaluate_teacher(bench: Bench) -> None:
-    """Score the teacher; its scores are what qualities are relative to."""
+    """Score the teacher; its scores are what qualities are relative to. An endpoint has none, and that is said."""
+    if bench.spec.teacher.endpoint is not None:
+        bench.announce("the teacher is an endpoint: it is not evaluated, so there is no quality relative to it")
+        return
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
         scores = evaluate.make(bench.teacher(), bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)
@@ -259,6 +278,9 @@ def _text_maker(bench: Bench) -> _Maker:
 
 
 def _teacher_inputs(bench: Bench) -> dict[str, Any]:
+    endpoint = bench.spec.teacher.endpoint
+    if endpoint is not None:
+        return {"teacher": endpoint.identity, "tokenizer_sha256": tokenizer_sha256(bench.tokenizer())}
     return {
         "teacher": bench.teacher_place().identity,
         "dtype": bench.spec.teacher.dtype,
@@ -322,7 +344,10 @@ def _point_to_maker(bench: Bench, name: str, kind: StageKind, labels: Mapping[st
 
 
 def serve_teacher(bench: Bench) -> None:
-    """Measure the teacher under the serving load."""
+    """Measure the teacher under the serving load; an endpoint's joules are not seen from here, and that is said."""
+    if bench.spec.teacher.endpoint is not None:
+        bench.announce("the teacher is an endpoint: its serving is not measured, so there is no T*")
+        return
     _serve(bench, "serve.teacher", {"arm": "teacher"}, None, None)
 
 

@@ -25,6 +25,8 @@ from stillwatt.pipelines.spec import GenerateSpec
 __all__ = ["Generated", "load", "make"]
 
 _SCRATCH = "batches"
+_BILLED = ("tokens", "generated_tokens")
+"""What a writer that bills itself has told the stage: an endpoint counts tokens of its own."""
 
 
 class Counter(Protocol):
@@ -94,6 +96,8 @@ def make(
             completions = writer.write(texts, _seed(spec.seed, round_number, batch_number))
             batches.finish(round_number, batch_number, completions)
         counts = _judge(accepted, texts, completions)
+        if is_new and getattr(writer, "bills_itself", False):
+            counts = {name: amount for name, amount in counts.items() if name not in _BILLED}
         stage.add(**(counts if is_new else {"taken_over_tokens": counts["tokens"]}))
         task.advance(counts["accepted_tokens"])
     found = save(accepted, out_dir, inputs=inputs, needed_tokens=needed_tokens, rounds=rounds)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from stillwatt.analysis.bills import lacking
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.finding import ArmPoint, Bill, BreakEven, BreakEvenKind, Quality, StageGroup, Study, Verdict
@@ -63,6 +64,8 @@ class Comparison:
         """Cheaper beyond its noise, even with the whole teacher on its own account."""
         own, other = self.point.energy_under("one-off"), self.baseline.energy_under("one-off")
         if isinstance(own, NoTotal) or isinstance(other, NoTotal):
+            return False
+        if lacking(own, other):
             return False
         noise_j = math.hypot(_random_j(own, self.repeat_rel), _random_j(other, self.repeat_rel))
         return own.value_j + noise_j < other.value_j
@@ -119,6 +122,7 @@ def answer_dict(run: RunRecord, study: Study) -> dict[str, Any]:
         sentences = [_sentence(entry) for entry in comparisons[:_MOST_SENTENCES]] + _frontier_sentence(study)
         if len(comparisons) > _MOST_SENTENCES:
             sentences.append(f"{len(comparisons) - _MOST_SENTENCES} more comparisons stand in the tables alone.")
+        sentences += _lacking_sentence(comparisons)
     return {"title": title, "sentences": [*sentences, *_basis_sentence(run)], "key_numbers": _key_numbers(run, study)}
 
 
@@ -285,6 +289,18 @@ def _without_arms(run: RunRecord) -> tuple[str, list[str]]:
     total = total_dict(run.total)
     sentences = [f"It ran for {duration_text(run.duration_s)}; the interval is 95 %."]
     return f"{run.name} used {energy_text(total)}", sentences
+
+
+def _lacking_sentence(comparisons: Sequence[Comparison]) -> list[str]:
+    """What an arm's bill lacks and its baseline's does not: its figures are lower ends, however they look."""
+    gaps: dict[str, None] = {}
+    for entry in comparisons:
+        own, other = entry.point.energy_under("one-off"), entry.baseline.energy_under("one-off")
+        if isinstance(own, Bill) and isinstance(other, Bill):
+            gaps |= dict.fromkeys(lacking(own, other))
+    if not gaps:
+        return []
+    return [f"Distilling took more than is said here, and nobody knows how much: {'; '.join(gaps)}."]
 
 
 def _basis_sentence(run: RunRecord) -> list[str]:

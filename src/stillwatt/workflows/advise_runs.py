@@ -129,7 +129,9 @@ def _comparable(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Recipe
             left_out.append((run.run_id, "it carried out no recipe"))
             continue
         told = recipe.resolved()
-        what = json.dumps([told["teacher"], told["evaluate"], told["data"]["source"]], sort_keys=True)
+        server = recipe.teacher_endpoint
+        who = [told["teacher"], server and [server.url, server.model, server.api]]
+        what = json.dumps([who, told["evaluate"], told["data"]["source"]], sort_keys=True)
         first = first or what
         if what == first:
             found.append((run, recipe))

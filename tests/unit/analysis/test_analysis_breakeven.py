@@ -304,3 +304,19 @@ def test_serving_a_student_that_needs_more_never_pays() -> None:
     found = serving_break_even(point(bill(1.0), bill(1.0), quality(0.5)), teacher, student)
     assert found.verdict is Verdict.NEVER
     assert not math.isnan(found.saving_j or 0.0)
+
+
+@pytest.mark.parametrize(("common", "is_known"), [((), False), (("endpoint in train: nobody reads it",), True)])
+def test_a_teacher_that_is_not_known_whole_gives_a_lower_end_and_no_value(
+    common: tuple[str, ...], is_known: bool
+) -> None:
+    """What all stages lack alike leaves the ratio standing; what the teacher alone lacks does not."""
+    short = replace(bill(100.0), complete=False, absent=("endpoint in teacher_generate: nobody reads it",))
+    own = replace(bill(10.0), absent=common, complete=not common)
+    found = reuse_break_even(point(own, short, quality(0.9)), point(bill(30.0), bill(0.0), quality(0.9)))
+    assert found.verdict is (Verdict.VALUE if is_known else Verdict.UNDETERMINED)
+    assert found.value == (5.0 if is_known else None)
+    if not is_known:
+        assert found.reason == (
+            "5 at least: the teacher's work is not known whole (endpoint in teacher_generate: nobody reads it)"
+        )

@@ -362,6 +362,7 @@ def test_what_an_arm_was_made_with_goes_along() -> None:
     [
         ("teacher_generate", {"max_new_tokens": 80}, {"max_new_tokens": 160}),
         ("train", {"learning_rate": 0.1}, {"learning_rate": 0.2}),
+        ("teacher_endpoint", {"url": "u", "model": "a"}, {"url": "u", "model": "b"}),
     ],
 )
 def test_arms_made_with_other_settings_are_no_repeats(key: str, one: object, two: object) -> None:
@@ -373,6 +374,12 @@ def test_arms_made_with_other_settings_are_no_repeats(key: str, one: object, two
 
 def test_other_seeds_in_the_recipe_are_repeats() -> None:
     runs = [quickstart(run_id=f"r{number}", settings={"train": {"seeds": [number]}}) for number in (1, 2)]
+    assert {row.label for row in gathered(*runs).rows} == {"sft", "kd", "synthetic"}
+
+
+def test_a_server_that_was_asked_with_more_patience_is_the_same_teacher() -> None:
+    tables = [{"url": "u", "model": "a", "max_retries": tries} for tries in (1, 9)]
+    runs = [quickstart(run_id=f"r{n}", settings={"teacher_endpoint": table}) for n, table in enumerate(tables)]
     assert {row.label for row in gathered(*runs).rows} == {"sft", "kd", "synthetic"}
 
 

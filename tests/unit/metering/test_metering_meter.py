@@ -263,3 +263,14 @@ def test_a_forked_process_goes_on_with_a_journal_of_its_own(monkeypatch: pytest.
     ]
     assert childs.events[0]["parent_id"] == "a1"
     assert childs.events[2]["counts"] == {"tokens": 7}
+
+
+def test_a_stage_says_what_another_machine_drew_for_it(clock: SteppingClock, journal: MemoryJournal) -> None:
+    with Meter(journal, clock).stage("ask") as stage:
+        stage.state_energy("endpoint", value_j=None, boundary="node", device="big at host", reason="nobody reads it")
+    assert journal.named("stated_energy") == [
+        {
+            "event": "stated_energy", "t_ns": 0, "stage_id": stage.stage_id, "part": "endpoint", "is_elsewhere": True,
+            "value_j": None, "boundary": "node", "device": "big at host", "reason": "nobody reads it",
+        }
+    ]  # fmt: skip

@@ -1,0 +1,103 @@
+"""What a teacher that is a server rules out, and what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from stillwatt.config.problem import Place, Problem
+from stillwatt.config.rules_on_policy import is_online
+from stillwatt.config.teachers import ENDPOINT, is_in_the_clear
+from stillwatt.errors import UsageError
+from stillwatt.pipelines.spec import DISTILLING, LimitKind, Method
+
+if TYPE_CHECKING:
+    from stillwatt.config.arms import ArmSettings
+    from stillwatt.config.models import Recipe
+    from stillwatt.config.teachers import EndpointSettings
+
+_TEXT_ONLY = (
+    "the teacher is an endpoint, which gives text and no distribution over the student's vocabulary; take method "
+    "synthetic_sft, or a teacher on this machine"
+)
+
+
+def endpoint(recipe: Recipe) -> Iterator[Problem]:
+    """Every broken rule about a teacher that is a server."""
+    teacher, server = recipe.teacher, recipe.teacher_endpoint
+    if teacher.source != ENDPOINT:
+        if teacher.dtype is None:
+            yield Problem(place=("teacher", "dtype"), message=f"the teacher {teacher.source!r} needs a dtype")
+        if server is not None:
+            text = '[teacher_endpoint] needs [teacher] source = "endpoint"; remove the table, or change the source'
+            yield Problem(place=("teacher_endpoint",), message=text)
+        return
+    if server is None:
+        text = 'source = "endpoint" needs the table [teacher_endpoint] with url, model and api'
+        yield Problem(place=("teacher", "source"), message=text)
+        return
+    if teacher.dtype is not None:
+        text = "the weights of an endpoint are not on this machine; remove dtype"
+        yield Problem(place=("teacher", "dtype"), message=text)
+    yield from _server(server)
+    yield from _students(recipe)
+    yield from _budgets(recipe)
+
+
+def _server(server: EndpointSettings) -> Iterator[Problem]:
+    if server.api_key_env is not None and is_in_the_clear(server.url):
+        text = f"the key would go to {server.url} in the clear; use https, or a tunnel that ends on this machine"
+        yield Problem(place=("teacher_endpoint", "url"), message=text)
+    sizes = {"active_parameters": server.active_parameters, "total_parameters": server.total_parameters}
+    given = [name for name, value in (*sizes.items(), ("provider", server.provider)) if value is not None]
+    if server.energy == "absent":
+        for name in given:
+            text = f'{name} without energy = "ecologits" has no effect'
+            yield Problem(place=("teacher_endpoint", name), message=text)
+        return
+    if sorted(given) not in (["provider"], sorted(sizes)):
+        text = "ecologits needs either provider, or both active_parameters and total_parameters (in billions)"
+        yield Problem(place=("teacher_endpoint", "energy"), message=text)
+    elif (server.active_parameters or 0.0) > (server.total_parameters or 0.0):
+        text = f"{server.active_parameters:g} billion at work are more than {server.total_parameters:g} billion in all"
+        yield Problem(place=("teacher_endpoint", "active_parameters"), message=text)
+
+
+def _students(recipe: Recipe) -> Iterator[Problem]:
+    for number, student in enumerate(recipe.students):
+        if student.source == "prune-teacher":
+            text = f"student {student.name!r}: the teacher is an endpoint, so there are no layers to leave out"
+            yield Problem(place=("students", number, "source"), message=text)
+    for number, arm in enumerate(recipe.arms):
+        if arm.method in DISTILLING:
+            yield Problem(place=("arms", number, "method"), message=f"arm {arm.name!r}: {_how(arm)}{_TEXT_ONLY}")
+    if recipe.teacher_logits is not None:
+        yield Problem(place=("teacher_logits",), message=_TEXT_ONLY)
+
+
+def _how(arm: ArmSettings) -> str:
+    """What the arm would need of its teacher."""
+    if arm.method is Method.GKD:
+        return "method gkd runs the teacher beside the student: "
+    return "its loss runs the teacher beside the student: " if is_online(arm) else "method kd reads logits: "
+
+
+def _budgets(recipe: Recipe) -> Iterator[Problem]:
+    """A gauge on this machine sees nothing of the server's joules."""
+    told: list[tuple[Place, str | None]] = [(("budget",), recipe.budget)]
+    told.append((("budgets", "each_arm"), recipe.budgets.each_arm))
+    told += [(("arms", number, "budget"), arm.budget) for number, arm in enumerate(recipe.arms)]
+    for place, text in told:
+        if text is not None and _is_of_energy(recipe, text):
+            message = (
+                f"a budget of {text} cannot be kept where the teacher is an endpoint, whose energy no gauge here sees; "
+                "limit tokens or time"
+            )
+            yield Problem(place=place, message=message)
+
+
+def _is_of_energy(recipe: Recipe, text: str) -> bool:
+    try:
+        return recipe.budgets.limit(text).kind is LimitKind.ENERGY
+    except UsageError:  # of carbon or money that cannot be turned into joules: told of by the rules of budgets
+        return False
