@@ -1,0 +1,78 @@
+"""What a training's next step, and what comes after its last one, will take: as long as what was seen of the kind."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+
+__all__ = ["Habits", "Pace"]
+
+_STEPS_KEPT = 9
+_GAPS_KEPT = 5
+
+
+class Pace:
+    """How long steps take; those on the student's own text take longer and are kept apart.
+
+    >>> pace = Pace()
+    >>> for length_s in (0.1, 0.1, 0.9, 0.1):
+    ...     pace.note(length_s, is_own=False)
+    >>> pace.next_s(is_own=False), pace.next_s(is_own=True)
+    (0.1, 0.1)
+    >>> pace.note(0.5, is_own=True)
+    >>> pace.next_s(is_own=True)
+    0.5
+    """
+
+    def __init__(self) -> None:
+        self._lengths_s = {is_own: deque[float](maxlen=_STEPS_KEPT) for is_own in (False, True)}
+
+    def note(self, length_s: float, *, is_own: bool) -> None:
+        """Take note of how long a step took."""
+        self._lengths_s[is_own].append(length_s)
+
+    def next_s(self, *, is_own: bool) -> float:
+        """Median of the latest steps of that kind, of the other one where there was none; 0 before any step."""
+        seen = self._lengths_s[is_own] or self._lengths_s[not is_own]
+        return statistics.median(seen) if seen else 0.0
+
+
+class Habits:
+    """What stages of this study were seen to take beside their work, in seconds, and which evaluation is like which."""
+
+    def __init__(self) -> None:
+        self.cleanup_s = 0.0
+        """What the latest stage took to let go of what it held."""
+        self._writing_s: dict[str, float] = {}
+        self._ending_s: dict[str, float] = {}
+        self._evaluation: dict[str, str] = {}
+        self._gaps_s: deque[float] = deque(maxlen=_GAPS_KEPT)
+
+    def note_gap(self, length_s: float) -> None:
+        """Take note of the time between two stages."""
+        self._gaps_s.append(length_s)
+
+    def note_writing(self, student: str, length_s: float) -> None:
+        """Take note of how long a model of a student's size took to be written."""
+        self._writing_s[student] = length_s
+
+    def note_ending(self, student: str, length_s: float) -> None:
+        """Take note of how long a training took to write its checkpoint and to clean up."""
+        self._ending_s[student] = length_s
+
+    def note_evaluation(self, student: str, stage: str) -> None:
+        """Take note of a stage that evaluated a student; the next one will take about as much."""
+        self._evaluation[student] = stage
+
+    @property
+    def gap_s(self) -> float:
+        """Between two stages."""
+        return statistics.median(self._gaps_s) if self._gaps_s else 0.0
+
+    def ending_s(self, student: str) -> float:
+        """Between the last step of a student's training and its stage's end, as far as it can be known beforehand."""
+        return self._ending_s.get(student) or self._writing_s.get(student, 0.0) + self.cleanup_s
+
+    def evaluation(self, student: str) -> str:
+        """The stage that evaluated that student last; empty where none has."""
+        return self._evaluation.get(student, "")
