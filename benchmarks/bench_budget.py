@@ -1,13 +1,14 @@
 """How closely budgets of joules are kept: real small trainings, and what the final ledger says that they took.
 
-    python benchmarks/bench_budget.py [--of arm run] [--seconds 8 20 60] [--runs 20] [--watts 100] [--save]
+    python benchmarks/bench_budget.py [--of arm run] [--seconds 8 20 60] [--runs 20] [--at-once 4] [--watts 100]
+                                     [--save]
 
 A budget is the joules of so many seconds at the power of a training that is measured first. `arm`: one run with as
 many equal-joule arms (half `sft`, half `gkd`) as are asked for, each with that budget. `run`: as many runs of one arm
 that end at that budget, idle times, evaluations and all. Spent is what the ledger says when the run is over, never the
 live view. Half a step is what whole steps allow (method eq. 135). `--watts` takes an instrument of constant power in
-stead of the machine's own. `--save` adds to the day's file, so that it can be measured in parts; the table is over the
-whole file.
+stead of the machine's own, and `--at-once` shares the runs out over processes, which is one more load on the machine.
+`--save` adds to the day's file, so that it can be measured in parts; the table is over the whole file.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import argparse
 import importlib
 import json
 import os
+import random
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -46,7 +49,7 @@ name = "tiny"
 source = "tiny-random"
 dtype = "float32"
 [data]
-source = "random-words"
+source = "path:{text}"
 sequence_tokens = 32
 train_tokens = {tokens}
 held_out_share = 0.02
@@ -88,6 +91,9 @@ loss_parameter = 0.5
 own_text_share = 0.5
 """
 TRAINING = "student_train"
+TOKENS_PER_S = 36_000
+"""More than a training here takes, so that no text ends before its budget."""
+DOCUMENT_TOKENS = 600
 
 
 def main() -> int:
@@ -95,9 +101,26 @@ def main() -> int:
     parser.add_argument("--of", nargs="+", choices=("arm", "run"), default=["arm", "run"])
     parser.add_argument("--seconds", nargs="+", type=float, default=[8.0, 20.0, 60.0])
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--at-once", type=int, default=1, help="processes that share the runs")
+    parser.add_argument("--as-lines", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--watts", type=float, help="of a made-up instrument; the machine's own where it is left out")
     parser.add_argument("--save", action="store_true", help="add to the dated file beside this one")
     arguments = parser.parse_args()
+    rows = measured(arguments) if arguments.at_once == 1 else shared_out(arguments)
+    if arguments.as_lines:
+        print(json.dumps(rows))
+        return 0
+    path = HERE / f"budget-{datetime.now(UTC).date().isoformat()}.json"
+    if arguments.save:
+        before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+        rows = [*before, *rows]
+        path.write_text(json.dumps({"table": table(rows), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(" | ".join(str(cell) for cell in line.values()) for line in table(rows)))
+    return 0
+
+
+def measured(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """All that is asked for, by this process."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name, quiet_home(Path(name)):
         bench = Bench(Path(name), arguments.watts)
@@ -105,16 +128,22 @@ def main() -> int:
         for length_s in arguments.seconds:
             for kind in arguments.of:
                 amount_j = round(length_s * power_w, 1)
-                made = bench.arms(amount_j, arguments.runs) if kind == "arm" else bench.runs(amount_j, arguments.runs)
+                made = (bench.arms if kind == "arm" else bench.runs)(amount_j, length_s, arguments.runs)
                 rows += [{"of": kind, "seconds": length_s, "instrument": bench.sensor, **row} for row in made]
-    path = HERE / f"budget-{datetime.now(UTC).date().isoformat()}.json"
-    if arguments.save:
-        before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-        rows = [*before, *rows]
-        path.write_text(json.dumps({"table": table(rows), "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(rows))
-    print("\n".join(" | ".join(str(cell) for cell in line.values()) for line in table(rows)))
-    return 0
+    return rows
+
+
+def shared_out(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The same, by several processes at once."""
+    asked = ["--of", *arguments.of, "--seconds", *map(str, arguments.seconds), "--as-lines"]
+    asked += [] if arguments.watts is None else ["--watts", str(arguments.watts)]
+    counts = [len(range(n, arguments.runs, arguments.at_once)) for n in range(arguments.at_once)]
+    workers = [
+        subprocess.Popen([sys.executable, __file__, *asked, "--runs", str(count)], stdout=subprocess.PIPE, text=True)
+        for count in counts
+    ]
+    told = [worker.communicate()[0] for worker in workers]
+    return [row for text in told for row in json.loads(text.splitlines()[-1])]
 
 
 @contextmanager
@@ -141,33 +170,46 @@ class Bench:
 
     def power_w(self) -> float:
         """Of a training of three seconds."""
-        (stage,) = trainings(self._run(SFT, [1], "budgets.each_arm='3 s'"))
+        (stage,) = trainings(self._run(SFT, [1], "budgets.each_arm='3 s'", 3.0))
         return joules(stage) / stage.duration_s
 
-    def arms(self, amount_j: float, count: int) -> list[dict[str, Any]]:
+    def arms(self, amount_j: float, length_s: float, count: int) -> list[dict[str, Any]]:
         """Arms of one run, each with that budget."""
         seeds = list(range(1, (count + 1) // 2 + 1))
-        record = self._run(SFT + GKD, seeds, f"budgets.each_arm='{amount_j} J'")
-        return [row(stage, amount_j, joules(stage)) for stage in trainings(record)]
+        record = self._run(SFT + GKD, seeds, f"budgets.each_arm='{amount_j} J'", length_s)
+        return [row(stage, amount_j, joules(stage)) for stage in trainings(record)][:count]
 
-    def runs(self, amount_j: float, count: int) -> list[dict[str, Any]]:
+    def runs(self, amount_j: float, length_s: float, count: int) -> list[dict[str, Any]]:
         """Runs that end at that budget."""
         rows = []
         for number in range(count):
-            record = self._run(SFT if number % 2 == 0 else GKD, [number + 1], f"budget='{amount_j} J'")
+            record = self._run(SFT if number % 2 == 0 else GKD, [number + 1], f"budget='{amount_j} J'", length_s)
             assert isinstance(record.total, Total)
             rows.append(row(trainings(record)[-1], amount_j, record.total.value_j))
         return rows
 
-    def _run(self, arms: str, seeds: Sequence[int], budget: str) -> RunRecord:
-        path = self._folder / "recipe.toml"
-        text = RECIPE.format(sensor=self.sensor, options=self._options, tokens=2_000_000, seeds=list(seeds))
+    def _run(self, arms: str, seeds: Sequence[int], budget: str, length_s: float) -> RunRecord:
+        path, text_path = self._folder / "recipe.toml", self._folder / "text.jsonl"
+        tokens = 512 * round(length_s * TOKENS_PER_S / 512)
+        write_text(text_path, tokens)
+        text = RECIPE.format(
+            sensor=self.sensor, options=self._options, tokens=tokens, seeds=list(seeds), text=text_path
+        )
         path.write_text(text + arms, encoding="utf-8")
         runs_dir = self._folder / "runs"
         recipe = load_recipe(path, [budget])
         outcome = run_recipe(recipe, runs_dir=runs_dir, fresh=True, progress=SilentProgress(), announce=say)
         assert outcome is not None
         return outcome.record
+
+
+def write_text(path: Path, tokens: int) -> None:
+    """Made-up words, enough for so many tokens and the held-out text."""
+    chance = random.Random(1)
+    words = ["".join(chance.choices("abcdefghij", k=chance.randint(1, 6))) for _ in range(40)]
+    count = 16 + tokens // DOCUMENT_TOKENS * 2
+    lines = [json.dumps({"text": " ".join(chance.choices(words, k=DOCUMENT_TOKENS // 3))}) for _ in range(count)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def say(text: str) -> None:

@@ -221,6 +221,7 @@ def evaluate_folder(
         return {"scores": evaluate.make(model, bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)}
 
     total = evaluate.total_work(bench.spec.evaluate)
+    before_ns = bench.stage_ended_ns
     found = bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total)
-    bench.budgets.habits.note_evaluation(student.name, name)
+    bench.budgets.habits.note_evaluation(student.name, name, is_seen=bench.stage_ended_ns != before_ns)
     return found

@@ -29,8 +29,6 @@ _CLOSE_S = 1.5
 """So near to its end a training has the books looked at more often."""
 _GAPS_AFTER = 2
 """Between a run's last training and its end: before its evaluation, and before the idle machine."""
-_CLEANUPS_AFTER = 2
-"""Of the study's last models, and of the idle stage, which clears up as every stage does."""
 _OF_THE_RUN = "the run's budget"
 
 
@@ -149,13 +147,16 @@ class Budgets:
         if limit.kind is LimitKind.TOKENS:
             return 0.0
         spent, _ = self._spent()
-        between_s = _GAPS_AFTER * self.habits.gap_s + _CLEANUPS_AFTER * self.habits.cleanup_s
-        evaluation_j, evaluation_s = spent.stages.get(self.habits.evaluation(student), (0.0, 0.0))
+        cleanup_s, like = self.habits.cleanup_s, self.habits.evaluation(student)
+        between_s = _GAPS_AFTER * self.habits.gap_s + cleanup_s
+        evaluation_j, evaluation_s = (0.0, 0.0) if like is None else spent.stages.get(like.name, (0.0, 0.0))
+        evaluated = 1.0 if like is None else like.scale(evaluation_s, cleanup_s)
+        rest_s = self._spec.idle_after_s + cleanup_s if self._spec.idle_after_s else 0.0
         if limit.kind is LimitKind.TIME:
-            return evaluation_s + self._spec.idle_after_s + between_s
-        idle_j, _ = spent.stages.get("idle_baseline", (0.0, 0.0))
-        rest_j = idle_j * self._spec.idle_after_s / self._spec.idle_baseline_s if self._spec.idle_baseline_s else 0.0
-        return evaluation_j + rest_j + spent.power_w * between_s
+            return evaluation_s * evaluated + rest_s + between_s
+        idle_j, idle_s = spent.stages.get("idle_baseline", (0.0, 0.0))
+        idle_w = idle_j / idle_s if idle_s else 0.0
+        return evaluation_j * evaluated + idle_w * rest_s + spent.power_w * between_s
 
     def look_closely(self, left: float, limit: Limit) -> None:
         """Have the books looked at now, where so little is left that the next look in its turn may come too late."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
+from dataclasses import dataclass
 
-__all__ = ["Habits", "Pace"]
+__all__ = ["Habits", "Like", "Pace"]
 
 _STEPS_KEPT = 9
 _GAPS_KEPT = 5
@@ -37,6 +38,23 @@ class Pace:
         return statistics.median(seen) if seen else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Like:
+    """A stage that another one is expected to be like."""
+
+    name: str
+    cleanup_s: float
+    """What it took to let go of what it held: the next one may be quicker at that."""
+
+    def scale(self, length_s: float, cleanup_s: float) -> float:
+        """What the next one takes of what this one took in so many seconds, with so many to clear up.
+
+        >>> Like("evaluate.start", 0.3).scale(0.5, 0.1)
+        0.6
+        """
+        return max(0.0, length_s - self.cleanup_s + cleanup_s) / length_s if length_s > 0.0 else 1.0
+
+
 class Habits:
     """What stages of this study were seen to take beside their work, in seconds, and which evaluation is like which."""
 
@@ -45,7 +63,7 @@ class Habits:
         """What the latest stage took to let go of what it held."""
         self._writing_s: dict[str, float] = {}
         self._ending_s: dict[str, float] = {}
-        self._evaluation: dict[str, str] = {}
+        self._evaluation: dict[str, Like] = {}
         self._gaps_s: deque[float] = deque(maxlen=_GAPS_KEPT)
 
     def note_gap(self, length_s: float) -> None:
@@ -60,9 +78,15 @@ class Habits:
         """Take note of how long a training took to write its checkpoint and to clean up."""
         self._ending_s[student] = length_s
 
-    def note_evaluation(self, student: str, stage: str) -> None:
-        """Take note of a stage that evaluated a student; the next one will take about as much."""
-        self._evaluation[student] = stage
+    def note_evaluation(self, student: str, stage: str, *, is_seen: bool) -> None:
+        """Take note of a stage that evaluated a student; the next one will take about as much.
+
+        Args:
+            student: Whom it evaluated.
+            stage: Its name.
+            is_seen: Whether it ran just now, so that what it took to clear up is known.
+        """
+        self._evaluation[student] = Like(stage, self.cleanup_s if is_seen else 0.0)
 
     @property
     def gap_s(self) -> float:
@@ -73,6 +97,6 @@ class Habits:
         """Between the last step of a student's training and its stage's end, as far as it can be known beforehand."""
         return self._ending_s.get(student) or self._writing_s.get(student, 0.0) + self.cleanup_s
 
-    def evaluation(self, student: str) -> str:
-        """The stage that evaluated that student last; empty where none has."""
-        return self._evaluation.get(student, "")
+    def evaluation(self, student: str) -> Like | None:
+        """The stage that evaluated that student last; None where none has."""
+        return self._evaluation.get(student)

@@ -186,7 +186,7 @@ def test_a_runs_budget_keeps_back_the_evaluation_and_the_rest() -> None:
     machine = Machine(stages={"evaluate.start": (150.0, 1.5), "idle_baseline": (100.0, 1.0)})
     machine.advance(machine.before_s)
     kept = budgets(machine, study(run=joules(2000.0)))
-    kept.habits.note_evaluation("tiny", "evaluate.start")
+    kept.habits.note_evaluation("tiny", "evaluate.start", is_seen=True)
     stop = kept.stop("sft", "tiny", None, 0.0)
     assert stop is not None
     steps, reason = train(machine, stop, step_s=0.1)
@@ -201,15 +201,19 @@ def test_what_lies_between_the_last_stages_is_kept_back_too() -> None:
     machine = Machine(look_every_s=0.5, stages={"evaluate.start": (150.0, 1.5), "idle_baseline": (100.0, 1.0)})
     machine.advance(machine.before_s)
     kept = budgets(machine, study())
-    kept.habits.note_evaluation("tiny", "evaluate.start")
+    kept.habits.note_evaluation("tiny", "evaluate.start", is_seen=True)
     time = Limit(kind=LimitKind.TIME, amount=60.0, said="1 min")
     assert kept.reserve(joules(1000.0), "tiny") == pytest.approx(350.0)
     assert kept.reserve(time, "tiny") == pytest.approx(3.5)
     for gap_s in (0.1, 0.2, 9.0):
         kept.habits.note_gap(gap_s)
     kept.habits.cleanup_s = 0.3
-    assert kept.reserve(joules(1000.0), "tiny") == pytest.approx(350.0 + 100.0 * (2 * 0.2 + 2 * 0.3))
-    assert kept.reserve(time, "tiny") == pytest.approx(3.5 + 2 * 0.2 + 2 * 0.3)
+    # of the evaluation, the idle stage, and what lies before it
+    assert kept.reserve(joules(1000.0), "tiny") == pytest.approx(350.0 + 100.0 * (2 * 0.2 + 3 * 0.3))
+    assert kept.reserve(time, "tiny") == pytest.approx(3.5 + 2 * 0.2 + 3 * 0.3)
+    kept.habits.note_evaluation("tiny", "evaluate.start", is_seen=True)  # it took 0.3 s of its 1.5 s to clear up
+    kept.habits.cleanup_s = 0.1
+    assert kept.reserve(joules(1000.0), "tiny") == pytest.approx(350.0 + 100.0 * (2 * 0.2 - 0.2 + 2 * 0.1))
 
 
 def test_what_a_checkpoint_took_to_write_is_kept_back_next_time() -> None:
