@@ -73,6 +73,8 @@ batch_size = 8
 seed = 1
 [run]
 threads = 1
+[analysis]
+baseline_arm = "{baseline}"
 """
 SFT = '[[arms]]\nname = "sft"\nmethod = "sft"\n'
 GKD = """
@@ -193,7 +195,8 @@ class Bench:
         tokens = 512 * round(length_s * TOKENS_PER_S / 512)
         write_text(text_path, tokens)
         text = RECIPE.format(
-            sensor=self.sensor, options=self._options, tokens=tokens, seeds=list(seeds), text=text_path
+            sensor=self.sensor, options=self._options, tokens=tokens, seeds=list(seeds), text=text_path,
+            baseline="sft" if "sft" in arms else "gkd",
         )
         path.write_text(text + arms, encoding="utf-8")
         runs_dir = self._folder / "runs"

@@ -49,8 +49,8 @@ class Like:
     def scale(self, length_s: float, cleanup_s: float) -> float:
         """What the next one takes of what this one took in so many seconds, with so many to clear up.
 
-        >>> Like("evaluate.start", 0.3).scale(0.5, 0.1)
-        0.6
+        >>> Like("evaluate.start", 0.25).scale(0.5, 0.125)
+        0.75
         """
         return max(0.0, length_s - self.cleanup_s + cleanup_s) / length_s if length_s > 0.0 else 1.0
 
