@@ -61,6 +61,7 @@ class Habits:
     def __init__(self) -> None:
         self.cleanup_s = 0.0
         """What the latest stage took to let go of what it held."""
+        self._reading_s: dict[str, float] = {}
         self._writing_s: dict[str, float] = {}
         self._ending_s: dict[str, float] = {}
         self._evaluation: dict[str, Like] = {}
@@ -69,6 +70,10 @@ class Habits:
     def note_gap(self, length_s: float) -> None:
         """Take note of the time between two stages."""
         self._gaps_s.append(length_s)
+
+    def note_reading(self, student: str, length_s: float) -> None:
+        """Take note of how long a student took to be read: until one is written, writing is taken to last as long."""
+        self._reading_s[student] = length_s
 
     def note_writing(self, student: str, length_s: float) -> None:
         """Take note of how long a model of a student's size took to be written."""
@@ -95,7 +100,8 @@ class Habits:
 
     def ending_s(self, student: str) -> float:
         """Between the last step of a student's training and its stage's end, as far as it can be known beforehand."""
-        return self._ending_s.get(student) or self._writing_s.get(student, 0.0) + self.cleanup_s
+        written_s = self._writing_s.get(student, self._reading_s.get(student, 0.0))
+        return self._ending_s.get(student) or written_s + self.cleanup_s
 
     def evaluation(self, student: str) -> Like | None:
         """The stage that evaluated that student last; None where none has."""

@@ -107,6 +107,8 @@ def test_what_the_end_of_a_training_takes_is_held_back_from_the_first_one_on() -
     machine = Machine(look_every_s=0.5)
     machine.advance(machine.before_s)
     whole = budgets(machine, study(arm=joules(1000.0)))
+    whole.habits.note_reading("tiny", 1.0)
+    assert whole.habits.ending_s("tiny") == 1.0  # nothing better is known
     whole.habits.note_writing("tiny", 1.5)
     whole.habits.cleanup_s = 0.5
     assert whole.habits.ending_s("tiny") == 2.0
