@@ -4,11 +4,12 @@
                                      [--save]
 
 A budget is the joules of so many seconds at the power of a training that is measured first. `arm`: one run with as
-many equal-joule arms (half `sft`, half `gkd`) as are asked for, each with that budget. `run`: as many runs of one arm
-that end at that budget, idle times, evaluations and all. Spent is what the ledger says when the run is over, never the
-live view. Half a step is what whole steps allow (method eq. 135). `--watts` takes an instrument of constant power in
-stead of the machine's own, and `--at-once` shares the runs out over processes, which is one more load on the machine.
-`--save` adds to the day's file, so that it can be measured in parts; the table is over the whole file.
+many equal-joule arms (half `sft`, half `gkd`) as are asked for, each with that budget. `run`: as many runs that end
+at that budget in their first arm, idle times, evaluations and all. Spent is what the ledger says when the run is
+over, never the live view. Half a step is what whole steps allow (method eq. 135). `--watts` takes an instrument of
+constant power in stead of the machine's own, and `--at-once` shares the runs out over processes, which is one more
+load on the machine. `--save` adds to the day's file, so that it can be measured in parts; the table is over the whole
+file.
 """
 
 from __future__ import annotations
@@ -73,8 +74,6 @@ batch_size = 8
 seed = 1
 [run]
 threads = 1
-[analysis]
-baseline_arm = "{baseline}"
 """
 SFT = '[[arms]]\nname = "sft"\nmethod = "sft"\n'
 GKD = """
@@ -185,7 +184,7 @@ class Bench:
         """Runs that end at that budget."""
         rows = []
         for number in range(count):
-            record = self._run(SFT if number % 2 == 0 else GKD, [number + 1], f"budget='{amount_j} J'", length_s)
+            record = self._run(SFT if number % 2 == 0 else GKD + SFT, [number + 1], f"budget='{amount_j} J'", length_s)
             assert isinstance(record.total, Total)
             rows.append(row(trainings(record)[-1], amount_j, record.total.value_j))
         return rows
@@ -195,8 +194,11 @@ class Bench:
         tokens = 512 * round(length_s * TOKENS_PER_S / 512)
         write_text(text_path, tokens)
         text = RECIPE.format(
-            sensor=self.sensor, options=self._options, tokens=tokens, seeds=list(seeds), text=text_path,
-            baseline="sft" if "sft" in arms else "gkd",
+            sensor=self.sensor,
+            options=self._options,
+            tokens=tokens,
+            seeds=list(seeds),
+            text=text_path,
         )
         path.write_text(text + arms, encoding="utf-8")
         runs_dir = self._folder / "runs"
