@@ -22,7 +22,6 @@ from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import ArmSpec, LimitKind, Method, PipelineSpec, StudentSpec
 from stillwatt.pipelines.teacher_online import OnlineTeacher
 from stillwatt.records.window import ONLINE_TEACHER, StageKind
-from stillwatt.units import seconds
 
 __all__ = ["arm_id", "check_share", "checkpoint_dir", "evaluate_folder", "run_arm", "start_evaluation"]
 
@@ -218,9 +217,8 @@ def evaluate_folder(
     """Score the model in a folder, as a stage of its own; returns its results."""
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
-        start_ns = bench.meter.clock.monotonic_ns()
         model = load_model(directory, dtype=student.dtype)
-        bench.budgets.habits.note_reading(student.name, float(seconds(bench.meter.clock.monotonic_ns() - start_ns)))
+        bench.budgets.habits.note_size(student.name, sum(weights.numel() for weights in model.parameters()))
         return {"scores": evaluate.make(model, bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)}
 
     total = evaluate.total_work(bench.spec.evaluate)

@@ -10,6 +10,10 @@ __all__ = ["Habits", "Like", "Pace"]
 
 _STEPS_KEPT = 9
 _GAPS_KEPT = 5
+_ENDINGS_KEPT = 3
+_BYTES_PER_PARAMETER = 4
+_BYTES_PER_S = 500_000_000
+"""What a checkpoint is taken to be written at, as long as none of that student was: 0.5 to 0.8 GB/s were seen."""
 
 
 class Pace:
@@ -61,9 +65,8 @@ class Habits:
     def __init__(self) -> None:
         self.cleanup_s = 0.0
         """What the latest stage took to let go of what it held."""
-        self._reading_s: dict[str, float] = {}
         self._writing_s: dict[str, float] = {}
-        self._ending_s: dict[str, float] = {}
+        self._endings_s: dict[str, deque[float]] = {}
         self._evaluation: dict[str, Like] = {}
         self._gaps_s: deque[float] = deque(maxlen=_GAPS_KEPT)
 
@@ -71,9 +74,9 @@ class Habits:
         """Take note of the time between two stages."""
         self._gaps_s.append(length_s)
 
-    def note_reading(self, student: str, length_s: float) -> None:
-        """Take note of how long a student took to be read: until one is written, writing is taken to last as long."""
-        self._reading_s[student] = length_s
+    def note_size(self, student: str, parameters: int) -> None:
+        """Take note of a student's size: until one is written, an ordinary disk is taken to write that much."""
+        self._writing_s.setdefault(student, parameters * _BYTES_PER_PARAMETER / _BYTES_PER_S)
 
     def note_writing(self, student: str, length_s: float) -> None:
         """Take note of how long a model of a student's size took to be written."""
@@ -81,7 +84,7 @@ class Habits:
 
     def note_ending(self, student: str, length_s: float) -> None:
         """Take note of how long a training took to write its checkpoint and to clean up."""
-        self._ending_s[student] = length_s
+        self._endings_s.setdefault(student, deque(maxlen=_ENDINGS_KEPT)).append(length_s)
 
     def note_evaluation(self, student: str, stage: str, *, is_seen: bool) -> None:
         """Take note of a stage that evaluated a student; the next one will take about as much.
@@ -100,8 +103,10 @@ class Habits:
 
     def ending_s(self, student: str) -> float:
         """Between the last step of a student's training and its stage's end, as far as it can be known beforehand."""
-        written_s = self._writing_s.get(student, self._reading_s.get(student, 0.0))
-        return self._ending_s.get(student) or written_s + self.cleanup_s
+        if student in self._endings_s:
+            # of two the shorter: a disk that others keep busy now and then says nothing of the next time
+            return statistics.median_low(self._endings_s[student])
+        return self._writing_s.get(student, 0.0) + self.cleanup_s
 
     def evaluation(self, student: str) -> Like | None:
         """The stage that evaluated that student last; None where none has."""

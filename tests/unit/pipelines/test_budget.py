@@ -107,9 +107,10 @@ def test_what_the_end_of_a_training_takes_is_held_back_from_the_first_one_on() -
     machine = Machine(look_every_s=0.5)
     machine.advance(machine.before_s)
     whole = budgets(machine, study(arm=joules(1000.0)))
-    whole.habits.note_reading("tiny", 1.0)
-    assert whole.habits.ending_s("tiny") == 1.0  # nothing better is known
+    whole.habits.note_size("tiny", 125_000_000)
+    assert whole.habits.ending_s("tiny") == pytest.approx(1.0)  # nothing better is known
     whole.habits.note_writing("tiny", 1.5)
+    whole.habits.note_size("tiny", 125_000_000)
     whole.habits.cleanup_s = 0.5
     assert whole.habits.ending_s("tiny") == 2.0
     assert whole.habits.ending_s("other") == 0.5  # a student of another size says nothing of this one's file
@@ -120,6 +121,9 @@ def test_what_the_end_of_a_training_takes_is_held_back_from_the_first_one_on() -
     machine.advance(3.0)
     stop.end(machine.now_ns)
     assert whole.habits.ending_s("tiny") == 3.0  # a real end says more than a guess
+    for length_s, told_s in ((40.0, 3.0), (3.5, 3.5), (3.6, 3.6)):
+        whole.habits.note_ending("tiny", length_s)
+        assert whole.habits.ending_s("tiny") == told_s  # one that others held up says little
 
 
 def test_it_stops_at_the_step_that_ends_nearest() -> None:
