@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillwatt.errors import BudgetError
@@ -101,6 +101,33 @@ def test_an_arm_stops_within_two_percent_of_its_joules(
     assert stop is not None
     taken, _ = train(machine, stop, step_s=step_s)
     assert taken * step_s * watts == pytest.approx(arm.amount, rel=0.02)
+
+
+@settings(max_examples=50)
+@given(
+    steps_s=st.tuples(st.floats(0.1, 3.0), st.floats(0.1, 3.0)),
+    ending_s=st.floats(0.0, 4.0),
+    length_s=st.floats(10.0, 60.0),
+)
+def test_equal_joule_arms_end_within_two_percent_of_each_other_or_what_whole_steps_allow(
+    steps_s: tuple[float, float], ending_s: float, length_s: float
+) -> None:
+    machine = Machine(look_every_s=0.25)
+    machine.advance(machine.before_s)
+    limit = joules(machine.watts * length_s)
+    kept = budgets(machine, study(arm=limit))
+    kept.habits.note_writing("tiny", ending_s)
+    spent_j = []
+    for step_s in steps_s:
+        machine.before_s = machine.now_ns / NS_PER_S
+        stop = kept.stop("sft", "tiny", limit, 0.0)
+        assert stop is not None
+        taken, _ = train(machine, stop, step_s=step_s)
+        machine.advance(ending_s)
+        stop.end(machine.now_ns)
+        spent_j.append(machine.watts * (taken * step_s + ending_s))
+    half_steps_j = machine.watts * sum(steps_s) / 2.0
+    assert abs(spent_j[0] - spent_j[1]) <= max(0.02 * limit.amount, half_steps_j) + 1e-6 * limit.amount
 
 
 def test_what_the_end_of_a_training_takes_is_held_back_from_the_first_one_on() -> None:
