@@ -1,8 +1,9 @@
 """Kills at random moments of every stage of small studies: is what then is gone on with the same, and on the books?
 
-    python benchmarks/proof_resume.py [--kills 4] [--seed 1] [--tokens 4096] [--save]
+    python benchmarks/proof_resume.py [--kills 4] [--times 2] [--seed 1] [--tokens 4096] [--save]
 
-Each study is killed with SIGKILL (every fourth one twice), gone on with, and compared with one that nobody disturbed:
+Each study is killed with SIGKILL (every fourth one twice; with `--times`, each so often), gone on with, and compared
+with one that nobody disturbed:
 caches, text and students to the byte, each step's loss and each score exactly; all attempts on the books with what
 they took, and no second twice. What counts as a fault is in tests/study_outcome.py. Exit status 1 where there was one.
 """
@@ -38,6 +39,7 @@ AIMS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=4, help="studies killed for each stage")
+    parser.add_argument("--times", type=int, help="kills of each study; a stage that is over is not killed again")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=4096, help="of the training text")
     parser.add_argument("--save", action="store_true", help="keep a dated summary beside this file")
@@ -51,20 +53,22 @@ def main() -> int:
                 whole = studies.whole(study)
                 for aim in aims:
                     for number in range(arguments.kills):
-                        times = 2 if number % 4 == 3 else 1
+                        times = arguments.times or (2 if number % 4 == 3 else 1)
                         kill = studies.killed(whole, study, aim, chance, times=times)
                         kills.append(kill)
                         print(study, aim or "anywhere", kill.hit, f"{kill.lost_j:.1f} J lost", *kill.faults, flush=True)
     summary = {
         "date": datetime.now(UTC).date().isoformat(),
         "seed": arguments.seed,
+        **({} if arguments.times is None else {"times": arguments.times}),
         "tokens": arguments.tokens,
         "studies": {study: _of_study([kill for kill in kills if kill.study == study]) for study in AIMS},
         "faults": [fault for kill in kills for fault in kill.faults],
     }
     print(json.dumps(summary, indent=1))
     if arguments.save:
-        path = HERE / f"proof-resume-{summary['date']}.json"
+        kind = "" if arguments.times is None else f"-{arguments.times}-kills"
+        path = HERE / f"proof-resume{kind}-{summary['date']}.json"
         path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return 1 if summary["faults"] else 0
 
@@ -74,6 +78,7 @@ def _of_study(kills: list[StageKill]) -> dict[str, Any]:
     return {
         "studies_killed": len(kills),
         "kills": sum(hit.values()),
+        "killed_twice": sum(len(kill.hit) > 1 for kill in kills),
         "kills_by_stage": dict(sorted(hit.items())),
         "lost_j": {"all": round(sum(kill.lost_j for kill in kills), 1), "most": round(max(k.lost_j for k in kills), 1)},
         "faults": sum(len(kill.faults) for kill in kills),

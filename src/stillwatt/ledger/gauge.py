@@ -9,10 +9,14 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 
+from stillwatt.clock import Clock, SystemClock
 from stillwatt.ledger.spent import Spent
+from stillwatt.units import NS_PER_S
 
 _PATIENCE_S = 5.0
 _BLOCK_BYTES = 1 << 16
+_ASKING = b"\n"
+_ASK_AGAIN_NS = NS_PER_S // 5
 
 
 class LiveGauge(AbstractContextManager["LiveGauge"]):
@@ -20,10 +24,13 @@ class LiveGauge(AbstractContextManager["LiveGauge"]):
 
     Args:
         run_dir: The run that is under way.
+        clock: Says how old a look is.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
+    def __init__(self, run_dir: Path, clock: Clock | None = None) -> None:
+        self._run_dir, self._clock = run_dir, clock or SystemClock()
+        self._asked_ns: int | None = None
+        self._seen_ns = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""
         self._latest: Spent | None = None
@@ -61,6 +68,16 @@ class LiveGauge(AbstractContextManager["LiveGauge"]):
             self._take(self._process.stdout.fileno())
         return self._latest
 
+    def ask(self) -> None:
+        """Have a look taken now, unless one was asked for or came a moment ago. Never waits."""
+        process, now_ns = self._process, self._clock.monotonic_ns()
+        is_early = self._asked_ns is not None or now_ns - self._seen_ns < _ASK_AGAIN_NS
+        if is_early or process is None or process.stdin is None:
+            return
+        self._asked_ns = now_ns
+        with suppress(OSError):
+            os.write(process.stdin.fileno(), _ASKING)
+
     @property
     def is_looking(self) -> bool:
         """Whether the looking process lives."""
@@ -76,5 +93,6 @@ class LiveGauge(AbstractContextManager["LiveGauge"]):
                 return
             *lines, self._rest = (self._rest + block).split(b"\n")
             for line in lines:
+                self._seen_ns, self._asked_ns = self._clock.monotonic_ns(), None
                 with suppress(ValueError):
                     self._latest = Spent.from_line(line.decode("utf-8", "replace"))

@@ -1,9 +1,10 @@
 """What a run has spent so far, read from its directory while it goes on; and the process that keeps looking.
 
 `python -m stillwatt.ledger.spent RUN_DIR` writes one line of JSON for each look until its standard input ends, which
-means that the measured program is gone. It reads what the sampling process wrote and books it as the ledger will, so
-what a budget is held against is what the account will say. The measured program reads the lines and pays for nothing
-else; the looking itself is on its machine's meter, and takes at most a twentieth of one core.
+means that the measured program is gone; what comes there before asks for a look at once. It reads what the sampling
+process wrote and books it as the ledger will, so what a budget is held against is what the account will say. The
+measured program reads the lines and pays for nothing else; the looking itself is on its machine's meter, and takes at
+most a twentieth of one core where nobody asks.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import select
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -36,6 +37,7 @@ _REST_PER_LOOK = 20.0
 """Seconds of rest for each second that a look took."""
 _POWER_SPAN_NS = 2 * NS_PER_S
 _NICER = 5
+_BLOCK_BYTES = 1 << 12
 _LOST = (StageStatus.FAILED, StageStatus.RECOVERED)
 
 
@@ -53,8 +55,8 @@ class Spent:
     """Of all sessions together."""
     arms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By arm: joules and seconds of its training, and of all inside it; lost attempts are not the arm's."""
-    stages: Mapping[str, float] = field(default_factory=dict)
-    """By name: joules of the latest attempt that ended."""
+    stages: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By name: joules and seconds of the latest attempt that ended."""
     is_measured: bool = False
     """Whether every joule is; else some are modelled or assumed."""
     why_not: str = ""
@@ -68,10 +70,14 @@ class Spent:
         """
         try:
             given = json.loads(line)
-            arms = {name: (float(pair[0]), float(pair[1])) for name, pair in given.pop("arms").items()}
-            return cls(arms=arms, **given)
+            arms, stages = _pairs(given.pop("arms")), _pairs(given.pop("stages", {}))
+            return cls(arms=arms, stages=stages, **given)
         except (TypeError, KeyError, AttributeError) as err:
             raise ValueError(f"no line of what a run has spent: {err}") from err
+
+
+def _pairs(given: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    return {name: (float(pair[0]), float(pair[1])) for name, pair in given.items()}
 
 
 def spent_so_far(run_dir: Path, *, liveness: Liveness | None = None) -> Spent:
@@ -89,7 +95,7 @@ def spent_so_far(run_dir: Path, *, liveness: Liveness | None = None) -> Spent:
         power_w=0.0 if place is None else sum(_powers(place).values()),
         duration_s=sum(float(seconds(each.place.end_ns - each.place.start_ns)) for each in booked.places),
         arms=_arms(booked),
-        stages={stage.name: total.value_j for stage, total in _ended(booked)},
+        stages={stage.name: (total.value_j, _length_s(stage)) for stage, total in _ended(booked)},
         is_measured=isinstance(total, Total) and total.basis is Basis.MEASURED,
         why_not=total.reason if isinstance(total, NoTotal) else "" if place else "nothing has been measured yet",
     )
@@ -105,7 +111,7 @@ def _arms(booked: BookedRun) -> dict[str, tuple[float, float]]:
         if stage.kind is not StageKind.STUDENT_TRAIN or not arm or stage.status in _LOST or isinstance(total, NoTotal):
             continue
         joules[arm] += total.value_j + (_tail_j(place) if stage.status is StageStatus.RUNNING else 0.0)
-        lengths_s[arm] += float(seconds(stage.end_ns - stage.start_ns))
+        lengths_s[arm] += _length_s(stage)
     return {arm: (joules[arm], lengths_s[arm]) for arm in joules}
 
 
@@ -114,6 +120,10 @@ def _ended(booked: BookedRun) -> Iterator[tuple[StageFacts, Total]]:
         total = place.stages[stage.stage_id].gross_total
         if stage.status is StageStatus.ENDED and isinstance(total, Total):
             yield stage, total
+
+
+def _length_s(stage: StageFacts) -> float:
+    return float(seconds(stage.end_ns - stage.start_ns))
 
 
 def _stages(booked: BookedRun) -> Iterator[tuple[BookedPlace, StageFacts]]:
@@ -152,9 +162,9 @@ def _power_w(series: Series) -> float | None:
 
 
 def watch(run_dir: Path, told: TextIO, out: TextIO, clock: Clock) -> None:
-    """Look until `told` ends, and write a line for each look."""
+    """Look until `told` ends, and write a line for each look: in its turn, and when something comes there."""
     wait_s = 0.0
-    while not select.select([told], [], [], wait_s)[0]:
+    while not select.select([told], [], [], wait_s)[0] or os.read(told.fileno(), _BLOCK_BYTES):
         start_ns = clock.monotonic_ns()
         try:
             line = json.dumps(asdict(spent_so_far(run_dir)))

@@ -97,14 +97,15 @@ class _ArmRun:
                 stop.begin()
             out_dir = checkpoint_dir(bench, self.name, to_share)
             job = self._job(labels, stop)
-            return student_train.train(
+            results = student_train.train(
                 job, start, from_share=from_share, to_share=to_share, out_dir=out_dir, stage=stage, task=task
             )
+            return {**results, **({"budgets": budgets} if stop is not None and (budgets := stop.facts()) else {})}
 
         total = bench.spec.data.train_tokens * (to_share - from_share)
         results = bench.run_stage(stage_name, StageKind.STUDENT_TRAIN, work, labels=labels, total=total, is_shared=True)
-        if stop is not None:
-            stop.end()
+        if stop is not None and bench.stage_ended_ns is not None and (to_share >= 1.0 or results.get("stopped_by")):
+            stop.end(bench.stage_ended_ns)
         bench.budgets.count(self.name, results)
         return results
 
@@ -140,7 +141,7 @@ class _ArmRun:
         if not bench.ranks.is_first:
             return None if self.arm.budget is None and bench.spec.budget is None else Follow()
         teacher_j = _teacher_j(bench, self.arm, self.artifact)
-        return bench.budgets.stop(self.name, self.arm.budget, start_evaluation(bench.spec, self.student), teacher_j)
+        return bench.budgets.stop(self.name, self.student.name, self.arm.budget, teacher_j)
 
 
 def check_share(bench: Bench, arm: ArmSpec, artifact: Artifact | None) -> None:
@@ -217,7 +218,11 @@ def evaluate_folder(
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
         model = load_model(directory, dtype=student.dtype)
+        bench.budgets.habits.note_size(student.name, sum(weights.numel() for weights in model.parameters()))
         return {"scores": evaluate.make(model, bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)}
 
     total = evaluate.total_work(bench.spec.evaluate)
-    return bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total)
+    before_ns = bench.stage_ended_ns
+    found = bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total)
+    bench.budgets.habits.note_evaluation(student.name, name, is_seen=bench.stage_ended_ns != before_ns)
+    return found

@@ -16,7 +16,7 @@ from stillwatt.pipelines.artifacts import Artifact
 from stillwatt.pipelines.budget import Budgets, Gauge
 from stillwatt.pipelines.corpus import Prepared
 from stillwatt.pipelines.model_sources import ModelPlace, resolve_model
-from stillwatt.pipelines.models import CausalModel, free_memory, load_model, load_tokenizer
+from stillwatt.pipelines.models import CausalModel, free_memory, load_model, load_tokenizer, settle_memory
 from stillwatt.pipelines.progress import Progress, Task
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
@@ -64,6 +64,8 @@ class Bench:
         self.ranks = Ranks()
         self.on_scored = on_scored or _nobody_asks
         self.budgets = Budgets(spec, gauge, announce)
+        self.stage_ended_ns: int | None = None
+        """When the latest stage of this session ended."""
         self._progress = progress
         self._places: dict[str, ModelPlace] = {}
         self._teacher: CausalModel | None = None
@@ -94,6 +96,7 @@ class Bench:
             return kept
         results: dict[str, Any] | None = None
         if is_shared or self.ranks.is_first:
+            self._note_gap()
             with (
                 self.meter.stage(name, kind=kind, labels=self._labels(labels, is_shared=is_shared)) as stage,
                 self._progress.task(name, total=total, unit=unit) as task,
@@ -101,12 +104,18 @@ class Bench:
                 results = dict(work(stage, task))
                 start_ns = self.meter.clock.monotonic_ns()
                 free_memory()  # what the stage dropped is the stage's to clear away
-                self.budgets.note_cleanup(float(seconds(self.meter.clock.monotonic_ns() - start_ns)))
+                self.budgets.habits.cleanup_s = float(seconds(self.meter.clock.monotonic_ns() - start_ns))
                 if self.ranks.is_first:
                     stage.record(results)
+            self.stage_ended_ns = self.meter.clock.monotonic_ns()
         if results is not None and self.ranks.is_first:
             self.state.finish(name, results)
         return self.ranks.agree(results) or {}
+
+    def _note_gap(self) -> None:
+        if self.stage_ended_ns is not None:
+            gap_ns = self.meter.clock.monotonic_ns() - self.stage_ended_ns
+            self.budgets.habits.note_gap(float(seconds(gap_ns)))
 
     def finished(self, name: str) -> Mapping[str, Any] | None:
         """What a finished stage left, or None; the same on all ranks, whenever the first one writes it down."""
@@ -149,6 +158,13 @@ class Bench:
         """Let go of the teacher's memory."""
         self._teacher = None
         free_memory()
+
+    def settle(self) -> None:
+        """With no model loaded: make later clearing up quick, and see how quick it is."""
+        settle_memory()
+        start_ns = self.meter.clock.monotonic_ns()
+        free_memory()
+        self.budgets.habits.cleanup_s = float(seconds(self.meter.clock.monotonic_ns() - start_ns))
 
     def artifact_j(self, artifact: Artifact) -> float:
         """Joules of the stage that made an artefact, in whichever run.

@@ -1,8 +1,9 @@
-"""Stops training at a budget of joules, seconds or tokens, for a run or for an arm (method.md, eqs. 101 and 102).
+"""Stops training at a budget of joules, seconds or tokens, for a run or for an arm (method.md, eqs. 101, 102, 135).
 
 Joules are those the ledger would book now, from the run's own sampling: nothing is measured here. Between two looks
 they are carried on at the latest power. Training goes on in whole optimiser steps, so it stops at the step that ends
-nearest to the budget, and a budget smaller than one step is refused before it is overdrawn.
+nearest to the budget once what ends the stage is done too, and a budget smaller than one step is refused before it is
+overdrawn.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from stillwatt.clock import Clock, SystemClock
 from stillwatt.errors import BudgetError
 from stillwatt.ledger.spent import Spent
+from stillwatt.pipelines.pace import Habits, Pace
 from stillwatt.pipelines.spec import Limit, LimitKind, PipelineSpec
 from stillwatt.units import seconds
 
@@ -23,6 +25,10 @@ _PATIENCE_S = 30.0
 _POLL_S = 0.05
 _COARSE_SHARE = 0.04
 """Of a budget that one step takes: half of it is what an end may be off."""
+_CLOSE_S = 1.5
+"""So near to its end a training has the books looked at more often."""
+_GAPS_AFTER = 2
+"""Between a run's last training and its end: before its evaluation, and before the idle machine."""
 _OF_THE_RUN = "the run's budget"
 
 
@@ -31,6 +37,10 @@ class Gauge(Protocol):
 
     def latest(self) -> Spent | None:
         """What the last look found; None before the first one. Never waits."""
+        ...
+
+    def ask(self) -> None:
+        """Have a look taken now, whose turn would come later. Never waits."""
         ...
 
 
@@ -51,7 +61,8 @@ class Budgets:
         self._tokens: dict[str, int] = {}
         self.over: str | None = None
         """Why nothing more is begun, once the run's budget has ended a training."""
-        self._cleanup_s, self._writing_s, self._ending_s = 0.0, 0.0, 0.0
+        self.habits = Habits()
+        """What stages were seen to take beside their work."""
         self._has_told = False
 
     def count(self, arm: str, results: Mapping[str, Any]) -> None:
@@ -60,23 +71,6 @@ class Budgets:
         reason = str(results.get("stopped_by") or "")
         if reason.startswith(_OF_THE_RUN):
             self.over = reason
-
-    def note_cleanup(self, length_s: float) -> None:
-        """Take note of how long a stage took to let go of what it held: the next one will take about as long."""
-        self._cleanup_s = length_s
-
-    def note_writing(self, length_s: float) -> None:
-        """Take note of how long a model of a student's size took to be written."""
-        self._writing_s = length_s
-
-    def note_ending(self, length_s: float) -> None:
-        """Take note of how long a training took to write its checkpoint and to clean up."""
-        self._ending_s = length_s
-
-    @property
-    def ending_s(self) -> float:
-        """Seconds between a training's last step and its stage's end, as far as it can be known beforehand."""
-        return self._ending_s or self._writing_s + self._cleanup_s
 
     @property
     def tokens(self) -> int:
@@ -91,11 +85,11 @@ class Budgets:
         """What so many further seconds will take."""
         return length_s if limit.kind is LimitKind.TIME else self._spent()[0].power_w * length_s
 
-    def run_is_over(self, evaluation: str, *, begun: int) -> str | None:
+    def run_is_over(self, student: str, *, begun: int) -> str | None:
         """Why no further arm can begin under the run's budget; None where one can.
 
         Args:
-            evaluation: Stage whose energy or time an evaluation of the arm is expected to take.
+            student: Whose arm it is: an evaluation of it will take what its latest one took.
             begun: Arms that were trained already.
 
         Raises:
@@ -104,26 +98,26 @@ class Budgets:
         limit = self._spec.budget
         if limit is None or self.over is not None:
             return self.over
-        spent = self.run_amount(limit) + self.reserve(limit, evaluation)
+        spent = self.run_amount(limit) + self.reserve(limit, student)
         if spent < limit.amount:
             return None
         if begun == 0:
             raise BudgetError(limit.said, f"{limit.text(spent)} of it are spent before the first training step", "run")
         return f"{limit.text(spent)} of {_OF_THE_RUN} of {limit.said} are spent, evaluation included"
 
-    def stop(self, arm: str, limit: Limit | None, evaluation: str, teacher_j: float) -> Stop | None:
+    def stop(self, arm: str, student: str, limit: Limit | None, teacher_j: float) -> Stop | None:
         """What tells an arm's training when to end; None where nothing limits it.
 
         Args:
             arm: The arm's id.
+            student: Its student's name.
             limit: Its own budget.
-            evaluation: As in `run_is_over`.
             teacher_j: Joules of shared teacher work that the arm bears.
         """
         run = self._spec.budget
         if limit is None and run is None:
             return None
-        return Stop(self, arm, limit, run, evaluation, teacher_j, self._clock)
+        return Stop(self, arm, student, limit, run, teacher_j, self._clock)
 
     def run_amount(self, limit: Limit) -> float:
         """What the run has used up, in the limit's own unit."""
@@ -148,14 +142,26 @@ class Budgets:
             return length_s + behind_s
         return joules + spent.power_w * behind_s + teacher_j
 
-    def reserve(self, limit: Limit, evaluation: str) -> float:
-        """What an evaluation, and the idle machine measured once more, will take of the run's budget."""
-        if limit.kind is not LimitKind.ENERGY:
-            return 0.0 if limit.kind is LimitKind.TOKENS else self._spec.idle_after_s
+    def reserve(self, limit: Limit, student: str) -> float:
+        """What an evaluation, the idle machine measured once more, and what lies between will take of the budget."""
+        if limit.kind is LimitKind.TOKENS:
+            return 0.0
         spent, _ = self._spent()
-        idle_j = spent.stages.get("idle_baseline", 0.0)
-        rest_j = idle_j * self._spec.idle_after_s / self._spec.idle_baseline_s if self._spec.idle_baseline_s else 0.0
-        return spent.stages.get(evaluation, 0.0) + rest_j
+        cleanup_s, like = self.habits.cleanup_s, self.habits.evaluation(student)
+        between_s = _GAPS_AFTER * self.habits.gap_s + cleanup_s
+        evaluation_j, evaluation_s = (0.0, 0.0) if like is None else spent.stages.get(like.name, (0.0, 0.0))
+        evaluated = 1.0 if like is None else like.scale(evaluation_s, cleanup_s)
+        rest_s = self._spec.idle_after_s + cleanup_s if self._spec.idle_after_s else 0.0
+        if limit.kind is LimitKind.TIME:
+            return evaluation_s * evaluated + rest_s + between_s
+        idle_j, idle_s = spent.stages.get("idle_baseline", (0.0, 0.0))
+        idle_w = idle_j / idle_s if idle_s else 0.0
+        return evaluation_j * evaluated + idle_w * rest_s + spent.power_w * between_s
+
+    def look_closely(self, left: float, limit: Limit) -> None:
+        """Have the books looked at now, where so little is left that the next look in its turn may come too late."""
+        if limit.kind is not LimitKind.TOKENS and self._gauge is not None and left < self.coming(limit, _CLOSE_S):
+            self._gauge.ask()
 
     def _spent(self) -> tuple[Spent, float]:
         """The latest look, and the seconds since."""
@@ -206,45 +212,57 @@ class Stop:
         self,
         budgets: Budgets,
         arm: str,
+        student: str,
         limit: Limit | None,
         run: Limit | None,
-        evaluation: str,
         teacher_j: float,
         clock: Clock,
     ) -> None:
-        self._budgets, self._arm, self._limit, self._run = budgets, arm, limit, run
-        self._evaluation, self._teacher_j, self._clock = evaluation, teacher_j, clock
+        self._budgets, self._arm, self._student, self._limit, self._run = budgets, arm, student, limit, run
+        self._teacher_j, self._clock = teacher_j, clock
         self._since_ns = self._step_ns = clock.monotonic_ns()
         self._tokens = self._step_tokens = 0
-        self._stopped_ns: int | None = None
+        self._pace, self._is_own = Pace(), False
 
     def begin(self) -> None:
         """The training's stage begins now."""
         self._since_ns = self._clock.monotonic_ns()
 
-    def first_step(self, tokens: int) -> None:
-        """The first step begins now, at so many tokens: what was loaded before is no part of how long a step takes."""
-        self._tokens = tokens
+    def first_step(self, tokens: int, *, is_own: bool) -> None:
+        """The first step begins now, at so many tokens: what was loaded before is no part of how long a step takes.
+
+        Args:
+            tokens: The arm's own tokens so far.
+            is_own: Whether the step trains on what the student writes.
+        """
+        self._tokens, self._is_own = tokens, is_own
         self._step_ns = self._clock.monotonic_ns()
 
-    def after_step(self, tokens: int) -> str | None:
+    def after_step(self, tokens: int, *, is_own: bool) -> str | None:
         """Why to end after this step: the next one would end further from the budget than this one did.
 
         Args:
             tokens: The arm's own tokens so far.
+            is_own: Whether the next step trains on what the student writes.
         """
         self._step_ns, before_ns = self._clock.monotonic_ns(), self._step_ns
-        step_s = float(seconds(self._step_ns - before_ns))
-        self._step_tokens, self._tokens = tokens - self._tokens, tokens
-        reason = self._reason(tokens, step_s)
-        if reason is not None:
-            self._stopped_ns = self._clock.monotonic_ns()
-        return reason
+        self._pace.note(float(seconds(self._step_ns - before_ns)), is_own=self._is_own)
+        self._step_tokens, self._tokens, self._is_own = tokens - self._tokens, tokens, is_own
+        return self._reason(tokens, self._pace.next_s(is_own=is_own))
 
-    def end(self) -> None:
-        """The training's stage is over."""
-        if self._stopped_ns is not None:
-            self._budgets.note_ending(float(seconds(self._clock.monotonic_ns() - self._stopped_ns)))
+    def end(self, ended_ns: int) -> None:
+        """The training was over, and its checkpoint the last one; its stage ended then."""
+        self._budgets.habits.note_ending(self._student, float(seconds(max(0, ended_ns - self._step_ns))))
+
+    def facts(self) -> list[dict[str, Any]]:
+        """The budgets that were held to, for the stage's results."""
+        limits = {"arm": self._limit, "run": self._run}
+        return [
+            {"of": of, "amount": limit.amount, "unit": limit.kind.value, "said": limit.said}
+            | ({"teacher_j": self._teacher_j} if of == "arm" else {})
+            for of, limit in limits.items()
+            if limit is not None
+        ]
 
     def _reason(self, tokens: int, step_s: float) -> str | None:
         limit = self._limit
@@ -269,13 +287,15 @@ class Stop:
     def _run_used(self, limit: Limit, tokens: int) -> float:
         if limit.kind is LimitKind.TOKENS:
             return float(self._budgets.tokens_of_others(self._arm) + tokens)
-        return self._budgets.run_amount(limit) + self._budgets.reserve(limit, self._evaluation)
+        return self._budgets.run_amount(limit) + self._budgets.reserve(limit, self._student)
 
     def _is_reached(self, limit: Limit, used: float, step_s: float) -> bool:
         if limit.kind is LimitKind.TOKENS:
             # tokens of a step are known exactly; a budget of them is never overdrawn
             return used + self._step_tokens > limit.amount
-        return used + self._budgets.coming(limit, step_s / 2 + self._budgets.ending_s) >= limit.amount
+        ending = self._budgets.coming(limit, self._budgets.habits.ending_s(self._student))
+        self._budgets.look_closely(limit.amount - used - ending, limit)
+        return used + ending + self._budgets.coming(limit, step_s / 2) >= limit.amount
 
 
 class Follow:
@@ -284,12 +304,16 @@ class Follow:
     def begin(self) -> None:
         """Nothing is looked at."""
 
-    def first_step(self, tokens: int) -> None:
+    def first_step(self, tokens: int, *, is_own: bool) -> None:
         """Nothing is looked at."""
 
-    def after_step(self, tokens: int) -> str | None:
+    def after_step(self, tokens: int, *, is_own: bool) -> str | None:
         """Nothing of its own; the ranks agree on what the first one says."""
         return None
 
-    def end(self) -> None:
+    def end(self, ended_ns: int) -> None:
         """Nothing is looked at."""
+
+    def facts(self) -> list[dict[str, Any]]:
+        """The first rank tells for all."""
+        return []

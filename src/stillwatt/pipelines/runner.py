@@ -7,6 +7,7 @@ from its last sealed piece), and its first attempt stays on the books.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -72,11 +73,20 @@ def run_pipeline(
     )
     if bench.ranks.is_first and (name := bench.state.take_over()) is not None:
         announce(f"{name} came to its end just before the run was cut short; it is not run again")
+    try:
+        _measured(bench)
+    finally:
+        gc.unfreeze()  # what `settle` took for what stays
+
+
+def _measured(bench: Bench) -> None:
+    """The idle machine, the study, and the idle machine once more."""
+    spec = bench.spec
     # before anything is loaded, and before a GPU is first touched: a CUDA context raises a GPU's idle power
     _measure_idle(bench, "idle_baseline", spec.idle_baseline_s)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
-    meter.sync = device_sync()
+    bench.meter.sync = device_sync()
     with _offline_where_local(spec):
         quieten()
         _stages(bench)
@@ -95,6 +105,7 @@ def _stages(bench: Bench) -> None:
         study.evaluate_start(bench, student)
     artifacts = study.make_artifacts(bench)
     bench.drop_teacher()
+    bench.settle()
     over = study.run_arms(bench, artifacts)
     if over is not None:
         bench.announce(f"{over}; the serving load is left out")

@@ -53,12 +53,12 @@ __all__ = ["TrainJob", "num_steps", "step_at", "train"]
 class Stopping(Protocol):
     """What may end a training; `budget.Stop` is such."""
 
-    def first_step(self, tokens: int) -> None:
-        """The first step begins now, at so many tokens of the arm."""
+    def first_step(self, tokens: int, *, is_own: bool) -> None:
+        """The first step begins now, at so many tokens of the arm; on own text or not."""
         ...
 
-    def after_step(self, tokens: int) -> str | None:
-        """Why to end after this step, at so many tokens of the arm; None to go on."""
+    def after_step(self, tokens: int, *, is_own: bool) -> str | None:
+        """Why to end after this step, at so many tokens of the arm, with such a step to come; None to go on."""
         ...
 
 
@@ -82,6 +82,10 @@ class TrainJob:
     """`fsdp` to spread the student over the ranks of a launch."""
     own_text: OwnText | None = None
     """Where some steps train on what the student writes; None otherwise."""
+
+    def is_own(self, step: int) -> bool:
+        """Whether that step trains on what the student writes."""
+        return self.own_text is not None and self.own_text.takes(step)
 
 
 def num_steps(job: TrainJob) -> int:
@@ -131,7 +135,7 @@ def train(
     losses: list[float] = []
     last, stopped_by = step_at(to_share, steps), None
     if job.stop is not None:
-        job.stop.first_step(loop.tokens_done)
+        job.stop.first_step(loop.tokens_done, is_own=job.is_own(first))
     for step in range(first, last):
         batches = loop.batches(order_S, step, first, last)
         losses.append(loop.step(batches, step, steps))
@@ -141,7 +145,8 @@ def train(
         stage.add(**loop.reading())
         # of the budget: own text may end before a sequence would
         task.advance(sum(len(batch.rows) for batch in batches) * job.examples.ids_ST.shape[1])
-        stopped_by = None if job.stop is None else loop.ranks.agree(job.stop.after_step(loop.tokens_done))
+        if job.stop is not None:
+            stopped_by = loop.ranks.agree(job.stop.after_step(loop.tokens_done, is_own=job.is_own(step + 1)))
         if stopped_by is not None:
             last = step + 1
             break
@@ -204,8 +209,7 @@ class _Loop:
 
     def _given(self, order_S: npt.NDArray[np.int64], step: int) -> list[tuple[int, ...]]:
         """The microbatches of given text in a step; none where it trains on the student's own."""
-        own_text = self._job.own_text
-        return [] if own_text is not None and own_text.takes(step) else self._groups(order_S, step)
+        return [] if self._job.is_own(step) else self._groups(order_S, step)
 
     def _groups(self, order_S: npt.NDArray[np.int64], step: int) -> list[tuple[int, ...]]:
         train = self._job.train

@@ -141,7 +141,7 @@ def _prune(bench: Bench, student: StudentSpec, train: Packed) -> tuple[list[int]
     start_ns = bench.meter.clock.monotonic_ns()
     save_model(prune_layers(bench.teacher(), choice.start, choice.count), bench.tokenizer(), scratch)
     # a checkpoint is as large: what the first training will take to end is known beforehand
-    bench.budgets.note_writing(float(seconds(bench.meter.clock.monotonic_ns() - start_ns)))
+    bench.budgets.habits.note_writing(student.name, float(seconds(bench.meter.clock.monotonic_ns() - start_ns)))
     replace_dir(scratch, target)
     left_out = list(range(choice.start, choice.start + choice.count))
     return left_out, {str(start): loss for start, loss in choice.losses.items()}
@@ -194,7 +194,7 @@ def run_arms(bench: Bench, artifacts: Mapping[str, Artifact]) -> str | None:
             for seed in spec.train.seeds:
                 name = arm_id(spec, student, arm, seed)
                 is_begun = bench.finished(f"train.{name}.{float(spec.train.checkpoints[0])}") is not None
-                over = over or (None if is_begun else _over(bench, start_evaluation(spec, student), begun))
+                over = over or (None if is_begun else _over(bench, student, begun))
                 if over is not None and not is_begun:
                     bench.announce(f"arm {name} is not trained: {over}")
                     continue
@@ -203,9 +203,9 @@ def run_arms(bench: Bench, artifacts: Mapping[str, Artifact]) -> str | None:
     return over or bench.budgets.over
 
 
-def _over(bench: Bench, evaluation: str, begun: int) -> str | None:
+def _over(bench: Bench, student: StudentSpec, begun: int) -> str | None:
     """Why no further arm can begin, as the first rank's look at the books says."""
-    return bench.ranks.of_first(lambda: bench.budgets.run_is_over(evaluation, begun=begun))
+    return bench.ranks.of_first(lambda: bench.budgets.run_is_over(student.name, begun=begun))
 
 
 def make_artifacts(bench: Bench) -> dict[str, Artifact]:

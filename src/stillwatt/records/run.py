@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stillwatt.records.budget_rows import budget_rows
 from stillwatt.records.cache_rows import cache_rows
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.window import StageKind, StageStatus
@@ -142,6 +143,7 @@ class RunRecord:
             "complete": self.complete,
             "stages": [stage.to_dict() for stage in self.stages],
             **({"caches": [row.to_dict() for row in caches]} if (caches := cache_rows(self.stages)) else {}),
+            **({"budgets": [row.to_dict() for row in budgets]} if (budgets := budget_rows(self)) else {}),
             "unallocated_j": total_dict(self.unallocated),
             "total_j": total_dict(self.total),
             "meter": dict(self.meter),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import stillwatt
 from stillwatt.clock import SystemClock
 from stillwatt.ledger.gauge import LiveGauge
 from stillwatt.ledger.spent import Spent, spent_so_far, watch
-from stillwatt.units import seconds
+from stillwatt.units import NS_PER_S, seconds
 
 _OPTIONS = {"synthetic": {"channels": [{"watts": 100.0}]}}
 
@@ -41,7 +42,7 @@ def test_it_tells_what_the_books_will_say(tmp_path: Path) -> None:
     total, found = run.result.total, spent_so_far(run.run_dir)
     assert isinstance(total, stillwatt.records.Total)
     assert found.energy_j == pytest.approx(total.value_j, rel=1e-6)
-    assert found.stages["train.sft"] == pytest.approx(found.arms["sft"][0])
+    assert found.stages["train.sft"] == pytest.approx(found.arms["sft"])
 
 
 def test_a_run_that_cannot_be_read_says_why_and_the_looking_ends_with_its_program(tmp_path: Path) -> None:
@@ -58,6 +59,44 @@ def test_a_run_that_cannot_be_read_says_why_and_the_looking_ends_with_its_progra
     found = Spent.from_line(line)
     assert found.energy_j is None
     assert "nowhere" in found.why_not
+
+
+def test_who_asks_has_a_look_taken(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+
+    class Out(io.StringIO):
+        def flush(self) -> None:
+            if self.getvalue().count("\n") < 3:
+                os.write(writing, b"\n")
+            else:
+                os.close(writing)
+
+    out = Out()
+    with os.fdopen(reading) as told:
+        watch(tmp_path / "nowhere", told, out, SystemClock())
+    assert len(out.getvalue().splitlines()) == 3
+
+
+def test_nobody_is_asked_twice_before_an_answer(tmp_path: Path) -> None:
+    class Still:
+        now_ns = NS_PER_S
+
+        def monotonic_ns(self) -> int:
+            return self.now_ns
+
+        def utc_ns(self) -> int:
+            return self.now_ns
+
+    gauge = LiveGauge(tmp_path, Still())
+    gauge.ask()  # nobody looks yet
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        gauge._process = process  # stands in for the looking process: gives back what it is told
+        for _ in range(3):
+            gauge.ask()
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.stdout is not None
+        assert process.stdout.read() == b"\n"
 
 
 def test_lines_that_are_none_are_refused() -> None:

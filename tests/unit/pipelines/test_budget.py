@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillwatt.errors import BudgetError
@@ -27,9 +27,13 @@ class Machine:
     before_s: float = 2.0
     """Seconds of the run before the arm."""
     now_ns: int = 0
-    stages: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, tuple[float, float]] = field(default_factory=dict)
     is_measured: bool = True
     energy_known: bool = True
+    asked: int = 0
+
+    def ask(self) -> None:
+        self.asked += 1
 
     def monotonic_ns(self) -> int:
         return self.now_ns
@@ -72,10 +76,10 @@ def budgets(machine: Machine, spec: PipelineSpec, said: list[str] | None = None)
 def train(machine: Machine, stop: Stop, *, step_s: float, tokens: int = 64, steps: int = 100_000) -> tuple[int, str]:
     """Steps taken until told to stop, and why."""
     stop.begin()
-    stop.first_step(0)
+    stop.first_step(0, is_own=False)
     for step in range(1, steps):
         machine.advance(step_s)
-        reason = stop.after_step(step * tokens)
+        reason = stop.after_step(step * tokens, is_own=False)
         if reason is not None:
             return step, reason
     raise AssertionError("never told to stop")
@@ -93,72 +97,169 @@ def test_an_arm_stops_within_two_percent_of_its_joules(
     machine = Machine(watts=watts, look_every_s=look_every_s)
     machine.advance(machine.before_s)
     arm = joules(watts * step_s * steps)
-    stop = budgets(machine, study(arm=arm)).stop("sft", arm, "evaluate.start", 0.0)
+    stop = budgets(machine, study(arm=arm)).stop("sft", "tiny", arm, 0.0)
     assert stop is not None
     taken, _ = train(machine, stop, step_s=step_s)
     assert taken * step_s * watts == pytest.approx(arm.amount, rel=0.02)
+
+
+@settings(max_examples=50)
+@given(
+    steps_s=st.tuples(st.floats(0.1, 3.0), st.floats(0.1, 3.0)),
+    ending_s=st.floats(0.0, 4.0),
+    length_s=st.floats(10.0, 60.0),
+)
+def test_equal_joule_arms_end_within_two_percent_of_each_other_or_what_whole_steps_allow(
+    steps_s: tuple[float, float], ending_s: float, length_s: float
+) -> None:
+    machine = Machine(look_every_s=0.25)
+    machine.advance(machine.before_s)
+    limit = joules(machine.watts * length_s)
+    kept = budgets(machine, study(arm=limit))
+    kept.habits.note_writing("tiny", ending_s)
+    spent_j = []
+    for step_s in steps_s:
+        machine.before_s = machine.now_ns / NS_PER_S
+        stop = kept.stop("sft", "tiny", limit, 0.0)
+        assert stop is not None
+        taken, _ = train(machine, stop, step_s=step_s)
+        machine.advance(ending_s)
+        stop.end(machine.now_ns)
+        spent_j.append(machine.watts * (taken * step_s + ending_s))
+    half_steps_j = machine.watts * sum(steps_s) / 2.0
+    assert abs(spent_j[0] - spent_j[1]) <= max(0.02 * limit.amount, half_steps_j) + 1e-6 * limit.amount
 
 
 def test_what_the_end_of_a_training_takes_is_held_back_from_the_first_one_on() -> None:
     machine = Machine(look_every_s=0.5)
     machine.advance(machine.before_s)
     whole = budgets(machine, study(arm=joules(1000.0)))
-    whole.note_writing(1.5)
-    whole.note_cleanup(0.5)
-    assert whole.ending_s == 2.0
-    stop = whole.stop("sft", joules(1000.0), "evaluate.start", 0.0)
+    whole.habits.note_size("tiny", 125_000_000)
+    assert whole.habits.ending_s("tiny") == pytest.approx(1.0)  # nothing better is known
+    whole.habits.note_writing("tiny", 1.5)
+    whole.habits.note_size("tiny", 125_000_000)
+    whole.habits.cleanup_s = 0.5
+    assert whole.habits.ending_s("tiny") == 2.0
+    assert whole.habits.ending_s("other") == 0.5  # a student of another size says nothing of this one's file
+    stop = whole.stop("sft", "tiny", joules(1000.0), 0.0)
     assert stop is not None
     taken, _ = train(machine, stop, step_s=0.1)
     assert taken == 80  # and 200 J for the end
     machine.advance(3.0)
-    stop.end()
-    assert whole.ending_s == 3.0  # a real end says more than a guess
+    stop.end(machine.now_ns)
+    assert whole.habits.ending_s("tiny") == 3.0  # a real end says more than a guess
+    for length_s, told_s in ((40.0, 3.0), (3.5, 3.5), (3.6, 3.6)):
+        whole.habits.note_ending("tiny", length_s)
+        assert whole.habits.ending_s("tiny") == told_s  # one that others held up says little
 
 
 def test_it_stops_at_the_step_that_ends_nearest() -> None:
     for amount, wanted in ((1000.0, 4), (1030.0, 4), (1160.0, 5)):
         machine = Machine(look_every_s=0.5)
         machine.advance(machine.before_s)
-        stop = budgets(machine, study(arm=joules(amount))).stop("sft", joules(amount), "evaluate.start", 0.0)
+        stop = budgets(machine, study(arm=joules(amount))).stop("sft", "tiny", joules(amount), 0.0)
         assert stop is not None
         steps, reason = train(machine, stop, step_s=2.5)
         assert (steps, reason[:10]) == (wanted, "its budget")
         assert re.search(r"\(a step takes 2[0-9]% of it, so that it can be kept no closer\)", reason)
 
 
+@given(
+    lengths_s=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=80, max_size=80),
+    given_s=st.floats(0.05, 0.5),
+    own_s=st.floats(0.05, 5.0),
+    steps=st.floats(30.0, 60.0),
+)
+def test_steps_of_two_lengths_end_half_of_one_off_at_most(
+    lengths_s: list[tuple[bool, bool]], given_s: float, own_s: float, steps: float
+) -> None:
+    """Eq. 135: the step that was the last one, or the one that was not taken any more, bounds what it is off."""
+    is_own = [own for own, _ in lengths_s]
+    step_s = [own_s if own else given_s for own in is_own]
+    machine = Machine(look_every_s=0.1)
+    machine.advance(machine.before_s)
+    limit = joules(machine.watts * sum(step_s) * steps / 80)
+    stop = budgets(machine, study(arm=limit)).stop("sft", "tiny", limit, 0.0)
+    assert stop is not None
+    stop.begin()
+    stop.first_step(0, is_own=is_own[0])
+    taken, seen = 0, {is_own[0]}
+    while stop_reason(machine, stop, step_s[taken], is_own[taken + 1]) is None:
+        taken += 1
+        if is_own[taken] not in seen and step_s[taken] > min(given_s, own_s):
+            return  # a first long step comes as a surprise: nothing has shown its length yet
+        seen.add(is_own[taken])
+    off_s = sum(step_s[: taken + 1]) - limit.amount / machine.watts
+    assert -step_s[taken + 1] / 2 - 1e-6 <= off_s <= step_s[taken] / 2 + 1e-6
+
+
+def stop_reason(machine: Machine, stop: Stop, step_s: float, next_is_own: bool) -> str | None:
+    machine.advance(step_s)
+    return stop.after_step(0, is_own=next_is_own)
+
+
+def test_the_books_are_looked_at_more_often_near_the_end_and_not_before() -> None:
+    machine = Machine(look_every_s=0.5)
+    machine.advance(machine.before_s)
+    stop = budgets(machine, study(arm=joules(1000.0))).stop("sft", "tiny", joules(1000.0), 0.0)
+    assert stop is not None
+    assert train(machine, stop, step_s=0.1)[0] == 100
+    assert 10 <= machine.asked <= 16  # the last one and a half seconds
+
+
 def test_the_teachers_share_is_spent_before_the_first_step() -> None:
     machine = Machine()
     machine.advance(machine.before_s)
-    stop = budgets(machine, study(arm=joules(1000.0))).stop("sft", joules(1000.0), "evaluate.start", 600.0)
+    stop = budgets(machine, study(arm=joules(1000.0))).stop("sft", "tiny", joules(1000.0), 600.0)
     assert stop is not None
     assert train(machine, stop, step_s=0.1)[0] == 40
 
 
 def test_a_runs_budget_keeps_back_the_evaluation_and_the_rest() -> None:
-    machine = Machine(stages={"evaluate.start": 150.0, "idle_baseline": 100.0})
+    machine = Machine(stages={"evaluate.start": (150.0, 1.5), "idle_baseline": (100.0, 1.0)})
     machine.advance(machine.before_s)
     kept = budgets(machine, study(run=joules(2000.0)))
-    stop = kept.stop("sft", None, "evaluate.start", 0.0)
+    kept.habits.note_evaluation("tiny", "evaluate.start", is_seen=True)
+    stop = kept.stop("sft", "tiny", None, 0.0)
     assert stop is not None
     steps, reason = train(machine, stop, step_s=0.1)
     # 2000 J less 150 J of evaluation, 200 J of the idle machine and the 200 J before: 14.5 s
     assert steps == 145
     assert reason.startswith("the run's budget of 2000 J")
     kept.count("sft", {"tokens_total": 64, "stopped_by": reason})
-    assert kept.run_is_over("evaluate.start", begun=1) == reason
+    assert kept.run_is_over("tiny", begun=1) == reason
+
+
+def test_what_lies_between_the_last_stages_is_kept_back_too() -> None:
+    machine = Machine(look_every_s=0.5, stages={"evaluate.start": (150.0, 1.5), "idle_baseline": (100.0, 1.0)})
+    machine.advance(machine.before_s)
+    kept = budgets(machine, study())
+    kept.habits.note_evaluation("tiny", "evaluate.start", is_seen=True)
+    time = Limit(kind=LimitKind.TIME, amount=60.0, said="1 min")
+    assert kept.reserve(joules(1000.0), "tiny") == pytest.approx(350.0)
+    assert kept.reserve(time, "tiny") == pytest.approx(3.5)
+    for gap_s in (0.1, 0.2, 9.0):
+        kept.habits.note_gap(gap_s)
+    kept.habits.cleanup_s = 0.3
+    # of the evaluation, the idle stage, and what lies before it
+    assert kept.reserve(joules(1000.0), "tiny") == pytest.approx(350.0 + 100.0 * (2 * 0.2 + 3 * 0.3))
+    assert kept.reserve(time, "tiny") == pytest.approx(3.5 + 2 * 0.2 + 3 * 0.3)
+    kept.habits.note_evaluation("tiny", "evaluate.start", is_seen=True)  # it took 0.3 s of its 1.5 s to clear up
+    kept.habits.cleanup_s = 0.1
+    assert kept.reserve(joules(1000.0), "tiny") == pytest.approx(350.0 + 100.0 * (2 * 0.2 - 0.2 + 2 * 0.1))
 
 
 def test_what_a_checkpoint_took_to_write_is_kept_back_next_time() -> None:
     machine = Machine(look_every_s=0.5)
     machine.advance(machine.before_s)
     kept = budgets(machine, study(arm=joules(1000.0)))
-    first = kept.stop("sft", joules(1000.0), "evaluate.start", 0.0)
+    first = kept.stop("sft", "tiny", joules(1000.0), 0.0)
     assert first is not None
     assert train(machine, first, step_s=0.1)[0] == 100
     machine.advance(2.0)
-    first.end()
+    first.end(machine.now_ns)
     machine.before_s = machine.now_ns / NS_PER_S
-    second = kept.stop("sft", joules(1000.0), "evaluate.start", 0.0)
+    second = kept.stop("sft", "tiny", joules(1000.0), 0.0)
     assert second is not None
     assert train(machine, second, step_s=0.1)[0] == 80
 
@@ -167,11 +268,11 @@ def test_time_and_tokens_are_budgets_too() -> None:
     machine = Machine()
     machine.advance(machine.before_s)
     time = Limit(kind=LimitKind.TIME, amount=60.0, said="1 min")
-    stop = budgets(machine, study(arm=time)).stop("sft", time, "evaluate.start", 0.0)
+    stop = budgets(machine, study(arm=time)).stop("sft", "tiny", time, 0.0)
     assert stop is not None
     assert train(machine, stop, step_s=0.5)[0] == 120
     tokens = Limit(kind=LimitKind.TOKENS, amount=1000.0, said="1000 tokens")
-    stop = budgets(machine, study(arm=tokens)).stop("sft", tokens, "evaluate.start", 0.0)
+    stop = budgets(machine, study(arm=tokens)).stop("sft", "tiny", tokens, 0.0)
     assert stop is not None
     steps, reason = train(machine, stop, step_s=0.5)
     assert (steps, reason) == (15, "its budget of 1000 tokens: 960 tokens")  # never overdrawn
@@ -182,38 +283,38 @@ def test_tokens_of_all_arms_are_the_runs() -> None:
     limit = Limit(kind=LimitKind.TOKENS, amount=1000.0, said="1000 tokens")
     kept = budgets(machine, study(run=limit))
     kept.count("sft", {"tokens_total": 512})
-    assert kept.run_is_over("evaluate.start", begun=1) is None
-    stop = kept.stop("kd", None, "evaluate.start", 0.0)
+    assert kept.run_is_over("tiny", begun=1) is None
+    stop = kept.stop("kd", "tiny", None, 0.0)
     assert stop is not None
     assert train(machine, stop, step_s=0.1)[0] == 7
     kept.count("kd", {"tokens_total": 500})
-    assert "1,012 tokens of the run's budget" in (kept.run_is_over("evaluate.start", begun=2) or "")
+    assert "1,012 tokens of the run's budget" in (kept.run_is_over("tiny", begun=2) or "")
 
 
 def test_a_run_that_cannot_take_a_step_is_refused() -> None:
     machine = Machine()
     machine.advance(30.0)
     with pytest.raises(BudgetError, match="run: the budget of 2000 J cannot be kept: 3,000 J of it are spent before"):
-        budgets(machine, study(run=joules(2000.0))).run_is_over("evaluate.start", begun=0)
+        budgets(machine, study(run=joules(2000.0))).run_is_over("tiny", begun=0)
 
 
 def test_energy_that_is_not_known_cannot_be_limited() -> None:
     machine = Machine(energy_known=False)
     with pytest.raises(BudgetError, match=r"the run's energy is not known \(no instrument\)"):
-        budgets(machine, study(run=joules(2000.0))).run_is_over("evaluate.start", begun=0)
+        budgets(machine, study(run=joules(2000.0))).run_is_over("tiny", begun=0)
     with pytest.raises(BudgetError, match="nothing tells what this run has spent"):
-        Budgets(study(run=joules(1.0)), None, print).run_is_over("evaluate.start", begun=0)
+        Budgets(study(run=joules(1.0)), None, print).run_is_over("tiny", begun=0)
 
 
 def test_modelled_energy_is_said_once() -> None:
     machine, said = Machine(is_measured=False), list[str]()
     kept = budgets(machine, study(run=joules(2000.0)), said)
     for _ in range(2):
-        assert kept.run_is_over("evaluate.start", begun=0) is None
+        assert kept.run_is_over("tiny", begun=0) is None
     assert said == ["budget: this machine's energy is modelled at least in part, and so is what is left of it"]
 
 
 def test_without_a_budget_nothing_is_asked() -> None:
     kept = Budgets(study(), None, print)
-    assert kept.run_is_over("evaluate.start", begun=0) is None
-    assert kept.stop("sft", None, "evaluate.start", 0.0) is None
+    assert kept.run_is_over("tiny", begun=0) is None
+    assert kept.stop("sft", "tiny", None, 0.0) is None

@@ -27,9 +27,10 @@ def test_a_count_of_processes_without_a_number_is_no_launch(monkeypatch: pytest.
 def test_a_rank_that_follows_never_ends_by_itself() -> None:
     stop = Follow()
     stop.begin()
-    stop.first_step(0)
-    assert stop.after_step(10**9) is None
-    stop.end()
+    stop.first_step(0, is_own=False)
+    assert stop.after_step(10**9, is_own=True) is None
+    stop.end(0)
+    assert stop.facts() == []
 
 
 def test_one_process_holds_everything_however_it_is_to_be_spread() -> None:

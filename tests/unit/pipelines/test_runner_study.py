@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -423,6 +424,22 @@ def test_a_local_study_keeps_the_hub_libraries_offline(
     place.run(_only("sft"), progress=Watching())
     assert seen == ["1"]
     assert "HF_HUB_OFFLINE" not in os.environ
+
+
+def test_clearing_up_passes_by_what_was_there_before_the_arms_until_the_run_is_over(place: _Place) -> None:
+    frozen: dict[str, bool] = {}
+
+    class Watching(SilentProgress):
+        @contextmanager
+        def task(self, description: str, *, total: float, unit: str) -> Iterator[Any]:
+            frozen[description] = gc.get_freeze_count() > 0
+            yield _KillingTask(1) if description == "train.sft.0.5" else CountingTask()
+
+    gc.unfreeze()
+    place.run(_only("sft"), progress=Watching())
+    assert frozen["evaluate.start"] is False
+    assert frozen["train.sft.0.5"] is True
+    assert gc.get_freeze_count() == 0
 
 
 def test_models_that_must_be_fetched_are_a_stage_outside_all_arms(place: _Place) -> None:

@@ -1,0 +1,69 @@
+"""Budgets as a table: what each arm, and the run, was to take, and how far what it took is off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stillwatt.report.format import MISSING
+from stillwatt.report.tables import Row, Table, table_columns
+
+
+def budgets_table(data: Mapping[str, Any]) -> Table:
+    """A row for each budget of the run (method.md, eqs. 101, 102 and 135); the note says how alike equal arms are."""
+    budgets = data["run"].get("budgets", ())
+    columns = ("budget of", "as written", ">budget", ">spent", ">off", ">half a step", "ended by")
+    rows = tuple(
+        Row(
+            cells=(
+                budget["name"] or "the run",
+                budget["said"],
+                _amount(budget["amount"], budget["unit"]),
+                _amount(budget["spent"], budget["unit"]),
+                _percent(budget["spent"], budget["amount"], is_off=True),
+                _percent(budget["half_step"], budget["amount"], is_off=False),
+                "its budget" if budget["reached"] else "its text" if budget["of"] == "arm" else "its last arm",
+            )
+        )
+        for budget in budgets
+    )
+    notes = [*_equal_arms(budgets), *_whys(budgets)]
+    return Table(title="Budgets", columns=table_columns(*columns), rows=rows, note=" ".join(notes))
+
+
+def _equal_arms(budgets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is said of arms with one budget of joules: by how much the dearest is above the cheapest."""
+    arms = [each for each in budgets if each["of"] == "arm" and each["unit"] == "J"]
+    notes = []
+    for amount in dict.fromkeys(each["amount"] for each in arms):
+        same = [each for each in arms if each["amount"] == amount and not isinstance(each["spent"], Mapping)]
+        ended, short = (
+            [each for each in same if each["reached"]],
+            [each["name"] for each in same if not each["reached"]],
+        )
+        if len(ended) > 1:
+            spent = [each["spent"] for each in ended]
+            apart = 100.0 * (max(spent) - min(spent)) / amount
+            notes.append(
+                f"Equal-joule arms: {len(ended)} of {_amount(amount, 'J')}, at most {apart:.2f} % of it apart."
+            )
+        if len(same) > 1 and short:
+            notes.append(f"Not of equal joules, since their text ended first: {', '.join(short)}.")
+    return notes
+
+
+def _whys(budgets: Sequence[Mapping[str, Any]]) -> list[str]:
+    whys = [(each["name"] or "the run", each["spent"]) for each in budgets if isinstance(each["spent"], Mapping)]
+    return [f"{name}: {spent['absent']}." for name, spent in whys]
+
+
+def _amount(amount: float | Mapping[str, Any], unit: str) -> str:
+    if isinstance(amount, Mapping):
+        return MISSING
+    return f"{amount:,.0f} {unit}" if amount >= 1000.0 else f"{amount:.4g} {unit}"
+
+
+def _percent(amount: float | Mapping[str, Any], whole: float, *, is_off: bool) -> str:
+    if isinstance(amount, Mapping):
+        return MISSING
+    return f"{100.0 * (amount / whole - 1.0):+.2f} %" if is_off else f"{100.0 * amount / whole:.2f} %"
