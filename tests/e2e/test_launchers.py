@@ -26,7 +26,17 @@ pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).parent.parent / "launched_program.py"
 RANKS = 4
 WATTS = (300.0, 100.0)
-LAUNCHERS = ("mpirun of Open MPI", "mpiexec of MPICH", "srun", "srun by PMI-2", "mpirun of Open MPI in a SLURM job")
+SCRIPT = ("sh", "-c", '"$@"; exit $?', "sh")
+"""What people put between launcher and program, to choose a card or to set a variable."""
+LAUNCHERS = (
+    "mpirun of Open MPI",
+    "mpiexec of MPICH",
+    "mpiexec of MPICH and a script",
+    "srun",
+    "srun by PMI-2",
+    "mpirun of Open MPI in a SLURM job",
+    "mpiexec of MPICH in a SLURM job",
+)
 
 
 @dataclass(frozen=True)
@@ -70,14 +80,16 @@ def slurm() -> Iterator[SlurmCluster]:
 def launcher(request: pytest.FixtureRequest) -> Launcher:
     if request.param == "mpirun of Open MPI":
         return Launcher(open_mpi(), "openmpi")
-    if request.param == "mpiexec of MPICH":
-        return Launcher(hydra(), "pmi")
+    if request.param.startswith("mpiexec of MPICH") and not request.param.endswith("job"):
+        return Launcher((*hydra(), *(SCRIPT if "script" in request.param else ())), "pmi")
     cluster: SlurmCluster = request.getfixturevalue("slurm")
-    if request.param == "srun":
-        return Launcher(("srun", "-n", str(RANKS), "--overcommit"), "slurm", cluster.environment)
-    if request.param == "srun by PMI-2":
-        return Launcher(("srun", "--mpi=pmi2", "-n", str(RANKS), "--overcommit"), "pmi", cluster.environment)
-    return Launcher(("salloc", "-n", "1", *open_mpi()), "openmpi", cluster.environment)
+    command, kind = {
+        "srun": lambda: (("srun", "-n", str(RANKS), "--overcommit"), "slurm"),
+        "srun by PMI-2": lambda: (("srun", "--mpi=pmi2", "-n", str(RANKS), "--overcommit"), "pmi"),
+        "mpirun of Open MPI in a SLURM job": lambda: (("salloc", "-n", "1", *open_mpi()), "openmpi"),
+        "mpiexec of MPICH in a SLURM job": lambda: (("salloc", "-n", "1", *hydra()), "pmi"),
+    }[request.param]()
+    return Launcher(command, kind, cluster.environment)
 
 
 def launch(launcher: Launcher, runs_dir: Path, library: Path, *arguments: str) -> RunRecord:
@@ -106,27 +118,21 @@ def check_each_card_once(record: RunRecord) -> None:
         assert drawn_j == pytest.approx(watts * union_s, rel=0.05)
 
 
-def test_ranks_measure_one_run_and_another_launch_another(
+def test_a_launch_is_one_run_and_the_next_another_that_lacks_who_never_came(
     launcher: Launcher, tmp_path: Path, nvml_simulator_path: Path
 ) -> None:
-    records = [launch(launcher, tmp_path, nvml_simulator_path, "2") for _ in range(2)]
-    assert len({record.run_id for record in records}) == 2
-    run_dirs = list_run_dirs(tmp_path)
-    assert len(run_dirs) == 2
-    assert [len(sessions(run_dir)) for run_dir in run_dirs] == [RANKS] * 2
-    for record in records:
-        assert record.complete, record.warnings
-        assert sorted(stage.labels["rank"] for stage in record.stages) == list("0123")
-        assert sum(stage.workload["tokens"] for stage in record.stages) == 406
-        check_each_card_once(record)
-    assert not [finding for finding in verify(tmp_path) if finding.severity.value == "error"]
-
-
-def test_a_rank_that_never_came_makes_the_run_incomplete(
-    launcher: Launcher, tmp_path: Path, nvml_simulator_path: Path
-) -> None:
-    record = launch(launcher, tmp_path, nvml_simulator_path, "1", "--without", "2")
-    assert not record.complete
-    assert any("1 of 4 ranks have no journal here (2)" in warning for warning in record.warnings)
-    assert len(record.stages) == RANKS - 1
+    record = launch(launcher, tmp_path, nvml_simulator_path, "1.2")
+    assert record.complete, record.warnings
+    assert sorted(stage.labels["rank"] for stage in record.stages) == list("0123")
+    assert sum(stage.workload["tokens"] for stage in record.stages) == 406
     check_each_card_once(record)
+
+    later = launch(launcher, tmp_path, nvml_simulator_path, "0.5", "--without", "2")
+    assert later.run_id != record.run_id
+    assert not later.complete
+    assert any("1 of 4 ranks have no journal here (2)" in warning for warning in later.warnings)
+    assert sorted(stage.labels["rank"] for stage in later.stages) == list("013")
+
+    counts = {run_dir.name: len(sessions(run_dir)) for run_dir in list_run_dirs(tmp_path)}
+    assert counts == {record.run_id: RANKS, later.run_id: RANKS - 1}
+    assert not [finding for finding in verify(tmp_path) if finding.severity.value == "error"]
