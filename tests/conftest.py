@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _END_TO_END = Path(__file__).parent / "e2e"
+_MANY_MODULES = 50
+_imported = 0
 _REAL_CONNECT = socket.socket.connect
 
 
@@ -49,6 +53,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     yield  # here they are shuffled
     if is_shared:
         items.sort(key=lambda item: not item.path.is_relative_to(_END_TO_END))
+
+
+@pytest.fixture(autouse=True)
+def _imports_set_aside() -> None:
+    """What is imported by now stays for good: collections, of which a study makes one a stage, need not look at it."""
+    global _imported
+    if len(sys.modules) > _imported + _MANY_MODULES:
+        gc.collect()
+        gc.freeze()
+        _imported = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)
