@@ -82,8 +82,8 @@ def run_pipeline(
         quieten()
         with _libraries_set_aside():
             _stages(bench)
+            bench.drop_teacher()
     # nothing is loaded any more, but the CUDA context stays and the cards are warm: what differs shows as drift
-    bench.drop_teacher()
     _measure_idle(bench, "idle_after", spec.idle_after_s)
 
 
@@ -97,6 +97,7 @@ def _stages(bench: Bench) -> None:
         study.evaluate_start(bench, student)
     artifacts = study.make_artifacts(bench)
     bench.drop_teacher()
+    gc.freeze()  # no model is there now: what was loaded with the first of them stays as well
     over = study.run_arms(bench, artifacts)
     if over is not None:
         bench.announce(f"{over}; the serving load is left out")
@@ -124,7 +125,7 @@ def _measure_idle(bench: Bench, name: str, seconds: float) -> None:
 def _libraries_set_aside() -> Iterator[None]:
     """What is loaded before any model stays for good: it is not looked through each time that a stage clears up.
 
-    The training stack is some hundred thousand objects, a quarter of a second of every stage on a slow core.
+    The training stack is four hundred thousand objects, a quarter of a second of every stage on a slow core.
     """
     if gc.get_freeze_count():
         yield  # the caller has done the same, and knows when to undo it
