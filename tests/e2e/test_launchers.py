@@ -78,17 +78,23 @@ def slurm() -> Iterator[SlurmCluster]:
 
 @pytest.fixture(params=LAUNCHERS)
 def launcher(request: pytest.FixtureRequest) -> Launcher:
-    if request.param == "mpirun of Open MPI":
-        return Launcher(open_mpi(), "openmpi")
-    if request.param.startswith("mpiexec of MPICH") and not request.param.endswith("job"):
-        return Launcher((*hydra(), *(SCRIPT if "script" in request.param else ())), "pmi")
+    name: str = request.param
+    steps = ("srun", "-n", str(RANKS), "--overcommit")
+    if "Open MPI" in name:
+        command, kind = open_mpi(), "openmpi"
+    elif "MPICH" in name:
+        command, kind = hydra(), "pmi"
+    elif "PMI-2" in name:
+        command, kind = (*steps, "--mpi=pmi2"), "pmi"
+    else:
+        command, kind = steps, "slurm"
+    if "script" in name:
+        command = (*command, *SCRIPT)
+    if "SLURM job" in name:
+        command = ("salloc", "-n", "1", *command)
+    if not {"srun", "salloc"} & set(command):
+        return Launcher(command, kind)
     cluster: SlurmCluster = request.getfixturevalue("slurm")
-    command, kind = {
-        "srun": lambda: (("srun", "-n", str(RANKS), "--overcommit"), "slurm"),
-        "srun by PMI-2": lambda: (("srun", "--mpi=pmi2", "-n", str(RANKS), "--overcommit"), "pmi"),
-        "mpirun of Open MPI in a SLURM job": lambda: (("salloc", "-n", "1", *open_mpi()), "openmpi"),
-        "mpiexec of MPICH in a SLURM job": lambda: (("salloc", "-n", "1", *hydra()), "pmi"),
-    }[request.param]()
     return Launcher(command, kind, cluster.environment)
 
 
