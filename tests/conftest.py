@@ -7,7 +7,6 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 # models here are tiny: a second thread of torch waits more than it works, and takes the core of a test beside this one
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-_END_TO_END = Path(__file__).parent / "e2e"
 _MANY_MODULES = 50
 _imported = 0
 _REAL_CONNECT = socket.socket.connect
@@ -38,21 +36,6 @@ def _guarded_connect(self: socket.socket, address: Any) -> None:
         if not is_local:
             raise RuntimeError(f"a test tried to reach {host}; tests use loopback only")
     _REAL_CONNECT(self, address)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
-    """Where workers share the tests: a file's on one of them, and all end-to-end tests on one, which begins with them.
-
-    End-to-end tests start many processes and look at how much time these took, so that two never run beside each other.
-    """
-    is_shared = "PYTEST_XDIST_WORKER" in os.environ
-    for item in items if is_shared else ():
-        group = "end-to-end" if item.path.is_relative_to(_END_TO_END) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-    yield  # here they are shuffled
-    if is_shared:
-        items.sort(key=lambda item: not item.path.is_relative_to(_END_TO_END))
 
 
 @pytest.fixture(autouse=True)
@@ -72,9 +55,9 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test sees the user's home or settings, and child processes stay offline too."""
+    """No test sees the user's home, settings or job, and child processes stay offline too."""
     for name in list(os.environ):
-        if name.startswith(("STILLWATT_", "HF_", "WANDB_", "CUDA_VISIBLE")):
+        if name.startswith(("STILLWATT_", "HF_", "WANDB_", "CUDA_VISIBLE", "SLURM_", "OMPI_", "PMI")):
             monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))

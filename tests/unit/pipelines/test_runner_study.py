@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from stillwatt.errors import MissingInputError, StillwattError
 from stillwatt.ledger.journal import JournalWriter
 from stillwatt.pipelines.progress import SilentProgress
-from stillwatt.pipelines.runner import run_pipeline
+from stillwatt.pipelines.runner import _libraries_set_aside, run_pipeline
 from stillwatt.pipelines.spec import ArmSpec, Method, OwnTextSpec, PipelineSpec
 from stillwatt.pipelines.state import RunState
 from stillwatt.pipelines.study import arm_id
@@ -506,3 +507,17 @@ def test_a_killed_on_policy_arm_ends_as_if_it_had_not_been(place: _Place, tmp_pa
     assert rest.results("train.gkd.1.0") == journal.results("train.gkd.1.0")
     for name, values in place.weights("gkd").items():
         assert torch.equal(values, whole.weights("gkd")[name]), name
+
+
+def test_libraries_are_set_aside_for_as_long_as_a_study_runs() -> None:
+    gc.unfreeze()
+    try:
+        with pytest.raises(KeyError), _libraries_set_aside():
+            assert gc.get_freeze_count() > 10_000
+            raise KeyError
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.freeze()
+    with _libraries_set_aside():  # the caller did so before
+        pass
+    assert gc.get_freeze_count() > 10_000
