@@ -5,6 +5,8 @@ RUNS ?= runs
 export TORCH
 INSTALL := $(PYTHON) tools/install.py
 SOURCES := pyproject.toml constraints.txt tools/install.py
+# tests write thousands of small files and wait until the disk has each: memory takes its place where there is plenty
+TMPDIR ?= $(shell df -k /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 {print "/dev/shm"}')
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test check smoke bench bench-kd bench-meter proofs docs golden gpu-check clean
 
@@ -15,7 +17,7 @@ quickstart: .venv/.quickstart ## Distil a small model three ways on this machine
 	$(BIN)/stillwatt run quickstart --runs $(RUNS)
 
 test: .venv/.dev ## Run every test with coverage
-	$(BIN)/python -m pytest -q --cov --cov-report=
+	TMPDIR=$(TMPDIR) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --cov --cov-report=
 	@$(BIN)/python -m coverage report --skip-covered --fail-under=90 | tail -n 40
 	@$(BIN)/python -m coverage report --fail-under=100 \
 	  --include='src/stillwatt/units.py,src/stillwatt/metering/*,src/stillwatt/analysis/*' >/dev/null \

@@ -134,7 +134,7 @@ def test_processes_that_share_a_word_share_a_run(tmp_path: Path) -> None:
 
 
 def test_ranks_of_mpi_share_a_run(tmp_path: Path) -> None:
-    mpirun = shutil.which("mpirun")
+    mpirun = shutil.which("mpirun.openmpi") or shutil.which("mpirun")
     if mpirun is None:
         pytest.skip("no mpirun on this machine (Debian: openmpi-bin)")
     command = [mpirun, "--allow-run-as-root", "--oversubscribe", "-np", "3"]

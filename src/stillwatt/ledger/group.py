@@ -23,6 +23,8 @@ from stillwatt.ledger.rundir import slug
 _FOLDER = ".groups"
 _POLL_S = 0.05
 _PATIENCE_S = 20.0
+_SLURM_SPECIAL_STEPS = 0xFFFF_FFF0
+"""Step numbers from here on are no launches: an interactive shell, a batch script, what SLURM does for itself."""
 
 
 class LaunchGroup(NamedTuple):
@@ -86,7 +88,8 @@ def _by_hand(env: Mapping[str, str]) -> LaunchGroup | None:
 def _torchrun(env: Mapping[str, str]) -> LaunchGroup | None:
     launch_id = f"{env['TORCHELASTIC_RUN_ID']} {env.get('MASTER_ADDR', '')}:{env.get('MASTER_PORT', '')}"
     if int(env.get("GROUP_WORLD_SIZE", "1")) == 1:
-        launch_id += f" {_parent()}"  # the default run id and port come again with every launch
+        # the default run id and port come again with every launch
+        launch_id += f" {_starter(env, 'RANK', 'MASTER_PORT', 'TORCHELASTIC_RUN_ID')}"
     return LaunchGroup(
         launcher="torchrun",
         launch_id=launch_id,
@@ -103,30 +106,60 @@ def _open_mpi(env: Mapping[str, str]) -> LaunchGroup | None:
 
 
 def _pmi(env: Mapping[str, str]) -> LaunchGroup | None:
-    # PMI tells of no job; what all its processes on a host have in common is the proxy that started them
-    launch_id = env.get("PMI_JOBID") or env.get("PALS_APID") or env.get("SLURM_JOB_ID") or _parent()
+    launch_id = env.get("PMI_JOBID") or env.get("PALS_APID")
+    if not launch_id:
+        # MPICH tells of no job. In one of SLURM it begins a step with every launch, but not in an interactive shell;
+        # what all ranks on a host have in common is the proxy that started them.
+        launch_id = f"{env.get('SLURM_JOB_ID', '')}.{env.get('SLURM_STEP_ID', '')}"
+        if "SLURM_JOB_ID" not in env or env.get("MPI_LOCALNRANKS") == env["PMI_SIZE"]:
+            launch_id += f" {_starter(env, 'PMI_RANK', 'PMI_SIZE', 'PMI_FD')}"
     return LaunchGroup(launcher="pmi", launch_id=launch_id, rank=int(env["PMI_RANK"]), world_size=int(env["PMI_SIZE"]))
 
 
 def _slurm(env: Mapping[str, str]) -> LaunchGroup | None:
-    # a batch script has a job and no step: it runs once, whatever number of tasks the job may have
+    # a batch script has a job and no step, and an interactive shell a step of one task that says nothing of the job's
+    # number: both run once, whatever number of tasks the job may have
+    if int(env["SLURM_STEP_ID"]) >= _SLURM_SPECIAL_STEPS:
+        return None
     return LaunchGroup(
         launcher="slurm",
         launch_id=f"{env.get('SLURM_CLUSTER_NAME', '')} {env['SLURM_JOB_ID']}.{env['SLURM_STEP_ID']}",
         rank=int(env["SLURM_PROCID"]),
-        world_size=int(env["SLURM_NTASKS"]),
+        world_size=int(env.get("SLURM_STEP_NUM_TASKS") or env["SLURM_NTASKS"]),
         restart=int(env.get("SLURM_RESTART_COUNT", "0")),
     )
 
 
-def _parent() -> str:
-    """The process that started this one, told apart from later ones of the same number."""
+def _starter(env: Mapping[str, str], *names: str) -> str:
+    """The process that started this rank: the nearest above it without the rank's own variables.
+
+    Between it and the measured program there may be others, as where a script of one's own starts the program. It is
+    told apart from later processes of the same number by when it began.
+    """
     pid = os.getppid()
+    own = {os.fsencode(f"{name}={env[name]}") for name in names if name in env}
+    fields = _stat(pid)
+    while fields and own and own <= _environment(pid):
+        pid = int(fields[1])
+        fields = _stat(pid)
+    return f"parent {pid} {fields[19] if fields else ''}"
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel tells of a process, from its state on; nothing where it tells nothing."""
     try:
-        started = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1].split()
     except (OSError, IndexError):
-        started = ""
-    return f"parent {pid} {started}"
+        return []
+    return fields if len(fields) > 19 else []
+
+
+def _environment(pid: int) -> set[bytes]:
+    """What a process was started with; nothing where that is not ours to read."""
+    try:
+        return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    except OSError:
+        return set()
 
 
 def join_run(

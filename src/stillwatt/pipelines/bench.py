@@ -16,7 +16,7 @@ from stillwatt.pipelines.artifacts import Artifact
 from stillwatt.pipelines.budget import Budgets, Gauge
 from stillwatt.pipelines.corpus import Prepared
 from stillwatt.pipelines.model_sources import ModelPlace, resolve_model
-from stillwatt.pipelines.models import CausalModel, free_memory, load_model, load_tokenizer, settle_memory
+from stillwatt.pipelines.models import CausalModel, free_memory, load_model, load_tokenizer
 from stillwatt.pipelines.progress import Progress, Task
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
@@ -158,13 +158,6 @@ class Bench:
         """Let go of the teacher's memory."""
         self._teacher = None
         free_memory()
-
-    def settle(self) -> None:
-        """With no model loaded: make later clearing up quick, and see how quick it is."""
-        settle_memory()
-        start_ns = self.meter.clock.monotonic_ns()
-        free_memory()
-        self.budgets.habits.cleanup_s = float(seconds(self.meter.clock.monotonic_ns() - start_ns))
 
     def artifact_j(self, artifact: Artifact) -> float:
         """Joules of the stage that made an artefact, in whichever run.

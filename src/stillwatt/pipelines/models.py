@@ -78,16 +78,6 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def settle_memory() -> None:
-    """Clear up, and take all that is left for what stays: clearing up is then quick until `gc.unfreeze`.
-
-    Libraries leave a million objects, and to look through them takes some tenths of a second each time. Not to be
-    called while a model is loaded that is to be let go of.
-    """
-    free_memory()
-    gc.freeze()
-
-
 def load_model(directory: Path, *, dtype: str, may_spread: bool = False) -> CausalModel:
     """Load a model for evaluation onto `device()`; with `may_spread`, over all GPUs where there are several.
 

@@ -20,9 +20,11 @@ lightning = pytest.importorskip("lightning.pytorch", reason="the extra 'lightnin
 
 from stillwatt.integrations.lightning_callback import StillwattCallback  # noqa: E402
 
-# lightning 2.6 walks batches with a class that PyTorch 2.13 has renamed
 pytestmark = [
+    # lightning 2.6 walks batches with a class that PyTorch 2.13 has renamed
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),
+    # and wonders why nobody uses SLURM where it is installed
+    pytest.mark.filterwarnings("ignore:The `srun` command is available"),
 ]
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,6 +53,8 @@ SLURM = {
             0,
         ),
         ({"STILLWATT_RUN_GROUP": "ray job"}, "stillwatt", None, 0, 0),
+        # `srun -n 2` in a job of 16 tasks
+        ({**SLURM, "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, "slurm", 1, 2, 2),
     ],
 )
 def test_every_launcher_is_told_by_its_environment(
@@ -68,6 +73,8 @@ def test_every_launcher_is_told_by_its_environment(
         {**TORCHRUN, "RANK": "-1"},
         {**TORCHRUN, "WORLD_SIZE": "many"},
         {name: value for name, value in SLURM.items() if name != "SLURM_STEP_ID"},  # a batch script: it runs once
+        # the shell that `salloc` gives, as SLURM 22.05 sets it up: one task, in a job of 16
+        {**SLURM, "SLURM_PROCID": "0", "SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1"},
         {"RANK": "0", "WORLD_SIZE": "2"},  # nothing says of which launch
     ],
 )
@@ -85,6 +92,38 @@ def test_one_key_for_all_ranks_and_another_for_another_launch_or_name() -> None:
     assert len({first.key("train"), later.key("train"), first.key("evaluate")}) == 3
     assert first.member != second.member
     assert first.stage_prefix == "r5"
+
+
+def test_launches_of_mpich_in_one_job_are_told_apart_by_their_steps_and_on_one_node_by_who_started_them() -> None:
+    mpich = {"PMI_RANK": "0", "PMI_SIZE": "2", "SLURM_JOB_ID": "12", "SLURM_STEP_ID": "1"}
+    places = [
+        {},
+        {"SLURM_STEP_ID": "2"},
+        {"MPI_LOCALNRANKS": "2"},
+        {"MPI_LOCALNRANKS": "1"},  # another node has the other rank, and a proxy of its own
+    ]
+    groups = [launch_group({**mpich, **place}) for place in places]
+    keys = [group.key("train") for group in groups if group is not None]
+    assert keys[0] == keys[3]
+    assert len(set(keys)) == 3
+
+
+SAID = "import os; from stillwatt.ledger.group import launch_group; print(launch_group(os.environ).launch_id)"
+
+
+@pytest.mark.parametrize(
+    "launch", [{"PMI_RANK": "{}", "PMI_SIZE": "2"}, {**TORCHRUN, "RANK": "{}", "GROUP_WORLD_SIZE": "1"}]
+)
+def test_a_script_between_launcher_and_program_hides_the_launcher_from_nobody(launch: Mapping[str, str]) -> None:
+    """Whoever started the ranks is this process, with and without shells between."""
+    told = set()
+    for rank, before in enumerate(([], ["sh", "-c", '"$@"; exit $?', "sh"])):
+        own = {name: value.format(rank) for name, value in launch.items()}
+        command = [*before, sys.executable, "-c", SAID]
+        done = subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True, check=True)
+        told.add(done.stdout)
+    (launch_id,) = told
+    assert f"parent {os.getpid()} " in launch_id
 
 
 def test_processes_without_numbers_are_told_apart_by_themselves() -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from stillwatt.errors import MissingInputError, StillwattError
 from stillwatt.ledger.journal import JournalWriter
 from stillwatt.pipelines.progress import SilentProgress
-from stillwatt.pipelines.runner import run_pipeline
+from stillwatt.pipelines.runner import _libraries_set_aside, run_pipeline
 from stillwatt.pipelines.spec import ArmSpec, Method, OwnTextSpec, PipelineSpec
 from stillwatt.pipelines.state import RunState
 from stillwatt.pipelines.study import arm_id
@@ -426,7 +426,7 @@ def test_a_local_study_keeps_the_hub_libraries_offline(
     assert "HF_HUB_OFFLINE" not in os.environ
 
 
-def test_clearing_up_passes_by_what_was_there_before_the_arms_until_the_run_is_over(place: _Place) -> None:
+def test_clearing_up_passes_by_what_was_there_before_until_the_run_is_over(place: _Place) -> None:
     frozen: dict[str, bool] = {}
 
     class Watching(SilentProgress):
@@ -436,10 +436,13 @@ def test_clearing_up_passes_by_what_was_there_before_the_arms_until_the_run_is_o
             yield _KillingTask(1) if description == "train.sft.0.5" else CountingTask()
 
     gc.unfreeze()
-    place.run(_only("sft"), progress=Watching())
-    assert frozen["evaluate.start"] is False
-    assert frozen["train.sft.0.5"] is True
-    assert gc.get_freeze_count() == 0
+    try:
+        place.run(_only("sft"), progress=Watching())
+        assert frozen["evaluate.start"] is True
+        assert frozen["train.sft.0.5"] is True
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.freeze()
 
 
 def test_models_that_must_be_fetched_are_a_stage_outside_all_arms(place: _Place) -> None:
@@ -523,3 +526,17 @@ def test_a_killed_on_policy_arm_ends_as_if_it_had_not_been(place: _Place, tmp_pa
     assert rest.results("train.gkd.1.0") == journal.results("train.gkd.1.0")
     for name, values in place.weights("gkd").items():
         assert torch.equal(values, whole.weights("gkd")[name]), name
+
+
+def test_libraries_are_set_aside_for_as_long_as_a_study_runs() -> None:
+    gc.unfreeze()
+    try:
+        with pytest.raises(KeyError), _libraries_set_aside():
+            assert gc.get_freeze_count() > 10_000
+            raise KeyError
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.freeze()
+    with _libraries_set_aside():  # the caller did so before
+        pass
+    assert gc.get_freeze_count() > 10_000
