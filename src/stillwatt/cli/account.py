@@ -83,6 +83,7 @@ def record_lines(record: RunRecord) -> list[str]:
     lines.append(f"total  {total_text(record.total)}{_kwh(record.total)}")
     lines += _parts(record)
     lines += _caches(record)
+    lines += _judged(record)
     lines += [f"note: {warning}" for warning in record.warnings]
     return lines
 
@@ -97,6 +98,16 @@ def _caches(record: RunRecord) -> list[str]:
     titles = [column.title for column in table.columns]
     notes = [f"note: logit caches: {table.note}"] if table.note else []
     return [*columns([titles, *(list(row.cells) for row in table.rows)]), *notes]
+
+
+def _judged(record: RunRecord) -> list[str]:
+    """What a judge said of the answers, and how far it can be believed."""
+    from stillwatt.report.judged_table import judged_table
+
+    table = judged_table({"run": record.to_dict()})
+    if not table.rows:
+        return []
+    return [*columns([[column.title for column in table.columns], *(list(row.cells) for row in table.rows)])]
 
 
 def run_rows(runs: Sequence[_ListedRun]) -> list[str]:

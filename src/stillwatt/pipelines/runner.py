@@ -96,6 +96,7 @@ def _stages(bench: Bench) -> None:
     artifacts = study.make_artifacts(bench)
     bench.drop_teacher()
     over = study.run_arms(bench, artifacts)
+    study.judge(bench)
     if over is not None:
         bench.announce(f"{over}; the serving load is left out")
     elif spec.serve is not None:
@@ -122,6 +123,7 @@ def _measure_idle(bench: Bench, name: str, seconds: float) -> None:
 def _offline_where_local(spec: PipelineSpec) -> Iterator[None]:
     """Keep the hub libraries off the network where nothing of the study comes from it."""
     sources = [spec.teacher.source, spec.data.source, *(student.source for student in spec.students)]
+    sources += [spec.evaluate.judge.source] if spec.evaluate.judge else []
     needs_hub = any(source.startswith("hf:") for source in sources)
     needs_hub = needs_hub or bool(spec.evaluate.lm_eval_tasks and not spec.evaluate.lm_eval_include_path)
     if needs_hub:

@@ -15,13 +15,24 @@ import torch
 
 from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.metering.meter import Stage
-from stillwatt.pipelines import evaluate, prepare_data, serve, student_train, teacher_generate, teacher_logits
-from stillwatt.pipelines.arm import arm_id, check_share, checkpoint_dir, evaluate_folder, run_arm, start_evaluation
+from stillwatt.pipelines import prepare_data, serve, student_train, teacher_generate, teacher_logits
+from stillwatt.pipelines.arm import (
+    arm_id,
+    check_share,
+    checkpoint_dir,
+    evaluate_folder,
+    evaluate_model,
+    evaluation_work,
+    run_arm,
+    start_evaluation,
+)
 from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, replace_dir, seal_artifact
 from stillwatt.pipelines.bench import Bench, found_or_announced
 from stillwatt.pipelines.cache_fidelity import measure_fidelity
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, prompts_of
+from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
+from stillwatt.pipelines.judges import TEACHER
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
     choose_layers,
@@ -45,6 +56,7 @@ __all__ = [
     "evaluate_start",
     "evaluate_teacher",
     "fetch_models",
+    "judge",
     "make_artifacts",
     "prepare",
     "run_arms",
@@ -69,6 +81,7 @@ def check(spec: PipelineSpec) -> None:
             "`torchrun -m stillwatt run RECIPE` does"
         )
     prepare_data.num_sequences(spec.data)
+    check_judge(spec.evaluate)
     for arm in spec.arms:
         student_train.check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
         settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
@@ -83,6 +96,8 @@ def fetch_models(bench: Bench) -> None:
     spec = bench.spec
     wanted = [(spec.teacher.source, spec.teacher.revision, False)]
     wanted += [(s.source, s.revision, True) for s in spec.students if s.source != PRUNED]
+    if spec.evaluate.judge is not None and spec.evaluate.judge.source != TEACHER:
+        wanted.append((spec.evaluate.judge.source, spec.evaluate.judge.revision, False))
     if bench.ranks.of_first(lambda: all(is_ready(source) for source, _, _ in wanted)):
         return
 
@@ -113,7 +128,8 @@ def prepare(bench: Bench) -> None:
                 chosen[student.name], losses[student.name] = _prune(bench, student, train)
             else:
                 _check_fit(bench, student)
-        return {**results, "chosen_layers": chosen, "layer_losses": losses}
+        tried = try_judge(bench, lambda: prepare_data.load(bench.data_dir()))
+        return {**results, "chosen_layers": chosen, "layer_losses": losses, **tried}
 
     bench.run_stage("prepare_data", StageKind.PREPARE_DATA, work, total=spec.data.train_tokens)
 
@@ -148,13 +164,12 @@ def _check_fit(bench: Bench, student: StudentSpec) -> None:
 
 def evaluate_teacher(bench: Bench) -> None:
     """Score the teacher; its scores are what qualities are relative to."""
+    name, labels = "evaluate.teacher", {"arm": "teacher"}
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
-        scores = evaluate.make(bench.teacher(), bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)
-        return {"scores": scores}
+        return evaluate_model(bench, bench.teacher(), name, labels, task)
 
-    total = evaluate.total_work(bench.spec.evaluate)
-    bench.run_stage("evaluate.teacher", StageKind.EVALUATE, work, labels={"arm": "teacher"}, total=total)
+    bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=evaluation_work(bench.spec))
 
 
 def evaluate_start(bench: Bench, student: StudentSpec) -> None:
@@ -182,6 +197,20 @@ def run_arms(bench: Bench, artifacts: Mapping[str, Artifact]) -> str | None:
                 run_arm(bench, student, arm, seed, artifacts)
                 begun += 1
     return over or bench.budgets.over
+
+
+def judge(bench: Bench) -> None:
+    """Judge what the teacher, the starts and every arm at every checkpoint wrote, where the recipe asks for it."""
+    spec = bench.spec
+    names = ["evaluate.teacher", *(start_evaluation(spec, student) for student in spec.students)]
+    names += [
+        f"evaluate.{arm_id(spec, student, arm, seed)}.{float(share)}"
+        for student in spec.students
+        for arm in spec.arms
+        for seed in spec.train.seeds
+        for share in spec.train.checkpoints
+    ]
+    judge_models(bench, names)
 
 
 def _over(bench: Bench, evaluation: str, begun: int) -> str | None:
