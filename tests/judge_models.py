@@ -41,6 +41,7 @@ def judge_spec(**changes: Any) -> JudgeSpec:
         "batch_size": 4,
         "seed": 1,
         "in_quality": False,
+        "try_planted": True,
     }
     return JudgeSpec(**(told | changes))
 

@@ -10,6 +10,9 @@ from stillwatt.records.finding import Score
 from stillwatt.records.window import JUDGED_AS
 
 _PREFIX = "judge:"
+_FIGURES = ("value", "se", "n")
+_TWO_SIDED = 1.96
+"""Standard errors of a 95 % interval."""
 _HALF = 0.5
 """A judge that tosses coins changes its winner in half of the questions."""
 
@@ -44,23 +47,35 @@ def judged_caveats(bookings: Bookings) -> Iterator[str]:
     """What to beware of in the judged scores of a run."""
     told = list(_told(bookings))
     yield from dict.fromkeys(str(each["caution"]) for _, each in told if each.get("caution"))
+    yield from (_no_better_than_a_coin(each) for _, each in told if each.get("planted") and not _tells(each))
     for judge in dict.fromkeys(each.get("judge") for _, each in told):
-        own = [(name, each) for name, each in told if each.get("judge") == judge]
-        flips = {name: each["position_flip_share"] for name, each in own if _is_over(each, "position_flip_share")}
-        if flips:
-            yield (
-                f"judge {judge} changes its winner with the order of the answers in {_span(flips)} of the questions on "
-                f"{', '.join(flips)}: what it prefers is a position, and a win rate near 1/2 says little of the answers"
-            )
-        masses = {name: each["verdict_mass"] for name, each in own if not _is_over(each, "verdict_mass", none=True)}
-        if masses:
-            yield (
-                f"judge {judge} gives all verdicts together {_span(masses)} of its probability on "
-                f"{', '.join(masses)}: it would not have answered what it was asked"
-            )
+        yield from _of_one_judge(str(judge), [(name, each) for name, each in told if each.get("judge") == judge])
     empty = [f"{each['own_empty']} of {each['n']} of {name}" for name, each in told if each.get("own_empty")]
     if empty:
         yield f"answers are empty, and judged as they are: {', '.join(empty)}"
+
+
+def _of_one_judge(judge: str, told: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    flips = {name: each["position_flip_share"] for name, each in told if _is_over(each, "position_flip_share")}
+    if flips:
+        yield (
+            f"judge {judge} changes its winner with the order of the answers in {_span(flips)} of the questions on "
+            f"{', '.join(flips)}: what it prefers is a position, and a win rate near 1/2 says little of the answers"
+        )
+    masses = {name: each["verdict_mass"] for name, each in told if not _is_over(each, "verdict_mass", none=True)}
+    if masses:
+        yield (
+            f"judge {judge} gives all verdicts together {_span(masses)} of its probability on {', '.join(masses)}: it "
+            "would not have answered what it was asked"
+        )
+
+
+def _no_better_than_a_coin(told: Mapping[str, Any]) -> str:
+    share, half_width = 100.0 * told["value"], 100.0 * _TWO_SIDED * told["se"]
+    return (
+        f"judge {told['judge']} prefers what was really written to its own words shuffled in {share:.0f} ± "
+        f"{half_width:.0f} % of {told['n']} questions, no better than a coin: its scores say nothing of the answers"
+    )
 
 
 def _told(bookings: Bookings) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -69,7 +84,12 @@ def _told(bookings: Bookings) -> Iterator[tuple[str, Mapping[str, Any]]]:
             continue
         for entry in stage.results.get("scores") or ():
             if isinstance(told := entry.get("judged"), Mapping):
-                yield stage.name.removeprefix("judge."), {**told, "n": entry.get("n")}
+                yield stage.name.removeprefix("judge."), {**told, **{key: entry.get(key) for key in _FIGURES}}
+
+
+def _tells(told: Mapping[str, Any]) -> bool:
+    """Whether a judge that was tried tells the better sides better than a coin: its interval lies above a half."""
+    return bool(told["value"] - _TWO_SIDED * told["se"] > _HALF)
 
 
 def _is_over(told: Mapping[str, Any], key: str, *, none: bool = False) -> bool:

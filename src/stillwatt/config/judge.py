@@ -66,6 +66,11 @@ class JudgeSettings(Settings):
         default=False,
         description="Whether the score counts in the quality Q as other tasks do; it is shown beside them in any case.",
     )
+    try_planted: bool = Field(
+        default=True,
+        description="Whether the judge is first tried on pairs whose better side is known: what really followed, and "
+        "its own words shuffled. A stage of its own, in no arm's bill.",
+    )
 
     @property
     def letters(self) -> tuple[str, ...]:

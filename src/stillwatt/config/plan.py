@@ -155,7 +155,7 @@ def judged_models(spec: PipelineSpec) -> list[str]:
     several = len(spec.students) > 1
     starts = [f"start.{student.name}" if several else "start" for student in spec.students]
     trained = [f"{arm_id}.{share}" for arm_id in arm_ids(spec) for share in spec.train.checkpoints]
-    return ["teacher", *starts, *trained]
+    return [*(["planted"] if spec.evaluate.judge.try_planted else []), "teacher", *starts, *trained]
 
 
 def _judging(spec: PipelineSpec) -> Iterator[PlannedStage]:
@@ -163,7 +163,9 @@ def _judging(spec: PipelineSpec) -> Iterator[PlannedStage]:
     for model in judged_models(spec):
         assert judge is not None  # or there were none
         how = f"against {judge.against}, both orders" if judge.mode == "pairwise" else "grades"
-        if model == judge.against:
+        if model == "planted":
+            how = "what really followed against its own words shuffled"
+        elif model == judge.against:
             how = "nothing to do: the others are held against it"
         detail = f"{judge.prompts} questions by {judge.source}: {how}"
         yield PlannedStage(name=f"judge.{model}", kind=StageKind.EVALUATE, tokens=None, detail=detail)

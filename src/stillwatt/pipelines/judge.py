@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,19 @@ from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.artifacts import canonical_json, file_sha256, write_json
 from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.corpus import Prepared
-from stillwatt.pipelines.judge_answers import Piece, decoded, judged_pieces, read_answers, write_answers
+from stillwatt.pipelines.judge_answers import Piece, decoded, judged_pieces, read_answers, shuffled, write_answers
 from stillwatt.pipelines.judge_local import Judge
-from stillwatt.pipelines.judge_scores import Duel, Mean, Reading, flip_share, grade, mean_grade, verdict_mass, win_rate
+from stillwatt.pipelines.judge_scores import (
+    Duel,
+    Mean,
+    Reading,
+    flip_share,
+    grade,
+    mean_grade,
+    planted_accuracy,
+    verdict_mass,
+    win_rate,
+)
 from stillwatt.pipelines.judges import judge_place, open_judge
 from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.progress import Task
@@ -111,6 +122,8 @@ def judge_models(bench: Bench, evaluations: Iterable[str]) -> None:
     if spec is None:
         return
     court = _Court(bench, spec, bench.data)
+    if spec.try_planted:
+        court.try_planted()
     for name in evaluations:
         court.sit(name)
 
@@ -170,7 +183,8 @@ class _Court:
         """What the judge reads: for each question both orders, or the one answer."""
         fill = self.rubric.fill
         if self.spec.mode == "score":
-            return [fill(question=asked, answer=mine) for asked, mine in zip(self.questions, own, strict=True)]
+            # planted pairs are twice as many answers to the same questions
+            return [fill(question=asked, answer=mine) for asked, mine in zip(cycle(self.questions), own, strict=False)]
         return [
             fill(question=asked, answer_a=first, answer_b=second)
             for asked, mine, theirs in zip(self.questions, own, other, strict=True)
@@ -179,21 +193,34 @@ class _Court:
 
     def sit(self, evaluation: str) -> None:
         """Judge what one evaluation left, as a stage of its own."""
-        bench, kept = self.bench, self.bench.finished(evaluation)
+        kept = self.bench.finished(evaluation)
         if kept is None or "answers" not in kept:
             return
-        known = (bench.finished("prepare_data") or {}).get("judge", {})
-        name = task_name(self.spec, known)
+        name = task_name(self.spec, self._known)
+        labels = {**kept["answers"]["labels"], JUDGED_AS: name}
+        self._stage(_named("judge", evaluation), labels, partial(self._score, name, evaluation, kept["answers"]))
+
+    def try_planted(self) -> None:
+        """Try the judge on pairs whose better side is known: what really followed, and its own words shuffled."""
+        name = task_name(self.spec, self._known).replace("judge:", "judge:planted_", 1)
+        self._stage("judge.planted", {JUDGED_AS: name}, partial(self._score_planted, name))
+
+    def _stage(self, name: str, labels: Mapping[str, str], score: Callable[[Stage, Task], dict[str, Any]]) -> None:
+        known = self._known
 
         def work(stage: Stage, task: Task) -> dict[str, Any]:
             self._check_same(known)
-            found = self._score(name, evaluation, kept["answers"], stage, task)
-            return {"judge": {"source": self.spec.source, **self.identity}, **found}
+            entry = score(stage, task)
+            return {"judge": {"source": self.spec.source, **self.identity}, "scores": [entry]}
 
-        labels = {**kept["answers"]["labels"], JUDGED_AS: name}
-        total = self.spec.prompts * (2 if self.spec.mode == "pairwise" else 1)
-        stage_name = _named("judge", evaluation)
-        bench.run_stage(stage_name, StageKind.EVALUATE, work, labels=labels, total=total, unit="prompts")
+        total = 2 * self.spec.prompts  # half as many where each answer has a grade by itself
+        self.bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total, unit="prompts")
+
+    @property
+    def _known(self) -> Mapping[str, Any]:
+        """What told these judgements from others when the run began."""
+        found: Mapping[str, Any] = (self.bench.finished("prepare_data") or {}).get("judge", {})
+        return found
 
     def _check_same(self, known: Mapping[str, Any]) -> None:
         changed = sorted(key for key, value in self.identity.items() if known.get(key) != value)
@@ -202,6 +229,21 @@ class _Court:
                 f"judge {self.spec.source}: {', '.join(changed)} changed since the run began, and scores of unlike "
                 "judges or rubrics are not compared; put it back, or begin a new run"
             )
+
+    def _score_planted(self, name: str, stage: Stage, task: Task) -> dict[str, Any]:
+        real = [" ".join(text.split()) for text in self.really]
+        mixed = [shuffled(text, self.spec.seed + number) for number, text in enumerate(real)]
+        if self.spec.mode == "pairwise":
+            readings, told = self._ask("planted", self.prompts(real, mixed), stage, task)
+            duels = _duels(readings)
+            wins, told = [duel.win for duel in duels], {**told, "position_flip_share": flip_share(duels)}
+        else:
+            readings, told = self._ask("planted", self.prompts(real + mixed, ()), stage, task)
+            grades = [grade(reading) for reading in readings]
+            pairs = zip(grades[: len(real)], grades[len(real) :], strict=True)
+            wins = [0.5 if better == worse else float(better > worse) for better, worse in pairs]
+        judged = {**self._described, **told, **_lengths(real, mixed), "planted": True}
+        return self._entry(name, planted_accuracy(wins), judged, in_quality=False)
 
     def _score(self, name: str, evaluation: str, kept: Mapping[str, Any], stage: Stage, task: Task) -> dict[str, Any]:
         own, other = read_answers(_answers_path(self.bench, evaluation), kept), self._other()
@@ -212,28 +254,34 @@ class _Court:
                 {"asked": "not at all: it is what others are held against"},
             )
         else:
-            mean, told = self._ask(evaluation, own, other, stage, task)
+            readings, told = self._ask(evaluation.removeprefix("evaluate."), self.prompts(own, other), stage, task)
+            mean, told = self._mean(readings, told)
         judged = {**self._described, **told, **_lengths(own, other if self.spec.mode == "pairwise" else None)}
-        score = {"task": name, "value": mean.value, "se": mean.se, "n": mean.n, "higher_is_better": True}
-        return {"scores": [{**score, "in_quality": self.spec.in_quality, "judged": judged}]}
+        return self._entry(name, mean, judged, in_quality=self.spec.in_quality)
 
-    def _ask(
-        self, evaluation: str, own: Sequence[str], other: Sequence[str], stage: Stage, task: Task
-    ) -> tuple[Mean, dict[str, Any]]:
-        if not self._is_open:
-            with self.bench.meter.stage("load_judge", kind=StageKind.OTHER):
-                self.judge.open()
-            self._is_open = True
-        readings = self.judge.read(self.prompts(own, other), task=task)
-        stage.add(tokens=sum(reading.tokens for reading in readings), samples=len(readings))
-        path = self.bench.state.folder("judgements") / f"{evaluation.removeprefix('evaluate.')}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"shares": [reading.shares for reading in readings]})
-        told: dict[str, Any] = {"verdict_mass": verdict_mass(readings), "judgements_sha256": file_sha256(path)}
+    def _entry(self, name: str, mean: Mean, judged: Mapping[str, Any], *, in_quality: bool) -> dict[str, Any]:
+        score = {"task": name, "value": mean.value, "se": mean.se, "n": mean.n, "higher_is_better": True}
+        return {**score, "in_quality": in_quality, "judged": dict(judged)}
+
+    def _mean(self, readings: Sequence[Reading], told: dict[str, Any]) -> tuple[Mean, dict[str, Any]]:
         if self.spec.mode == "score":
             return mean_grade([grade(reading) for reading in readings], best=len(self.spec.verdicts)), told
         duels = _duels(readings)
         return win_rate(duels), {**told, "position_flip_share": flip_share(duels)}
+
+    def _ask(
+        self, model: str, prompts: Sequence[str], stage: Stage, task: Task
+    ) -> tuple[list[Reading], dict[str, Any]]:
+        if not self._is_open:
+            with self.bench.meter.stage("load_judge", kind=StageKind.OTHER):
+                self.judge.open()
+            self._is_open = True
+        readings = self.judge.read(prompts, task=task)
+        stage.add(tokens=sum(reading.tokens for reading in readings), samples=len(readings))
+        path = self.bench.state.folder("judgements") / f"{model}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"shares": [reading.shares for reading in readings]})
+        return readings, {"verdict_mass": verdict_mass(readings), "judgements_sha256": file_sha256(path)}
 
     def _other(self) -> list[str]:
         """The other side's answers; what really followed where there is no other model."""

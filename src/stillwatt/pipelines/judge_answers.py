@@ -27,7 +27,7 @@ from stillwatt.pipelines.spec import JudgeSpec
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Piece", "decoded", "judged_pieces", "needed_tokens", "read_answers", "write_answers"]
+__all__ = ["Piece", "decoded", "judged_pieces", "needed_tokens", "read_answers", "shuffled", "write_answers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,17 @@ def judged_pieces(documents: Sequence[npt.NDArray[np.int32]], spec: JudgeSpec) -
 def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of tokens, without those that only end or pad it."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def shuffled(text: str, seed: int) -> str:
+    """The text's own words in an order drawn by the seed, with single spaces between them.
+
+    >>> sorted(shuffled("a  b c", 1).split())
+    ['a', 'b', 'c']
+    """
+    words = text.split()
+    random.Random(seed).shuffle(words)
+    return " ".join(words)
 
 
 def write_answers(

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 
 from stillwatt.errors import StillwattError
 
-__all__ = ["Duel", "Mean", "Reading", "flip_share", "grade", "mean_grade", "verdict_mass", "win_rate"]
+__all__ = [
+    "Duel",
+    "Mean",
+    "Reading",
+    "flip_share",
+    "grade",
+    "mean_grade",
+    "planted_accuracy",
+    "verdict_mass",
+    "win_rate",
+]
 
 _UNDECIDED = 4
 """Questions that the smallest standard error is reckoned with."""
@@ -78,6 +88,18 @@ def win_rate(duels: Sequence[Duel]) -> Mean:
     Mean(value=1.0, se=0.2, n=6)
     """
     return _mean([duel.win for duel in duels])
+
+
+def planted_accuracy(wins: Sequence[float]) -> Mean:
+    """Share of planted pairs whose better side the judge prefers, and its standard error (method.md, eq. 132).
+
+    Args:
+        wins: Probability of the better side, one a question; at 1/2, half a pair is right.
+
+    >>> planted_accuracy([0.9, 0.6, 0.5, 0.4]).value
+    0.625
+    """
+    return _mean([0.5 if win == 0.5 else float(win > 0.5) for win in wins])
 
 
 def grade(reading: Reading) -> float:

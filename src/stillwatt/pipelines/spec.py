@@ -281,6 +281,8 @@ class JudgeSpec:
     seed: int
     in_quality: bool
     """Whether the score counts in Q."""
+    try_planted: bool
+    """Whether the judge is tried on real text against its own words shuffled."""
 
     @property
     def max_new_tokens(self) -> int:

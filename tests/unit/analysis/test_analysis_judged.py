@@ -1,4 +1,4 @@
-"""Judged scores on the account: on the arm's bill by themselves, in Q only by the recipe's word, never across judges."""
+"""Judged scores on the account: on the arm's bill by themselves, in Q by the recipe's word, never across judges."""
 
 from __future__ import annotations
 
@@ -112,6 +112,21 @@ def test_runs_of_unlike_judges_are_not_compared() -> None:
     _check_tasks(entries[:1])
     with pytest.raises(UsageError, match="scores of unlike judges or rubrics are scores of unlike tasks; compare"):
         _check_tasks(entries)
+
+
+@pytest.mark.parametrize(("accuracy", "is_doubted"), [(0.58, True), (0.62, False)])
+def test_a_judge_that_fails_on_planted_pairs_is_doubted_and_is_on_no_arms_bill(
+    accuracy: float, is_doubted: bool
+) -> None:
+    tried = judged("j0", "planted", accuracy, {}, task="judge:planted_win@0", planted=True, in_quality=False)
+    study = summarise(study_record(tried, *both()), reuse=[])
+    said = [line for line in study.warnings if "no better than a coin" in line]
+    assert bool(said) is is_doubted
+    assert all("in 58 ± 10 % of 40 questions" in line for line in said)
+    bill = point(study).evaluation_energy
+    assert isinstance(bill, Bill)
+    assert bill.value_j == pytest.approx(80.0)
+    assert study.table.closes is True
 
 
 def test_a_score_beside_q_is_no_doubt_of_q() -> None:

@@ -97,8 +97,8 @@ def test_a_plan_has_the_answers_the_judge_and_the_caution() -> None:
     names = [stage.name for stage in planned.stages]
     assert names[names.index("evaluate.kd.1.0") + 1] == "answer.kd.1.0"
     judged = [name for name in names if name.startswith("judge.")]
-    assert judged[:3] == ["judge.teacher", "judge.start", "judge.sft.0.5"]
-    assert len(judged) == 2 + 4 * 2
+    assert judged[:4] == ["judge.planted", "judge.teacher", "judge.start", "judge.sft.0.5"]
+    assert len(judged) == 3 + 4 * 2
     assert OWN_TEACHER in planned.cautions
     details = {stage.name: stage.detail for stage in planned.stages}
     assert details["judge.teacher"].endswith("nothing to do: the others are held against it")
@@ -111,7 +111,10 @@ def test_predicted_work_is_the_judges_and_it_is_loaded_once() -> None:
     jobs = {job.name: job for job in jobs_of(spec(), device)}
     assert all(not jobs[name].unknown for name in jobs if name.startswith(("judge.", "answer.")))
     assert jobs["judge.teacher"].counts.flops == 0.0
-    assert jobs["judge.start"].counts.stored_bytes > 0.0 == jobs["judge.sft.0.5"].counts.stored_bytes
+    assert jobs["judge.planted"].counts.stored_bytes > 0.0 == jobs["judge.start"].counts.stored_bytes
+    untried = {job.name: job for job in jobs_of(spec(try_planted=False), device)}
+    assert untried["judge.start"].counts.stored_bytes > 0.0 == untried["judge.sft.0.5"].counts.stored_bytes
+    assert "judge.planted" not in untried
     assert jobs["judge.sft.0.5"].counts.flops == jobs["judge.kd.1.0"].counts.flops > 0.0
     assert jobs["judge.sft.0.5"].tokens == 6 * 2 * (100 + 8 + 12)
     assert jobs["answer.sft.0.5"].counts.flops > 0.0

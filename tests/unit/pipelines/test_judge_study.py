@@ -28,9 +28,10 @@ STAGES = [
     "train.sft.1.0",
     "evaluate.sft.1.0",
     "answer.sft.1.0",
+    "judge.planted",
+    "load_judge",
     "judge.teacher",
     "judge.start",
-    "load_judge",
     "judge.sft.1.0",
 ]
 
@@ -132,8 +133,9 @@ def test_answers_are_written_inside_evaluations_and_judged_after_all_training(
     for model in ("teacher", "start", "sft.1.0"):
         assert parents[f"answer.{model}"] == ids[f"evaluate.{model}"]
         assert parents[f"judge.{model}"] is None
-    # loaded once, by the first that needs it: the teacher is what others are held against
-    assert parents["load_judge"] == ids["judge.start"]
+    # loaded once, by the first that needs it, which is on no arm's bill
+    assert parents["load_judge"] == ids["judge.planted"]
+    assert journal.labels("judge.planted").keys() == {"judged_as"}
 
 
 def test_what_was_written_and_read_is_counted_on_the_arms_own_labels(whole: tuple[_Place, ListJournal]) -> None:
@@ -161,6 +163,10 @@ def test_a_judge_of_positions_says_nothing_and_its_flips_say_so(whole: tuple[_Pl
     assert judged["verdict_mass"] > 0.9
     assert (judged["rubric"], judged["against"], judged["caution"]) == ("continuation-pairwise-1", "teacher", None)
     assert judged["own_chars"] > 0
+    planted = score_of(journal, "judge.planted")
+    assert planted["task"].startswith("judge:planted_win_vs_teacher@")
+    assert abs(planted["value"] - 0.5) <= 0.5
+    assert planted["in_quality"] is False
     assert score_of(journal, "judge.teacher")["value"] == 0.5
     assert score_of(journal, "judge.teacher")["se"] == 0.0
 
