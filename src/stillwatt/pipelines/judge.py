@@ -32,7 +32,7 @@ from stillwatt.pipelines.judge_scores import (
     verdict_mass,
     win_rate,
 )
-from stillwatt.pipelines.judges import judge_place, open_judge
+from stillwatt.pipelines.judges import open_judge
 from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.rubrics import Rubric, read_rubric
@@ -83,7 +83,7 @@ def try_judge(bench: Bench, read_data: Callable[[], Prepared]) -> dict[str, Any]
     court = _Court(bench, spec, read_data)
     really = court.really
     court.judge.check(court.prompts(really, really))
-    if judge_place(bench, spec).identity == bench.teacher_place().identity:
+    if court.is_teacher:
         bench.announce(f"caution: {OWN_TEACHER}")
     return {"judge": court.identity}
 
@@ -164,6 +164,11 @@ class _Court:
         spec = self.spec
         asked = {"rubric_sha256": self.rubric.sha256, "form": spec.form, "verdicts": list(spec.verdicts)}
         return {**self.judge.identity, **asked, "mode": spec.mode, "against": spec.against}
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether the judge is the model that is distilled, whatever it is called."""
+        return self.judge.identity["weights"] == self.bench.teacher_place().identity
 
     @cached_property
     def questions(self) -> list[str]:
@@ -249,10 +254,8 @@ class _Court:
         own, other = read_answers(_answers_path(self.bench, evaluation), kept), self._other()
         if self.spec.mode == "pairwise" and evaluation == self._reference:
             # eq. 132 is 1/2 for equal sides, whatever a judge says
-            mean, told = (
-                Mean(value=0.5, se=0.0, n=len(own)),
-                {"asked": "not at all: it is what others are held against"},
-            )
+            mean = Mean(value=0.5, se=0.0, n=len(own))
+            told: dict[str, Any] = {"asked": "not at all: it is what others are held against"}
         else:
             readings, told = self._ask(evaluation.removeprefix("evaluate."), self.prompts(own, other), stage, task)
             mean, told = self._mean(readings, told)
@@ -300,15 +303,14 @@ class _Court:
     @property
     def _described(self) -> dict[str, Any]:
         """What a reader of the score must know."""
-        spec, weights = self.spec, judge_place(self.bench, self.spec).identity
-        is_teacher = weights == self.bench.teacher_place().identity
+        spec = self.spec
         return {
             "judge": spec.source,
-            "weights": weights,
+            "weights": self.judge.identity["weights"],
             "rubric": spec.rubric,
             "rubric_sha256": self.rubric.sha256,
             "against": spec.against,
-            "caution": OWN_TEACHER if is_teacher else None,
+            "caution": OWN_TEACHER if self.is_teacher else None,
         }
 
 

@@ -30,7 +30,10 @@ class Judge(Protocol):
 
     @property
     def identity(self) -> Mapping[str, str | None]:
-        """What tells it from other judges; where it is the same, the same prompt has the same reading."""
+        """What tells it from other judges: where it is the same, the same prompt has the same reading.
+
+        `weights` is the identity of its files (`ModelPlace`), or None where they are not to be seen.
+        """
         ...
 
     def check(self, prompts: Sequence[str]) -> None:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.judge_local import Coder, Judge, LocalJudge, context_of
-from stillwatt.pipelines.model_sources import ModelPlace
 from stillwatt.pipelines.models import load_model, load_tokenizer
 from stillwatt.pipelines.spec import JudgeSpec
 
-__all__ = ["TEACHER", "judge_place", "open_judge"]
+__all__ = ["TEACHER", "open_judge"]
 
 TEACHER = "teacher"
 """The judge that is the study's own teacher."""
-
-
-def judge_place(bench: Bench, spec: JudgeSpec) -> ModelPlace:
-    """Where the judge's files are."""
-    return bench.teacher_place() if spec.source == TEACHER else bench.place(spec.source, spec.revision)
 
 
 def open_judge(bench: Bench, spec: JudgeSpec) -> Judge:
     """The judge, with its tokenizer and without its weights: those come when it is opened."""
     from transformers import AutoConfig
 
-    place = judge_place(bench, spec)
+    place = bench.teacher_place() if spec.source == TEACHER else bench.place(spec.source, spec.revision)
     config = AutoConfig.from_pretrained(str(place.directory), local_files_only=True)
     coder = Coder(
         tokenizer=load_tokenizer(place.directory),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ ENDS_IN_A = Rubric(name="test", text="{question}|{answer_b}|{answer_a}")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the tiny models are kept."""
     with pytest.MonkeyPatch.context() as patch:
         directory = tmp_path_factory.mktemp("judges")
@@ -111,13 +113,13 @@ def test_a_prompt_longer_than_the_judge_reads_is_refused_with_both_lengths(by_la
 
 def test_chat_needs_a_template_and_puts_the_rubric_into_it(by_last_letter: LocalJudge) -> None:
     tokenizer = by_last_letter._coder.tokenizer
-    options = {"tokenizer": tokenizer, "judge": "planted", "verdicts": ("A", "B"), "context": None}
+    make = partial(Coder, tokenizer=tokenizer, judge="planted", verdicts=("A", "B"), context=None)
     with pytest.raises(StillwattError, match=r'has no chat template; set evaluate\.judge\.form = "plain"'):
-        Coder(form="chat", **options)
+        make(form="chat")
     assert by_last_letter.identity["chat_template_sha256"] is None
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<answer>"
     try:
-        coder = Coder(form="chat", **options)
+        coder = make(form="chat")
         assert tokenizer.decode(list(coder.code("Which?").ids)) == "<user>Which?<answer>"
         assert len(coder.template_sha256 or "") == 64
     finally:
