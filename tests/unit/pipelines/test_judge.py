@@ -155,7 +155,7 @@ def test_a_rubric_file_ends_before_its_last_line_end_and_is_known_by_its_text(tm
 
 def test_built_in_rubrics_have_their_places_and_never_change_under_their_names() -> None:
     kept = {name: read_rubric(name, mode).sha256[:12] for name, (mode, _) in BUILT_IN.items()}
-    assert kept == {"continuation-pairwise-1": "PAIR", "continuation-grade-1": "GRADE"}
+    assert kept == {"continuation-pairwise-1": "891b05f4b239", "continuation-grade-1": "36ff7a3f82fd"}
 
 
 def test_unlike_judges_and_rubrics_have_unlike_names() -> None:
