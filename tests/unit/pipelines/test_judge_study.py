@@ -201,8 +201,10 @@ def test_what_changed_or_went_since_the_run_began_is_refused(planted: str, place
     rubric = tmp_path / "rubric.txt"
     text = "{question} {answer_a} {answer_b}: "
     rubric.write_text(text, encoding="utf-8")
-    spec = study(source=planted, rubric=f"path:{rubric}")
-    place.run(spec, kill="judge.sft.1.0")
+    spec = study(source=planted, rubric=f"path:{rubric}", against="start")
+    journal = place.run(spec, kill="judge.sft.1.0")
+    assert (score_of(journal, "judge.start")["value"], score_of(journal, "judge.start")["se"]) == (0.5, 0.0)
+    assert score_of(journal, "judge.teacher")["task"].startswith("judge:win_vs_start@")
     rubric.write_text("{question} {answer_b} {answer_a}: ", encoding="utf-8")
     with pytest.raises(StillwattError, match=r"rubric_sha256 changed since the run began.*are not compared"):
         place.run(spec, prefix="b")
@@ -238,7 +240,7 @@ def test_what_the_judge_cannot_read_stops_the_study_before_any_model_is_asked(ho
 
 
 def test_empty_answers_are_judged_and_counted(planted: str, place: _Place) -> None:
-    spec = study(source=planted, against="text")
+    spec = study(source=planted, against="text", try_planted=False)
     place.run(spec, kill="judge.teacher")
     state = place.directory / "r1" / "state"
     path, mark = state / "answers" / "sft.1.0.json", state / "evaluate.sft.1.0.json"
@@ -246,6 +248,8 @@ def test_empty_answers_are_judged_and_counted(planted: str, place: _Place) -> No
     kept = json.loads(mark.read_text(encoding="utf-8"))
     kept["answers"]["sha256"] = file_sha256(path)
     mark.write_text(json.dumps(kept), encoding="utf-8")
-    score = score_of(place.run(spec, prefix="b"), "judge.sft.1.0")
+    journal = place.run(spec, prefix="b")
+    assert "judge.planted" not in journal.stages()
+    score = score_of(journal, "judge.sft.1.0")
     assert (score["n"], score["judged"]["own_empty"], score["judged"]["other_empty"]) == (6, 2, 0)
     assert score["judged"]["own_chars"] == pytest.approx(5 / 6)
