@@ -85,9 +85,3 @@ def test_the_score_is_in_the_report_and_on_the_arms_bill(runs: Path, record: dic
     page = (run_dir / "report.html").read_text(encoding="utf-8")
     assert "Judged answers" in page
     assert score["task"].removeprefix("judge:") in page
-
-
-def test_ledger_show_prints_what_the_judge_said(runs: Path) -> None:
-    done = stillwatt("ledger", "show", "latest", runs=runs)
-    assert "flips" in done.stdout
-    assert "by teacher" in done.stdout
