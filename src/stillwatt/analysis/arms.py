@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from stillwatt.analysis.allocation import choose_allocations, teacher_share, token_shares
 from stillwatt.analysis.bills import Weights, add, price
 from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of, artifacts_of, weights_of
-from stillwatt.analysis.quality import read_scores, relative_quality, unread_scores
+from stillwatt.analysis.quality import all_scores, relative_quality, unread_scores
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import AllocatedEnergy, Allocation, ArmPoint, ArtifactUse, Bill, Score
 from stillwatt.records.run import StageRecord
@@ -150,7 +150,7 @@ class _Builder:
         prepare = weights_of(stage for stage in self.bookings.ended if stage.kind is StageKind.PREPARE_DATA)
         other = add(prepare, weights_of(evaluations))
         student = self._student(arm, checkpoint, increments)
-        scores = read_scores(evaluations[-1].results) if evaluations else ()
+        scores = all_scores(evaluations)
         uses = tuple(self._use(artifact, arm.arm, float(checkpoint)) for artifact in arm.artifacts)
         lost = weights_of(stage for stage in self.bookings.lost if stage.labels.get("arm") == arm.arm)
         return ArmPoint(

@@ -93,7 +93,8 @@ def _is_incomplete(point: ArmPoint) -> bool:
 def _quality_caveats(points: Sequence[ArmPoint], references: Sequence[ReferenceModel]) -> Iterator[str]:
     if not any(model.model == "teacher" for model in references):
         yield "the teacher was not evaluated: there is no quality Q"
-    items = {score.task: score.n for point in points for score in point.scores if score.n is not None}
+    counted = [score for point in points for score in point.scores if score.in_quality]
+    items = {score.task: score.n for score in counted if score.n is not None}
     few = {task: n for task, n in items.items() if n < _FEW_ITEMS}
     if few:
         listed = ", ".join(f"{n} items of {task}" for task, n in sorted(few.items()))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from stillwatt.analysis.judged import unlike_judges
 from stillwatt.records.finding import NoQuality, Quality, Score, TaskRatio
+from stillwatt.records.run import StageRecord
 
 _TRAINING_LOSS = re.compile(r"(train|kd|distil)\w*[\W_]*loss|loss[\W_]*(train|kd|distil)")
 
@@ -24,13 +26,19 @@ def is_training_loss(task: str) -> bool:
     return _TRAINING_LOSS.search(task.casefold()) is not None
 
 
+def all_scores(stages: Iterable[StageRecord]) -> tuple[Score, ...]:
+    """The scores of several evaluations of one model: its own and the judge's; of a task scored twice, the latest."""
+    by_task = {score.task: score for stage in stages for score in read_scores(stage.results)}
+    return tuple(by_task.values())
+
+
 def read_scores(results: Mapping[str, Any]) -> tuple[Score, ...]:
     """The scores an evaluation stage recorded.
 
     Left out is an entry without a finite value, and a loss that was trained on (see `unread_scores`).
 
     >>> read_scores({"scores": [{"task": "perplexity", "value": 9.5, "se": 0.2, "n": 100, "higher_is_better": False}]})
-    (Score(task='perplexity', value=9.5, se=0.2, n=100, higher_is_better=False),)
+    (Score(task='perplexity', value=9.5, se=0.2, n=100, higher_is_better=False, in_quality=True),)
     """
     found = []
     for entry in results.get("scores") or ():
@@ -43,6 +51,7 @@ def read_scores(results: Mapping[str, Any]) -> tuple[Score, ...]:
                     se=se,
                     n=None if n is None else int(n),
                     higher_is_better=bool(entry.get("higher_is_better", True)),
+                    in_quality=bool(entry.get("in_quality", True)),
                 )
             )
     return tuple(found)
@@ -78,21 +87,19 @@ def relative_quality(student: Sequence[Score], teacher: Sequence[Score]) -> Qual
     """
     if not student or not teacher:
         return NoQuality(reason="no scores" if not student else "the teacher was not evaluated")
-    by_task = {score.task: score for score in teacher}
+    counted, theirs = ([score for score in scores if score.in_quality] for scores in (student, teacher))
+    if unlike := unlike_judges(counted, theirs):
+        return NoQuality(reason=unlike)
+    by_task = {score.task: score for score in theirs}
     ratios: list[tuple[TaskRatio, float | None]] = []
-    left_out: list[str] = []
-    for score in student:
+    left_out = [f"{score.task}: the recipe shows it beside Q" for score in student if not score.in_quality]
+    for score in counted:
         reference = by_task.pop(score.task, None)
-        if reference is None:
-            left_out.append(f"{score.task}: the teacher has no score")
-        elif reference.higher_is_better != score.higher_is_better:
-            left_out.append(f"{score.task}: student and teacher disagree on which way is better")
-        elif min(score.value, reference.value) < 0.0:
-            left_out.append(f"{score.task}: a score below 0 has no ratio")
-        elif _denominator(score, reference) == 0.0:
-            left_out.append(f"{score.task}: the {'teacher' if score.higher_is_better else 'student'} scored 0")
-        else:
+        why = _why_no_ratio(score, reference)
+        if reference is not None and not why:
             ratios.append(_ratio(score, reference))
+        else:
+            left_out.append(f"{score.task}: {why}")
     left_out += [f"{task}: the student has no score" for task in by_task]
     if not ratios:
         return NoQuality(reason="; ".join(left_out))
@@ -103,6 +110,19 @@ def relative_quality(student: Sequence[Score], teacher: Sequence[Score]) -> Qual
         tasks=tuple(task for task, _ in ratios),
         left_out=tuple(left_out),
     )
+
+
+def _why_no_ratio(student: Score, teacher: Score | None) -> str:
+    """Why two scores have no ratio; empty where they have one."""
+    if teacher is None:
+        return "the teacher has no score"
+    if teacher.higher_is_better != student.higher_is_better:
+        return "student and teacher disagree on which way is better"
+    if min(student.value, teacher.value) < 0.0:
+        return "a score below 0 has no ratio"
+    if _denominator(student, teacher) == 0.0:
+        return f"the {'teacher' if student.higher_is_better else 'student'} scored 0"
+    return ""
 
 
 def _denominator(student: Score, teacher: Score) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from stillwatt.analysis.armless import UNNAMED_SEED, read_armless
 from stillwatt.analysis.arms import checkpoint_of
 from stillwatt.analysis.bookings import Bookings, sort_stages
+from stillwatt.analysis.judged import is_judged
 from stillwatt.analysis.remainder import remainder
 from stillwatt.analysis.sizes import PARAMETERS
 from stillwatt.analysis.words import listed
@@ -22,6 +23,8 @@ from stillwatt.records.run import RunRecord
 from stillwatt.records.window import StageKind
 
 NOTHING_TRAINED = "no student was trained: nothing is compared, its energy is listed beside the bills"
+
+_OF_JUDGES = ", and scores of unlike judges or rubrics are scores of unlike tasks"
 
 NODE_IS_COMPONENTS = (
     "node is the sum of the metered boards, CPU packages and DRAM: fans, power supply, network and disks are not in it"
@@ -393,6 +396,6 @@ def _check_tasks(summed: Sequence[SummedRun]) -> None:
                 elif tasks != first[1]:
                     raise UsageError(
                         f"{point.arm} of run {run.run_id} is scored on {', '.join(sorted(tasks))} and run {first[0]} "
-                        f"on {', '.join(sorted(first[1]))}: such qualities cannot stand on one axis; compare the runs "
-                        "apart"
+                        f"on {', '.join(sorted(first[1]))}: such qualities cannot stand on one axis"
+                        f"{_OF_JUDGES if any(map(is_judged, tasks ^ first[1])) else ''}; compare the runs apart"
                     )

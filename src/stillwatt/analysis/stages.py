@@ -12,7 +12,7 @@ from stillwatt.analysis.bookings import REUSED_FROM, TEACHER_KINDS, Bookings, ar
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.finding import Bill, StageGroup, StageRow, StageTable
 from stillwatt.records.run import RunRecord, StageRecord
-from stillwatt.records.window import StageKind
+from stillwatt.records.window import JUDGED_AS, StageKind
 
 _TOLERANCE_REL = 0.000_01
 """The rows and the total are summed in different orders by different code; more than this is a fault."""
@@ -95,7 +95,8 @@ def _place(stage: StageRecord, users: Mapping[str, str], *, is_lost: bool) -> tu
     if stage.kind in (StageKind.IDLE_BASELINE, StageKind.SERVE) or arm in REFERENCE_ARMS:
         return StageGroup.OVERHEAD, "", stage.name
     if arm:
-        return StageGroup.ARM, arm, _VERBS.get(stage.kind, stage.name)
+        verb = "judge" if JUDGED_AS in stage.labels else _VERBS.get(stage.kind, stage.name)
+        return StageGroup.ARM, arm, verb
     return StageGroup.OTHER, "", stage.name
 
 

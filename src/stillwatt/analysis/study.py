@@ -11,7 +11,8 @@ from stillwatt.analysis.bookings import Bookings, sort_stages, weights_of
 from stillwatt.analysis.breakeven import matched_quality_break_even, reuse_break_even, serving_break_even
 from stillwatt.analysis.caveats import find_caveats
 from stillwatt.analysis.frontier import Candidate, frontier_probabilities, place_points
-from stillwatt.analysis.quality import read_scores, relative_quality
+from stillwatt.analysis.judged import judged_caveats
+from stillwatt.analysis.quality import all_scores, relative_quality
 from stillwatt.analysis.repeat import repeatability
 from stillwatt.analysis.stages import stage_table
 from stillwatt.records.energy import NoTotal
@@ -23,11 +24,10 @@ from stillwatt.records.finding import (
     NoQuality,
     ReferenceModel,
     Rejected,
-    Score,
     ServingRate,
     Study,
 )
-from stillwatt.records.run import RunRecord
+from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.records.window import StageKind
 
 
@@ -69,6 +69,7 @@ def summarise(
             *bookings.problems,
             *find_problems(bookings),
             *find_caveats(run, points, references, serving, table, baseline_arm),
+            *judged_caveats(bookings),
             *((repeat.sentence,) if break_evens else ()),
         ),
         repeat_rel=repeat.rel,
@@ -76,11 +77,12 @@ def summarise(
 
 
 def _references(bookings: Bookings) -> tuple[ReferenceModel, ...]:
-    found: dict[tuple[str, str], tuple[Score, ...]] = {}
+    stages: dict[tuple[str, str], list[StageRecord]] = {}
     for stage in bookings.ended:
         model = stage.labels.get("arm")
         if stage.kind is StageKind.EVALUATE and model in ("teacher", "start"):
-            found[model, stage.labels.get("student", "")] = read_scores(stage.results)
+            stages.setdefault((model, stage.labels.get("student", "")), []).append(stage)
+    found = {key: all_scores(own) for key, own in stages.items()}
     teacher = next((scores for (model, _), scores in found.items() if model == "teacher"), ())
     return tuple(
         ReferenceModel(model=model, student=student, scores=scores, quality=relative_quality(scores, teacher))

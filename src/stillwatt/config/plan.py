@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stillwatt.pipelines.spec import ArmSpec, DataSpec, PipelineSpec, TrainSpec
+from stillwatt.pipelines.spec import OWN_TEACHER, ArmSpec, DataSpec, PipelineSpec, TrainSpec
 from stillwatt.records.window import StageKind
 
 _TEACHER_STAGES = (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)
@@ -43,7 +43,7 @@ class Plan:
     downloads: tuple[str, ...]
     """What the hub would be asked for."""
     cautions: tuple[str, ...] = ()
-    """What arms' losses cannot see."""
+    """What arms' losses cannot see, and whom a judge favours."""
 
     @property
     def teacher_tokens(self) -> int:
@@ -64,7 +64,7 @@ def plan(spec: PipelineSpec) -> Plan:
         cache_bytes_low=low,
         cache_bytes_high=high,
         downloads=tuple(source for source in [*_models(spec), spec.data.source] if source.startswith("hf:")),
-        cautions=tuple(caution for arm in spec.arms if (caution := arm.caution)),
+        cautions=(*(caution for arm in spec.arms if (caution := arm.caution)), *_judges_caution(spec)),
     )
 
 
@@ -113,13 +113,14 @@ def _stages(spec: PipelineSpec) -> Iterator[PlannedStage]:
         yield PlannedStage(name="fetch_models", kind=StageKind.OTHER, tokens=None, detail=detail)
     yield PlannedStage(name="prepare_data", kind=StageKind.PREPARE_DATA, tokens=None, detail=_preparation(spec))
     if spec.teacher.endpoint is None:
-        yield _evaluation(spec, "evaluate.teacher")
+        yield from _evaluation(spec, "teacher")
     for suffix in suffixes:
-        yield _evaluation(spec, f"evaluate.start{suffix}")
+        yield from _evaluation(spec, f"start{suffix}")
     yield from _artifacts(spec)
     arms = [arm for _student in spec.students for arm in spec.arms for _seed in spec.train.seeds]
     for arm_id, arm in zip(arm_ids(spec), arms, strict=True):
         yield from _arm(spec, arm_id, arm)
+    yield from _judging(spec)
     yield from _servings(spec, suffixes)
     if spec.idle_after_s > 0:
         detail = f"{spec.idle_after_s:g} s of the idle machine, still warm"
@@ -142,12 +143,39 @@ def _preparation(spec: PipelineSpec) -> str:
     return f"{spec.data.source}, sequences of {spec.data.sequence_tokens} tokens" + (f"; {tried}" if tried else "")
 
 
-def _evaluation(spec: PipelineSpec, name: str) -> PlannedStage:
+def _evaluation(spec: PipelineSpec, model: str) -> Iterator[PlannedStage]:
     parts = [f"perplexity on {spec.evaluate.perplexity_tokens} tokens"]
     if spec.evaluate.choice_items:
         parts.append(f"{spec.evaluate.choice_items} choices of four")
     parts += spec.evaluate.lm_eval_tasks
-    return PlannedStage(name=name, kind=StageKind.EVALUATE, tokens=None, detail=", ".join(parts))
+    yield PlannedStage(name=f"evaluate.{model}", kind=StageKind.EVALUATE, tokens=None, detail=", ".join(parts))
+    judge = spec.evaluate.judge
+    if judge is not None:
+        detail = f"{judge.prompts} answers of {judge.answer_tokens} tokens at most, to be judged later"
+        yield PlannedStage(name=f"answer.{model}", kind=StageKind.OTHER, tokens=None, detail=detail)
+
+
+def judged_models(spec: PipelineSpec) -> list[str]:
+    """What a judge's stages are called after, in order; the first one loads it. None where nobody judges."""
+    if spec.evaluate.judge is None:
+        return []
+    several = len(spec.students) > 1
+    starts = [f"start.{student.name}" if several else "start" for student in spec.students]
+    trained = [f"{arm_id}.{share}" for arm_id in arm_ids(spec) for share in spec.train.checkpoints]
+    return [*(["planted"] if spec.evaluate.judge.try_planted else []), "teacher", *starts, *trained]
+
+
+def _judging(spec: PipelineSpec) -> Iterator[PlannedStage]:
+    judge = spec.evaluate.judge
+    for model in judged_models(spec):
+        assert judge is not None  # or there were none
+        how = f"against {judge.against}, both orders" if judge.mode == "pairwise" else "grades"
+        if model == "planted":
+            how = "what really followed against its own words shuffled"
+        elif model == judge.against:
+            how = "nothing to do: the others are held against it"
+        detail = f"{judge.prompts} questions by {judge.source}: {how}"
+        yield PlannedStage(name=f"judge.{model}", kind=StageKind.EVALUATE, tokens=None, detail=detail)
 
 
 def _artifacts(spec: PipelineSpec) -> Iterator[PlannedStage]:
@@ -189,7 +217,7 @@ def _arm(spec: PipelineSpec, arm_id: str, arm: ArmSpec) -> Iterator[PlannedStage
             tokens=(reached - done) * spec.data.sequence_tokens,
             detail=f"to {share:.0%} of the budget",
         )
-        yield _evaluation(spec, f"evaluate.{arm_id}.{share}")
+        yield from _evaluation(spec, f"{arm_id}.{share}")
         done = reached
 
 
@@ -204,5 +232,13 @@ def _cache_bytes(spec: PipelineSpec) -> tuple[int | None, int | None]:
 
 
 def _models(spec: PipelineSpec) -> list[str]:
+    judge = spec.evaluate.judge
     teacher = [spec.teacher.source] if spec.teacher.endpoint is None else []
-    return [*teacher, *(student.source for student in spec.students)]
+    named = [*teacher, *(student.source for student in spec.students)]
+    return named + ([judge.source] if judge is not None and judge.source not in ("teacher", *named) else [])
+
+
+def _judges_caution(spec: PipelineSpec) -> Iterator[str]:
+    judge = spec.evaluate.judge
+    if judge is not None and judge.source in ("teacher", spec.teacher.source):
+        yield OWN_TEACHER

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from stillwatt.config.models import Recipe
-from stillwatt.config.shape import Table, table_model, tables
+from stillwatt.config.shape import Table, plain_fields, tables
 from stillwatt.config.tomlvalue import toml_value
 
 _OPENING = """\
@@ -43,10 +43,9 @@ _LIMITS = (("gt", "> {}"), ("ge", "≥ {}"), ("lt", "< {}"), ("le", "≤ {}"))
 
 def reference_markdown() -> str:
     """The page as Markdown: every table, every key with type, unit, default and meaning."""
-    plain = {key: field for key, field in Recipe.model_fields.items() if table_model(field) is None}
-    parts = [_OPENING, "## Top of the file\n", _key_table(plain)]
+    parts = [_OPENING, "## Top of the file\n", _key_table(plain_fields(Recipe))]
     for table in tables():
-        parts += [f"## `{table.header}`\n", _about(table), _key_table(table.model.model_fields)]
+        parts += [f"## `{table.header}`\n", _about(table), _key_table(plain_fields(table.model))]
     return "\n".join(parts)
 
 

@@ -16,6 +16,7 @@ from stillwatt.config.plan import sequences_at
 from stillwatt.config.problem import Place, Problem
 from stillwatt.config.rules_budget import budgets
 from stillwatt.config.rules_endpoint import endpoint
+from stillwatt.config.rules_judge import judging
 from stillwatt.config.rules_on_policy import is_online, on_policy
 from stillwatt.errors import UnknownNameError, UsageError, suggest
 from stillwatt.pipelines.cache.scheme import Scheme
@@ -46,6 +47,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _cache(recipe)
     yield from _artifacts(recipe)
     yield from budgets(recipe)
+    yield from judging(recipe)
     yield from _comparison(recipe)
 
 

@@ -27,16 +27,28 @@ class Table:
 
     @property
     def header(self) -> str:
-        """How the table is opened in TOML: `[data]` or `[[arms]]`."""
+        """How the table is opened in TOML: `[data]`, `[evaluate.judge]` or `[[arms]]`."""
         return f"[[{self.key}]]" if self.is_array else f"[{self.key}]"
 
 
 def tables() -> Iterator[Table]:
-    """Every table, in the order of the model."""
-    for key, field in Recipe.model_fields.items():
+    """Every table, in the order of the model; one inside another behind it."""
+    yield from _tables(Recipe, "")
+
+
+def _tables(around: type[BaseModel], prefix: str) -> Iterator[Table]:
+    for key, field in around.model_fields.items():
         model = table_model(field)
-        if model is not None:
-            yield Table(key=key, model=model, is_array=_is_array(field), is_needed=field.is_required())
+        if model is not None and not _has_free_keys(field):
+            path = f"{prefix}{key}"
+            yield Table(key=path, model=model, is_array=_is_array(field), is_needed=field.is_required())
+            yield from _tables(model, f"{path}.")
+
+
+def plain_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A table's keys that are no tables themselves."""
+    fields = model.model_fields.items()
+    return {key: field for key, field in fields if table_model(field) is None or _has_free_keys(field)}
 
 
 def table_model(field: FieldInfo) -> type[BaseModel] | None:
@@ -94,6 +106,11 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
             if found is not None:
                 return found
     return None
+
+
+def _has_free_keys(field: FieldInfo) -> bool:
+    """Whether a key holds tables whose names the user chooses."""
+    return typing.get_origin(field.annotation) is dict
 
 
 def _is_array(field: FieldInfo) -> bool:

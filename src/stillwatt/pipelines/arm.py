@@ -16,14 +16,24 @@ from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.budget import Follow, Stop
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, pack_samples
-from stillwatt.pipelines.models import device, load_model
+from stillwatt.pipelines.judge import answer, total_answers
+from stillwatt.pipelines.models import CausalModel, device, load_model
 from stillwatt.pipelines.on_policy import OwnText
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import ArmSpec, LimitKind, Method, PipelineSpec, StudentSpec
 from stillwatt.pipelines.teacher_online import OnlineTeacher
 from stillwatt.records.window import ONLINE_TEACHER, StageKind
 
-__all__ = ["arm_id", "check_share", "checkpoint_dir", "evaluate_folder", "run_arm", "start_evaluation"]
+__all__ = [
+    "arm_id",
+    "check_share",
+    "checkpoint_dir",
+    "evaluate_folder",
+    "evaluate_model",
+    "evaluation_work",
+    "run_arm",
+    "start_evaluation",
+]
 
 
 def arm_id(spec: PipelineSpec, student: StudentSpec, arm: ArmSpec, seed: int) -> str:
@@ -219,10 +229,22 @@ def evaluate_folder(
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
         model = load_model(directory, dtype=student.dtype)
         bench.budgets.habits.note_size(student.name, sum(weights.numel() for weights in model.parameters()))
-        return {"scores": evaluate.make(model, bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)}
+        return evaluate_model(bench, model, name, labels, task)
 
-    total = evaluate.total_work(bench.spec.evaluate)
     before_ns = bench.stage_ended_ns
-    found = bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total)
+    found = bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=evaluation_work(bench.spec))
     bench.budgets.habits.note_evaluation(student.name, name, is_seen=bench.stage_ended_ns != before_ns)
     return found
+
+
+def evaluate_model(
+    bench: Bench, model: CausalModel, name: str, labels: Mapping[str, str], task: Task
+) -> dict[str, Any]:
+    """Score a model that is loaded, and let it write what is judged later; returns the stage's results."""
+    scores = evaluate.make(model, bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)
+    return {"scores": scores, **answer(bench, model, name, labels, task)}
+
+
+def evaluation_work(spec: PipelineSpec) -> int:
+    """Tokens that go through a model in its evaluation; the bar's length."""
+    return evaluate.total_work(spec.evaluate) + total_answers(spec.evaluate)

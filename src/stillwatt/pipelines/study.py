@@ -15,14 +15,25 @@ import torch
 
 from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.metering.meter import Stage
-from stillwatt.pipelines import evaluate, prepare_data, serve, student_train, teacher_generate, teacher_logits
-from stillwatt.pipelines.arm import arm_id, check_share, checkpoint_dir, evaluate_folder, run_arm, start_evaluation
+from stillwatt.pipelines import prepare_data, serve, student_train, teacher_generate, teacher_logits
+from stillwatt.pipelines.arm import (
+    arm_id,
+    check_share,
+    checkpoint_dir,
+    evaluate_folder,
+    evaluate_model,
+    evaluation_work,
+    run_arm,
+    start_evaluation,
+)
 from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, replace_dir, seal_artifact
 from stillwatt.pipelines.bench import Bench, found_or_announced
 from stillwatt.pipelines.cache_fidelity import measure_fidelity
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, prompts_of
 from stillwatt.pipelines.endpoint_client import read_key
+from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
+from stillwatt.pipelines.judges import TEACHER
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
     choose_layers,
@@ -46,6 +57,7 @@ __all__ = [
     "evaluate_start",
     "evaluate_teacher",
     "fetch_models",
+    "judge",
     "make_artifacts",
     "prepare",
     "run_arms",
@@ -73,6 +85,7 @@ def check(spec: PipelineSpec) -> None:
     if spec.teacher.endpoint is not None:
         read_key(spec.teacher.endpoint)
         _check_text_only(spec)
+    check_judge(spec.evaluate)
     for arm in spec.arms:
         student_train.check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
         settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
@@ -97,6 +110,8 @@ def fetch_models(bench: Bench) -> None:
     is_here = spec.teacher.endpoint is None
     wanted = [(spec.teacher.source, spec.teacher.revision, False)] if is_here else []
     wanted += [(s.source, s.revision, True) for s in spec.students if s.source != PRUNED]
+    if spec.evaluate.judge is not None and spec.evaluate.judge.source != TEACHER:
+        wanted.append((spec.evaluate.judge.source, spec.evaluate.judge.revision, False))
     if bench.ranks.of_first(lambda: all(is_ready(source) for source, _, _ in wanted)):
         return
 
@@ -127,7 +142,8 @@ def prepare(bench: Bench) -> None:
                 chosen[student.name], losses[student.name] = _prune(bench, student, train)
             else:
                 _check_fit(bench, student)
-        return {**results, "chosen_layers": chosen, "layer_losses": losses}
+        tried = try_judge(bench, lambda: prepare_data.load(bench.data_dir()))
+        return {**results, "chosen_layers": chosen, "layer_losses": losses, **tried}
 
     bench.run_stage("prepare_data", StageKind.PREPARE_DATA, work, total=spec.data.train_tokens)
 
@@ -167,13 +183,12 @@ def evaluate_teacher(bench: Bench) -> None:
     if bench.spec.teacher.endpoint is not None:
         bench.announce("the teacher is an endpoint: it is not evaluated, so there is no quality relative to it")
         return
+    name, labels = "evaluate.teacher", {"arm": "teacher"}
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
-        scores = evaluate.make(bench.teacher(), bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)
-        return {"scores": scores}
+        return evaluate_model(bench, bench.teacher(), name, labels, task)
 
-    total = evaluate.total_work(bench.spec.evaluate)
-    bench.run_stage("evaluate.teacher", StageKind.EVALUATE, work, labels={"arm": "teacher"}, total=total)
+    bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=evaluation_work(bench.spec))
 
 
 def evaluate_start(bench: Bench, student: StudentSpec) -> None:
@@ -201,6 +216,21 @@ def run_arms(bench: Bench, artifacts: Mapping[str, Artifact]) -> str | None:
                 run_arm(bench, student, arm, seed, artifacts)
                 begun += 1
     return over or bench.budgets.over
+
+
+def judge(bench: Bench) -> None:
+    """Judge what the teacher, the starts and every arm at every checkpoint wrote, where the recipe asks for it."""
+    spec = bench.spec
+    names = [] if spec.teacher.endpoint is not None else ["evaluate.teacher"]
+    names += [start_evaluation(spec, student) for student in spec.students]
+    names += [
+        f"evaluate.{arm_id(spec, student, arm, seed)}.{float(share)}"
+        for student in spec.students
+        for arm in spec.arms
+        for seed in spec.train.seeds
+        for share in spec.train.checkpoints
+    ]
+    judge_models(bench, names)
 
 
 def _over(bench: Bench, student: StudentSpec, begun: int) -> str | None:

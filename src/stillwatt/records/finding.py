@@ -94,6 +94,8 @@ class Score:
     n: int | None
     """Items (questions, or tokens for perplexity) the score rests on."""
     higher_is_better: bool
+    in_quality: bool = True
+    """Whether it counts in Q; a judge's score does where the recipe says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,8 @@ class Job:
     device: Device
     method: str = ""
     """How the student is trained; `first` for the evaluation that loads the software, `online` for a teacher beside a
-    student, `own_text` for a student that writes; empty for other stages."""
+    student, `own_text` for a student that writes, `answers` for what is written to be judged, `judge` for its judging;
+    empty for other stages."""
     engine: str = "torch"
     dtype: str = "float32"
     tokens: float | None = None

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from stillwatt.records.kinds import StageKind, StageStatus
 
-__all__ = ["ONLINE_TEACHER", "StageKind", "StageStatus", "StageWindow"]
+__all__ = ["JUDGED_AS", "ONLINE_TEACHER", "StageKind", "StageStatus", "StageWindow"]
 
 ONLINE_TEACHER = "online"
 """Label `artifact_kind` of a teacher's work beside one training: it leaves nothing that another could use."""
+
+JUDGED_AS = "judged_as"
+"""Label of an evaluation in which a judge read the answers of another one: the name of the score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -198,6 +198,7 @@ def _score_dict(score: Score) -> dict[str, Any]:
         "se": score.se,
         "n": score.n,
         "higher_is_better": score.higher_is_better,
+        **({} if score.in_quality else {"in_quality": False}),
     }
 
 

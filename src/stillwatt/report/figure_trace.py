@@ -52,7 +52,7 @@ def _short(name: str) -> str:
     ('kd 0.5', 'teacher logits', 'python train.py')
     """
     verb, _, rest = name.partition(".")
-    if verb in ("train", "evaluate", "serve") and rest:
+    if verb in ("train", "evaluate", "judge", "serve") and rest:
         arm, _, share = rest.partition(".")
         return f"{arm} {share}".strip()
     return name.replace("_", " ")

@@ -24,6 +24,7 @@ from stillwatt.report.figure import Figure
 from stillwatt.report.figures import build_figures
 from stillwatt.report.forecasts import comparison_table
 from stillwatt.report.format import date_text
+from stillwatt.report.judged_table import judged_table
 from stillwatt.report.runtimes import load_runtimes
 
 _NUMBER_AND_UNIT = re.compile(r"(\d) (%|(?:mJ|kJ|J|kWh|W|s|min|h)\b)")
@@ -146,6 +147,7 @@ def _tables(data: Mapping[str, Any]) -> dict[str, tables.Table]:
         "frontier": tables.frontier_table(data),
         "break_evens": tables.break_even_table(data),
         "scores": tables.scores_table(data),
+        "judged": judged_table(data),
         "parts": tables.parts_table(data),
         "sensors": tables.sensors_table(data),
         "environment": tables.environment_table(data),

@@ -216,7 +216,8 @@ def _spec_at(way: _Way, tokens: int) -> PipelineSpec:
 def _stages(spec: PipelineSpec, way: _Way) -> tuple[tuple[Job, ...], tuple[Job, ...]]:
     """Stages that are run once for all students, and those of each."""
     jobs = [job for job in jobs_of(spec, way.device) if not job.unknown]
-    each = tuple(job for job in jobs if job.labels.get("arm") == way.arm or job.name == f"evaluate.{way.arm}.1.0")
+    evaluations = [f"{verb}.{way.arm}.1.0" for verb in ("evaluate", "answer", "judge")]
+    each = tuple(job for job in jobs if job.labels.get("arm") == way.arm or job.name in evaluations)
     shared = (StageKind.PREPARE_DATA, *_MADE_BY_TEACHERS)
     return tuple(job for job in jobs if job.kind in shared and job not in each), each
 

@@ -87,6 +87,8 @@ def _shrunken(told: dict[str, Any], steps: int) -> dict[str, Any]:
     evaluate["perplexity_tokens"] = max(2 * sequence, min(evaluate["perplexity_tokens"], 2 * sequence * steps))
     evaluate["choice_items"] = min(evaluate["choice_items"], evaluate["batch_size"])
     evaluate["lm_eval_limit"] = min(evaluate["lm_eval_limit"] or steps, steps) if evaluate["lm_eval_tasks"] else None
+    if evaluate["judge"]:
+        evaluate["judge"]["prompts"] = min(evaluate["judge"]["prompts"], max(2, steps))
     for student in told["students"]:
         student["selection_tokens"] = min(student["selection_tokens"], 2 * sequence)
     if told["serve"]:

@@ -182,3 +182,19 @@ def test_without_ecologits_the_pip_line_is_said(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(__import__("sys").modules, "ecologits.impacts.llm", None)
     with pytest.raises(MissingExtraError, match=r"stillwatt\[factors\]"):
         serving.modelled_reply_token((8.0, 8.0), (8.0, 8.0))
+
+
+@pytest.mark.parametrize(
+    ("judge", "key"),
+    [
+        ('source = "teacher", mode = "pairwise", against = "text"', "evaluate.judge.source"),
+        ('source = "tiny-random", mode = "pairwise", against = "teacher"', "evaluate.judge.against"),
+    ],
+)
+def test_a_server_neither_judges_nor_answers_a_judges_questions(at: Path, judge: str, key: str) -> None:
+    more = (
+        'dtype = "float32", rubric = "continuation-pairwise-1", form = "plain", temperature = 0.0, prompts = 2, '
+        "prompt_tokens = 8, answer_tokens = 8, batch_size = 2, seed = 1"
+    )
+    told = refusal(at, recipe_text(), f"evaluate.judge={{{judge}, {more}}}")
+    assert f"{key}: the teacher is an endpoint, and neither judges nor answers here" in told

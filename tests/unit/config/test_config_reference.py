@@ -14,7 +14,7 @@ from stillwatt.config.bundled import bundled_recipes
 from stillwatt.config.models import Recipe
 from stillwatt.config.reference import reference_markdown
 from stillwatt.config.schema import recipe_schema, schema_text
-from stillwatt.config.shape import dotted, known_keys, tables
+from stillwatt.config.shape import dotted, known_keys, plain_fields, tables
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS: list[type[BaseModel]] = [Recipe, *(table.model for table in tables())]
@@ -41,9 +41,11 @@ def test_every_key_is_on_the_page_under_its_table() -> None:
     sections = reference_markdown().split("\n## ")
     for table in tables():
         (section,) = [s for s in sections if s.startswith(f"`{table.header}`")]
-        assert [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")] == list(
-            known_keys((table.key, 0) if table.is_array else (table.key,))
-        )
+        keys = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+        assert keys == list(plain_fields(table.model))
+        place = tuple(table.key.split("."))
+        within = {each.key.removeprefix(f"{table.key}.") for each in tables() if each.key.startswith(f"{table.key}.")}
+        assert {*keys, *within} == set(known_keys((*place, 0) if table.is_array else place))
 
 
 def test_keys_that_end_in_a_unit_say_that_unit() -> None:

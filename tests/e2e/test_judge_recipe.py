@@ -1,0 +1,87 @@
+"""A recipe with a judge from end to end, as a person runs it: from TOML to ledger, report and comparison."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="the distill extra is not installed")
+
+pytestmark = pytest.mark.slow
+
+JUDGE = (
+    'evaluate.judge={source="teacher", dtype="float32", mode="pairwise", against="text", '
+    'rubric="continuation-pairwise-1", form="plain", prompts=6, prompt_tokens=8, answer_tokens=6, temperature=0.0, '
+    "batch_size=6, seed=1, in_quality=true}"
+)
+SMALL = (
+    'arms=[{name="sft", method="sft"}]', "train.checkpoints=[1.0]", "meter.idle_baseline_s=0.0",
+    "evaluate.choice_items=0", "evaluate.perplexity_tokens=64",
+)  # fmt: skip
+
+
+def stillwatt(*arguments: str, runs: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stillwatt", *arguments, "--runs", str(runs)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=os.environ)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short recipe: one arm, no serving load, a judge."""
+    directory = tmp_path_factory.mktemp("judged")
+    text = (Path(__file__).parents[2] / "recipes" / "smoke_cpu.toml").read_text(encoding="utf-8")
+    for table in ("teacher_logits", "teacher_generate", "student_generate", "serve"):
+        start = text.index(f"[{table}]")
+        text = text[:start] + text[text.index("\n[", start) + 1 :]
+    recipe = directory / "judged.toml"
+    recipe.write_text(text, encoding="utf-8")
+    overrides = [part for setting in (JUDGE, *SMALL) for part in ("--set", setting)]
+    done = stillwatt("run", str(recipe), *overrides, runs=directory / "runs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the judge is the teacher that was distilled" in done.stdout + done.stderr
+    return directory / "runs"
+
+
+@pytest.fixture(scope="module")
+def record(runs: Path) -> dict[str, Any]:
+    done = stillwatt("ledger", "show", "latest", "--json", runs=runs)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_books_with_a_judge_close_to_the_joule(record: dict[str, Any]) -> None:
+    by_name = {stage["name"]: stage for stage in record["stages"]}
+    judged = [name for name in by_name if name.startswith("judge.")]
+    assert judged == ["judge.planted", "judge.teacher", "judge.start", "judge.sft.1.0"]
+    assert all(by_name[name]["gross_j"]["value_j"] > 0 and by_name[name]["workload"]["tokens"] > 0 for name in judged)
+    roots = sum(stage["gross_j"]["value_j"] for stage in record["stages"] if stage["parent_id"] is None)
+    assert roots + record["unallocated_j"]["value_j"] == pytest.approx(record["total_j"]["value_j"], rel=1e-9)
+    assert by_name["load_judge"]["parent_id"] == by_name["judge.planted"]["stage_id"]
+
+
+def test_the_score_is_in_the_report_and_on_the_arms_bill(runs: Path, record: dict[str, Any]) -> None:
+    (run_dir,) = [path for path in runs.iterdir() if (path / "report.json").exists()]
+    report = json.loads((run_dir / "report.json").read_text(encoding="utf-8"))
+    (point,) = report["arms"]
+    score = next(score for score in point["scores"] if score["task"].startswith("judge:win_vs_text@"))
+    assert 0.0 <= score["value"] <= 1.0
+    assert score["n"] == 6
+    assert score["task"] in {task["task"] for task in point["quality"]["tasks"]}
+    rows = {row["label"]: row for row in report["stage_table"]["rows"] if row["arm"] == "sft"}
+    evaluated = sum(
+        stage["gross_j"]["value_j"] for stage in record["stages"]
+        if stage["name"] in ("evaluate.sft.1.0", "judge.sft.1.0")
+    )  # fmt: skip
+    assert point["evaluation"]["value_j"] == pytest.approx(evaluated)
+    assert rows["judge"]["energy"]["value_j"] > 0
+    assert report["stage_table"]["closes"] is True
+    page = (run_dir / "report.html").read_text(encoding="utf-8")
+    assert "Judged answers" in page
+    assert score["task"].removeprefix("judge:") in page
