@@ -20,6 +20,7 @@ from stillwatt.config.reading import AnalysisSettings, RunSettings
 from stillwatt.config.rules import problems
 from stillwatt.config.settings import Count, Seed, Settings, unit
 from stillwatt.config.sweep import SweepSettings
+from stillwatt.config.texts import TextSettings
 from stillwatt.ledger.rundir import settings_hash
 from stillwatt.pipelines.spec import (
     DataSpec,
@@ -166,11 +167,12 @@ class DataSettings(Settings):
         return DataSpec(**self.model_dump())
 
 
-class GenerateSettings(Settings):
+class GenerateSettings(TextSettings):
     """How the teacher writes text; needed by arms of method `synthetic_sft`."""
 
     prompt_tokens: Count = Field(
-        description="Tokens of training text the teacher continues.", json_schema_extra=unit("tokens")
+        description="Tokens of training text the teacher continues; of other prompts, how many they have at most.",
+        json_schema_extra=unit("tokens"),
     )
     max_new_tokens: Count = Field(description="Longest continuation.", json_schema_extra=unit("tokens"))
     min_new_tokens: int = Field(

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,16 @@ from stillwatt.pipelines.models import (
 )
 from stillwatt.pipelines.objectives.vocabulary import shared_rows
 from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.prompts import (
+    PromptSet,
+    check_prompts,
+    file_prompts,
+    prompts_identity,
+    seed_prompts,
+    source_of,
+)
 from stillwatt.pipelines.ranks import Ranks
-from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
+from stillwatt.pipelines.spec import GenerateSpec, PipelineSpec, StudentSpec
 from stillwatt.pipelines.text_writers import open_writer
 from stillwatt.records.window import StageKind
 from stillwatt.units import seconds
@@ -76,6 +84,8 @@ def check(spec: PipelineSpec) -> None:
             raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")
         if arm.own_text_share is not None and spec.own_text is None:
             raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for the student's text")
+    if spec.generate is not None:
+        check_prompts(spec.generate)
 
 
 def fetch_models(bench: Bench) -> None:
@@ -238,24 +248,46 @@ def _text_maker(bench: Bench) -> _Maker:
     needed = int(train.ids_ST.size)
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
-        prompts = prompts_of(train.ids_ST, settings.prompt_tokens)
-        writer = open_writer(bench, settings)
-        found = teacher_generate.make(writer, prompts, settings, needed, out_dir, task=task, stage=stage)
+        given = _prompts(bench, settings, train)
+        writer = open_writer(bench, settings, is_complete=given.sample.is_complete if given.sample else None)
+        found = teacher_generate.make(
+            writer,
+            given.ids,
+            settings,
+            needed,
+            out_dir,
+            task=task,
+            stage=stage,
+            sample=given.sample,
+            decode=bench.tokenizer().decode,
+        )
         if found["shortfall_tokens"]:
             raise StillwattError(
                 f"the teacher's kept text holds {found['tokens']} tokens and the budget is {needed} (rejected samples: "
                 f"{found['rejects']}); raise teacher_generate.max_rounds, or reject less"
             )
-        return found
+        return {**found, **({"prompts": dict(given.counts)} if given.counts else {})}
 
-    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": asdict(settings)}
+    if source_of(settings) is None:
+        from_where: dict[str, Any] = {"text_sha256": _ids_sha256(train)}
+    else:
+        from_where = {"prompts": prompts_identity(settings, bench.tokenizer())}
     return _Maker(
         kind="text",
         stage_kind=StageKind.TEACHER_GENERATE,
-        inputs={**inputs, "needed_tokens": needed},
+        inputs={**_teacher_inputs(bench), **from_where, "settings": settings.identity, "needed_tokens": needed},
         make=make,
         total=needed,
     )
+
+
+def _prompts(bench: Bench, settings: GenerateSpec, train: Packed) -> PromptSet:
+    if source_of(settings) is None:
+        ids = tuple(tuple(prompt) for prompt in prompts_of(train.ids_ST, settings.prompt_tokens))
+        return PromptSet(ids=ids, counts={})
+    if settings.seeds is None:
+        return file_prompts(settings, bench.tokenizer())
+    return seed_prompts(settings, bench.tokenizer(), int(train.ids_ST.size))
 
 
 def _teacher_inputs(bench: Bench) -> dict[str, Any]:
