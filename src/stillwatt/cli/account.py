@@ -82,21 +82,26 @@ def record_lines(record: RunRecord) -> list[str]:
     lines.append(f"outside any stage  {total_text(record.unallocated)}")
     lines.append(f"total  {total_text(record.total)}{_kwh(record.total)}")
     lines += _parts(record)
-    lines += _caches(record)
+    lines += _data(record)
     lines += [f"note: {warning}" for warning in record.warnings]
     return lines
 
 
-def _caches(record: RunRecord) -> list[str]:
-    """Logit caches: what they take, how near they come to the teacher, and what a token of them costs."""
+def _data(record: RunRecord) -> list[str]:
+    """Logit caches, the teacher's text, and how long trainings waited for their data."""
     from stillwatt.report.cache_table import caches_table
+    from stillwatt.report.data_tables import texts_table, waits_table
 
-    table = caches_table({"run": record.to_dict()})
-    if not table.rows:
-        return []
-    titles = [column.title for column in table.columns]
-    notes = [f"note: logit caches: {table.note}"] if table.note else []
-    return [*columns([titles, *(list(row.cells) for row in table.rows)]), *notes]
+    data, lines = {"run": record.to_dict()}, list[str]()
+    for name, table in (
+        ("logit caches", caches_table(data)),
+        ("teacher's text", texts_table(data)),
+        ("waiting for data", waits_table(data)),
+    ):
+        if table.rows:
+            lines += columns([[column.title for column in table.columns], *(list(row.cells) for row in table.rows)])
+            lines += [f"note: {name}: {table.note}"] if table.note else []
+    return lines
 
 
 def run_rows(runs: Sequence[_ListedRun]) -> list[str]:

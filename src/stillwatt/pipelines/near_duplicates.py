@@ -21,7 +21,7 @@ GRAM = 5
 """Tokens of a gram."""
 _FACTOR = 0x9E3779B97F4A7C15
 _FIRST_COUNT = 256
-_ROUNDING = 1e-9
+_ROUNDING = 2.0**-30
 
 Grams = npt.NDArray[np.uint64]
 """Hashes of a text's grams, ascending, each once."""

@@ -12,7 +12,6 @@ from typing import Any
 
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, Source, described, find_objective
 
-
 CORPUS = "corpus"
 """Where the teacher's prompts come from unless a file is named: the beginnings of training sequences."""
 

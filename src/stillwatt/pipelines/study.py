@@ -15,8 +15,9 @@ import torch
 
 from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.metering.meter import Stage
-from stillwatt.pipelines import evaluate, prepare_data, serve, student_train, teacher_generate, teacher_logits
+from stillwatt.pipelines import evaluate, prepare_data, serve, teacher_generate, teacher_logits
 from stillwatt.pipelines.arm import arm_id, check_share, checkpoint_dir, evaluate_folder, run_arm, start_evaluation
+from stillwatt.pipelines.arm_check import check_arm
 from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, replace_dir, seal_artifact
 from stillwatt.pipelines.bench import Bench, found_or_announced
 from stillwatt.pipelines.cache_fidelity import measure_fidelity
@@ -78,7 +79,7 @@ def check(spec: PipelineSpec) -> None:
         )
     prepare_data.num_sequences(spec.data)
     for arm in spec.arms:
-        student_train.check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
+        check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
         settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
         if settings is None:
             raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")

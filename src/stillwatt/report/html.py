@@ -19,6 +19,7 @@ from typing import Any
 from stillwatt.errors import MissingExtraError
 from stillwatt.report import tables
 from stillwatt.report.cache_table import caches_table
+from stillwatt.report.data_tables import texts_table, waits_table
 from stillwatt.report.figure import Figure
 from stillwatt.report.figures import build_figures
 from stillwatt.report.forecasts import comparison_table
@@ -140,6 +141,8 @@ def _tables(data: Mapping[str, Any]) -> dict[str, tables.Table]:
     return {
         "stages": tables.stage_table(data),
         "caches": caches_table(data),
+        "texts": texts_table(data),
+        "waits": waits_table(data),
         "arms": tables.arms_table(data),
         "frontier": tables.frontier_table(data),
         "break_evens": tables.break_even_table(data),

@@ -1,0 +1,42 @@
+"""Whether an arm's loss, temperature and cache can be meant together."""
+
+from __future__ import annotations
+
+from stillwatt.errors import StillwattError, UsageError
+from stillwatt.pipelines.objectives.registry import Source, check_parameter
+from stillwatt.pipelines.spec import ArmSpec, Method
+
+__all__ = ["check_arm"]
+
+
+def check_arm(arm: ArmSpec, cache_temperature: float | None, source: Source = Source.TOP_K) -> None:
+    """Refuse an arm whose settings cannot be meant; `source` is what the cache holds.
+
+    Raises:
+        StillwattError: A KD arm without alpha or temperature, with a loss or parameter there is none of, or at another
+            temperature than the cache's.
+    """
+    objective = arm.objective
+    if objective is None:
+        return
+    if arm.alpha is None or arm.temperature is None:
+        raise StillwattError(f"arm {arm.name!r}: {arm.method.value} needs alpha and temperature")
+    try:
+        check_parameter(objective, arm.loss_parameter)
+    except UsageError as err:
+        raise StillwattError(f"arm {arm.name!r}: {err}") from err
+    if objective.is_online:
+        return
+    if arm.method is Method.GKD:
+        raise StillwattError(
+            f"arm {arm.name!r}: no cache can hold what the student has yet to write; gkd needs a loss of the whole "
+            f"vocabulary, and {objective.name} is none"
+        )
+    if objective.source is not source:
+        reads = f"{objective.name} reads a {objective.source.value}"
+        raise StillwattError(f"arm {arm.name!r}: {reads}, and teacher_logits writes a {source.value}")
+    if arm.temperature != cache_temperature:
+        raise StillwattError(
+            f"arm {arm.name!r}: temperature {arm.temperature} differs from the logit cache's {cache_temperature}; "
+            "a top-k cache cannot be re-tempered, so set both alike"
+        )
