@@ -28,7 +28,7 @@ class Waiting:
 
     def begin(self) -> None:
         """What is waited from now on is a share of the time from now on."""
-        self._begun_ns, self._waited_ns = self.clock.monotonic_ns(), 0
+        self._begun_ns, self._waited_ns, self._taken_ns = self.clock.monotonic_ns(), 0, 0
 
     def __enter__(self) -> None:
         self._entered_ns = self.clock.monotonic_ns()
