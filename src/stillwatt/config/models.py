@@ -161,6 +161,11 @@ class DataSettings(Settings):
         gt=0.0, lt=1.0, description="Share of the documents kept for evaluation and never trained on."
     )
     seed: Seed = Field(description="Seed of the split and of the order.")
+    packing: Literal["stream", "documents"] = Field(
+        default="stream",
+        description="Documents that share a sequence: `stream` lets each see those before it, `documents` keeps them "
+        "apart, in training, in the teacher's logits and in the perplexity (method.md, eq. 135).",
+    )
 
     def to_spec(self) -> DataSpec:
         """The corpus, for the runner."""

@@ -100,6 +100,8 @@ class DataSpec:
     held_out_share: float
     """Share of documents (whole topics) kept for evaluation."""
     seed: int
+    packing: str = "stream"
+    """`stream`: documents of a sequence see those before them. `documents`: no document sees another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.loss_chunk import TeacherSide
 from stillwatt.pipelines.losses import CHUNK_TOKENS, HeadLoss, cross_entropy_head, kd_head
-from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, load_model
+from stillwatt.pipelines.models import CausalModel, check_apart, head_weight, hidden_states, load_model
 from stillwatt.pipelines.objectives.dense import DENSE_CHUNK_TOKENS, DenseTeacher
 from stillwatt.pipelines.objectives.sparse import Weighted, cached_side
 from stillwatt.pipelines.objectives.vocabulary import cut_to_shared
@@ -134,7 +134,10 @@ def train(
         StillwattError: The loss is no longer a number, or a setting is unknown.
     """
     torch.manual_seed(job.seed)
-    loop = _Loop(job, load_model(start_dir, dtype="float32"))
+    model = load_model(start_dir, dtype="float32")
+    if job.examples.starts_ST is not None:
+        check_apart(model, f"arm {job.arm_id!r}'s student")
+    loop = _Loop(job, model)
     steps = num_steps(job)
     first = step_at(from_share, steps) if from_share > 0 else 0
     if first:
@@ -275,7 +278,7 @@ class _Loop:
         job, place = self._job, self._accelerator.device
         ids_BT, predicted_BT = batch.ids_BT.to(place), batch.predicted_BT.to(place)
         with self._accelerator.autocast():
-            states_BTD = hidden_states(model, ids_BT)
+            states_BTD = hidden_states(model, ids_BT, batch.positions_BT)
         states_ND, targets_N = states_BTD[:, :-1][predicted_BT], ids_BT[:, 1:][predicted_BT]
         weight_VD, objective = head_weight(model), job.arm.objective
         if objective is None:

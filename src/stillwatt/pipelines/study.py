@@ -25,6 +25,7 @@ from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, prompts_of
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
+    check_apart,
     choose_layers,
     load_model,
     load_tokenizer,
@@ -132,7 +133,8 @@ def prepare(bench: Bench) -> None:
 def _prune(bench: Bench, student: StudentSpec, train: Packed) -> tuple[list[int], dict[str, float]]:
     num_rows = max(1, student.selection_tokens // train.ids_ST.shape[1])
     ids_ST = torch.from_numpy(train.ids_ST[:num_rows].astype(np.int64))
-    choice = choose_layers(bench.teacher(), student, ids_ST)
+    starts_ST = None if train.starts_ST is None else torch.from_numpy(train.starts_ST[:num_rows])
+    choice = choose_layers(bench.teacher(), student, ids_ST, starts_ST)
     target = bench.start_dir(student)
     scratch = target.with_name(f".{target.name}.writing")
     start_ns = bench.meter.clock.monotonic_ns()
@@ -225,22 +227,31 @@ def _logits_maker(bench: Bench) -> _Maker:
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         sequences = [row.tolist() for row in train.ids_ST]
-        found = teacher_logits.make(bench.teacher(), sequences, settings, out_dir, task=task, stage=stage, inputs=known)
-        return {**found, **_fidelity(bench, out_dir, sequences)}
+        if positions is not None:
+            check_apart(bench.teacher(), "the teacher")
+        found = teacher_logits.make(
+            bench.teacher(), sequences, settings, out_dir, task=task, stage=stage, inputs=known, positions=positions
+        )
+        return {**found, **_fidelity(bench, out_dir, sequences, positions)}
 
+    positions = train.positions_ST
     known = _teacher_inputs(bench) if settings.cache else None
     inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": settings.identity}
+    if positions is not None:
+        inputs["positions_sha256"] = hashlib.sha256(np.ascontiguousarray(positions, dtype="<i8").tobytes()).hexdigest()
     return _Maker(
         kind="logits", stage_kind=StageKind.TEACHER_LOGITS, inputs=inputs, make=make, total=int(train.ids_ST.size)
     )
 
 
-def _fidelity(bench: Bench, cache_dir: Path, sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
+def _fidelity(
+    bench: Bench, cache_dir: Path, sequences: Sequence[Sequence[int]], positions: teacher_logits.Positions
+) -> dict[str, Any]:
     """How near the cache comes to the teacher, on a sample; billed by itself inside the cache's own stage."""
     if not bench.ranks.is_first:
         return {}
     with bench.meter.stage("cache_fidelity", kind=StageKind.OTHER) as stage:
-        return measure_fidelity(open_cache(cache_dir), bench.teacher(), sequences, stage)
+        return measure_fidelity(open_cache(cache_dir), bench.teacher(), sequences, stage, positions)
 
 
 def _text_maker(bench: Bench) -> _Maker:
