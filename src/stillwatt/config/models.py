@@ -164,7 +164,7 @@ class DataSettings(Settings):
     packing: Literal["stream", "documents"] = Field(
         default="stream",
         description="Documents that share a sequence: `stream` lets each see those before it, `documents` keeps them "
-        "apart, in training, in the teacher's logits and in the perplexity (method.md, eq. 135).",
+        "apart, in training, in the teacher's logits and in the perplexity.",
     )
 
     def to_spec(self) -> DataSpec:

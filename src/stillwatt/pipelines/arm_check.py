@@ -1,12 +1,34 @@
-"""Whether an arm's loss, temperature and cache can be meant together."""
+"""Whether arms' losses, temperatures, caches and texts can be meant together."""
 
 from __future__ import annotations
 
 from stillwatt.errors import StillwattError, UsageError
 from stillwatt.pipelines.objectives.registry import Source, check_parameter
-from stillwatt.pipelines.spec import ArmSpec, Method
+from stillwatt.pipelines.spec import ArmSpec, Method, PipelineSpec
 
-__all__ = ["check_arm"]
+__all__ = ["check_arm", "check_arms"]
+
+
+def check_arms(spec: PipelineSpec) -> None:
+    """Refuse a study one of whose arms lacks what it needs, or cannot be meant.
+
+    Raises:
+        StillwattError: With the arm's name.
+    """
+    for arm in spec.arms:
+        check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
+        settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
+        if settings is None:
+            raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")
+        if arm.own_text_share is None:
+            continue
+        if spec.own_text is None:
+            raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for the student's text")
+        if spec.data.packing == "documents":
+            raise StillwattError(
+                f"arm {arm.name!r}: own text goes on from beginnings of packed sequences, which may hold several "
+                'documents, so they cannot be kept apart; set data.packing = "stream"'
+            )
 
 
 def check_arm(arm: ArmSpec, cache_temperature: float | None, source: Source = Source.TOP_K) -> None:

@@ -78,7 +78,7 @@ class Packed:
     def positions_ST(self) -> npt.NDArray[np.int64] | None:
         """Each token's place in its own document; None where documents are not kept apart.
 
-        A model that is given these and no mask lets no token see another document (method.md, eq. 135).
+        A model that is given these and no mask lets no token see another document.
         """
         return None if self.starts_ST is None else positions_of(self.starts_ST)
 

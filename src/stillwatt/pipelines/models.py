@@ -164,7 +164,7 @@ def hidden_states(model: CausalModel, ids_BT: Tensor, positions_BT: Tensor | Non
 
 @torch.no_grad()
 def check_apart(model: CausalModel, what: str) -> None:
-    """Refuse a model that does not keep documents apart when told where each token stands in its own (eq. 135).
+    """Refuse a model that does not keep documents apart when told where each token stands in its own.
 
     transformers makes the mask from positions that begin anew; a model with attention or states of its own kind may
     take no notice of them. Two documents go through it in one sequence, and the second one by itself.

@@ -17,7 +17,7 @@ from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import evaluate, prepare_data, serve, teacher_generate, teacher_logits
 from stillwatt.pipelines.arm import arm_id, check_share, checkpoint_dir, evaluate_folder, run_arm, start_evaluation
-from stillwatt.pipelines.arm_check import check_arm
+from stillwatt.pipelines.arm_check import check_arms
 from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, replace_dir, seal_artifact
 from stillwatt.pipelines.bench import Bench, found_or_announced
 from stillwatt.pipelines.cache_fidelity import measure_fidelity
@@ -79,13 +79,7 @@ def check(spec: PipelineSpec) -> None:
             "`torchrun -m stillwatt run RECIPE` does"
         )
     prepare_data.num_sequences(spec.data)
-    for arm in spec.arms:
-        check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
-        settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
-        if settings is None:
-            raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")
-        if arm.own_text_share is not None and spec.own_text is None:
-            raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for the student's text")
+    check_arms(spec)
     if spec.generate is not None:
         check_prompts(spec.generate)
 

@@ -178,6 +178,7 @@ def test_an_on_policy_arm_is_read() -> None:
         (["arms.kd.text=teacher"], "arm 'kd': method kd takes no text; only gkd does"),
         ([*ON_POLICY, "arms.gkd.loss=top_k_tail"], "no cache holds what the student has yet to write"),
         ([*ON_POLICY, "arms.gkd.loss=forwardkl"], "did you mean 'forward_kl'?"),
+        ([*ON_POLICY, "data.packing=documents"], "data.packing: a student goes on from beginnings of packed sequences"),
         ([*ON_POLICY, "student_generate.max_new_tokens=225"], "32 + 225 tokens are longer than a sequence, 256"),
         ([*ON_POLICY, "student_generate.prompt_tokens=257"], "prompts are cut from sequences of 256 tokens"),
         (['arms.synthetic={name="gkd", method="gkd"}', OWN], "arm 'gkd': method gkd needs own_text_share"),

@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines import teacher_logits
+from stillwatt.pipelines.arm_check import check_arms
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, pack_documents, pack_samples, positions_of
 from stillwatt.pipelines.evaluate import perplexity_score
@@ -28,7 +29,7 @@ from stillwatt.pipelines.models import check_apart, head_weight, hidden_states
 from stillwatt.pipelines.on_policy import given_batch
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import run_pipeline
-from stillwatt.pipelines.spec import ArmSpec, LogitsSpec, Method
+from stillwatt.pipelines.spec import ArmSpec, LogitsSpec, Method, OwnTextSpec
 from tiny_models import CountingStage, CountingTask, list_meter, smoke_spec
 
 VOCABULARY = 40
@@ -189,6 +190,14 @@ def test_a_study_with_documents_kept_apart_runs_and_has_artefacts_of_its_own(tmp
     assert kd["supervised_tokens"] == online["supervised_tokens"] <= 256 - 8
     (score, _) = journal.results("evaluate.teacher")["scores"]
     assert score["n"] <= 128 - 4
+
+
+def test_own_text_cannot_be_kept_apart() -> None:
+    base = smoke_spec(own_text=OwnTextSpec(prompt_tokens=8, max_new_tokens=8, temperature=1.0, top_p=1.0))
+    arm = ArmSpec(name="g", method=Method.GKD, alpha=0.0, temperature=1.0, loss="forward_kl", own_text_share=0.5)
+    check_arms(replace(base, arms=(arm,)))
+    with pytest.raises(StillwattError, match=r'set data\.packing = "stream"'):
+        check_arms(replace(base, arms=(arm,), data=replace(base.data, packing="documents")))
 
 
 def test_positions_start_anew() -> None:
