@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from stillwatt.errors import MissingInputError
+from byte_tokenizer import byte_tokenizer
+from stillwatt.errors import MissingInputError, StillwattError
 from stillwatt.pipelines import teacher_generate
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_tokenizer
@@ -108,3 +109,20 @@ def test_a_file_that_cannot_be_used_stops_the_study_before_anything_is_spent(tmp
             announce=lambda _text: None,
         )
     assert journal.stages() == []
+
+
+def test_logits_are_not_compared_across_tokenizers(tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    base = smoke_spec(serve=None)
+    student = replace(base.students[0], source=f"path:{tmp_path / 'other'}", drop_layers=0, candidate_starts=())
+    spec = replace(base, students=(student,), arms=tuple(arm for arm in base.arms if arm.name == "kd"))
+    with pytest.raises(StillwattError, match="cut text into different tokens, so there is no student probability"):
+        run(spec, tmp_path)
+    assert not (tmp_path / "artifacts").exists()
