@@ -265,7 +265,7 @@ def _text_maker(bench: Bench) -> _Maker:
             task=task,
             stage=stage,
             sample=given.sample,
-            decode=bench.tokenizer().decode,
+            decode=lambda tokens: str(bench.tokenizer().decode(list(tokens))),
         )
         if found["shortfall_tokens"]:
             raise StillwattError(

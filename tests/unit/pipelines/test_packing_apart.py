@@ -40,14 +40,16 @@ def llama(how: str = "sdpa") -> Any:
     torch.manual_seed(5)
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, initializer_range=0.5, attn_implementation=how,
+        num_key_value_heads=1, initializer_range=0.5,
     )  # fmt: skip
-    return LlamaForCausalLM(config)
+    model: Any = LlamaForCausalLM(config)
+    model.set_attn_implementation(how)
+    return model
 
 
 def packed(documents: list[list[int]], length: int = 14, sequences: int = 2) -> Packed:
-    given = iter([np.asarray(document) for document in documents])
-    return pack_documents(given, end_id=0, length=length, sequences=sequences, is_apart=True)
+    given = [np.asarray(document, dtype=np.int32) for document in documents]
+    return pack_documents(iter(given), end_id=0, length=length, sequences=sequences, is_apart=True)
 
 
 def pieces(text: Packed) -> list[list[int]]:
@@ -69,7 +71,7 @@ def test_edges_cut_documents_and_first_tokens_are_not_predicted() -> None:
     samples = pack_samples([[7, 1, 2], [8, 3, 0]], [1, 0], end_id=0, length=3, count=2, is_apart=True)
     assert samples.ids_ST.tolist() == [[7, 1, 2], [0, 8, 3]]
     assert samples.supervised_ST.tolist() == [[False, True, True], [False, False, True]]
-    assert pack_documents(iter([np.arange(9)]), end_id=0, length=5, sequences=2).positions_ST is None
+    assert pack_documents(iter([np.arange(9, dtype=np.int32)]), end_id=0, length=5, sequences=2).positions_ST is None
 
 
 @given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=9), min_size=4, max_size=9), st.integers(2, 7))
@@ -77,7 +79,7 @@ def test_edges_cut_documents_and_first_tokens_are_not_predicted() -> None:
 def test_apart_or_not_the_tokens_are_the_same_and_each_piece_counts_from_0(
     documents: list[list[int]], length: int
 ) -> None:
-    given = [np.asarray(document) for document in documents]
+    given = [np.asarray(document, dtype=np.int32) for document in documents]
     stream = pack_documents(iter(given), end_id=0, length=length, sequences=1)
     apart = packed(documents, length, 1)
     assert stream.ids_ST.tolist() == apart.ids_ST.tolist()
@@ -93,7 +95,7 @@ def loss_and_gradients(model: Any, batches: list[tuple[Tensor, Tensor, Tensor | 
     for ids_BT, predicted_BT, positions_BT in batches:
         states_BTD = hidden_states(model, ids_BT, positions_BT)[:, :-1]
         found = cross_entropy_head(states_BTD[predicted_BT], head_weight(model), ids_BT[:, 1:][predicted_BT])
-        found.sum.backward()
+        torch.autograd.backward(found.sum)
         total += found.sum.detach()
     return float(total), [weights.grad.clone() for weights in model.parameters()]
 
