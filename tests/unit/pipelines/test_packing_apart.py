@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from byte_tokenizer import byte_tokenizer
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines import teacher_logits
 from stillwatt.pipelines.arm_check import check_arms
@@ -30,6 +31,9 @@ from stillwatt.pipelines.on_policy import given_batch
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import run_pipeline
 from stillwatt.pipelines.spec import ArmSpec, LogitsSpec, Method, OwnTextSpec
+from stillwatt.pipelines.student_train import TrainJob, train
+from stillwatt.pipelines.teacher_online import OnlineTeacher
+from stillwatt.records.window import StageKind
 from tiny_models import CountingStage, CountingTask, list_meter, smoke_spec
 
 VOCABULARY = 40
@@ -158,6 +162,51 @@ def test_the_teachers_logits_are_those_of_each_document_alone_and_the_cache_says
                 alone_TV = model(input_ids=torch.tensor([rows[row][start:end]])).logits[0, :-1].log_softmax(-1)
             assert torch.allclose(logp_BTV[row, start : end - 1], alone_TV, atol=1e-2)  # kept in half precision
     assert '"packing": "documents"' in (tmp_path / "index.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("how", ["sft", "online", "cached"])
+def test_what_a_training_minimises_is_of_each_document_alone(tmp_path: Path, how: str) -> None:
+    teacher, student, text = llama(), llama(), packed(DOCUMENTS)
+    with torch.no_grad():
+        for weights in student.parameters():
+            weights.add_(0.1 * torch.randn_like(weights))
+    student.save_pretrained(tmp_path / "start")
+    byte_tokenizer().save_pretrained(tmp_path / "start")
+    cache, online = None, None
+    if how == "cached":
+        spec = LogitsSpec(top_k=VOCABULARY, temperature=1.0, batch_size=2)
+        rows, task, stage = [row.tolist() for row in text.ids_ST], CountingTask(), CountingStage()
+        at = text.positions_ST
+        teacher_logits.make(teacher, rows, spec, tmp_path / "cache", task=task, stage=stage, positions=at)
+        cache = open_cache(tmp_path / "cache")
+    meter, _ = list_meter()
+    if how == "online":
+        online = OnlineTeacher(
+            load=lambda: teacher,
+            open_stage=lambda: meter.stage("teacher_online", kind=StageKind.TEACHER_LOGITS),
+            examples=text,
+            place=torch.device("cpu"),
+        )
+    arm = ArmSpec(
+        name=how, method=Method.SFT if how == "sft" else Method.KD, alpha=None if how == "sft" else 0.0,
+        temperature=None if how == "sft" else 1.0, loss="forward_kl" if how == "online" else None,
+    )  # fmt: skip
+    train_spec = replace(smoke_spec().train, batch_size=2, seeds=(1,))
+    job = TrainJob(
+        arm_id=how, arm=arm, train=train_spec, dtype="float32", seed=1, examples=text, cache=cache, teacher=online
+    )
+    found = train(
+        job, tmp_path / "start", from_share=0.0, to_share=1.0, out_dir=tmp_path / "out", stage=CountingStage(),
+        task=CountingTask(),
+    )  # fmt: skip
+    total, count = 0.0, 0
+    for piece in pieces(text):
+        ids, targets = torch.tensor([piece]), torch.tensor(piece[1:], dtype=torch.long)
+        with torch.inference_mode():
+            p_TV, q_TV = (model.eval()(input_ids=ids).logits[0, :-1].log_softmax(-1) for model in (teacher, student))
+        wrong_T = -q_TV.gather(-1, targets[:, None]) if how == "sft" else (p_TV.exp() * (p_TV - q_TV)).sum(-1)
+        total, count = total + float(wrong_T.sum()), count + len(targets)
+    assert found["loss_first"] == pytest.approx(total / count, rel=2e-3 if how == "cached" else 1e-5)
 
 
 def test_of_the_perplexity_only_what_counts_counts() -> None:
