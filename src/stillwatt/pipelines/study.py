@@ -112,6 +112,8 @@ def prepare(bench: Bench) -> None:
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
         results = prepare_data.make(spec.data, spec.evaluate, bench.tokenizer(), bench.data_dir(), task=task)
         train = prepare_data.load(bench.data_dir()).train
+        if train.starts_ST is not None:
+            check_apart(bench.teacher(), "the teacher")
         chosen: dict[str, list[int]] = {}
         losses: dict[str, dict[str, float]] = {}
         for student in spec.students:
@@ -221,8 +223,6 @@ def _logits_maker(bench: Bench) -> _Maker:
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         sequences = [row.tolist() for row in train.ids_ST]
-        if positions is not None:
-            check_apart(bench.teacher(), "the teacher")
         found = teacher_logits.make(
             bench.teacher(), sequences, settings, out_dir, task=task, stage=stage, inputs=known, positions=positions
         )

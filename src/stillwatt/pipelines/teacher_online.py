@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.corpus import Packed
-from stillwatt.pipelines.models import CausalModel, check_apart, head_weight, hidden_states
+from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states
 from stillwatt.pipelines.on_policy import Batch, given_batch
 
 __all__ = ["READ_AHEAD_TOKENS", "OnlineTeacher"]
@@ -61,8 +61,6 @@ class OnlineTeacher:
         with self.open_stage() as stage:
             if self._model is None:
                 self._model = self.load().eval()
-                if self.examples.starts_ST is not None:
-                    check_apart(self._model, "the teacher")
                 self._weight_VD = head_weight(self._model).detach().to(self.place)
             for batch in batches:
                 # not inference mode: what is made there can be no operand of a training step
