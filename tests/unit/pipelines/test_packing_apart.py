@@ -225,7 +225,9 @@ def test_a_study_with_documents_kept_apart_runs_and_has_artefacts_of_its_own(tmp
         ArmSpec(name="online", method=Method.KD, alpha=0.5, temperature=1.0, loss="reverse_kl"),
     )
     train = replace(base.train, checkpoints=(1.0,))
-    spec = replace(base, data=replace(base.data, packing="documents", train_tokens=256), arms=arms, train=train)
+    data = replace(base.data, packing="documents", train_tokens=256)
+    evaluate = replace(base.evaluate, choice_items=0)
+    spec = replace(base, data=data, arms=arms, train=train, evaluate=evaluate)
     meter, journal = list_meter()
     run_pipeline(
         spec,
@@ -239,7 +241,7 @@ def test_a_study_with_documents_kept_apart_runs_and_has_artefacts_of_its_own(tmp
     assert set(journal.status().values()) == {"ended"}
     kd, online = (journal.workload(f"train.{arm}.1.0") for arm in ("kd", "online"))
     assert kd["supervised_tokens"] == online["supervised_tokens"] <= 256 - 8
-    (score, _) = journal.results("evaluate.teacher")["scores"]
+    (score,) = journal.results("evaluate.teacher")["scores"]
     assert score["n"] <= 128 - 4
 
 
