@@ -88,16 +88,23 @@ def record_lines(record: RunRecord) -> list[str]:
 
 
 def _small_tables(record: RunRecord) -> list[str]:
-    """Logit caches, budgets and a judge's scores, with what there is to know of each; where there are any."""
+    """Logit caches, the teacher's text, waits for data, a judge's scores and budgets; each where there is any."""
     from stillwatt.report.budget_table import budgets_table
     from stillwatt.report.cache_table import caches_table
+    from stillwatt.report.data_tables import texts_table, waits_table
     from stillwatt.report.judged_table import judged_table
 
     data, lines = {"run": record.to_dict()}, list[str]()
-    for table in (caches_table(data), judged_table(data), budgets_table(data)):
+    for name, table in (
+        ("logit caches", caches_table(data)),
+        ("teacher's text", texts_table(data)),
+        ("waiting for data", waits_table(data)),
+        ("judged answers", judged_table(data)),
+        ("budgets", budgets_table(data)),
+    ):
         if table.rows:
             lines += columns([[column.title for column in table.columns], *(list(row.cells) for row in table.rows)])
-            lines += [f"note: {table.title.lower()}: {table.note}"] if table.note else []
+            lines += [f"note: {name}: {table.note}"] if table.note else []
     return lines
 
 

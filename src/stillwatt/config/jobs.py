@@ -228,7 +228,7 @@ def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Jo
         )
     if spec.generate is not None:
         told, counts = spec.generate, None
-        texts = math.ceil(data.train_tokens / (told.prompt_tokens + told.max_new_tokens))
+        texts = math.ceil(data.train_tokens / (told.shown_prompt_tokens + told.max_new_tokens))
         if size is not None:
             counts = written(
                 size, texts=texts, prompt=told.prompt_tokens, new=told.max_new_tokens, batch=told.batch_size

@@ -22,6 +22,7 @@ from stillwatt.config.rules import problems
 from stillwatt.config.settings import Count, Seed, Settings, unit
 from stillwatt.config.sweep import SweepSettings
 from stillwatt.config.teachers import Dtype, EndpointSettings, TeacherSettings
+from stillwatt.config.texts import TextSettings
 from stillwatt.ledger.rundir import settings_hash
 from stillwatt.pipelines.spec import (
     DataSpec,
@@ -144,17 +145,23 @@ class DataSettings(Settings):
         gt=0.0, lt=1.0, description="Share of the documents kept for evaluation and never trained on."
     )
     seed: Seed = Field(description="Seed of the split and of the order.")
+    packing: Literal["stream", "documents"] = Field(
+        default="stream",
+        description="Documents that share a sequence: `stream` lets each see those before it, `documents` keeps them "
+        "apart, in training, in the teacher's logits and in the perplexity.",
+    )
 
     def to_spec(self) -> DataSpec:
         """The corpus, for the runner."""
         return DataSpec(**self.model_dump())
 
 
-class GenerateSettings(Settings):
+class GenerateSettings(TextSettings):
     """How the teacher writes text; needed by arms of method `synthetic_sft`."""
 
     prompt_tokens: Count = Field(
-        description="Tokens of training text the teacher continues.", json_schema_extra=unit("tokens")
+        description="Tokens of training text the teacher continues; of other prompts, how many they have at most.",
+        json_schema_extra=unit("tokens"),
     )
     max_new_tokens: Count = Field(description="Longest continuation.", json_schema_extra=unit("tokens"))
     min_new_tokens: int = Field(

@@ -18,6 +18,7 @@ from stillwatt.config.rules_budget import budgets
 from stillwatt.config.rules_endpoint import endpoint
 from stillwatt.config.rules_judge import judging
 from stillwatt.config.rules_on_policy import is_online, on_policy
+from stillwatt.config.rules_text import continues_corpus, teacher_text
 from stillwatt.errors import UnknownNameError, UsageError, suggest
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, OBJECTIVES, Source, check_parameter, find_objective
@@ -39,7 +40,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _sources(recipe)
     yield from endpoint(recipe)
     yield from _budget(recipe)
-    yield from _generate(recipe)
+    yield from teacher_text(recipe)
     yield from _checkpoints(recipe)
     yield from _arms(recipe)
     yield from on_policy(recipe)
@@ -110,28 +111,11 @@ def _budget(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(place=("evaluate", "perplexity_tokens"), message=text)
     for table in ("teacher_generate", "student_generate", "serve"):
         settings = getattr(recipe, table)
+        if table == "teacher_generate" and not continues_corpus(recipe):
+            continue
         if settings is not None and settings.prompt_tokens > length:
             text = f"prompts are cut from sequences of {length} tokens, so {settings.prompt_tokens} cannot be had"
             yield Problem(place=(table, "prompt_tokens"), message=text)
-
-
-def _generate(recipe: Recipe) -> Iterator[Problem]:
-    generate = recipe.teacher_generate
-    if generate is None:
-        return
-    if generate.min_new_tokens > generate.max_new_tokens:
-        text = f"at least {generate.min_new_tokens} and at most {generate.max_new_tokens} new tokens cannot both hold"
-        yield Problem(place=("teacher_generate", "min_new_tokens"), message=text)
-    # at temperature 0 a second round would only repeat the first
-    rounds = generate.max_rounds if generate.temperature > 0 else 1
-    prompts = recipe.data.train_tokens // recipe.data.sequence_tokens
-    most = prompts * rounds * (generate.prompt_tokens + generate.max_new_tokens)
-    if most < recipe.data.train_tokens:
-        text = (
-            f"{prompts} prompts in {rounds} rounds give {most} tokens at most, fewer than "
-            f"data.train_tokens = {recipe.data.train_tokens}; raise max_new_tokens or max_rounds"
-        )
-        yield Problem(place=("teacher_generate", "max_new_tokens"), message=text)
 
 
 def _checkpoints(recipe: Recipe) -> Iterator[Problem]:

@@ -58,6 +58,12 @@ def _settings(recipe: Recipe) -> Iterator[Problem]:
     if not users:
         text = "no arm uses [student_generate]; remove the table or add an arm of method gkd"
         yield Problem(place=("student_generate",), message=text)
+    if recipe.data.packing == "documents":
+        text = (
+            "a student goes on from beginnings of packed sequences, which may hold several documents, so own text "
+            'cannot be kept apart; set packing = "stream" or leave out arms of method gkd'
+        )
+        yield Problem(place=("data", "packing"), message=text)
     length = recipe.data.sequence_tokens
     if settings.prompt_tokens + settings.max_new_tokens > length:
         text = (

@@ -218,6 +218,7 @@ def _examples(bench: Bench, artifact: Artifact | None) -> Packed:
         end_id=int(bench.tokenizer().eos_token_id),
         length=train.ids_ST.shape[1],
         count=len(train.ids_ST),
+        is_apart=train.starts_ST is not None,
     )
 
 

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from stillwatt.pipelines.logit_cache import LogitCache
+from stillwatt.pipelines.teacher_logits import places_in_documents
 
 if TYPE_CHECKING:
     from stillwatt.pipelines.cache.reader import CodedCache
-    from stillwatt.pipelines.teacher_logits import Counter, Teacher
+    from stillwatt.pipelines.teacher_logits import Counter, Positions, Teacher
 
 __all__ = ["measure_fidelity", "sampled_sequences"]
 
@@ -41,7 +42,11 @@ def sampled_sequences(count: int) -> list[int]:
 
 
 def measure_fidelity(
-    cache: LogitCache | CodedCache, teacher_model: Teacher, sequences: Sequence[Sequence[int]], stage: Counter
+    cache: LogitCache | CodedCache,
+    teacher_model: Teacher,
+    sequences: Sequence[Sequence[int]],
+    stage: Counter,
+    positions: Positions = None,
 ) -> dict[str, Any]:
     """Mean KL(teacher || what the cache gives back) over the positions of a sample, in nats (method.md, eq. 121).
 
@@ -50,6 +55,7 @@ def measure_fidelity(
         teacher_model: The teacher that it was made from.
         sequences: Token ids, by the cache's own numbers.
         stage: Gets `tokens`, those that the teacher read again.
+        positions: Those that the cache was made with.
 
     Returns:
         `kl_to_full` and `kl_positions`, or `kl_absent` with the reason: what is drawn at random stands for no
@@ -57,19 +63,21 @@ def measure_fidelity(
     """
     if not isinstance(cache, LogitCache) and cache.scheme.is_unbiased:
         return {"kl_absent": f"scheme {cache.scheme.name} keeps draws, whose divergence is infinite; see eq. 88"}
-    total, positions = 0.0, 0
+    total, num_positions = 0.0, 0
     for index in sampled_sequences(len(sequences)):
         if len(sequences[index]) < 2:
             continue
         ids_1S = torch.tensor([list(sequences[index])], dtype=torch.long)
         with torch.inference_mode():
-            logits_TV = teacher_model(input_ids=ids_1S.to(teacher_model.device), use_cache=False).logits[0, :-1]
+            place = teacher_model.device
+            apart = places_in_documents(positions, [index], place)
+            logits_TV = teacher_model(input_ids=ids_1S.to(place), use_cache=False, **apart).logits[0, :-1]
             total += _divergence(cache, index, logits_TV)
-        positions += len(sequences[index]) - 1
+        num_positions += len(sequences[index]) - 1
         stage.add(tokens=len(sequences[index]))
-    if not positions:
+    if not num_positions:
         return {"kl_absent": "the sequences that were sampled have no positions"}
-    return {"kl_to_full": total / positions, "kl_positions": positions}
+    return {"kl_to_full": total / num_positions, "kl_positions": num_positions}
 
 
 def _divergence(cache: LogitCache | CodedCache, index: int, logits_TV: Tensor) -> float:

@@ -31,6 +31,7 @@ __all__ = [
     "load_corpus",
     "pack_documents",
     "pack_samples",
+    "positions_of",
     "prompts_of",
     "split_documents",
     "tokenise",
@@ -69,6 +70,17 @@ class Packed:
     """Which tokens are to be predicted; the first of a sequence never is."""
     dropped_tokens: int
     """Tokens after the last whole sequence; padding them up would train on padding."""
+    starts_ST: npt.NDArray[np.bool_] | None = None
+    """Where documents are kept apart: the first token of each, and of what a sequence's edge cut off of one; None
+    where a document sees those before it in its sequence."""
+
+    @property
+    def positions_ST(self) -> npt.NDArray[np.int64] | None:
+        """Each token's place in its own document; None where documents are not kept apart.
+
+        A model that is given these and no mask lets no token see another document.
+        """
+        return None if self.starts_ST is None else positions_of(self.starts_ST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +151,24 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, document: Document) -> npt.NDAr
     return np.asarray(ids, dtype=np.int32)
 
 
-def pack_documents(documents: Iterator[npt.NDArray[np.int32]], *, end_id: int, length: int, sequences: int) -> Packed:
+def positions_of(starts_ST: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Places of tokens in their own documents, from where these start.
+
+    >>> positions_of(np.array([[True, False, True, False, False]])).tolist()
+    [[0, 1, 0, 1, 2]]
+    """
+    places_T = np.arange(starts_ST.shape[1])
+    return places_T - np.maximum.accumulate(np.where(starts_ST, places_T, 0), axis=1)
+
+
+def pack_documents(
+    documents: Iterator[npt.NDArray[np.int32]], *, end_id: int, length: int, sequences: int, is_apart: bool = False
+) -> Packed:
     """Join documents with an end token after each, and cut the stream into whole sequences.
 
-    Documents are taken only until there are enough sequences.
+    Documents are taken only until there are enough sequences. Where they are kept apart, the first token of each is
+    not to be predicted: nothing stands before it. What a sequence's edge cuts off of a document stands in the next
+    sequence as a document of its own, so that there is no padding.
 
     Raises:
         StillwattError: The documents end before that.
@@ -152,23 +178,37 @@ def pack_documents(documents: Iterator[npt.NDArray[np.int32]], *, end_id: int, l
     ([[1, 2, 0], [3, 4, 5]], 1)
     """
     pieces: list[npt.NDArray[np.int32]] = []
-    total = 0
+    total, starts = 0, list[int]()
     for ids in documents:
+        starts.append(total)
         pieces += [ids.astype(np.int32), np.array([end_id], dtype=np.int32)]
         total += len(ids) + 1
         if total >= length * sequences:
             break
     stream = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
-    return _cut(stream, np.ones(len(stream), dtype=np.bool_), length=length, sequences=sequences, what="training text")
+    return _cut(
+        stream,
+        np.ones(len(stream), dtype=np.bool_),
+        starts if is_apart else None,
+        length=length,
+        sequences=sequences,
+        what="training text",
+    )
 
 
 def pack_samples(
-    sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int], *, end_id: int, length: int, count: int
+    sequences: Sequence[Sequence[int]],
+    prompt_lengths: Sequence[int],
+    *,
+    end_id: int,
+    length: int,
+    count: int,
+    is_apart: bool = False,
 ) -> Packed:
     """Pack generated samples as documents are packed; only the teacher's own tokens are supervised.
 
-    A prompt is corpus text and the end token put after a completion that was cut short is ours, so neither is
-    predicted; both go through the student and count as processed tokens.
+    A prompt is not the teacher's text and the end token put after a completion that was cut short is ours, so neither
+    is predicted; both go through the student and count as processed tokens.
 
     Raises:
         StillwattError: The samples hold fewer than `count` sequences of `length` tokens.
@@ -179,7 +219,9 @@ def pack_samples(
     """
     ids: list[int] = []
     supervised: list[bool] = []
+    starts: list[int] = []
     for sequence, prompt_length in zip(sequences, prompt_lengths, strict=True):
+        starts.append(len(ids))
         ids += sequence
         supervised += [index >= prompt_length for index in range(len(sequence))]
         if sequence[-1] != end_id:
@@ -188,6 +230,7 @@ def pack_samples(
     return _cut(
         np.asarray(ids, dtype=np.int32),
         np.asarray(supervised, dtype=np.bool_),
+        starts if is_apart else None,
         length=length,
         sequences=count,
         what="generated text",
@@ -195,7 +238,13 @@ def pack_samples(
 
 
 def _cut(
-    stream: npt.NDArray[np.int32], supervised: npt.NDArray[np.bool_], *, length: int, sequences: int, what: str
+    stream: npt.NDArray[np.int32],
+    supervised: npt.NDArray[np.bool_],
+    starts: Sequence[int] | None,
+    *,
+    length: int,
+    sequences: int,
+    what: str,
 ) -> Packed:
     wanted = length * sequences
     if len(stream) < wanted:
@@ -205,10 +254,18 @@ def _cut(
         )
     supervised_ST = supervised[:wanted].reshape(sequences, length).copy()
     supervised_ST[:, 0] = False
+    starts_ST = None
+    if starts is not None:
+        is_start = np.zeros(len(stream), dtype=np.bool_)
+        is_start[list(starts)] = True
+        starts_ST = is_start[:wanted].reshape(sequences, length).copy()
+        starts_ST[:, 0] = True
+        supervised_ST &= ~starts_ST
     return Packed(
         ids_ST=stream[:wanted].reshape(sequences, length).copy(),
         supervised_ST=supervised_ST,
         dropped_tokens=len(stream) - wanted,
+        starts_ST=starts_ST,
     )
 
 

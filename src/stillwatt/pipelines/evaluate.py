@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from stillwatt.errors import StillwattError
-from stillwatt.pipelines.corpus import Prepared
+from stillwatt.pipelines.corpus import Prepared, positions_of
 from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, next_token_losses, token_losses
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import EvaluateSpec
@@ -55,9 +55,12 @@ def make(
         StillwattError: The held-out text is too short for what is asked.
         MissingExtraError: lm-evaluation-harness tasks are asked for and it is not installed.
     """
-    length = data.train.ids_ST.shape[1]
-    ids_ST = _held_out_sequences(data, spec, length, end_id=int(tokenizer.eos_token_id))
-    scores = [perplexity_score(_losses_by_sequence(model, ids_ST, spec.batch_size, task))]
+    ids_ST, starts_ST = _held_out_sequences(data, spec, end_id=int(tokenizer.eos_token_id))
+    is_apart = data.train.starts_ST is not None
+    positions_ST = torch.from_numpy(positions_of(starts_ST)) if is_apart else None
+    losses_ST = _losses_by_sequence(model, ids_ST, positions_ST, spec.batch_size, task)
+    # a document's first token is predicted from nothing where no other document is seen
+    scores = [perplexity_score(losses_ST, ~starts_ST[:, 1:] if is_apart else None)]
     if spec.choice_items:
         questions = choice_questions(data.held_out_documents, spec)
         scores.append(choice_score(_right_answers(model, questions, spec.batch_size, task)))
@@ -68,7 +71,9 @@ def make(
     return scores
 
 
-def perplexity_score(losses_ST: npt.NDArray[np.float64]) -> dict[str, Any]:
+def perplexity_score(
+    losses_ST: npt.NDArray[np.float64], counted_ST: npt.NDArray[np.bool_] | None = None
+) -> dict[str, Any]:
     """Perplexity and its standard error from per-token cross-entropies in nats (method.md, eq. 44).
 
         m = sum_s l_s / sum_s n_s                         l_s, n_s: summed loss and tokens of sequence s
@@ -80,6 +85,7 @@ def perplexity_score(losses_ST: npt.NDArray[np.float64]) -> dict[str, Any]:
 
     Args:
         losses_ST: One row per sequence, at least two.
+        counted_ST: Which of them count; all where None.
 
     Raises:
         StillwattError: Fewer than two sequences; there is no standard error then.
@@ -91,9 +97,10 @@ def perplexity_score(losses_ST: npt.NDArray[np.float64]) -> dict[str, Any]:
     num_sequences = losses_ST.shape[0]
     if num_sequences < 2:
         raise StillwattError("perplexity needs at least two held-out sequences; raise evaluate.perplexity_tokens")
-    num_tokens = losses_ST.size
+    counted_ST = np.ones(losses_ST.shape, dtype=np.bool_) if counted_ST is None else counted_ST
+    losses_ST, counts_S, num_tokens = losses_ST * counted_ST, counted_ST.sum(axis=1), int(counted_ST.sum())
     mean = float(losses_ST.sum()) / num_tokens
-    residuals_S = losses_ST.sum(axis=1) - mean * losses_ST.shape[1]
+    residuals_S = losses_ST.sum(axis=1) - mean * counts_S
     variance = num_sequences / (num_sequences - 1) * float((residuals_S**2).sum()) / num_tokens**2
     if mean > math.log(np.finfo(np.float64).max):
         raise StillwattError(f"held-out cross-entropy is {mean:.3g} nats per token; the model is broken")
@@ -123,8 +130,9 @@ def _score(task: str, value: float, error: float, count: int, *, higher_is_bette
     return {"task": task, "value": value, "se": error, "n": count, "higher_is_better": higher_is_better}
 
 
-def _held_out_sequences(data: Prepared, spec: EvaluateSpec, length: int, *, end_id: int) -> Tensor:
-    end = np.array([end_id], dtype=np.int32)
+def _held_out_sequences(data: Prepared, spec: EvaluateSpec, *, end_id: int) -> tuple[Tensor, npt.NDArray[np.bool_]]:
+    """Sequences of held-out text, and where documents, or what a sequence's edge cut off of them, start in them."""
+    length, end = data.train.ids_ST.shape[1], np.array([end_id], dtype=np.int32)
     stream = np.concatenate([piece for ids in data.held_out_documents for piece in (ids, end)])
     wanted, available = spec.perplexity_tokens // length, len(stream) // length
     if wanted < 2 or available < wanted:
@@ -135,13 +143,21 @@ def _held_out_sequences(data: Prepared, spec: EvaluateSpec, length: int, *, end_
     # spread evenly over the held-out text: the first sequences alone would be one or two documents
     chosen = [index * available // wanted for index in range(wanted)]
     rows_ST = stream[: available * length].reshape(available, length)[chosen]
-    return torch.from_numpy(rows_ST.astype(np.int64))
+    is_start = np.zeros(len(stream), dtype=np.bool_)
+    is_start[np.cumsum([0, *(len(ids) + 1 for ids in data.held_out_documents[:-1])])] = True
+    starts_ST = is_start[: available * length].reshape(available, length)[chosen]
+    starts_ST[:, 0] = True
+    return torch.from_numpy(rows_ST.astype(np.int64)), starts_ST
 
 
-def _losses_by_sequence(model: CausalModel, ids_ST: Tensor, batch_size: int, task: Task) -> npt.NDArray[np.float64]:
+def _losses_by_sequence(
+    model: CausalModel, ids_ST: Tensor, positions_ST: Tensor | None, batch_size: int, task: Task
+) -> npt.NDArray[np.float64]:
     rows: list[npt.NDArray[np.float64]] = []
-    for ids_BT in torch.split(ids_ST, batch_size):
-        rows.append(next_token_losses(model, ids_BT).double().cpu().numpy())
+    for start in range(0, len(ids_ST), batch_size):
+        ids_BT = ids_ST[start : start + batch_size]
+        positions_BT = None if positions_ST is None else positions_ST[start : start + batch_size]
+        rows.append(next_token_losses(model, ids_BT, positions_BT).double().cpu().numpy())
         task.advance(ids_BT.numel())
     return np.concatenate(rows)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,36 @@ import numpy.typing as npt
 from stillwatt.errors import ArtifactError
 from stillwatt.pipelines.arrays import read_array, write_array
 from stillwatt.pipelines.artifacts import canonical_json, file_sha256, write_json
+from stillwatt.pipelines.near_duplicates import KeptTexts, grams_of
+from stillwatt.pipelines.prompts import NewSample
 from stillwatt.pipelines.spec import GenerateSpec
 
-__all__ = ["INDEX_NAME", "REJECT_REASONS", "Accepted", "Generated", "load", "repeat_share", "results", "save"]
+__all__ = [
+    "INDEX_NAME",
+    "REJECT_REASONS",
+    "Accepted",
+    "Generated",
+    "load",
+    "reasons_of",
+    "repeat_share",
+    "results",
+    "save",
+]
 
 GENERATED_SCHEMA = "stillwatt.generated/1"
 INDEX_NAME = "index.json"
-REJECT_REASONS = ("empty", "too_short", "too_repetitive", "duplicate")
-"""Why a completion is not kept, in the order of the checks."""
+REJECT_REASONS = (
+    "empty",
+    "too_short",
+    "unfinished",
+    "too_repetitive",
+    "blocked",
+    "improbable",
+    "too_probable",
+    "duplicate",
+    "near_duplicate",
+)
+"""Why a completion is not kept, in the order of the checks: the first that applies is counted."""
 _GRAM = 4
 _ARRAYS: dict[str, np.dtype[Any]] = {
     "tokens": np.dtype("<i4"),
@@ -41,39 +65,101 @@ class Generated:
     prompt_lengths: tuple[int, ...]
 
 
+def reasons_of(spec: GenerateSpec) -> tuple[str, ...]:
+    """The reasons that can occur, in the order of the checks; those of checks that are off are left out."""
+    is_on = {
+        "unfinished": spec.reject_unfinished,
+        "blocked": bool(spec.blocklist),
+        "improbable": spec.min_mean_logprob is not None,
+        "too_probable": spec.max_mean_logprob is not None,
+        "near_duplicate": spec.near_duplicate is not None,
+    }
+    return tuple(reason for reason in REJECT_REASONS if is_on.get(reason, True))
+
+
 @dataclass(slots=True)
 class Accepted:
     """What has been kept and rejected so far; the same completions in the same order give the same answer."""
 
     spec: GenerateSpec
     end_ids: frozenset[int]
+    decode: Callable[[Sequence[int]], str] | None = None
+    """Turns tokens into text; needed for a blocklist."""
+    sample: NewSample | None = None
+    """Where the teacher was shown examples: the prompt is then no part of what is kept."""
     sequences: list[tuple[int, ...]] = field(default_factory=list)
     prompt_lengths: list[int] = field(default_factory=list)
-    rejects: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECT_REASONS, 0))
+    rejects: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
-    """Of the kept sequences, prompts included: what goes through a student."""
+    """Of the kept sequences, prompts included where they are kept: what goes through a student."""
     _seen: set[tuple[int, ...]] = field(default_factory=set)
+    _near: KeptTexts | None = None
+    _blocked: tuple[re.Pattern[str], ...] = ()
 
-    def judge(self, prompt: Sequence[int], completion: Sequence[int]) -> str | None:
-        """Keep a completion, or count and return the reason why not."""
-        sequence = (*prompt, *completion)
-        reason = self._reason(completion) or ("duplicate" if sequence in self._seen else None)
+    def __post_init__(self) -> None:
+        self.rejects = dict.fromkeys(reasons_of(self.spec), 0)
+        self._blocked = tuple(re.compile(pattern) for pattern in self.spec.blocklist)
+        if self._blocked and self.decode is None:
+            raise ValueError("a blocklist looks at text, and nothing turns tokens into text")
+        if self.spec.near_duplicate is not None:
+            self._near = KeptTexts(self.spec.near_duplicate)
+            for ids in () if self.sample is None else self.sample.seed_ids():
+                self._near.keep(grams_of(ids))
+
+    def judge(
+        self, prompt: Sequence[int], completion: Sequence[int], logprobs: Sequence[float] | None = None
+    ) -> str | None:
+        """Keep a completion, or count and return the reason why not.
+
+        Args:
+            prompt: What the teacher went on from.
+            completion: What it wrote; of a sample after examples, what stands before the separator is kept.
+            logprobs: Of each of the completion's tokens, where the recipe sets bounds for their mean.
+        """
+        if self.sample is not None:
+            completion, own = self.sample.cut(completion)
+            prompt, logprobs = (), None if logprobs is None else logprobs[: max(own, 1)]
+        sequence, text = (*prompt, *completion), [token for token in completion if token not in self.end_ids]
+        reason = self._form(completion, text) or self._content(text, logprobs) or self._repeated(sequence, text)
         if reason is not None:
             self.rejects[reason] += 1
             return reason
         self._seen.add(sequence)
+        if self._near is not None:
+            self._near.keep(grams_of(text))
         self.sequences.append(sequence)
         self.prompt_lengths.append(len(prompt))
         self.tokens += len(sequence)
         return None
 
-    def _reason(self, completion: Sequence[int]) -> str | None:
-        text = [token for token in completion if token not in self.end_ids]
+    def _form(self, completion: Sequence[int], text: Sequence[int]) -> str | None:
         if not text:
             return "empty"
         if len(text) < self.spec.min_new_tokens:
             return "too_short"
+        if self.spec.reject_unfinished and completion[-1] not in self.end_ids:
+            return "unfinished"
         return "too_repetitive" if repeat_share(text) > self.spec.max_repeat_share else None
+
+    def _content(self, text: Sequence[int], logprobs: Sequence[float] | None) -> str | None:
+        if self._blocked and self.decode is not None:
+            words = self.decode(text)
+            if any(pattern.search(words) for pattern in self._blocked):
+                return "blocked"
+        if not self.spec.takes_logprobs:
+            return None
+        if not logprobs:
+            raise ValueError("the recipe sets bounds for the mean log-probability, and none was told")
+        mean = math.fsum(logprobs) / len(logprobs)
+        if self.spec.min_mean_logprob is not None and mean < self.spec.min_mean_logprob:
+            return "improbable"
+        is_above = self.spec.max_mean_logprob is not None and mean > self.spec.max_mean_logprob
+        return "too_probable" if is_above else None
+
+    def _repeated(self, sequence: tuple[int, ...], text: Sequence[int]) -> str | None:
+        if sequence in self._seen or (self.sample is not None and self.sample.is_copy(text)):
+            return "duplicate"
+        return "near_duplicate" if self._near is not None and self._near.has_near(grams_of(text)) else None
 
 
 def repeat_share(tokens: Sequence[int]) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import gc
 import hashlib
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines.corpus import positions_of
 from stillwatt.pipelines.model_sources import ModelPlace
 from stillwatt.pipelines.spec import StudentSpec
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CausalModel",
     "LayerChoice",
+    "check_apart",
     "choose_layers",
     "device",
     "free_memory",
@@ -51,6 +54,7 @@ CausalModel = Any
 _CHUNK = 256
 """Positions whose logits exist at once; never alters a result."""
 _SELECTION_BATCH = 2
+_PROBE_TOKENS = 4
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -144,11 +148,46 @@ def head_weight(model: CausalModel) -> Tensor:
     return weight
 
 
-def hidden_states(model: CausalModel, ids_BT: Tensor, **more: Any) -> Tensor:
-    """The last hidden states [B, T, D], before the output layer; logits are left to the caller."""
+def hidden_states(model: CausalModel, ids_BT: Tensor, positions_BT: Tensor | None = None) -> Tensor:
+    """The last hidden states [B, T, D], before the output layer; logits are left to the caller.
+
+    Args:
+        model: The model.
+        ids_BT: Token ids.
+        positions_BT: Each token's place in its own document, where no token may see another document.
+    """
     decoder = model.get_decoder()
-    states_BTD: Tensor = decoder(input_ids=ids_BT, use_cache=False, **more).last_hidden_state
+    apart = {} if positions_BT is None else {"position_ids": positions_BT.to(ids_BT.device)}
+    states_BTD: Tensor = decoder(input_ids=ids_BT, use_cache=False, **apart).last_hidden_state
     return states_BTD
+
+
+@torch.no_grad()
+def check_apart(model: CausalModel, what: str) -> None:
+    """Refuse a model that does not keep documents apart when told where each token stands in its own.
+
+    transformers makes the mask from positions that begin anew; a model with attention or states of its own kind may
+    take no notice of them. Two documents go through it in one sequence, and the second one by itself.
+
+    Raises:
+        StillwattError: The second document's states depend on the first.
+    """
+    ids_1T = torch.arange(2 * _PROBE_TOKENS, device=model.device)[None] % head_weight(model).shape[0]
+    positions_1T = ids_1T % _PROBE_TOKENS
+    was_training = model.training
+    model.eval()
+    try:
+        alone = hidden_states(model, ids_1T[:, _PROBE_TOKENS:]).float()
+        beside = hidden_states(model, ids_1T, positions_1T)[:, _PROBE_TOKENS:].float()
+    finally:
+        model.train(was_training)
+    distance, size = float((beside - alone).norm()), float(alone.norm())
+    # far above what rounding does, far below what another document does
+    if not distance <= math.sqrt(torch.finfo(head_weight(model).dtype).eps) * size:
+        raise StillwattError(
+            f"{what} ({type(model).__name__}) does not keep documents apart: a document's states change by "
+            f'{distance / size:.2g} of their size where another one stands before it; set data.packing = "stream"'
+        )
 
 
 @torch.no_grad()
@@ -164,10 +203,13 @@ def token_losses(states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Ten
 
 
 @torch.no_grad()
-def next_token_losses(model: CausalModel, ids_BT: Tensor) -> Tensor:
-    """Cross-entropy of each token but the first, given those before it, in nats; float32 [B, T - 1]."""
+def next_token_losses(model: CausalModel, ids_BT: Tensor, positions_BT: Tensor | None = None) -> Tensor:
+    """Cross-entropy of each token but the first, given those before it, in nats; float32 [B, T - 1].
+
+    With positions, of a document's first token it is what the document before would have led to: leave it out.
+    """
     ids_BT = ids_BT.to(model.device)
-    states_ND = hidden_states(model, ids_BT)[:, :-1].flatten(0, 1)
+    states_ND = hidden_states(model, ids_BT, positions_BT)[:, :-1].flatten(0, 1)
     losses_N = token_losses(states_ND, head_weight(model), ids_BT[:, 1:].flatten())
     return losses_N.view(ids_BT.shape[0], -1)
 
@@ -182,10 +224,18 @@ class LayerChoice:
     """Mean cross-entropy in nats on training text, by first layer of the block left out."""
 
 
-def choose_layers(model: CausalModel, student: StudentSpec, ids_ST: Tensor) -> LayerChoice:
+def choose_layers(
+    model: CausalModel, student: StudentSpec, ids_ST: Tensor, starts_ST: Tensor | None = None
+) -> LayerChoice:
     """Choose the block of layers that the teacher misses least, on training text only (method.md, eq. 47).
 
         start* = argmin_s  1/N * sum_n -ln p(x_n | x_<n; teacher without layers s .. s + drop_layers - 1)
+
+    Args:
+        model: The teacher.
+        student: Which blocks are tried.
+        ids_ST: The training text.
+        starts_ST: Where its documents start, if they are kept apart; these tokens are in no mean then.
 
     Raises:
         StillwattError: A candidate block does not lie within the teacher.
@@ -199,16 +249,21 @@ def choose_layers(model: CausalModel, student: StudentSpec, ids_ST: Tensor) -> L
                 f"a teacher of {num_layers}; correct candidate_starts or drop_layers"
             )
         with _without_layers(model, start, student.drop_layers):
-            losses[start] = _mean_loss(model, ids_ST)
+            losses[start] = _mean_loss(model, ids_ST, starts_ST)
     if not losses:
         raise StillwattError(f"student {student.name!r}: candidate_starts is empty; name at least one first layer")
     return LayerChoice(start=min(losses, key=lambda s: losses[s]), count=student.drop_layers, losses=losses)
 
 
-def _mean_loss(model: CausalModel, ids_ST: Tensor) -> float:
-    return float(
-        torch.cat([next_token_losses(model, ids_BT) for ids_BT in torch.split(ids_ST, _SELECTION_BATCH)]).mean()
-    )
+def _mean_loss(model: CausalModel, ids_ST: Tensor, starts_ST: Tensor | None) -> float:
+    if starts_ST is None:
+        return float(
+            torch.cat([next_token_losses(model, ids_BT) for ids_BT in torch.split(ids_ST, _SELECTION_BATCH)]).mean()
+        )
+    positions_ST = torch.from_numpy(positions_of(starts_ST.numpy()))
+    parts = zip(torch.split(ids_ST, _SELECTION_BATCH), torch.split(positions_ST, _SELECTION_BATCH), strict=True)
+    losses = torch.cat([next_token_losses(model, ids_BT, positions_BT) for ids_BT, positions_BT in parts])
+    return float(losses[~starts_ST[:, 1:].to(losses.device)].mean())
 
 
 def prune_layers(model: CausalModel, start: int, count: int) -> CausalModel:

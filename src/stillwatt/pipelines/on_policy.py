@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from stillwatt.metering.meter import Stage
-from stillwatt.pipelines.corpus import Packed
+from stillwatt.pipelines.corpus import Packed, positions_of
 from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.sampling import Tokenizer, Writer, end_ids
 from stillwatt.pipelines.spec import OwnTextSpec
@@ -42,6 +42,8 @@ class Batch:
     tokens: int
     """Of the texts, without padding."""
     is_own: bool = False
+    positions_BT: Tensor | None = None
+    """Each token's place in its own document, where documents are kept apart; None otherwise."""
 
     @property
     def supervised(self) -> int:
@@ -53,7 +55,15 @@ def given_batch(examples: Packed, rows: Sequence[int]) -> Batch:
     """Some sequences of the training text."""
     ids_BT = torch.from_numpy(examples.ids_ST[list(rows)].astype(np.int64))
     predicted_BT = torch.from_numpy(examples.supervised_ST[list(rows)][:, 1:])
-    return Batch(rows=tuple(rows), ids_BT=ids_BT, predicted_BT=predicted_BT, tokens=ids_BT.numel())
+    starts_ST = examples.starts_ST
+    positions_BT = None if starts_ST is None else torch.from_numpy(positions_of(starts_ST[list(rows)]))
+    return Batch(
+        rows=tuple(rows),
+        ids_BT=ids_BT,
+        predicted_BT=predicted_BT,
+        tokens=ids_BT.numel(),
+        positions_BT=positions_BT,
+    )
 
 
 def takes_own_text(share: float, *, seed: int, step: int) -> bool:

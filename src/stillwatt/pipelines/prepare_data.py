@@ -67,6 +67,7 @@ def make(
         end_id=int(tokenizer.eos_token_id),
         length=data.sequence_tokens,
         sequences=count,
+        is_apart=data.packing == "documents",
     )
     documents = list(_enough_held_out(corpus, held_out, tokenizer, task, data=data, evaluate=evaluate))
     sha256 = _save(out_dir, packed, documents)
@@ -87,10 +88,12 @@ def load(out_dir: Path) -> Prepared:
     arrays = load_file(out_dir / _FILE)
     ends = np.cumsum(arrays["held_out_lengths"])
     documents = tuple(np.split(arrays["held_out_ids"], ends[:-1]))
+    starts_ST = arrays["train_starts"].astype(np.bool_) if "train_starts" in arrays else None
     packed = Packed(
         ids_ST=arrays["train_ids"],
-        supervised_ST=_all_but_first(arrays["train_ids"].shape),
+        supervised_ST=_all_but_first(arrays["train_ids"].shape) if starts_ST is None else ~starts_ST,
         dropped_tokens=int(arrays["dropped_tokens"][0]),
+        starts_ST=starts_ST,
     )
     return Prepared(train=packed, held_out_documents=documents, sha256=_hash(packed, documents))
 
@@ -140,6 +143,7 @@ def _save(out_dir: Path, packed: Packed, documents: list[npt.NDArray[np.int32]])
             "dropped_tokens": np.asarray([packed.dropped_tokens], dtype=np.int64),
             "held_out_ids": np.concatenate(documents),
             "held_out_lengths": np.asarray([len(ids) for ids in documents], dtype=np.int64),
+            **({} if packed.starts_ST is None else {"train_starts": packed.starts_ST.astype(np.uint8)}),
         },
         out_dir / _FILE,
     )
@@ -148,7 +152,8 @@ def _save(out_dir: Path, packed: Packed, documents: list[npt.NDArray[np.int32]])
 
 def _hash(packed: Packed, documents: list[npt.NDArray[np.int32]] | tuple[npt.NDArray[np.int32], ...]) -> str:
     digest = hashlib.sha256()
-    for ids in (packed.ids_ST, *documents):
+    starts = () if packed.starts_ST is None else (packed.starts_ST.astype(np.int32),)
+    for ids in (packed.ids_ST, *documents, *starts):
         digest.update(f"{ids.shape}".encode())
         digest.update(np.ascontiguousarray(ids, dtype="<i4").tobytes())
     return digest.hexdigest()

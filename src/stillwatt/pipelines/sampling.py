@@ -7,15 +7,15 @@ Shapes: B prompts of a batch, P longest prompt of the batch, L = P + longest com
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-__all__ = ["Sampling", "Speaker", "TextWriter", "Tokenizer", "Writer", "end_ids"]
+__all__ = ["Sampling", "ScoringWriter", "Speaker", "TextWriter", "Tokenizer", "Writer", "Written", "end_ids"]
 
 
 class Sampling(Protocol):
@@ -83,6 +83,24 @@ class TextWriter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """One completion, and how probable its tokens were."""
+
+    tokens: list[int]
+    logprobs: list[float] | None = None
+    """Of each token, by the model's own distribution (temperature 1, nothing cut off), in nats; None if not asked."""
+
+
+@runtime_checkable
+class ScoringWriter(TextWriter, Protocol):
+    """A writer that can also tell how probable its own tokens were."""
+
+    def write_scored(self, prompts: Sequence[Sequence[int]], seed: int) -> list[Written]:
+        """The completions that `write` gives, with the log-probabilities of their tokens."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Writer:
     """A model that continues batches of prompts."""
@@ -91,19 +109,36 @@ class Writer:
     tokenizer: Tokenizer
     spec: Sampling
     end_ids: frozenset[int]
+    is_complete: Callable[[Sequence[int]], bool] | None = None
+    """Told what has been written after a prompt; True where it need not go on, though no end token was written."""
 
     def write(self, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
         """Each prompt's completion, its end token included where it came to one."""
+        return self._written(prompts, seed, None)
+
+    def write_scored(self, prompts: Sequence[Sequence[int]], seed: int) -> list[Written]:
+        """The same completions, with the log-probabilities of their tokens; logits exist for one step at a time."""
+        scores = _Scores()
+        completions = self._written(prompts, seed, scores)
+        rows = scores.rows()
+        return [Written(tokens=t, logprobs=row[: len(t)]) for t, row in zip(completions, rows, strict=True)]
+
+    def _written(self, prompts: Sequence[Sequence[int]], seed: int, scores: _Scores | None) -> list[list[int]]:
         tokens_BP, mask_BP = _padded_left(prompts, self._pad_id())
-        place = self.model.device
+        place, start = self.model.device, tokens_BP.shape[1]
+        ends = None if self.is_complete is None else _Ends(self.is_complete, start, [None] * len(prompts))
+        hooks: dict[str, Any] = {} if scores is None else {"logits_processor": [scores.look]}
+        criteria = [one for one in (None if scores is None else scores.note, ends) if one is not None]
+        hooks |= {"stopping_criteria": criteria} if criteria else {}
         self.model.eval()
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), _own_settings(self.model):
             torch.manual_seed(seed)
             tokens_BL = self.model.generate(
-                tokens_BP.to(place), attention_mask=mask_BP.to(place), generation_config=self._settings()
+                tokens_BP.to(place), attention_mask=mask_BP.to(place), generation_config=self._settings(), **hooks
             )
-        rows = tokens_BL[:, tokens_BP.shape[1] :].tolist()
-        return [self._until_end(row) for row in rows]
+        rows = tokens_BL[:, start:].tolist()
+        lengths = [None] * len(rows) if ends is None else ends.lengths
+        return [self._until_end(row[:length]) for row, length in zip(rows, lengths, strict=True)]
 
     def _until_end(self, tokens: list[int]) -> list[int]:
         for place, token in enumerate(tokens):
@@ -129,6 +164,52 @@ class Writer:
             pad_token_id=self._pad_id(),
             **sampling,
         )
+
+
+@dataclass(slots=True)
+class _Scores:
+    """Takes down, step by step, how probable the token that was drawn had been.
+
+    transformers shows the logits of a step before temperature and top-p are applied to them (`look`), and the drawn
+    tokens right after it (`note`).
+    """
+
+    _logits_BV: Tensor | None = None
+    _steps: list[Tensor] = field(default_factory=list)
+
+    def look(self, tokens_BL: Tensor, logits_BV: Tensor) -> Tensor:
+        """Keep a step's logits; what is drawn from stays as it is."""
+        self._logits_BV = logits_BV
+        return logits_BV
+
+    def note(self, tokens_BL: Tensor, _scores: Any, **_more: Any) -> Tensor:
+        """Keep the log-probability of the tokens that were drawn; no text ends by it."""
+        assert self._logits_BV is not None  # `look` comes first
+        logp_BV = torch.log_softmax(self._logits_BV.float(), -1)
+        self._steps.append(logp_BV.gather(-1, tokens_BL[:, -1:].to(logp_BV.device)).cpu())
+        return torch.zeros(len(tokens_BL), dtype=torch.bool, device=tokens_BL.device)
+
+    def rows(self) -> list[list[float]]:
+        """By prompt, of every token that was drawn; padding behind an end has a figure too, which means nothing."""
+        found: list[list[float]] = torch.cat(self._steps, dim=1).tolist()
+        return found
+
+
+@dataclass(slots=True)
+class _Ends:
+    """Ends the texts that are complete; behind that, as behind an end token, nothing is text."""
+
+    is_complete: Callable[[Sequence[int]], bool]
+    start: int
+    lengths: list[int | None]
+    """Tokens up to where a text was complete; None where it was not."""
+
+    def __call__(self, tokens_BL: Tensor, _scores: Any, **_more: Any) -> Tensor:
+        for number, row in enumerate(tokens_BL[:, self.start :].tolist()):
+            if self.lengths[number] is None and self.is_complete(row):
+                self.lengths[number] = len(row)
+        is_done = [length is not None for length in self.lengths]
+        return torch.tensor(is_done, dtype=torch.bool, device=tokens_BL.device)
 
 
 @contextmanager

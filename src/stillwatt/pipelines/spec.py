@@ -6,12 +6,15 @@ choice of method is absent: the recipe states it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, Source, described, find_objective
 from stillwatt.records.energy import Total
+
+CORPUS = "corpus"
+"""Where the teacher's prompts come from unless a file is named: the beginnings of training sequences."""
 
 
 class Method(StrEnum):
@@ -125,6 +128,8 @@ class DataSpec:
     held_out_share: float
     """Share of documents (whole topics) kept for evaluation."""
     seed: int
+    packing: str = "stream"
+    """`stream`: documents of a sequence see those before them. `documents`: no document sees another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +186,51 @@ class GenerateSpec:
     max_rounds: int
     """How many passes over the prompts, at most, to reach the token budget."""
     seed: int
+    prompts: str = CORPUS
+    """`corpus`, or `path:FILE.jsonl` with rows of `prompt` or `messages`."""
+    seeds: str | None = None
+    """`path:FILE.jsonl` with rows of `text`: the teacher is shown some of them and writes another."""
+    shots: int = 0
+    """Seeds: how many a prompt shows."""
+    shots_seed: int = 0
+    """Seeds: seed of the choice of those shown."""
+    template: str | None = None
+    """What stands around a plain prompt (place `{prompt}`) or a seed (place `{text}`); nothing, or an empty line."""
+    chat: bool = False
+    """A plain prompt is the user's message of a conversation."""
+    system: str | None = None
+    """The system message of conversations that bring none."""
+    long_prompts: str = "refuse"
+    """What becomes of prompts of more than `prompt_tokens`: `refuse`, or `cut` from the left."""
+    reject_unfinished: bool = False
+    """Completions that reach `max_new_tokens` without an end are rejected (and billed)."""
+    near_duplicate: float | None = None
+    """Completions this near to a kept one are rejected (and billed); method.md, eq. 134."""
+    min_mean_logprob: float | None = None
+    max_mean_logprob: float | None = None
+    """Bounds of the teacher's own mean log-probability of a completion's tokens, in nats; others are rejected."""
+    blocklist: tuple[str, ...] = ()
+    """Completions in which one of these regular expressions is found are rejected (and billed)."""
+
+    @property
+    def takes_logprobs(self) -> bool:
+        """Whether the writer must tell how probable its own tokens were."""
+        return self.min_mean_logprob is not None or self.max_mean_logprob is not None
+
+    @property
+    def shown_prompt_tokens(self) -> int:
+        """Tokens of a prompt that are part of the student's text, at most."""
+        return self.prompt_tokens if self.seeds is None else 0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells one text from another, as JSON values.
+
+        What is at its default is left out, so that text made before a setting was there is found again; paths are
+        too, as the content of files counts, not where they lie.
+        """
+        own = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        return {name: value for name, value in own.items() if name not in ("prompts", "seeds")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,17 +22,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from stillwatt.clock import SystemClock
-from stillwatt.errors import StillwattError, UsageError
+from stillwatt.errors import StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.checkpoint import read_checkpoint, write_checkpoint
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.loss_chunk import TeacherSide
 from stillwatt.pipelines.losses import CHUNK_TOKENS, HeadLoss, cross_entropy_head, kd_head
-from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, load_model
+from stillwatt.pipelines.models import CausalModel, check_apart, head_weight, hidden_states, load_model
 from stillwatt.pipelines.objectives.dense import DENSE_CHUNK_TOKENS, DenseTeacher
-from stillwatt.pipelines.objectives.registry import Source, check_parameter
 from stillwatt.pipelines.objectives.sparse import Weighted, cached_side
 from stillwatt.pipelines.objectives.vocabulary import cut_to_shared
 from stillwatt.pipelines.on_policy import Batch, OwnText, given_batch
@@ -40,9 +38,9 @@ from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.schedule import curve_of, learning_rate
 from stillwatt.pipelines.sharding import spread_over
-from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
+from stillwatt.pipelines.spec import ArmSpec, TrainSpec
 from stillwatt.pipelines.teacher_online import READ_AHEAD_TOKENS, OnlineTeacher
-from stillwatt.units import seconds
+from stillwatt.pipelines.waiting import Waiting
 
 if TYPE_CHECKING:
     from stillwatt.pipelines.cache.reader import CodedCache
@@ -114,7 +112,8 @@ def train(
         from_share: Share of the budget already used.
         to_share: Share at which to stop; at 1.0 no optimiser state is kept.
         out_dir: Where the checkpoint goes: a folder that transformers loads.
-        stage: Counts tokens (padding is none), supervised tokens and steps.
+        stage: Counts tokens (padding is none), supervised tokens and steps; is told `loader_wait_share`, the share of
+            the steps' time in which they waited for microbatches and rows of a cache.
         task: The bar, in tokens.
 
     Returns:
@@ -126,7 +125,7 @@ def train(
         StillwattError: The loss is no longer a number, or a setting is unknown.
     """
     torch.manual_seed(job.seed)
-    loop = _Loop(job, load_model(start_dir, dtype="float32"))
+    loop = _Loop(job, _student(job, start_dir))
     steps = num_steps(job)
     first = step_at(from_share, steps) if from_share > 0 else 0
     if first:
@@ -134,6 +133,7 @@ def train(
     order_S = np.random.default_rng(job.seed).permutation(len(job.examples.ids_ST))
     losses: list[float] = []
     last, stopped_by = step_at(to_share, steps), None
+    loop.waiting.begin()
     if job.stop is not None:
         job.stop.first_step(loop.tokens_done, is_own=job.is_own(first))
     for step in range(first, last):
@@ -142,7 +142,8 @@ def train(
         loop.tokens_done += sum(batch.tokens for batch in batches)
         own, steps_here = loop.ranks.share(batches), int(loop.ranks.is_first)
         stage.add(tokens=sum(b.tokens for b in own), supervised_tokens=sum(b.supervised for b in own), steps=steps_here)
-        stage.add(**loop.reading())
+        if job.cache is not None:
+            stage.add(read_s=loop.reading.taken_s())
         # of the budget: own text may end before a sequence would
         task.advance(sum(len(batch.rows) for batch in batches) * job.examples.ids_ST.shape[1])
         if job.stop is not None:
@@ -150,6 +151,9 @@ def train(
         if stopped_by is not None:
             last = step + 1
             break
+    if (wait_share := loop.waiting.share()) is not None:
+        # a time, and no finding: two runs of one training have the same results and not the same waits
+        stage.record({"loader_wait_share": wait_share})
     loop.save(start_dir, out_dir, steps_done=last, is_final=to_share >= 1.0 or stopped_by is not None)
     return {
         "loss_first": losses[0] if losses else None,
@@ -163,6 +167,13 @@ def train(
     }
 
 
+def _student(job: TrainJob, directory: Path) -> CausalModel:
+    model = load_model(directory, dtype="float32")
+    if job.examples.starts_ST is not None:
+        check_apart(model, f"arm {job.arm_id!r}'s student")
+    return model
+
+
 class _Loop:
     """Model, optimiser and `accelerate` for one increment."""
 
@@ -172,7 +183,7 @@ class _Loop:
         on_gpu = torch.cuda.is_available()
         self._job = job
         self.tokens_done = 0
-        self._clock, self._read_ns = SystemClock(), 0
+        self.waiting, self.reading = Waiting(), Waiting()
         self.ranks = Ranks()
         self._accelerator = Accelerator(mixed_precision="bf16" if job.dtype == "bfloat16" and on_gpu else "no")
         model.train()
@@ -199,7 +210,8 @@ class _Loop:
                 steps = range(step, min(last, step + ahead))
                 job.teacher.read([g for s in steps for g in self.ranks.share(self._given(order_S, s))])
         if job.own_text is None or not job.own_text.takes(step):
-            return [given_batch(job.examples, group) for group in self._given(order_S, step)]
+            with self.waiting:
+                return [given_batch(job.examples, group) for group in self._given(order_S, step)]
         assert job.teacher is not None  # an arm with own text has one (`check_arm`)
         own_text, groups = job.own_text, self._groups(order_S, step)
         with torch.no_grad():
@@ -262,7 +274,7 @@ class _Loop:
         job, place = self._job, self._accelerator.device
         ids_BT, predicted_BT = batch.ids_BT.to(place), batch.predicted_BT.to(place)
         with self._accelerator.autocast():
-            states_BTD = hidden_states(model, ids_BT)
+            states_BTD = hidden_states(model, ids_BT, batch.positions_BT)
         states_ND, targets_N = states_BTD[:, :-1][predicted_BT], ids_BT[:, 1:][predicted_BT]
         weight_VD, objective = head_weight(model), job.arm.objective
         if objective is None:
@@ -291,16 +303,16 @@ class _Loop:
         job, place = self._job, self._accelerator.device
         assert job.cache is not None
         assert job.arm.objective is not None
-        name, start_ns = job.arm.objective.name, self._clock.monotonic_ns()
+        name = job.arm.objective.name
         if name == "sampled_kl":
             assert not isinstance(job.cache, LogitCache)  # checked by `check_arm`
-            drawn = job.cache.weights(list(rows))
-            self._read_ns += self._clock.monotonic_ns() - start_ns
+            with self.waiting, self.reading:
+                drawn = job.cache.weights(list(rows))
             self._check_ids(drawn.ids_BTK, num_rows)
             parts = (drawn.ids_BTK, drawn.weight_BTK, drawn.logp_BTK)
             return Weighted(*(part.to(place)[predicted_BT] for part in parts))
-        cached = job.cache.batch(list(rows))
-        self._read_ns += self._clock.monotonic_ns() - start_ns
+        with self.waiting, self.reading:
+            cached = job.cache.batch(list(rows))
         self._check_ids(cached.ids_BTK, num_rows)
         kept = (cached.ids_BTK, cached.logp_BTK, cached.tail_logmass_BT)
         return cached_side(name, *(part.to(place)[predicted_BT] for part in kept))
@@ -312,11 +324,6 @@ class _Loop:
                 f"arm {self._job.arm_id!r}: the logit cache keeps output row {int(ids_BTK.max())} of the teacher and "
                 f"the student has {num_rows}; lower teacher_logits.top_k, or use a loss of the whole vocabulary"
             )
-
-    def reading(self) -> dict[str, float]:
-        """Seconds since the last asking in which a cache was read, as a count; none where there is no cache."""
-        read_ns, self._read_ns = self._read_ns, 0
-        return {} if self._job.cache is None else {"read_s": float(seconds(read_ns))}
 
     def restore(self, directory: Path, first: int) -> None:
         """Take over the optimiser's state and the random state of a checkpoint."""
@@ -353,36 +360,3 @@ def _optimizer(train: TrainSpec, parameters: list[torch.nn.Parameter]) -> torch.
     if train.optimizer == "adafactor":
         return torch.optim.Adafactor(parameters, lr=train.learning_rate, weight_decay=0.0)
     raise StillwattError(f"train.optimizer {train.optimizer!r}; known: adamw, adafactor")
-
-
-def check_arm(arm: ArmSpec, cache_temperature: float | None, source: Source = Source.TOP_K) -> None:
-    """Refuse an arm whose settings cannot be meant; `source` is what the cache holds.
-
-    Raises:
-        StillwattError: A KD arm without alpha or temperature, with a loss or parameter there is none of, or at another
-            temperature than the cache's.
-    """
-    objective = arm.objective
-    if objective is None:
-        return
-    if arm.alpha is None or arm.temperature is None:
-        raise StillwattError(f"arm {arm.name!r}: {arm.method.value} needs alpha and temperature")
-    try:
-        check_parameter(objective, arm.loss_parameter)
-    except UsageError as err:
-        raise StillwattError(f"arm {arm.name!r}: {err}") from err
-    if objective.is_online:
-        return
-    if arm.method is Method.GKD:
-        raise StillwattError(
-            f"arm {arm.name!r}: no cache can hold what the student has yet to write; gkd needs a loss of the whole "
-            f"vocabulary, and {objective.name} is none"
-        )
-    if objective.source is not source:
-        reads = f"{objective.name} reads a {objective.source.value}"
-        raise StillwattError(f"arm {arm.name!r}: {reads}, and teacher_logits writes a {source.value}")
-    if arm.temperature != cache_temperature:
-        raise StillwattError(
-            f"arm {arm.name!r}: temperature {arm.temperature} differs from the logit cache's {cache_temperature}; "
-            "a top-k cache cannot be re-tempered, so set both alike"
-        )

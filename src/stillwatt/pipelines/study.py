@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from stillwatt.errors import ArtifactError, StillwattError
+from stillwatt.errors import StillwattError
 from stillwatt.metering.meter import Stage
-from stillwatt.pipelines import prepare_data, serve, student_train, teacher_generate, teacher_logits
+from stillwatt.pipelines import prepare_data, serve
 from stillwatt.pipelines.arm import (
     arm_id,
     check_share,
@@ -26,16 +23,16 @@ from stillwatt.pipelines.arm import (
     run_arm,
     start_evaluation,
 )
-from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, replace_dir, seal_artifact
-from stillwatt.pipelines.bench import Bench, found_or_announced
-from stillwatt.pipelines.cache_fidelity import measure_fidelity
-from stillwatt.pipelines.caches import open_cache
+from stillwatt.pipelines.arm_check import check_arms, check_text_only
+from stillwatt.pipelines.artifacts import Artifact, replace_dir
+from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.corpus import Packed, prompts_of
 from stillwatt.pipelines.endpoint_client import read_key
 from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
 from stillwatt.pipelines.judges import TEACHER
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
+    check_apart,
     choose_layers,
     load_model,
     load_tokenizer,
@@ -45,9 +42,12 @@ from stillwatt.pipelines.models import (
 )
 from stillwatt.pipelines.objectives.vocabulary import shared_rows
 from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.prompts import (
+    check_prompts,
+)
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
-from stillwatt.pipelines.text_writers import open_writer
+from stillwatt.pipelines.study_artifacts import make_artifacts
 from stillwatt.records.window import StageKind
 from stillwatt.units import seconds
 
@@ -84,24 +84,11 @@ def check(spec: PipelineSpec) -> None:
     prepare_data.num_sequences(spec.data)
     if spec.teacher.endpoint is not None:
         read_key(spec.teacher.endpoint)
-        _check_text_only(spec)
+        check_text_only(spec)
     check_judge(spec.evaluate)
-    for arm in spec.arms:
-        student_train.check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
-        settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
-        if settings is None:
-            raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")
-        if arm.own_text_share is not None and spec.own_text is None:
-            raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for the student's text")
-
-
-def _check_text_only(spec: PipelineSpec) -> None:
-    for arm in spec.arms:
-        if arm.is_online or arm.artifact_kind == "logits":
-            raise StillwattError(f"arm {arm.name!r}: the teacher is an endpoint, which gives text and no distributions")
-    for student in spec.students:
-        if student.source == PRUNED:
-            raise StillwattError(f"student {student.name!r}: the teacher is an endpoint, which has no layers here")
+    check_arms(spec)
+    if spec.generate is not None:
+        check_prompts(spec.generate)
 
 
 def fetch_models(bench: Bench) -> None:
@@ -135,6 +122,8 @@ def prepare(bench: Bench) -> None:
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
         results = prepare_data.make(spec.data, spec.evaluate, bench.tokenizer(), bench.data_dir(), task=task)
         train = prepare_data.load(bench.data_dir()).train
+        if train.starts_ST is not None:
+            check_apart(bench.teacher(), "the teacher")
         chosen: dict[str, list[int]] = {}
         losses: dict[str, dict[str, float]] = {}
         for student in spec.students:
@@ -151,7 +140,8 @@ def prepare(bench: Bench) -> None:
 def _prune(bench: Bench, student: StudentSpec, train: Packed) -> tuple[list[int], dict[str, float]]:
     num_rows = max(1, student.selection_tokens // train.ids_ST.shape[1])
     ids_ST = torch.from_numpy(train.ids_ST[:num_rows].astype(np.int64))
-    choice = choose_layers(bench.teacher(), student, ids_ST)
+    starts_ST = None if train.starts_ST is None else torch.from_numpy(train.starts_ST[:num_rows])
+    choice = choose_layers(bench.teacher(), student, ids_ST, starts_ST)
     target = bench.start_dir(student)
     scratch = target.with_name(f".{target.name}.writing")
     start_ns = bench.meter.clock.monotonic_ns()
@@ -236,141 +226,6 @@ def judge(bench: Bench) -> None:
 def _over(bench: Bench, student: StudentSpec, begun: int) -> str | None:
     """Why no further arm can begin, as the first rank's look at the books says."""
     return bench.ranks.of_first(lambda: bench.budgets.run_is_over(student.name, begun=begun))
-
-
-def make_artifacts(bench: Bench) -> dict[str, Artifact]:
-    """Make, or find from an earlier run, the teacher artefacts that the arms consume; by kind."""
-    wanted = {arm.artifact_kind for arm in bench.spec.arms}
-    makers = {"logits": _logits_maker, "text": _text_maker}
-    return {kind: _make_artifact(bench, make(bench)) for kind, make in makers.items() if kind in wanted}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Maker:
-    """How one kind of teacher artefact is made."""
-
-    kind: str
-    stage_kind: StageKind
-    inputs: Mapping[str, Any]
-    make: Callable[[Path, Stage, Task], Mapping[str, Any]]
-    """Called with (out_dir, stage, task); returns the stage's results."""
-    total: int
-
-
-def _logits_maker(bench: Bench) -> _Maker:
-    settings, train = bench.spec.logits, bench.data().train
-    assert settings is not None  # `check` has seen to it
-
-    def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
-        sequences = [row.tolist() for row in train.ids_ST]
-        found = teacher_logits.make(bench.teacher(), sequences, settings, out_dir, task=task, stage=stage, inputs=known)
-        return {**found, **_fidelity(bench, out_dir, sequences)}
-
-    known = _teacher_inputs(bench) if settings.cache else None
-    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": settings.identity}
-    return _Maker(
-        kind="logits", stage_kind=StageKind.TEACHER_LOGITS, inputs=inputs, make=make, total=int(train.ids_ST.size)
-    )
-
-
-def _fidelity(bench: Bench, cache_dir: Path, sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """How near the cache comes to the teacher, on a sample; billed by itself inside the cache's own stage."""
-    if not bench.ranks.is_first:
-        return {}
-    with bench.meter.stage("cache_fidelity", kind=StageKind.OTHER) as stage:
-        return measure_fidelity(open_cache(cache_dir), bench.teacher(), sequences, stage)
-
-
-def _text_maker(bench: Bench) -> _Maker:
-    settings, train = bench.spec.generate, bench.data().train
-    assert settings is not None  # `check` has seen to it
-    needed = int(train.ids_ST.size)
-
-    def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
-        prompts = prompts_of(train.ids_ST, settings.prompt_tokens)
-        writer = open_writer(bench, settings)
-        found = teacher_generate.make(writer, prompts, settings, needed, out_dir, task=task, stage=stage)
-        if found["shortfall_tokens"]:
-            raise StillwattError(
-                f"the teacher's kept text holds {found['tokens']} tokens and the budget is {needed} (rejected samples: "
-                f"{found['rejects']}); raise teacher_generate.max_rounds, or reject less"
-            )
-        return found
-
-    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": asdict(settings)}
-    return _Maker(
-        kind="text",
-        stage_kind=StageKind.TEACHER_GENERATE,
-        inputs={**inputs, "needed_tokens": needed},
-        make=make,
-        total=needed,
-    )
-
-
-def _teacher_inputs(bench: Bench) -> dict[str, Any]:
-    endpoint = bench.spec.teacher.endpoint
-    if endpoint is not None:
-        return {"teacher": endpoint.identity, "tokenizer_sha256": tokenizer_sha256(bench.tokenizer())}
-    return {
-        "teacher": bench.teacher_place().identity,
-        "dtype": bench.spec.teacher.dtype,
-        "tokenizer_sha256": tokenizer_sha256(bench.tokenizer()),
-    }
-
-
-def _ids_sha256(packed: Packed) -> str:
-    return hashlib.sha256(np.ascontiguousarray(packed.ids_ST, dtype="<i4").tobytes()).hexdigest()
-
-
-def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
-    name = f"teacher_{'logits' if maker.kind == 'logits' else 'generate'}"
-    target = bench.artifacts_dir / artifact_id(maker.kind, maker.inputs)
-    labels = {"artifact": target.name, "artifact_kind": maker.kind}
-    found: Artifact | None = bench.ranks.of_first(
-        lambda: found_or_announced(lambda: find_artifact(target), bench.announce)
-    )
-    if found is not None:
-        _point_to_maker(bench, name, maker.stage_kind, labels, found)
-        return found
-    if bench.ranks.is_first:
-        bench.state.forget(name)
-    scratch = bench.artifacts_dir / f".making.{bench.run_id}.{target.name}"
-    sealed: list[Artifact] = []
-
-    def work(stage: Stage, task: Task) -> Mapping[str, Any]:
-        try:
-            results = maker.make(scratch, stage, task)
-        except ArtifactError as err:
-            # what an attempt left behind is damaged, or complete but never put in its place: begin again
-            bench.announce(str(err))
-            if bench.ranks.is_first:
-                shutil.rmtree(scratch, ignore_errors=True)
-            results = maker.make(scratch, stage, task)
-        made_by = {"run_id": bench.run_id, "stage_id": stage.stage_id}
-        if bench.ranks.is_first:
-            sealed.append(
-                seal_artifact(scratch, target, kind=maker.kind, inputs=maker.inputs, results=results, made_by=made_by)
-            )
-        return results
-
-    # text is judged batch by batch, and what is asked for next hangs on it: one rank writes
-    is_shared = maker.kind == "logits"
-    bench.run_stage(name, maker.stage_kind, work, labels=labels, total=maker.total, is_shared=is_shared)
-    return bench.ranks.of_first(lambda: sealed[0])
-
-
-def _point_to_maker(bench: Bench, name: str, kind: StageKind, labels: Mapping[str, str], found: Artifact) -> None:
-    """A stage of no length that says which run paid for an artefact found on disk."""
-    if bench.finished(name) is not None:
-        return
-    bench.announce(f"{name}: {found.artifact_id} was made by run {found.made_by['run_id']}; used again")
-
-    def work(_stage: Stage, _task: Task) -> dict[str, Any]:
-        bill = {"energy_run_id": found.made_by["run_id"], "energy_stage_id": found.made_by["stage_id"]}
-        return {**found.results, **bill}
-
-    pointing = {**labels, "reused_from": found.made_by["run_id"]}
-    bench.run_stage(name, kind, work, labels=pointing, total=1, unit="artefacts")
 
 
 def serve_teacher(bench: Bench) -> None:

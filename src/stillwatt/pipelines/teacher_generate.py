@@ -10,16 +10,17 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from stillwatt.errors import ArtifactError
+from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.pipelines.artifacts import canonical_json, write_json
 from stillwatt.pipelines.generated import INDEX_NAME, Accepted, Generated, load, results, save
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.sampling import TextWriter
+from stillwatt.pipelines.prompts import NewSample
+from stillwatt.pipelines.sampling import ScoringWriter, TextWriter, Written
 from stillwatt.pipelines.spec import GenerateSpec
 
 __all__ = ["Generated", "load", "make"]
@@ -46,6 +47,8 @@ def make(
     *,
     task: Task,
     stage: Counter,
+    sample: NewSample | None = None,
+    decode: Callable[[Sequence[int]], str] | None = None,
 ) -> dict[str, Any]:
     """Generate until the kept samples hold `needed_tokens`, or every prompt has been used `max_rounds` times.
 
@@ -59,12 +62,14 @@ def make(
         writer: The teacher, however it is run (`text_writers.open_writer`).
         prompts: Token ids, cut to `spec.prompt_tokens` by the caller; of any lengths.
         spec: Sampling, rejection, batch size, rounds, seed.
-        needed_tokens: Tokens of kept samples, prompts included.
+        needed_tokens: Tokens of kept samples, prompts included where they are kept.
         out_dir: Made if it is not there.
         task: Advances by tokens of kept samples.
         stage: Gets `tokens` (prompts and completions processed in this attempt), `generated_tokens`,
             `accepted_tokens`, `accepted_samples`, `rejected_samples`; `taken_over_tokens`, where an earlier attempt
             had done some.
+        sample: Where the prompts are examples: what ends a new one, which is kept without them.
+        decode: Turns tokens into text; where there is a blocklist.
 
     Returns:
         `artifact_sha256`; `tokens` and `samples` kept; `rejects` by reason; `shortfall_tokens`, 0 where the text
@@ -72,10 +77,12 @@ def make(
 
     Raises:
         ArtifactError: `out_dir` holds text of other prompts or settings.
+        StillwattError: Mean log-probabilities are bounded and the writer cannot tell them.
         ValueError: There are no prompts, or one of them has no tokens.
     """
     _check_prompts(prompts, spec)
-    inputs = {"spec": asdict(spec), "needed_tokens": needed_tokens, "prompts_sha256": _prompts_sha256(prompts)}
+    write = _scored(writer) if spec.takes_logprobs else _plain(writer)
+    inputs = {"spec": spec.identity, "needed_tokens": needed_tokens, "prompts_sha256": _prompts_sha256(prompts)}
     batches = _Batches(out_dir, inputs)
     if (out_dir / INDEX_NAME).exists():
         found = results(out_dir, inputs)
@@ -84,18 +91,18 @@ def make(
         task.advance(found["tokens"])
         return found
     batches.begin()
-    accepted, rounds = Accepted(spec, writer.end_ids), 0
+    accepted, rounds = Accepted(spec, writer.end_ids, decode, sample), 0
     schedule = _Schedule(len(prompts), spec)
     while accepted.tokens < needed_tokens and (batch := schedule.next(accepted.tokens, needed_tokens)) is not None:
         round_number, batch_number, chosen = batch
         rounds = round_number + 1
         texts = [prompts[index] for index in chosen]
-        completions = batches.finished(round_number, batch_number)
-        is_new = completions is None
-        if completions is None:
-            completions = writer.write(texts, _seed(spec.seed, round_number, batch_number))
-            batches.finish(round_number, batch_number, completions)
-        counts = _judge(accepted, texts, completions)
+        written = batches.finished(round_number, batch_number)
+        is_new = written is None
+        if written is None:
+            written = write(texts, _seed(spec.seed, round_number, batch_number))
+            batches.finish(round_number, batch_number, written)
+        counts = _judge(accepted, texts, written)
         if is_new and getattr(writer, "bills_itself", False):
             counts = {name: amount for name, amount in counts.items() if name not in _BILLED}
         stage.add(**(counts if is_new else {"taken_over_tokens": counts["tokens"]}))
@@ -105,19 +112,35 @@ def make(
     return found
 
 
-def _judge(accepted: Accepted, prompts: Sequence[Sequence[int]], completions: list[list[int]]) -> dict[str, int]:
+_Write = Callable[[Sequence[Sequence[int]], int], list[Written]]
+
+
+def _scored(writer: TextWriter) -> _Write:
+    if not isinstance(writer, ScoringWriter):
+        raise StillwattError(
+            f"teacher_generate.min_mean_logprob and max_mean_logprob: {type(writer).__name__} does not tell how "
+            "probable its tokens were; leave both out, or let a model of this process write"
+        )
+    return writer.write_scored
+
+
+def _plain(writer: TextWriter) -> _Write:
+    return lambda prompts, seed: [Written(tokens=tokens) for tokens in writer.write(prompts, seed)]
+
+
+def _judge(accepted: Accepted, prompts: Sequence[Sequence[int]], written: list[Written]) -> dict[str, int]:
     """Judge a batch; returns what it adds to the workload."""
     tokens_before, samples_before = accepted.tokens, len(accepted.sequences)
-    for prompt, completion in zip(prompts, completions, strict=True):
-        accepted.judge(prompt, completion)
-    generated = sum(map(len, completions))
+    for prompt, one in zip(prompts, written, strict=True):
+        accepted.judge(prompt, one.tokens, one.logprobs)
+    generated = sum(len(one.tokens) for one in written)
     kept = len(accepted.sequences) - samples_before
     return {
         "tokens": sum(map(len, prompts)) + generated,
         "generated_tokens": generated,
         "accepted_tokens": accepted.tokens - tokens_before,
         "accepted_samples": kept,
-        "rejected_samples": len(completions) - kept,
+        "rejected_samples": len(written) - kept,
     }
 
 
@@ -136,17 +159,22 @@ class _Batches:
                 raise ArtifactError(str(self._directory.parent), "it was begun with other prompts or settings")
         write_json(place, self._inputs)
 
-    def finished(self, round_number: int, batch_number: int) -> list[list[int]] | None:
-        """The completions of a batch that an earlier attempt finished."""
+    def finished(self, round_number: int, batch_number: int) -> list[Written] | None:
+        """What was written in a batch that an earlier attempt finished."""
         place = self._place(round_number, batch_number)
         if not place.exists():
             return None
-        completions: list[list[int]] = json.loads(place.read_text(encoding="utf-8"))["completions"]
-        return completions
+        kept = json.loads(place.read_text(encoding="utf-8"))
+        completions: list[list[int]] = kept["completions"]
+        logprobs: list[list[float] | None] = kept.get("logprobs", [None] * len(completions))
+        return [Written(tokens=t, logprobs=row) for t, row in zip(completions, logprobs, strict=True)]
 
-    def finish(self, round_number: int, batch_number: int, completions: list[list[int]]) -> None:
-        """Put a batch's completions on disk."""
-        write_json(self._place(round_number, batch_number), {"completions": completions})
+    def finish(self, round_number: int, batch_number: int, written: list[Written]) -> None:
+        """Put what was written in a batch on disk."""
+        kept: dict[str, Any] = {"completions": [one.tokens for one in written]}
+        if written and written[0].logprobs is not None:
+            kept["logprobs"] = [one.logprobs for one in written]
+        write_json(self._place(round_number, batch_number), kept)
 
     def remove(self) -> None:
         """They are part of the artefact now."""

@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     from stillwatt.pipelines.cache.writer import CodedCacheWriter, Cut
     from stillwatt.pipelines.spec import CacheSpec
 
-__all__ = ["Counter", "Teacher", "make", "top_k_with_tail"]
+__all__ = ["Counter", "Positions", "Teacher", "make", "places_in_documents", "top_k_with_tail"]
+
+
+Positions = npt.NDArray[np.int64] | None
+"""Places of tokens in their own documents [S, T]; None where documents are not kept apart."""
 
 
 class Counter(Protocol):
@@ -56,7 +60,7 @@ class Teacher(Protocol):
         """Its shape; has `vocab_size`."""
         ...
 
-    def __call__(self, *, input_ids: Tensor, use_cache: bool) -> Any:
+    def __call__(self, *, input_ids: Tensor, use_cache: bool, **more: Tensor) -> Any:
         """Return an object with `logits`."""
         ...
 
@@ -74,6 +78,7 @@ def make(
     task: Task,
     stage: Counter,
     inputs: Mapping[str, Any] | None = None,
+    positions: Positions = None,
 ) -> dict[str, Any]:
     """Fill a logit cache with the teacher's distributions over `sequences`, whose positions become its indices.
 
@@ -91,6 +96,8 @@ def make(
             seconds in which what is kept of them was cut out, coded and sealed; `taken_over_tokens`, those of
             sequences that an earlier attempt had sealed, where there are any.
         inputs: What else the cache depends on (teacher, corpus), kept in its index.
+        positions: Where documents are kept apart, the place of each token of `sequences` in its own document: the
+            distributions are then those of each document by itself, and the index says so.
 
     Returns:
         `artifact_sha256`, `bytes`, `bytes_per_token` and `kept_mass` (method.md, eq. 46; None without positions),
@@ -102,7 +109,7 @@ def make(
     """
     teacher_model.eval()
     ranks = Ranks()
-    everything = {**(inputs or {}), "sequences_sha256": _sequences_sha256(sequences)}
+    everything = {**(inputs or {}), **_text_identity(sequences, positions)}
     form = _form(spec, sequences)
     with ExitStack() as stack:
         writer = _opened(ranks, lambda: form.open(out_dir, int(teacher_model.config.vocab_size), everything))
@@ -115,7 +122,7 @@ def make(
             batch, is_wide = part
             stage.add(tokens=_num_tokens(sequences, batch))
             found = []
-            for index, logits_TV in _logits(teacher_model, sequences, batch):
+            for index, logits_TV in _logits(teacher_model, sequences, batch, positions):
                 with _writing(stage):
                     found.append(form.cut(index, logits_TV, is_wide=is_wide))
             return found
@@ -292,7 +299,7 @@ class _Coded:
 
 
 def _logits(
-    teacher_model: Teacher, sequences: Sequence[Sequence[int]], batch: Sequence[int]
+    teacher_model: Teacher, sequences: Sequence[Sequence[int]], batch: Sequence[int], positions: Positions
 ) -> Iterator[tuple[int, Tensor]]:
     """Run one batch; each sequence's logits for positions 0 to n - 2: the last predicts a token not in the text.
 
@@ -300,11 +307,22 @@ def _logits(
     """
     tokens_BS = torch.tensor([list(sequences[index]) for index in batch], dtype=torch.long)
     with torch.inference_mode():
-        logits_BSV = teacher_model(input_ids=tokens_BS.to(teacher_model.device), use_cache=False).logits
+        place = teacher_model.device
+        apart = places_in_documents(positions, batch, place)
+        logits_BSV = teacher_model(input_ids=tokens_BS.to(place), use_cache=False, **apart).logits
         if logits_BSV.is_cuda:
             torch.cuda.synchronize(logits_BSV.device)  # or the teacher's work would count as that of who asks for it
         for index, logits_SV in zip(batch, logits_BSV, strict=True):
             yield index, logits_SV[:-1]
+
+
+def places_in_documents(positions: Positions, batch: Sequence[int], place: torch.device) -> dict[str, Tensor]:
+    """What a model is given beside those sequences, so that it keeps their documents apart; nothing where it need not.
+
+    >>> places_in_documents(None, [0], torch.device("cpu"))
+    {}
+    """
+    return {} if positions is None else {"position_ids": torch.from_numpy(positions[list(batch)]).to(place)}
 
 
 def _batches(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
@@ -323,6 +341,13 @@ def _batches(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[li
     for indices in by_length.values():
         for start in range(0, len(indices), batch_size):
             yield indices[start : start + batch_size]
+
+
+def _text_identity(sequences: Sequence[Sequence[int]], positions: Positions) -> dict[str, str]:
+    text = {"sequences_sha256": _sequences_sha256(sequences)}
+    if positions is None:
+        return text
+    return {**text, "packing": "documents", "positions_sha256": _sequences_sha256(positions.tolist())}
 
 
 def _sequences_sha256(sequences: Sequence[Sequence[int]]) -> str:

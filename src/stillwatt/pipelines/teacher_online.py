@@ -65,7 +65,7 @@ class OnlineTeacher:
             for batch in batches:
                 # not inference mode: what is made there can be no operand of a training step
                 with torch.no_grad():
-                    states_BTD = hidden_states(self._model, batch.ids_BT.to(self._model.device))
+                    states_BTD = hidden_states(self._model, batch.ids_BT.to(self._model.device), batch.positions_BT)
                 self._kept[batch.rows] = states_BTD.to(self.place)
                 stage.add(tokens=batch.tokens)
 

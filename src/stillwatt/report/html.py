@@ -20,6 +20,7 @@ from stillwatt.errors import MissingExtraError
 from stillwatt.report import tables
 from stillwatt.report.budget_table import budgets_table
 from stillwatt.report.cache_table import caches_table
+from stillwatt.report.data_tables import texts_table, waits_table
 from stillwatt.report.figure import Figure
 from stillwatt.report.figures import build_figures
 from stillwatt.report.forecasts import comparison_table
@@ -142,6 +143,8 @@ def _tables(data: Mapping[str, Any]) -> dict[str, tables.Table]:
     return {
         "stages": tables.stage_table(data),
         "caches": caches_table(data),
+        "texts": texts_table(data),
+        "waits": waits_table(data),
         "budgets": budgets_table(data),
         "arms": tables.arms_table(data),
         "frontier": tables.frontier_table(data),

@@ -14,6 +14,9 @@ from stillwatt.errors import ConfigError
 
 RECIPE = Path(__file__).parents[2] / "golden" / "recipes" / "study.toml"
 LOGITS = "teacher_logits={top_k=64, temperature=1.0, batch_size=4}"
+FILE = "teacher_generate.prompts=path:p.jsonl"
+SEEDS = "teacher_generate.seeds=path:s.jsonl"
+SHOTS = "teacher_generate.shots=2"
 SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
 
 
@@ -43,6 +46,25 @@ SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
             "32 prompts in 1 rounds give 8160 tokens at most",
         ),
         (["teacher_generate.min_new_tokens=225"], "at least 225 and at most 224 new tokens cannot both hold"),
+        (["teacher_generate.prompts=p.jsonl"], "known: corpus or path:FILE.jsonl"),
+        (["teacher_generate.seeds=path:"], "a file is written path:FILE.jsonl"),
+        ([FILE, SEEDS, SHOTS], "teacher_generate.seeds: prompts come from a file of prompts or from seeds"),
+        ([SEEDS], "seeds needs shots: how many of them each prompt shows"),
+        ([SHOTS], "shots says how many seeds a prompt shows, and there are no seeds"),
+        (["teacher_generate.chat=true"], 'only prompts = "path:FILE.jsonl" takes chat'),
+        ([SEEDS, SHOTS, "teacher_generate.system=hi"], 'only prompts = "path:FILE.jsonl" takes system'),
+        (["teacher_generate.template={prompt}"], "beginnings of training text take no template"),
+        ([FILE, "teacher_generate.template=Q:"], "the template has the place {prompt} 0 times; it needs it once"),
+        ([FILE, "teacher_generate.template={prompt}{prompt}"], "the place {prompt} 2 times"),
+        ([SEEDS, SHOTS, "teacher_generate.template={prompt}"], "the template has the place {text} 0 times"),
+        ([SEEDS, SHOTS, "teacher_generate.template=Q: {text} "], "nothing would tell where a new sample ends"),
+        (
+            ["teacher_generate.min_mean_logprob=-1.0", "teacher_generate.max_mean_logprob=-1.0"],
+            "teacher_generate.max_mean_logprob: no mean lies above -1.0 and below -1.0",
+        ),
+        (['teacher_generate.blocklist=["ok", "(un"]'], "'(un' cannot be read as a regular expression: "),
+        (["teacher_generate.near_duplicate=1.5"], "less than or equal to 1"),
+        (["teacher_generate.long_prompts=drop"], "'refuse' or 'cut'"),
         (["train.checkpoints=[1.0, 0.5]"], "[1.0, 0.5] must ascend"),
         (["train.checkpoints=[0.5, 0.5, 1.0]"], "must ascend"),
         (["train.checkpoints=[0.5]"], "the last must be 1.0, the whole budget, not 0.5"),
@@ -98,6 +120,8 @@ def test_a_method_needs_the_table_of_its_artefact(table: str, method: str) -> No
         ["evaluate.perplexity_tokens=512"],
         ["serve.prompt_tokens=256", "teacher_generate.prompt_tokens=256"],
         ["teacher_generate.temperature=0"],
+        [FILE, "teacher_generate.prompt_tokens=512", "teacher_generate.max_rounds=1", "teacher_generate.chat=true"],
+        [SEEDS, SHOTS, "teacher_generate.template=Q: {text}\n"],
         ["train.checkpoints=[0.9, 1.0]"],
         ["teacher_generate.min_new_tokens=224"],
         ["data.train_tokens=256", "train.checkpoints=[1.0]"],
@@ -154,6 +178,7 @@ def test_an_on_policy_arm_is_read() -> None:
         (["arms.kd.text=teacher"], "arm 'kd': method kd takes no text; only gkd does"),
         ([*ON_POLICY, "arms.gkd.loss=top_k_tail"], "no cache holds what the student has yet to write"),
         ([*ON_POLICY, "arms.gkd.loss=forwardkl"], "did you mean 'forward_kl'?"),
+        ([*ON_POLICY, "data.packing=documents"], "data.packing: a student goes on from beginnings of packed sequences"),
         ([*ON_POLICY, "student_generate.max_new_tokens=225"], "32 + 225 tokens are longer than a sequence, 256"),
         ([*ON_POLICY, "student_generate.prompt_tokens=257"], "prompts are cut from sequences of 256 tokens"),
         (['arms.synthetic={name="gkd", method="gkd"}', OWN], "arm 'gkd': method gkd needs own_text_share"),

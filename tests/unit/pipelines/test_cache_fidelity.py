@@ -30,7 +30,7 @@ class Teacher:
     def __init__(self) -> None:
         self._logits_VV = 3.0 * torch.randn(VOCAB, VOCAB, generator=torch.Generator().manual_seed(5))
 
-    def __call__(self, *, input_ids: torch.Tensor, use_cache: bool) -> Any:
+    def __call__(self, *, input_ids: torch.Tensor, use_cache: bool, **_more: torch.Tensor) -> Any:
         return SimpleNamespace(logits=self._logits_VV[input_ids])
 
     def eval(self) -> None:

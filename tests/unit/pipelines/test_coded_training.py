@@ -12,6 +12,7 @@ import torch
 
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines import teacher_logits
+from stillwatt.pipelines.arm_check import check_arm
 from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed
@@ -19,7 +20,7 @@ from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_model
 from stillwatt.pipelines.objectives.registry import Source
 from stillwatt.pipelines.spec import ArmSpec, CacheSpec, LogitsSpec, Method
-from stillwatt.pipelines.student_train import TrainJob, check_arm, train
+from stillwatt.pipelines.student_train import TrainJob, train
 from tiny_models import CountingStage, CountingTask, smoke_spec
 
 WAYS = {

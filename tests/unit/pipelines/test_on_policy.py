@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines.arm_check import check_arm
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import CausalModel, device, load_model, load_tokenizer
 from stillwatt.pipelines.objectives.reference import divergence
 from stillwatt.pipelines.on_policy import OwnText, takes_own_text
 from stillwatt.pipelines.spec import ArmSpec, Method, OwnTextSpec
-from stillwatt.pipelines.student_train import TrainJob, check_arm, train
+from stillwatt.pipelines.student_train import TrainJob, train
 from stillwatt.pipelines.teacher_online import OnlineTeacher
 from stillwatt.records.window import StageKind
 from tiny_models import CountingStage, CountingTask, ListJournal, list_meter, smoke_spec

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines import teacher_logits
+from stillwatt.pipelines.arm_check import check_arm
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.model_sources import resolve_model
@@ -21,7 +22,7 @@ from stillwatt.pipelines.models import CausalModel, device, load_model, load_tok
 from stillwatt.pipelines.objectives.reference import divergence
 from stillwatt.pipelines.schedule import learning_rate
 from stillwatt.pipelines.spec import ArmSpec, Method, TrainSpec
-from stillwatt.pipelines.student_train import TrainJob, check_arm, num_steps, step_at, train
+from stillwatt.pipelines.student_train import TrainJob, num_steps, step_at, train
 from stillwatt.pipelines.teacher_online import OnlineTeacher
 from stillwatt.records.window import StageKind
 from tiny_models import CountingStage, CountingTask, ListJournal, files_below, list_meter, smoke_spec

@@ -33,8 +33,8 @@ def shared_rows(teacher_rows: int, student_rows: int, *, num_tokens: int, same_t
     if not same_tokens:
         raise StillwattError(
             f"teacher and student {student!r} cut text into different tokens, so there is no student probability to "
-            "set against each of the teacher's; choose a student with the teacher's tokenizer, or train it on the "
-            "teacher's text (method synthetic_sft)"
+            "set against each of the teacher's, and the tokens that all arms train on would be no text to this "
+            "student; choose one with the teacher's tokenizer"
         )
     rows = min(teacher_rows, student_rows)
     if rows < num_tokens:

@@ -1,0 +1,74 @@
+"""Whether arms' losses, temperatures, caches and texts can be meant together."""
+
+from __future__ import annotations
+
+from stillwatt.errors import StillwattError, UsageError
+from stillwatt.pipelines.objectives.registry import Source, check_parameter
+from stillwatt.pipelines.spec import ArmSpec, Method, PipelineSpec
+
+__all__ = ["check_arm", "check_arms", "check_text_only"]
+
+
+def check_arms(spec: PipelineSpec) -> None:
+    """Refuse a study one of whose arms lacks what it needs, or cannot be meant.
+
+    Raises:
+        StillwattError: With the arm's name.
+    """
+    for arm in spec.arms:
+        check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
+        settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
+        if settings is None:
+            raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")
+        if arm.own_text_share is None:
+            continue
+        if spec.own_text is None:
+            raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for the student's text")
+        if spec.data.packing == "documents":
+            raise StillwattError(
+                f"arm {arm.name!r}: own text goes on from beginnings of packed sequences, which may hold several "
+                'documents, so they cannot be kept apart; set data.packing = "stream"'
+            )
+
+
+def check_arm(arm: ArmSpec, cache_temperature: float | None, source: Source = Source.TOP_K) -> None:
+    """Refuse an arm whose settings cannot be meant; `source` is what the cache holds.
+
+    Raises:
+        StillwattError: A KD arm without alpha or temperature, with a loss or parameter there is none of, or at another
+            temperature than the cache's.
+    """
+    objective = arm.objective
+    if objective is None:
+        return
+    if arm.alpha is None or arm.temperature is None:
+        raise StillwattError(f"arm {arm.name!r}: {arm.method.value} needs alpha and temperature")
+    try:
+        check_parameter(objective, arm.loss_parameter)
+    except UsageError as err:
+        raise StillwattError(f"arm {arm.name!r}: {err}") from err
+    if objective.is_online:
+        return
+    if arm.method is Method.GKD:
+        raise StillwattError(
+            f"arm {arm.name!r}: no cache can hold what the student has yet to write; gkd needs a loss of the whole "
+            f"vocabulary, and {objective.name} is none"
+        )
+    if objective.source is not source:
+        reads = f"{objective.name} reads a {objective.source.value}"
+        raise StillwattError(f"arm {arm.name!r}: {reads}, and teacher_logits writes a {source.value}")
+    if arm.temperature != cache_temperature:
+        raise StillwattError(
+            f"arm {arm.name!r}: temperature {arm.temperature} differs from the logit cache's {cache_temperature}; "
+            "a top-k cache cannot be re-tempered, so set both alike"
+        )
+
+
+def check_text_only(spec: PipelineSpec) -> None:
+    """Refuse a study that asks more than text of a teacher behind an address."""
+    for arm in spec.arms:
+        if arm.is_online or arm.artifact_kind == "logits":
+            raise StillwattError(f"arm {arm.name!r}: the teacher is an endpoint, which gives text and no distributions")
+    for student in spec.students:
+        if student.source == "prune-teacher":
+            raise StillwattError(f"student {student.name!r}: the teacher is an endpoint, which has no layers here")

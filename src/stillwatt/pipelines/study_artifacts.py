@@ -1,0 +1,201 @@
+"""The teacher artefacts of a study: its logits and its text, made once, found again, and who paid for them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillwatt.errors import ArtifactError, StillwattError
+from stillwatt.metering.meter import Stage
+from stillwatt.pipelines import teacher_generate, teacher_logits
+from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, seal_artifact
+from stillwatt.pipelines.bench import Bench, found_or_announced
+from stillwatt.pipelines.cache_fidelity import measure_fidelity
+from stillwatt.pipelines.caches import open_cache
+from stillwatt.pipelines.corpus import Packed, prompts_of
+from stillwatt.pipelines.models import (
+    tokenizer_sha256,
+)
+from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.prompts import (
+    PromptSet,
+    file_prompts,
+    prompts_identity,
+    seed_prompts,
+    source_of,
+)
+from stillwatt.pipelines.spec import GenerateSpec
+from stillwatt.pipelines.text_writers import open_writer
+from stillwatt.records.window import StageKind
+
+__all__ = ["make_artifacts"]
+
+
+def make_artifacts(bench: Bench) -> dict[str, Artifact]:
+    """Make, or find from an earlier run, the teacher artefacts that the arms consume; by kind."""
+    wanted = {arm.artifact_kind for arm in bench.spec.arms}
+    makers = {"logits": _logits_maker, "text": _text_maker}
+    return {kind: _make_artifact(bench, make(bench)) for kind, make in makers.items() if kind in wanted}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Maker:
+    """How one kind of teacher artefact is made."""
+
+    kind: str
+    stage_kind: StageKind
+    inputs: Mapping[str, Any]
+    make: Callable[[Path, Stage, Task], Mapping[str, Any]]
+    """Called with (out_dir, stage, task); returns the stage's results."""
+    total: int
+
+
+def _logits_maker(bench: Bench) -> _Maker:
+    settings, train = bench.spec.logits, bench.data().train
+    assert settings is not None  # `check` has seen to it
+
+    def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
+        sequences = [row.tolist() for row in train.ids_ST]
+        found = teacher_logits.make(
+            bench.teacher(), sequences, settings, out_dir, task=task, stage=stage, inputs=known, positions=positions
+        )
+        return {**found, **_fidelity(bench, out_dir, sequences, positions)}
+
+    positions = train.positions_ST
+    known = _teacher_inputs(bench) if settings.cache else None
+    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": settings.identity}
+    if positions is not None:
+        inputs["positions_sha256"] = hashlib.sha256(np.ascontiguousarray(positions, dtype="<i8").tobytes()).hexdigest()
+    return _Maker(
+        kind="logits", stage_kind=StageKind.TEACHER_LOGITS, inputs=inputs, make=make, total=int(train.ids_ST.size)
+    )
+
+
+def _fidelity(
+    bench: Bench, cache_dir: Path, sequences: Sequence[Sequence[int]], positions: teacher_logits.Positions
+) -> dict[str, Any]:
+    """How near the cache comes to the teacher, on a sample; billed by itself inside the cache's own stage."""
+    if not bench.ranks.is_first:
+        return {}
+    with bench.meter.stage("cache_fidelity", kind=StageKind.OTHER) as stage:
+        return measure_fidelity(open_cache(cache_dir), bench.teacher(), sequences, stage, positions)
+
+
+def _text_maker(bench: Bench) -> _Maker:
+    settings, train = bench.spec.generate, bench.data().train
+    assert settings is not None  # `check` has seen to it
+    needed = int(train.ids_ST.size)
+
+    def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
+        given = _prompts(bench, settings, train)
+        writer = open_writer(bench, settings, is_complete=given.sample.is_complete if given.sample else None)
+        found = teacher_generate.make(
+            writer,
+            given.ids,
+            settings,
+            needed,
+            out_dir,
+            task=task,
+            stage=stage,
+            sample=given.sample,
+            decode=lambda tokens: str(bench.tokenizer().decode(list(tokens))),
+        )
+        if found["shortfall_tokens"]:
+            raise StillwattError(
+                f"the teacher's kept text holds {found['tokens']} tokens and the budget is {needed} (rejected samples: "
+                f"{found['rejects']}); raise teacher_generate.max_rounds, or reject less"
+            )
+        return {**found, **({"prompts": dict(given.counts)} if given.counts else {})}
+
+    if source_of(settings) is None:
+        from_where: dict[str, Any] = {"text_sha256": _ids_sha256(train)}
+    else:
+        from_where = {"prompts": prompts_identity(settings, bench.tokenizer())}
+    return _Maker(
+        kind="text",
+        stage_kind=StageKind.TEACHER_GENERATE,
+        inputs={**_teacher_inputs(bench), **from_where, "settings": settings.identity, "needed_tokens": needed},
+        make=make,
+        total=needed,
+    )
+
+
+def _prompts(bench: Bench, settings: GenerateSpec, train: Packed) -> PromptSet:
+    if source_of(settings) is None:
+        ids = tuple(tuple(prompt) for prompt in prompts_of(train.ids_ST, settings.prompt_tokens))
+        return PromptSet(ids=ids, counts={})
+    if settings.seeds is None:
+        return file_prompts(settings, bench.tokenizer())
+    return seed_prompts(settings, bench.tokenizer(), int(train.ids_ST.size))
+
+
+def _teacher_inputs(bench: Bench) -> dict[str, Any]:
+    endpoint = bench.spec.teacher.endpoint
+    if endpoint is not None:
+        return {"teacher": endpoint.identity, "tokenizer_sha256": tokenizer_sha256(bench.tokenizer())}
+    return {
+        "teacher": bench.teacher_place().identity,
+        "dtype": bench.spec.teacher.dtype,
+        "tokenizer_sha256": tokenizer_sha256(bench.tokenizer()),
+    }
+
+
+def _ids_sha256(packed: Packed) -> str:
+    return hashlib.sha256(np.ascontiguousarray(packed.ids_ST, dtype="<i4").tobytes()).hexdigest()
+
+
+def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
+    name = f"teacher_{'logits' if maker.kind == 'logits' else 'generate'}"
+    target = bench.artifacts_dir / artifact_id(maker.kind, maker.inputs)
+    labels = {"artifact": target.name, "artifact_kind": maker.kind}
+    found: Artifact | None = bench.ranks.of_first(
+        lambda: found_or_announced(lambda: find_artifact(target), bench.announce)
+    )
+    if found is not None:
+        _point_to_maker(bench, name, maker.stage_kind, labels, found)
+        return found
+    if bench.ranks.is_first:
+        bench.state.forget(name)
+    scratch = bench.artifacts_dir / f".making.{bench.run_id}.{target.name}"
+    sealed: list[Artifact] = []
+
+    def work(stage: Stage, task: Task) -> Mapping[str, Any]:
+        try:
+            results = maker.make(scratch, stage, task)
+        except ArtifactError as err:
+            # what an attempt left behind is damaged, or complete but never put in its place: begin again
+            bench.announce(str(err))
+            if bench.ranks.is_first:
+                shutil.rmtree(scratch, ignore_errors=True)
+            results = maker.make(scratch, stage, task)
+        made_by = {"run_id": bench.run_id, "stage_id": stage.stage_id}
+        if bench.ranks.is_first:
+            sealed.append(
+                seal_artifact(scratch, target, kind=maker.kind, inputs=maker.inputs, results=results, made_by=made_by)
+            )
+        return results
+
+    # text is judged batch by batch, and what is asked for next hangs on it: one rank writes
+    is_shared = maker.kind == "logits"
+    bench.run_stage(name, maker.stage_kind, work, labels=labels, total=maker.total, is_shared=is_shared)
+    return bench.ranks.of_first(lambda: sealed[0])
+
+
+def _point_to_maker(bench: Bench, name: str, kind: StageKind, labels: Mapping[str, str], found: Artifact) -> None:
+    """A stage of no length that says which run paid for an artefact found on disk."""
+    if bench.finished(name) is not None:
+        return
+    bench.announce(f"{name}: {found.artifact_id} was made by run {found.made_by['run_id']}; used again")
+
+    def work(_stage: Stage, _task: Task) -> dict[str, Any]:
+        bill = {"energy_run_id": found.made_by["run_id"], "energy_stage_id": found.made_by["stage_id"]}
+        return {**found.results, **bill}
+
+    pointing = {**labels, "reused_from": found.made_by["run_id"]}
+    bench.run_stage(name, kind, work, labels=pointing, total=1, unit="artefacts")
