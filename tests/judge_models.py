@@ -12,7 +12,7 @@ import torch
 from stillwatt.pipelines.judge_local import Coder, LocalJudge
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_model, load_tokenizer
-from stillwatt.pipelines.spec import JudgeSpec
+from stillwatt.pipelines.spec_evaluate import JudgeSpec
 
 _WIDTH = 32
 OTHERWISE = "otherwise"

@@ -12,16 +12,15 @@ from stillwatt.metering.meter import Meter, Stage
 from stillwatt.pipelines.spec import (
     ArmSpec,
     DataSpec,
-    EvaluateSpec,
     GenerateSpec,
     LogitsSpec,
     Method,
     PipelineSpec,
-    ServeSpec,
     StudentSpec,
     TeacherSpec,
     TrainSpec,
 )
+from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
 from stillwatt.units import NS_PER_MS
 
 

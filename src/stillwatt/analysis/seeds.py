@@ -25,7 +25,6 @@ from stillwatt.records.window import StageKind
 NOTHING_TRAINED = "no student was trained: nothing is compared, its energy is listed beside the bills"
 
 _OF_JUDGES = ", and scores of unlike judges or rubrics are scores of unlike tasks"
-
 NODE_IS_COMPONENTS = (
     "node is the sum of the metered boards, CPU packages and DRAM: fans, power supply, network and disks are not in it"
 )

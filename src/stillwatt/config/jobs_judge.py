@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stillwatt.analysis.costs.counts import loaded, read, written
 from stillwatt.config.model_size import size_of_source, size_of_teacher
-from stillwatt.pipelines.spec import JudgeSpec, PipelineSpec
+from stillwatt.pipelines.spec import PipelineSpec
+from stillwatt.pipelines.spec_evaluate import JudgeSpec
 from stillwatt.records.forecast import Counts, ModelSize
 
 __all__ = ["ASSUMED_RUBRIC_TOKENS", "answer_counts", "judge_counts", "judge_tokens", "size_of_judge"]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from stillwatt.config.names import JudgeSource
 from stillwatt.config.settings import Count, Seed, Settings, unit
-from stillwatt.pipelines.spec import JudgeSpec
+from stillwatt.pipelines.spec_evaluate import JudgeSpec
 
 LETTERS = {"pairwise": ("A", "B"), "score": ("1", "2", "3", "4", "5")}
 """Verdicts that the built-in rubrics ask for, by mode."""

@@ -24,17 +24,8 @@ from stillwatt.config.sweep import SweepSettings
 from stillwatt.config.teachers import Dtype, EndpointSettings, TeacherSettings
 from stillwatt.config.texts import TextSettings
 from stillwatt.ledger.rundir import settings_hash
-from stillwatt.pipelines.spec import (
-    DataSpec,
-    EvaluateSpec,
-    GenerateSpec,
-    Limit,
-    OwnTextSpec,
-    PipelineSpec,
-    ServeSpec,
-    StudentSpec,
-    TrainSpec,
-)
+from stillwatt.pipelines.spec import DataSpec, GenerateSpec, Limit, OwnTextSpec, PipelineSpec, StudentSpec, TrainSpec
+from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
 from stillwatt.units import S_PER_H
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]

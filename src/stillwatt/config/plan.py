@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stillwatt.pipelines.spec import OWN_TEACHER, ArmSpec, DataSpec, PipelineSpec, TrainSpec
+from stillwatt.pipelines.spec import ArmSpec, DataSpec, PipelineSpec, TrainSpec
+from stillwatt.pipelines.spec_evaluate import OWN_TEACHER
 from stillwatt.records.window import StageKind
 
 _TEACHER_STAGES = (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)

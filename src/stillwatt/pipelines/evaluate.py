@@ -21,7 +21,7 @@ from stillwatt.errors import StillwattError
 from stillwatt.pipelines.corpus import Prepared, positions_of
 from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, next_token_losses, token_losses
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.spec import EvaluateSpec
+from stillwatt.pipelines.spec_evaluate import EvaluateSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

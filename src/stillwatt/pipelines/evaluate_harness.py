@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import MissingExtraError, StillwattError
 from stillwatt.pipelines.models import CausalModel
-from stillwatt.pipelines.spec import EvaluateSpec
+from stillwatt.pipelines.spec_evaluate import EvaluateSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

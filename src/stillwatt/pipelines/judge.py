@@ -37,7 +37,7 @@ from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.rubrics import Rubric, read_rubric
 from stillwatt.pipelines.sampling import Writer, end_ids
-from stillwatt.pipelines.spec import OWN_TEACHER, EvaluateSpec, JudgeSpec
+from stillwatt.pipelines.spec_evaluate import OWN_TEACHER, EvaluateSpec, JudgeSpec
 from stillwatt.records.window import JUDGED_AS, StageKind
 
 __all__ = ["answer", "check_judge", "judge_models", "task_name", "total_answers", "try_judge"]

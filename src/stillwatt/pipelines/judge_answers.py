@@ -22,7 +22,7 @@ from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.artifacts import file_sha256, write_json
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.sampling import TextWriter
-from stillwatt.pipelines.spec import JudgeSpec
+from stillwatt.pipelines.spec_evaluate import JudgeSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.judge_local import Coder, Judge, LocalJudge, context_of
 from stillwatt.pipelines.models import load_model, load_tokenizer
-from stillwatt.pipelines.spec import JudgeSpec
+from stillwatt.pipelines.spec_evaluate import JudgeSpec
 
 __all__ = ["TEACHER", "open_judge"]
 

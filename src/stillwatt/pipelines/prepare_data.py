@@ -23,7 +23,8 @@ from stillwatt.pipelines.corpus import (
 )
 from stillwatt.pipelines.judge_answers import needed_tokens
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.spec import DataSpec, EvaluateSpec
+from stillwatt.pipelines.spec import DataSpec
+from stillwatt.pipelines.spec_evaluate import EvaluateSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

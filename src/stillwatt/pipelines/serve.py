@@ -12,7 +12,7 @@ import torch
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.spec import ServeSpec
+from stillwatt.pipelines.spec_evaluate import ServeSpec
 
 __all__ = ["make"]
 

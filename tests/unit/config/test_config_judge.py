@@ -11,7 +11,8 @@ from stillwatt.config.jobs import jobs_of, remarks_on
 from stillwatt.config.load import load_recipe
 from stillwatt.config.plan import plan
 from stillwatt.errors import ConfigError
-from stillwatt.pipelines.spec import OWN_TEACHER, PipelineSpec
+from stillwatt.pipelines.spec import PipelineSpec
+from stillwatt.pipelines.spec_evaluate import OWN_TEACHER
 from stillwatt.records.forecast import Device
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "smoke_cpu.toml"

@@ -16,7 +16,8 @@ from stillwatt.errors import StillwattError
 from stillwatt.pipelines.artifacts import file_sha256
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import run_pipeline
-from stillwatt.pipelines.spec import OWN_TEACHER, PipelineSpec
+from stillwatt.pipelines.spec import PipelineSpec
+from stillwatt.pipelines.spec_evaluate import OWN_TEACHER
 from tiny_models import CountingTask, ListJournal, list_meter, smoke_spec
 
 STAGES = [
