@@ -167,7 +167,9 @@ class _Court:
 
     @property
     def is_teacher(self) -> bool:
-        """Whether the judge is the model that is distilled, whatever it is called."""
+        """Whether the judge is the model that is distilled, whatever it is called; a server's weights are not known."""
+        if self.bench.spec.teacher.endpoint is not None:
+            return False
         return self.judge.identity["weights"] == self.bench.teacher_place().identity
 
     @cached_property

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from endpoint_server import EndpointServer, endpoint_server
+from judge_models import judge_spec
 from stillwatt.errors import StillwattError, UsageError
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import run_pipeline
@@ -61,6 +62,19 @@ def test_a_study_has_the_stages_that_text_alone_allows_and_its_text_is_used_agai
     assert last["value_j"] == pytest.approx(server.generated * PER_TOKEN.value_j)
     assert again.of("stated_energy") == []
     assert {event["labels"].get("reused_from") for event in again.of("stage_started")} == {None, "r1"}
+
+
+def test_students_of_a_server_are_judged_by_a_model_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLWATT_HOME", str(tmp_path / "home"))
+    with endpoint_server() as server:
+        spec = spec_of(server.url)
+        judged = replace(spec.evaluate, judge=judge_spec(source="tiny-random", against="text"))
+        journal, _ = run(replace(spec, evaluate=judged), tmp_path)
+    names = {name for name in journal.stages() if name.startswith("judge.")}
+    assert names >= {"judge.start", "judge.sft.1.0", "judge.synthetic.1.0"}
+    assert "judge.teacher" not in names
 
 
 def test_what_a_server_cannot_do_is_refused_before_anything_is_spent(tmp_path: Path) -> None:
