@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,11 +136,13 @@ def test_verify_finds_nothing_wrong(finished: Path) -> None:
     assert not [finding for finding in json.loads(done.stdout) if finding["severity"] == "error"]
 
 
-def test_a_second_run_reuses_the_teachers_work(finished: Path) -> None:
-    first = shown(finished)
-    done = stillwatt("run", RECIPE, runs=finished)
+def test_a_second_run_reuses_the_teachers_work(finished: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(finished, runs)  # for others the first stays the latest
+    first = shown(runs)
+    done = stillwatt("run", RECIPE, runs=runs)
     assert done.returncode == 0, done.stdout + done.stderr
-    second = shown(finished)
+    second = shown(runs)
     assert second["run_id"] != first["run_id"]
     made = [stage for stage in second["stages"] if stage["kind"] in ("teacher_logits", "teacher_generate")]
     # a teacher beside an on-policy student reads what was never written before: nothing of that can be used again
