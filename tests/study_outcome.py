@@ -78,7 +78,8 @@ class Outcome:
         found: dict[str, Any] = {}
         for stage in self.record.stages:
             if stage.status is StageStatus.ENDED and stage.parent_id is None:
-                own = {key: value for key, value in stage.results.items() if not key.startswith("energy_")}
+                # energies and waits are of one run; all else is the same in every run
+                own = {key: v for key, v in stage.results.items() if not key.startswith(("energy_", "loader_wait_"))}
                 found.setdefault(stage.name, {}).update(own)  # of several ranks, one tells
         return found
 

@@ -523,7 +523,10 @@ def test_a_killed_on_policy_arm_ends_as_if_it_had_not_been(place: _Place, tmp_pa
     killed = place.run(spec, progress=_KillingProgress("train.gkd.1.0", 2))
     assert killed.status()["train.gkd.1.0"] == "failed"
     rest = place.run(spec, prefix="b")
-    assert rest.results("train.gkd.1.0") == journal.results("train.gkd.1.0")
+    found, expected = (one.results("train.gkd.1.0") for one in (rest, journal))
+    # how long it waited for its data is a time; all else is the same
+    assert 0.0 <= found.pop("loader_wait_share") + expected.pop("loader_wait_share") <= 2.0
+    assert found == expected
     for name, values in place.weights("gkd").items():
         assert torch.equal(values, whole.weights("gkd")[name]), name
 
