@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 RESERVED_ARMS = ("teacher", "start")
 """Labels the study itself gives to the models that no arm made."""
+_LEAST_VLLM_TEMPERATURE = 0.01
+"""vLLM raises lower ones to it, but for 0."""
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
@@ -118,6 +120,9 @@ def _generate(recipe: Recipe) -> Iterator[Problem]:
     if generate.min_new_tokens > generate.max_new_tokens:
         text = f"at least {generate.min_new_tokens} and at most {generate.max_new_tokens} new tokens cannot both hold"
         yield Problem(place=("teacher_generate", "min_new_tokens"), message=text)
+    if generate.engine == "vllm" and 0.0 < generate.temperature < _LEAST_VLLM_TEMPERATURE:
+        text = f"vLLM would draw at {_LEAST_VLLM_TEMPERATURE} instead; write 0 for the most probable token, or more"
+        yield Problem(place=("teacher_generate", "temperature"), message=text)
     # at temperature 0 a second round would only repeat the first
     rounds = generate.max_rounds if generate.temperature > 0 else 1
     prompts = recipe.data.train_tokens // recipe.data.sequence_tokens

@@ -153,6 +153,16 @@ class GenerateSpec:
     max_rounds: int
     """How many passes over the prompts, at most, to reach the token budget."""
     seed: int
+    engine: str = "transformers"
+    """What runs the teacher: `transformers` or `vllm`."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells one text from another, as JSON values; without `engine` where it is transformers."""
+        values = asdict(self)
+        if self.engine == "transformers":
+            values.pop("engine")
+        return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -239,8 +239,8 @@ def _text_maker(bench: Bench) -> _Maker:
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         prompts = prompts_of(train.ids_ST, settings.prompt_tokens)
-        writer = open_writer(bench, settings)
-        found = teacher_generate.make(writer, prompts, settings, needed, out_dir, task=task, stage=stage)
+        with open_writer(bench, settings) as writer:
+            found = teacher_generate.make(writer, prompts, settings, needed, out_dir, task=task, stage=stage)
         if found["shortfall_tokens"]:
             raise StillwattError(
                 f"the teacher's kept text holds {found['tokens']} tokens and the budget is {needed} (rejected samples: "
@@ -248,7 +248,7 @@ def _text_maker(bench: Bench) -> _Maker:
             )
         return found
 
-    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": asdict(settings)}
+    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": settings.identity}
     return _Maker(
         kind="text",
         stage_kind=StageKind.TEACHER_GENERATE,

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,7 +73,7 @@ def make(
         ValueError: There are no prompts, or one of them has no tokens.
     """
     _check_prompts(prompts, spec)
-    inputs = {"spec": asdict(spec), "needed_tokens": needed_tokens, "prompts_sha256": _prompts_sha256(prompts)}
+    inputs = {"spec": spec.identity, "needed_tokens": needed_tokens, "prompts_sha256": _prompts_sha256(prompts)}
     batches = _Batches(out_dir, inputs)
     if (out_dir / INDEX_NAME).exists():
         found = results(out_dir, inputs)
