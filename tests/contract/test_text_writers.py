@@ -86,9 +86,10 @@ def writer(request: pytest.FixtureRequest, model: Any, tmp_path_factory: pytest.
 
 
 def write(writer: Any, prompts: Sequence[Sequence[int]], seed: int, spec: GenerateSpec = SAMPLED) -> list[list[int]]:
-    given = replace(writer, spec=spec) if isinstance(writer, Writer) else writer
-    given.spec = spec if given is writer else given.spec
-    completions: list[list[int]] = given.write(prompts, seed)
+    if isinstance(writer, Writer):
+        return replace(writer, spec=spec).write(prompts, seed)
+    writer.spec = spec  # the engine that runs is used on
+    completions: list[list[int]] = writer.write(prompts, seed)
     return completions
 
 
@@ -126,5 +127,5 @@ def test_equal_prompts_of_a_batch_are_drawn_apart(writer: Any) -> None:
 
 
 def test_tokens_are_drawn_from_the_whole_vocabulary_at_a_high_temperature(writer: Any) -> None:
-    texts = write(writer, PROMPTS * 8, 8, replace(SAMPLED, temperature=50.0, top_p=1.0))
-    assert len({token for text in texts for token in text}) > 55
+    texts = write(writer, PROMPTS * 8, 8, replace(SAMPLED, temperature=2.0, top_p=1.0))
+    assert len({token for text in texts for token in text}) > 50

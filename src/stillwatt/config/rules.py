@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 RESERVED_ARMS = ("teacher", "start")
 """Labels the study itself gives to the models that no arm made."""
-_LEAST_VLLM_TEMPERATURE = 0.01
-"""vLLM raises lower ones to it, but for 0."""
+_VLLM_LEAST, _VLLM_MOST = 0.01, 2.0
+"""vLLM raises lower temperatures to the one, unasked, and refuses those above the other."""
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
@@ -120,8 +120,8 @@ def _generate(recipe: Recipe) -> Iterator[Problem]:
     if generate.min_new_tokens > generate.max_new_tokens:
         text = f"at least {generate.min_new_tokens} and at most {generate.max_new_tokens} new tokens cannot both hold"
         yield Problem(place=("teacher_generate", "min_new_tokens"), message=text)
-    if generate.engine == "vllm" and 0.0 < generate.temperature < _LEAST_VLLM_TEMPERATURE:
-        text = f"vLLM would draw at {_LEAST_VLLM_TEMPERATURE} instead; write 0 for the most probable token, or more"
+    if generate.engine == "vllm" and generate.temperature and not _VLLM_LEAST <= generate.temperature <= _VLLM_MOST:
+        text = f"vLLM draws at {_VLLM_LEAST:g} to {_VLLM_MOST:g}; 0 takes the most probable token"
         yield Problem(place=("teacher_generate", "temperature"), message=text)
     # at temperature 0 a second round would only repeat the first
     rounds = generate.max_rounds if generate.temperature > 0 else 1

@@ -34,8 +34,7 @@ def main() -> None:
         settings = requests.get()
         engine = _answer(answers, lambda: (_open(settings), {"ready": True}))
         while engine is not None:
-            request = requests.get()
-            _answer(answers, lambda request=request: (True, {"completions": _write(engine, request)}))
+            _answer(answers, lambda: (engine, {"completions": _write(engine, requests.get())}))
 
 
 def _listen(requests: queue.SimpleQueue[dict[str, Any]]) -> None:

@@ -42,6 +42,7 @@ SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
             ["teacher_generate.temperature=0", "teacher_generate.max_new_tokens=223"],
             "32 prompts in 1 rounds give 8160 tokens at most",
         ),
+        (["teacher_generate.engine=vllm", "teacher_generate.temperature=2.5"], "vLLM draws at 0.01 to 2"),
         (["teacher_generate.min_new_tokens=225"], "at least 225 and at most 224 new tokens cannot both hold"),
         (["train.checkpoints=[1.0, 0.5]"], "[1.0, 0.5] must ascend"),
         (["train.checkpoints=[0.5, 0.5, 1.0]"], "must ascend"),
