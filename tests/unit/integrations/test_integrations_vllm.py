@@ -38,9 +38,9 @@ with run:
             llm.generate([ids], vllm.SamplingParams(**few), use_tqdm=False)
     with run.stage("refused"):
         try:
-            llm.generate(["x"], vllm.SamplingParams(temperature=50.0), use_tqdm=False)
-        except ValueError:
-            pass
+            llm.generate([{"prompt_token_ids": [5] * 300}], vllm.SamplingParams(**few), use_tqdm=False)
+        except Exception as err:
+            print(type(err).__mro__)
 record = show_run(run.runs_dir, run.run_id)
 print("\\n" + json.dumps({stage.name: dict(stage.workload) for stage in record.stages}))
 """
