@@ -57,7 +57,7 @@ def model() -> Any:
         eos_token_id=END,
         pad_token_id=0,
     )
-    return LlamaForCausalLM(config).eval()
+    return LlamaForCausalLM(config).eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
 
 
 @pytest.fixture(

@@ -60,4 +60,4 @@ def test_tokens_of_the_real_library(tmp_path: Path) -> None:
     assert (found["chat"]["requests"], found["chat"]["generated_tokens"]) == (1, 4)
     assert (found["cached"]["requests"], found["cached"]["prompt_tokens"]) == (2, 280)
     assert 0 < found["cached"]["cached_prompt_tokens"] < 140
-    assert found["refused"] == {"failed_requests": 1}
+    assert found["refused"] == {"requests": 1, "requests_without_usage": 1, "failed_requests": 1}
