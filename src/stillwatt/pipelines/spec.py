@@ -187,6 +187,8 @@ class GenerateSpec:
     max_rounds: int
     """How many passes over the prompts, at most, to reach the token budget."""
     seed: int
+    engine: str = "transformers"
+    """What runs the teacher: `transformers` or `vllm`."""
     prompts: str = CORPUS
     """`corpus`, or `path:FILE.jsonl` with rows of `prompt` or `messages`."""
     seeds: str | None = None

@@ -94,18 +94,19 @@ def _text_maker(bench: Bench) -> _Maker:
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         given = _prompts(bench, settings, train)
-        writer = open_writer(bench, settings, is_complete=given.sample.is_complete if given.sample else None)
-        found = teacher_generate.make(
-            writer,
-            given.ids,
-            settings,
-            needed,
-            out_dir,
-            task=task,
-            stage=stage,
-            sample=given.sample,
-            decode=lambda tokens: str(bench.tokenizer().decode(list(tokens))),
-        )
+        is_complete = given.sample.is_complete if given.sample else None
+        with open_writer(bench, settings, is_complete=is_complete) as writer:
+            found = teacher_generate.make(
+                writer,
+                given.ids,
+                settings,
+                needed,
+                out_dir,
+                task=task,
+                stage=stage,
+                sample=given.sample,
+                decode=lambda tokens: str(bench.tokenizer().decode(list(tokens))),
+            )
         if found["shortfall_tokens"]:
             raise StillwattError(
                 f"the teacher's kept text holds {found['tokens']} tokens and the budget is {needed} (rejected samples: "

@@ -198,3 +198,8 @@ def test_a_server_neither_judges_nor_answers_a_judges_questions(at: Path, judge:
     )
     told = refusal(at, recipe_text(), f"evaluate.judge={{{judge}, {more}}}")
     assert f"{key}: the teacher is an endpoint, and neither judges nor answers here" in told
+
+
+def test_a_server_is_run_by_nobody_here(at: Path) -> None:
+    told = refusal(at, recipe_text(), "teacher_generate.engine=vllm")
+    assert "teacher_generate.engine: the teacher is an endpoint, whose server runs it; remove engine" in told

@@ -45,6 +45,11 @@ SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
             ["teacher_generate.temperature=0", "teacher_generate.max_new_tokens=223"],
             "32 prompts in 1 rounds give 8160 tokens at most",
         ),
+        (["teacher_generate.engine=vllm", "teacher_generate.temperature=2.5"], "vLLM draws at 0.01 to 2"),
+        (
+            ["teacher_generate.engine=vllm", "teacher_generate.min_mean_logprob=-3"],
+            "vLLM is not asked how probable its tokens were",
+        ),
         (["teacher_generate.min_new_tokens=225"], "at least 225 and at most 224 new tokens cannot both hold"),
         (["teacher_generate.prompts=p.jsonl"], "known: corpus or path:FILE.jsonl"),
         (["teacher_generate.seeds=path:"], "a file is written path:FILE.jsonl"),

@@ -1,0 +1,88 @@
+"""A program of its own that holds one vLLM engine: settings and batches come in as lines of JSON, completions go out.
+
+Started by `pipelines.vllm_writer` as a file, so it imports nothing of Stillwatt. Whatever vLLM changes in a process
+(its threads, their cores, its memory) it changes here, and all of it is gone when this process is.
+
+The engine runs inside this process, not in one that vLLM starts: its order of work is then the same for the same
+batches. The process ends at once when its input does, so it never outlives the one that asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def main() -> None:
+    """Read requests from standard input and answer on the file descriptor that the first argument names."""
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    os.environ.update(_ENVIRONMENT)
+    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answers:
+        settings = requests.get()
+        engine = _answer(answers, lambda: (_open(settings), {"ready": True}))
+        while engine is not None:
+            _answer(answers, lambda: (engine, {"completions": _write(engine, requests.get())}))
+
+
+def _listen(requests: queue.SimpleQueue[dict[str, Any]]) -> None:
+    for line in sys.stdin:
+        requests.put(json.loads(line))
+    os._exit(0)  # whoever asked has closed the pipe, or is dead: nothing here is worth a clean end
+
+
+def _answer(answers: Any, work: Callable[[], tuple[Any, Mapping[str, Any]]]) -> Any:
+    """Do the work and answer; what it raises is the answer too, in words. Gives what the work made, or None."""
+    made = None
+    try:
+        made, answer = work()
+    except Exception as err:  # noqa: BLE001  # another's library: whatever it raises is told to the one who asked
+        answer = {"error": f"{type(err).__name__}: {err}"}
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+    return made
+
+
+def _open(settings: Mapping[str, Any]) -> Any:
+    import vllm
+    from vllm.platforms import current_platform
+
+    return vllm.LLM(
+        model=settings["directory"],
+        dtype=settings["dtype"],
+        max_model_len=settings["max_model_len"],
+        max_num_seqs=settings["batch_size"],
+        kv_cache_memory_bytes=settings["kv_cache_bytes"],
+        seed=0,
+        skip_tokenizer_init=True,
+        generation_config="vllm",  # the checkpoint's own sampling settings stay out
+        enable_prefix_caching=False,  # a batch must not depend on those before it
+        enforce_eager=current_platform.is_cpu(),  # compiling for a processor takes longer than it saves here
+    )
+
+
+def _write(engine: Any, request: Mapping[str, Any]) -> list[list[int]]:
+    from vllm import SamplingParams
+
+    # top_k = 0: every token may be drawn; ignore_eos: the ends are those that are named
+    fixed = {"top_k": 0, "ignore_eos": True, "detokenize": False}
+    parameters = [SamplingParams(seed=seed, **fixed, **request["sampling"]) for seed in request["seeds"]]
+    prompts = [{"prompt_token_ids": prompt} for prompt in request["prompts"]]
+    outputs = engine.generate(prompts, parameters, use_tqdm=False)
+    return [list(output.outputs[0].token_ids) for output in outputs]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The writer's own side of vLLM, with a plain stand-in for what the real one cannot be made to do at will.
+
+The real library is met in `tests/contract/test_text_writers.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stillwatt.errors import MissingInputError, StillwattError
+from stillwatt.pipelines.spec import GenerateSpec
+from stillwatt.pipelines.vllm_writer import VllmWriter, end_ids_of_folder, kv_cache_bytes
+
+SPEC = GenerateSpec(
+    prompt_tokens=8,
+    max_new_tokens=10,
+    min_new_tokens=1,
+    max_repeat_share=1.0,
+    temperature=0.5,
+    top_p=0.9,
+    batch_size=3,
+    max_rounds=3,
+    seed=7,
+    engine="vllm",
+)
+CONFIG = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64}
+STAND_IN = """
+import os, sys, types
+class _Platform:
+    def is_cpu(self): return True
+platforms = types.ModuleType("vllm.platforms"); platforms.current_platform = _Platform()
+sys.modules["vllm.platforms"] = platforms
+
+class SamplingParams:
+    def __init__(self, **given): self.given = given
+
+class LLM:
+    def __init__(self, **given):
+        print("loading", given["model"])
+        if given["model"].endswith("unreadable"): raise ValueError("no such architecture")
+        self.given = given
+    def generate(self, prompts, parameters, use_tqdm):
+        asked = [each["prompt_token_ids"] for each in prompts]
+        if asked[0] == [13]: print("out of luck", flush=True); os._exit(3)
+        if asked[0] == [14]: raise RuntimeError("out of memory")
+        make = lambda ids: types.SimpleNamespace(outputs=[types.SimpleNamespace(token_ids=tuple(ids))])
+        return [make([*ids, int(p.given["seed"]) % 97, p.given["top_k"], 2]) for ids, p in zip(asked, parameters)]
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a module named vllm, which this process and its children find first; and a model's folder."""
+    place = tmp_path / "site"
+    (place / "vllm").mkdir(parents=True)
+    (place / "vllm" / "__init__.py").write_text(STAND_IN, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]))
+    for name in ("model", "unreadable"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    return tmp_path / "model"
+
+
+def writer_of(directory: Path) -> VllmWriter:
+    return VllmWriter(directory, "float32", SPEC, frozenset({2}), threads=1)
+
+
+def test_prompts_go_out_and_completions_come_back_in_order_with_seeds_of_their_own(stand_in: Path) -> None:
+    writer = writer_of(stand_in)
+    try:
+        texts = writer.write([[5], [5], [6, 7]], 1)
+        assert [text[:-3] for text in texts] == [[5], [5], [6, 7]]
+        assert [text[-2:] for text in texts] == [[0, 2]] * 3  # top_k off
+        assert texts[0] != texts[1]
+        assert writer.write([[5], [5], [6, 7]], 1) == texts != writer.write([[5], [5], [6, 7]], 2)
+    finally:
+        writer.close()
+
+
+def test_the_engine_starts_with_the_first_batch_and_is_gone_after_close(stand_in: Path) -> None:
+    writer = writer_of(stand_in)
+    writer.close()  # nothing runs yet
+    writer.write([[5]], 1)
+    assert writer._engine is not None
+    process = psutil.Process(writer._engine.process.pid)
+    writer.close()
+    assert not process.is_running()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"), [(13, "its process has ended; its last words:\n.*out of luck"), (14, "RuntimeError: out of")]
+)
+def test_an_engine_that_fails_is_named_and_ended(stand_in: Path, prompt: int, words: str) -> None:
+    writer = writer_of(stand_in)
+    writer.write([[5]], 1)
+    with pytest.raises(StillwattError, match=f"(?s)vLLM, with the teacher at .*model: .*{words}"):
+        writer.write([[prompt]], 1)
+    assert writer._engine is None
+    assert writer.write([[5]], 1)  # a second try starts anew
+    writer.close()
+
+
+def test_a_teacher_that_cannot_be_loaded_is_named(stand_in: Path) -> None:
+    with pytest.raises(StillwattError, match="unreadable: ValueError: no such architecture"):
+        writer_of(stand_in.parent / "unreadable").write([[5]], 1)
+
+
+def test_the_engine_dies_with_the_one_who_asked(stand_in: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
+        "from test_vllm_writer import writer_of\n"
+        "w = writer_of(Path(sys.argv[1])); w.write([[5]], 1); print(w._engine.process.pid, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, str(stand_in), str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asking:
+        assert asking.stdout is not None
+        engine = psutil.Process(int(asking.stdout.readline()))
+        asking.send_signal(signal.SIGKILL)
+    for _ in range(300):
+        if not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    pytest.fail("the engine outlived the process that asked for it")
+
+
+def test_without_vllm_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(MissingInputError, match=r"vLLM not found at .*; pip install vllm"):
+        writer_of(tmp_path).write([[5]], 1)
+
+
+def test_the_text_of_another_engine_is_another_artefact() -> None:
+    from dataclasses import replace
+
+    assert SPEC.identity["engine"] == "vllm"
+    assert "engine" not in replace(SPEC, engine="transformers").identity  # as it was before there was a choice
+
+
+@pytest.mark.parametrize(
+    ("settings", "tokenizer", "ends"), [({"eos_token_id": [3, 4]}, 2, {2, 3, 4}), ({"eos_token_id": 3}, None, {3})]
+)
+def test_end_tokens_are_those_of_the_folder_and_of_the_tokenizer(
+    tmp_path: Path, settings: dict[str, object], tokenizer: int | None, ends: set[int]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": settings}), encoding="utf-8")
+    assert end_ids_of_folder(tmp_path, tokenizer) == ends
+    (tmp_path / "generation_config.json").write_text("{}", encoding="utf-8")
+    assert end_ids_of_folder(tmp_path, 9) == {9}
+
+
+def test_key_value_memory_by_hand() -> None:
+    # 2 x 2 layers x 2 heads x 16 wide x 4 bytes = 512 a token; a text of 18 takes one block of 128 and a spare one
+    assert kv_cache_bytes(CONFIG, 18, 10_000) == 512 * 2 * 128 * 10_000
+    assert kv_cache_bytes(CONFIG, 18, 1) == 256 * 2**20
