@@ -33,7 +33,7 @@ def waits_table(data: Mapping[str, Any]) -> Table:
     note = "Building microbatches and reading a cache's rows; of the time from the first step to the last."
     return Table(
         title="Waiting for data",
-        columns=table_columns("training", ">share of its steps' time"),
+        columns=table_columns("training", ">waited for data, of its steps' time"),
         rows=tuple(rows),
         note=note if rows else "",
     )
