@@ -186,6 +186,7 @@ def test_kd_with_alpha_1_trains_as_sft_does(tmp_path: Path) -> None:
     kd, _ = _run(_kd_job(tmp_path, alpha=1.0), tmp_path / "kd")
     sft, _ = _run(_job(), tmp_path / "sft")
     assert kd.pop("objective") == sft.pop("objective") == "cross-entropy"
+    assert kd.pop("loss_curve") == pytest.approx(sft.pop("loss_curve"), rel=1e-4)
     assert kd == pytest.approx(sft, rel=1e-4)
 
 
