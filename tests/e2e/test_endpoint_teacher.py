@@ -21,7 +21,7 @@ from kill_stage import RECIPE
 from stillwatt.ledger.conservation import conservation_findings
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.rundir import list_run_dirs
-from stillwatt.records import RunRecord, StageRecord, StageStatus, Total
+from stillwatt.records import Absent, RunRecord, StageRecord, StageStatus, Total
 from study_outcome import WATTS
 
 pytest.importorskip("torch", reason="the distill extra is not installed")
@@ -150,8 +150,10 @@ def test_finished_batches_are_taken_over_and_every_answer_is_on_the_books(study:
     assert killed.workload.get("retries", 0) in (0, 1)  # counts are journalled every half second
     assert ended.results["endpoint"]["models"] == {"big-0001": study.asked[1]}
     assert ended.results["shortfall_tokens"] == 0
-    reasons = {each.reason for stage in (killed, ended) for each in stage.energies if each.part == "endpoint"}  # type: ignore[union-attr]  # all of them are absent
-    assert reasons == {"the teacher is an endpoint: 127.0.0.1 is read by nobody here, and no model was asked for"}
+    server = [each for stage in (killed, ended) for each in stage.energies if each.part == "endpoint"]
+    assert {each.reason if isinstance(each, Absent) else "known" for each in server} == {
+        "the teacher is an endpoint: 127.0.0.1 is read by nobody here, and no model was asked for"
+    }
 
 
 def test_no_file_of_the_run_and_no_line_on_the_screen_holds_the_key(study: Study) -> None:

@@ -6,7 +6,6 @@ Shapes: S sequences, T tokens of a sequence.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatt.errors import MissingInputError, StillwattError, UnknownNameError
+from stillwatt.pipelines.jsonl import read_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -296,22 +296,8 @@ def _random_documents(seed: int) -> Iterator[Document]:
 
 
 def _jsonl(path: Path) -> list[Document]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as err:
-        cure = 'give a file with one {"text": ...} or {"messages": [...]} a line'
-        raise MissingInputError("the corpus", str(path), cure) from err
-    return [_parse_line(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-
-
-def _parse_line(path: Path, number: int, line: str) -> Document:
-    try:
-        row = json.loads(line)
-    except ValueError as err:
-        raise StillwattError(f"{path}:{number}: not JSON ({err})") from err
-    if not isinstance(row, dict):
-        raise StillwattError(f"{path}:{number}: expected an object with `text` or `messages`")
-    return _document(f"{number}", row, place=f"{path}:{number}")
+    rows = read_rows(path, "the corpus", 'one {"text": ...} or {"messages": [...]} a line')
+    return [_document(f"{number}", row, place=f"{path}:{number}") for number, row in rows]
 
 
 def _document(name: str, row: Mapping[str, Any], *, place: str) -> Document:

@@ -7,16 +7,16 @@ shown to the teacher alone: a student's text is the new sample, as if it were a 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stillwatt.errors import MissingInputError, StillwattError
+from stillwatt.errors import StillwattError
+from stillwatt.pipelines.jsonl import read_rows, read_text
 from stillwatt.pipelines.spec import CORPUS, GenerateSpec
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def prompts_identity(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> 
     template = str(getattr(tokenizer, "chat_template", None))
     return {
         "kind": "prompts" if spec.seeds is None else "seeds",
-        "sha256": hashlib.sha256(_read(path, "the prompts", _FORM).encode()).hexdigest(),
+        "sha256": hashlib.sha256(read_text(path, "the prompts", _FORM).encode()).hexdigest(),
         "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
     }
 
@@ -228,7 +228,7 @@ class _Asked:
 
 
 def _asked(path: Path, spec: GenerateSpec) -> list[_Asked]:
-    return [_parse(place, row, spec) for place, row in _rows(path, "the prompts", _FORM)]
+    return [_parse(f"{path}:{number}", row, spec) for number, row in read_rows(path, "the prompts", _FORM)]
 
 
 def _parse(place: str, row: Mapping[str, Any], spec: GenerateSpec) -> _Asked:
@@ -285,10 +285,10 @@ def _chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[st
 
 def _seeds(path: Path, shots: int) -> list[str]:
     seeds = []
-    for place, row in _rows(path, "the seeds", _SEED_FORM):
+    for number, row in read_rows(path, "the seeds", _SEED_FORM):
         if not isinstance(row.get("text"), str) or not row["text"].strip():
             names = ", ".join(sorted(row)) or "nothing"
-            raise StillwattError(f"{place}: no `text` (a string with something in it); found {names}")
+            raise StillwattError(f"{path}:{number}: no `text` (a string with something in it); found {names}")
         seeds.append(row["text"])
     if len(seeds) < shots:
         raise StillwattError(
@@ -296,31 +296,6 @@ def _seeds(path: Path, shots: int) -> list[str]:
             "teacher_generate.shots or write more seeds"
         )
     return seeds
-
-
-def _rows(path: Path, what: str, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    # not `splitlines`: JSON may hold other ends of lines than this one
-    lines = [(n, line) for n, line in enumerate(_read(path, what, form).split("\n"), start=1) if line.strip()]
-    if not lines:
-        raise StillwattError(f"{path}: the file is empty; give {form}")
-    for number, line in lines:
-        place = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except ValueError as err:
-            raise StillwattError(f"{place}: not JSON ({err})") from err
-        if not isinstance(row, dict):
-            raise StillwattError(f"{place}: expected {form}")
-        yield place, row
-
-
-def _read(path: Path, what: str, form: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as err:
-        raise StillwattError(f"{path}: not UTF-8 text ({err}); save it as such") from err
-    except OSError as err:
-        raise MissingInputError(what, str(path), f"give a file with {form}") from err
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

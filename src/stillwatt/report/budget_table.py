@@ -8,6 +8,8 @@ from typing import Any
 from stillwatt.report.format import MISSING
 from stillwatt.report.tables import Row, Table, table_columns
 
+_IN_JOULES = "Joules spent are the books' values, as the budget counts them; basis and interval stand with the stages."
+
 
 def budgets_table(data: Mapping[str, Any]) -> Table:
     """A row for each budget of the run (method.md, eqs. 101, 102 and 135); the note says how alike equal arms are."""
@@ -27,7 +29,8 @@ def budgets_table(data: Mapping[str, Any]) -> Table:
         )
         for budget in budgets
     )
-    notes = [*_equal_arms(budgets), *_whys(budgets)]
+    in_joules = any(each["unit"] == "J" and not isinstance(each["spent"], Mapping) for each in budgets)
+    notes = [*([_IN_JOULES] if in_joules else []), *_equal_arms(budgets), *_whys(budgets)]
     return Table(title="Budgets", columns=table_columns(*columns), rows=rows, note=" ".join(notes))
 
 

@@ -153,6 +153,14 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
         load_corpus(f"path:{tmp_path / 'c.jsonl'}", seed=1)
 
 
+def test_a_line_ends_where_json_lines_end_and_nowhere_else(tmp_path: Path) -> None:
+    """A separator of lines of Unicode may stand in a JSON text as it is."""
+    text = "one\u2028two\x85three"
+    line = json.dumps({"text": text}, ensure_ascii=False)
+    (tmp_path / "c.jsonl").write_text(f"{line}\r\n", encoding="utf-8", newline="")
+    assert load_corpus(f"path:{tmp_path / 'c.jsonl'}", seed=1).read(0).text == text
+
+
 def test_sources_that_are_not_there_say_so(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"none\.jsonl"):
         load_corpus(f"path:{tmp_path / 'none.jsonl'}", seed=1)

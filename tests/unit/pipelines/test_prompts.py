@@ -197,7 +197,7 @@ def test_a_copy_of_a_seed_is_told() -> None:
         ("", "the file is empty; give one"),
         ("\n \n", "the file is empty"),
         ("nonsense\n", ":1: not JSON"),
-        ("[1]\n", ":1: expected one"),
+        ("[1]\n", ":1: expected an object: one"),
         ('{"text": "a"}\n', ":1: neither `prompt` (a string with something in it) nor `messages` (a list); found text"),
         ('{"prompt": "a"}\n{"prompt": " "}\n', ":2: neither `prompt`"),
         ("{}\n", "found nothing"),

@@ -24,6 +24,9 @@ def trained(arm: str, joules: float | None, *, ended: bool = True, limits: tuple
     )
 
 
+IN_JOULES = "Joules spent are the books' values, as the budget counts them; basis and interval stand with the stages."
+
+
 def test_arms_of_equal_joules_are_said_to_be_so_and_how_nearly() -> None:
     stages = [trained(arm, joules, limits=(LIMIT,)) for arm, joules in (("sft", 303.0), ("kd", 297.0), ("gkd", 300.0))]
     short = trained("short", 120.0, ended=False, limits=(LIMIT,))
@@ -32,14 +35,14 @@ def test_arms_of_equal_joules_are_said_to_be_so_and_how_nearly() -> None:
     assert table.rows[0].cells == ("sft", "300 J", "300 J", "303 J", "+1.00 %", "1.01 %", "its budget")
     assert table.rows[3].cells[4:] == ("-60.00 %", "0.40 %", "its text")
     assert table.note == (
-        "Equal-joule arms: 3 of 300 J, at most 2.00 % of it apart. "
+        f"{IN_JOULES} Equal-joule arms: 3 of 300 J, at most 2.00 % of it apart. "
         "Not of equal joules, since their text ended first: short."
     )
 
 
 def test_one_arm_alone_is_equal_to_nothing() -> None:
     table = budgets_table({"run": run_record([trained("sft", 303.0, limits=(LIMIT,))]).to_dict()})
-    assert (len(table.rows), table.note) == (1, "")
+    assert (len(table.rows), table.note) == (1, IN_JOULES)
 
 
 def test_what_is_not_known_is_said() -> None:
