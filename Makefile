@@ -20,8 +20,8 @@ test: .venv/.dev ## Run every test with coverage
 	TMPDIR=$(TMPDIR) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --cov --cov-report=
 	@$(BIN)/python -m coverage report --skip-covered --fail-under=90 | tail -n 40
 	@$(BIN)/python -m coverage report --fail-under=100 \
-	  --include='src/stillwatt/units.py,src/stillwatt/metering/*,src/stillwatt/analysis/*' >/dev/null \
-	  || { echo "units, metering and analysis must have every branch covered"; exit 1; }
+	  --include='src/stillwatt/units.py,src/stillwatt/metering/*,src/stillwatt/analysis/*' > .venv/branches.txt \
+	  || { cat .venv/branches.txt; echo "units, metering and analysis must have every branch covered"; exit 1; }
 
 check: .venv/.dev ## Lint, types, import contract, docs drift, golden diff
 	$(BIN)/ruff check .

@@ -236,7 +236,10 @@ def _lacks_to_be_beaten(label: Label, setting: str, other: str) -> str:
     unknown = [name for name in (setting, other) if name not in label.settings]
     fields = {"quality": "the quality", "teacher_j": "the teacher's energy", "own_j": "the energy beside it"}
     unknown += [words for name, words in fields.items() if label.mean(name) is None]
-    return f"{listed(unknown)} {'is' if len(unknown) == 1 else 'are'} not known" if unknown else ""
+    if unknown:
+        return f"{listed(unknown)} {'is' if len(unknown) == 1 else 'are'} not known"
+    is_whole = any(row.teacher_j is not None and row.own_j is not None for row in label.rows)
+    return "" if is_whole else "of no training are the teacher's energy and the energy beside it both known"
 
 
 def _by_student(found: Sequence[Ladder]) -> dict[tuple[str, str], list[Ladder]]:
@@ -290,8 +293,9 @@ def _beats(one: Label, two: Label, rel: float) -> Case | None:
     better = effect_of(
         [Term(label=one, numerator={"quality": 1.0}), Term(label=two, numerator={"quality": -1.0})], rel, is_ratio=False
     )
-    if isinstance(cheaper, NoTotal) or isinstance(better, NoTotal):
-        return None
+    # `_lacks_to_be_beaten` has set aside whatever lacks one
+    assert not isinstance(cheaper, NoTotal), cheaper.reason
+    assert not isinstance(better, NoTotal), better.reason
     if cheaper.contrast.numerator <= 0.0 or better.contrast.numerator <= 0.0:
         return None
     low, high = better.interval

@@ -139,6 +139,11 @@ def test_points_that_beat_none_are_said(monkeypatch: pytest.MonkeyPatch) -> None
         "kd-0: the quality is not known",
         "kd 1b: there is one point of alpha and temperature",
     )
+    # each energy is known of some training, and of none are both
+    one, two = row(0, quality=[0.5, 0.6])
+    torn = [replace(one, own_j=None), replace(two, teacher_j=None)]
+    *_, beaten = parts(judged([*torn, *row(1, quality=[0.8, 0.9])]), "alpha-first")
+    assert beaten.gaps[0] == "kd-0: of no training are the teacher's energy and the energy beside it both known"
     monkeypatch.setattr(rule_settings, "_MOST_PAIRED", 1)
     *_, beaten = parts(judged([*row(0), *row(1)]), "alpha-first")
     assert beaten.gaps == ("kd 1b: there is 2 points, too many to look at in pairs, of alpha and temperature",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,6 +113,16 @@ def test_runs_of_unlike_judges_are_not_compared() -> None:
     _check_tasks(entries[:1])
     with pytest.raises(UsageError, match="scores of unlike judges or rubrics are scores of unlike tasks; compare"):
         _check_tasks(entries)
+
+
+def test_a_score_that_no_judge_gave_does_not_hide_those_behind_it() -> None:
+    """A judged stage may hold others: its lengths, say."""
+    beside = {"task": "answer_tokens", "value": 12.0, "se": 1.0, "n": 40, "higher_is_better": True, "in_quality": False}
+    doubtful = [
+        replace(one, results={"scores": [beside, *one.results["scores"]]}) for one in both(position_flip_share=0.75)
+    ]
+    said = summarise(study_record(*doubtful), reuse=[]).warnings
+    assert any("75.0 % of the questions on teacher, sft.1.0" in line for line in said)
 
 
 @pytest.mark.parametrize(("accuracy", "is_doubted"), [(0.58, True), (0.62, False)])
