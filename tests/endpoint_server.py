@@ -128,7 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, how: Behaviour, asked: Asked) -> str:
         if how.status != 200:
             return json.dumps({"error": {"message": f"made up {how.status}", "type": "test"}})
-        text = written(asked.prompt, asked.body["seed"], asked.body["max_tokens"]) if how.text is None else how.text
+        most = asked.body["max_tokens" if "max_tokens" in asked.body else "max_completion_tokens"]
+        text = written(asked.prompt, asked.body["seed"], most) if how.text is None else how.text
         is_chat = asked.path.endswith("/chat/completions")
         choice: dict[str, Any] = {"index": 0, "finish_reason": how.finish}
         choice |= {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}

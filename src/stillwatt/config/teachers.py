@@ -131,6 +131,10 @@ class EndpointSettings(Settings):
         description="Further tries of a request that a busy or broken server did not answer.",
         json_schema_extra=unit("tries"),
     )
+    length_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens",
+        description="Under which name a request bounds its answer; some servers take the newer one alone.",
+    )
     energy: Literal["absent", "ecologits"] = Field(
         default="absent",
         description="What stands for the server's energy, which cannot be read from here: nothing, so that totals are "

@@ -117,8 +117,8 @@ class EndpointClient:
         Raises:
             EndpointError: It refuses, or it gave no usable answer in any of the tries.
         """
-        asked: dict[str, Any] = {"model": self.spec.model, "max_tokens": max_tokens, "temperature": temperature}
-        asked |= {"top_p": top_p, "seed": seed, "n": 1, "stream": False}
+        asked: dict[str, Any] = {"model": self.spec.model, self.spec.length_field: max_tokens}
+        asked |= {"temperature": temperature, "top_p": top_p, "seed": seed, "n": 1, "stream": False}
         asked["prompt" if self.spec.api == "completions" else "messages"] = (
             prompt if self.spec.api == "completions" else [{"role": "user", "content": prompt}]
         )
@@ -203,9 +203,9 @@ class EndpointClient:
         if err.code in _AGAIN:
             pause_s = _pause_s(err.headers.get("Retry-After"), self._clock)
             raise _AskAgain(detail, pause_s=pause_s, may_have_worked=err.code not in _NO_WORK) from None
-        raise EndpointError(self.url, detail, self._cure(err.code)) from None
+        raise EndpointError(self.url, detail, self._cure(err.code, said)) from None
 
-    def _cure(self, status: int) -> str:
+    def _cure(self, status: int, said: str) -> str:
         if status in (401, 403):
             name = self.spec.api_key_env
             if name is None:
@@ -215,6 +215,9 @@ class EndpointClient:
             return f"check teacher_endpoint.url (as a rule it ends in /v1), api and model ({self.spec.model!r})"
         if 300 <= status < 400:
             return "it points to another address, which is not followed, since key and prompts would go along"
+        other = next(name for name in ("max_completion_tokens", "max_tokens") if name != self.spec.length_field)
+        if other in said:
+            return f"write length_field = {other!r} in [teacher_endpoint]"
         return "it does not take the request: check teacher_endpoint.model and api, and [teacher_generate]"
 
     def _read(self, data: bytes) -> Answer:

@@ -76,6 +76,8 @@ class EndpointSpec:
     timeout_s: float
     max_retries: int
     """Of one request, after its first try."""
+    length_field: str = "max_tokens"
+    """Under which name a request bounds its answer."""
     token_energy: Total | None = None
     """Of one generated token, modelled; None where the server's energy stays absent."""
     energy_source: str = ""

