@@ -112,6 +112,22 @@ seed = 1
 name = "synthetic"
 method = "synthetic_sft"
 """
+_JUDGE = """
+[evaluate.judge]
+source = "teacher"
+dtype = "float32"
+mode = "pairwise"
+against = "text"
+rubric = "continuation-pairwise-1"
+form = "plain"
+prompts = 4
+prompt_tokens = 8
+answer_tokens = 4
+temperature = 0.0
+batch_size = 4
+seed = 1
+in_quality = false
+"""
 _CODED = """
 [logit_cache]
 scheme = "topk"
@@ -119,8 +135,8 @@ scheme = "topk"
 STUDIES = {
     "fixed rows": _TWO + _TEXT + _ON_POLICY,
     "coded rows": _CODED + _TWO,
-    "ranks": _CODED + _TWO + _ON_POLICY,
-    "fsdp": _CODED + _TWO + _ON_POLICY,
+    "ranks": _CODED + _JUDGE + _TWO + _ON_POLICY + _TEXT.replace("batch_size = 8", "batch_size = 2"),
+    "fsdp": _CODED + _JUDGE + _TWO + _ON_POLICY + _TEXT.replace("batch_size = 8", "batch_size = 2"),
 }
 
 

@@ -1,10 +1,11 @@
-"""One rank under torchrun, or the only process: fills a logit cache, trains a tiny student, writes its losses down."""
+"""One rank under torchrun, or the only process: caches logits, writes text, trains a tiny student, notes its losses."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +15,13 @@ import torch
 
 import stillwatt
 from stillwatt.metering.meter import Stage
-from stillwatt.pipelines import teacher_logits
+from stillwatt.pipelines import teacher_generate, teacher_logits
 from stillwatt.pipelines.cache import writer
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import device, load_model
-from stillwatt.pipelines.spec import ArmSpec, CacheSpec, LogitsSpec, Method, TrainSpec
+from stillwatt.pipelines.sampling import Writer
+from stillwatt.pipelines.spec import ArmSpec, CacheSpec, GenerateSpec, LogitsSpec, Method, TrainSpec
 from stillwatt.pipelines.student_train import TrainJob, _Loop, train
 from stillwatt.pipelines.teacher_online import OnlineTeacher
 from tiny_models import CountingTask
@@ -43,6 +45,24 @@ def cache_logits(directory: Path, teacher: Path, cache: CacheSpec | None = None)
     return {**results, "tokens_here": sum(tokens_here)}
 
 
+def write_text(directory: Path, teacher: Path) -> dict[str, Any]:
+    """Sample text after prompts of unlike lengths, in more batches than ranks; what it came to and who did what."""
+    rng = np.random.default_rng(8)
+    prompts = [rng.integers(1, 256, length).tolist() for length in rng.integers(1, 9, 21)]
+    here: Counter[str] = Counter()
+    stage = SimpleNamespace(add=lambda **counts: here.update(counts))
+    settings = GenerateSpec(
+        prompt_tokens=8, max_new_tokens=6, min_new_tokens=1, max_repeat_share=1.0, temperature=1.0, top_p=1.0,
+        batch_size=2, max_rounds=2, seed=5,
+    )  # fmt: skip
+    model: Any = load_model(teacher, dtype="float32")
+    writer = Writer(model, SimpleNamespace(eos_token_id=2, pad_token_id=0), settings, frozenset({2}))
+    results = teacher_generate.make(
+        writer, prompts, settings, 200, directory, task=CountingTask(), stage=stage, is_shared=True
+    )
+    return {**results, "here": dict(here)}
+
+
 def main(folder: Path, name: str) -> None:
     """Train by KD with the teacher beside the student; the run is measured, by one sampling process a machine."""
     torch.set_num_threads(1)
@@ -60,6 +80,7 @@ def main(folder: Path, name: str) -> None:
         scheme: cache_logits(folder / f"{name}.{scheme}", teacher.directory, CacheSpec(scheme=scheme, draws=draws))
         for scheme, draws in (("topk", 0), ("head_draws", 4))
     }
+    text = write_text(folder / f"{name}.text", teacher.directory)
     spec = TrainSpec(
         optimizer="adamw", learning_rate=1e-3, warmup_steps=1, schedule="cosine", max_grad_norm=1.0, batch_size=2,
         accumulation_steps=3, checkpoints=(1.0,), seeds=(1,),
@@ -95,7 +116,7 @@ def main(folder: Path, name: str) -> None:
             )  # fmt: skip
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    told = {"losses": losses, "world": world, "cached": cached, "coded": coded, **found}
+    told = {"losses": losses, "world": world, "cached": cached, "coded": coded, "text": text, **found}
     (folder / f"{name}.{rank}.json").write_text(json.dumps(told), encoding="utf-8")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

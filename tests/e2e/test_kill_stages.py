@@ -27,6 +27,8 @@ pytestmark = pytest.mark.slow
 
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 TOKENS = 512
+SHARED = ("teacher_logits", "teacher_generate", "train.kd.1.0")
+"""Stages that every rank of a launch has a part of."""
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +53,18 @@ def check_against(one: Outcome, two: Outcome) -> None:
         assert ours[name]["tokens_total"] == theirs[name]["tokens_total"]
         for key in ("loss_first", "loss_last"):
             assert ours[name][key] == pytest.approx(theirs[name][key], abs=1e-5), name
-    for arm in ("sft", "kd", "gkd"):
+    assert ours["teacher_generate"] == theirs["teacher_generate"]
+    judged = [name for name in theirs if name.startswith("judge.")]
+    assert len(judged) == 11
+    for name in judged:
+        scores = [{each["task"]: each["value"] for each in found[name]["scores"]} for found in (ours, theirs)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-3), name
+    for arm in ("sft", "kd", "synthetic", "gkd"):
         files = [each.run_dir / "state" / "checkpoints" / arm / "1.0" / "model.safetensors" for each in (two, one)]
         whole, spread = (load_file(path) for path in files)
         assert whole.keys() == spread.keys()
         assert all(float((values - spread[name]).abs().max()) < 1e-4 for name, values in whole.items())
-    for prefix in ("teacher_logits", "train.sft", "train.kd"):
+    for prefix in ("teacher_logits", "teacher_generate", "train.sft", "train.kd"):
         assert tokens(two, prefix) == tokens(one, prefix), prefix
     assert list(two.book_faults()) == []
 
@@ -82,11 +90,13 @@ def test_torchrun_makes_one_run_with_one_ledger(one: Outcome, tmp_path: Path) ->
     two = Outcome(runs_dir, ranks=2)
     check_against(one, two)
     ranks = {(stage.name, stage.labels.get("rank", "")) for stage in two.record.stages if stage.parent_id is None}
-    assert {(name, rank) for name in ("teacher_logits", "train.kd.1.0") for rank in ("0", "1")} <= ranks
-    assert {("evaluate.kd.1.0", ""), ("prepare_data", "")} <= ranks
+    assert {(name, rank) for name in SHARED for rank in ("0", "1")} <= ranks
+    assert {("evaluate.kd.1.0", ""), ("judge.kd.1.0", ""), ("prepare_data", "")} <= ranks
 
 
-@pytest.mark.parametrize(("study", "stage"), [("ranks", "teacher_logits"), ("fsdp", "train.gkd.1.0")])
+@pytest.mark.parametrize(
+    ("study", "stage"), [("ranks", "teacher_logits"), ("ranks", "teacher_generate"), ("fsdp", "train.gkd.1.0")]
+)
 def test_a_killed_launch_is_gone_on_with_to_the_same_end(
     studies: Studies, one: Outcome, study: str, stage: str
 ) -> None:

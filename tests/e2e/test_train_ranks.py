@@ -64,6 +64,17 @@ def test_two_ranks_do_what_one_process_does(tmp_path: Path) -> None:
         assert [rank["coded"][scheme].pop("tokens_here") for rank in (first, second)] == [24 + 12, 24 + 18]
         assert first["coded"][scheme] == second["coded"][scheme]
 
+    # the teacher's text too, of which each rank wrote some; the first one judged it all
+    for place in (tmp_path / "one.text").iterdir():
+        assert (tmp_path / "two.text" / place.name).read_bytes() == place.read_bytes(), place.name
+    alone, *ranks = [told["text"].pop("here") for told in (one, first, second)]
+    assert first["text"] == second["text"] == one["text"]
+    assert 200 <= one["text"]["tokens"] < 200 + 2 * 14  # no more than a batch beyond what is needed
+    for count, total in alone.items():
+        assert sum(rank[count] for rank in ranks) == total
+    assert all(rank["generated_tokens"] > 20 for rank in ranks)
+    assert ranks[1]["accepted_tokens"] == ranks[1]["rejected_samples"] == 0
+
     # the launch is one run, with a session for each rank; the one machine's 100 W are on it once
     runs = {len(sessions(path)): path for path in list_run_dirs(tmp_path / "runs")}
     record = show_run(tmp_path / "runs", runs[2].name)

@@ -1,7 +1,8 @@
 """Which prompts are written next, and which of them together.
 
 A batch's prompts are filled up to its longest one, and what is filled up is computed like text: a batch of one long
-and many short prompts wastes most of its reading. Neighbours in length waste little.
+and many short prompts wastes most of its reading. Neighbours in length waste little. Several batches are planned at
+once, so that they can be sorted, and written by several processes.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 
 from stillwatt.pipelines.spec import GenerateSpec
 
-__all__ = ["Batch", "Schedule"]
+__all__ = ["WINDOW_BATCHES", "Batch", "Schedule"]
 
-_WINDOW_BATCHES = 8
-"""Batches made from prompts that follow each other in the file; more of them gain little (benchmarks/README.md)."""
+WINDOW_BATCHES = 8
+"""Batches planned at once, at most. What a text holds hangs on it, so it hangs on nothing: not on how many write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +33,21 @@ class Batch:
 class Schedule:
     """Batches in order, round by round, and no more prompts than the missing tokens ask for.
 
-    Where batches are padded and lengths are unlike, several batches are planned at once, from the next prompts in the
-    file sorted by length; never for more than half of the missing tokens, so that texts may turn out twice as long and
-    no batch has been written in vain. What comes next depends on what came before and was kept, and on nothing else:
-    a resumed attempt finds the same batches.
+    The next prompts in the file, sorted by length, are several batches; never more of them than half of the missing
+    tokens ask for, so that texts may turn out twice as long and no batch has been written in vain. What comes next
+    depends on what was kept of the windows before, and on nothing else: a resumed attempt finds the same batches.
     """
 
     lengths: Sequence[int]
     """Tokens of each prompt."""
     spec: GenerateSpec
-    pads_batches: bool = False
-    """Whether whoever writes fills a batch up to its longest prompt."""
     _round: int = 0
     _batch: int = 0
     _start: int = 0
     _tried: int = 0
 
-    @property
-    def window_batches(self) -> int:
-        """Batches planned at once, at most."""
-        return _WINDOW_BATCHES if self.pads_batches and len(set(self.lengths)) > 1 else 1
-
     def next(self, kept_tokens: int, needed_tokens: int) -> list[Batch] | None:
-        """Batches that are to be written before it is asked again; None once every prompt was used in every round."""
+        """A window: batches that are written before it is asked again; None once each prompt was used in each round."""
         if self._start >= len(self.lengths):
             self._round, self._batch, self._start = self._round + 1, 0, 0
         if self._round >= (self.spec.max_rounds if self.spec.temperature > 0.0 else min(1, self.spec.max_rounds)):
@@ -78,5 +71,5 @@ class Schedule:
         shortest = 1 + self.spec.min_new_tokens  # of the first batch's yield nothing is known yet
         yielded = max(kept_tokens / self._tried, 1.0) if self._tried else shortest
         wanted = max(1, math.ceil((needed_tokens - kept_tokens) / yielded))
-        whole_batches = min(self.window_batches, wanted // 2 // self.spec.batch_size) if self._tried else 1
+        whole_batches = min(WINDOW_BATCHES, wanted // 2 // self.spec.batch_size) if self._tried else 1
         return min(wanted, max(whole_batches, 1) * self.spec.batch_size)

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from stillwatt.errors import ArtifactError
+
 __all__ = ["Ranks", "join_launch"]
 
 _PATIENCE = timedelta(days=30)
@@ -25,12 +27,16 @@ Found = TypeVar("Found")
 
 
 class Ranks:
-    """The processes of this launch; one where there is no launch."""
+    """The processes of this launch; one where there is no launch.
 
-    def __init__(self) -> None:
-        self._is_on = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self.rank = torch.distributed.get_rank() if self._is_on else 0
-        self.count = torch.distributed.get_world_size() if self._is_on else 1
+    Args:
+        is_alone: This process by itself, whatever launch it is in: for work that the first rank does alone.
+    """
+
+    def __init__(self, *, is_alone: bool = False) -> None:
+        is_launch = torch.distributed.is_available() and torch.distributed.is_initialized() and not is_alone
+        self.rank = torch.distributed.get_rank() if is_launch else 0
+        self.count = torch.distributed.get_world_size() if is_launch else 1
 
     @property
     def is_first(self) -> bool:
@@ -44,6 +50,25 @@ class Ranks:
         said: list[Any] = [find() if self.is_first else None]
         torch.distributed.broadcast_object_list(said, src=0)
         found: Found = said[0]
+        return found
+
+    def of_first_or_damage(self, find: Callable[[], Found]) -> Found | None:
+        """What the first rank finds, and None on the others; an artefact that it finds damaged is so for all.
+
+        Raises:
+            ArtifactError: On every rank, where it was raised on the first.
+        """
+        found, wrong = None, None
+        if self.is_first:
+            try:
+                found = find()
+            except ArtifactError as err:
+                if self.count == 1:
+                    raise
+                wrong = (err.path, err.detail)
+        wrong = self.agree(wrong)
+        if wrong is not None:
+            raise ArtifactError(*wrong)
         return found
 
     def share(self, parts: Sequence[Part]) -> list[Part]:

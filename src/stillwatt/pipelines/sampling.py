@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -111,8 +111,6 @@ class Writer:
     end_ids: frozenset[int]
     is_complete: Callable[[Sequence[int]], bool] | None = None
     """Told what has been written after a prompt; True where it need not go on, though no end token was written."""
-    pads_batches: ClassVar[bool] = True
-    """Prompts of unlike lengths are filled up, and what fills them up is computed."""
 
     def write(self, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
         """Each prompt's completion, its end token included where it came to one."""

@@ -54,6 +54,8 @@ class _Maker:
     make: Callable[[Path, Stage, Task], Mapping[str, Any]]
     """Called with (out_dir, stage, task); returns the stage's results."""
     total: int
+    is_shared: bool = True
+    """Whether all ranks of a launch make it together; else the first one does."""
 
 
 def _logits_maker(bench: Bench) -> _Maker:
@@ -91,6 +93,8 @@ def _text_maker(bench: Bench) -> _Maker:
     settings, train = bench.spec.generate, bench.data().train
     assert settings is not None  # `check` has seen to it
     needed = int(train.ids_ST.size)
+    # an endpoint is as quick whoever asks it, and two engines of vLLM would take one card
+    is_shared = bench.spec.teacher.endpoint is None and settings.engine == "transformers"
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         given = _prompts(bench, settings, train)
@@ -106,6 +110,7 @@ def _text_maker(bench: Bench) -> _Maker:
                 stage=stage,
                 sample=given.sample,
                 decode=lambda tokens: str(bench.tokenizer().decode(list(tokens))),
+                is_shared=is_shared,
             )
         if found["shortfall_tokens"]:
             raise StillwattError(
@@ -124,6 +129,7 @@ def _text_maker(bench: Bench) -> _Maker:
         inputs={**_teacher_inputs(bench), **from_where, "settings": settings.identity, "needed_tokens": needed},
         make=make,
         total=needed,
+        is_shared=is_shared,
     )
 
 
@@ -182,9 +188,7 @@ def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
             )
         return results
 
-    # text is judged batch by batch, and what is asked for next hangs on it: one rank writes
-    is_shared = maker.kind == "logits"
-    bench.run_stage(name, maker.stage_kind, work, labels=labels, total=maker.total, is_shared=is_shared)
+    bench.run_stage(name, maker.stage_kind, work, labels=labels, total=maker.total, is_shared=maker.is_shared)
     return bench.ranks.of_first(lambda: sealed[0])
 
 

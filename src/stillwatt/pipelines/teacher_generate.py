@@ -9,23 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.pipelines.artifacts import canonical_json, write_json
-from stillwatt.pipelines.batches import Batch, Schedule
+from stillwatt.pipelines.batches import WINDOW_BATCHES, Batch, Schedule
 from stillwatt.pipelines.generated import INDEX_NAME, Accepted, Generated, load, results, save
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.prompts import NewSample
+from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.sampling import ScoringWriter, TextWriter, Written
 from stillwatt.pipelines.spec import GenerateSpec
 
 __all__ = ["Generated", "load", "make"]
 
 _SCRATCH = "batches"
+_KEPT = ("accepted_tokens", "accepted_samples", "rejected_samples")
+"""What is counted of texts that were judged."""
 
 
 class Counter(Protocol):
@@ -47,16 +51,17 @@ def make(
     stage: Counter,
     sample: NewSample | None = None,
     decode: Callable[[Sequence[int]], str] | None = None,
+    is_shared: bool = False,
 ) -> dict[str, Any]:
     """Generate until the kept samples hold `needed_tokens`, or every prompt has been used `max_rounds` times.
 
-    No more prompts are used than the missing tokens ask for. Where a writer fills batches up with padding
-    (`pads_batches`) and prompts are of unlike lengths, batches are made of neighbours in length (`batches.Schedule`);
-    texts are judged and kept in the prompts' own order all the same. Each batch is sampled from its own seed, made
-    from `spec.seed`, the round and the batch, so the text does not depend on what ran before. A finished batch is on
-    disk at once; in a folder where an earlier attempt was stopped, finished batches are taken over and not billed
-    again. At temperature 0 the most probable token is always taken, and there is one round, as a second could only
-    repeat the first.
+    No more prompts are used than the missing tokens ask for. Batches are planned several at once (`batches.Schedule`)
+    and made of neighbours in length; texts are judged and kept in the prompts' own order all the same. Each batch is
+    sampled from its own seed, made from `spec.seed`, the round and the batch, so the text does not depend on what ran
+    before. A finished batch is on disk at once; in a folder where an earlier attempt was stopped, finished batches are
+    taken over and not billed again. At temperature 0 the most probable token is always taken, and there is one round,
+    as a second could only repeat the first. Where it `is_shared`, each rank of the launch writes some of the batches
+    and bills them, and the first one judges and keeps all: the text is that of one process.
 
     Args:
         writer: The teacher, however it is run (`text_writers.open_writer`).
@@ -70,6 +75,7 @@ def make(
             had done some.
         sample: Where the prompts are examples: what ends a new one, which is kept without them.
         decode: Turns tokens into text; where there is a blocklist.
+        is_shared: Whether every rank of the launch is here, with a writer of its own.
 
     Returns:
         `artifact_sha256`; `tokens` and `samples` kept; `rejects` by reason; `shortfall_tokens`, 0 where the text
@@ -82,29 +88,33 @@ def make(
     """
     _check_prompts(prompts, spec)
     write = _scored(writer) if spec.takes_logprobs else _plain(writer)
+    ranks = Ranks(is_alone=not is_shared)
     inputs = {"spec": spec.identity, "needed_tokens": needed_tokens, "prompts_sha256": _prompts_sha256(prompts)}
-    schedule = Schedule([len(prompt) for prompt in prompts], spec, pads_batches=getattr(writer, "pads_batches", False))
-    batches = _Batches(out_dir, inputs, schedule.window_batches)
-    if (out_dir / INDEX_NAME).exists():
-        found = results(out_dir, inputs)
-        batches.remove()
-        stage.add(taken_over_tokens=found["tokens"])
-        task.advance(found["tokens"])
+    batches = _Batches(out_dir, inputs)
+    found = ranks.agree(ranks.of_first_or_damage(batches.begin))
+    if found is not None:
+        if ranks.is_first:
+            stage.add(taken_over_tokens=found["tokens"])
+            task.advance(found["tokens"])
         return found
-    batches.begin()
-    accepted, rounds = Accepted(spec, writer.end_ids, decode, sample), 0
-    while accepted.tokens < needed_tokens and (window := schedule.next(accepted.tokens, needed_tokens)) is not None:
-        rounds, tokens_before = window[0].round_number + 1, accepted.tokens
-        texts: dict[int, _Text] = {}
-        for batch in window:
-            found_texts = _texts(batch, prompts, batches, write, spec.seed)
-            stage.add(**_bill(list(found_texts.values()), getattr(writer, "bills_itself", False)))
-            texts |= found_texts
-        stage.add(**_judge(accepted, [texts[number] for number in sorted(texts)]))
-        task.advance(accepted.tokens - tokens_before)
-    found = save(accepted, out_dir, inputs=inputs, needed_tokens=needed_tokens, rounds=rounds)
-    batches.remove()
-    return found
+    if not ranks.is_first:
+        stage.add(**dict.fromkeys(_KEPT, 0))  # the first one judges
+    accepted = Accepted(spec, writer.end_ids, decode, sample)
+    verdicts, rounds = _Verdicts(accepted, prompts, stage, task), 0
+    schedule = Schedule([len(prompt) for prompt in prompts], spec)
+    work = _billed(write, prompts, spec.seed, None if getattr(writer, "bills_itself", False) else stage)
+    while (kept := ranks.agree(accepted.tokens)) < needed_tokens and (window := schedule.next(kept, needed_tokens)):
+        rounds = window[0].round_number + 1
+        verdicts.begin(window)
+        earlier = ranks.of_first(partial(batches.of_earlier_attempt, window))
+        if ranks.is_first:
+            verdicts.take_over(earlier)
+        for batch, written in ranks.spread([batch for batch in window if batch not in earlier], work):
+            batches.finish(batch, written)
+            verdicts.hand_in(batch, written)
+    return ranks.of_first(
+        lambda: batches.end(save(accepted, out_dir, inputs=inputs, needed_tokens=needed_tokens, rounds=rounds))
+    )
 
 
 _Write = Callable[[Sequence[Sequence[int]], int], list[Written]]
@@ -123,97 +133,109 @@ def _plain(writer: TextWriter) -> _Write:
     return lambda prompts, seed: [Written(tokens=tokens) for tokens in writer.write(prompts, seed)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    prompt: Sequence[int]
-    written: Written
-    is_new: bool
-    """Written in this attempt, not in an earlier one that was stopped."""
+def _billed(
+    write: _Write, prompts: Sequence[Sequence[int]], seed: int, stage: Counter | None
+) -> Callable[[Batch], list[Written]]:
+    """Writes a batch and bills it; not where the writer does so itself, as one does that asks an endpoint."""
 
-    @property
-    def tokens(self) -> int:
-        return len(self.prompt) + len(self.written.tokens)
-
-
-def _texts(
-    batch: Batch, prompts: Sequence[Sequence[int]], batches: _Batches, write: _Write, seed: int
-) -> dict[int, _Text]:
-    """A batch's texts by the number of their prompt; written now, if an earlier attempt had not come to it."""
-    asked = [prompts[number] for number in batch.prompts]
-    written = batches.finished(batch)
-    is_new = written is None
-    if written is None:
+    def work(batch: Batch) -> list[Written]:
+        asked = [prompts[number] for number in batch.prompts]
         written = write(asked, _seed(seed, batch.round_number, batch.number))
-        batches.finish(batch, written)
-    rows = zip(batch.prompts, asked, written, strict=True)
-    return {number: _Text(prompt, one, is_new) for number, prompt, one in rows}
+        if stage is not None:
+            generated = sum(len(one.tokens) for one in written)
+            stage.add(tokens=sum(map(len, asked)) + generated, generated_tokens=generated)
+        return written
+
+    return work
 
 
-def _bill(texts: Sequence[_Text], bills_itself: bool) -> dict[str, int]:
-    """What a batch adds to the work: what was processed, or what was taken over.
+@dataclass(slots=True)
+class _Verdicts:
+    """Judges the texts of a window in the order of their prompts, as soon as all before them are there."""
 
-    An endpoint counts tokens of its own and has told the stage already.
-    """
-    processed = sum(one.tokens for one in texts)
-    if not texts[0].is_new:
-        return {"taken_over_tokens": processed}
-    return {} if bills_itself else {"tokens": processed, "generated_tokens": sum(len(t.written.tokens) for t in texts)}
+    accepted: Accepted
+    prompts: Sequence[Sequence[int]]
+    stage: Counter
+    task: Task
+    _waiting: dict[int, tuple[Written, bool]] = field(default_factory=dict)
+    """By prompt, and whether it was written in this attempt."""
+    _next: int = 0
 
+    def begin(self, window: Sequence[Batch]) -> None:
+        """Those batches come next."""
+        self._next = min(number for batch in window for number in batch.prompts)
 
-def _judge(accepted: Accepted, texts: Sequence[_Text]) -> dict[str, int]:
-    """Judge texts in their order; returns what those of this attempt add to the work."""
-    counts = dict.fromkeys(("accepted_tokens", "accepted_samples", "rejected_samples"), 0)
-    for one in texts:
-        tokens_before, samples_before = accepted.tokens, len(accepted.sequences)
-        accepted.judge(one.prompt, one.written.tokens, one.written.logprobs)
-        if one.is_new:
-            kept = len(accepted.sequences) - samples_before
-            counts["accepted_tokens"] += accepted.tokens - tokens_before
-            counts["accepted_samples"] += kept
-            counts["rejected_samples"] += 1 - kept
-    return counts if any(one.is_new for one in texts) else {}
+    def take_over(self, earlier: Mapping[Batch, Sequence[Written]]) -> None:
+        """Batches that an earlier attempt wrote, and billed."""
+        for batch, written in earlier.items():
+            processed = sum(len(self.prompts[number]) + len(one.tokens) for number, one in self._rows(batch, written))
+            self.stage.add(taken_over_tokens=processed)
+            self._judge(batch, written, is_new=False)
+
+    def hand_in(self, batch: Batch, written: Sequence[Written]) -> None:
+        """A batch of this attempt."""
+        self._judge(batch, written, is_new=True)
+
+    def _rows(self, batch: Batch, written: Sequence[Written]) -> Iterable[tuple[int, Written]]:
+        return zip(batch.prompts, written, strict=True)
+
+    def _judge(self, batch: Batch, written: Sequence[Written], *, is_new: bool) -> None:
+        self._waiting |= {number: (one, is_new) for number, one in self._rows(batch, written)}
+        counts: dict[str, int] = {}
+        while self._next in self._waiting:
+            one, is_of_now = self._waiting.pop(self._next)
+            tokens_before, samples_before = self.accepted.tokens, len(self.accepted.sequences)
+            self.accepted.judge(self.prompts[self._next], one.tokens, one.logprobs)
+            tokens, samples = self.accepted.tokens - tokens_before, len(self.accepted.sequences) - samples_before
+            self._next += 1
+            self.task.advance(tokens)
+            if is_of_now:
+                for name, amount in zip(_KEPT, (tokens, samples, 1 - samples), strict=True):
+                    counts[name] = counts.get(name, 0) + amount
+        self.stage.add(**counts)
 
 
 class _Batches:
     """Finished batches of an unfinished artefact; removed once the whole is written."""
 
-    def __init__(self, out_dir: Path, inputs: dict[str, Any], window_batches: int) -> None:
-        self._directory = out_dir / _SCRATCH
-        by_length = {"batches_by_length": window_batches} if window_batches > 1 else {}
-        self._inputs = {
-            **inputs,
-            **by_length,
-        }  # which prompts a batch holds hangs on it; the finished text does not say
+    def __init__(self, out_dir: Path, inputs: dict[str, Any]) -> None:
+        self._out_dir, self._directory, self._inputs = out_dir, out_dir / _SCRATCH, inputs
 
-    def begin(self) -> None:
-        """Make the folder, or take over that of an earlier attempt at the same text."""
+    def begin(self) -> dict[str, Any] | None:
+        """Make the folder, or take over that of an earlier attempt at the same text; its results if it is whole."""
+        if (self._out_dir / INDEX_NAME).exists():
+            return self.end(results(self._out_dir, self._inputs))
         place = self._directory / "inputs.json"
+        # which prompts a batch holds hangs on the window; the finished text is as good as any, and does not say
+        inputs = {**self._inputs, "window_batches": WINDOW_BATCHES}
         if place.exists():
             earlier = json.loads(place.read_text(encoding="utf-8"))
-            if canonical_json(earlier) != canonical_json(self._inputs):
-                raise ArtifactError(str(self._directory.parent), "it was begun with other prompts or settings")
-        write_json(place, self._inputs)
+            if canonical_json(earlier) != canonical_json(inputs):
+                raise ArtifactError(str(self._out_dir), "it was begun with other prompts or settings")
+        write_json(place, inputs)
+        return None
 
-    def finished(self, batch: Batch) -> list[Written] | None:
-        """What was written in a batch that an earlier attempt finished."""
-        place = self._place(batch)
-        if not place.exists():
-            return None
-        kept = json.loads(place.read_text(encoding="utf-8"))
-        completions: list[list[int]] = kept["completions"]
-        logprobs: list[list[float] | None] = kept.get("logprobs", [None] * len(completions))
-        return [Written(tokens=t, logprobs=row) for t, row in zip(completions, logprobs, strict=True)]
+    def of_earlier_attempt(self, window: Sequence[Batch]) -> dict[Batch, list[Written]]:
+        """The batches that an earlier attempt finished, with what was written."""
+        return {batch: self._read(self._place(batch)) for batch in window if self._place(batch).exists()}
 
-    def finish(self, batch: Batch, written: list[Written]) -> None:
+    def finish(self, batch: Batch, written: Sequence[Written]) -> None:
         """Put what was written in a batch on disk."""
         kept: dict[str, Any] = {"completions": [one.tokens for one in written]}
         if written and written[0].logprobs is not None:
             kept["logprobs"] = [one.logprobs for one in written]
         write_json(self._place(batch), kept)
 
-    def remove(self) -> None:
+    def end(self, found: dict[str, Any]) -> dict[str, Any]:
         """They are part of the artefact now."""
         shutil.rmtree(self._directory, ignore_errors=True)
+        return found
+
+    def _read(self, place: Path) -> list[Written]:
+        kept = json.loads(place.read_text(encoding="utf-8"))
+        completions: list[list[int]] = kept["completions"]
+        logprobs: list[list[float] | None] = kept.get("logprobs", [None] * len(completions))
+        return [Written(tokens=t, logprobs=row) for t, row in zip(completions, logprobs, strict=True)]
 
     def _place(self, batch: Batch) -> Path:
         return self._directory / f"{batch.round_number:04d}-{batch.number:06d}.json"

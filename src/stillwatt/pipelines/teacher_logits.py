@@ -6,7 +6,7 @@ Shapes: B sequences of a batch, T positions with a successor in the text, V voca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stillwatt.clock import SystemClock
-from stillwatt.errors import ArtifactError
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.logit_cache import LogitCacheWriter
 from stillwatt.pipelines.progress import Task
@@ -112,7 +111,7 @@ def make(
     everything = {**(inputs or {}), **_text_identity(sequences, positions)}
     form = _form(spec, sequences)
     with ExitStack() as stack:
-        writer = _opened(ranks, lambda: form.open(out_dir, int(teacher_model.config.vocab_size), everything))
+        writer = ranks.of_first_or_damage(lambda: form.open(out_dir, int(teacher_model.config.vocab_size), everything))
         if writer is not None:
             stack.enter_context(writer)
         sealed, wide_rows = ranks.agree((frozenset[int](), 0) if writer is None else _begun(writer))
@@ -143,24 +142,6 @@ def make(
         with _writing(stage):
             stack.close()  # seals what is left
     return ranks.agree(_results(out_dir, sequences) if ranks.is_first else {})
-
-
-def _opened(
-    ranks: Ranks, open_writer: Callable[[], LogitCacheWriter | CodedCacheWriter]
-) -> LogitCacheWriter | CodedCacheWriter | None:
-    """The first rank's writer, and none on the others; what is wrong with the folder is raised on all of them."""
-    writer, wrong = None, None
-    if ranks.is_first:
-        try:
-            writer = open_writer()
-        except ArtifactError as err:
-            if ranks.count == 1:
-                raise
-            wrong = (err.path, err.detail)
-    wrong = ranks.agree(wrong)
-    if wrong is not None:
-        raise ArtifactError(*wrong)
-    return writer
 
 
 @contextmanager
