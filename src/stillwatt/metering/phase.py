@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,8 +63,8 @@ def _chunks(size: int) -> Iterator[slice]:
 
 def _best(
     first_ns: IntArray, updates: Updates, chunk: slice, energy_j: FloatArray, usable: BoolArray, cells: Cells
-) -> tuple[IntArray, float] | None:
-    """Times of a chunk's updates under the best phase, and how well that is known; None where it is not told."""
+) -> tuple[IntArray, FloatArray] | None:
+    """Times of a chunk's updates under the best phase, and how well each is known; None where it is not told."""
     if np.count_nonzero(usable) < _LEAST:
         return None
     low_ns = updates.x_ns[chunk] - updates.half_ns[chunk]
@@ -90,7 +90,55 @@ def _best(
     near = np.flatnonzero(squares.min(axis=0) <= allowed)
     away = np.abs((near - k + _PHASES // 2) % _PHASES - _PHASES // 2)
     error_ns = ((float(away.max()) + 0.5) / _PHASES + _JITTER) * updates.period_ns
-    return at_ns[i, k].astype(np.int64), error_ns
+    sights = _Sights(first_ns, low_ns, high_ns, energy_j, usable, ratio, cells)
+    return _told_apart(at_ns[i, k].astype(np.int64), error_ns, updates.period_ns, sights, least)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sights:
+    """First sights of a chunk's values, and what their renewals are held against; shapes [R], of `usable` [R - 1]."""
+
+    first_ns: IntArray
+    low_ns: FloatArray
+    high_ns: FloatArray
+    energy_j: FloatArray
+    usable: BoolArray
+    ratio: float
+    cells: Cells
+
+    def squares(self, at_ns: IntArray, number: int) -> float:
+        """Of what counter and witness differ by over the steps on both sides of one renewal."""
+        around = slice(max(0, number - 1), number + 2)
+        step_j = np.diff(self.energy_j[around])
+        rest_j = step_j - self.ratio * np.diff(self.cells.energy_at(at_ns[around]))
+        return float(np.sum(rest_j[self.usable[around.start : around.start + rest_j.size]] ** 2))
+
+
+def _told_apart(
+    at_ns: IntArray, error_ns: float, period_ns: float, sights: _Sights, least: float
+) -> tuple[IntArray, FloatArray]:
+    """Renewals and their half-ranges, where a value was seen so near to a renewal that it may be that one's or not.
+
+    The rhythm is known to within its error, and a sight within that of a renewal can belong to either side of it: the
+    joules tell which. Where they do not, a whole period is the half-range.
+    """
+    at_ns, half_ns = at_ns.copy(), np.full(at_ns.size, error_ns)
+    since_ns = sights.first_ns - at_ns
+    doubtful: list[tuple[int, float]] = []
+    for number in np.flatnonzero((since_ns > period_ns - error_ns) | (since_ns < error_ns)).tolist():
+        trial_ns = at_ns.copy()
+        away_ns = period_ns if since_ns[number] > error_ns else -period_ns
+        trial_ns[number] = min(int(at_ns[number] + away_ns), int(sights.first_ns[number]))
+        is_allowed = sights.low_ns[number] <= trial_ns[number] <= sights.high_ns[number]
+        if not is_allowed or not np.all(np.diff(trial_ns[max(0, number - 1) : number + 2]) > 0):
+            continue
+        gain = sights.squares(at_ns, number) - sights.squares(trial_ns, number)
+        if gain > 0:
+            at_ns, least = trial_ns, least - gain
+        doubtful.append((number, abs(gain)))
+    unsure = 4.0 * max(least, 0.0) / max(1, int(np.count_nonzero(sights.usable)) - 2)
+    half_ns[[number for number, gain in doubtful if gain <= unsure]] = period_ns
+    return at_ns, half_ns
 
 
 def _at(first_ns: IntArray, origin_ns: int, period_ns: FloatArray, phase: FloatArray) -> FloatArray:

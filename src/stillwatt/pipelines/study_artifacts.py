@@ -119,18 +119,21 @@ def _text_maker(bench: Bench) -> _Maker:
             )
         return {**found, **({"prompts": dict(given.counts)} if given.counts else {})}
 
-    if source_of(settings) is None:
-        from_where: dict[str, Any] = {"text_sha256": _ids_sha256(train)}
-    else:
-        from_where = {"prompts": prompts_identity(settings, bench.tokenizer())}
     return _Maker(
         kind="text",
         stage_kind=StageKind.TEACHER_GENERATE,
-        inputs={**_teacher_inputs(bench), **from_where, "settings": settings.identity, "needed_tokens": needed},
+        inputs={**_teacher_inputs(bench), **_prompts_inputs(bench, settings, train), "needed_tokens": needed},
         make=make,
         total=needed,
         is_shared=is_shared,
     )
+
+
+def _prompts_inputs(bench: Bench, settings: GenerateSpec, train: Packed) -> dict[str, Any]:
+    """What tells one text of a teacher from another."""
+    if source_of(settings) is None:
+        return {"text_sha256": _ids_sha256(train), "settings": settings.identity}
+    return {"prompts": prompts_identity(settings, bench.tokenizer()), "settings": settings.identity}
 
 
 def _prompts(bench: Bench, settings: GenerateSpec, train: Packed) -> PromptSet:

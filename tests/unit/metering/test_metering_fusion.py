@@ -169,6 +169,28 @@ def test_a_reset_stays_outside_what_is_joined() -> None:
     assert curve.energy_j[missing[0] + 1] == curve.energy_j[missing[0]]
 
 
+@pytest.mark.parametrize("phase_ms", [0.25, 0.5, 0.75, 1.0])
+def test_a_value_that_is_read_as_it_is_renewed_is_not_taken_for_the_one_before(phase_ms: float) -> None:
+    """The rhythm is known to milliseconds: whether a reading 1 ms behind an edge was the renewal's, the joules tell."""
+    load = random_load(np.random.default_rng(9232), 30.0)
+    edges_s = (19.5, 20.25)
+    found = energy(load, *edges_s, length_s=30.0, phase_ms=phase_ms)
+    span = window(*edges_s)
+    true_j = load.window_j(span.start_ns, span.end_ns)
+    assert found.value_j == pytest.approx(true_j, rel=0.005)  # a tenth less before
+    assert abs(found.value_j - true_j) <= found.random_j
+    assert found.random_j < 0.02 * true_j
+    assert found.flags == ()
+
+
+def test_renewals_that_joules_cannot_tell_apart_are_known_to_a_period() -> None:
+    """Two seconds of equal power around a sight at its renewal: which of two it was, nothing says."""
+    flat = load_of((0.0, 90.0), (8.0, 90.0), (14.0, 400.0), (14.7, 90.0), (15.9, 500.0), (16.4, 90.0), (17.3, 300.0))
+    near, far = (energy(flat, 10.0, 12.0, phase_ms=phase) for phase in (1.0, 50.0))
+    for found in (near, far):
+        assert abs(found.value_j - 180.0) <= found.random_j
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
