@@ -7,6 +7,8 @@ INSTALL := $(PYTHON) tools/install.py
 SOURCES := pyproject.toml constraints.txt tools/install.py
 # tests write thousands of small files and wait until the disk has each: memory takes its place where there is plenty
 TMPDIR ?= $(shell df -k /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 {print "/dev/shm"}')
+# tests wait for devices and clocks as much as they work: one process per core, up to four; WORKERS=0 for none beside
+WORKERS ?= logical
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test check smoke bench bench-kd bench-meter proofs docs golden gpu-check clean
 
@@ -17,7 +19,7 @@ quickstart: .venv/.quickstart ## Distil a small model three ways on this machine
 	$(BIN)/stillwatt run quickstart --runs $(RUNS)
 
 test: .venv/.dev ## Run every test with coverage
-	TMPDIR=$(TMPDIR) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --cov --cov-report=
+	TMPDIR=$(TMPDIR) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist worksteal --cov --cov-report=
 	@$(BIN)/python -m coverage report --skip-covered --fail-under=90 | tail -n 40
 	@$(BIN)/python -m coverage report --fail-under=100 \
 	  --include='src/stillwatt/units.py,src/stillwatt/metering/*,src/stillwatt/analysis/*' > .venv/branches.txt \

@@ -4,10 +4,10 @@
 
 Teacher: SmolLM2-135M-Instruct from PyPI, float32, greedy, no end token, so that every way writes the same amount.
 Prompts: pieces of the help texts of this Python, log-uniform lengths of 8 to 512 tokens, in a random order. The ways
-take turns, in an order that changes; each is given as the median over turns of its tokens written a second (seconds of
-the wall, model loaded before), and as the ratio to the file's order in the same turn. `padding` is the share of what
-prompts made the teacher read that was filled up. `same` is the share of completions that are those of one prompt at a
-time. vLLM is a row where it can be imported; its engine is started before the clock is.
+take turns, in an order that changes (one at a time is run once); each is given as the median over turns of its tokens
+written a second (seconds of the wall, model loaded before), and as the ratio to the file's order in the same turn.
+`padding` is the share of what prompts made the teacher read that was filled up. `same` is the share of completions that
+are those of one prompt at a time. vLLM is a row where it can be imported; its engine is started before the clock is.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from stillwatt.pipelines.vllm_writer import VllmWriter
 
 HERE = Path(__file__).parent
 NOBODY = frozenset[int]()
+ALONE, IN_ORDER = "one at a time", "in the file's order"
 Way = Callable[[], list[list[int]]]
 Prompts = Sequence[Sequence[int]]
 
@@ -75,9 +76,12 @@ def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     )  # fmt: skip
     writer = Writer(model, tokenizer, settings, NOBODY)
     orders = {
-        "one at a time": [[number] for number in range(len(prompts))],
-        "in the file's order": planned(prompts, settings, pads_batches=False),
-        "by length": planned(prompts, settings, pads_batches=True),
+        ALONE: [[number] for number in range(len(prompts))],
+        IN_ORDER: [
+            list(range(start, min(start + arguments.batch, len(prompts))))
+            for start in range(0, len(prompts), arguments.batch)
+        ],
+        "by length": planned(prompts, settings),
     }
     ways: dict[str, Way] = {name: in_batches(writer, prompts, order) for name, order in orders.items()}
     if importlib.util.find_spec("vllm") is None:
@@ -96,9 +100,9 @@ def pieces(tokenizer: Any, count: int) -> list[list[int]]:
     return [draw.choice(fit)[:length] for fit, length in zip(long_enough, lengths, strict=True)]
 
 
-def planned(prompts: Prompts, settings: GenerateSpec, *, pads_batches: bool) -> list[list[int]]:
+def planned(prompts: Prompts, settings: GenerateSpec) -> list[list[int]]:
     """The batches that the generation stage makes when it wants everything."""
-    schedule = Schedule([len(prompt) for prompt in prompts], settings, pads_batches=pads_batches)
+    schedule = Schedule([len(prompt) for prompt in prompts], settings)
     order: list[list[int]] = []
     while window := schedule.next(len(order), 10**9):
         order += [list(batch.prompts) for batch in window]
@@ -124,22 +128,22 @@ def vllm(place: ModelPlace, settings: GenerateSpec, threads: int) -> VllmWriter:
 def timed(
     ways: dict[str, Way], prompts: Prompts, orders: dict[str, list[list[int]]], arguments: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Every way once a turn; the first turn is for caches alone."""
+    """Every way once a turn, but one prompt at a time, which is slow: once at all."""
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     texts: dict[str, list[list[int]]] = {}
-    for turn in range(arguments.turns + 1):
+    for turn in range(arguments.turns):
         names = list(ways) if turn % 2 else list(reversed(ways))
-        for name in names:
+        for name in names if turn == 0 else [name for name in names if name != ALONE]:
             start_s = time.perf_counter()
             texts[name] = ways[name]()
             speeds[name].append(sum(map(len, texts[name])) / (time.perf_counter() - start_s))
-    alone = texts["one at a time"]
+            print(f"turn {turn}: {name} {speeds[name][-1]:.1f} tokens/s", flush=True)
     rows = []
     for name in ways:
-        ratios = [a / b for a, b in zip(speeds[name][1:], speeds["in the file's order"][1:], strict=True)]
-        same = sum(a == b for a, b in zip(texts[name], alone, strict=True)) / len(alone)
+        ratios = [a / b for a, b in zip(speeds[name], speeds[IN_ORDER], strict=False)]
+        same = sum(a == b for a, b in zip(texts[name], texts[ALONE], strict=True)) / len(prompts)
         rows.append({
-            "bench": "generate", "name": name, "tokens_per_s": round(median(speeds[name][1:]), 1),
+            "bench": "generate", "name": name, "tokens_per_s": round(median(speeds[name]), 1),
             "ratio_to_file_order": round(median(ratios), 3), "ratio_low": round(min(ratios), 3),
             "ratio_high": round(max(ratios), 3), "padding": padded_share(prompts, orders.get(name)),
             "same": round(same, 3),

@@ -183,6 +183,25 @@ def test_a_value_that_is_read_as_it_is_renewed_is_not_taken_for_the_one_before(p
     assert found.flags == ()
 
 
+def test_stages_whose_edges_lie_beside_renewals_are_told_as_well_as_any() -> None:
+    """Sixty loads, a reading within 1 ms of a renewal at every edge: before, 3 % of the intervals missed the truth."""
+    off, inside = [], []
+    for seed in range(60):
+        stream, load = np.random.default_rng(seed), random_load(np.random.default_rng(seed + 10**6), 30.0)
+        edges_s = np.sort(stream.choice(np.arange(40, 260), 4, replace=False) / 10.0).tolist()
+        series = counter(load, 30.0, phase_ms=stream.uniform(0.0, 2.0), edges_s=tuple(edges_s))
+        spans = [window(a, b) for a, b in itertools.pairwise(edges_s)]
+        marks = [edge for span in spans for edge in (span.start_ns, span.end_ns)]
+        found = estimate_many(series, witness(load, 30.0), [[span] for span in spans], marks_ns=marks).energies
+        for one, span in zip(found, spans, strict=True):
+            assert isinstance(one, Energy)
+            true_j = load.window_j(span.start_ns, span.end_ns)
+            off.append(abs(one.value_j - true_j) / true_j)
+            inside.append(abs(one.value_j - true_j) <= one.random_j)
+    assert np.percentile(off, 95) < 0.005  # 0.011 before
+    assert np.mean(inside) >= 0.99
+
+
 def test_renewals_that_joules_cannot_tell_apart_are_known_to_a_period() -> None:
     """Two seconds of equal power around a sight at its renewal: which of two it was, nothing says."""
     flat = load_of((0.0, 90.0), (8.0, 90.0), (14.0, 400.0), (14.7, 90.0), (15.9, 500.0), (16.4, 90.0), (17.3, 300.0))
