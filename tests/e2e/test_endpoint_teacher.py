@@ -18,10 +18,12 @@ import pytest
 
 from endpoint_server import OK, Asked, Behaviour, EndpointServer, endpoint_server
 from kill_stage import RECIPE
+from stillwatt.factors.serving import modelled_reply_token
 from stillwatt.ledger.conservation import conservation_findings
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.rundir import list_run_dirs
-from stillwatt.records import Absent, RunRecord, StageRecord, StageStatus, Total
+from stillwatt.records import Absent, Basis, Energy, RunRecord, StageRecord, StageStatus, Total
+from stillwatt.units import J_PER_KWH
 from study_outcome import WATTS
 
 pytest.importorskip("torch", reason="the distill extra is not installed")
@@ -172,3 +174,59 @@ def test_the_report_tells_what_is_not_known(study: Study) -> None:
     (said,) = [each for each in found["answer"]["sentences"] if "nobody knows how much" in each]
     assert "endpoint in teacher_generate: the teacher is an endpoint" in said
     assert [each["value"] for each in found["break_evens"] if each["kind"] == "reuse"] == [None]
+
+
+@pytest.fixture(scope="module")
+def modelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, int]:
+    """The same study, undisturbed, with the server's energy modelled; and the tokens that the server wrote."""
+    pytest.importorskip("ecologits", reason="the factors extra is not installed")
+    folder = tmp_path_factory.mktemp("modelled")
+    study = Study(folder / "runs")
+    with endpoint_server() as server:
+        recipe = write_recipe(folder / "recipe.toml", server.url)
+        told = 'energy = "ecologits"\nactive_parameters = 70\ntotal_parameters = 70\n[[arms]]\nname = "sft"'
+        recipe.write_text(recipe.read_text().replace('[[arms]]\nname = "sft"', told, 1), encoding="utf-8")
+        study.run(recipe, server)
+    return study, study.generated[0]
+
+
+def test_a_modelled_server_makes_the_books_whole_and_says_whose_figure_it_is(modelled: tuple[Study, int]) -> None:
+    study, written = modelled
+    assert study.codes == [0], study.said[-1]
+    record = study.record
+    assert isinstance(record.total, Total)
+    assert record.total.complete
+    (stage,) = study.stages("teacher_generate")
+    (server,) = [part for part in stage.energies if part.part == "endpoint"]
+    each, source = modelled_reply_token((70.0, 70.0), (70.0, 70.0))
+    assert isinstance(server, Energy)
+    assert server.value_j == pytest.approx(written * each.value_j)
+    assert server.basis is Basis.MODELLED
+    assert server.source == source
+    low_j, high_j = server.value_j - server.systematic_low_j, server.value_j + server.systematic_high_j
+    assert (low_j, high_j) == pytest.approx((written * each.low_j, written * each.high_j))
+    # the total's range holds the server's, and the machine's own joules are no model's
+    assert record.total.high_j - record.total.low_j >= high_j - low_j
+    assert list(conservation_findings(record)) == []
+
+
+def test_its_account_and_its_report_name_the_model(modelled: tuple[Study, int]) -> None:
+    study, _ = modelled
+    (run_dir,) = list_run_dirs(study.runs)
+    html = (run_dir / "report.html").read_text(encoding="utf-8")
+    assert "ecologits" in html
+    command = [sys.executable, "-m", "stillwatt", "account", run_dir.name, "--region", "FRA", "--json"]
+    done = subprocess.run(
+        [*command, "--runs", str(study.runs)], capture_output=True, text=True, check=False, env=os.environ, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    cells = {(cell["stage"], cell["impact"]): cell for cell in json.loads(done.stdout)["cells"]}
+    data, training = (cells[stage, "energy_metered"] for stage in ("data", "training"))
+    (server,) = [part for part in study.stages("teacher_generate")[0].energies if part.part == "endpoint"]
+    assert isinstance(server, Energy)
+    assert data["value"] * J_PER_KWH > server.low_j
+    # the draws of the cell spread as the model's range does, and the training's, which is the machine's own, do not
+    spread, own = ((cell["high"] - cell["low"]) / cell["value"] for cell in (data, training))
+    assert spread > 5 * own
+    # this machine's instrument is made up, and the weaker of two says what a sum is
+    assert data["status"] == training["status"] == "factor"
