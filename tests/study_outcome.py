@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,9 +127,13 @@ class Outcome:
             if stage.parent_id is None:
                 attempts.setdefault(f"{stage.name} {stage.labels.get('rank', '')}".strip(), []).append(stage)
         for name, tries in attempts.items():
-            numbers, statuses = [each.attempt for each in tries], Counter(each.status for each in tries)
-            if numbers != list(range(1, len(tries) + 1)) or statuses[StageStatus.ENDED] != 1:
-                yield f"{name}: attempts {numbers} with {dict(statuses)}"
+            numbers, statuses = [each.attempt for each in tries], [each.status for each in tries]
+            # another rank may have been through its part when the first one, and with it the stage, was killed
+            first = [each.status for each in attempts.get(f"{tries[0].name} 0", tries)]
+            ended = [number for number, status in enumerate(statuses) if status is StageStatus.ENDED]
+            is_told = all(number >= len(first) or first[number] is not StageStatus.ENDED for number in ended[:-1])
+            if numbers != list(range(1, len(tries) + 1)) or ended[-1:] != [len(tries) - 1] or not is_told:
+                yield f"{name}: attempts {numbers} with {[str(status) for status in statuses]}"
         if self.record.status is not StageStatus.ENDED:
             yield f"the run's status is {self.record.status}"
 
