@@ -99,6 +99,21 @@ class CountingStage(Stage):
             self.counts[key] = self.counts.get(key, 0) + amount
 
 
+@dataclass
+class Tally:
+    """A stage and a bar that keep what they are told."""
+
+    counts: dict[str, float] = field(default_factory=dict)
+    progress: float = 0.0
+
+    def add(self, **counts: float) -> None:
+        for name, amount in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + amount
+
+    def advance(self, amount: float = 1) -> None:
+        self.progress += amount
+
+
 class CountingTask:
     """A bar that only counts."""
 

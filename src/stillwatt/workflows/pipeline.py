@@ -65,7 +65,7 @@ def run_recipe(
 
     A run of the same resolved recipe that did not reach its end is gone on with, unless `fresh`; its finished
     stages are not run again, and what the cut-off attempt spent stays on the books. Under `torchrun` all ranks call
-    this alike and share the teacher's reading and the training; the first one does all else and tells of it.
+    this alike and share the teacher's reading, its writing and the training; the first one does all else and tells.
 
     Args:
         recipe: What to carry out.

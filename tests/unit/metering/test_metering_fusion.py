@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillwatt.metering import fusion
+from stillwatt.metering import fusion, phase
 from stillwatt.metering.cells import cells_of, is_fine
 from stillwatt.metering.counter import counter_curve
 from stillwatt.metering.curve import Segment
@@ -202,12 +202,24 @@ def test_stages_whose_edges_lie_beside_renewals_are_told_as_well_as_any() -> Non
     assert np.mean(inside) >= 0.99
 
 
-def test_renewals_that_joules_cannot_tell_apart_are_known_to_a_period() -> None:
-    """Two seconds of equal power around a sight at its renewal: which of two it was, nothing says."""
-    flat = load_of((0.0, 90.0), (8.0, 90.0), (14.0, 400.0), (14.7, 90.0), (15.9, 500.0), (16.4, 90.0), (17.3, 300.0))
-    near, far = (energy(flat, 10.0, 12.0, phase_ms=phase) for phase in (1.0, 50.0))
-    for found in (near, far):
-        assert abs(found.value_j - 180.0) <= found.random_j
+@pytest.mark.parametrize(("least", "half_share"), [(0.0, 0.05), (1e9, 1.0)])
+def test_a_renewal_that_joules_cannot_tell_apart_is_known_to_a_period(least: float, half_share: float) -> None:
+    """Seven sights, the fourth within the rhythm's error of its renewal: as good as the other squares are."""
+    period_ns = 100 * NS_PER_MS
+    at_ns = EPOCH_NS + NS_PER_S * np.arange(2, 9)
+    first_ns = at_ns + np.where(np.arange(7) == 3, 2, 50) * NS_PER_MS
+    sights = phase._Sights(
+        first_ns=first_ns,
+        low_ns=(at_ns - period_ns).astype(np.float64),
+        high_ns=first_ns.astype(np.float64),
+        energy_j=BURSTS.energy_j(at_ns),
+        usable=np.ones(6, dtype=np.bool_),
+        ratio=1.0,
+        cells=cells_of(witness(BURSTS, 20.0)),
+    )
+    found_ns, half_ns = phase._told_apart(at_ns, 0.05 * period_ns, period_ns, sights, least)
+    assert found_ns.tolist() == at_ns.tolist()
+    assert half_ns.tolist() == [(half_share if number == 3 else 0.05) * period_ns for number in range(7)]
 
 
 @settings(max_examples=25, deadline=None)

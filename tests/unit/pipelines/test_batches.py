@@ -16,6 +16,7 @@ from stillwatt.errors import ArtifactError
 from stillwatt.pipelines import teacher_generate
 from stillwatt.pipelines.batches import Batch, Schedule
 from stillwatt.pipelines.spec import GenerateSpec
+from tiny_models import Tally
 
 SPEC = GenerateSpec(
     prompt_tokens=64,
@@ -30,21 +31,6 @@ SPEC = GenerateSpec(
 )
 END = 1
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=120)
-
-
-@dataclass
-class Tally:
-    """A stage and a bar that keep what they are told."""
-
-    counts: dict[str, float] = field(default_factory=dict)
-    progress: float = 0.0
-
-    def add(self, **counts: float) -> None:
-        for name, amount in counts.items():
-            self.counts[name] = self.counts.get(name, 0) + amount
-
-    def advance(self, amount: float = 1) -> None:
-        self.progress += amount
 
 
 @dataclass

@@ -22,6 +22,7 @@ from stillwatt.pipelines import teacher_generate
 from stillwatt.pipelines.generated import Accepted, repeat_share
 from stillwatt.pipelines.sampling import Writer, end_ids
 from stillwatt.pipelines.spec import GenerateSpec
+from tiny_models import Tally
 
 VOCABULARY, END, PAD = 48, 2, 0
 SPEC = GenerateSpec(
@@ -46,21 +47,6 @@ class SpecialTokens:
 
     eos_token_id: int | None = END
     pad_token_id: int | None = PAD
-
-
-@dataclass
-class Tally:
-    """A stage and a bar that keep what they are told."""
-
-    counts: dict[str, float] = field(default_factory=dict)
-    progress: float = 0.0
-
-    def add(self, **counts: float) -> None:
-        for name, amount in counts.items():
-            self.counts[name] = self.counts.get(name, 0) + amount
-
-    def advance(self, amount: float = 1) -> None:
-        self.progress += amount
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ Shapes: B sequences, S tokens of a sequence, T = S - 1 positions with a successo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,10 @@ from stillwatt.pipelines import teacher_logits
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.losses import cached_kd_head, full_kl
 from stillwatt.pipelines.spec import LogitsSpec
+from tiny_models import Tally
 
 VOCABULARY = 64
 SPEC = LogitsSpec(top_k=8, temperature=1.0, batch_size=2)
-
-
-@dataclass
-class Tally:
-    """A stage and a bar that keep what they are told."""
-
-    counts: dict[str, float] = field(default_factory=dict)
-    progress: float = 0.0
-
-    def add(self, **counts: float) -> None:
-        for name, amount in counts.items():
-            self.counts[name] = self.counts.get(name, 0) + amount
-
-    def advance(self, amount: float = 1) -> None:
-        self.progress += amount
 
 
 @pytest.fixture(scope="module")
