@@ -98,7 +98,7 @@ def buffer(out: Path) -> dict[str, Any]:
             start_ns = time.monotonic_ns()
             load.burn(0.617)
             spells.append((start_ns, time.monotonic_ns()))
-            kept |= dict(nvml_library.power_samples(nvml, handle, max(kept, default=0)))
+            kept |= dict(zip(*nvml_library.power_samples(nvml, handle, max(kept, default=0)), strict=True))
     except nvml.NVMLError as err:
         return {"absent": str(err)}
     rows = np.array([(us * 1000 - offset_ns, us * 1000 - offset_ns, mw) for us, mw in sorted(kept.items())])

@@ -23,7 +23,7 @@ from stillwatt.ledger.recorder import Recorder
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.estimate import estimate_many
 from stillwatt.metering.series import Series
-from stillwatt.records import Absent, Energy, Quantity, Role
+from stillwatt.records import Absent, Energy, Quantity, Readings, Role
 from stillwatt.sensors.nvml import NvmlSensor
 from stillwatt.sensors.registry import OpenSensor, Resolution
 from stillwatt.sensors.worker import InlineWorker
@@ -59,11 +59,11 @@ class MemoryDisk:
 
     samples: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     events: list[Mapping[str, Any]] = field(default_factory=list)
-    is_full = False
+    room = sys.maxsize
 
-    def keep(self, stream: str, t_ns: int, count: float) -> None:
-        """Keep a sample."""
-        self.samples.setdefault(stream, []).append((t_ns, count))
+    def keep(self, samples: Readings) -> None:
+        """Keep samples."""
+        self.samples.setdefault(samples.stream, []).extend(zip(samples.times_ns, samples.counts, strict=True))
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Keep an event."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stillwatt.errors import SensorUnavailableError
-from stillwatt.records import Basis, Boundary, Channel, Quantity, ReadFailure, Reading, Role
+from stillwatt.records import Basis, Boundary, Channel, NotDue, Quantity, ReadFailure, Reading, Readings, Role
 from stillwatt.sensors import Probe
+from stillwatt.sensors.base import Result
 from stillwatt.units import NS_PER_MS, NS_PER_S
 
 DEFAULT_RANGE_UJ = 262_143_328_850
@@ -124,6 +125,18 @@ class FakeSensor:
         """Close."""
         self.is_open = False
         self.closes += 1
+
+
+def single(results: Sequence[Result]) -> list[Reading | ReadFailure | NotDue]:
+    """Results of one reading, those that came together taken apart."""
+    found: list[Reading | ReadFailure | NotDue] = []
+    for result in results:
+        if isinstance(result, Readings):
+            pairs = zip(result.times_ns, result.counts, strict=True)
+            found += [Reading(result.stream, t_ns, count) for t_ns, count in pairs]
+        else:
+            found.append(result)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

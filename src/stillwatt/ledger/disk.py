@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from stillwatt.clock import Clock
 from stillwatt.ledger.segments_raw import RawWriter
+from stillwatt.records import Readings
 from stillwatt.sensors.sampler import Gaps
 
 DROPPED = "readings dropped"
@@ -60,7 +61,9 @@ class Disk:
         self._clock = clock
         self._fsync_journal = fsync_journal
         self._max_pending, self._max_buffered, self._max_events = max_pending, max_buffered, max_events
-        self._samples: deque[tuple[str, int, float]] = deque()
+        self._samples: deque[Readings] = deque()
+        self._kept = self._taken = 0
+        """Samples that came in and that went on; each number belongs to one thread."""
         self._events: deque[Mapping[str, Any]] = deque()
         self._writers: dict[str, RawWriter] = {}
         self._unwritten: dict[str, int] = {}
@@ -70,13 +73,14 @@ class Disk:
         """Size of the measured program's journal when the disk was last asked to keep it."""
 
     @property
-    def is_full(self) -> bool:
-        """Whether no further sample can be taken before the disk answers."""
-        return len(self._samples) >= self._max_pending
+    def room(self) -> int:
+        """How many more samples can be taken before the disk answers."""
+        return self._max_pending - (self._kept - self._taken)
 
-    def keep(self, stream: str, t_ns: int, count: float) -> None:
-        """Hold a sample until the next flush."""
-        self._samples.append((stream, t_ns, count))
+    def keep(self, samples: Readings) -> None:
+        """Hold samples of one stream until the next flush."""
+        self._kept += len(samples.times_ns)
+        self._samples.append(samples)
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Hold an event until the next flush; beyond a bound it is counted and let go."""
@@ -88,7 +92,9 @@ class Disk:
     def flush(self) -> None:
         """Write what is held, one write a stream, then ask the disk to keep it; what fails stays held."""
         while self._samples:
-            self._buffer(*self._samples.popleft())
+            samples = self._samples.popleft()
+            self._taken += len(samples.times_ns)
+            self._buffer(samples)
         for stream, writer in self._writers.items():
             with contextlib.suppress(OSError):  # what did not fit stays in the writer, and is counted in _unwritten
                 writer.flush()
@@ -110,19 +116,22 @@ class Disk:
         self._fsync()
         self._journal.close()
 
-    def _buffer(self, stream: str, t_ns: int, count: float) -> None:
+    def _buffer(self, samples: Readings) -> None:
+        """Give samples to their stream's writer, as many as it may hold; the rest are dropped and counted."""
+        stream, times_ns, counts = samples
         unwritten = self._unwritten.get(stream, 0)
+        room, why = self._max_buffered - unwritten, "nothing can be written and the buffer is full"
         try:
-            if unwritten >= self._max_buffered:
-                raise OSError("nothing can be written and the buffer is full")
-            if stream not in self._writers:
+            if room > 0 and stream not in self._writers:
                 self._writers[stream] = self._open_writer(stream)
         except OSError as err:
-            self._dropped.failed(stream, t_ns, f"{DROPPED}: {err}")
-            return
-        self._writers[stream].append(t_ns, count)
-        self._unwritten[stream] = unwritten + 1
-        self._dropped.good(stream, t_ns)
+            room, why = 0, str(err)
+        if room > 0:
+            self._writers[stream].extend(times_ns[:room], counts[:room])
+            self._unwritten[stream] = unwritten + len(times_ns[:room])
+            self._dropped.good(stream, times_ns[0], times_ns[:room][-1])
+        for t_ns in times_ns[max(room, 0) :]:
+            self._dropped.failed(stream, t_ns, f"{DROPPED}: {why}")
 
     def _write_events(self) -> None:
         """Write events in their order; one that cannot be written now is held with all that follow it."""

@@ -112,7 +112,9 @@ class Loop:
         now_ns = self._clock.monotonic_ns()
         wake_ns, beats = now_ns + _FLUSH_NS, self._beats
         for beat in beats:
-            due_ns = beat.keep(now_ns)
+            # these lines run at every reading: what nobody has to be asked for is decided without a call
+            rests = beat.is_on is None and now_ns < beat.deadline_ns - beat.early_ns
+            due_ns = beat.deadline_ns if rests else beat.keep(now_ns)
             if due_ns is not None and due_ns < wake_ns:
                 wake_ns = due_ns
         return wake_ns if self._beats is beats else now_ns  # other beats from now on: they are asked at once

@@ -10,10 +10,12 @@ tens of megabytes; this costs none.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 RECORD = struct.Struct("<qd")
@@ -80,7 +82,12 @@ class RawWriter:
 
     def append(self, t_ns: int, count: float) -> None:
         """Keep one sample until the next flush; `count` is as the instrument gave it, in its own unit."""
-        self._buffer += RECORD.pack(t_ns, count)
+        self.extend((t_ns,), (count,))
+
+    def extend(self, times_ns: Sequence[int], counts: Sequence[float]) -> None:
+        """Keep samples until the next flush."""
+        fields = itertools.chain.from_iterable(zip(times_ns, counts, strict=True))
+        self._buffer += struct.pack(f"<{'qd' * len(times_ns)}", *fields)
         excess = len(self._buffer) // RECORD.size - self._max_buffered
         if excess > 0:
             del self._buffer[: excess * RECORD.size]

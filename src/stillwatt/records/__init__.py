@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stillwatt.records.energy import Absent, Energy, NoTotal, Total
     from stillwatt.records.kinds import StageKind, StageStatus
     from stillwatt.records.run import ProbeRecord, RunRecord, StageRecord, StageSpan, Trace, TracePoint
-    from stillwatt.records.sample import Lull, NotDue, ReadFailure, Reading, SampleGap
+    from stillwatt.records.sample import Lull, NotDue, ReadFailure, Reading, Readings, SampleGap
     from stillwatt.records.usage import Card, DeviceInstance, DeviceUse, DeviceUser, ProcessId, Rule
     from stillwatt.records.window import StageWindow
 
@@ -36,6 +36,7 @@ __all__ = [
     "Quantity",
     "ReadFailure",
     "Reading",
+    "Readings",
     "Role",
     "Rule",
     "RunRecord",
@@ -69,6 +70,7 @@ _HOMES = {
     "Quantity": "channel",
     "ReadFailure": "sample",
     "Reading": "sample",
+    "Readings": "sample",
     "Role": "channel",
     "Rule": "usage",
     "RunRecord": "run",

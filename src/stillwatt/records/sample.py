@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Reading:
-    """One reading of one stream: the count as the instrument gave it, at a monotonic time."""
+    """One reading of one stream: the count as the instrument gave it, at a monotonic time.
+
+    Not frozen: hundreds are made a second while others work, and a frozen one takes twice as long to make.
+    """
 
     stream: str
     t_ns: int
     count: float
     """Whole for counters (exact below 2**53), watts or milliwatts for power; `Channel.unit_si` scales it."""
+
+
+class Readings(NamedTuple):
+    """Several readings of one stream that came at once, oldest first: what an instrument kept meanwhile."""
+
+    stream: str
+    times_ns: Sequence[int]
+    counts: Sequence[float]
+    """One for each of `times_ns`; neither is empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
-from stillwatt.records import Absent, Card, Channel, DeviceUse, NotDue, ReadFailure, Reading
+from stillwatt.records import Absent, Card, Channel, DeviceUse, NotDue, ReadFailure, Reading, Readings
+
+Result = Reading | Readings | ReadFailure | NotDue
+"""What reading one stream may bring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +51,11 @@ class Sensor(Protocol):
         """
         ...
 
-    def read(self) -> Sequence[Reading | ReadFailure | NotDue]:
+    def read(self) -> Sequence[Result]:
         """Read every stream once; the driver's own errors come back as `ReadFailure`, in its own words.
 
-        A stream whose instrument has nothing new yet gives `NotDue`; one that kept several readings gives them all.
+        A stream whose instrument has nothing new yet gives `NotDue`; one that kept several readings gives
+        them all as `Readings`. What comes may be made only when it is looked at.
         """
         ...
 

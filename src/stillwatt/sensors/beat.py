@@ -15,14 +15,15 @@ class Beat:
     period_ns: int
     read: Callable[[int], None]
     """Takes the number of deadlines that passed without a reading."""
-    is_on: Callable[[], bool] = lambda: True
+    is_on: Callable[[], bool] | None = None
+    """Whether it beats now; None for always."""
     deadline_ns: int = 0
     early_ns: int = 0
     """How much before its deadline it may be read, when the loop is awake anyway: each waking costs processor time."""
 
     def due_ns(self, now_ns: int) -> int | None:
         """The next deadline; None while it is off."""
-        if not self.is_on():
+        if self.is_on is not None and not self.is_on():
             self.deadline_ns = 0
             return None
         if not self.deadline_ns:
@@ -41,4 +42,4 @@ class Beat:
         self.read(missed)
         # one that came early is followed a period later, not on the grid: two must not lie further apart than that
         self.deadline_ns = min(now_ns, due_ns + missed * self.period_ns) + self.period_ns
-        return self.deadline_ns if self.is_on() else None
+        return self.deadline_ns if self.is_on is None or self.is_on() else None

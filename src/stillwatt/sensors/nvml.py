@@ -31,14 +31,14 @@ from stillwatt.records import (
     NotDue,
     Quantity,
     ReadFailure,
-    Reading,
     Role,
 )
 from stillwatt.sensors import nvml_library, nvml_users
-from stillwatt.sensors.base import Probe, Urgency
+from stillwatt.sensors.base import Probe, Result, Urgency
 from stillwatt.sensors.nvml_sources import COUNTER_EVERY_NS, Chip, Source, counter_source, module_source, power_sources
 from stillwatt.sensors.nvml_windows import Field, window
 from stillwatt.sensors.processes import Processes
+from stillwatt.sensors.runs import Buffered, Row
 from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S, NS_PER_US, W_PER_MW_MILLI
 
 _COUNTER_UPDATE_NS = 100 * NS_PER_MS
@@ -95,6 +95,9 @@ class NvmlSensor:
         self.urgency = Urgency.IN_TURN
         self._nvml: Any = None
         self._cards: list[_Card] = []
+        self._turns: list[tuple[_Card, Source, NotDue]] = []
+        """What is read, in order, with what is said of it while it is not due."""
+        self._streams: tuple[str, ...] = ()
         self._absent: list[Absent] = []
         self._driver_version = ""
         self._reopen_at_ns: int | None = None
@@ -139,19 +142,27 @@ class NvmlSensor:
                 raise
         return tuple(channel for card in self._cards for channel, _ in card.channels)
 
-    def read(self) -> Sequence[Reading | ReadFailure | NotDue]:
+    def read(self) -> Sequence[Result]:
         """Read every stream; an error of NVML becomes a failure in its own words, and a lost NVML is tried again."""
+        if self._nvml is None:
+            return []
         self._reopen_when_due()
-        results: list[Reading | ReadFailure | NotDue] = []
-        for card in self._cards:
-            for _, source in card.channels:
-                if source.every_ns and not source.is_due(self._clock.monotonic_ns(), self.urgency):
-                    results.append(NotDue(stream=source.stream))
+        now_ns, error = self._clock.monotonic_ns, self._nvml.NVMLError
+        t_ns = now_ns()
+        flat: list[Any] = [t_ns]
+        for card, source, not_due in self._turns:
+            try:
+                if source.every_ns and not source.is_due(t_ns, self.urgency):
+                    flat.append(not_due)
                 elif source.is_buffer:
-                    results += self._read_buffer(card, source)
+                    flat.append(self._read_buffer(card))
                 else:
-                    results.append(self._read_one(card, source))
-        return results
+                    flat.append(source.read(card.handle))
+            except error as err:
+                flat.append(self._failure(source, err, t_ns))
+            t_ns = now_ns()
+            flat.append(t_ns)
+        return Row(self._streams, flat)
 
     @property
     def rests_ns(self) -> int:
@@ -173,34 +184,14 @@ class NvmlSensor:
         """Shut NVML down; its own errors no longer matter then."""
         if self._nvml is not None:
             self._shutdown()
-        self._nvml, self._cards = None, []
+        self._nvml, self._cards, self._turns = None, [], []
         self._reopen_at_ns, self._reopen_wait_ns = None, _REOPEN_NS
 
-    def _read_one(self, card: _Card, source: Source) -> Reading | ReadFailure:
-        begun_ns = self._clock.monotonic_ns()
-        try:
-            count = source.read(card.handle)
-        except self._nvml.NVMLError as err:
-            return self._failure(source, err, begun_ns)
-        # the value was taken somewhere inside the call, so the middle is off by no more than half its length
-        t_ns = (begun_ns + self._clock.monotonic_ns()) // 2
-        return Reading(stream=source.stream, t_ns=t_ns, count=float(count))
-
-    def _read_buffer(self, card: _Card, source: Source) -> list[Reading | ReadFailure | NotDue]:
+    def _read_buffer(self, card: _Card) -> Buffered:
         """What the driver's buffer has that is new, each at the time the driver gives it."""
-        begun_ns = self._clock.monotonic_ns()
-        try:
-            found = nvml_library.power_samples(self._nvml, card.handle, card.newest_us)
-        except self._nvml.NVMLError as err:
-            return [self._failure(source, err, begun_ns)]
-        wall_less_monotonic_ns = self._clock.utc_ns() - self._clock.monotonic_ns()
-        if found:
-            card.newest_us = found[-1][0]
-        readings = [
-            Reading(stream=source.stream, t_ns=stamp_us * NS_PER_US - wall_less_monotonic_ns, count=float(count))
-            for stamp_us, count in found
-        ]
-        return list(readings) or [NotDue(stream=source.stream)]
+        times_us, counts = nvml_library.power_samples(self._nvml, card.handle, card.newest_us)
+        card.newest_us = times_us[-1] if times_us else card.newest_us
+        return Buffered(times_us, counts, self._clock.utc_ns() - self._clock.monotonic_ns())
 
     def _failure(self, source: Source, err: Any, begun_ns: int) -> ReadFailure:
         if err.value in nvml_library.REOPEN and self._reopen_at_ns is None:
@@ -242,6 +233,10 @@ class NvmlSensor:
             if self._is_wanted(index, card.uuid):
                 self._describe(card)
         self._check_found(found)
+        self._turns = [
+            (card, source, NotDue(stream=source.stream)) for card in self._cards for _, source in card.channels
+        ]
+        self._streams = tuple(source.stream for _, source, _ in self._turns)
 
     def _check_found(self, found: set[int | str]) -> None:
         """Note devices that were asked for and are not there; refuse to open when nothing can be read."""
@@ -349,11 +344,10 @@ class NvmlSensor:
         if power.field is not Field.USAGE:
             return power
         try:
-            found = nvml_library.power_samples(self._nvml, card.handle, 0)
+            times_us, _ = nvml_library.power_samples(self._nvml, card.handle, 0)
         except self._nvml.NVMLError:
             return power
-        stamps_us = [stamp_us for stamp_us, _ in found]
-        card.newest_us = max(stamps_us, default=self._clock.utc_ns() // NS_PER_US)
+        card.newest_us = max(times_us, default=self._clock.utc_ns() // NS_PER_US)
         return replace(power, call="nvmlDeviceGetSamples(NVML_TOTAL_POWER_SAMPLES)", is_buffer=True)
 
     def _first_readable(self, card: _Card, sources: Sequence[Source], reasons: list[str]) -> Source | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +32,8 @@ SCOPE_MODULE = 1
 """NVML_POWER_SCOPE_MODULE."""
 
 _UNSIGNED = 1
-_SAMPLES = {kind: struct.Struct(f"<Q{code}") for kind, code in enumerate(("d", "I4x", "Q", "Q", "q", "i4x"))}
-"""nvmlSample_t by NVML's number of the value's type: a time and a union of eight bytes."""
+_SAMPLES = dict(enumerate("dIQQqi"))
+"""Formats of the value in nvmlSample_t, a time and a union of eight bytes, by NVML's number of its type."""
 _SAMPLE_BYTES = 16
 
 _SAME_US = 1_000
@@ -141,7 +140,7 @@ def field_reader(nvml: Any, number: int, scope: int = 0) -> Callable[[Any], int]
     return read
 
 
-def power_samples(nvml: Any, handle: Any, since_us: int) -> list[tuple[int, int]]:
+def power_samples(nvml: Any, handle: Any, since_us: int) -> tuple[list[int], list[int]]:
     """The driver's buffered power readings after a time: wall-clock microseconds and milliwatts, oldest first.
 
     The driver works a reading's time out anew whenever it is asked, some microseconds off: one that lies so near to
@@ -164,5 +163,19 @@ def power_samples(nvml: Any, handle: Any, since_us: int) -> list[tuple[int, int]
     sample = _SAMPLES.get(kind.value)
     if sample is None:
         raise nvml.NVMLError(NOT_SUPPORTED)
-    given = memoryview(samples)[: 0 if code else count.value * _SAMPLE_BYTES]
-    return sorted((t_us, int(value)) for t_us, value in sample.iter_unpack(given) if t_us > since_us + _SAME_US)
+    return _after(since_us + _SAME_US, *_columns(sample, samples[: 0 if code else count.value * _SAMPLE_BYTES]))
+
+
+def _columns(code: Any, samples: bytearray) -> tuple[list[int], list[int]]:
+    """Times and values of nvmlSample_t; the value is at the beginning of its eight bytes."""
+    values = memoryview(samples).cast(code)
+    each = _SAMPLE_BYTES // values.itemsize
+    return memoryview(samples).cast("Q")[::2].tolist(), [int(value) for value in values[each // 2 :: each].tolist()]
+
+
+def _after(floor_us: int, times_us: list[int], values: list[int]) -> tuple[list[int], list[int]]:
+    """Those after a time, in order: nearly always all of them, as they are."""
+    if times_us and times_us[0] > floor_us and times_us == sorted(times_us):
+        return times_us, values
+    pairs = sorted(pair for pair in zip(times_us, values, strict=True) if pair[0] > floor_us)
+    return [t_us for t_us, _ in pairs], [value for _, value in pairs]

@@ -13,18 +13,18 @@ from stillwatt.records import Quantity
 from stillwatt.sensors import nvml_library
 from stillwatt.sensors.base import Urgency
 from stillwatt.sensors.nvml_windows import Field, Window, window
-from stillwatt.units import NS_PER_MS, NS_PER_S, seconds
+from stillwatt.units import NS_PER_MS, seconds
 
 Chip = tuple[int | None, str]
 """Architecture and name."""
 
 
-COUNTER_EVERY_NS = NS_PER_S
+COUNTER_EVERY_NS = 1500 * NS_PER_MS
 """How often, in its turn, a counter beside a record of power is read: the record tells when energy was drawn, the
-counter how much (method.md, eq. 3b), and on some cards asking it costs milliseconds."""
-BUFFER_EVERY_NS = 375 * NS_PER_MS
+counter how much (method.md, eq. 3b), and on some cards asking it costs milliseconds. It is every second fetch."""
+BUFFER_EVERY_NS = 750 * NS_PER_MS
 """How often the buffer of a witness is fetched: it holds two seconds and more. Each waking costs more than what is done
-in it, and every second fetch falls together with a write."""
+in it, and a fetch falls together with a write."""
 _RECORD_TRIES, _RECORD_WAIT_S = 4, 0.03
 _SLACK = 0.1
 """A turn that is so much of itself early is taken: whoever asks wakes up when he can."""
@@ -83,9 +83,9 @@ def buffer_source(nvml: Any, sleep: Callable[[float], None] = time.sleep) -> Sou
     def newest_us(handle: Any) -> int:
         # a driver that nobody used until now begins its record when it is first asked
         for _ in range(_RECORD_TRIES):
-            found = nvml_library.power_samples(nvml, handle, 0)
-            if found:
-                return found[-1][0]
+            times_us, _ = nvml_library.power_samples(nvml, handle, 0)
+            if times_us:
+                return times_us[-1]
             sleep(_RECORD_WAIT_S)
         raise nvml.NVMLError(nvml_library.NOT_FOUND)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from stillwatt.clock import Clock
-from stillwatt.records import Basis, Channel, NotDue, ReadFailure, Reading
-from stillwatt.sensors.base import Paced, Rests, Sensor, Urgency
+from stillwatt.records import Basis, Channel, Readings
+from stillwatt.sensors.base import Paced, Rests, Result, Sensor, Urgency
 from stillwatt.sensors.closeup import CloseUp
 from stillwatt.sensors.registry import OpenSensor
+from stillwatt.sensors.runs import are_numbers, follow, joined, singles
 from stillwatt.sensors.worker import Job, Worker, WorkerLike
 from stillwatt.units import NS_PER_S, seconds
 
@@ -26,12 +26,12 @@ class Sink(Protocol):
     """Where samples and events go; neither door may wait."""
 
     @property
-    def is_full(self) -> bool:
-        """Whether no further sample can be taken."""
+    def room(self) -> int:
+        """How many more samples can be taken."""
         ...
 
-    def keep(self, stream: str, t_ns: int, count: float) -> None:
-        """Take a sample."""
+    def keep(self, samples: Readings) -> None:
+        """Take samples of one stream."""
         ...
 
     def event(self, event: Mapping[str, Any]) -> None:
@@ -63,9 +63,9 @@ class Gaps:
         """When the stream's last good reading was."""
         return self._last_ns.get(stream)
 
-    def good(self, stream: str, t_ns: int) -> None:
-        """Note a good reading; a gap that was open ends here."""
-        self._last_ns[stream] = t_ns
+    def good(self, stream: str, t_ns: int, last_ns: int | None = None) -> None:
+        """Note a good reading, or all from that one to another; a gap that was open ends at the first."""
+        self._last_ns[stream] = t_ns if last_ns is None else last_ns
         if stream in self._open:
             self._close(stream, t_ns)
 
@@ -103,8 +103,8 @@ class _Lane:
     is_measured: bool = field(init=False)
     """Whether an instrument is behind it: a model averages over its own intervals, and looks at no edges."""
     worker: WorkerLike = field(init=False)
-    results: Sequence[Reading | ReadFailure | NotDue] = ()
-    unbooked: list[Sequence[Reading | ReadFailure | NotDue]] = field(default_factory=list)
+    results: Sequence[Result] = ()
+    unbooked: list[Sequence[Result]] = field(default_factory=list)
     """Results of readings that came back in time, in their order, until they are booked."""
     returned_ns: int = 0
     asked_ns: int | None = None
@@ -214,7 +214,8 @@ class Sampler:
 
     def _read(self, lanes: Sequence[_Lane], *, waits: bool, urgency: Urgency = Urgency.IN_TURN) -> None:
         for lane in lanes:
-            self._collect(lane)
+            if lane.asked_ns is not None:
+                self._collect(lane)
             if lane.asked_ns is None:
                 lane.asked_ns = self._clock.monotonic_ns()
                 if lane.paced is not None:
@@ -258,39 +259,40 @@ class Sampler:
     def _settle(self, lane: _Lane) -> None:
         """Book what a lane brought."""
         self._collect(lane)
-        for results in lane.unbooked:
-            for result in results:
-                if result.stream in lane.streams:
-                    self._book(result)
-            silent = lane.streams.difference([result.stream for result in results])
-            for stream in sorted(silent):
-                self._failed(stream, "the driver gave no reading")
+        if not lane.unbooked:
+            return
+        for found in joined(lane.unbooked, lane.streams, self._clock.monotonic_ns()):
+            if isinstance(found, Readings):
+                self._book(found)
+            else:
+                self._failed(found.stream, found.reason, found.t_ns)
         lane.unbooked.clear()
 
-    def _book(self, result: Reading | ReadFailure | NotDue) -> None:
-        # made a hundred times a second and more: the usual case first, and nothing looked up twice
-        if isinstance(result, Reading):
-            stream, t_ns, count = result.stream, result.t_ns, result.count
-            last_ns = self._gaps.last_ns(stream)
-            if (last_ns is None or t_ns > last_ns) and math.isfinite(count) and not self._sink.is_full:
-                self._gaps.good(stream, t_ns)
-                self._sink.keep(stream, t_ns, count)
-                self.samples += 1
-                if self.closeup.is_on:
+    def _book(self, found: Readings) -> None:
+        stream, times_ns, counts = found
+        last_ns = self._gaps.last_ns(stream)
+        if follow(found, last_ns) and are_numbers(found) and len(times_ns) <= self._sink.room:
+            self._gaps.good(stream, times_ns[0], times_ns[-1])
+            self._sink.keep(found)
+            self.samples += len(times_ns)
+            if self.closeup.is_on:
+                for count in counts:
                     self.closeup.saw(stream, count)
-            else:
-                self._refuse(result, last_ns)
-        elif isinstance(result, ReadFailure):
-            self._failed(result.stream, result.reason, result.t_ns)
-
-    def _refuse(self, result: Reading, last_ns: int | None) -> None:
-        if not math.isfinite(result.count):
-            self._failed(result.stream, f"the driver gave {result.count}, which is no count")
-        elif last_ns is not None and result.t_ns <= last_ns:
-            if not self._is_extra:
-                self._failed(result.stream, "the reading's time is not after the one before")
+        elif len(times_ns) > 1:
+            for one in singles(found):
+                self._book(one)
         else:
-            self._failed(result.stream, "readings dropped: the disk does not answer")
+            self._refuse(found, last_ns)
+
+    def _refuse(self, found: Readings, last_ns: int | None) -> None:
+        """Note why a reading is not kept."""
+        if not are_numbers(found):
+            self._failed(found.stream, f"the driver gave {found.counts[0]}, which is no count")
+        elif not follow(found, last_ns):
+            if not self._is_extra:
+                self._failed(found.stream, "the reading's time is not after the one before")
+        else:
+            self._failed(found.stream, "readings dropped: the disk does not answer")
 
     def _fail(self, lane: _Lane, reason: str) -> None:
         self._settle(lane)  # a gap begins at the last good reading

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import FakeClock, FakeSensor, Outcome, fake_channel
-from stillwatt.records import Quantity, ReadFailure, Reading
+from stillwatt.records import Quantity, ReadFailure, Reading, Readings
 from stillwatt.sensors.base import Urgency
 from stillwatt.sensors.registry import OpenSensor
 from stillwatt.sensors.sampler import Gaps, Sampler, missed_ticks
@@ -28,10 +29,10 @@ class ListSink:
     def __init__(self) -> None:
         self.samples: list[tuple[str, int, float]] = []
         self.events: list[Mapping[str, Any]] = []
-        self.is_full = False
+        self.room = sys.maxsize
 
-    def keep(self, stream: str, t_ns: int, count: float) -> None:
-        self.samples.append((stream, t_ns, count))
+    def keep(self, samples: Readings) -> None:
+        self.samples += [(samples.stream, *one) for one in zip(samples.times_ns, samples.counts, strict=True)]
 
     def event(self, event: Mapping[str, Any]) -> None:
         self.events.append(event)
@@ -164,11 +165,11 @@ def test_a_full_sink_makes_a_gap() -> None:
     clock, sink = FakeClock(), ListSink()
     sampler = _sampler(clock, sink, FakeSensor(clock))
     sampler.tick()
-    sink.is_full = True
+    sink.room = 0
     for _ in range(3):
         clock.advance(0.1)
         sampler.tick()
-    sink.is_full = False
+    sink.room = sys.maxsize
     clock.advance(0.1)
     sampler.tick()
     assert len(sink.samples) == 2
