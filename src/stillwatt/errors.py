@@ -213,12 +213,12 @@ class FileExistsAlreadyError(UsageError):
 
 
 class LaunchError(StillwattError):
-    """Processes over machines cannot be started, or one of them was lost; says which and where."""
+    """Processes over machines cannot be started, or one of them was lost; says which and where, as one sentence."""
 
     def __init__(self, what: str, detail: str, cure: str, *, last_lines: Sequence[str] = ()) -> None:
         self.what, self.detail, self.cure, self.last_lines = what, detail, cure, tuple(last_lines)
         said = "".join(f"\n  {line}" for line in self.last_lines)
-        super().__init__(f"{what}: {detail}; {cure}" + (f"\nits last lines:{said}" if said else ""))
+        super().__init__(f"{what} {detail}; {cure}" + (f"\nits last lines:{said}" if said else ""))
 
 
 class LostTrainingError(StillwattError):

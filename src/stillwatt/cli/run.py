@@ -99,7 +99,7 @@ def _over_ray(told: Mapping[str, Any]) -> int:
     try:
         return run_over_ray(order, ranks=told["ranks"], show=show, announce=note)
     except KeyboardInterrupt:
-        note("interrupted: every rank has ended, what is finished is kept; the same command goes on from there")
+        note("interrupted: all ranks have ended")
         return _INTERRUPTED
 
 

@@ -73,7 +73,7 @@ def plan(machines: Sequence[Machine], *, free_gpus: int, ranks: int | None) -> P
         count = ranks or free_gpus
         if not count:
             cure = "wait until one is (`ray status`), or say with --ranks how many to wait for"
-            raise LaunchError("the Ray cluster", "none of its GPUs is free", cure)
+            raise LaunchError("the Ray cluster", "has no free GPU", cure)
         cpus = max(1, min(int(machine.cpus // machine.gpus) for machine in with_gpus))
         return Plan(bundles=({"GPU": 1, "CPU": cpus},) * count, strategy="PACK")
     able = sorted((machine for machine in machines if machine.cpus >= 1), key=lambda machine: -machine.cpus)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import signal
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +81,8 @@ def run_over_ray(
         pids = _start(ray, keepers, order, placed, at[0].address, looks[0].port)
         names = [f"{machine.host} ({machine.address}, process {pid})" for machine, pid in zip(at, pids, strict=True)]
         watch = Watch(names, clock or SystemClock())
-        _Attendance(ray, keepers, watch, show).until_over()
+        with _sigterm_is_ctrl_c():
+            _Attendance(ray, keepers, watch, show).until_over()
         return watch.status()
 
 
@@ -192,6 +195,19 @@ def _start(ray: Any, keepers: Sequence[Any], order: Order, placed: Sequence[Seat
     return pids
 
 
+@contextlib.contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    """Ray ends a program at SIGTERM without a word to its ranks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class _Attendance:
     """Waits for the ranks' news until all are over."""
 
@@ -210,7 +226,7 @@ class _Attendance:
         while not self._watch.is_over:
             try:
                 self._turn()
-            except (KeyboardInterrupt, SystemExit):  # Ray makes the second of SIGTERM
+            except KeyboardInterrupt:
                 is_interrupted = True
                 self._tell(self._watch.interrupt())
         if is_interrupted:
