@@ -23,6 +23,7 @@ StillwattError                    exit 1
 ├── EndpointError                 a teacher behind a network address gave no text that can be used
 ├── FileExistsAlreadyError        exit 2: a file would be written over, and nobody asked for that
 ├── LaunchError               processes over machines cannot be started, or one of them was lost
+│   └── LostTouchError            a rank whose peer has gone
 ├── LostTrainingError             a training went and nobody said so; marks its stage, is never raised
 ├── MissingExtraError             an optional dependency is not installed; carries the pip line
 │   ├── MissingDrawerError        exit 2: the form of figure that was asked for needs it
@@ -219,6 +220,17 @@ class LaunchError(StillwattError):
         self.what, self.detail, self.cure, self.last_lines = what, detail, cure, tuple(last_lines)
         said = "".join(f"\n  {line}" for line in self.last_lines)
         super().__init__(f"{what} {detail}; {cure}" + (f"\nits last lines:{said}" if said else ""))
+
+
+class LostTouchError(LaunchError):
+    """A rank waits for another one that has gone; which one, their launcher knows."""
+
+    WORDS: ClassVar[str] = "has lost touch with another rank"
+
+    def __init__(self, rank: int, cause: str) -> None:
+        self.rank, self.cause = rank, cause
+        cure = "what is finished is kept and booked, and the same command goes on from there"
+        super().__init__(f"rank {rank}", f"{self.WORDS} ({cause})", cure)
 
 
 class LostTrainingError(StillwattError):

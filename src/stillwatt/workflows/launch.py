@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stillwatt.clock import Clock
-from stillwatt.errors import LaunchError, UsageError
+from stillwatt.errors import LaunchError, LostTouchError, UsageError
 from stillwatt.units import NS_PER_S
 
 _FIRST_ENDS = (0, 3)
@@ -178,6 +178,11 @@ class End:
         """Whether it could not say a word itself."""
         return self.status is None or self.status < 0
 
+    @property
+    def is_of_another(self) -> bool:
+        """Whether it ended because another rank had."""
+        return any(LostTouchError.WORDS in line for line in self.last_lines)
+
 
 class Watch:
     """The ranks that are still at work, and what is to become of them once one is lost.
@@ -246,7 +251,9 @@ class Watch:
             LaunchError: Another rank was lost, or the first one without a word of its own.
         """
         first = self._ends[0]
-        lost = next((end for end in self._bad if end.is_sudden), self._bad[0] if self._bad else None)
+        # in the order in which they were told of, which is not quite that in which they ended
+        causes = sorted(self._bad, key=lambda end: (end.is_of_another, not end.is_sudden))
+        lost = causes[0] if causes else None
         if lost is None or (lost.rank == 0 and not lost.is_sudden) or _is_same_word(lost, first):
             return first.status or 0
         raise LaunchError(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 from stillwatt.errors import LaunchError, MissingEngineError
 from stillwatt.workflows.launch import Machine
+
+_KNOCK_S = 10.0
 
 
 def connect() -> Any:
@@ -27,11 +30,23 @@ def connect() -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = os.environ.get("RAY_ADDRESS")
         try:
+            _knock(address or "")
             ray.init(address=address, include_dashboard=None, log_to_driver=False, logging_level=logging.WARNING)
-        except (ConnectionError, ValueError) as err:
+        except (OSError, ValueError) as err:
             what = f"the Ray cluster at {address}" if address else "Ray on this machine"
             raise LaunchError(what, f"does not answer ({err})", "`ray status` there shows whether it runs") from err
     return ray
+
+
+def _knock(address: str) -> None:
+    """Find out at once whether anybody listens there; Ray itself tries for two minutes, and warns all the while.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def machines(nodes: Sequence[Mapping[str, Any]]) -> tuple[Machine, ...]:
