@@ -286,7 +286,7 @@ def _is_same_word(lost: End, first: End) -> bool:
 
 def _how(end: End) -> str:
     if end.status is None:
-        return f"Ray lost it ({end.why})"
+        return f"was lost by Ray ({end.why})"
     if end.status >= 0:
         return f"ended with status {end.status}"
     name = signal.Signals(-end.status).name if -end.status in list(signal.Signals) else f"signal {-end.status}"

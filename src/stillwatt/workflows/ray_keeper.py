@@ -25,7 +25,7 @@ import stillwatt
 from stillwatt.ledger.environment import host_name
 
 _LAST_LINES = 12
-_LAST_BYTES = 20_000
+_PIECE_BYTES = 65_536
 _DRAIN_S = 1.0
 """For output that is still in the pipes; a sampling process holds them open a little longer than its rank lives."""
 _DISK_PATIENCE_S = 5.0
@@ -130,12 +130,13 @@ class Keeper:
                 os.killpg(self._process.pid, signal_number)
 
     def _read(self, name: str, pipe: IO[bytes], is_shown: bool) -> None:
-        while piece := os.read(pipe.fileno(), 65_536):
-            with self._changed:
-                self._tail.append(piece[-_LAST_BYTES:])
-                if is_shown:
-                    self._pieces.append((name, piece))
-                    self._changed.notify_all()
+        with pipe:
+            while piece := os.read(pipe.fileno(), _PIECE_BYTES):
+                with self._changed:
+                    self._tail.append(piece)
+                    if is_shown:
+                        self._pieces.append((name, piece))
+                        self._changed.notify_all()
 
     def _wait(self, process: subprocess.Popen[bytes], readers: Sequence[threading.Thread]) -> None:
         status = process.wait()
