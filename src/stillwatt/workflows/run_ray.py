@@ -30,7 +30,7 @@ from stillwatt.workflows.ray_keeper import Keeper, Look, News
 _ROOM_PATIENCE_S = 300.0
 """For the cluster to have what is asked for; one that grows by itself takes minutes."""
 _SOON_S = 2.0
-_LOOK_PATIENCE_S = 120.0
+_START_PATIENCE_S = 120.0
 """For keepers to start: a worker's first import, from a disk over a network."""
 
 Show = Callable[[str, bytes], None]
@@ -78,7 +78,8 @@ def run_over_ray(
         keepers = _keepers(ray, group, wanted, placed)
         looks = _look(ray, keepers, order, at)
         announce(_said(at))
-        pids = _start(ray, keepers, order, placed, at[0].address, looks[0].port)
+        begun = _start(keepers, order, placed, at[0].address, looks[0].port)
+        pids: list[int] = _answers(ray, begun, at)
         names = [f"{machine.host} ({machine.address}, process {pid})" for machine, pid in zip(at, pids, strict=True)]
         watch = Watch(names, clock or SystemClock())
         with _sigterm_is_ctrl_c():
@@ -139,21 +140,28 @@ def _look(ray: Any, keepers: Sequence[Any], order: Order, at: Sequence[Machine])
             keeper.look.remote(str(token), recipe, sha256, machine.address)
             for keeper, machine in zip(keepers, at, strict=True)
         ]
-        looks = [_answer(ray, each, machine) for each, machine in zip(asked, at, strict=True)]
+        looks: list[Look] = _answers(ray, asked, at)
     for look, machine in zip(looks, at, strict=True):
         check_look(look, f"{machine.host} ({machine.address})", order)
     return looks
 
 
-def _answer(ray: Any, asked: Any, machine: Machine) -> Look:
+def _answers(ray: Any, asked: Sequence[Any], at: Sequence[Machine]) -> list[Any]:
+    """What keepers answer.
+
+    Raises:
+        LaunchError: One of them does not; says which.
+    """
     errors: Any = import_module("ray.exceptions")
-    try:
-        look: Look = ray.get(asked, timeout=_LOOK_PATIENCE_S)
-    except errors.RayError as err:
-        detail = f"no rank can be started there ({_last_line(err)})"
-        cure = "the same Python with the same Stillwatt must be on every machine of the cluster"
-        raise LaunchError(f"{machine.host} ({machine.address})", detail, cure) from err
-    return look
+    found = []
+    for each, machine in zip(asked, at, strict=True):
+        try:
+            found.append(ray.get(each, timeout=_START_PATIENCE_S))
+        except errors.RayError as err:
+            detail = f"cannot start a rank ({_last_line(err)})"
+            cure = "the same Python with the same Stillwatt must be on every machine of the cluster"
+            raise LaunchError(f"{machine.host} ({machine.address})", detail, cure) from err
+    return found
 
 
 def check_look(look: Look, name: str, order: Order) -> None:
@@ -185,14 +193,13 @@ def _token(runs_dir: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _start(ray: Any, keepers: Sequence[Any], order: Order, placed: Sequence[Seat], master: str, port: int) -> list[int]:
+def _start(keepers: Sequence[Any], order: Order, placed: Sequence[Seat], master: str, port: int) -> list[Any]:
     launch_id = f"ray {uuid.uuid4().hex}"
     begun = []
     for keeper, seat in zip(keepers, placed, strict=True):
         told = rank_environment(seat, len(placed), master=master, port=port, launch_id=launch_id)
         begun.append(keeper.start.remote(list(order.arguments), told, os.getcwd(), seat.rank == 0))
-    pids: list[int] = ray.get(begun)
-    return pids
+    return begun
 
 
 @contextlib.contextmanager

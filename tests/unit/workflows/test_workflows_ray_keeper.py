@@ -158,7 +158,7 @@ def test_a_rank_talks_over_the_interface_that_ray_knows_unless_it_is_told_otherw
 
 
 def test_a_rank_imports_the_stillwatt_that_its_keeper_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = str(Path(ray_keeper.stillwatt.__file__).parents[1])
+    place = str(Path(ray_keeper.__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     assert ray_keeper._import_path().split(os.pathsep) == [place, "/somewhere"]
     monkeypatch.setenv("PYTHONPATH", place)
