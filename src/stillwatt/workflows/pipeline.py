@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stillwatt.ledger.gauge import LiveGauge
     from stillwatt.pipelines.bench import OnScored
     from stillwatt.pipelines.progress import Progress
+    from stillwatt.pipelines.ranks import Ranks
     from stillwatt.pipelines.spec import PipelineSpec
     from stillwatt.records.finding import Study
     from stillwatt.records.forecast import PredictionCheck
@@ -100,6 +101,8 @@ def run_recipe(
     spec = recipe.to_spec()
     # what looks at the run is let go of after the run has ended, so that waiting for it is on no bill
     with ExitStack() as after, run:
+        launch = 0 if unfinished is None else unfinished.sessions
+        _mark_together(run, ranks, f"launch.{launch}.begun")
         gauge = after.enter_context(_gauge(run, spec)) if ranks.is_first else None
         announce(f"run {run.run_id}")
         if on_run is not None:
@@ -117,8 +120,16 @@ def run_recipe(
             gauge=gauge,
             on_scored=on_scored,
         )
+        _mark_together(run, ranks, f"launch.{launch}.over")
     ranks.wait()  # until every rank's session has its end
     return _outcome(run.run_id, root, resumed=unfinished is not None) if ranks.is_first else None
+
+
+def _mark_together(run: Run, ranks: Ranks, name: str) -> None:
+    """Tie the clocks of the launch's machines together; a name is of one launch, as a run may have several."""
+    if ranks.count > 1:
+        ranks.wait()
+        run.mark(name)
 
 
 def _nobody(_text: str) -> None:
