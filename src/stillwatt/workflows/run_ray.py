@@ -283,6 +283,10 @@ def _said(at: Sequence[Machine]) -> str:
 
 
 def _last_line(err: BaseException) -> str:
-    """What an error of Ray's comes down to; it tells of stacks and of where logs lie."""
+    """What an error of Ray's comes down to; before it come stacks, behind it guesses and where logs lie.
+
+    >>> _last_line(RuntimeError("At:\\n  The actor died because its node has died. Node Id: 5f"))
+    'The actor died because its node has died'
+    """
     lines = [line.strip() for line in str(err).splitlines() if line.strip()]
-    return lines[-1] if lines else type(err).__name__
+    return lines[-1].partition(". ")[0] if lines else type(err).__name__
