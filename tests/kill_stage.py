@@ -136,6 +136,7 @@ STUDIES = {
     "fixed rows": _TWO + _TEXT + _ON_POLICY,
     "coded rows": _CODED + _TWO,
     "ranks": _CODED + _JUDGE + _TWO + _ON_POLICY + _TEXT.replace("batch_size = 8", "batch_size = 2"),
+    "two ranks": _CODED + _TWO + _TEXT.replace("batch_size = 8", "batch_size = 2"),
     "fsdp": _CODED + _JUDGE + _TWO + _ON_POLICY + _TEXT.replace("batch_size = 8", "batch_size = 2"),
 }
 

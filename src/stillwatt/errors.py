@@ -22,9 +22,12 @@ StillwattError                    exit 1
 ├── GridError                     a live grid service gave no answer that can be used
 ├── EndpointError                 a teacher behind a network address gave no text that can be used
 ├── FileExistsAlreadyError        exit 2: a file would be written over, and nobody asked for that
+├── LaunchError               processes over machines cannot be started, or one of them was lost
+│   └── LostTouchError            a rank whose peer has gone
 ├── LostTrainingError             a training went and nobody said so; marks its stage, is never raised
 ├── MissingExtraError             an optional dependency is not installed; carries the pip line
-│   └── MissingDrawerError        exit 2: the form of figure that was asked for needs it
+│   ├── MissingDrawerError        exit 2: the form of figure that was asked for needs it
+│   └── MissingEngineError        exit 2: what was to carry the work over machines
 └── IncompleteEnergyError         exit 3: a total was asked for while a part is unknown
 """
 
@@ -210,6 +213,26 @@ class FileExistsAlreadyError(UsageError):
         super().__init__(f"{path} is there already and was left as it is; {cure}")
 
 
+class LaunchError(StillwattError):
+    """Processes over machines cannot be started, or one of them was lost; says which and where, as one sentence."""
+
+    def __init__(self, what: str, detail: str, cure: str, *, last_lines: Sequence[str] = ()) -> None:
+        self.what, self.detail, self.cure, self.last_lines = what, detail, cure, tuple(last_lines)
+        said = "".join(f"\n  {line}" for line in self.last_lines)
+        super().__init__(f"{what} {detail}; {cure}" + (f"\nits last lines:{said}" if said else ""))
+
+
+class LostTouchError(LaunchError):
+    """A rank waits for another one that has gone; which one, their launcher knows."""
+
+    WORDS: ClassVar[str] = "has lost touch with another rank"
+
+    def __init__(self, rank: int, cause: str) -> None:
+        self.rank, self.cause = rank, cause
+        cure = "what is finished is kept and booked, and the same command goes on from there"
+        super().__init__(f"rank {rank}", f"{self.WORDS} ({cause})", cure)
+
+
 class LostTrainingError(StillwattError):
     """A training ended and no event said so; marks its stage failed when the next one begins."""
 
@@ -224,6 +247,12 @@ class MissingExtraError(StillwattError):
 
 class MissingDrawerError(MissingExtraError):
     """A form of figure was asked for that needs a library which is not there; `json` needs none."""
+
+    exit_code = 2
+
+
+class MissingEngineError(MissingExtraError):
+    """What was asked to carry the work over machines is not installed; nothing was done."""
 
     exit_code = 2
 

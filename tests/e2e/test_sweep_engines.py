@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -141,22 +139,6 @@ def test_what_a_killed_trial_spent_is_in_the_sum(resumed: Resumed) -> None:
     assert spent["value_j"] == pytest.approx(sum(trial["energy_j"] for trial in trials))
     assert spent["basis"] == "assumed"
     assert resumed.runs == {trial["run_id"] for trial in trials}
-
-
-@pytest.fixture(scope="session")
-def two_nodes() -> Iterator[str]:
-    """A real cluster of two nodes on this machine; gives its address."""
-    pytest.importorskip("ray", reason="the ray extra is not installed")
-    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
-        warnings.simplefilter("ignore")  # of Ray's own, at its start
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        from ray.cluster_utils import Cluster
-
-        small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-        cluster: Any = Cluster(initialize_head=True, head_node_args=small)
-        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-        yield cluster.address
-        cluster.shutdown()
 
 
 def test_a_sweep_goes_on_over_both_nodes_of_a_ray_cluster(two_nodes: str, resumed: Resumed) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stillwatt.cli.options import json_option, runs_option, sensors_option, set_option
 from stillwatt.cli.screen import note, say, say_json
+from stillwatt.errors import UsageError
 from stillwatt.records.energy import Total
 
 if TYPE_CHECKING:
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
 
 _INCOMPLETE = 3
 _INTERRUPTED = 130
+_ENGINE_HELP = "In this process (one rank, where a launcher started several), or as ranks over the machines of the Ray \
+cluster that RAY_ADDRESS names."
+_RANKS_HELP = "Of --engine ray; by default as many as the cluster has free GPUs, or machines where it has none."
 
 
 @click.command()
@@ -23,6 +30,8 @@ _INTERRUPTED = 130
 @runs_option
 @set_option
 @click.option("--fresh", is_flag=True, help="Begin a new run even where one of the same settings was cut short.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help=_ENGINE_HELP)
+@click.option("--ranks", type=click.IntRange(min=1), metavar="N", help=_RANKS_HELP)
 @sensors_option
 @json_option
 @click.pass_context
@@ -32,6 +41,8 @@ def run(
     runs_dir: str,
     overrides: tuple[str, ...],
     fresh: bool,
+    engine: str,
+    ranks: int | None,
     sensors: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
@@ -44,6 +55,10 @@ def run(
     from stillwatt.config.load import load_recipe
 
     settings = load_recipe(find_recipe(recipe), overrides)
+    if engine == "ray":
+        context.exit(_over_ray(context.params))
+    if ranks is not None:
+        raise UsageError("--ranks is of --engine ray; `torchrun --nproc-per-node N` starts several on this machine")
     try:
         outcome = _carry_out(settings, runs_dir=runs_dir, fresh=fresh, sensors=sensors)
     except KeyboardInterrupt:
@@ -66,6 +81,45 @@ def _carry_out(
         return run_recipe(
             settings, runs_dir=runs_dir, fresh=fresh, sensors=sensors, progress=progress, announce=progress.announce
         )
+
+
+def _over_ray(told: Mapping[str, Any]) -> int:
+    """Have ranks of a Ray cluster do what this command was asked for; gives the first one's exit status."""
+    from stillwatt.workflows.run_ray import Order, run_over_ray
+
+    path, runs_dir = Path(told["recipe"]), Path(told["runs_dir"]).absolute()
+    recipe = path.absolute() if path.is_file() else None
+    order = Order(arguments=rank_arguments(told, recipe, runs_dir), runs_dir=runs_dir, recipe=recipe)
+
+    def show(name: str, piece: bytes) -> None:
+        stream = sys.stdout.buffer if name == "stdout" else sys.stderr.buffer
+        stream.write(piece)
+        stream.flush()
+
+    try:
+        return run_over_ray(order, ranks=told["ranks"], show=show, announce=note)
+    except KeyboardInterrupt:
+        note("interrupted: all ranks have ended")
+        return _INTERRUPTED
+
+
+def rank_arguments(told: Mapping[str, Any], recipe: Path | None, runs_dir: Path) -> tuple[str, ...]:
+    """The command of each rank: this one, without what says how ranks are started.
+
+    >>> told = {"recipe": "smoke_cpu", "overrides": ("data.seed=7",), "fresh": True, "sensors": None, "as_json": False}
+    >>> rank_arguments(told, None, Path("/runs"))
+    ('run', 'smoke_cpu', '--runs', '/runs', '--set', 'data.seed=7', '--fresh')
+    """
+    arguments = ["run", str(recipe or told["recipe"]), "--runs", str(runs_dir)]
+    for change in told["overrides"]:
+        arguments += ["--set", change]
+    if told["fresh"]:
+        arguments.append("--fresh")
+    if told["sensors"]:
+        arguments += ["--sensors", ",".join(told["sensors"])]
+    if told["as_json"]:
+        arguments.append("--json")
+    return tuple(arguments)
 
 
 def _tell(outcome: PipelineOutcome, *, as_json: bool) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from stillwatt.errors import ArtifactError
+from stillwatt.errors import ArtifactError, LostTouchError
 
 __all__ = ["Ranks", "join_launch"]
 
@@ -48,7 +49,8 @@ class Ranks:
         if self.count == 1:
             return find()
         said: list[Any] = [find() if self.is_first else None]
-        torch.distributed.broadcast_object_list(said, src=0)
+        with self._in_touch():
+            torch.distributed.broadcast_object_list(said, src=0)
         found: Found = said[0]
         return found
 
@@ -78,7 +80,8 @@ class Ranks:
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum a tensor over all ranks, in place."""
         if self.count > 1:
-            torch.distributed.all_reduce(tensor)
+            with self._in_touch():
+                torch.distributed.all_reduce(tensor)
         return tensor
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -88,7 +91,7 @@ class Ranks:
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            torch.distributed.all_reduce(parameter.grad)
+            self.sum(parameter.grad)
 
     def agree(self, value: Part) -> Part:
         """What the first rank says, on all: each would see another moment of the same budget, or of a file."""
@@ -110,13 +113,23 @@ class Ranks:
         if self.count == 1:
             return [found]
         all_found: list[Any] | None = [None] * self.count if self.is_first else None
-        torch.distributed.gather_object(found, all_found)
+        with self._in_touch():
+            torch.distributed.gather_object(found, all_found)
         return all_found or []
 
     def wait(self) -> None:
         """Until all are here."""
         if self.count > 1:
-            torch.distributed.barrier()
+            with self._in_touch():
+                torch.distributed.barrier()
+
+    @contextmanager
+    def _in_touch(self) -> Iterator[None]:
+        """Tell in a sentence that another rank is gone; who it was, its launcher knows."""
+        try:
+            yield
+        except RuntimeError as err:
+            raise LostTouchError(self.rank, str(err).partition(". ")[0]) from err
 
 
 def join_launch() -> Ranks:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stillwatt.ledger.gauge import LiveGauge
     from stillwatt.pipelines.bench import OnScored
     from stillwatt.pipelines.progress import Progress
+    from stillwatt.pipelines.ranks import Ranks
     from stillwatt.pipelines.spec import PipelineSpec
     from stillwatt.records.finding import Study
     from stillwatt.records.forecast import PredictionCheck
@@ -100,6 +101,8 @@ def run_recipe(
     spec = recipe.to_spec()
     # what looks at the run is let go of after the run has ended, so that waiting for it is on no bill
     with ExitStack() as after, run:
+        launch = 0 if unfinished is None else unfinished.sessions
+        _mark_together(run, ranks, f"launch.{launch}.begun")
         gauge = after.enter_context(_gauge(run, spec)) if ranks.is_first else None
         announce(f"run {run.run_id}")
         if on_run is not None:
@@ -117,8 +120,16 @@ def run_recipe(
             gauge=gauge,
             on_scored=on_scored,
         )
+        _mark_together(run, ranks, f"launch.{launch}.over")
     ranks.wait()  # until every rank's session has its end
     return _outcome(run.run_id, root, resumed=unfinished is not None) if ranks.is_first else None
+
+
+def _mark_together(run: Run, ranks: Ranks, name: str) -> None:
+    """Tie the clocks of the launch's machines together; a name is of one launch, as a run may have several."""
+    if ranks.count > 1:
+        ranks.wait()
+        run.mark(name)
 
 
 def _nobody(_text: str) -> None:
@@ -198,7 +209,7 @@ def find_unfinished(runs_dir: Path, settings_sha256: str) -> Unfinished | None:
         # the first rank ends last and is the only one with all stages
         if any(e["event"] == "session_ended" and e["status"] == "ended" for each in by_rank.get(0, ()) for e in each):
             return None
-        if events and not any(_is_alive(each[-1]) for each in by_rank.values()):
+        if events and not any(_is_alive(run_dir, each[-1]) for each in by_rank.values()):
             return Unfinished(run_id=run_dir.name, sessions=len(events), attempts=_attempts(by_rank.values()))
     return None
 
@@ -221,7 +232,7 @@ def _session_events(run_dir: Path) -> list[tuple[dict[str, Any], ...]]:
     return sorted(started, key=lambda events: int(events[0]["utc_ns"]))
 
 
-def _is_alive(events: tuple[dict[str, Any], ...]) -> bool:
+def _is_alive(run_dir: Path, events: tuple[dict[str, Any], ...]) -> bool:
     """Whether a session's process may still be at work."""
     from stillwatt.ledger.liveness import ThisHost
 
@@ -229,4 +240,17 @@ def _is_alive(events: tuple[dict[str, Any], ...]) -> bool:
     if last["event"] == "session_ended":
         return False
     alive = ThisHost().is_alive(first["host"], first["boot_id"], first["pid"], last["t_ns"])
-    return alive is not False  # of another host's process nothing is known: two writers would be worse than a new run
+    if alive is None:  # of another host's process only what was beside it can tell: two writers would be worse
+        return not _is_seen_to_end(run_dir, first["session"])
+    return alive
+
+
+def _is_seen_to_end(run_dir: Path, session: str) -> bool:
+    """Whether a session's sampling process, which outlives its program by a moment, has noted that it was gone."""
+    from stillwatt.ledger.journal import read_journal
+    from stillwatt.ledger.rundir import sessions
+
+    paths = sessions(run_dir).get(session)
+    if paths is None or paths.meter is None:
+        return False
+    return any(event["event"] == "parent_lost" for event in read_journal(paths.meter).events)

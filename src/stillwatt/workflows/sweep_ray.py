@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
-from stillwatt.errors import MissingExtraError, StillwattError
+from stillwatt.errors import StillwattError
 from stillwatt.pipelines.progress import SilentProgress
+from stillwatt.workflows.ray_cluster import connect, machines
 from stillwatt.workflows.trials import Trial, TrialJob, carry_out
 
 
@@ -27,19 +26,13 @@ class RayEngine:
     to a machine on which none of this sweep's runs and takes all its CPUs, however unlike the machines are.
 
     Raises:
-        MissingExtraError: Ray is not installed.
+        MissingEngineError: Ray is not installed.
+        LaunchError: No cluster answers.
     """
 
     def __init__(self) -> None:
-        try:
-            ray: Any = import_module("ray")
-        except ImportError as err:
-            raise MissingExtraError("ray", "ray") from err
-        self._ray = ray
-        if not ray.is_initialized():
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(address=os.environ.get("RAY_ADDRESS"), include_dashboard=None, log_to_driver=False)
-        self._free = free_machines(ray.nodes())
+        self._ray = connect()
+        self._free = [(each.node_id, each.cpus) for each in machines(self._ray.nodes()) if each.cpus >= 1]
         if not self._free:
             raise StillwattError("no machine of the Ray cluster has a CPU for trials; `ray status` shows what it has")
         self.slots = len(self._free)
@@ -58,20 +51,6 @@ class RayEngine:
         (over,), _ = self._ray.wait(list(self._at_work), num_returns=1)
         self._free.append(self._at_work.pop(over))
         return Trial(**self._ray.get(over))
-
-
-def free_machines(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
-    """Ids and CPUs of the machines that are there and can work, as Ray tells of them.
-
-    >>> free_machines([{"Alive": True, "NodeID": "a", "Resources": {"CPU": 8.0}}, {"Alive": True, "NodeID": "b",
-    ...                "Resources": {}}, {"Alive": False, "NodeID": "c", "Resources": {"CPU": 8.0}}])
-    [('a', 8.0)]
-    """
-    return [
-        (str(node["NodeID"]), float(node["Resources"]["CPU"]))
-        for node in nodes
-        if node["Alive"] and node["Resources"].get("CPU", 0) >= 1
-    ]
 
 
 def _nobody(_text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from stillwatt.errors import MissingExtraError
 from stillwatt.records import RunRecord
 from stillwatt.records.finding import Study
 from stillwatt.workflows.pipeline import PipelineOutcome
+from stillwatt.workflows.run_ray import Order
 
 Stillwatt = Callable[..., Result]
 
@@ -142,4 +144,99 @@ def test_what_cannot_be_meant_runs_nothing(
     result = stillwatt("run", *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
+    assert workflow.recipe is None
+
+
+class Cluster:
+    """Stands in for `run_over_ray`."""
+
+    def __init__(self, outcome: int | BaseException) -> None:
+        self.outcome = outcome
+        self.orders: list[Order] = []
+        self.ranks: int | None = None
+
+    def __call__(
+        self, order: Order, *, ranks: int | None, show: Callable[[str, bytes], None], announce: Callable[[str], None]
+    ) -> int:
+        self.orders.append(order)
+        self.ranks = ranks
+        announce("2 ranks over the Ray cluster")
+        show("stdout", b"the answer\n")
+        show("stderr", b"a remark\n")
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | BaseException], Cluster]:
+    def put(outcome: int | BaseException) -> Cluster:
+        made = Cluster(outcome)
+        monkeypatch.setattr("stillwatt.workflows.run_ray.run_over_ray", made)
+        return made
+
+    return put
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 3])
+def test_ranks_of_a_cluster_do_what_the_command_says_and_it_ends_as_the_first_one(
+    status: int,
+    stillwatt: Stillwatt,
+    cluster: Callable[[int], Cluster],
+    install: Callable[..., Workflow],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workflow, ray = install(), cluster(status)
+    monkeypatch.chdir(tmp_path)
+    recipe = tmp_path / "study.toml"
+    recipe.write_bytes(bundled_recipes()["smoke_cpu"].read_bytes())
+    result = stillwatt(
+        *("run", "study.toml", "--runs", "d", "--engine", "ray", "--ranks", "2", "--set", "data.seed=7"),
+        *("--sensors", "synthetic,nvml", "--fresh", "--json"),
+    )
+    assert result.exit_code == status
+    assert (result.stdout, result.stderr) == ("the answer\n", "2 ranks over the Ray cluster\na remark\n")
+    assert workflow.recipe is None
+    (order,) = ray.orders
+    assert (order.runs_dir, order.recipe, ray.ranks) == (tmp_path / "d", recipe, 2)
+    assert order.arguments == (
+        *("run", str(recipe), "--runs", str(tmp_path / "d"), "--set", "data.seed=7"),
+        *("--fresh", "--sensors", "synthetic,nvml", "--json"),
+    )
+
+
+def test_a_recipe_that_comes_along_is_everywhere(stillwatt: Stillwatt, cluster: Callable[[int], Cluster]) -> None:
+    ray = cluster(0)
+    assert stillwatt("run", "smoke_cpu", "--engine", "ray").exit_code == 0
+    assert (ray.orders[0].recipe, ray.orders[0].arguments[:2], ray.ranks) == (None, ("run", "smoke_cpu"), None)
+
+
+def test_an_interrupted_launch_says_that_all_have_ended(
+    stillwatt: Stillwatt, cluster: Callable[[BaseException], Cluster]
+) -> None:
+    cluster(KeyboardInterrupt())
+    result = stillwatt("run", "smoke_cpu", "--engine", "ray")
+    assert result.exit_code == 130
+    assert result.stderr.endswith("interrupted: all ranks have ended\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--engine", "ray"), "error: ray is not installed; run: pip install 'stillwatt[ray]'\n"),
+        (("--ranks", "2"), "error: --ranks is of --engine ray; `torchrun --nproc-per-node N` starts several"),
+        (("--engine", "ray", "--set", "data.sead=1"), "did you mean 'seed'?"),
+    ],
+)
+def test_a_launch_that_cannot_be_meant_is_one_sentence(
+    arguments: tuple[str, ...], words: str, stillwatt: Stillwatt, install: Callable[..., Workflow],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    workflow = install()
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = stillwatt("run", "smoke_cpu", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
     assert workflow.recipe is None

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stillwatt.errors import StillwattError
+from stillwatt.errors import LostTouchError, StillwattError
 from stillwatt.pipelines.budget import Follow
 from stillwatt.pipelines.ranks import Ranks, join_launch
 from stillwatt.pipelines.sharding import as_kept, gathered, spread_over
@@ -46,3 +46,34 @@ def test_one_process_holds_everything_however_it_is_to_be_spread() -> None:
 def test_an_unknown_way_of_spreading_is_refused() -> None:
     with pytest.raises(StillwattError, match=r"run\.sharding 'zero9'; known: none, fsdp"):
         spread_over(torch.nn.Linear(1, 1), Ranks(), "zero9")
+
+
+def test_a_rank_whose_peer_is_gone_says_so_and_its_own_faults_stay_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = Ranks()
+    ranks.count = 2
+
+    def closed(*_given: object, **_more: object) -> None:
+        raise RuntimeError(
+            "[pair.cc:537] Connection closed by peer [10.0.0.2]:4711. This is typically caused by others"
+        )
+
+    for name in ("barrier", "all_reduce", "gather_object", "broadcast_object_list"):
+        monkeypatch.setattr(torch.distributed, name, closed)
+
+    def out_of_memory() -> int:
+        raise RuntimeError("CUDA out of memory")
+
+    for work in (
+        ranks.wait,
+        lambda: ranks.sum(torch.ones(1)),
+        lambda: ranks.agree(1),
+        lambda: list(ranks.spread([1], lambda part: part)),
+    ):
+        with pytest.raises(LostTouchError) as caught:
+            work()
+        assert str(caught.value) == (
+            "rank 0 has lost touch with another rank ([pair.cc:537] Connection closed by peer [10.0.0.2]:4711); what "
+            "is finished is kept and booked, and the same command goes on from there"
+        )
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+        ranks.of_first(out_of_memory)
