@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stillwatt.pipelines.cache.places import places
+
 __all__ = ["LOG2_E", "PART", "Scan", "scaled", "scan"]
 
 PART = 64
@@ -214,7 +216,7 @@ class _Rows:
 
     def greatest(self, looked: _Looked) -> tuple[Ints, Singles]:
         """Ids and values of the greatest, row by row; sorted as whole numbers of row, value and id."""
-        near = _places(looked.value_DM >= looked.bound_C[looked.row_D, None])
+        near = places(looked.value_DM >= looked.bound_C[looked.row_D, None])
         part_N = near // PART
         row_N = looked.row_D[part_N]
         id_N = (looked.at_D[part_N] - row_N * self.parts) * PART + near % PART
@@ -229,7 +231,7 @@ class _Rows:
         return keys & (1 << _ID_BITS) - 1, value_N
 
     def leave_out(self, sums_CP: Singles, looked: _Looked, full: Ints, ids_FK: Ints) -> None:
-        """Weigh the parts that were looked into again, without what is kept of them."""
+        """Weigh the parts that were looked into again, without what is kept of them; their logits are used up."""
         weight_DM = _to_weights(torch.from_numpy(looked.value_DM), looked.row_D, self.shift_C)
         where_CP = np.empty(sums_CP.size, dtype=np.int64)
         where_CP[looked.at_D] = np.arange(len(looked.at_D))
@@ -258,10 +260,10 @@ def _weighed(logits_CV: Tensor, temperature: float, shift_C: Singles | None) -> 
 
 
 def _to_weights(value_DM: Tensor, row_D: Ints, shift_C: Singles) -> Tensor:
-    """Exponentials of what was looked into."""
+    """Exponentials of what was looked into, in its place."""
     if shift_C.any():
-        value_DM = value_DM - torch.from_numpy(shift_C[row_D])[:, None]
-    return (value_DM * LOG2_E).exp2_()
+        value_DM -= torch.from_numpy(shift_C[row_D])[:, None]
+    return value_DM.mul_(LOG2_E).exp2_()
 
 
 def _heaviest(sums_CP: Singles, few: int) -> Ints:
@@ -274,14 +276,6 @@ def _heaviest(sums_CP: Singles, few: int) -> Ints:
         rank_D = np.arange(len(at_D)) - np.repeat(np.cumsum(of_row_C) - of_row_C, of_row_C)
         at_D = at_D[rank_D < few]
     return at_D
-
-
-def _places(is_true: npt.NDArray[np.bool_]) -> Ints:
-    """Where few of many are true; eight are looked at at once."""
-    eights = np.flatnonzero(is_true.reshape(-1).view(np.uint64))
-    inside = np.flatnonzero(is_true.reshape(-1, 8)[eights])
-    found: Ints = eights[inside >> 3] * 8 + (inside & 7)
-    return found
 
 
 def _of_row(value_V: Floats, count: int) -> Ints:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from stillwatt.pipelines.cache.coder import Side
 from stillwatt.pipelines.cache.halves import Halves, code_others
+from stillwatt.pipelines.cache.places import places
 from stillwatt.pipelines.cache.prior import LEVELS, Prior
 
 __all__ = ["ELSEWHERE", "SET_LEVELS", "Kept", "SetTables", "code_sets"]
@@ -82,8 +83,9 @@ class Asked:
     chance_Q: npt.NDArray[np.uint16]
 
     def rows(self, hit_N: Ints) -> Ints:
-        """Whose some of them are."""
-        return np.repeat(np.arange(len(self.counts_R)), self.counts_R)[hit_N]
+        """Whose some of them are, which stand in their order."""
+        ends_R = np.searchsorted(hit_N, np.cumsum(self.counts_R))
+        return np.repeat(np.arange(len(self.counts_R)), np.diff(ends_R, prepend=0))
 
     def levels(self, prior: Prior, hit_N: Ints, row_N: Ints) -> Ints:
         """Of SET_LEVELS, of some of them, which belong to those rows."""
@@ -130,7 +132,7 @@ def code_sets(
         if taken_RK is not None:
             free = np.flatnonzero(mark_Q != _TAKEN)
             mark_Q, chance_Q = mark_Q[free], chance_Q[free]
-    hit_N = np.flatnonzero(side.bits(None if ids_RK is None or mark_Q is None else mark_Q > 0, chance_Q))
+    hit_N = places(side.bits(None if ids_RK is None or mark_Q is None else mark_Q > 0, chance_Q))
     mark_N = None if mark_Q is None else mark_Q[hit_N]
     hit_N = hit_N if free is None else free[hit_N]
     row_N, id_N = about.rows(hit_N), about.id_Q[hit_N].astype(np.int64)
