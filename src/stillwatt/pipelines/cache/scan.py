@@ -30,7 +30,7 @@ LOG2_E = 1.0 / math.log(2.0)
 exponent, logits in single precision have lost before."""
 _ROWS_IN_CACHE = 8
 """Rows that are read from memory once; 1.6 MB at a vocabulary of 49,152. Fewer would cost more calls than they save."""
-_ROWS_AT_ONCE = 64
+_ROWS_AT_ONCE = 128
 """Rows that are looked into at once; a sorting key leaves room for 256."""
 _LOW, _HIGH = math.exp(-20.0), math.exp(60.0)
 """Where a row weighs between these, exponentials neither vanish nor overflow as they are."""
@@ -184,7 +184,7 @@ class _Rows:
         """
         num, few = len(sums_CP), min(self.count, self.parts)
         heavy_D = _heaviest(sums_CP, few)
-        most = 2 * few + PART
+        most = 4 * few + 2 * PART
         value_DM = np.empty((num * (few + most), PART), dtype=np.float32)
         looked_DM = self.values(heavy_D, value_DM[: len(heavy_D)])
         best_CG = looked_DM.reshape(num, -1)
