@@ -58,13 +58,14 @@ def cut_logits(
     logp_TW -= np.log(total_T1)
     ids_TK, logp_TK = found.ids_TK[:, :kept], logp_TW[:, :kept]
     if scheme.is_variable:
-        p_TK = np.exp(logp_TK)
-        is_out_TK = np.cumsum(p_TK, axis=1) - p_TK >= scheme.mass
+        reached_TK = np.cumsum(weight_TK, axis=1) - weight_TK
+        is_out_TK = reached_TK >= scheme.mass * total_T1
         is_out_TK[:, 0] = False
         rest_T1 = rest_T1 + np.where(is_out_TK, weight_TK, 0.0).sum(1, keepdims=True)
         ids_TK, logp_TK = np.where(is_out_TK, -1, ids_TK), np.where(is_out_TK, -np.inf, logp_TK)
+        weight_TK[is_out_TK] = 0.0
     with np.errstate(divide="ignore"):
-        rest_to_kept_T = (np.log(rest_T1) - np.log(total_T1))[:, 0] - np.log(np.exp(logp_TK).sum(1))
+        rest_to_kept_T = np.log(rest_T1[:, 0]) - np.log(weight_TK.sum(1))
     tail_T = -np.logaddexp(0.0, -rest_to_kept_T)
     drawn = counts = np.zeros((len(logits_TV), 0), dtype=np.int64)
     if scheme.draws:

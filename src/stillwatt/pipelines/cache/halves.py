@@ -21,6 +21,8 @@ from stillwatt.pipelines.cache.coder import Side, binomial
 __all__ = ["Halves", "code_others"]
 
 _KEY_BITS = 63
+_STEP_BITS, _ROW_BITS = 40, 16
+"""Room in the key of tokens that are alone for steps and rows; beside the number of the step and a bit."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -131,7 +133,7 @@ def _is_written(side: Side, ways: _Ways, row_M: Ints, place_M: Ints, count_R: In
     together.
     """
     count_bits, row_bits = int(count_R.max(initial=0)).bit_length(), len(count_R).bit_length()
-    if 2 * count_bits + row_bits + ways.longest > _KEY_BITS:
+    if 2 * count_bits + row_bits + ways.longest > _KEY_BITS or row_bits > _ROW_BITS or ways.longest > _STEP_BITS:
         return False
     turns_M, length_M = ways.turns_V[place_M], ways.lengths_V[place_M]
     shared_M = _shared(turns_M, row_M)
@@ -140,6 +142,9 @@ def _is_written(side: Side, ways: _Ways, row_M: Ints, place_M: Ints, count_R: In
             walks = np.flatnonzero(length_M > step)
             turns_M, length_M, shared_M, row_M = (a[walks] for a in (turns_M, length_M, shared_M, row_M))
         first_S = np.flatnonzero(shared_M < step)
+        if len(first_S) == len(row_M):
+            _write_alone(side, turns_M, length_M, row_M, step)
+            break
         count_S = np.diff(first_S, append=len(row_M))
         left_S = np.add.reduceat(~(turns_M >> step) & 1, first_S)
         keys = count_S << step | turns_M[first_S] & (1 << step) - 1
@@ -149,6 +154,17 @@ def _is_written(side: Side, ways: _Ways, row_M: Ints, place_M: Ints, count_R: In
         for begin, end in pairwise(ends):
             side.symbols(left_S[begin:end], binomial(int(count_S[begin])), end - begin)
     return True
+
+
+def _write_alone(side: Side, turns_M: Ints, length_M: Ints, row_M: Ints, step: int) -> None:
+    """Write what is left of the ways of tokens that are each alone in their part: all steps at once."""
+    ahead_M = length_M - step
+    which = np.repeat(np.arange(len(row_M)), ahead_M)
+    steps = _spread(np.full(len(row_M), step), ahead_M)
+    turns = turns_M[which]
+    keys = (steps << _STEP_BITS | turns & (1 << steps) - 1) << _ROW_BITS | row_M[which]
+    keys = np.sort(keys << 1 | ~(turns >> steps) & 1)
+    side.symbols(keys & 1, binomial(1), len(keys))
 
 
 def _shared(turns_M: Ints, row_M: Ints) -> npt.NDArray[np.int8]:

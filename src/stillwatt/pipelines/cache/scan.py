@@ -68,13 +68,24 @@ class _Looked:
     """Parts that are looked into."""
 
     at_D: Ints
-    """Row times parts plus part."""
+    """Row times parts plus part; as many of each row, then some more."""
+    more: int
     row_D: Ints
     value_DM: Singles
     bound_C: Singles
     """At least as many tokens of a row as are wanted reach it, and all that do lie in these parts."""
     crowded: Ints
     """Rows of which so much reaches the bound, as it is alike, that they are left for later; their bound is infinite."""
+
+    def reaching(self) -> npt.NDArray[np.bool_]:
+        """Which tokens reach the bound, [D, M]."""
+        first = len(self.at_D) - self.more
+        found = np.empty(self.value_DM.shape, dtype=np.bool_)
+        by_row = len(self.bound_C), -1  # compared in long stretches
+        bound_C1 = self.bound_C[:, None]
+        np.greater_equal(self.value_DM[:first].reshape(by_row), bound_C1, out=found[:first].reshape(by_row))
+        np.greater_equal(self.value_DM[first:], bound_C1[self.row_D[first:]], out=found[first:])
+        return found
 
 
 def scaled(logits: Tensor, temperature: float) -> Tensor:
@@ -201,7 +212,7 @@ class _Rows:
         more_D = np.flatnonzero(is_due_CP)
         at_D = np.concatenate([heavy_D, more_D])
         self.values(more_D, value_DM[len(heavy_D) : len(at_D)])
-        return _Looked(at_D, at_D // self.parts, value_DM[: len(at_D)], bound_C, np.flatnonzero(is_crowded_C))
+        return _Looked(at_D, len(more_D), at_D // self.parts, value_DM[: len(at_D)], bound_C, np.flatnonzero(is_crowded_C))
 
     def values(self, at_D: Ints, out_DM: Singles) -> Singles:
         """Logits over the temperature of parts, written to `out_DM`."""
@@ -216,7 +227,7 @@ class _Rows:
 
     def greatest(self, looked: _Looked) -> tuple[Ints, Singles]:
         """Ids and values of the greatest, row by row; sorted as whole numbers of row, value and id."""
-        near = places(looked.value_DM >= looked.bound_C[looked.row_D, None])
+        near = places(looked.reaching())
         part_N = near // PART
         row_N = looked.row_D[part_N]
         id_N = (looked.at_D[part_N] - row_N * self.parts) * PART + near % PART
@@ -233,7 +244,7 @@ class _Rows:
     def leave_out(self, sums_CP: Singles, looked: _Looked, full: Ints, ids_FK: Ints) -> None:
         """Weigh the parts that were looked into again, without what is kept of them; their logits are used up."""
         weight_DM = _to_weights(torch.from_numpy(looked.value_DM), looked.row_D, self.shift_C)
-        where_CP = np.empty(sums_CP.size, dtype=np.int64)
+        where_CP = np.empty(sums_CP.size, dtype=np.int32)
         where_CP[looked.at_D] = np.arange(len(looked.at_D))
         held_FK = where_CP[full[:, None] * self.parts + ids_FK // PART]
         weight_DM.numpy()[held_FK, ids_FK % PART] = 0.0

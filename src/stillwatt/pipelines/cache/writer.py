@@ -317,7 +317,7 @@ def check_cut(where: str, tokens: npt.NDArray[np.integer], cut: Cut, scheme: Sch
     _check_ids(where, cut.ids_TK, vocab_size, may_be_short=scheme.is_variable)
     _check_ids(where, cut.draw_ids_TU, vocab_size, may_be_short=True)
     if scheme.has_head:
-        kept = np.where(cut.ids_TK >= 0, np.exp(cut.logp_TK.astype(np.float64)), 0.0).sum(1)
+        kept = np.where(cut.ids_TK >= 0, np.exp(cut.logp_TK.astype(np.float32)), 0.0).sum(1)
         mass = kept + np.exp(cut.tail_logmass_T.astype(np.float64))
         # written so that NaN fails too
         if not (np.abs(mass - 1.0) <= _INPUT_MASS_TOLERANCE).all() or not (cut.tail_logmass_T < 0.0).all():
