@@ -30,8 +30,8 @@ TOTAL = 1 << 16
 """What the frequencies of a table sum to."""
 _WORD_BYTES = 4
 _EITHER = _MODELS.Categorical(perfect=False)
-"""Two symbols with frequencies of their own each time. The library's Bernoulli gives the same intervals, bit for bit, in
-four times the time."""
+"""Two symbols with frequencies of their own each time. The library's Bernoulli gives the same intervals, bit for bit,
+in four times the time."""
 
 Ints = npt.NDArray[np.int64]
 Symbols = npt.NDArray[np.int32]

@@ -3,8 +3,8 @@
 It is split in two equally heavy halves again and again, and each time it is said how many lie on the left. That spends
 nothing on an order, which a set has not.
 
-Shapes: R rows, K tokens of a row's set, M tokens of all rows that are coded here, V vocabulary, S parts of all rows that
-are split at once.
+Shapes: R rows, K tokens of a row's set, M tokens of all rows that are coded here, V vocabulary, S parts of all rows
+that are split at once.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Halves:
     """The vocabulary from heavy to light, halved at equal weight until each token stands alone."""
 
     def __init__(self, weight_V: npt.NDArray[np.integer]) -> None:
-        self._weight_V = weight_V.astype(np.int64)
+        self.weight_V = weight_V.astype(np.int64)
 
     @cached_property
     def order(self) -> Ints:
         """Tokens from heavy to light."""
-        return np.lexsort((np.arange(len(self._weight_V)), -self._weight_V)).astype(np.int64)
+        return np.lexsort((np.arange(len(self.weight_V)), -self.weight_V)).astype(np.int64)
 
     @cached_property
     def place(self) -> Ints:
@@ -52,7 +52,7 @@ class Halves:
         No two parts are cut at one place, so a part goes by its cut. At 2 c stands where the part left of c is cut, at
         2 c + 1 that right of it, at 0 the whole; or -1 less the token's place, where a part is one token.
         """
-        heap, size = np.concatenate([[0], np.cumsum(self._weight_V[self.order])]), len(self.order)
+        heap, size = np.concatenate([[0], np.cumsum(self.weight_V[self.order])]), len(self.order)
         cuts = np.zeros(2 * size, dtype=np.int64)
         at, low, high = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.full(1, size)
         while len(at):
@@ -140,7 +140,7 @@ def _is_written(side: Side, ways: _Ways, row_M: Ints, place_M: Ints, count_R: In
     for step in range(int(length_M.max(initial=0))):
         if length_M.min() <= step:  # who stands alone is done, and was no part of another stretch
             walks = np.flatnonzero(length_M > step)
-            turns_M, length_M, shared_M, row_M = (a[walks] for a in (turns_M, length_M, shared_M, row_M))
+            turns_M, length_M, shared_M, row_M = turns_M[walks], length_M[walks], shared_M[walks], row_M[walks]
         first_S = np.flatnonzero(shared_M < step)
         if len(first_S) == len(row_M):
             _write_alone(side, turns_M, length_M, row_M, step)

@@ -1,8 +1,8 @@
 """One pass over a teacher's logits: the greatest of each row, and what all others weigh.
 
-A few rows at a time are read, weighed and summed by part while they lie in the processor's cache; nothing as long as the
-vocabulary outlives them. A token weighs no more than the part it lies in, so the sums tell which parts the greatest can
-lie in: only these few are looked into, for many rows at once.
+A few rows at a time are read, weighed and summed by part while they lie in the processor's cache; nothing as long as
+the vocabulary outlives them. A token weighs no more than the part it lies in, so the sums tell which parts the greatest
+can lie in: only these few are looked into, for many rows at once.
 
 Shapes: T positions, C of them at once, I of these in the cache, V vocabulary, K wanted ones, P parts of the vocabulary,
 D parts of all rows that are looked into, M tokens of a part, N tokens of all rows that may be among the greatest.
@@ -75,7 +75,7 @@ class _Looked:
     bound_C: Singles
     """At least as many tokens of a row as are wanted reach it, and all that do lie in these parts."""
     crowded: Ints
-    """Rows of which so much reaches the bound, as it is alike, that they are left for later; their bound is infinite."""
+    """Rows of which too much is alike, so that they are left for later: their bound is infinite."""
 
     def reaching(self) -> npt.NDArray[np.bool_]:
         """Which tokens reach the bound, [D, M]."""
@@ -212,7 +212,9 @@ class _Rows:
         more_D = np.flatnonzero(is_due_CP)
         at_D = np.concatenate([heavy_D, more_D])
         self.values(more_D, value_DM[len(heavy_D) : len(at_D)])
-        return _Looked(at_D, len(more_D), at_D // self.parts, value_DM[: len(at_D)], bound_C, np.flatnonzero(is_crowded_C))
+        return _Looked(
+            at_D, len(more_D), at_D // self.parts, value_DM[: len(at_D)], bound_C, np.flatnonzero(is_crowded_C)
+        )
 
     def values(self, at_D: Ints, out_DM: Singles) -> Singles:
         """Logits over the temperature of parts, written to `out_DM`."""
