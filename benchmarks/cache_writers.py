@@ -17,6 +17,7 @@ import argparse
 import importlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -56,10 +57,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     quieten()
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as scratch:
         rows = run(arguments, Path(scratch))
     if arguments.save:
-        arguments.save.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+        about = {"before": arguments.before, "threads": arguments.threads, "load": [load, os.getloadavg()[0]]}
+        arguments.save.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def run(arguments: Namespace, scratch: Path) -> list[dict[str, Any]]:
