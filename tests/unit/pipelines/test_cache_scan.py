@@ -31,6 +31,20 @@ def mixed(logits: Tensor) -> Tensor:
     return logits
 
 
+def lumpy(logits: Tensor) -> Tensor:
+    """The greatest stand alone in light parts, and the heavy parts hold nothing great."""
+    part = torch.arange(logits.shape[1]) // PART
+    heavy = logits.clamp(-1.0, 1.0) / 8
+    lone = torch.where(torch.arange(logits.shape[1]) % PART == 5, 1.0 + heavy, torch.full_like(heavy, -30.0))
+    return torch.where(part % 2 == 0, heavy, lone)
+
+
+def wild(logits: Tensor) -> Tensor:
+    logits[::3] += 300.0
+    logits[1::3] -= 300.0
+    return logits
+
+
 KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "plain": lambda logits: logits,
     "few values": lambda logits: logits.round(),
@@ -41,6 +55,8 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "far up": lambda logits: logits + 2e4,
     "far down": lambda logits: logits - 2e4,
     "mixed": mixed,
+    "lumpy": lumpy,
+    "wild": wild,
     "zeros": lambda logits: torch.where(logits > 0, 0.0, -0.0),
 }
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from stillwatt.pipelines.cache.codec import Wide
-from stillwatt.pipelines.cache.scan import PART, scaled, scan
+from stillwatt.pipelines.cache.places import places
+from stillwatt.pipelines.cache.scan import LOG2_E, PART, scaled, scan
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.writer import Cut
 
@@ -57,13 +58,14 @@ def cut_logits(
     logp_TW -= np.log(total_T1)
     ids_TK, logp_TK = found.ids_TK[:, :kept], logp_TW[:, :kept]
     if scheme.is_variable:
-        p_TK = np.exp(logp_TK)
-        is_out_TK = np.cumsum(p_TK, axis=1) - p_TK >= scheme.mass
+        reached_TK = np.cumsum(weight_TK, axis=1) - weight_TK
+        is_out_TK = reached_TK >= scheme.mass * total_T1
         is_out_TK[:, 0] = False
         rest_T1 = rest_T1 + np.where(is_out_TK, weight_TK, 0.0).sum(1, keepdims=True)
         ids_TK, logp_TK = np.where(is_out_TK, -1, ids_TK), np.where(is_out_TK, -np.inf, logp_TK)
+        weight_TK[is_out_TK] = 0.0
     with np.errstate(divide="ignore"):
-        rest_to_kept_T = (np.log(rest_T1) - np.log(total_T1))[:, 0] - np.log(np.exp(logp_TK).sum(1))
+        rest_to_kept_T = np.log(rest_T1[:, 0]) - np.log(weight_TK.sum(1))
     tail_T = -np.logaddexp(0.0, -rest_to_kept_T)
     drawn = counts = np.zeros((len(logits_TV), 0), dtype=np.int64)
     if scheme.draws:
@@ -83,21 +85,26 @@ def _inside(logits_TV: Tensor, temperature: float, ids_TK: Ints, part_TR: Ints, 
     """Which token of its part each draw falls on, never a kept one; a part is weighed once, however often drawn."""
     num, size = logits_TV.shape
     parts = -(-size // PART)
-    part_D, which_TR = np.unique(part_TR + np.arange(num)[:, None] * parts, return_inverse=True)
+    place_TR = part_TR + np.arange(num)[:, None] * parts
+    is_drawn = np.zeros(num * parts, dtype=np.bool_)
+    is_drawn[place_TR] = True
+    part_D = places(is_drawn)
+    slot = np.empty(len(is_drawn), dtype=np.int64)
+    slot[part_D] = np.arange(len(part_D))
     first_D = part_D % parts * PART
     if size % PART:
         places_DM = part_D[:, None] // parts * size + np.minimum(first_D[:, None] + np.arange(PART), size - 1)
         picked_DM = logits_TV.flatten()[torch.from_numpy(places_DM).to(logits_TV.device)]
     else:
         picked_DM = logits_TV.reshape(-1, PART).index_select(0, torch.from_numpy(part_D).to(logits_TV.device))
-    logits_DM = scaled(picked_DM, temperature).double().cpu().numpy()
-    peak_D1 = logits_DM.max(1, keepdims=True)
-    weights_DM = np.exp(logits_DM - np.where(np.isfinite(peak_D1), peak_D1, 0.0))
+    logits_DM = scaled(picked_DM, temperature)
+    peak_D1 = logits_DM.amax(1, keepdim=True)
+    weights_DM = (logits_DM - peak_D1.masked_fill(peak_D1.isinf(), 0.0)).mul_(LOG2_E).exp2_().cpu().numpy()
     weights_DM[first_D[:, None] + np.arange(PART) >= size] = 0.0
     kept_N = (np.arange(num)[:, None] * parts + ids_TK // PART).ravel()
-    at_N = np.searchsorted(part_D, kept_N).clip(max=len(part_D) - 1)
-    is_hit_N = part_D[at_N] == kept_N
-    weights_DM[at_N[is_hit_N], ids_TK.ravel()[is_hit_N] % PART] = 0.0
+    is_hit_N = is_drawn[kept_N]
+    weights_DM[slot[kept_N[is_hit_N]], ids_TK.ravel()[is_hit_N] % PART] = 0.0
+    which_TR = slot[place_TR]
     return part_TR * PART + _chosen_of(weights_DM, which_TR, within_TR)
 
 
@@ -124,13 +131,14 @@ def _chosen(weights_NC: Floats, uniform_NR: Floats) -> Ints:
     return torch.minimum(at_NR, last_N1).numpy()
 
 
-def _chosen_of(weights_DM: Floats, which_TR: Ints, uniform_TR: Floats) -> Ints:
+def _chosen_of(weights_DM: npt.NDArray[np.floating], which_TR: Ints, uniform_TR: Floats) -> Ints:
     """As `_chosen`, each number in a row of its own choice: first which eight columns, then which of them."""
-    sums_DM = np.cumsum(weights_DM, axis=1)
+    sums_DM = np.cumsum(weights_DM, axis=1, dtype=np.float64)
     total_D = sums_DM[:, -1]
     last_D = np.count_nonzero(sums_DM < total_D[:, None], axis=1)
     sought_TR1 = (uniform_TR * total_D[which_TR])[..., None]
-    eights = np.count_nonzero(sums_DM[:, _EIGHT - 1 :: _EIGHT][which_TR] <= sought_TR1, axis=-1)
+    ends_DE = np.ascontiguousarray(sums_DM[:, _EIGHT - 1 :: _EIGHT])
+    eights = np.count_nonzero(ends_DE[which_TR] <= sought_TR1, axis=-1)
     eights = np.minimum(eights, PART // _EIGHT - 1)
     inside = np.count_nonzero(sums_DM.reshape(-1, _EIGHT)[which_TR * (PART // _EIGHT) + eights] <= sought_TR1, axis=-1)
     chosen: Ints = np.minimum(eights * _EIGHT + inside, last_D[which_TR])

@@ -1,17 +1,17 @@
 """One pass over a teacher's logits: the greatest of each row, and what all others weigh.
 
-Two rows at a time are read, weighed and summed while they lie in the processor's cache; nothing as long as the
-vocabulary outlives them. What is left to be done for a row is then done for many rows at once.
+A few rows at a time are read, weighed and summed by part while they lie in the processor's cache; nothing as long as
+the vocabulary outlives them. A token weighs no more than the part it lies in, so the sums tell which parts the greatest
+can lie in: only these few are looked into, for many rows at once.
 
-Shapes: T positions, C of them at once, V vocabulary, K wanted ones, P parts of the vocabulary, G groups that the
-greatest are looked for in, N tokens of all rows that may be among the greatest.
+Shapes: T positions, C of them at once, I of these in the cache, V vocabulary, K wanted ones, P parts of the vocabulary,
+D parts of all rows that are looked into, M tokens of a part, N tokens of all rows that may be among the greatest.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,22 +19,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["PART", "Scan", "scaled", "scan"]
+from stillwatt.pipelines.cache.places import places
+
+__all__ = ["LOG2_E", "PART", "Scan", "scaled", "scan"]
 
 PART = 64
-"""Neighbours whose weights are summed where there are draws: what these fall on first."""
-_PER_GROUP = (32, 16)
-"""Tokens of a group, if few are looked for or if many; every so many tokens, not neighbours, so that the greatest of
-groups are taken of whole rows."""
-_FEW = 32
-_ROWS_IN_CACHE = 2
-"""Rows that are read from memory once for their greatest and their exponentials; 0.8 MB at a vocabulary of 49,152."""
-_ROWS_AT_ONCE = 64
-"""Rows whose greatest are looked into at once: fewer would cost more calls than they save."""
-_SLAB_ROWS = 256
-"""Rows whose greatest are sorted at once: what a key leaves room for."""
-_LOW, _HIGH = -20.0, 60.0
-"""Where the greatest logit of a row lies between these, exponentials neither vanish nor overflow as they are."""
+"""Neighbours whose weights are summed: what draws fall on first, and what the greatest are looked for in."""
+LOG2_E = 1.0 / math.log(2.0)
+"""Exponentials are taken to the base 2, which the library does in half the time; what they lose, a rounding of the
+exponent, logits in single precision have lost before."""
+_ROWS_IN_CACHE = 8
+"""Rows that are read from memory once; 1.6 MB at a vocabulary of 49,152. Fewer would cost more calls than they save."""
+_ROWS_AT_ONCE = 128
+"""Rows that are looked into at once; a sorting key leaves room for 256."""
+_LOW, _HIGH = math.exp(-20.0), math.exp(60.0)
+"""Where a row weighs between these, exponentials neither vanish nor overflow as they are."""
+_MARGIN = 1.0 - 2.0**-14
+"""For the rounding of exponentials: a part that weighs less than this share of a token does not hold it."""
+_LEAST = 2.0**-100
+"""Weights below have lost their digits and bound nothing."""
+_PER_BOUND = 8
+"""Tokens of which the greatest stands for all where a bound is sought: fewer to choose from, and it falls little."""
 _ID_BITS = 23
 _VALUE_BITS = 32
 _HIGHEST = (1 << 31) - 1
@@ -58,6 +63,31 @@ class Scan:
     are to fall on them."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """Parts that are looked into."""
+
+    at_D: Ints
+    """Row times parts plus part; as many of each row, then some more."""
+    more: int
+    row_D: Ints
+    value_DM: Singles
+    bound_C: Singles
+    """At least as many tokens of a row as are wanted reach it, and all that do lie in these parts."""
+    crowded: Ints
+    """Rows of which too much is alike, so that they are left for later: their bound is infinite."""
+
+    def reaching(self) -> npt.NDArray[np.bool_]:
+        """Which tokens reach the bound, [D, M]."""
+        first = len(self.at_D) - self.more
+        found = np.empty(self.value_DM.shape, dtype=np.bool_)
+        by_row = len(self.bound_C), -1  # compared in long stretches
+        bound_C1 = self.bound_C[:, None]
+        np.greater_equal(self.value_DM[:first].reshape(by_row), bound_C1, out=found[:first].reshape(by_row))
+        np.greater_equal(self.value_DM[first:], bound_C1[self.row_D[first:]], out=found[first:])
+        return found
+
+
 def scaled(logits: Tensor, temperature: float) -> Tensor:
     """Logits over the temperature, in float32 at least."""
     wide = logits if logits.dtype == torch.float32 else logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -70,203 +100,195 @@ def scan(logits_TV: Tensor, temperature: float, *, count: int, kept: int, is_par
     Raises:
         ValueError: A row has no greatest logit: it holds NaN or infinity, or nothing but minus infinity.
     """
-    size = logits_TV.shape[-1]
-    part = PART if is_parted else size + -size % PART
+    is_narrow = torch.promote_types(logits_TV.dtype, torch.float32) == torch.float32
+    is_here = logits_TV.device.type == "cpu" and is_narrow and logits_TV.shape[-1] < 1 << _ID_BITS
     found: list[Scan] = []
-    for slab_TV in torch.split(logits_TV, _SLAB_ROWS):
-        found.append(_scan_slab(slab_TV, len(found) * _SLAB_ROWS, temperature, count, kept, part))
+    for start in range(0, max(len(logits_TV), 1), _ROWS_AT_ONCE):
+        rows_CV = logits_TV[start : start + _ROWS_AT_ONCE]
+        if is_here:
+            found.append(_Rows(rows_CV, start, temperature, count, kept).scan(is_parted=is_parted))
+        else:
+            found.append(_by_library(rows_CV, start, temperature, count, kept, is_parted))
     return Scan(*(np.concatenate([getattr(part, name) for part in found]) for name in Scan.__slots__))
 
 
-def _scan_slab(logits_TV: Tensor, first: int, temperature: float, count: int, kept: int, part: int) -> Scan:
-    is_narrow = torch.promote_types(logits_TV.dtype, torch.float32) == torch.float32
-    if logits_TV.device.type != "cpu" or not is_narrow or logits_TV.shape[-1] >= 1 << _ID_BITS:
-        return _by_library(logits_TV, first, temperature, count, kept, part)
-    short = -logits_TV.shape[-1] % PART
-    whole_TV = F.pad(logits_TV, (0, short), value=-torch.inf) if short else logits_TV.contiguous()
-    near = _read(whole_TV, temperature, count, part)
-    _check(near.peak_T, first)
-    ids_TK, logits_TK = np.zeros((len(logits_TV), count), dtype=np.int64), np.zeros((len(logits_TV), count))
-    row_N, rank_N, id_N, value_N = _ranked(near, whole_TV.shape[-1])
-    is_in = rank_N < count
-    ids_TK[row_N[is_in], rank_N[is_in]], logits_TK[row_N[is_in], rank_N[is_in]] = id_N[is_in], value_N[is_in]
-    sums_TP, shift_T = near.sums_TP, near.shift_T
-    if part < whole_TV.shape[-1]:
-        is_kept = rank_N < kept
-        place_N = row_N[is_kept] * whole_TV.shape[-1] + id_N[is_kept]
-        at_D, which = np.unique(place_N // part, return_inverse=True)
-        value_DM = _values(whole_TV, temperature, at_D[:, None] * part + np.arange(part))
-        weight_DM = np.exp(value_DM - shift_T[at_D // sums_TP.shape[1], None])
-        weight_DM[which, place_N % part] = 0.0
-        sums_TP.reshape(-1)[at_D] = weight_DM.sum(1)
-    else:
-        # all that came near was left out, and not all of it is kept
-        is_more = rank_N >= kept
-        np.add.at(sums_TP[:, 0], row_N[is_more], np.exp(value_N[is_more] - shift_T[row_N[is_more]]))
-    sums_TP *= np.exp(near.shift_T - near.peak_T)[:, None]
-    for row in near.crowded:
-        value_V = scaled(whole_TV[row], temperature).double().numpy()
-        ids_TK[row] = _of_row(value_V, count)
-        logits_TK[row] = value_V[ids_TK[row]]
-        weight_V = np.exp(value_V - near.peak_T[row])
-        weight_V[ids_TK[row, :kept]] = 0.0
-        sums_TP[row] = weight_V.reshape(-1, part).sum(1)
-    return Scan(ids_TK, logits_TK, near.peak_T, sums_TP)
-
-
-def _check(peak_T: Floats, first: int) -> None:
-    lacks = np.flatnonzero(~np.isfinite(peak_T))
+def _check(peak_C: Floats, first: int) -> None:
+    lacks = np.flatnonzero(~np.isfinite(peak_C))
     if len(lacks):
         raise ValueError(
-            f"position {first + lacks[0]}: its greatest logit is {peak_T[lacks[0]]}, so nothing can be kept of it"
+            f"position {first + lacks[0]}: its greatest logit is {peak_C[lacks[0]]}, so nothing can be kept of it"
         )
 
 
-def _by_library(logits_TV: Tensor, first: int, temperature: float, count: int, kept: int, part: int) -> Scan:
-    """On an accelerator, or in double precision: all rows at once."""
-    values_TV = scaled(logits_TV, temperature)
-    peak_T1 = values_TV.amax(-1, keepdim=True)
-    _check(peak_T1[:, 0].double().cpu().numpy(), first)
-    found = values_TV.topk(count, dim=-1)
-    weights_TV = (values_TV - peak_T1).exp_().scatter_(-1, found.indices[:, :kept], 0.0)
-    whole_TV = F.pad(weights_TV, (0, -weights_TV.shape[-1] % PART))
-    sums_TP = whole_TV.view(len(whole_TV), whole_TV.shape[1] // part, part).sum(-1)
-    arrays = (found.indices, found.values.double(), peak_T1[:, 0].double(), sums_TP.double())
+def _by_library(logits_CV: Tensor, first: int, temperature: float, count: int, kept: int, is_parted: bool) -> Scan:
+    """On an accelerator, or in double precision."""
+    values_CV = scaled(logits_CV, temperature)
+    peak_C1 = values_CV.amax(-1, keepdim=True)
+    _check(peak_C1[:, 0].double().cpu().numpy(), first)
+    found = values_CV.topk(count, dim=-1)
+    weights_CV = (values_CV - peak_C1).exp_().scatter_(-1, found.indices[:, :kept], 0.0)
+    whole_CV = F.pad(weights_CV, (0, -weights_CV.shape[-1] % PART))
+    part = PART if is_parted else whole_CV.shape[1]
+    sums_CP = whole_CV.view(len(whole_CV), whole_CV.shape[1] // part, part).sum(-1)
+    arrays = (found.indices, found.values.double(), peak_C1[:, 0].double(), sums_CP.double())
     return Scan(*(array.cpu().numpy() for array in arrays))
 
 
-_NOTHING = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64)
-
-
-class _Near(NamedTuple):
-    """What is found of some rows while they are read."""
-
-    place_N: Ints
-    """Tokens that reach a bound, at least as many of a row as are wanted: row times vocabulary plus id."""
-    value_N: Singles
-    peak_T: Floats
-    shift_T: Floats
-    """What was taken from the logits before their exponentials."""
-    sums_TP: Floats
-    """Without the tokens above, if there is one part."""
-    crowded: Ints
-    """Rows of which so many reach the bound, as they are alike, that none is noted."""
-
-
-def _read(logits_TV: Tensor, temperature: float, count: int, part: int) -> _Near:
-    """Many rows, as many as are looked into at once, after each other."""
-    parts = []
-    for start in range(0, max(len(logits_TV), 1), _ROWS_AT_ONCE):
-        near = _Rows(logits_TV[start : start + _ROWS_AT_ONCE], temperature, count, part).near()
-        parts.append(near._replace(place_N=near.place_N + start * logits_TV.shape[1], crowded=near.crowded + start))
-    return _Near(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
 class _Rows:
-    """Rows that are looked into at once.
+    """Rows that are looked into at once, on a processor and in single precision."""
 
-    The greatest tokens lie in groups whose own greatest are greatest: these are few, and only they are looked into.
-    Where sums are of groups, those of these few are then taken again without the tokens that came near.
-    """
+    def __init__(self, logits_CV: Tensor, first: int, temperature: float, count: int, kept: int) -> None:
+        short = -logits_CV.shape[1] % PART
+        self.logits_CV = F.pad(logits_CV, (0, short), value=-torch.inf) if short else logits_CV.contiguous()
+        self.first, self.temperature, self.count, self.kept = first, temperature, count, kept
+        self.size = self.logits_CV.shape[1]
+        self.parts = self.size // PART
+        self.shift_C = np.zeros(len(logits_CV), dtype=np.float32)
+        """What is taken from the logits before their exponentials."""
 
-    def __init__(self, logits_CV: Tensor, temperature: float, count: int, part: int) -> None:
-        self.logits_CV, self.temperature, self.count, self.part = logits_CV, temperature, count, part
-        num, size = logits_CV.shape
-        per_group = _PER_GROUP[count > _FEW]
-        self.per_group = per_group if size // per_group > 2 * count else 1
-        self.groups, self.is_parted = size // self.per_group, part < size
-        self.best_CG = torch.empty(num, self.groups if count else 0)
-        self.sums_CS = torch.empty(num, size // part if self.is_parted else self.groups)
-        self.shift_C = np.zeros(num)
-
-    def near(self) -> _Near:
+    def scan(self, *, is_parted: bool) -> Scan:
         """All that is found of them."""
-        self.weigh()
-        peak_C = self.best_CG.numpy().max(1, initial=-np.inf).astype(np.float64) if self.count else self.shift_C
-        if not self.is_tame(peak_C):
-            peak_C = self.logits_CV.amax(-1).double().numpy() / self.temperature
-            self.shift_C = np.where(np.isfinite(peak_C), peak_C, 0.0)
-            self.weigh()
-        place_N, value_N, crowded = self.reaching() if self.count else _NOTHING
-        sums_CP = self.sums_CS.numpy().astype(np.float64)
-        if not self.is_parted:
-            sums_CP = sums_CP.sum(1, keepdims=True)
-        return _Near(place_N, value_N, peak_C, self.shift_C, sums_CP, crowded)
+        sums_CP = self.tame()
+        num = len(sums_CP)
+        ids_CK, logits_CK = np.zeros((num, self.count), dtype=np.int64), np.zeros((num, self.count))
+        peak_C, crowded = self.shift_C.astype(np.float64), np.zeros(0, dtype=np.int64)
+        if self.count and num:
+            looked = self.look(sums_CP)
+            crowded, full = looked.crowded, np.flatnonzero(np.isfinite(looked.bound_C))
+            id_N, value_N = self.greatest(looked)
+            ids_CK[full], logits_CK[full] = id_N.reshape(-1, self.count), value_N.reshape(-1, self.count)
+            if self.kept:
+                self.leave_out(sums_CP, looked, full, ids_CK[full, : self.kept])
+            peak_C[full] = logits_CK[full, 0]
+        sums_CQ = sums_CP.astype(np.float64) if is_parted else sums_CP.sum(1, keepdims=True, dtype=np.float64)
+        sums_CQ *= np.exp(self.shift_C - peak_C)[:, None]
+        for row in crowded:
+            value_V = scaled(self.logits_CV[row], self.temperature).double().numpy()
+            ids_CK[row] = _of_row(value_V, self.count)
+            logits_CK[row] = value_V[ids_CK[row]]
+            peak_C[row] = value_V.max()
+            weight_V = np.exp(value_V - peak_C[row])
+            weight_V[ids_CK[row, : self.kept]] = 0.0
+            sums_CQ[row] = weight_V.reshape(sums_CQ.shape[1], -1).sum(1)
+        return Scan(ids_CK, logits_CK, peak_C, sums_CQ)
 
-    def is_tame(self, peak_C: Floats) -> bool:
-        """Whether exponentials neither vanish nor overflow as they are."""
-        if self.count or not len(peak_C):
-            return bool((peak_C >= _LOW).all() and (peak_C <= _HIGH).all())
-        total_C = self.sums_CS.sum(-1)
-        return math.exp(_LOW) <= float(total_C.min()) and float(total_C.max()) <= math.exp(_HIGH)
+    def tame(self) -> Singles:
+        """What parts weigh; rows whose exponentials would vanish or overflow are taken relative to their greatest."""
+        sums_CP = _weighed(self.logits_CV, self.temperature, None)
+        total_C = sums_CP.sum(1)
+        wild = np.flatnonzero(~((total_C >= _LOW) & (total_C <= _HIGH)))  # written so that NaN is wild
+        if len(wild):
+            wild_CV = self.logits_CV[torch.from_numpy(wild)]
+            peak_C = scaled(wild_CV.amax(-1), self.temperature).double().numpy()
+            lacks = np.full(len(self.shift_C), 0.0)
+            lacks[wild] = peak_C
+            _check(lacks, self.first)
+            self.shift_C[wild] = peak_C
+            sums_CP[wild] = _weighed(wild_CV, self.temperature, self.shift_C[wild])
+        return sums_CP
 
-    def weigh(self) -> None:
-        """Greatest of groups; exponentials, and their sums by part, or by group where there are no parts."""
-        size, few = self.logits_CV.shape[1], _ROWS_IN_CACHE
-        groups = self.per_group, self.groups
-        shape, along = ((size // self.part, self.part), 2) if self.is_parted else (groups, 1)
-        weights_IV, is_shifted = torch.empty(min(few, len(self.logits_CV)), size), bool(self.shift_C.any())
-        columns = self.logits_CV, self.best_CG, self.sums_CS, torch.from_numpy(self.shift_C)[:, None]
-        for few_IV, best_IG, sums_IS, shift_I1 in zip(*(torch.split(column, few) for column in columns), strict=True):
-            scaled_IV, weights_IV = scaled(few_IV, self.temperature), weights_IV[: len(few_IV)]
-            if self.count:
-                torch.amax(scaled_IV.view(len(few_IV), *groups), 1, out=best_IG)
-            if is_shifted:
-                torch.sub(scaled_IV, shift_I1, out=weights_IV).exp_()
-            else:
-                torch.exp(scaled_IV, out=weights_IV)
-            torch.sum(weights_IV.view(len(few_IV), *shape), along, out=sums_IS)
+    def look(self, sums_CP: Singles) -> _Looked:
+        """Choose the parts to look into.
 
-    def reaching(self) -> tuple[Ints, Singles, Ints]:
-        """Places and values of what is as great as the `count`-th greatest of groups; and crowded rows.
-
-        Takes what it gives back out of the sums, if these are not of parts.
+        As many of the heaviest as tokens are wanted give a bound that the greatest reach; whatever other part weighs
+        as much as a token at the bound may hold one, too.
         """
-        num, size = self.logits_CV.shape
-        best_CG, crowded = self.best_CG.numpy(), _NOTHING[2]
-        bound_C = np.partition(best_CG, self.groups - self.count, axis=1)[:, self.groups - self.count]
-        at_N = np.flatnonzero(best_CG >= bound_C[:, None])
-        if len(at_N) > num * self.count + PART:
-            at_N, crowded = _without_crowded(at_N, self.groups, num, 2 * self.count + PART)
-        row_N = at_N // self.groups
-        place_NM = (at_N + row_N * (size - self.groups))[:, None] + np.arange(0, size, self.groups)
-        value_NM = _values(self.logits_CV, self.temperature, place_NM)
-        near = np.flatnonzero(value_NM >= bound_C[row_N, None])
-        place, value = place_NM.reshape(-1).take(near), value_NM.reshape(-1).take(near)
-        if self.is_parted:
-            return place, value, crowded
-        weight_NM = np.exp(value_NM - self.shift_C[row_N, None].astype(np.float32))
-        weight_NM.reshape(-1)[near] = 0.0
-        self.sums_CS.numpy().reshape(-1)[at_N] = weight_NM.sum(1)
-        return place, value, crowded
+        num, few = len(sums_CP), min(self.count, self.parts)
+        heavy_D = _heaviest(sums_CP, few)
+        most = 4 * few + 2 * PART
+        value_DM = np.empty((num * (few + most), PART), dtype=np.float32)
+        looked_DM = self.values(heavy_D, value_DM[: len(heavy_D)])
+        best_CG = looked_DM.reshape(num, -1)
+        if few == self.count:
+            best_CG = best_CG.reshape(num, _PER_BOUND, -1).max(1)
+        at = best_CG.shape[1] - self.count
+        bound_C = np.partition(best_CG, at, axis=1)[:, at]
+        limit_C = np.exp((bound_C - self.shift_C).astype(np.float64)) * _MARGIN
+        is_due_CP = sums_CP >= limit_C.astype(np.float32)[:, None]
+        is_crowded_C = (np.count_nonzero(is_due_CP, axis=1) > most) | (limit_C < _LEAST)
+        bound_C[is_crowded_C] = np.inf
+        is_due_CP[is_crowded_C] = False
+        is_due_CP.reshape(-1)[heavy_D] = False
+        more_D = np.flatnonzero(is_due_CP)
+        at_D = np.concatenate([heavy_D, more_D])
+        self.values(more_D, value_DM[len(heavy_D) : len(at_D)])
+        return _Looked(
+            at_D, len(more_D), at_D // self.parts, value_DM[: len(at_D)], bound_C, np.flatnonzero(is_crowded_C)
+        )
+
+    def values(self, at_D: Ints, out_DM: Singles) -> Singles:
+        """Logits over the temperature of parts, written to `out_DM`."""
+        if self.logits_CV.dtype == torch.float32:
+            self.logits_CV.numpy().reshape(-1, PART).take(at_D, axis=0, out=out_DM, mode="clip")
+            if self.temperature != 1.0:
+                out_DM /= np.float32(self.temperature)
+        else:
+            picked_DM = self.logits_CV.view(-1, PART).index_select(0, torch.from_numpy(at_D))
+            out_DM[:] = scaled(picked_DM, self.temperature).numpy()
+        return out_DM
+
+    def greatest(self, looked: _Looked) -> tuple[Ints, Singles]:
+        """Ids and values of the greatest, row by row; sorted as whole numbers of row, value and id."""
+        near = places(looked.reaching())
+        part_N = near // PART
+        row_N = looked.row_D[part_N]
+        id_N = (looked.at_D[part_N] - row_N * self.parts) * PART + near % PART
+        bits = (looked.value_DM.reshape(-1)[near] + np.float32(0.0)).view(np.int32).astype(np.int64)  # -0 is 0
+        falling = _HIGHEST - np.where(bits < 0, bits ^ _HIGHEST, bits)
+        keys = np.sort((row_N << _VALUE_BITS | falling) << _ID_BITS | id_N)
+        of_row_C = np.bincount(row_N, minlength=len(self.shift_C))
+        begin_C = (np.cumsum(of_row_C) - of_row_C)[of_row_C > 0]
+        keys = keys[(begin_C[:, None] + np.arange(self.count)).reshape(-1)]
+        bits = _HIGHEST - (keys >> _ID_BITS & (1 << _VALUE_BITS) - 1)
+        value_N = np.where(bits < 0, bits ^ _HIGHEST, bits).astype(np.int32).view(np.float32)
+        return keys & (1 << _ID_BITS) - 1, value_N
+
+    def leave_out(self, sums_CP: Singles, looked: _Looked, full: Ints, ids_FK: Ints) -> None:
+        """Weigh the parts that were looked into again, without what is kept of them; their logits are used up."""
+        weight_DM = _to_weights(torch.from_numpy(looked.value_DM), looked.row_D, self.shift_C)
+        where_CP = np.empty(sums_CP.size, dtype=np.int32)
+        where_CP[looked.at_D] = np.arange(len(looked.at_D))
+        held_FK = where_CP[full[:, None] * self.parts + ids_FK // PART]
+        weight_DM.numpy()[held_FK, ids_FK % PART] = 0.0
+        sums_CP.reshape(-1)[looked.at_D] = weight_DM.sum(1).numpy()
 
 
-def _values(logits_CV: Tensor, temperature: float, places: Ints) -> Singles:
-    """Logits over the temperature at places of the rows one after the other."""
-    if logits_CV.dtype == torch.float32:
-        found = torch.from_numpy(logits_CV.numpy().reshape(-1).take(places))
-    else:
-        found = logits_CV.reshape(-1)[torch.from_numpy(places)]
-    return scaled(found, temperature).numpy()
+def _weighed(logits_CV: Tensor, temperature: float, shift_C: Singles | None) -> Singles:
+    """What the tokens of each part weigh together, [C, P]."""
+    num, size = logits_CV.shape
+    sums_CP = torch.empty(num, size // PART)
+    weights_IV = torch.empty(min(_ROWS_IN_CACHE, num), size)
+    for start in range(0, num, _ROWS_IN_CACHE):
+        rows_IV = logits_CV[start : start + _ROWS_IN_CACHE]
+        few_IV = weights_IV[: len(rows_IV)]
+        if shift_C is None:
+            wide_IV = rows_IV if rows_IV.dtype == torch.float32 else few_IV.copy_(rows_IV)
+            torch.mul(wide_IV, LOG2_E / temperature, out=few_IV)
+        else:
+            shift_I1 = torch.from_numpy(shift_C[start : start + _ROWS_IN_CACHE])[:, None]
+            torch.sub(scaled(rows_IV, temperature), shift_I1, out=few_IV).mul_(LOG2_E)
+        sums_IP = sums_CP[start : start + _ROWS_IN_CACHE]
+        torch.sum(few_IV.exp2_().view(len(rows_IV), -1, PART), 2, out=sums_IP)
+    return sums_CP.numpy()
 
 
-def _without_crowded(at: Ints, groups: int, num: int, most: int) -> tuple[Ints, Ints]:
-    of_row = np.bincount(at // groups, minlength=num)
-    return at[of_row[at // groups] <= most], np.flatnonzero(of_row > most)
+def _to_weights(value_DM: Tensor, row_D: Ints, shift_C: Singles) -> Tensor:
+    """Exponentials of what was looked into, in its place."""
+    if shift_C.any():
+        value_DM -= torch.from_numpy(shift_C[row_D])[:, None]
+    return value_DM.mul_(LOG2_E).exp2_()
 
 
-def _ranked(near: _Near, size: int) -> tuple[Ints, Ints, Ints, Singles]:
-    """Row, rank in it, id and value; sorted as whole numbers of row, value and id."""
-    row_N, id_N = np.divmod(near.place_N, size)
-    bits = (near.value_N + np.float32(0.0)).view(np.int32).astype(np.int64)  # -0 is 0
-    falling = _HIGHEST - np.where(bits < 0, bits ^ _HIGHEST, bits)
-    keys = np.sort((row_N << _VALUE_BITS | falling) << _ID_BITS | id_N)
-    row_N, falling = keys >> _VALUE_BITS + _ID_BITS, keys >> _ID_BITS & (1 << _VALUE_BITS) - 1
-    of_row_T = np.bincount(row_N, minlength=len(near.peak_T))
-    rank_N = np.arange(len(row_N)) - (np.cumsum(of_row_T) - of_row_T)[row_N]
-    bits = _HIGHEST - falling
-    value_N = np.where(bits < 0, bits ^ _HIGHEST, bits).astype(np.int32).view(np.float32)
-    return row_N, rank_N, keys & (1 << _ID_BITS) - 1, value_N
+def _heaviest(sums_CP: Singles, few: int) -> Ints:
+    """Places of the heaviest parts, as many of each row; of equal ones any."""
+    num, parts = sums_CP.shape
+    least_C1 = np.partition(sums_CP, parts - few, axis=1)[:, parts - few, None]
+    at_D = np.flatnonzero(sums_CP >= least_C1)
+    if len(at_D) > num * few:
+        of_row_C = np.bincount(at_D // parts, minlength=num)
+        rank_D = np.arange(len(at_D)) - np.repeat(np.cumsum(of_row_C) - of_row_C, of_row_C)
+        at_D = at_D[rank_D < few]
+    return at_D
 
 
 def _of_row(value_V: Floats, count: int) -> Ints:

@@ -1,8 +1,7 @@
 """Sets of tokens, one a row, coded under the prior (method.md, eqs. 84 and 85).
 
 First each candidate of the row's context: in the set or not. Then the others, of which there are few, over the whole
-vocabulary: it is split in two equally heavy halves again and again, and each time it is said how many lie on the left.
-That spends nothing on an order, which a set has not.
+vocabulary (`halves`).
 
 Shapes: R rows, K tokens of a row's set (filled up with -1), N those of all rows, Q candidates of all rows, M tokens of
 all rows that were no candidates, V vocabulary.
@@ -17,10 +16,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from stillwatt.pipelines.cache.coder import Side, binomial
+from stillwatt.pipelines.cache.coder import Side
+from stillwatt.pipelines.cache.halves import Halves, code_others
+from stillwatt.pipelines.cache.places import places
 from stillwatt.pipelines.cache.prior import LEVELS, Prior
 
-__all__ = ["ELSEWHERE", "SET_LEVELS", "Kept", "SetTables", "code_sets", "spread"]
+__all__ = ["ELSEWHERE", "SET_LEVELS", "Kept", "SetTables", "code_sets"]
 
 _PER_LEVEL = 2
 SET_LEVELS = LEVELS // _PER_LEVEL
@@ -54,25 +55,9 @@ class SetTables:
         return np.where(worth.any(0), SET_LEVELS - np.argmax(worth[::-1], axis=0), 0).astype(np.int64)
 
     @cached_property
-    def order(self) -> Ints:
-        """Tokens from heavy to light."""
-        return np.lexsort((np.arange(len(self.weight)), -self.weight.astype(np.int64))).astype(np.int64)
-
-    @cached_property
-    def place(self) -> Ints:
-        """Where each token stands in that order."""
-        found = np.empty(len(self.order), dtype=np.int64)
-        found[self.order] = np.arange(len(self.order))
-        return found
-
-    @cached_property
-    def cuts(self) -> Ints:
-        """The vocabulary in that order, halved at equal weight until each token stands alone: 2 V places.
-
-        No two parts are cut at one place, so a part goes by its cut. At 2 c stands where the part left of c is cut, at
-        2 c + 1 that right of it, at 0 the whole; or -1 less the token's place, where a part is one token.
-        """
-        return _halved(np.concatenate([[0], np.cumsum(self.weight[self.order].astype(np.int64))]))
+    def halves(self) -> Halves:
+        """How the vocabulary is halved, for tokens that were no candidates."""
+        return Halves(self.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +83,15 @@ class Asked:
     chance_Q: npt.NDArray[np.uint16]
 
     def rows(self, hit_N: Ints) -> Ints:
-        """Whose some of them are."""
-        return np.repeat(np.arange(len(self.counts_R)), self.counts_R)[hit_N]
+        """Whose some of them are, which stand in their order."""
+        ends_R = np.searchsorted(hit_N, np.cumsum(self.counts_R))
+        return np.repeat(np.arange(len(self.counts_R)), np.diff(ends_R, prepend=0))
 
     def levels(self, prior: Prior, hit_N: Ints, row_N: Ints) -> Ints:
         """Of SET_LEVELS, of some of them, which belong to those rows."""
         begin_R = np.cumsum(self.counts_R) - self.counts_R
         at_N = (self.first_R - begin_R)[row_N] + hit_N
         return prior.candidates.levels[at_N].astype(np.int64) // _PER_LEVEL
-
-
-def spread(first: Ints, counts: Ints) -> Ints:
-    """Places first, first + 1, .. for each list, one after the other.
-
-    >>> spread(np.array([5, 9]), np.array([2, 3])).tolist()
-    [5, 6, 9, 10, 11]
-    """
-    ends = np.cumsum(counts)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.repeat(first - (ends - counts), counts) + np.arange(total)
 
 
 def asked(prior: Prior, tables: SetTables, tokens_R: Ints, class_R: Ints) -> Asked:
@@ -157,7 +132,7 @@ def code_sets(
         if taken_RK is not None:
             free = np.flatnonzero(mark_Q != _TAKEN)
             mark_Q, chance_Q = mark_Q[free], chance_Q[free]
-    hit_N = np.flatnonzero(side.bits(None if ids_RK is None or mark_Q is None else mark_Q > 0, chance_Q))
+    hit_N = places(side.bits(None if ids_RK is None or mark_Q is None else mark_Q > 0, chance_Q))
     mark_N = None if mark_Q is None else mark_Q[hit_N]
     hit_N = hit_N if free is None else free[hit_N]
     row_N, id_N = about.rows(hit_N), about.id_Q[hit_N].astype(np.int64)
@@ -169,7 +144,7 @@ def code_sets(
         is_other_RK[row_N, at] = False
         row_O, at_O = np.nonzero(is_other_RK)
         others = row_O.astype(np.int64), at_O.astype(np.int64)
-    row_M, id_M, at_M = _code_others(side, tables, left_R, ids_RK, others)
+    row_M, id_M, at_M = code_others(side, tables.halves, left_R, ids_RK, others)
     return Kept(
         np.concatenate([row_N, row_M]),
         np.concatenate([id_N, id_M]),
@@ -210,75 +185,3 @@ def marks(about: Asked, ids_RK: Ints | None, taken_RK: Ints | None, vocab_size: 
         for at in marked:
             mark[at] = 0
     return found
-
-
-def _halved(heap: Ints) -> Ints:
-    """All cuts of a line of tokens whose weights are summed in `heap`."""
-    size = len(heap) - 1
-    cuts = np.zeros(2 * size, dtype=np.int64)
-    at, low, high = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.full(1, size)
-    while len(at):
-        is_alone = high - low == 1
-        cuts[at[is_alone]] = -1 - low[is_alone]
-        at, low, high = at[~is_alone], low[~is_alone], high[~is_alone]
-        half = (heap[low] + heap[high]) // 2
-        cut = np.clip(np.searchsorted(heap, half), low + 1, high - 1)
-        cuts[at] = cut
-        at = np.concatenate([2 * cut, 2 * cut + 1])
-        low, high = np.concatenate([low, cut]), np.concatenate([cut, high])
-    return cuts
-
-
-def _code_others(
-    side: Side, tables: SetTables, count_R: Ints, ids_RK: Ints | None, others: tuple[Ints, Ints] | None
-) -> tuple[Ints, Ints, Ints]:
-    """Halve the vocabulary until each token stands alone; all rows at once.
-
-    Returns row, id and, when writing, place in the row's set.
-    """
-    size, cuts = len(tables.weight), tables.cuts
-    keys, order = None, np.zeros(0, dtype=np.int64)
-    if ids_RK is not None and others is not None:
-        keys = others[0] * size + tables.place[ids_RK[others]]
-        order = np.argsort(keys)
-        keys = keys[order]
-    row = np.flatnonzero(count_R > 0)
-    count = count_R[row]
-    cut, begin = np.full(len(row), cuts[0]), np.cumsum(count) - count
-    found: list[Ints] = []
-    while len(row):
-        is_alone = cut < 0
-        found.append(row[is_alone] * size - 1 - cut[is_alone])
-        row, cut, count, begin = (a[~is_alone] for a in (row, cut, count, begin))
-        given = None if keys is None else _lying_left(keys, begin, count, row * size + cut)
-        left = _code_counts(side, count, given)
-        row, count, begin = (np.concatenate(p) for p in ((row, row), (left, count - left), (begin, begin + left)))
-        cut = np.concatenate([cuts[2 * cut], cuts[2 * cut + 1]])
-        lives = np.flatnonzero(count)
-        row, cut, count, begin = (a[lives] for a in (row, cut, count, begin))
-    if keys is None:
-        keys = np.sort(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
-    elif others is not None:
-        order = others[1][order]
-    return keys // size, tables.order[keys % size], order
-
-
-def _lying_left(keys: Ints, begin: Ints, count: Ints, bound: Ints) -> Ints:
-    """Of each stretch of keys, how many lie below its bound."""
-    if not len(begin):
-        return begin
-    is_left = keys[spread(begin, count)] < np.repeat(bound, count)
-    starts = np.cumsum(count) - count
-    return np.add.reduceat(is_left, starts, dtype=np.int64)
-
-
-def _code_counts(side: Side, count: Ints, given: Ints | None) -> Ints:
-    """Write or read how many of each count lie on the left; equal counts together, as that is one call each."""
-    left = np.zeros(len(count), dtype=np.int64)
-    order = np.argsort(count.astype(np.uint16), kind="stable")
-    numbers = np.bincount(count, minlength=1)
-    ends = np.cumsum(numbers)
-    for n in np.flatnonzero(numbers):
-        of = order[ends[n] - numbers[n] : ends[n]]
-        left[of] = side.symbols(None if given is None else given[of], binomial(int(n)), len(of))
-    return left

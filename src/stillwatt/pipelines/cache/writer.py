@@ -45,6 +45,9 @@ PRIOR_ROWS = 32_768
 """Rows that the prior is learned from."""
 _INPUT_MASS_TOLERANCE = 2e-3
 """How far from 1 the mass handed over may be: rounding of a half-precision teacher, not a mistake."""
+_ID_BITS = 32
+_FILLER = 1 << 48
+"""Behind all levels and ids, where both are sorted as one number."""
 _UNIFORMS = 1
 """Second word of the key of the random numbers that rounding uses; those of the draws have none."""
 
@@ -287,9 +290,9 @@ def rows_of(scheme: Scheme, sequence_index: int, tokens: npt.NDArray[np.int64], 
     else:
         level, tail_T = scheme.grid.nearest(logp), tail_level(tail)
     is_filler = ids < 0
-    level = np.where(is_filler, 0, level)
-    order = np.argsort(np.where(is_filler, 1 << 48, level << 32 | ids), axis=1)
-    ids, level = np.take_along_axis(ids, order, 1), np.take_along_axis(level, order, 1)
+    keys = np.sort(np.where(is_filler, _FILLER, level << _ID_BITS | ids), axis=1)
+    is_filler = keys == _FILLER
+    ids, level = np.where(is_filler, -1, keys & (1 << _ID_BITS) - 1), np.where(is_filler, 0, keys >> _ID_BITS)
     drawn, counts = cut.draw_ids_TU.astype(np.int64), cut.draw_counts_TU.astype(np.int64)
     order = np.argsort(np.where(drawn < 0, 1 << 32, drawn), axis=1)
     drawn, counts = np.take_along_axis(drawn, order, 1), np.take_along_axis(counts, order, 1)
@@ -314,7 +317,7 @@ def check_cut(where: str, tokens: npt.NDArray[np.integer], cut: Cut, scheme: Sch
     _check_ids(where, cut.ids_TK, vocab_size, may_be_short=scheme.is_variable)
     _check_ids(where, cut.draw_ids_TU, vocab_size, may_be_short=True)
     if scheme.has_head:
-        kept = np.where(cut.ids_TK >= 0, np.exp(cut.logp_TK.astype(np.float64)), 0.0).sum(1)
+        kept = np.where(cut.ids_TK >= 0, np.exp(cut.logp_TK.astype(np.float32)), 0.0).sum(1)
         mass = kept + np.exp(cut.tail_logmass_T.astype(np.float64))
         # written so that NaN fails too
         if not (np.abs(mass - 1.0) <= _INPUT_MASS_TOLERANCE).all() or not (cut.tail_logmass_T < 0.0).all():
@@ -326,6 +329,6 @@ def _check_ids(where: str, ids: npt.NDArray[np.integer], vocab_size: int, *, may
         return
     if ids.max() >= vocab_size or ids.min() < (-1 if may_be_short else 0):
         raise ValueError(f"{where}: an id lies outside the vocabulary of {vocab_size}")
-    ranked = np.sort(ids, axis=1)
+    ranked = np.sort(ids.astype(np.int32), axis=1)  # below the vocabulary, as was just checked; sorted in half the time
     if ((np.diff(ranked, axis=1) == 0) & (ranked[:, 1:] >= 0)).any():
         raise ValueError(f"{where}: an id stands twice in one row")
