@@ -79,7 +79,7 @@ def writer(request: pytest.FixtureRequest, model: Any, tmp_path_factory: pytest.
     model.save_pretrained(directory)
     made = VllmWriter(directory, "float32", GREEDY, end_ids_of_folder(directory, END), threads=2)
     yield made
-    running = [psutil.Process(made._engine.process.pid)] if made._engine else []
+    running = [psutil.Process(made.engine.pid)] if made.engine.pid is not None else []
     running += [child for process in running for child in process.children(recursive=True)]
     made.close()
     assert not any(process.is_running() for process in running)  # nothing of it is left
