@@ -9,7 +9,8 @@ written a second (seconds of the wall, model loaded before), and as the ratio to
 `padding` is the share of what prompts made the teacher read that was filled up. `same` is the share of completions
 that are those of one prompt at a time. Where vLLM can be imported it is two rows: in the batches of the stage, and
 with all prompts at once, which it then batches itself. Its engine is started before the clock is; `start_s` are the
-seconds from there to its first text, `start_share` their part of starting and writing together.
+seconds from there to its first text, `start_share` their part of starting and writing together. `cpu_s` are processor
+seconds a token written, the engine's among them: where others use the machine, these tell more than those of the wall.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 import torch
 
 from stillwatt.pipelines.batches import Schedule
@@ -156,13 +158,16 @@ def timed(
 ) -> list[dict[str, Any]]:
     """Every way once a turn, but one prompt at a time, which is slow: once at all."""
     speeds: dict[str, list[float]] = {name: [] for name in ways}
+    worked_s: dict[str, list[float]] = {name: [] for name in ways}
     texts: dict[str, list[list[int]]] = {}
     for turn in range(arguments.turns):
         names = list(ways) if turn % 2 else list(reversed(ways))
         for name in names if turn == 0 else [name for name in names if name != ALONE]:
-            start_s = time.perf_counter()
+            start_s, before_s = time.perf_counter(), processor_s()
             texts[name] = ways[name]()
-            speeds[name].append(sum(map(len, texts[name])) / (time.perf_counter() - start_s))
+            written = sum(map(len, texts[name]))
+            speeds[name].append(written / (time.perf_counter() - start_s))
+            worked_s[name].append((processor_s() - before_s) / written)
             print(f"turn {turn}: {name} {speeds[name][-1]:.1f} tokens/s", flush=True)
     rows = []
     for name in ways:
@@ -171,10 +176,18 @@ def timed(
         rows.append({
             "bench": "generate", "name": name, "tokens_per_s": round(median(speeds[name]), 1),
             "ratio_to_file_order": round(median(ratios), 3), "ratio_low": round(min(ratios), 3),
-            "ratio_high": round(max(ratios), 3), "padding": padded_share(prompts, orders.get(name)),
+            "ratio_high": round(max(ratios), 3), "cpu_s": round(median(worked_s[name]), 4),
+            "padding": padded_share(prompts, orders.get(name)),
             "same": round(same, 3),
         })  # fmt: skip
     return rows
+
+
+def processor_s() -> float:
+    """Processor seconds of this process and of those that it started and that still run."""
+    own = psutil.Process()
+    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def padded_share(prompts: Prompts, order: Sequence[Sequence[int]] | None) -> float | None:
