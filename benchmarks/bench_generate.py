@@ -6,8 +6,11 @@ Teacher: SmolLM2-135M-Instruct from PyPI, float32, greedy, no end token, so that
 Prompts: pieces of the help texts of this Python, log-uniform lengths of 8 to 512 tokens, in a random order. The ways
 take turns, in an order that changes (one at a time is run once); each is given as the median over turns of its tokens
 written a second (seconds of the wall, model loaded before), and as the ratio to the file's order in the same turn.
-`padding` is the share of what prompts made the teacher read that was filled up. `same` is the share of completions that
-are those of one prompt at a time. vLLM is a row where it can be imported; its engine is started before the clock is.
+`padding` is the share of what prompts made the teacher read that was filled up. `same` is the share of completions
+that are those of one prompt at a time. Where vLLM can be imported it is two rows: in the batches of the stage, and
+with all prompts at once, which it then batches itself. Its engine is started before the clock is; `start_s` are the
+seconds from there to its first text, `start_share` their part of starting and writing together. `cpu_s` are processor
+seconds a token written, the engine's among them: where others use the machine, these tell more than those of the wall.
 """
 
 from __future__ import annotations
@@ -15,29 +18,33 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 import torch
 
 from stillwatt.pipelines.batches import Schedule
 from stillwatt.pipelines.corpus import load_corpus, tokenise
 from stillwatt.pipelines.model_sources import ModelPlace, resolve_model
 from stillwatt.pipelines.models import open_place, quieten
-from stillwatt.pipelines.sampling import Writer
+from stillwatt.pipelines.sampling import TextWriter, Writer
 from stillwatt.pipelines.spec import GenerateSpec
 from stillwatt.pipelines.vllm_writer import VllmWriter
 
 HERE = Path(__file__).parent
 NOBODY = frozenset[int]()
-ALONE, IN_ORDER = "one at a time", "in the file's order"
+ALONE, IN_ORDER, BY_LENGTH = "one at a time", "in the file's order", "by length"
+VLLM = ("vllm, by length", "vllm, all at once")
 Way = Callable[[], list[list[int]]]
 Prompts = Sequence[Sequence[int]]
 
@@ -53,6 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     quieten()
+    load = os.getloadavg()
     rows = bench(arguments)
     for row in rows:
         print(json.dumps(row))
@@ -60,10 +68,19 @@ def main() -> None:
         found = {
             "made": datetime.now(UTC).isoformat(),
             **vars(arguments),
+            "load_before": load,
+            "load_after": os.getloadavg(),
+            "packages": {name: version(name) for name in packages()},
             "rows": rows,
         }
-        place = HERE / f"generate-{datetime.now(UTC):%Y-%m-%d}.json"
+        theme = "generate-vllm" if rows[-1]["name"] in VLLM else "generate"
+        place = HERE / f"{theme}-{datetime.now(UTC):%Y-%m-%d}.json"
         place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def packages() -> list[str]:
+    """Whose versions the figures hang on."""
+    return ["torch", "transformers", *packages_distributions().get("vllm", [])]
 
 
 def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -81,21 +98,32 @@ def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             list(range(start, min(start + arguments.batch, len(prompts))))
             for start in range(0, len(prompts), arguments.batch)
         ],
-        "by length": planned(prompts, settings),
+        BY_LENGTH: planned(prompts, settings),
     }
     ways: dict[str, Way] = {name: in_batches(writer, prompts, order) for name, order in orders.items()}
     if importlib.util.find_spec("vllm") is None:
         return timed(ways, prompts, orders, arguments)
     with closing(vllm(place, settings, arguments.threads)) as engine:
+        start_s = time.perf_counter()
         engine.write(prompts[:1], 0)
-        return timed({**ways, "vllm": lambda: engine.write(prompts, 0)}, prompts, orders, arguments)
+        start_s = time.perf_counter() - start_s
+        batches, at_once = VLLM
+        ways[batches] = in_batches(engine, prompts, orders[BY_LENGTH])
+        ways[at_once] = lambda: engine.write(prompts, 0)
+        rows = timed(ways, prompts, orders, arguments)
+    for row in rows:
+        if row["name"] in VLLM:
+            written_s = arguments.new * len(prompts) / row["tokens_per_s"]
+            row |= {"start_s": round(start_s, 1), "start_share": round(start_s / (start_s + written_s), 3)}
+    return rows
 
 
-def pieces(tokenizer: Any, count: int) -> list[list[int]]:
-    """Beginnings of texts, of log-uniform lengths."""
+def pieces(tokenizer: Any, count: int, longest: int = 512) -> list[list[int]]:
+    """Beginnings of texts, of log-uniform lengths from 8 tokens on."""
     draw, corpus = random.Random(7), load_corpus("pydoc-topics", seed=42)
-    texts = [ids for index in range(len(corpus.names)) if len(ids := list(tokenise(tokenizer, corpus.read(index)))) > 8]
-    lengths = [round(8 * 64 ** draw.random()) for _ in range(count)]
+    every = (list(map(int, tokenise(tokenizer, corpus.read(index)))) for index in range(len(corpus.names)))
+    texts = [ids for ids in every if len(ids) > 8]
+    lengths = [round(8 * (longest / 8) ** draw.random()) for _ in range(count)]
     long_enough = [[text for text in texts if len(text) >= length] for length in lengths]
     return [draw.choice(fit)[:length] for fit, length in zip(long_enough, lengths, strict=True)]
 
@@ -109,7 +137,7 @@ def planned(prompts: Prompts, settings: GenerateSpec) -> list[list[int]]:
     return order
 
 
-def in_batches(writer: Writer, prompts: Prompts, order: Sequence[Sequence[int]]) -> Way:
+def in_batches(writer: TextWriter, prompts: Prompts, order: Sequence[Sequence[int]]) -> Way:
     def write() -> list[list[int]]:
         found: list[list[int]] = [[]] * len(prompts)
         for batch in order:
@@ -130,13 +158,16 @@ def timed(
 ) -> list[dict[str, Any]]:
     """Every way once a turn, but one prompt at a time, which is slow: once at all."""
     speeds: dict[str, list[float]] = {name: [] for name in ways}
+    worked_s: dict[str, list[float]] = {name: [] for name in ways}
     texts: dict[str, list[list[int]]] = {}
     for turn in range(arguments.turns):
         names = list(ways) if turn % 2 else list(reversed(ways))
         for name in names if turn == 0 else [name for name in names if name != ALONE]:
-            start_s = time.perf_counter()
+            start_s, before_s = time.perf_counter(), processor_s()
             texts[name] = ways[name]()
-            speeds[name].append(sum(map(len, texts[name])) / (time.perf_counter() - start_s))
+            written = sum(map(len, texts[name]))
+            speeds[name].append(written / (time.perf_counter() - start_s))
+            worked_s[name].append((processor_s() - before_s) / written)
             print(f"turn {turn}: {name} {speeds[name][-1]:.1f} tokens/s", flush=True)
     rows = []
     for name in ways:
@@ -145,10 +176,18 @@ def timed(
         rows.append({
             "bench": "generate", "name": name, "tokens_per_s": round(median(speeds[name]), 1),
             "ratio_to_file_order": round(median(ratios), 3), "ratio_low": round(min(ratios), 3),
-            "ratio_high": round(max(ratios), 3), "padding": padded_share(prompts, orders.get(name)),
+            "ratio_high": round(max(ratios), 3), "cpu_s": round(median(worked_s[name]), 4),
+            "padding": padded_share(prompts, orders.get(name)),
             "same": round(same, 3),
         })  # fmt: skip
     return rows
+
+
+def processor_s() -> float:
+    """Processor seconds of this process and of those that it started and that still run."""
+    own = psutil.Process()
+    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def padded_share(prompts: Prompts, order: Sequence[Sequence[int]] | None) -> float | None:

@@ -49,6 +49,11 @@ class LogitsSettings(Settings):
     )
     temperature: float = Field(gt=0.0, le=100.0, description="Softmax temperature the cache is made at.")
     batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=unit("sequences"))
+    engine: Literal["transformers", "vllm"] = Field(
+        default="transformers",
+        description="What runs the teacher; `vllm` wants that package installed and tells the most probable tokens "
+        "alone: fixed rows, `topk` and `topp`, at temperature 1.",
+    )
 
     def to_spec(self, cache: CacheSettings | None = None) -> LogitsSpec:
         """The cache, for the runner, coded as the recipe says."""

@@ -13,8 +13,6 @@ from stillwatt.pipelines.spec import CORPUS
 if TYPE_CHECKING:
     from stillwatt.config.models import GenerateSettings, Recipe
 
-_VLLM_LEAST, _VLLM_MOST = 0.01, 2.0
-"""vLLM raises lower temperatures to the one, unasked, and refuses those above the other."""
 _OF_CONVERSATIONS = {"chat": False, "system": None}
 """Keys that only prompts of a file have a use for, each with its default."""
 
@@ -27,8 +25,6 @@ def teacher_text(recipe: Recipe) -> Iterator[Problem]:
     yield from (_problem(key, text) for key, text in _prompts(generate))
     yield from (_problem("template", text) for text in _template(generate))
     yield from (_problem(key, text) for key, text in _filters(generate))
-    if generate.engine == "vllm":
-        yield from (_problem(key, text) for key, text in _vllm(recipe, generate))
     if continues_corpus(recipe):
         yield from _enough(recipe, generate)
 
@@ -57,17 +53,6 @@ def _prompts(generate: GenerateSettings) -> Iterator[tuple[str, str]]:
         for key, default in _OF_CONVERSATIONS.items():
             if getattr(generate, key) != default:
                 yield key, f'only prompts = "path:FILE.jsonl" takes {key}'
-
-
-def _vllm(recipe: Recipe, generate: GenerateSettings) -> Iterator[tuple[str, str]]:
-    if recipe.teacher_endpoint is not None:
-        yield "engine", "the teacher is an endpoint, whose server runs it; remove engine"
-    if generate.temperature and not _VLLM_LEAST <= generate.temperature <= _VLLM_MOST:
-        text = f"vLLM draws at {_VLLM_LEAST:g} to {_VLLM_MOST:g}; 0 takes the most probable token"
-        yield "temperature", text
-    for key in ("min_mean_logprob", "max_mean_logprob"):
-        if getattr(generate, key) is not None:
-            yield key, "vLLM is not asked how probable its tokens were; remove the bound, or the engine"
 
 
 def _template(generate: GenerateSettings) -> Iterator[str]:

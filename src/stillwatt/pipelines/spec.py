@@ -156,6 +156,8 @@ class LogitsSpec:
     batch_size: int
     cache: CacheSpec | None = None
     """None for fixed rows."""
+    engine: str = "transformers"
+    """What runs the teacher: `transformers` or `vllm`."""
 
     @property
     def source(self) -> Source:
@@ -166,11 +168,9 @@ class LogitsSpec:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells one cache from another, as JSON values; without `cache` where it is fixed rows."""
+        """What tells one cache from another, as JSON values; without what is at its default, as `GenerateSpec`'s."""
         values = asdict(self)
-        if self.cache is None:
-            values.pop("cache")
-        return values
+        return {name: value for name, value in values.items() if value not in (None, "transformers")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ from stillwatt.pipelines.prompts import (
     seed_prompts,
     source_of,
 )
-from stillwatt.pipelines.spec import GenerateSpec
+from stillwatt.pipelines.spec import GenerateSpec, LogitsSpec
 from stillwatt.pipelines.text_writers import open_writer
+from stillwatt.pipelines.vllm_teacher import vllm_teacher
 from stillwatt.records.window import StageKind
 
 __all__ = ["make_artifacts"]
@@ -64,19 +66,48 @@ def _logits_maker(bench: Bench) -> _Maker:
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         sequences = [row.tolist() for row in train.ids_ST]
-        found = teacher_logits.make(
-            bench.teacher(), sequences, settings, out_dir, task=task, stage=stage, inputs=known, positions=positions
-        )
+        with _logits_teacher(bench, settings, sequences, stage) as teacher:
+            found = teacher_logits.make(
+                teacher,
+                sequences,
+                settings,
+                out_dir,
+                task=task,
+                stage=stage,
+                inputs=known,
+                positions=positions,
+                is_shared=is_shared,
+            )
         return {**found, **_fidelity(bench, out_dir, sequences, positions)}
 
     positions = train.positions_ST
+    is_shared = settings.engine == "transformers"  # two engines of vLLM would take one card
     known = _teacher_inputs(bench) if settings.cache else None
     inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": settings.identity}
     if positions is not None:
         inputs["positions_sha256"] = hashlib.sha256(np.ascontiguousarray(positions, dtype="<i8").tobytes()).hexdigest()
     return _Maker(
-        kind="logits", stage_kind=StageKind.TEACHER_LOGITS, inputs=inputs, make=make, total=int(train.ids_ST.size)
+        kind="logits",
+        stage_kind=StageKind.TEACHER_LOGITS,
+        inputs=inputs,
+        make=make,
+        total=int(train.ids_ST.size),
+        is_shared=is_shared,
     )
+
+
+@contextmanager
+def _logits_teacher(
+    bench: Bench, settings: LogitsSpec, sequences: Sequence[Sequence[int]], stage: Stage
+) -> Iterator[teacher_logits.Teacher | teacher_logits.TopTeacher]:
+    """Whoever reads the corpus; its model is loaded in the stage that asks, and billed to it."""
+    if settings.engine == "transformers":
+        yield bench.teacher()
+        return
+    bench.drop_teacher()  # the engine loads the teacher once more, beside this process
+    directory, dtype = bench.teacher_place().directory, bench.spec.teacher.dtype or "float32"
+    with vllm_teacher(directory, dtype, settings, sequences, threads=bench.spec.threads, stage=stage) as teacher:
+        yield teacher
 
 
 def _fidelity(

@@ -6,32 +6,30 @@ Shapes: B sequences of a batch, T positions with a successor in the text, V voca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from stillwatt.clock import SystemClock
+from stillwatt.errors import StillwattError
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.logit_cache import LogitCacheWriter
+from stillwatt.pipelines.logit_forms import Form, Told, Top, form_of
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import LogitsSpec
 from stillwatt.units import seconds
 
 if TYPE_CHECKING:
-    from stillwatt.pipelines.cache.scheme import Scheme
-    from stillwatt.pipelines.cache.writer import CodedCacheWriter, Cut
-    from stillwatt.pipelines.spec import CacheSpec
+    from stillwatt.pipelines.cache.writer import CodedCacheWriter
 
-__all__ = ["Counter", "Positions", "Teacher", "make", "places_in_documents", "top_k_with_tail"]
+__all__ = ["Counter", "Positions", "Teacher", "TopTeacher", "make", "places_in_documents"]
 
 
 Positions = npt.NDArray[np.int64] | None
@@ -68,8 +66,22 @@ class Teacher(Protocol):
         ...
 
 
+@runtime_checkable
+class TopTeacher(Protocol):
+    """A teacher that another engine runs, and that tells the most probable tokens alone."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of its output."""
+        ...
+
+    def top(self, sequences: Sequence[Sequence[int]], count: int) -> Sequence[Top]:
+        """The `count` most probable tokens at each position of each sequence that has a successor in it."""
+        ...
+
+
 def make(
-    teacher_model: Teacher,
+    teacher_model: Teacher | TopTeacher,
     sequences: Sequence[Sequence[int]],
     spec: LogitsSpec,
     out_dir: Path,
@@ -78,6 +90,7 @@ def make(
     stage: Counter,
     inputs: Mapping[str, Any] | None = None,
     positions: Positions = None,
+    is_shared: bool = True,
 ) -> dict[str, Any]:
     """Fill a logit cache with the teacher's distributions over `sequences`, whose positions become its indices.
 
@@ -86,7 +99,7 @@ def make(
     rank reads some of the batches and the first one writes all, to the same bytes as one process.
 
     Args:
-        teacher_model: A causal language model; it is set to evaluation mode.
+        teacher_model: A causal language model, which is set to evaluation mode; or another engine that runs one.
         sequences: Token ids.
         spec: Kept tokens, temperature, batch size.
         out_dir: The cache's folder; made if it is not there.
@@ -97,6 +110,7 @@ def make(
         inputs: What else the cache depends on (teacher, corpus), kept in its index.
         positions: Where documents are kept apart, the place of each token of `sequences` in its own document: the
             distributions are then those of each document by itself, and the index says so.
+        is_shared: Whether every rank of the launch is here, with a teacher of its own.
 
     Returns:
         `artifact_sha256`, `bytes`, `bytes_per_token` and `kept_mass` (method.md, eq. 46; None without positions),
@@ -104,14 +118,15 @@ def make(
 
     Raises:
         ArtifactError: `out_dir` holds a cache of other inputs, or a damaged one.
+        StillwattError: `teacher_model` tells the most probable tokens alone, and more is needed.
         ValueError: `spec` has no meaning for this teacher, or its logits are not numbers.
     """
-    teacher_model.eval()
-    ranks = Ranks()
+    ranks = Ranks(is_alone=not is_shared)
     everything = {**(inputs or {}), **_text_identity(sequences, positions)}
-    form = _form(spec, sequences)
+    form = form_of(spec, sequences)
+    vocab_size, tell = _told_by(teacher_model, form, sequences, positions, spec)
     with ExitStack() as stack:
-        writer = ranks.of_first_or_damage(lambda: form.open(out_dir, int(teacher_model.config.vocab_size), everything))
+        writer = ranks.of_first_or_damage(lambda: form.open(out_dir, vocab_size, everything))
         if writer is not None:
             stack.enter_context(writer)
         sealed, wide_rows = ranks.agree((frozenset[int](), 0) if writer is None else _begun(writer))
@@ -121,9 +136,9 @@ def make(
             batch, is_wide = part
             stage.add(tokens=_num_tokens(sequences, batch))
             found = []
-            for index, logits_TV in _logits(teacher_model, sequences, batch, positions):
+            for index, told in tell(batch, is_wide):
                 with _writing(stage):
-                    found.append(form.cut(index, logits_TV, is_wide=is_wide))
+                    found.append(form.cut(index, told, is_wide=is_wide))
             return found
 
         batches = list(_batches(sequences, spec.batch_size))
@@ -184,99 +199,35 @@ def _num_tokens(sequences: Sequence[Sequence[int]], batch: Sequence[int]) -> int
     return len(batch) * len(sequences[batch[0]])
 
 
-def top_k_with_tail(logits_TV: Tensor, *, top_k: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The most probable tokens, their log-probabilities, and the log of the mass of all others; fp32 or wider.
-
-    The tail comes from the sum of the others' own weights, never from 1 minus the kept mass, and is -inf where
-    every token is kept.
-
-    >>> ids_TK, logp_TK, tail_T = top_k_with_tail(torch.tensor([[0.0, 1.0, 1.5]]), top_k=2, temperature=1.0)
-    >>> ids_TK.tolist()
-    [[2, 1]]
-    >>> round((logp_TK.exp().sum() + tail_T.exp().sum()).item(), 5)
-    1.0
-    """
-    scaled_TV = logits_TV.to(torch.promote_types(logits_TV.dtype, torch.float32)) / temperature
-    kept_TK, ids_TK = scaled_TV.topk(top_k, dim=-1)
-    inside_T = torch.logsumexp(kept_TK, dim=-1)
-    outside_T = torch.logsumexp(scaled_TV.scatter_(-1, ids_TK, -torch.inf), dim=-1)
-    logp_TK = kept_TK - torch.logaddexp(inside_T, outside_T)[:, None]
-    return ids_TK, logp_TK, F.logsigmoid(outside_T - inside_T)
+_Tell = Callable[[Sequence[int], bool], Iterator[tuple[int, Told]]]
+"""Gives what is told of each sequence of a batch; asked whether a prior is learned from it."""
 
 
-_Rows = tuple[npt.NDArray[np.integer], npt.NDArray[np.floating], npt.NDArray[np.floating]]
-
-
-class _Form(Protocol):
-    """A format of caches: what is cut out of logits, on any rank, and how it is written, on the first."""
-
-    def open(
-        self, out_dir: Path, vocab_size: int, inputs: Mapping[str, Any]
-    ) -> LogitCacheWriter | CodedCacheWriter: ...
-
-    def cut(self, index: int, logits_TV: Tensor, *, is_wide: bool) -> Any: ...
-
-    def put(self, writer: Any, index: int, cut: Any) -> None: ...
-
-
-def _form(spec: LogitsSpec, sequences: Sequence[Sequence[int]]) -> _Form:
-    if spec.cache is None:
-        return _FixedRows(spec)
-    # only where it is asked for: the coder is an extra
-    from stillwatt.pipelines.cache.scheme import Scheme
-
-    how: CacheSpec = spec.cache
-    scheme = Scheme(
-        name=how.scheme, top_k=spec.top_k, mass=how.mass, draws=how.draws, step=how.step, seed=how.seed, prior=how.prior
-    )
-    return _Coded(spec, scheme, sequences)
-
-
-@dataclass(frozen=True, slots=True)
-class _FixedRows:
-    """As many bytes for every token."""
-
-    spec: LogitsSpec
-
-    def open(self, out_dir: Path, vocab_size: int, inputs: Mapping[str, Any]) -> LogitCacheWriter:
-        spec = self.spec
-        return LogitCacheWriter(
-            out_dir, vocab_size=vocab_size, top_k=spec.top_k, temperature=spec.temperature, inputs=inputs
+def _told_by(
+    teacher_model: Teacher | TopTeacher,
+    form: Form,
+    sequences: Sequence[Sequence[int]],
+    positions: Positions,
+    spec: LogitsSpec,
+) -> tuple[int, _Tell]:
+    """Width of the teacher's output, and how it is asked."""
+    if not isinstance(teacher_model, TopTeacher):
+        model = teacher_model
+        model.eval()
+        return int(model.config.vocab_size), lambda batch, _is_wide: _logits(model, sequences, batch, positions)
+    engine = teacher_model
+    if spec.temperature != 1.0 or positions is not None:
+        raise StillwattError(
+            f"teacher_logits: {type(engine).__name__} tells what it would have said next at temperature 1, each "
+            'sequence as one text; set teacher_logits.temperature = 1.0 and data.packing = "stream", or leave '
+            "teacher_logits.engine out"
         )
 
-    def cut(self, index: int, logits_TV: Tensor, *, is_wide: bool) -> _Rows:
-        found = top_k_with_tail(logits_TV, top_k=self.spec.top_k, temperature=self.spec.temperature)
-        ids_TK, logp_TK, tail_T = (tensor.cpu().numpy() for tensor in found)
-        return ids_TK, logp_TK, tail_T
+    def tell(batch: Sequence[int], is_wide: bool) -> Iterator[tuple[int, Told]]:
+        count = min(form.told(is_wide=is_wide), engine.vocab_size)
+        return zip(batch, engine.top([sequences[index] for index in batch], count), strict=True)
 
-    def put(self, writer: LogitCacheWriter, index: int, cut: _Rows) -> None:
-        writer.add(index, *cut)
-
-
-@dataclass(frozen=True, slots=True)
-class _Coded:
-    """As many bytes as a token's distribution needs."""
-
-    spec: LogitsSpec
-    scheme: Scheme
-    sequences: Sequence[Sequence[int]]
-
-    def open(self, out_dir: Path, vocab_size: int, inputs: Mapping[str, Any]) -> CodedCacheWriter:
-        from stillwatt.pipelines.cache.writer import CodedCacheWriter
-
-        return CodedCacheWriter(
-            out_dir, scheme=self.scheme, vocab_size=vocab_size, temperature=self.spec.temperature, inputs=inputs
-        )
-
-    def cut(self, index: int, logits_TV: Tensor, *, is_wide: bool) -> Cut:
-        from stillwatt.pipelines.cache.cut import cut_logits
-
-        return cut_logits(
-            logits_TV, self.scheme, temperature=self.spec.temperature, sequence_index=index, is_wide=is_wide
-        )
-
-    def put(self, writer: CodedCacheWriter, index: int, cut: Cut) -> None:
-        writer.add(index, np.asarray(self.sequences[index], dtype=np.int64), cut)
+    return engine.vocab_size, tell
 
 
 def _logits(

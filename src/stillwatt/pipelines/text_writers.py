@@ -36,7 +36,10 @@ def open_writer(
         directory = bench.teacher_place().directory
         ends = end_ids_of_folder(directory, bench.tokenizer().eos_token_id)
         dtype = teacher.dtype or "float32"
-        with closing(VllmWriter(directory, dtype, settings, ends, threads=bench.spec.threads)) as writer:
+        writer = VllmWriter(
+            directory, dtype, settings, ends, threads=bench.spec.threads, stage=bench.meter.current_stage
+        )
+        with closing(writer):
             yield writer
     else:
         model, tokenizer = bench.teacher(), bench.tokenizer()

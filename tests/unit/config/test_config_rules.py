@@ -50,6 +50,27 @@ SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
             ["teacher_generate.engine=vllm", "teacher_generate.min_mean_logprob=-3"],
             "vLLM is not asked how probable its tokens were",
         ),
+        (
+            ["teacher_logits.engine=vllm", "teacher_logits.temperature=2.0", "arms.kd.temperature=2.0"],
+            "teacher_logits.temperature: vLLM tells probabilities at temperature 1",
+        ),
+        (
+            ["teacher_logits.engine=vllm", "logit_cache={scheme='head_draws', draws=9}", "arms.kd.loss=sampled_kl"],
+            "logit_cache.scheme: scheme head_draws draws from the whole distribution, and vLLM tells the most probable "
+            "tokens alone; take topk or topp, or leave teacher_logits.engine out",
+        ),
+        (
+            [
+                "teacher_logits={top_k=0, temperature=1.0, batch_size=4, engine='vllm'}",
+                "logit_cache={scheme='rs_kd', draws=9}",
+                "arms.kd.loss=sampled_kl",
+            ],
+            "logit_cache.scheme: scheme rs_kd draws from the whole distribution",
+        ),
+        (
+            ["teacher_logits.engine=vllm", "data.packing=documents"],
+            "teacher_logits.engine: vLLM reads a sequence as one text and keeps no documents apart",
+        ),
         (["teacher_generate.min_new_tokens=225"], "at least 225 and at most 224 new tokens cannot both hold"),
         (["teacher_generate.prompts=p.jsonl"], "known: corpus or path:FILE.jsonl"),
         (["teacher_generate.seeds=path:"], "a file is written path:FILE.jsonl"),
@@ -134,6 +155,9 @@ def test_a_method_needs_the_table_of_its_artefact(table: str, method: str) -> No
         ['evaluate.lm_eval_tasks=["ifeval"]', "evaluate.lm_eval_limit=3"],
         ["teacher.source=hf:a/b", "teacher.revision=main"],
         ["arms.sft.name=base", "analysis.baseline_arm=base"],
+        ["teacher_logits.engine=vllm"],
+        ["teacher_logits.engine=vllm", "logit_cache={scheme='topk'}"],
+        ["teacher_logits.engine=vllm", "logit_cache={scheme='topp', mass=0.9}", "arms.kd.loss=top_p_tail"],
     ],
 )
 def test_what_the_rules_allow_loads(overrides: list[str]) -> None:

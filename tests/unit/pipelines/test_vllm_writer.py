@@ -6,11 +6,11 @@ The real library is met in `tests/contract/test_text_writers.py`.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,7 +18,10 @@ import pytest
 
 from stillwatt.errors import MissingInputError, StillwattError
 from stillwatt.pipelines.spec import GenerateSpec
-from stillwatt.pipelines.vllm_writer import VllmWriter, end_ids_of_folder, kv_cache_bytes
+from stillwatt.pipelines.vllm_engine import kv_cache_bytes
+from stillwatt.pipelines.vllm_writer import VllmWriter, end_ids_of_folder
+from tiny_models import Tally
+from vllm_stand_in import CONFIG, install, model_folder
 
 SPEC = GenerateSpec(
     prompt_tokens=8,
@@ -32,43 +35,14 @@ SPEC = GenerateSpec(
     seed=7,
     engine="vllm",
 )
-CONFIG = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64}
-STAND_IN = """
-import os, sys, types
-class _Platform:
-    def is_cpu(self): return True
-platforms = types.ModuleType("vllm.platforms"); platforms.current_platform = _Platform()
-sys.modules["vllm.platforms"] = platforms
-
-class SamplingParams:
-    def __init__(self, **given): self.given = given
-
-class LLM:
-    def __init__(self, **given):
-        print("loading", given["model"])
-        if given["model"].endswith("unreadable"): raise ValueError("no such architecture")
-        self.given = given
-    def generate(self, prompts, parameters, use_tqdm):
-        asked = [each["prompt_token_ids"] for each in prompts]
-        if asked[0] == [13]: print("out of luck", flush=True); os._exit(3)
-        if asked[0] == [14]: raise RuntimeError("out of memory")
-        make = lambda ids: types.SimpleNamespace(outputs=[types.SimpleNamespace(token_ids=tuple(ids))])
-        return [make([*ids, int(p.given["seed"]) % 97, p.given["top_k"], 2]) for ids, p in zip(asked, parameters)]
-"""
 
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a module named vllm, which this process and its children find first; and a model's folder."""
-    place = tmp_path / "site"
-    (place / "vllm").mkdir(parents=True)
-    (place / "vllm" / "__init__.py").write_text(STAND_IN, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(place))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]))
-    for name in ("model", "unreadable"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
-    return tmp_path / "model"
+    """A stand-in for vLLM, and a model's folder."""
+    install(tmp_path / "site", monkeypatch)
+    model_folder(tmp_path / "unreadable")
+    return model_folder(tmp_path / "model")
 
 
 def writer_of(directory: Path) -> VllmWriter:
@@ -89,13 +63,26 @@ def test_prompts_go_out_and_completions_come_back_in_order_with_seeds_of_their_o
 
 def test_the_engine_starts_with_the_first_batch_and_is_gone_after_close(stand_in: Path) -> None:
     writer = writer_of(stand_in)
-    writer.close()  # nothing runs yet
+    writer.close()
+    assert writer.engine.pid is None  # nothing runs yet
     writer.write([[5]], 1)
-    assert writer._engine is not None
-    process = psutil.Process(writer._engine.process.pid)
+    process = psutil.Process(writer.engine.pid)
     writer.close()
     assert not process.is_running()
     writer.close()
+
+
+def test_starting_is_told_to_the_stage_once(stand_in: Path) -> None:
+    tally = Tally()
+    writer = replace(writer_of(stand_in), stage=tally)
+    try:
+        writer.write([[5]], 1)
+        started_s = tally.counts["engine_start_s"]
+        writer.write([[6]], 1)
+    finally:
+        writer.close()
+    assert tally.counts == {"engine_start_s": started_s}
+    assert started_s > 0.0
 
 
 @pytest.mark.parametrize(
@@ -106,7 +93,7 @@ def test_an_engine_that_fails_is_named_and_ended(stand_in: Path, prompt: int, wo
     writer.write([[5]], 1)
     with pytest.raises(StillwattError, match=f"(?s)vLLM, with the teacher at .*model: .*{words}"):
         writer.write([[prompt]], 1)
-    assert writer._engine is None
+    assert writer.engine.pid is None
     assert writer.write([[5]], 1)  # a second try starts anew
     writer.close()
 
@@ -118,11 +105,12 @@ def test_a_teacher_that_cannot_be_loaded_is_named(stand_in: Path) -> None:
 
 def test_the_engine_dies_with_the_one_who_asked(stand_in: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
+        "import sys, time; from pathlib import Path; sys.path[:0] = sys.argv[2:]\n"
         "from test_vllm_writer import writer_of\n"
-        "w = writer_of(Path(sys.argv[1])); w.write([[5]], 1); print(w._engine.process.pid, flush=True); time.sleep(60)"
+        "w = writer_of(Path(sys.argv[1])); w.write([[5]], 1); print(w.engine.pid, flush=True); time.sleep(60)"
     )
-    command = [sys.executable, "-c", script, str(stand_in), str(Path(__file__).parent)]
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    command = [sys.executable, "-c", script, str(stand_in), *folders]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asking:
         assert asking.stdout is not None
         engine = psutil.Process(int(asking.stdout.readline()))
@@ -141,8 +129,6 @@ def test_without_vllm_one_sentence_says_what_to_install(monkeypatch: pytest.Monk
 
 
 def test_the_text_of_another_engine_is_another_artefact() -> None:
-    from dataclasses import replace
-
     assert SPEC.identity["engine"] == "vllm"
     assert "engine" not in replace(SPEC, engine="transformers").identity  # as it was before there was a choice
 
