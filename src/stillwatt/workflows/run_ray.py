@@ -283,9 +283,9 @@ def _said(at: Sequence[Machine]) -> str:
 
 
 def _last_line(err: BaseException) -> str:
-    """What an error of Ray's comes down to; before it come stacks, behind it guesses and where logs lie.
+    r"""What an error of Ray's comes down to; before it come stacks, behind it guesses and where logs lie.
 
-    >>> _last_line(RuntimeError("At:\\n  The actor died because its node has died. Node Id: 5f"))
+    >>> _last_line(RuntimeError("At:\n  The actor died because its node has died. Node Id: 5f"))
     'The actor died because its node has died'
     """
     lines = [line.strip() for line in str(err).splitlines() if line.strip()]
