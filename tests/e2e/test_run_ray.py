@@ -73,6 +73,11 @@ class Disturbed:
     """From then to the driver's end."""
 
 
+def hear_sigint() -> None:
+    """A script that runs the tests with `&` has SIGINT ignored in all of them, and by whatever they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def disturb(folder: Path, address: str, stage: str, act: Callable[[int, list[int]], None]) -> Disturbed:
     """Start the study over the cluster, and act once both ranks are in a stage.
 
@@ -86,7 +91,7 @@ def disturb(folder: Path, address: str, stage: str, act: Callable[[int, list[int
     with (folder / "said").open("w") as said, (folder / "told").open("w") as told:
         driver = subprocess.Popen(
             command(folder, "--engine", "ray"), env=environment(address), stdout=said, stderr=told,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=hear_sigint,
         )  # fmt: skip
         deadline = time.monotonic() + PATIENCE_S
         while True:

@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -30,6 +31,8 @@ from stillwatt.workflows.ray_keeper import Keeper, Look, News
 _ROOM_PATIENCE_S = 300.0
 """For the cluster to have what is asked for; one that grows by itself takes minutes."""
 _SOON_S = 2.0
+_WISH_S = 0.25
+"""How long somebody who interrupts may wait to be heard."""
 _START_PATIENCE_S = 120.0
 """For keepers to start: a worker's first import, from a disk over a network."""
 
@@ -82,8 +85,7 @@ def run_over_ray(
         pids: list[int] = _answers(ray, begun, at)
         names = [f"{machine.host} ({machine.address}, process {pid})" for machine, pid in zip(at, pids, strict=True)]
         watch = Watch(names, clock or SystemClock())
-        with _sigterm_is_ctrl_c():
-            _Attendance(ray, keepers, watch, show).until_over()
+        _Attendance(ray, keepers, watch, show).until_over()
         return watch.status()
 
 
@@ -203,16 +205,23 @@ def _start(keepers: Sequence[Any], order: Order, placed: Sequence[Seat], master:
 
 
 @contextlib.contextmanager
-def _sigterm_is_ctrl_c() -> Iterator[None]:
-    """Ray ends a program at SIGTERM without a word to its ranks."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _wishes() -> Iterator[deque[int]]:
+    """The signals of whoever wants the launch to end, as they come; those that this process is to ignore are ignored.
+
+    A KeyboardInterrupt may be raised anywhere, between two ranks' news too, and then one of them is never asked again.
+    At SIGTERM, Ray ends a program without a word to its ranks.
+    """
+    wishes: deque[int] = deque()
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # signals are its own
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, lambda caught, _frame: wishes.append(caught))
     try:
-        yield
+        yield wishes
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Attendance:
@@ -230,17 +239,20 @@ class _Attendance:
             KeyboardInterrupt: Somebody did; all ranks have ended.
         """
         is_interrupted = False
-        while not self._watch.is_over:
-            try:
+        with _wishes() as wishes:
+            while not self._watch.is_over:
                 self._turn()
-            except KeyboardInterrupt:
-                is_interrupted = True
-                self._tell(self._watch.interrupt())
+                while wishes:
+                    wishes.popleft()
+                    is_interrupted = True
+                    self._tell(self._watch.interrupt())
         if is_interrupted:
             raise KeyboardInterrupt
 
     def _turn(self) -> None:
-        ready, _ = self._ray.wait(list(self._asked), num_returns=1, timeout=self._watch.wait_s)
+        due_s = self._watch.wait_s
+        wait_s = _WISH_S if due_s is None else min(_WISH_S, due_s)
+        ready, _ = self._ray.wait(list(self._asked), num_returns=1, timeout=wait_s)
         for each in ready:
             self._take(self._asked.pop(each), each)
         if (signal_number := self._watch.due()) is not None:
