@@ -50,7 +50,7 @@ class Spent:
     energy_j: float | None
     """Of the whole run, lost attempts among it; None where it is not known, and `why_not` says why."""
     power_w: float
-    """Of all parts together, over the last two seconds."""
+    """Of all parts together, since the look before, over the last two seconds at least."""
     duration_s: float
     """Of all sessions together."""
     arms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -80,8 +80,14 @@ def _pairs(given: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float
     return {name: (float(pair[0]), float(pair[1])) for name, pair in given.items()}
 
 
-def spent_so_far(run_dir: Path, *, liveness: Liveness | None = None) -> Spent:
+def spent_so_far(run_dir: Path, *, liveness: Liveness | None = None, since_ns: int | None = None) -> Spent:
     """Look at a run once.
+
+    Args:
+        run_dir: Its directory.
+        liveness: Tells whether its programs are alive.
+        since_ns: The moment of the look before: what is carried on until the next one is no power of two seconds
+            alone, in which perhaps that look was at work.
 
     Raises:
         LedgerError: Its manifest cannot be read.
@@ -92,7 +98,7 @@ def spent_so_far(run_dir: Path, *, liveness: Liveness | None = None) -> Spent:
     return Spent(
         t_ns=0 if place is None else place.place.end_ns,
         energy_j=total.value_j + _tail_j(place) if isinstance(total, Total) and place is not None else None,
-        power_w=0.0 if place is None else sum(_powers(place).values()),
+        power_w=0.0 if place is None else sum(_powers(place, since_ns).values()),
         duration_s=sum(float(seconds(each.place.end_ns - each.place.start_ns)) for each in booked.places),
         arms=_arms(booked),
         stages={stage.name: (total.value_j, _length_s(stage)) for stage, total in _ended(booked)},
@@ -146,16 +152,20 @@ def _tail_j(place: BookedPlace | None) -> float:
     return missing_j
 
 
-def _powers(place: BookedPlace) -> dict[str, float]:
+def _powers(place: BookedPlace, since_ns: int | None = None) -> dict[str, float]:
     """Mean power of each part that is in the sum, over the seconds before its latest reading."""
-    found = {part: _power_w(series) for part, (series, _) in place.series.items() if part in place.account.total}
+    parts = [part for part in place.series if part in place.account.total]
+    found = {part: _power_w(place.series[part][0], since_ns) for part in parts}
     return {part: power_w for part, power_w in found.items() if power_w is not None}
 
 
-def _power_w(series: Series) -> float | None:
+def _power_w(series: Series, since_ns: int | None) -> float | None:
     if series.t_ns.size < 2:
         return None
-    first = min(int((series.t_ns < series.t_ns[-1] - _POWER_SPAN_NS).sum()), series.t_ns.size - 2)
+    start_ns = int(series.t_ns[-1]) - _POWER_SPAN_NS
+    if since_ns is not None:
+        start_ns = min(start_ns, since_ns)
+    first = min(int((series.t_ns < start_ns).sum()), series.t_ns.size - 2)
     last = Series(series.channel, series.t_ns[first:], series.count[first:])
     points = trace_points(last, start_ns=int(last.t_ns[0]), max_points=1)
     return points[0].mean_w if points else None
@@ -163,11 +173,12 @@ def _power_w(series: Series) -> float | None:
 
 def watch(run_dir: Path, told: TextIO, out: TextIO, clock: Clock) -> None:
     """Look until `told` ends, and write a line for each look: in its turn, and when something comes there."""
-    wait_s = 0.0
+    wait_s, before_ns = 0.0, None
     while not select.select([told], [], [], wait_s)[0] or os.read(told.fileno(), _BLOCK_BYTES):
         start_ns = clock.monotonic_ns()
         try:
-            line = json.dumps(asdict(spent_so_far(run_dir)))
+            found = spent_so_far(run_dir, since_ns=before_ns)
+            line, before_ns = json.dumps(asdict(found)), found.t_ns or None
         except (StillwattError, OSError, ValueError) as err:
             empty = Spent(t_ns=0, energy_j=None, power_w=0.0, duration_s=0.0, why_not=f"{type(err).__name__}: {err}")
             line = json.dumps(asdict(empty))

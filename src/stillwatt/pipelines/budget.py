@@ -27,6 +27,10 @@ _COARSE_SHARE = 0.04
 """Of a budget that one step takes: half of it is what an end may be off."""
 _CLOSE_S = 1.5
 """So near to its end a training has the books looked at more often."""
+_DRIFT = 1.0 / 3.0
+"""How far joules may be off, of those that were carried on since the latest look. A long run's books take seconds to
+look at, and rest for twenty times as long; what the machine does while they are looked at is in the power that is
+carried on, and 25 % was seen."""
 _GAPS_AFTER = 2
 """Between a run's last training and its end: before its evaluation, and before the idle machine."""
 _OF_THE_RUN = "the run's budget"
@@ -160,7 +164,10 @@ class Budgets:
 
     def look_closely(self, left: float, limit: Limit) -> None:
         """Have the books looked at now, where so little is left that the next look in its turn may come too late."""
-        if limit.kind is not LimitKind.TOKENS and self._gauge is not None and left < self.coming(limit, _CLOSE_S):
+        if limit.kind is LimitKind.TOKENS or self._gauge is None:
+            return
+        carried_s = self._spent()[1] if limit.kind is LimitKind.ENERGY else 0.0
+        if left < self.coming(limit, _CLOSE_S + _DRIFT * carried_s):
             self._gauge.ask()
 
     def _spent(self) -> tuple[Spent, float]:

@@ -9,12 +9,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import stillwatt
+from fakes import fake_channel
 from stillwatt.clock import SystemClock
 from stillwatt.ledger.gauge import LiveGauge
-from stillwatt.ledger.spent import Spent, spent_so_far, watch
+from stillwatt.ledger.spent import Spent, _power_w, spent_so_far, watch
+from stillwatt.metering.series import Series
 from stillwatt.units import NS_PER_S, seconds
 
 _OPTIONS = {"synthetic": {"channels": [{"watts": 100.0}]}}
@@ -107,3 +110,12 @@ def test_lines_that_are_none_are_refused() -> None:
         {"t_ns": 1, "energy_j": None, "power_w": 0.0, "duration_s": 0.0, "arms": {"a": [1, 2]}, "why_not": "x"}
     )
     assert Spent.from_line(line).arms == {"a": (1.0, 2.0)}
+
+
+def test_power_is_that_since_the_look_before_and_of_two_seconds_at_least() -> None:
+    t_ns = np.arange(0, 12 * NS_PER_S + 1, NS_PER_S // 10)
+    series = Series(fake_channel(), t_ns, np.where(t_ns < 10 * NS_PER_S, 100.0, 200.0))
+    assert _power_w(series, None) == pytest.approx(200.0, rel=0.01)
+    assert _power_w(series, 11 * NS_PER_S) == pytest.approx(200.0, rel=0.01)
+    assert _power_w(series, 4 * NS_PER_S) == pytest.approx(125.0, rel=0.01)
+    assert _power_w(series, -NS_PER_S) == pytest.approx(100.0 + 200.0 / 12.0, rel=0.01)

@@ -207,6 +207,44 @@ def test_the_books_are_looked_at_more_often_near_the_end_and_not_before() -> Non
     assert 10 <= machine.asked <= 16  # the last one and a half seconds
 
 
+@dataclass
+class LongBooks(Machine):
+    """A look takes four seconds, and comes when asked; the first one tells the power of a moment with more to do."""
+
+    told_watts: float = 125.0
+    look_s: float = 4.0
+    looking_ns: int | None = None
+    data_ns: int = 0
+
+    def ask(self) -> None:
+        super().ask()
+        if self.looking_ns is None:
+            self.looking_ns = self.now_ns
+
+    def latest(self) -> Spent:
+        if self.looking_ns is not None and self.now_ns >= self.looking_ns + round(self.look_s * NS_PER_S):
+            self.data_ns, self.looking_ns = self.looking_ns, None
+        in_arm_s = max(0.0, self.data_ns / NS_PER_S - self.before_s)
+        return Spent(
+            t_ns=self.data_ns,
+            energy_j=self.watts * self.data_ns / NS_PER_S,
+            power_w=self.watts if self.data_ns else self.told_watts,
+            duration_s=self.data_ns / NS_PER_S,
+            arms={"sft": (self.watts * in_arm_s, in_arm_s)} if in_arm_s else {},
+        )
+
+
+@pytest.mark.parametrize("told_watts", [80.0, 95.0, 100.0, 125.0])
+def test_joules_that_were_long_carried_on_are_looked_at_before_they_end_a_training(told_watts: float) -> None:
+    machine = LongBooks(told_watts=told_watts)
+    machine.advance(machine.before_s)
+    stop = budgets(machine, study(arm=joules(6000.0))).stop("sft", "tiny", joules(6000.0), 0.0)
+    assert stop is not None
+    taken, _ = train(machine, stop, step_s=0.1)
+    assert taken * 0.1 * machine.watts == pytest.approx(6000.0, rel=0.01)
+    assert machine.asked > 0
+
+
 def test_the_teachers_share_is_spent_before_the_first_step() -> None:
     machine = Machine()
     machine.advance(machine.before_s)
