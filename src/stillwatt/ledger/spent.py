@@ -15,7 +15,7 @@ import select
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -24,6 +24,7 @@ from stillwatt.errors import StillwattError
 from stillwatt.ledger.booking import BookedPlace, BookedRun, book_run
 from stillwatt.ledger.liveness import Liveness, ThisHost
 from stillwatt.ledger.post import read_run
+from stillwatt.ledger.sessions import SessionFacts
 from stillwatt.ledger.stages import StageFacts
 from stillwatt.metering.series import Series
 from stillwatt.metering.trace import trace_points
@@ -56,7 +57,7 @@ class Spent:
     arms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By arm: joules and seconds of its training, and of all inside it; lost attempts are not the arm's."""
     stages: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """By name: joules and seconds of the latest attempt that ended."""
+    """By name: joules and seconds of the latest attempt that ended; not of stages inside a training."""
     is_measured: bool = False
     """Whether every joule is; else some are modelled or assumed."""
     why_not: str = ""
@@ -93,7 +94,8 @@ def spent_so_far(run_dir: Path, *, liveness: Liveness | None = None, since_ns: i
         LedgerError: Its manifest cannot be read.
         OSError: A file cannot be read.
     """
-    booked = book_run(read_run(run_dir, liveness=liveness or ThisHost()).sessions)
+    sessions = read_run(run_dir, liveness=liveness or ThisHost()).sessions
+    booked = book_run([_less_insides(session) for session in sessions])
     total, place = booked.total, booked.places[-1] if booked.places else None
     return Spent(
         t_ns=0 if place is None else place.place.end_ns,
@@ -105,6 +107,18 @@ def spent_so_far(run_dir: Path, *, liveness: Liveness | None = None, since_ns: i
         is_measured=isinstance(total, Total) and total.basis is Basis.MEASURED,
         why_not=total.reason if isinstance(total, NoTotal) else "" if place else "nothing has been measured yet",
     )
+
+
+def _less_insides(session: SessionFacts) -> SessionFacts:
+    """The session less the stages inside trainings: their joules are in the training's, and they may be thousands."""
+    if session.stated:
+        return session  # of single stages perhaps
+    insides: set[str] = set()
+    for stage in session.stages:  # in the order in which they began: a stage begins after the one it lies in
+        if stage.kind is StageKind.STUDENT_TRAIN or stage.parent_id in insides:
+            insides.add(stage.stage_id)
+    left = tuple(stage for stage in session.stages if stage.parent_id not in insides)
+    return replace(session, stages=left)
 
 
 def _arms(booked: BookedRun) -> dict[str, tuple[float, float]]:

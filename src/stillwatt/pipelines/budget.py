@@ -1,7 +1,7 @@
 """Stops training at a budget of joules, seconds or tokens, for a run or for an arm (method.md, eqs. 101, 102, 135).
 
 Joules are those the ledger would book now, from the run's own sampling: nothing is measured here. Between two looks
-they are carried on at the latest power. Training goes on in whole optimiser steps, so it stops at the step that ends
+they are carried on at the power of late. Training goes on in whole optimiser steps, so it stops at the step that ends
 nearest to the budget once what ends the stage is done too, and a budget smaller than one step is refused before it is
 overdrawn.
 """
@@ -28,9 +28,8 @@ _COARSE_SHARE = 0.04
 _CLOSE_S = 1.5
 """So near to its end a training has the books looked at more often."""
 _DRIFT = 1.0 / 3.0
-"""How far joules may be off, of those that were carried on since the latest look. A long run's books take seconds to
-look at, and rest for twenty times as long; what the machine does while they are looked at is in the power that is
-carried on, and 25 % was seen."""
+"""How far joules may be off, of those that were carried on since the latest look: a long run's books take the longer to
+look at, and rest for twenty times as long."""
 _GAPS_AFTER = 2
 """Between a run's last training and its end: before its evaluation, and before the idle machine."""
 _OF_THE_RUN = "the run's budget"

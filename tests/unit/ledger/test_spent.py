@@ -48,6 +48,25 @@ def test_it_tells_what_the_books_will_say(tmp_path: Path) -> None:
     assert found.stages["train.sft"] == pytest.approx(found.arms["sft"])
 
 
+def test_stages_inside_a_training_are_in_its_joules_and_cost_a_look_nothing(tmp_path: Path) -> None:
+    with stillwatt.Run("live", runs_dir=tmp_path, sensors=("synthetic",), options=_OPTIONS, period_ms=20) as run:
+        with run.stage("train.gkd", kind="student_train", labels={"arm": "gkd"}):
+            for _ in range(5):
+                with run.stage("student_generate"), run.stage("deep"):
+                    time.sleep(0.02)
+        with run.stage("evaluate.gkd", kind="evaluate"), run.stage("task"):
+            time.sleep(0.1)
+    record = run.result
+    found = spent_so_far(run.run_dir)
+    books = {stage.name: stage for stage in record.stages}
+    assert len(record.stages) == 13
+    assert isinstance(books["train.gkd"].gross, stillwatt.records.Total)
+    assert found.arms["gkd"] == pytest.approx((books["train.gkd"].gross.value_j, books["train.gkd"].duration_s))
+    assert isinstance(record.total, stillwatt.records.Total)
+    assert found.energy_j == pytest.approx(record.total.value_j)
+    assert set(found.stages) == {"train.gkd", "evaluate.gkd", "task"}
+
+
 def test_a_run_that_cannot_be_read_says_why_and_the_looking_ends_with_its_program(tmp_path: Path) -> None:
     reading, writing = os.pipe()
 
