@@ -183,6 +183,9 @@ class _Loop:
         self.waiting, self.reading = Waiting(), Waiting()
         self.ranks = Ranks()
         self._accelerator = Accelerator(mixed_precision="bf16" if job.dtype == "bfloat16" and on_gpu else "no")
+        # accelerate has this once a process: another trainer that ended amid its accumulation leaves it off, and then
+        # every step of ours would be left out without a word
+        self._accelerator.sync_gradients = True
         model.train()
         self._whole = spread_over(model.to(self._accelerator.device), self.ranks, job.sharding)
         self.parameters = [p for p in self._whole.parameters() if p.requires_grad]

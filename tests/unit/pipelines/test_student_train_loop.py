@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,6 +141,16 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     found, _ = _run(_job(examples=examples), tmp_path / "out")
     assert found["loss_first"] == pytest.approx(math.log(257), rel=0.05)
     assert found["loss_last"] < 0.7 * found["loss_first"]
+
+
+def test_another_trainer_that_broke_off_amid_its_accumulation_stops_no_step(tmp_path: Path) -> None:
+    _run(_job(), tmp_path / "alone")
+    accelerator = Accelerator(gradient_accumulation_steps=2)
+    with contextlib.suppress(FloatingPointError), accelerator.accumulate(torch.nn.Linear(1, 1)):
+        raise FloatingPointError("diverged")
+    assert not accelerator.sync_gradients
+    _run(_job(), tmp_path / "after")
+    _assert_close(tmp_path / "alone", tmp_path / "after", atol=0.0)
 
 
 def test_counts_are_tokens_without_padding(tmp_path: Path) -> None:
