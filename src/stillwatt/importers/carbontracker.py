@@ -6,61 +6,34 @@ there is no standard log, and held against the epochs where there is.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from stillwatt.importers import bounds
 from stillwatt.importers.bounds import Bound
+from stillwatt.importers.carbontracker_log import Epoch, Log, read_output, read_standard
 from stillwatt.importers.intake import LogFile
 from stillwatt.importers.model import Found, ImportedRun, ImportedSession, ImportedStage, LeftOut, Statement
-from stillwatt.importers.tables import moment
 from stillwatt.records.channel import Basis, Boundary
 from stillwatt.records.window import StageKind
 from stillwatt.units import NS_PER_S, Joules, KilowattHours, from_kwh, nanoseconds, to_kwh
 
 FORM = "carbontracker"
 _OUTPUT, _STANDARD, _ERRORS = "_carbontracker_output.log", "_carbontracker.log", "_carbontracker_err.log"
-_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) - (.*)")
-_VERSION = re.compile(r"carbontracker version (\S+)")
-_PUE = re.compile(r"PUE\s+coefficient of (\d+(?:\.\d+)?)")
-_COMPONENT = re.compile(r" (\S+?) with device\(s\) (.*?)\.(?= \S+ with device|$)")
-_EPOCH = re.compile(r"Epoch (\d+):")
-_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
-_POWER = re.compile(r"Average power usage \(W\) for (\S+): (.+)")
-_ACTUAL = re.compile(
-    r"Actual consumption(?: for (\d+) epoch\(s\))?:\s*\n\s*Time:\s*(\d+):(\d\d):(\d\d)\s*\n"
-    r"\s*Energy:\s*([0-9.eE+-]+) kWh"
-)
+_UNTOLD_PUE = " (the constant of releases since 2024; the file does not tell its own)"
 _DEFAULT_PUE = 1.58
 """What releases since 2024 multiply by, always; older ones say theirs in the standard log."""
 _SLACK = 0.02
-_MAX_W = 1_000_000.0
-
-
-@dataclass(slots=True)
-class _Epoch:
-    number: int
-    line: int
-    end_ns: int
-    duration_s: float = 0.0
-    powers_w: dict[str, tuple[float, ...] | None] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Log:
-    """What a pair of logs says."""
-
-    version: str = ""
-    pue: float | None = None
-    devices: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    epochs: list[_Epoch] = field(default_factory=list)
-    is_interrupted: bool = False
-    actual: tuple[int, float, float] | None = None
-    """Epochs, seconds and kWh of the output log's total."""
-    last_ns: int = 0
-    first_ns: int = 0
+_SUM_SLACK_S = 1.0
+"""The output log writes whole seconds."""
+_END_SLACK_NS = 120 * NS_PER_S
+"""Between an epoch's end and its total the tool may ask a service for the grid's carbon intensity."""
 
 
 def recognises(file: LogFile) -> bool:
@@ -74,15 +47,16 @@ def read(files: Sequence[LogFile]) -> Found:
     Raises:
         ConfigError: a file is no text.
     """
-    pairs: dict[str, list[LogFile]] = {}
+    pairs: dict[tuple[Path, str], list[LogFile]] = {}
     left_out = []
     for file in files:
         if file.name.endswith(_ERRORS):
             left_out.append(LeftOut(name=file.name, reason="CarbonTracker's messages of errors; no energies in it"))
         else:
-            pairs.setdefault(re.sub(r"_carbontracker(_output)?\.log$", "", file.name), []).append(file)
+            stem = re.sub(r"_carbontracker(_output)?\.log$", "", PurePosixPath(file.name).name)
+            pairs.setdefault((file.path.parent, stem), []).append(file)
     runs = []
-    for stem, pair in sorted(pairs.items()):
+    for (_, stem), pair in pairs.items():
         run, faults = _read_pair(stem, pair)
         left_out += faults
         if run is not None:
@@ -91,25 +65,22 @@ def read(files: Sequence[LogFile]) -> Found:
 
 
 def _read_pair(stem: str, pair: Sequence[LogFile]) -> tuple[ImportedRun | None, list[LeftOut]]:
-    log = _Log()
-    left_out: list[LeftOut] = []
+    log = Log()
     for file in pair:
-        if file.name.endswith(_OUTPUT):
-            _read_output(file, log)
-        else:
-            left_out += _read_standard(file, log)
+        (read_output if file.name.endswith(_OUTPUT) else read_standard)(file, log)
     warnings: list[str] = []
     stages = list(_epoch_stages(log, warnings)) or list(_total_stage(log, warnings))
     if not stages:
+        told = {left.name for left in log.faults}
         reason = "no epoch that ended and no total: CarbonTracker writes them when an epoch ends"
-        return None, [*left_out, *(LeftOut(name=file.name, reason=reason) for file in pair)]
+        return None, [*log.faults, *(LeftOut(name=file.name, reason=reason) for file in pair if file.name not in told)]
     warnings += _total_warnings(log)
     run = ImportedRun(
         form=FORM,
         tool="CarbonTracker",
         tool_version=log.version,
-        identity=stem.rpartition("/")[2],
-        name=stem.rpartition("/")[2],
+        identity=_identity(log),
+        name=stem,
         host="",
         sessions=(ImportedSession(stages=tuple(stages)),),
         sources=tuple(file.source for file in pair),
@@ -117,86 +88,74 @@ def _read_pair(stem: str, pair: Sequence[LogFile]) -> tuple[ImportedRun | None, 
             "times are CarbonTracker's local ones, to the second and without a zone; they are taken for UTC",
             *dict.fromkeys(warnings),
         ),
-        settings={"pue": log.pue},
+        settings={"pue": log.pue, "log": _STANDARD if _timed(log) else _OUTPUT, "sums": _sums(log)},
     )
-    return run, left_out
+    return run, log.faults
 
 
-def _read_standard(file: LogFile, log: _Log) -> list[LeftOut]:
-    left_out = []
-    for line, text in enumerate(file.text.splitlines(), start=1):
-        match = _LINE.fullmatch(text.strip())
-        if not match:
-            continue
-        try:
-            _take(log, line, _stamp(match.group(1), log), match.group(2))
-        except ValueError as err:
-            left_out.append(LeftOut(name=file.name, line=line, reason=str(err)))
-    return left_out
+def _timed(log: Log) -> list[Epoch]:
+    return [epoch for epoch in log.epochs if epoch.duration_s > 0]
 
 
-def _stamp(text: str, log: _Log) -> int:
-    utc_ns = moment(text).utc_ns
-    log.first_ns = log.first_ns or utc_ns
-    log.last_ns = utc_ns
-    return utc_ns
+def _identity(log: Log) -> str:
+    """A hash of the first thing that is booked: a log that goes on, is copied or is renamed is the same run."""
+    epoch = next(iter(_timed(log)), None)
+    if epoch is None:
+        first: object = asdict(log.totals[0])
+    else:
+        powers_w = {name: power for name, power in epoch.powers_w.items() if not isinstance(power, str)}
+        first = [epoch.number, epoch.end_ns, epoch.duration_s, powers_w]
+    return hashlib.sha256(json.dumps([log.devices, first], sort_keys=True).encode()).hexdigest()
 
 
-def _take(log: _Log, line: int, utc_ns: int, message: str) -> None:
-    """One message of the standard log."""
-    if match := _VERSION.search(message):
-        log.version = match.group(1)
-    if match := _PUE.search(message):
-        log.pue = float(match.group(1))
-    if "The following components were found:" in message and not log.devices:
-        found = _COMPONENT.findall(message.partition("found:")[2])
-        log.devices = {name.lower(): tuple(d.strip() for d in devices.split(",")) for name, devices in found}
-    log.is_interrupted = log.is_interrupted or "Training was interrupted" in message
-    if match := _EPOCH.fullmatch(message):
-        log.epochs.append(_Epoch(int(match.group(1)), line, utc_ns))
-    elif log.epochs and (match := _DURATION.fullmatch(message)):
-        log.epochs[-1].duration_s = _seconds(*match.groups())
-    elif log.epochs and (match := _POWER.fullmatch(message)):
-        log.epochs[-1].powers_w[match.group(1).lower()] = _powers(match.group(2))
+def _sums(log: Log) -> list[list[float]]:
+    """Number of epochs, seconds and end after the first and the last one, in which a run's two logs agree."""
+    if epochs := _timed(log):
+        whole_s = math.fsum(epoch.duration_s for epoch in epochs)
+        found = [[1, epochs[0].duration_s, epochs[0].end_ns], [len(epochs), whole_s, epochs[-1].end_ns]]
+    else:
+        found = [[total.epochs, total.length_s, total.end_ns] for total in (log.totals[0], log.totals[-1])]
+    return found
 
 
-def _powers(text: str) -> tuple[float, ...] | None:
-    """`None`, a number, or numbers in brackets as numpy prints them."""
-    if text.strip() == "None":
-        return None
-    powers = tuple(float(word) for word in re.sub(r"[\[\],]", " ", text).split())
-    if not powers or any(not 0 <= power <= _MAX_W for power in powers):
-        raise ValueError(f"a power of {text[:40]} W cannot be meant")
-    return powers
+def is_total_alone(told: Mapping[str, Any]) -> bool:
+    """Whether a run's settings are of an output log without epochs, which tells less than the standard log."""
+    return told.get("log") == _OUTPUT
 
 
-def _seconds(hours: str, minutes: str, rest: str) -> float:
-    return (int(hours) * 60 + int(minutes)) * 60 + float(rest)
+def is_other_log(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two runs' settings are of the standard log and of the output log of one run, found apart.
+
+    Args:
+        one: `ImportedRun.settings`, or what a manifest keeps of them.
+        other: likewise.
+    """
+    if {one.get("log"), other.get("log")} != {_STANDARD, _OUTPUT}:
+        return False
+    return any(
+        a[0] == b[0] and abs(a[1] - b[1]) <= _SUM_SLACK_S and abs(a[2] - b[2]) <= _END_SLACK_NS
+        for a in one.get("sums", ())
+        for b in other.get("sums", ())
+    )
 
 
-def _read_output(file: LogFile, log: _Log) -> None:
-    for text in file.text.splitlines():
-        if match := _LINE.match(text):
-            _stamp(match.group(1), log)
-    totals = _ACTUAL.findall(file.text)
-    if totals:
-        epochs, hours, minutes, rest, kwh = totals[-1]
-        log.actual = (int(epochs or 1), _seconds(hours, minutes, rest), float(kwh))
-
-
-def _epoch_stages(log: _Log, warnings: list[str]) -> Iterator[ImportedStage]:
+def _epoch_stages(log: Log, warnings: list[str]) -> Iterator[ImportedStage]:
     """An epoch a stage; ends are written to the second, so a start within a second of the end before is that end."""
     before_ns = 0
     for epoch in log.epochs:
         if epoch.duration_s <= 0:
-            warnings.append(f"epoch {epoch.number} has no duration (line {epoch.line}); it is left out")
+            warnings.append(
+                f"epoch {epoch.number} has no duration that can be used (line {epoch.line}); it is left out"
+            )
             continue
         start_ns = epoch.end_ns - nanoseconds(epoch.duration_s)
         if abs(start_ns - before_ns) <= NS_PER_S:
             start_ns = before_ns
         end_ns = start_ns + nanoseconds(epoch.duration_s)
         before_ns = end_ns
-        stated = tuple(_epoch_statement(log, epoch, name, warnings) for name in log.devices or epoch.powers_w)
+        stated = tuple(
+            _epoch_statement(log, epoch, name, warnings) for name in dict.fromkeys([*log.devices, *epoch.powers_w])
+        )
         yield ImportedStage(
             name=f"epoch {epoch.number}",
             kind=StageKind.OTHER,
@@ -207,25 +166,30 @@ def _epoch_stages(log: _Log, warnings: list[str]) -> Iterator[ImportedStage]:
         )
 
 
-def _epoch_statement(log: _Log, epoch: _Epoch, name: str, warnings: list[str]) -> Statement:
-    powers_w = epoch.powers_w.get(name)
+def _epoch_statement(log: Log, epoch: Epoch, name: str, warnings: list[str]) -> Statement:
+    powers_w = epoch.powers_w.get(name, "CarbonTracker wrote no power of it in this epoch")
     devices = log.devices.get(name, ())
-    factor = 1
-    if powers_w is not None and len(powers_w) == 1 and len(devices) > 1:
-        factor = len(devices)
-        warnings.append(
-            f"{name}: CarbonTracker lists {factor} devices and writes one mean power (2.4.7 takes the mean over "
-            f"them for their sum); it is multiplied by {factor} here, and the tool's own total lacks that"
-        )
-    value_j = None if powers_w is None else math.fsum(powers_w) * factor * epoch.duration_s
-    reason = ""
-    if powers_w is None:
-        reason = "the epoch was too short for a reading"
-    elif value_j == 0:
-        reason, value_j = "CarbonTracker wrote 0 W, as it does where it may not read", None
+    value_j, reason = None, ""
+    if isinstance(powers_w, str):
+        reason = powers_w
+    elif not any(powers_w):
+        reason = "CarbonTracker wrote 0 W, as it does where it may not read"
+    else:
+        value_j = math.fsum(powers_w) * _factor(name, devices, powers_w, warnings) * epoch.duration_s
     if reason:
         warnings.append(f"{name} in epoch {epoch.number}: {reason}")
     return _statement(name, " + ".join(devices), value_j, reason)
+
+
+def _factor(name: str, devices: Sequence[str], powers_w: Sequence[float], warnings: list[str]) -> int:
+    """What a mean power over several devices is multiplied by, with a word."""
+    if len(powers_w) > 1 or len(devices) <= 1:
+        return 1
+    warnings.append(
+        f"{name}: CarbonTracker lists {len(devices)} devices and writes one mean power (2.4.7 takes the mean over "
+        f"them for their sum); it is multiplied by {len(devices)} here, and the tool's own total lacks that"
+    )
+    return len(devices)
 
 
 def _statement(name: str, device: str, value_j: float | None, reason: str) -> Statement:
@@ -245,23 +209,23 @@ def _statement(name: str, device: str, value_j: float | None, reason: str) -> St
     )
 
 
-def _total_stage(log: _Log, warnings: list[str]) -> Iterator[ImportedStage]:
-    """Without a standard log: one stage from the total, with the PUE divided out."""
-    if log.actual is None or log.actual[1] <= 0:
+def _total_stage(log: Log, warnings: list[str]) -> Iterator[ImportedStage]:
+    """Without a standard log: one stage from the last total, with the PUE divided out."""
+    if not log.totals:
         return
-    epochs, seconds, kwh = log.actual
+    total = log.totals[-1]
     pue = log.pue or _DEFAULT_PUE
     warnings.append(
-        f"no epochs by component: the total of {kwh:g} kWh for {epochs} epochs is all there is; its PUE of {pue:g} is "
-        f"divided out{'' if log.pue else ' (the constant of releases since 2024; the file does not tell its own)'}"
+        f"no epochs by component: the total of {total.kwh:g} kWh for {total.epochs} epochs is all there is; its PUE of "
+        f"{pue:g} is divided out{'' if log.pue else _UNTOLD_PUE}"
     )
-    value_j = from_kwh(KilowattHours(kwh)) / pue or None
+    value_j = from_kwh(KilowattHours(total.kwh)) / pue or None
     bound = bounds.CPU_UNKNOWN
     yield ImportedStage(
-        name=f"{epochs} epochs",
+        name=f"{total.epochs} epochs",
         kind=StageKind.OTHER,
-        start_utc_ns=log.last_ns - nanoseconds(seconds),
-        end_utc_ns=log.last_ns,
+        start_utc_ns=total.end_ns - nanoseconds(total.length_s),
+        end_utc_ns=total.end_ns,
         stated=(
             Statement(
                 part="machine",
@@ -279,17 +243,20 @@ def _total_stage(log: _Log, warnings: list[str]) -> Iterator[ImportedStage]:
     )
 
 
-def _total_warnings(log: _Log) -> Iterator[str]:
+def _total_warnings(log: Log) -> Iterator[str]:
     if log.is_interrupted:
         yield "training ended before all epochs were monitored; those that ended are here, predictions are not taken"
-    if log.actual is None or not log.epochs:
+    if not log.totals or not log.epochs:
         return
-    pue = log.pue or _DEFAULT_PUE
+    pue, kwh = log.pue or _DEFAULT_PUE, log.totals[-1].kwh
     own_j = math.fsum(
-        math.fsum(powers) * epoch.duration_s for epoch in log.epochs for powers in epoch.powers_w.values() if powers
+        math.fsum(powers) * epoch.duration_s
+        for epoch in log.epochs
+        for powers in epoch.powers_w.values()
+        if not isinstance(powers, str)
     )
-    stated_j = from_kwh(KilowattHours(log.actual[2])) / pue
-    yield f"CarbonTracker's total of {log.actual[2]:.6g} kWh holds a PUE of {pue:g}; energies here do not"
+    stated_j = from_kwh(KilowattHours(kwh)) / pue
+    yield f"CarbonTracker's total of {kwh:.6g} kWh holds a PUE of {pue:g}; energies here do not"
     if own_j and abs(stated_j - own_j) > _SLACK * own_j:
         yield (
             f"without the PUE its total is {to_kwh(Joules(stated_j)):.6g} kWh, and its epochs' mean powers times their "

@@ -6,25 +6,26 @@ multiplied into them. A backup (`.bak`) is read only where it is named; rows tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from stillwatt.importers import bounds
+from stillwatt.importers.copies import Figures
 from stillwatt.importers.intake import LogFile
 from stillwatt.importers.model import Found, ImportedRun, ImportedSession, ImportedStage, LeftOut, Statement
-from stillwatt.importers.tables import Row, header_of, moment, number, read_table
+from stillwatt.importers.numbers import energy_kwh, length_s, needed, number
+from stillwatt.importers.tables import Row, header_of, moment, read_table
 from stillwatt.records.channel import Basis, Boundary
 from stillwatt.records.window import StageKind
 from stillwatt.units import J_PER_KWH, KilowattHours, from_kwh, nanoseconds
 
 FORM = "codecarbon"
+TOTAL_KEY = "codecarbon_energy_consumed_kwh"
+"""The result that keeps a row's total."""
+_NONE = Figures()
 _NEEDED = {"timestamp", "duration"}
 _COMPONENTS = ("cpu", "gpu", "ram")
-_MAX_KWH = 1_000_000.0
-"""A gigawatt-hour: no single run of a program."""
 _SUM_SLACK = 0.001
-_MAX_S = 10 * 365 * 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +68,12 @@ def is_backup(file: LogFile) -> bool:
     return file.name.endswith(".bak")
 
 
-def read(files: Sequence[LogFile], elsewhere: Mapping[tuple[str, float], str] = MappingProxyType({})) -> Found:
+def read(files: Sequence[LogFile], elsewhere: Figures = _NONE) -> Found:
     """All runs in some files.
 
     Args:
         files: Live files and backups.
-        elsewhere: Rows that another file has copied, by project and total in kWh, with that file's name.
+        elsewhere: Totals that the harness has copied into its stages.
 
     Raises:
         ConfigError: a file is no text or no table.
@@ -88,9 +89,7 @@ def read(files: Sequence[LogFile], elsewhere: Mapping[tuple[str, float], str] = 
     return Found(runs=tuple(runs), left_out=(*left_out, *repeats))
 
 
-def read_rows(
-    files: Sequence[LogFile], elsewhere: Mapping[tuple[str, float], str]
-) -> tuple[list[CarbonRow], list[LeftOut]]:
+def read_rows(files: Sequence[LogFile], elsewhere: Figures) -> tuple[list[CarbonRow], list[LeftOut]]:
     """The rows of live files, and of backups that were named; the others' are left out, each with the reason."""
     live = [file for file in files if not is_backup(file)]
     backups = [file for file in files if is_backup(file)]
@@ -121,7 +120,7 @@ def _out(row: CarbonRow, reason: str) -> LeftOut:
     return LeftOut(name=row.file.name, line=row.row.line, reason=reason)
 
 
-def _file_rows(file: LogFile, elsewhere: Mapping[tuple[str, float], str]) -> tuple[list[CarbonRow], list[LeftOut]]:
+def _file_rows(file: LogFile, elsewhere: Figures) -> tuple[list[CarbonRow], list[LeftOut]]:
     table = read_table(file)
     if not table.rows and not table.misfits:
         return [], [LeftOut(name=file.name, reason="a header and no row: the tool was stopped before it wrote one")]
@@ -135,27 +134,28 @@ def _file_rows(file: LogFile, elsewhere: Mapping[tuple[str, float], str]) -> tup
         except ValueError as err:
             left_out.append(LeftOut(name=file.name, line=row.line, reason=str(err)))
             continue
-        total_kwh = parsed.energies_kwh["total"]
-        copy = None if total_kwh is None else elsewhere.get((parsed.project, total_kwh))
+        copy = elsewhere.find(parsed.project, parsed.energies_kwh["total"])
         if copy is None:
             rows.append(parsed)
         else:
-            left_out.append(_out(parsed, f"the figures of run {parsed.run_id} are in {copy} already"))
+            reason = (
+                f"the figures of run {parsed.run_id} are in {copy.where} already, which the harness copied them into; "
+                f"that is kept, so that the work is not counted twice; {copy.instead}"
+            )
+            left_out.append(replace(_out(parsed, reason), is_in_ledger=bool(copy.run_id)))
     return rows, left_out
 
 
 def _parse(file: LogFile, row: Row) -> CarbonRow:
     end_ns = moment(row.get("timestamp")).utc_ns
-    duration_s = number(row.get("duration"))
-    if duration_s is None or not 0 < duration_s <= _MAX_S:
-        raise ValueError(f"a duration of {row.get('duration') or 'nothing'} s cannot be meant")
+    duration_s = length_s(needed(row.get("duration"), "duration"), "duration")
     pue = number(row.get("pue")) or 1.0
     if not 1.0 <= pue <= 10.0:
         raise ValueError(f"a PUE of {pue} cannot be meant")
     energies: dict[str, float | None] = {name: number(row.get(f"{name}_energy")) for name in _COMPONENTS}
     energies["total"] = number(row.get("energy_consumed"))
     for name, value in energies.items():
-        if value is not None and not 0 <= value <= _MAX_KWH:
+        if value is not None and energy_kwh(value, f"{name} energy", duration_s) < 0:
             raise ValueError(f"{name} energy of {value} kWh cannot be meant")
     project = row.get("project_name", "experiment_id") or "codecarbon"
     run_id = row.get("run_id") or f"{project}@{row.get('timestamp')}"
@@ -239,7 +239,7 @@ def _stage(row: CarbonRow, parent: int | None, warnings: list[str]) -> ImportedS
         )
     warnings += [f"{line.part} in stage {name!r}: {line.reason}" for line in stated if line.value_j is None]
     emissions = _quietly(row.row, "emissions")
-    results = {"codecarbon_energy_consumed_kwh": row.energies_kwh["total"], "codecarbon_emissions_kg": emissions}
+    results = {TOTAL_KEY: row.energies_kwh["total"], "codecarbon_emissions_kg": emissions}
     return ImportedStage(
         name=name,
         kind=StageKind.OTHER,

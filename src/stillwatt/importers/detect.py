@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from stillwatt.errors import ConfigError, UnknownNameError
 from stillwatt.importers import carbontracker, codecarbon, energy_harness, power_csv, zeus
+from stillwatt.importers.copies import Figure, Figures
 from stillwatt.importers.intake import LogFile, left_with
-from stillwatt.importers.model import Found, ImportedRun, LeftOut
+from stillwatt.importers.model import Found, ImportedRun, ImportedStage, LeftOut
 
 AUTO = "auto"
 
@@ -33,14 +33,15 @@ _UNKNOWN = "not a log that is known here; name its kind with --format if it is o
 
 
 def find_runs(
-    files: Sequence[LogFile], form: str = AUTO, *, elsewhere: Mapping[tuple[str, float], str] = MappingProxyType({})
+    files: Sequence[LogFile], form: str = AUTO, *, copied: Sequence[Figure] = (), booked: Sequence[Figure] = ()
 ) -> Found:
     """All runs in some files, each run once, and every file or line that was not taken.
 
     Args:
         files: As `take_in` gives them.
         form: One of FORMATS; `auto` asks each importer.
-        elsewhere: CodeCarbon's rows that runs of the ledger have already, by project and total in kWh.
+        copied: CodeCarbon's totals that the harness's runs in the ledger have copied.
+        booked: CodeCarbon's totals that its own runs in the ledger hold.
 
     Raises:
         UnknownNameError: no such format.
@@ -51,9 +52,10 @@ def find_runs(
     by_form, left_out = _sorted_out(files, form)
     runs: list[ImportedRun] = []
     for name, own in by_form.items():
-        found, faults = _read(name, own, {**elsewhere, **_codecarbon_figures(runs)})
-        runs += found.runs
-        left_out += [*found.left_out, *faults]
+        found, faults = _read(name, own, Figures([*copied, *_copied_figures(runs)]))
+        new, booked_before = _not_booked(found.runs, Figures(booked))
+        runs += new
+        left_out += [*found.left_out, *faults, *booked_before]
     runs, repeats = _without_repeats(runs)
     left_out = list(dict.fromkeys([*left_out, *repeats]))
     ordered = sorted(runs, key=lambda run: (run.start_utc_ns, run.form, run.identity))
@@ -93,7 +95,7 @@ def _unknown(file: LogFile, form: str) -> ConfigError:
     return file.wrong(_UNKNOWN if form == AUTO else f"it does not look like a log of {form}; try --format auto", 1)
 
 
-def _read(name: str, files: Sequence[LogFile], figures: Mapping[tuple[str, float], str]) -> tuple[Found, list[LeftOut]]:
+def _read(name: str, files: Sequence[LogFile], figures: Figures) -> tuple[Found, list[LeftOut]]:
     """What one importer makes of its files; one that cannot be read is left out unless it was asked for by name."""
     remaining = list(files)
     faults: list[LeftOut] = []
@@ -112,40 +114,72 @@ def _read(name: str, files: Sequence[LogFile], figures: Mapping[tuple[str, float
 
 
 def _without_repeats(runs: Sequence[ImportedRun]) -> tuple[list[ImportedRun], list[LeftOut]]:
-    """Each run once by its identity."""
-    kept: dict[tuple[str, str], ImportedRun] = {}
+    """Each run once, by its identity."""
+    kept: list[ImportedRun] = []
     left_out = []
-    for run in runs:
-        key = (run.form, run.identity)
-        if key in kept:
-            reason = f"the same run as in {kept[key].sources[0].name}"
-            left_out += [LeftOut(name=source.name, reason=reason) for source in run.sources]
-        else:
-            kept[key] = run
-    return list(kept.values()), left_out
+    for run in sorted(runs, key=lambda run: carbontracker.is_total_alone(run.settings)):
+        same = next((other for other in kept if _is_same(run, other)), None)
+        if same is None:
+            kept.append(run)
+            continue
+        reason = f"the same run as in {same.sources[0].name}"
+        left_out += [LeftOut(name=source.name, reason=reason) for source in run.sources]
+    return kept, left_out
 
 
-def _codecarbon_figures(runs: Iterable[ImportedRun]) -> dict[tuple[str, float], str]:
+def _is_same(run: ImportedRun, other: ImportedRun) -> bool:
+    if run.form != other.form:
+        return False
+    return run.identity == other.identity or carbontracker.is_other_log(run.settings, other.settings)
+
+
+def _copied_figures(runs: Iterable[ImportedRun]) -> Iterator[Figure]:
     """CodeCarbon's totals that the harness copied into its stages, with the file that has them."""
-    return {
-        (stage.name, float(stage.results["codecarbon_total_kwh"])): stage.labels["file"]
-        for run in runs
-        if run.form == energy_harness.FORM
-        for session in run.sessions
-        for stage in session.stages
-        if "codecarbon_total_kwh" in stage.results
-    }
+    for stage in _harness_stages(runs):
+        if "codecarbon_total_kwh" in stage.results:
+            total_kwh = float(stage.results["codecarbon_total_kwh"])
+            yield Figure(project=stage.name, total_kwh=total_kwh, file=stage.labels["file"])
+
+
+def _harness_stages(runs: Iterable[ImportedRun]) -> Iterator[ImportedStage]:
+    for run in runs:
+        if run.form == energy_harness.FORM:
+            for session in run.sessions:
+                yield from session.stages
+
+
+def _not_booked(runs: Sequence[ImportedRun], booked: Figures) -> tuple[list[ImportedRun], list[LeftOut]]:
+    """Runs of which the ledger does not hold a stage as CodeCarbon told it; the others' stages with the reason.
+
+    A run is left out whole: its other stages would be counted twice when it is imported after all.
+    """
+    new, left_out = [], []
+    for run in runs:
+        stages = [(stage, stage.results.get("codecarbon_total_kwh")) for stage in _harness_stages([run])]
+        held = {stage.name: figure for stage, kwh in stages if (figure := booked.find(stage.name, kwh))}
+        if not held:
+            new.append(run)
+            continue
+        for stage, kwh in stages:
+            if figure := held.get(stage.name):
+                reason = (
+                    f"stage {stage.name!r} is in {figure.where} already, from CodeCarbon's own file: both say "
+                    f"{kwh:.9g} kWh. That one is kept, so that the work is not counted twice; {figure.instead}, as it "
+                    "tells more"
+                )
+            else:
+                reason = f"stage {stage.name!r} is of one run with {next(iter(held))!r}, which is there already"
+            left_out.append(LeftOut(name=stage.labels["file"], reason=reason, is_in_ledger=stage.name in held))
+    return new, left_out
 
 
 def _with_constants_said(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
     """Runs of the harness with a word where the same count of tokens stands in stages of different lengths."""
     seen: dict[float, set[tuple[str, int]]] = {}
-    for run in runs:
-        for session in run.sessions:
-            for stage in session.stages:
-                length_ns = stage.end_utc_ns - stage.start_utc_ns
-                if run.form == energy_harness.FORM and "tokens" in stage.workload:
-                    seen.setdefault(stage.workload["tokens"], set()).add((stage.name, length_ns))
+    for stage in _harness_stages(runs):
+        if "tokens" in stage.workload:
+            length_ns = stage.end_utc_ns - stage.start_utc_ns
+            seen.setdefault(stage.workload["tokens"], set()).add((stage.name, length_ns))
     constant = {tokens for tokens, stages in seen.items() if len(stages) > 1}
     said = []
     for run in runs:

@@ -13,8 +13,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from stillwatt.errors import ConfigError
-from stillwatt.importers import harness_about, harness_stage
-from stillwatt.importers.harness_stage import Stage, imported_session
+from stillwatt.importers import harness_about, harness_file
+from stillwatt.importers.harness_file import Stage
+from stillwatt.importers.harness_stage import imported_session
 from stillwatt.importers.intake import LogFile, left_with
 from stillwatt.importers.model import Found, ImportedRun, LeftOut
 
@@ -99,14 +100,14 @@ def _stages(file: LogFile, document: Mapping[str, Any], experiments: dict[str, s
         for inner in document["stages"].values():
             if not isinstance(inner, Mapping) or not inner.keys() >= _STAGE_KEYS:
                 raise file.wrong("a stage of the summary lacks its id, times or energy", 1)
-            stage = harness_stage.parse(file, inner, rank=1)
+            stage = harness_file.parse(file, inner, rank=1)
             experiments[stage.identity] = str(document["experiment_id"])
             yield stage
         return
     if not document.keys() >= _STAGE_KEYS:
         missing = ", ".join(sorted(_STAGE_KEYS - document.keys()))
         raise file.wrong(f"neither a stage nor a summary of the harness: {missing} missing", 1)
-    yield harness_stage.parse(file, document, rank=2 if document.get("snapshot") else 0)
+    yield harness_file.parse(file, document, rank=2 if document.get("snapshot") else 0)
 
 
 def _best(candidates: Sequence[Stage]) -> tuple[list[Stage], list[LeftOut]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stillwatt.importers.harness_stage import Stage, card, inner
+from stillwatt.importers.harness_file import Stage
+from stillwatt.importers.harness_stage import card, inner
 
 
 def environment(machine: Mapping[str, Any]) -> dict[str, Any]:

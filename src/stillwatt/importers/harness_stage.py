@@ -1,26 +1,27 @@
-"""One stage of the published distillation harness: its JSON checked, its samples put in time, its words bounded."""
+"""One stage of the published distillation harness as a session: its samples put in time, its words bounded."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from stillwatt.errors import ConfigError
 from stillwatt.importers import bounds, power_csv
 from stillwatt.importers.bounds import Bound
 from stillwatt.importers.cards import power_window
-from stillwatt.importers.intake import LogFile
+from stillwatt.importers.harness_file import Stage
+from stillwatt.importers.intake import LogFile, left_with
 from stillwatt.importers.model import ImportedSession, ImportedStage, LeftOut, Statement, Trace
-from stillwatt.importers.tables import moment, read_table
-from stillwatt.importers.traces import CARD_GAIN, Instrument, is_absurd, make_trace
+from stillwatt.importers.tables import read_table
+from stillwatt.importers.traces import CARD_GAIN, Instrument, hole_remarks, make_trace
 from stillwatt.records.channel import Basis, Boundary
 from stillwatt.records.window import StageKind, StageStatus
 from stillwatt.sensors.nvml_windows import Field, Window
 from stillwatt.units import NS_PER_MS, NS_PER_S, KilowattHours, from_kwh, nanoseconds
 
-_MAX_S = 10 * 365 * 24 * 60 * 60
 _SAME = 0.000_001
 _MAX_OVERHANG = 1.5
 """CodeCarbon's figure of a stage that is not mostly of the time around it."""
@@ -32,72 +33,6 @@ _KINDS = (
     (re.compile(r"preprocess"), StageKind.PREPARE_DATA),
     (re.compile(r"^(kd|sft)_"), StageKind.STUDENT_TRAIN),
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stage:
-    """One stage as one file tells it."""
-
-    file: LogFile
-    rank: int
-    """0 for the stage's own file, 1 for a summary, 2 for a snapshot."""
-    document: Mapping[str, Any]
-    stage_id: str
-    stage_name: str
-    start_utc_ns: int
-    duration_s: float
-    gpu_j: float
-    samples_w: tuple[float, ...]
-
-    @property
-    def identity(self) -> str:
-        """The stage's id and start, which are the same in every file that repeats it."""
-        return f"{self.stage_id}@{self.start_utc_ns // NS_PER_MS}"
-
-    def number(self, key: str) -> float:
-        """A number of the file; 0 where it is missing, as the harness writes for what it does not know."""
-        value = self.document.get(key)
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
-
-
-def parse(file: LogFile, document: Mapping[str, Any], *, rank: int) -> Stage:
-    """A stage from its JSON.
-
-    Raises:
-        ConfigError: a time, an energy or a sample cannot be meant; says which.
-    """
-    numbers = {}
-    for key in ("start_time", "duration_seconds", "gpu_energy_joules"):
-        value = document[key]
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise file.wrong(f"{key} = {str(value)[:40]!r} is not a number", 1)
-        numbers[key] = float(value)
-    duration_s = numbers["duration_seconds"]
-    if not 0 < duration_s <= _MAX_S:
-        raise file.wrong(f"duration_seconds = {duration_s:g} cannot be meant", 1)
-    if numbers["gpu_energy_joules"] < 0 or is_absurd(numbers["gpu_energy_joules"] / duration_s):
-        raise file.wrong(f"gpu_energy_joules = {numbers['gpu_energy_joules']:g} cannot be meant", 1)
-    try:
-        start_ns = moment(repr(document["start_time"])).utc_ns
-    except ValueError as err:
-        raise file.wrong(f"start_time: {err}", 1) from err
-    samples = document.get("gpu_power_samples") or ()
-    if not isinstance(samples, Sequence) or not all(
-        isinstance(sample, int | float) and not isinstance(sample, bool) and not is_absurd(sample) for sample in samples
-    ):
-        raise file.wrong("gpu_power_samples holds something else than powers in watts", 1)
-    stage_id = str(document["stage_id"])
-    return Stage(
-        file=file,
-        rank=rank,
-        document=document,
-        stage_id=stage_id,
-        stage_name=str(document.get("stage_name") or stage_id),
-        start_utc_ns=start_ns,
-        duration_s=duration_s,
-        gpu_j=numbers["gpu_energy_joules"],
-        samples_w=tuple(float(sample) for sample in samples),
-    )
 
 
 def imported_session(
@@ -133,19 +68,22 @@ def _traces(
     stage: Stage, machine: Mapping[str, Any], power_log: LogFile | None, end_ns: int, said: list[str]
 ) -> tuple[tuple[Trace, ...], list[LeftOut]]:
     """The GPU's power: with times from the power log where there is one, else the samples of the stage's file."""
+    left_out: list[LeftOut] = []
     if power_log is not None:
-        found, remarks, left_out = power_csv.read_traces(power_log, read_table(power_log))
+        try:
+            found, remarks, left_out = power_csv.read_traces(power_log, read_table(power_log))
+        except ConfigError as err:
+            found, left_out = (), [left_with(power_log, err)]
         inside = [_clipped(_described(trace, machine), stage.start_utc_ns, end_ns) for trace in found]
         own = tuple(trace for trace in inside if trace is not None)
         if own:
-            said += remarks
+            said += [*remarks, *(remark for trace in own for remark in hole_remarks(trace))]
             return own, left_out
-        reason = "none of its rows lies in the stage it stands beside"
-        left_out.append(LeftOut(name=power_log.name, reason=reason))
-        trace = _from_samples(stage, machine, said)
-        return ((trace,) if trace else ()), left_out
+        if found:
+            reason = "none of its rows lies in the stage it stands beside"
+            left_out.append(LeftOut(name=power_log.name, reason=reason))
     trace = _from_samples(stage, machine, said)
-    return ((trace,) if trace else ()), []
+    return ((trace,) if trace else ()), left_out
 
 
 def _described(trace: Trace, machine: Mapping[str, Any]) -> Trace:
@@ -307,8 +245,14 @@ def _cpu(stage: Stage, said: list[str]) -> Statement:
         basis=Basis.ASSUMED if is_copy else Basis.MEASURED,
         driver="harness-cpu",
         source=f"cpu_energy_joules of the harness, {how}: {bound.why}",
-        reason="" if value_j > 0 else "the file says 0 J of CPU energy, which no CPU draws",
+        reason="" if value_j > 0 else _no_cpu(stage, value_j),
     )
+
+
+def _no_cpu(stage: Stage, value_j: float) -> str:
+    if stage.document.get("cpu_energy_joules") is None:
+        return "the file has no energy of the CPU"
+    return f"the file says {value_j:g} J of CPU energy, which no CPU draws"
 
 
 def _ram(stage: Stage) -> Statement:
@@ -324,8 +268,12 @@ def _ram(stage: Stage) -> Statement:
         basis=Basis.MODELLED,
         driver="codecarbon-ram",
         source=f"codecarbon_ram_energy_kwh, which the harness leaves out of its own total: {bound.why}",
-        reason="" if kwh > 0 else "the file has no energy of memory",
+        reason="" if kwh > 0 else _no_ram(kwh),
     )
+
+
+def _no_ram(kwh: float) -> str:
+    return f"the file says {kwh:g} kWh of memory's energy" if kwh else "the file has no energy of memory"
 
 
 def _workload(stage: Stage, said: list[str]) -> tuple[dict[str, float], dict[str, Any]]:

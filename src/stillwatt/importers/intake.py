@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stillwatt.errors import ConfigError, MissingInputError
+from stillwatt.errors import ConfigError, NoSuchInputError
 from stillwatt.importers.model import LeftOut, SourceFile
 from stillwatt.ledger.rundir import one_line
 
@@ -73,10 +73,13 @@ class LogFile:
             ConfigError: it is not one; names the line.
         """
         try:
-            value = json.loads(self.text, parse_float=_finite, parse_constant=_refuse)
+            value = json.loads(self.text, parse_float=_finite, parse_int=_whole, parse_constant=_refuse)
         except json.JSONDecodeError as err:
             cure = "was it cut off? take a whole copy of it"
             raise self.wrong(f"not JSON ({err.msg}); {cure}", err.lineno) from err
+        except _UnusableNumberError as err:
+            line = self.text[: self.text.find(err.text)].count("\n") + 1
+            raise self.wrong(f"not JSON that can be used ({err})", line) from err
         except (ValueError, RecursionError) as err:
             raise self.wrong(f"not JSON that can be used ({err})", 1) from err
         if not isinstance(value, dict):
@@ -97,14 +100,14 @@ def take_in(paths: Sequence[str | Path]) -> tuple[list[LogFile], list[LeftOut]]:
     """All files at and below some paths, in an order that does not depend on how they were given.
 
     Raises:
-        MissingInputError: one of the paths does not exist.
+        NoSuchInputError: one of the paths does not exist.
         ConfigError: there are more files than any log folder has.
     """
     files: dict[Path, LogFile] = {}
     left_out: list[LeftOut] = []
     for given in sorted({Path(path) for path in paths}, key=lambda path: str(path.absolute())):
         if not given.exists():
-            raise MissingInputError("a log or a folder of logs", str(given), "check the path")
+            raise NoSuchInputError("a log or a folder of logs", str(given), "check the path")
         for file, reason in _below(given):
             if reason:
                 left_out.append(LeftOut(name=file.name, reason=reason))
@@ -151,12 +154,25 @@ def _look(path: Path, name: str, *, is_named: bool) -> tuple[LogFile, str]:
     return file, ""
 
 
+class _UnusableNumberError(ValueError):
+    """A number of a JSON file that is none; keeps how it was written, by which its line is found."""
+
+    def __init__(self, text: str, what: str) -> None:
+        self.text = text
+        super().__init__(f"{text[:20]}{'…' if len(text) > 20 else ''} {what}")
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is too large for a number")
+        raise _UnusableNumberError(text, "is too large for a number")
     return number
 
 
+def _whole(text: str) -> int:
+    _finite(text)  # digits beyond a float's range also lie beyond what int() reads
+    return int(text)
+
+
 def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
+    raise _UnusableNumberError(name, "is not JSON")

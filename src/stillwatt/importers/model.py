@@ -28,6 +28,8 @@ class LeftOut:
     name: str
     reason: str
     line: int | None = None
+    is_in_ledger: bool = False
+    """Whether a run of the ledger has its work."""
 
     @property
     def place(self) -> str:

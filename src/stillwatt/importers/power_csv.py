@@ -7,15 +7,20 @@ Stages come from a second CSV with the columns name, start and end.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from stillwatt.errors import ConfigError
 from stillwatt.importers.cards import power_window
-from stillwatt.importers.intake import LogFile
+from stillwatt.importers.faults import Faults
+from stillwatt.importers.intake import LogFile, left_with
+from stillwatt.importers.marks import is_marks, read_marks
 from stillwatt.importers.model import Found, ImportedRun, ImportedSession, ImportedStage, LeftOut, Trace
-from stillwatt.importers.tables import Row, Table, header_of, moment, number, read_table
-from stillwatt.importers.traces import CARD_GAIN, UNKNOWN_GAIN, Instrument, is_absurd, make_trace
+from stillwatt.importers.numbers import length_s, needed, number
+from stillwatt.importers.tables import Row, Table, header_of, moment, read_table
+from stillwatt.importers.told_apart import Cards, check_times
+from stillwatt.importers.traces import CARD_GAIN, UNKNOWN_GAIN, Instrument, hole_remarks, is_absurd, make_trace
 from stillwatt.records.channel import Boundary
 from stillwatt.records.window import StageKind
 from stillwatt.sensors.nvml_windows import Field
@@ -42,7 +47,10 @@ _POWER = re.compile(r"(?:^|[^a-z])(?:power|watts?|[mkµu]?w|draw|milliwatts|kilo
 _UNIT = re.compile(r"[\[(]\s*([a-zµ]+)\s*[\])]$|(?:^|[_ .-])(w|mw|uw|kw|watts?|milliwatts|kilowatts)$")
 _CELL_UNIT = re.compile(r"\s*([mkuµ]?W)$")
 _NOT_POWER = re.compile(r"limit|max|min|cap|default|enforced|energy|util")
-_VARYING = re.compile(r"'[^']*'|[-+]?\d[\d.e+-]*")
+_BY_ROW = "gpu"
+"""nvidia-smi's query: the row says which card it is of."""
+_WHOLES = ("wall", "node")
+"""Parts of which a machine has one, so that several rows of them are several readings."""
 _PARTS = (
     (re.compile(r"gpu[ _.-]?(\d+)"), "gpu{}", Boundary.BOARD),
     (re.compile(r"gpu"), "gpu0", Boundary.BOARD),
@@ -63,6 +71,8 @@ class _Column:
     boundary: Boundary
     unit: str
     scale_w: float
+    is_numbered: bool
+    """Whether its name says which card or socket it is of."""
 
 
 def recognises(file: LogFile) -> bool:
@@ -71,16 +81,11 @@ def recognises(file: LogFile) -> bool:
     return bool(_time_column(header) and _columns(header)) or is_marks(file)
 
 
-def is_marks(file: LogFile) -> bool:
-    """Whether a file tells of stages: the columns name, start and end."""
-    return {"name", "start", "end"} <= set(header_of(file))
-
-
 def read(files: Sequence[LogFile]) -> Found:
     """One run a file of powers.
 
     Raises:
-        ConfigError: a file is no table, or its times cannot be read at all.
+        ConfigError: a file is no table.
     """
     marks = [file for file in files if is_marks(file)]
     powers = [file for file in files if not is_marks(file)]
@@ -90,9 +95,11 @@ def read(files: Sequence[LogFile]) -> Found:
         own = _marks_of(file, marks, is_alone=len(powers) == 1 and len(marks) == 1)
         run, faults = _read_file(file, own)
         left_out += faults
+        used |= {own.name} if own is not None else set()
         if run is not None:
             runs.append(run)
-            used |= {own.name} if own is not None else set()
+        elif own is not None:
+            left_out.append(LeftOut(name=own.name, reason=f"stages of {file.name}, which is left out"))
     for file in marks:
         if file.name not in used:
             reason = "stages, and it is not clear of which power file; call it <power file's name>.stages.csv"
@@ -108,15 +115,19 @@ def _marks_of(file: LogFile, marks: Sequence[LogFile], *, is_alone: bool) -> Log
 
 def _read_file(file: LogFile, marks: LogFile | None) -> tuple[ImportedRun | None, list[LeftOut]]:
     table = read_table(file)
-    traces, said, left_out = read_traces(file, table)
+    try:
+        traces, said, left_out = read_traces(file, table)
+    except ConfigError as err:
+        return None, [left_with(file, err)]
     if not traces:
         left_out.append(LeftOut(name=file.name, reason="no row with a time and a power"))
         return None, left_out
+    said += [remark for trace in traces for remark in hole_remarks(trace)]
     first_ns = min(trace.utc_ns[0] for trace in traces)
     last_ns = max(trace.utc_ns[-1] for trace in traces)
     stages: list[ImportedStage] = []
     if marks is not None:
-        stages, faults = _read_marks(marks)
+        stages, faults = read_marks(marks)
         left_out += faults
     if not stages:
         # not named after the file: a copy of it under another name is the same log
@@ -147,58 +158,88 @@ def read_traces(file: LogFile, table: Table) -> tuple[tuple[Trace, ...], list[st
     """The powers of a table, one trace a part, what had to be said, and the rows that were left out.
 
     Raises:
-        ConfigError: no time in the file can be read, or two columns are of the same part.
+        ConfigError: its rows are of several instruments that nothing tells apart, or of a time that was gone through
+            twice; says what to log.
     """
     time_column = _time_column(table.header)
     columns, said = _chosen(table.header)
-    faults = _Faults(file)
+    faults = Faults(file)
     for line, what in table.misfits:
         faults.add(line, what)
-    readings: dict[str, list[tuple[int, float | None]]] = {}
-    first: dict[str, tuple[_Column, Row]] = {}
-    zoneless = False
+    rows = _Rows(file, table, columns, faults)
     for row in table.rows:
         try:
             utc_ns, has_zone = _time(row.get(time_column), time_column)
         except ValueError as err:
             faults.add(row.line, str(err))
-            continue
-        zoneless = zoneless or not has_zone
-        for column in columns:
-            part = _row_part(row, column)
-            first.setdefault(part, (column, row))
-            readings.setdefault(part, []).append((utc_ns, _power_w(row, column, faults)))
-    if zoneless:
+        else:
+            rows.add(row, utc_ns, has_zone=has_zone)
+    if not rows.is_zoned:
         said.append("times have no zone; they are taken for UTC")
     if time_column in _RELATIVE:
         said.append("times are seconds from an unknown start; dates are made up (1970)")
-    traces = []
-    for part, rows in readings.items():
-        trace, remarks = make_trace(_instrument(part, *first[part]), rows)
-        said += remarks
-        traces += [trace] if trace is not None else []
-    return tuple(traces), said, faults.left_out()
+    traces, remarks = rows.traces()
+    return traces, said + remarks, faults.left_out()
 
 
-class _Faults:
-    """Rows that cannot be used, one entry for each kind of fault."""
+class _Rows:
+    """Readings by part, as they stand in the table."""
 
-    def __init__(self, file: LogFile) -> None:
-        self._file = file
-        self._found: dict[str, list[tuple[int, str]]] = {}
+    def __init__(self, file: LogFile, table: Table, columns: Sequence[_Column], faults: Faults) -> None:
+        self._file, self._columns, self._faults = file, columns, faults
+        is_query = any(column.part == _BY_ROW for column in columns)
+        is_alone = len(columns) == 1 and not columns[0].is_numbered
+        self._cards = Cards(table, is_query=is_query) if is_query or is_alone else None
+        self._readings: dict[str, list[tuple[int, float | None]]] = {}
+        self._lines: dict[str, list[int]] = {}
+        self._first: dict[str, tuple[_Column, Row]] = {}
+        self.is_zoned = True
 
-    def add(self, line: int, what: str) -> None:
-        """Remember a row; faults that differ in their numbers and quotes only are of one kind."""
-        self._found.setdefault(_VARYING.sub("…", what), []).append((line, what))
+    def add(self, row: Row, utc_ns: int, *, has_zone: bool) -> None:
+        """Take the powers of one row."""
+        self.is_zoned = self.is_zoned and has_zone
+        for column in self._columns:
+            try:
+                part = self._part(row, column)
+            except ValueError as err:
+                self._faults.add(row.line, str(err))
+                continue
+            self._first.setdefault(part, (column, row))
+            self._readings.setdefault(part, []).append((utc_ns, _power_w(row, column, self._faults)))
+            self._lines.setdefault(part, []).append(row.line)
 
-    def left_out(self) -> list[LeftOut]:
-        """The first of each kind, with the number of the others."""
-        left_out = []
-        for found in self._found.values():
-            line, what = found[0]
-            more = f" (and {len(found) - 1} more rows like it)" if len(found) > 1 else ""
-            left_out.append(LeftOut(name=self._file.name, line=line, reason=what + more))
-        return left_out
+    def _part(self, row: Row, column: _Column) -> str:
+        """The part of one cell: by its column's name, or by the card that the row names."""
+        if self._cards is None or column.is_numbered or column.part in _WHOLES:
+            return column.part
+        is_told = bool(self._cards.column) or column.part == _BY_ROW
+        return self._cards.part(row) if is_told else column.part
+
+    def traces(self) -> tuple[tuple[Trace, ...], list[str]]:
+        """A trace a part, and what had to be said.
+
+        Raises:
+            ConfigError: rows of one part cannot be of one instrument.
+        """
+        traces, said = [], []
+        if self._cards is not None and self._cards.is_by_name:
+            said.append("cards are told apart by their names alone; two of one name would be taken for one")
+        for part, readings in self._readings.items():
+            column, row = self._first[part]
+            is_told = self._cards is not None and bool(self._cards.column) and not self._cards.is_by_name
+            check_times(
+                self._file,
+                column.name,
+                [(at, line) for (at, _), line in zip(readings, self._lines[part], strict=True)],
+                is_one=column.is_numbered or is_told,
+                is_whole=column.part in _WHOLES,
+                is_zoned=self.is_zoned,
+            )
+            trace, remarks = make_trace(_instrument(part, column, row), readings)
+            said += remarks
+            if trace is not None:
+                traces.append(trace)
+        return tuple(traces), said
 
 
 def _time_column(header: Sequence[str]) -> str:
@@ -207,10 +248,8 @@ def _time_column(header: Sequence[str]) -> str:
 
 def _time(text: str, column: str) -> tuple[int, bool]:
     if column in _RELATIVE:
-        value = number(text)
-        if value is None or value < 0:
-            raise ValueError(f"{text[:40]!r} is no number of seconds")
-        return nanoseconds(value), True
+        value = needed(text, column)
+        return nanoseconds(length_s(value, column) if value else 0.0), True
     found = moment(text)
     return found.utc_ns, found.has_zone
 
@@ -226,13 +265,14 @@ def _columns(header: Sequence[str]) -> list[_Column]:
         scale = {**_UNITS, **_KILO}.get(unit.replace("µ", "u"))
         if scale is not None:
             part, boundary = _part(name)
-            found.append(_Column(name, part, boundary, unit, scale))
+            is_numbered = part != _BY_ROW and re.search(r"(gpu|cpu|package|pkg)[ _.-]?\d", name) is not None
+            found.append(_Column(name, part, boundary, unit, scale, is_numbered))
     return found
 
 
 def _part(name: str) -> tuple[str, Boundary]:
     if "power.draw" in name:
-        return "gpu", Boundary.BOARD
+        return _BY_ROW, Boundary.BOARD
     for pattern, part, boundary in _PARTS:
         if match := pattern.search(name):
             return part.format(*match.groups()), boundary
@@ -255,15 +295,7 @@ def _chosen(header: Sequence[str]) -> tuple[list[_Column], list[str]]:
     return [column for column in columns if chosen[column.part] is column], said
 
 
-def _row_part(row: Row, column: _Column) -> str:
-    """The part of one cell: with nvidia-smi the row says which card it is."""
-    if column.part != "gpu":
-        return column.part
-    card = row.get("index", "gpu_index", "pci.bus_id", "uuid", "gpu_uuid", "gpu") or "0"
-    return f"gpu{re.sub(r'[^A-Za-z0-9]+', '-', card).strip('-') or '0'}"
-
-
-def _power_w(row: Row, column: _Column, faults: _Faults) -> float | None:
+def _power_w(row: Row, column: _Column, faults: Faults) -> float | None:
     text = row.get(column.name)
     if match := _CELL_UNIT.search(text):
         if match.group(1).lower().replace("µ", "u") != column.unit.replace("watts", "w").replace("watt", "w"):
@@ -302,48 +334,3 @@ def _instrument(part: str, column: _Column, row: Row) -> Instrument:
         gain_rel=CARD_GAIN if is_card else UNKNOWN_GAIN,
         window=power_window(name, row.get("driver_version"), field) if is_card and name else None,
     )
-
-
-def _read_marks(file: LogFile) -> tuple[list[ImportedStage], list[LeftOut]]:
-    """Stages of a second table, each in the shortest one around it."""
-    table = read_table(file)
-    faults = _Faults(file)
-    for line, what in table.misfits:
-        faults.add(line, what)
-    found: list[tuple[int, int, Row]] = []
-    for row in table.rows:
-        try:
-            start_ns, end_ns = _mark_time(row.get("start")), _mark_time(row.get("end"))
-            if end_ns < start_ns:
-                raise ValueError("the stage ends before it starts")
-            found.append((start_ns, end_ns, row))
-        except ValueError as err:
-            faults.add(row.line, str(err))
-    found.sort(key=lambda mark: (mark[0], -mark[1], mark[2].line))
-    return list(_stages(found)), faults.left_out()
-
-
-def _mark_time(text: str) -> int:
-    """A date, an epoch time, or seconds from the file's own start where they are small."""
-    try:
-        return moment(text).utc_ns
-    except ValueError:
-        value = number(text)
-        if value is None or value < 0:
-            raise
-        return nanoseconds(value)
-
-
-def _stages(found: Sequence[tuple[int, int, Row]]) -> Iterator[ImportedStage]:
-    for place, (start_ns, end_ns, row) in enumerate(found):
-        around = [p for p in range(place) if found[p][1] >= end_ns and found[p][1] > start_ns]
-        kind = row.get("kind")
-        tokens = row.get("tokens")
-        yield ImportedStage(
-            name=row.get("name") or "stage",
-            kind=StageKind(kind) if kind in list(StageKind) else StageKind.OTHER,
-            start_utc_ns=start_ns,
-            end_utc_ns=end_ns,
-            parent=min(around, key=lambda p: (found[p][1] - found[p][0], -p), default=None),
-            workload={"tokens": float(tokens)} if tokens.isdigit() and int(tokens) > 0 else {},
-        )

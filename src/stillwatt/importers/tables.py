@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from stillwatt.errors import ConfigError
 from stillwatt.importers.intake import LogFile
+from stillwatt.importers.numbers import is_number
 from stillwatt.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 _SEPARATORS = (",", ";", "\t")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_MISSING = frozenset(
-    {"", "nan", "n/a", "na", "none", "null", "[n/a]", "[not supported]", "not supported", "inf", "-inf"}
-)
 _FIRST_YEAR_S, _LAST_YEAR_S = 946_684_800, 4_102_444_800
 """2000 and 2100 in seconds since 1970: which of s, ms, µs and ns an epoch time is in, is told by its size."""
 
@@ -93,25 +87,6 @@ def _separator(line: str) -> str:
     return max(_SEPARATORS, key=line.count)
 
 
-def number(text: str) -> float | None:
-    """A cell as a number, a decimal comma allowed; None for a cell that says there is none.
-
-    Raises:
-        ValueError: it is neither.
-
-    >>> number("1,5"), number("2e3"), number("[N/A]")
-    (1.5, 2000.0, None)
-    """
-    bare = text.strip()
-    if bare.lower() in _MISSING:
-        return None
-    if _DECIMAL_COMMA.fullmatch(bare):
-        bare = bare.replace(",", ".")
-    if not _NUMBER.fullmatch(bare) or not math.isfinite(float(bare)):
-        raise ValueError(f"{text[:40]!r} is not a number")
-    return float(bare)
-
-
 @dataclass(frozen=True, slots=True)
 class Moment:
     """A wall-clock time as a cell gave it."""
@@ -133,7 +108,7 @@ def moment(text: str) -> Moment:
     False
     """
     bare = text.strip()
-    if _NUMBER.fullmatch(bare.replace(",", ".")):
+    if is_number(bare.replace(",", ".")):
         return Moment(_epoch_ns(bare.replace(",", ".")), has_zone=True)
     try:
         found = datetime.fromisoformat(bare.replace("/", "-"))

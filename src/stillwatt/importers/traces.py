@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
+from stillwatt.clock import iso_utc
 from stillwatt.importers.model import Trace
+from stillwatt.importers.numbers import MAX_W
+from stillwatt.metering.series import Series
 from stillwatt.records.channel import Basis, Boundary, Channel, Quantity, Role
 from stillwatt.records.sample import SampleGap
 from stillwatt.sensors.nvml_windows import Window
-from stillwatt.units import NS_PER_MS
+from stillwatt.units import NS_PER_MS, seconds
 
-MAX_W = 1_000_000.0
-"""No node draws a megawatt; a figure above it has another unit than its column says."""
 UNKNOWN_GAIN = 0.2
 """For an instrument that nobody named: the widest that this project takes for a counter (method.md, section 1)."""
 CARD_GAIN = 0.05
@@ -83,6 +86,25 @@ def make_trace(instrument: Instrument, readings: Sequence[tuple[int, float | Non
     gaps = _gaps(channel.stream, list(by_time.items()))
     times, powers = zip(*good, strict=True)
     return Trace(channel=channel, utc_ns=times, power_w=powers, gaps=gaps), said
+
+
+def hole_remarks(trace: Trace) -> list[str]:
+    """What to say of the times that a trace has no readings of: their energy is estimated (method.md, eq. 5)."""
+    part = trace.channel.part
+    series = Series(trace.channel, np.array(trace.utc_ns, dtype=np.int64), np.array(trace.power_w))
+    steps_ns = np.diff(series.t_ns)
+    holes_ns = steps_ns[steps_ns > series.allowed_ns]
+    failed = sum(gap.failed_reads for gap in trace.gaps)
+    said = [f"{part}: {failed} {'row has' if failed == 1 else 'rows have'} no usable power"] if failed else []
+    if holes_ns.size:
+        where = iso_utc(int(series.t_ns[int(np.argmax(steps_ns))]))
+        several = "a hole" if holes_ns.size == 1 else f"{holes_ns.size} holes"
+        longest = "" if holes_ns.size == 1 else f", the longest of {seconds(int(holes_ns.max())):.6g} s"
+        said.append(
+            f"{part}: {several} of {seconds(int(holes_ns.sum())):.6g} s without readings{longest} from {where}; what "
+            "was drawn in it is estimated from the readings around, and counted as estimated"
+        )
+    return said
 
 
 def _period_ns(times_ns: Sequence[int]) -> int:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from stillwatt.clock import Clock
-from stillwatt.errors import LedgerError
 from stillwatt.importers.model import ImportedRun, ImportedSession, ImportedStage, Statement, Trace
 from stillwatt.ledger.environment import version
 from stillwatt.ledger.journal import JournalWriter
-from stillwatt.ledger.rundir import create_run_dir, list_run_dirs, one_line, read_manifest, settings_hash
+from stillwatt.ledger.rundir import create_run_dir, one_line, settings_hash
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
 from stillwatt.records.window import StageStatus
 
@@ -27,36 +26,6 @@ _HOST = "imported"
 _VERSION = version("stillwatt")
 _BLOCK = 4096
 """Samples a block: what damage of one byte can cost."""
-
-
-def imported_runs(runs_dir: Path) -> dict[tuple[str, str], tuple[str, str]]:
-    """What was imported before: by form and identity, the run's id and the hash of what was taken."""
-    found: dict[tuple[str, str], tuple[str, str]] = {}
-    for run_dir in list_run_dirs(runs_dir):
-        try:
-            told = read_manifest(run_dir)["settings"].get(IMPORT_KEY)
-        except LedgerError:  # a directory that cannot be posted is the ledger's to report
-            continue
-        if isinstance(told, Mapping):
-            key = (str(told.get("form")), str(told.get("identity")))
-            found.setdefault(key, (run_dir.name, str(told.get("content_sha256"))))
-    return found
-
-
-def imported_figures(runs_dir: Path) -> dict[tuple[str, float], str]:
-    """CodeCarbon's totals that runs imported before have copied, by project and kWh, with the run's id."""
-    figures = {}
-    for run_dir in list_run_dirs(runs_dir):
-        try:
-            told = read_manifest(run_dir)["settings"].get(IMPORT_KEY)
-        except LedgerError:
-            continue
-        stages = told.get("stages") if isinstance(told, Mapping) else None
-        for name, stage in stages.items() if isinstance(stages, Mapping) else ():
-            total_kwh = stage.get("codecarbon_total_kwh") if isinstance(stage, Mapping) else None
-            if isinstance(total_kwh, float):
-                figures[name, total_kwh] = run_dir.name
-    return figures
 
 
 def content_hash(run: ImportedRun) -> str:

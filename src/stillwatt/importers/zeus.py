@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from stillwatt.importers import bounds
 from stillwatt.importers.intake import LogFile
 from stillwatt.importers.model import Found, ImportedRun, ImportedSession, ImportedStage, LeftOut, Statement
-from stillwatt.importers.tables import Row, header_of, moment, number, read_table
+from stillwatt.importers.numbers import length_s, needed, number
+from stillwatt.importers.tables import Row, header_of, moment, read_table
 from stillwatt.records.channel import Basis, Boundary
 from stillwatt.records.window import StageKind
 from stillwatt.units import nanoseconds
@@ -64,8 +65,8 @@ def _read_file(file: LogFile) -> tuple[ImportedRun | None, list[LeftOut]]:
         except ValueError as err:
             left_out.append(LeftOut(name=file.name, line=row.line, reason=str(err)))
     if not windows:
-        left_out.append(LeftOut(name=file.name, reason="no window in it: Zeus writes a row when a window ends"))
-        return None, left_out
+        none = LeftOut(name=file.name, reason="no window in it: Zeus writes a row when a window ends")
+        return None, left_out or [none]
     stages, warnings = _stages(windows)
     run = ImportedRun(
         form=FORM,
@@ -86,9 +87,7 @@ def _read_file(file: LogFile) -> tuple[ImportedRun | None, list[LeftOut]]:
 
 
 def _parse(row: Row) -> _Window:
-    elapsed_s = number(row.get("elapsed_time"))
-    if elapsed_s is None or elapsed_s <= 0:
-        raise ValueError(f"a window of {row.get('elapsed_time') or 'no'} s cannot be meant")
+    elapsed_s = length_s(needed(row.get("elapsed_time"), "elapsed_time"), "elapsed_time")
     start_ns = moment(row.get("start_time")).utc_ns
     energies: dict[str, float | None] = {}
     for column, cell in row.cells.items():

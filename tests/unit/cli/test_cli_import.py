@@ -48,6 +48,27 @@ def test_a_dry_run_only_tells(stillwatt: Stillwatt, tmp_path: Path, log: Path) -
     assert not (tmp_path / "runs").exists()
 
 
+def test_what_is_left_as_it_is_says_why(stillwatt: Stillwatt, tmp_path: Path) -> None:
+    runs = str(tmp_path / "runs")
+    path = write_carbon(tmp_path / "emissions.csv", [carbon_row()])
+    stillwatt("import", str(path), "--runs", runs)
+    write_carbon(path, [carbon_row(gpu_energy=0.02, energy_consumed=0.023)])
+    result = stillwatt("import", str(path), "--runs", runs)
+    assert result.exit_code == 1
+    reason = "emissions.csv changed since it was imported"
+    assert f"left as it is: {reason}; delete the run directory to import it anew" in result.stdout
+    (run,) = json.loads(stillwatt("import", str(path), "--runs", runs, "--json").stdout)["runs"]
+    assert (run["outcome"], run["reason"]) == ("changed", reason)
+
+
+def test_holes_in_time_are_told(stillwatt: Stillwatt, tmp_path: Path) -> None:
+    rows = [[START_S + second, 300] for second in (*range(30), *range(630, 660))]
+    path = write_table(tmp_path / "hole.csv", ["timestamp", "gpu0_w"], rows)
+    result = stillwatt("import", str(path), "--runs", str(tmp_path / "runs"))
+    assert "note: gpu0: a hole of 601 s without readings" in result.stdout
+    assert "is estimated" in result.stdout
+
+
 def test_an_incomplete_energy_exits_with_3(stillwatt: Stillwatt, tmp_path: Path) -> None:
     path = write_carbon(tmp_path / "emissions.csv", [carbon_row(gpu_energy=0.0, energy_consumed=0.003)])
     result = stillwatt("import", str(path), "--runs", str(tmp_path / "runs"))
@@ -58,7 +79,7 @@ def test_an_incomplete_energy_exits_with_3(stillwatt: Stillwatt, tmp_path: Path)
 def test_misuse_says_what_is_wrong(stillwatt: Stillwatt, tmp_path: Path, log: Path) -> None:
     assert stillwatt("import").exit_code == 2
     gone = stillwatt("import", str(tmp_path / "gone.csv"))
-    assert gone.exit_code == 1
+    assert gone.exit_code == 2
     assert "gone.csv" in gone.stderr
     odd = stillwatt("import", str(log), "--format", "zues")
     assert odd.exit_code == 2

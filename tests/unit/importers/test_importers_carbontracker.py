@@ -72,6 +72,76 @@ def test_zeros_and_none_are_absent(tmp_path: Path, run_import: Import, cpu: str,
     assert not record.complete
 
 
+@pytest.mark.parametrize("gpu", ["nan", "-5", "[100.0 abc]", "1e300", "9" * 5000, "[]"])
+def test_a_power_that_cannot_be_meant_is_absent_with_that_reason(tmp_path: Path, run_import: Import, gpu: str) -> None:
+    report = run_import(write_logs(tmp_path / "logs", gpu=gpu))
+    reason = absent_of(only_record(report), "gpu").reason
+    assert "cannot be meant" in reason
+    assert gpu[:20] in reason
+    assert "too short" not in reason
+    assert [left.line for left in report.left_out] == [7, 11]
+
+
+def test_a_part_of_which_an_epoch_says_nothing(tmp_path: Path, run_import: Import) -> None:
+    folder = write_logs(tmp_path / "logs")
+    path = folder / f"{STEM}_carbontracker.log"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    record = only_record(run_import(folder))
+    assert "wrote no power of it" in absent_of(record, "cpu", 1).reason
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "what"),
+    [
+        ("Epoch 2:", "Epoch 2²:", 9, "not a number"),
+        ("Epoch 2:", f"Epoch {'9' * 5000}:", 9, "too large"),
+        ("2026-01-25 12:00:21 - Epoch 2:", "2026-02-30 12:00:21 - Epoch 2:", 9, "not a time"),
+        ("of 1.58", f"of {'9' * 400}", 2, "too large"),
+        ("of 1.58", "of 300", 2, "a PUE of 300 cannot be meant"),
+        ("Duration: 0:00:10.00", f"Duration: {'9' * 5000}:00:10.00", 6, "not hours, minutes and seconds"),
+        ("Duration: 0:00:10.00", "Duration: 999999999:00:10.00", 6, "at most ten years"),
+        ("Duration: 0:00:10.00", "Duration: 1 day, 0:00:10.00", 6, "not hours, minutes and seconds"),
+    ],
+)
+def test_a_line_that_cannot_be_meant_is_named_and_is_of_no_other_epoch(
+    tmp_path: Path, run_import: Import, old: str, new: str, line: int, what: str
+) -> None:
+    folder = write_logs(tmp_path / "logs")
+    path = folder / f"{STEM}_carbontracker.log"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    report = run_import(folder)
+    (left,) = report.left_out
+    assert left.line == line
+    assert what in left.reason
+    for stage in only_record(report).stages:
+        assert stage.duration_s == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("kwh", "what"),
+    [
+        ("5e20", "no machine draws a megawatt"),
+        ("1e400", "too large for a number"),
+        ("1e", "not a number"),
+        ("-1", "-1 kWh cannot be meant"),
+        ("nan", "not a number"),
+        ("9" * 5000, "too large"),
+    ],
+)
+def test_a_total_that_cannot_be_meant_is_refused_and_the_others_are_imported(
+    tmp_path: Path, run_import: Import, kwh: str, what: str
+) -> None:
+    folder = write_logs(tmp_path / "logs")
+    (folder / "odd_carbontracker_output.log").write_text(OUTPUT_LOG.format(kwh=kwh))
+    report = run_import(folder)
+    assert total_j(only_record(report)) == pytest.approx(7000.0)
+    (left,) = report.left_out
+    assert left.place == "logs/odd_carbontracker_output.log:2"
+    assert what in left.reason
+
+
 def test_an_output_log_alone_gives_one_stage_without_the_pue(tmp_path: Path, run_import: Import) -> None:
     path = tmp_path / f"{STEM}_carbontracker_output.log"
     path.write_text(OUTPUT_LOG.format(kwh=0.158))

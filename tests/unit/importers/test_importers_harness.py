@@ -74,6 +74,13 @@ def test_zeros_of_the_file_are_absent(tmp_path: Path, run_import: Import) -> Non
     assert not record.complete
 
 
+def test_a_file_without_a_cpu_figure_says_no_0_of_it(tmp_path: Path, run_import: Import) -> None:
+    stage = harness_stage()
+    del stage["cpu_energy_joules"]
+    write_harness(tmp_path / "h", stage)
+    assert absent_of(only_record(run_import(tmp_path / "h")), "cpu").reason == "the file has no energy of the CPU"
+
+
 def test_a_stage_without_samples_takes_the_files_word(tmp_path: Path, run_import: Import) -> None:
     write_harness(tmp_path / "h", harness_stage(samples_w=()))
     gpu = energy_of(only_record(run_import(tmp_path / "h")), "gpu0")
