@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from meter_faults import faults
+from meter_loads import FAST, SLOW, added_up, beats, bursts, periodic, random_steps
 from meter_scenarios import COUNTERLESS, SENSORS, Measured, Rig, load_simulator
 
-from stillwatt.metering.totals import sum_part
 from stillwatt.records import Absent, Energy
 
 HERE = Path(__file__).resolve().parent
-CARDS = 8
-LENGTH_S = 40.0
-SLOW, FAST = "dwell_min_ms=200 dwell_max_ms=3000", "dwell_min_ms=50 dwell_max_ms=300"
 ROUNDING_J = 2e-3
 """A counter tells whole millijoules, at both edges."""
 BUCKETS = {"100 ms": (0.0, 0.5), "1-2 s": (1.0, 2.0), ">= 2 s": (2.0, math.inf)}
@@ -76,93 +74,6 @@ def scenarios(rig: Rig, rounds: int) -> Iterator[tuple[str, str, list[list[Measu
     yield "beats: 10 Hz and a little", "A100 100/25, true counter", beats(rig, a100, rounds)
     yield "beats: 10 Hz and a little", "A100 100/25, no counter", beats(rig, f"{a100} counter=0", rounds)
     yield from faults(rig, rounds)
-
-
-def faults(rig: Rig, rounds: int) -> Iterator[tuple[str, str, list[list[Measured]]]]:
-    """Random steps on an H100 whose calls fail."""
-    card, sensor = SENSORS["H100 counter 100 ms, power 100/25"], "H100 counter 100 ms, power 100/25"
-    for name, words in {
-        "20 % of calls fail": "fail_every=5",
-        "all calls fail from 18 s to 22 s": "fail_from_s=18 fail_until_s=22",
-        "the card is lost at 25 s": "die_s=25",
-        "the counter resets at 20 s": "reset_s=20",
-    }.items():
-        yield name, sensor, random_steps(rig, f"{card} {words}", rounds, SLOW)
-
-
-def draws(rig: Rig, card: str) -> str:
-    """What differs from card to card: phase, jitter, noise, latency."""
-    step_ms = 20.0 if "step_ms=20" in card else 100.0
-    rng = rig.rng
-    return (
-        f"phase_ms={rng.uniform(0, step_ms):.2f} jitter_ms={rng.choice([0, 0.01, 0.02]) * step_ms:.1f} "
-        f"noise_w=1.5 latency_ms={rng.uniform(0, 0.02) * step_ms:.2f}"
-    )
-
-
-def random_steps(rig: Rig, card: str, rounds: int, dwell: str) -> list[list[Measured]]:
-    """Levels of 20 to 700 W; stages of 2-6 s, 100 ms and 1-2 s with edges anywhere."""
-    found: list[list[Measured]] = []
-    for _ in range(rounds):
-        gpus = [
-            f"gpu {card} random={rig.rng.integers(1, 10**6)} watts=700 low=20 {dwell} {draws(rig, card)}"
-            for _ in range(CARDS)
-        ]
-        found += rig.measure(";".join(["driver=550.54", *gpus]), CARDS, list(anywhere(rig)), LENGTH_S)
-    return found
-
-
-def anywhere(rig: Rig) -> Iterator[tuple[float, float]]:
-    start_s = 1.0
-    while start_s < LENGTH_S - 10:
-        for length_s in (rig.rng.uniform(2, 6), 0.1, rig.rng.uniform(1, 2)):
-            yield start_s, start_s + length_s
-            start_s += length_s + rig.rng.uniform(0, 0.3)
-
-
-def bursts(rig: Rig, card: str, rounds: int) -> list[list[Measured]]:
-    """100 ms at 400 W each second, 80 W between; every burst is a stage, off the counter's steps."""
-    found: list[list[Measured]] = []
-    for _ in range(rounds):
-        begins_s = rig.rng.uniform(1.1, 1.3)
-        windows_s = [(second - begins_s, second - begins_s + 0.1) for second in range(2, 12)]
-        text = f"driver=550.54;gpu {card} watts=400 low=80 hz=1 duty=0.1 {draws(rig, card)}"
-        found += rig.measure(text, 1, windows_s, 12.5, begins_s=begins_s)
-    return found
-
-
-def added_up(trace: list[Measured]) -> Measured:
-    """All stages of a card as the account adds them up (method.md, eq. 10)."""
-    lengths_s = [one.length_s for one in trace]
-    true_j, peer_j = (math.fsum(numbers) for numbers in zip(*((one.true_j, one.peer_j) for one in trace), strict=True))
-    return Measured(true_j, sum_part([one.energy for one in trace], lengths_s), math.fsum(lengths_s), peer_j)
-
-
-def periodic(rig: Rig, card: str, rounds: int) -> list[list[Measured]]:
-    """Square waves of 0.5 to 5 Hz and constant loads; stages of 2 to 8 s anywhere."""
-    found: list[list[Measured]] = []
-    for _ in range(rounds):
-        gpus = []
-        for _ in range(CARDS):
-            hz = rig.rng.uniform(0.5, 5) if rig.rng.random() < 0.8 else 0
-            levels = f"watts={rig.rng.uniform(200, 700):.0f} low={rig.rng.uniform(20, 150):.0f}"
-            gpus.append(f"gpu {card} {levels} hz={hz:.3f} duty={rig.rng.uniform(0.2, 0.8):.2f} {draws(rig, card)}")
-        windows_s = [(start_s, start_s + rig.rng.uniform(2, 8)) for start_s in (1.3, 10.2, 19.7, 29.1)]
-        found += rig.measure(";".join(["driver=550.54", *gpus]), CARDS, windows_s, LENGTH_S)
-    return found
-
-
-def beats(rig: Rig, card: str, rounds: int) -> list[list[Measured]]:
-    """A load of 10 Hz and 1 to 5 % more, under an instrument that looks ten times a second."""
-    found: list[list[Measured]] = []
-    for _ in range(rounds):
-        gpus = [
-            f"gpu {card} watts=400 low=80 hz={10 * rig.rng.uniform(1.01, 1.05):.4f} duty=0.5 {draws(rig, card)}"
-            for _ in range(CARDS)
-        ]
-        windows_s = [(start_s, start_s + rig.rng.uniform(2, 8)) for start_s in (1.3, 10.2, 19.7, 29.1)]
-        found += rig.measure(";".join(["driver=550.54", *gpus]), CARDS, windows_s, LENGTH_S)
-    return found
 
 
 def row(scenario: str, sensor: str, one: Measured) -> dict[str, Any]:
@@ -225,7 +136,7 @@ def figures(chosen: list[dict[str, Any]]) -> dict[str, Any]:
 def render(table: list[dict[str, Any]]) -> Iterator[str]:
     """Lines for people."""
     yield (
-        f"{'scenario':34s}{'sensor':41s}{'stages':8s}{'n':>6s}{'gone':>6s}{'median':>8s}{'p95':>8s}{'covered':>9s}"
+        f"{'scenario':36s}{'sensor':41s}{'stages':8s}{'n':>6s}{'gone':>6s}{'median':>8s}{'p95':>8s}{'covered':>9s}"
         f"{'half':>8s}{'flagged':>9s}{'peer':>8s}{'p95':>8s}"
     )
     for one in table:
@@ -242,7 +153,7 @@ def render(table: list[dict[str, Any]]) -> Iterator[str]:
             )
         ]
         counts = f"{one['n']:6d}{one['absent_or_partly_missing']:6d}"
-        yield f"{one['scenario']:34s}{one['sensor']:41s}{one['stages']:8s}{counts}{''.join(numbers)}"
+        yield f"{one['scenario']:36s}{one['sensor']:41s}{one['stages']:8s}{counts}{''.join(numbers)}"
 
 
 def summarise(rows: list[dict[str, Any]], num_traces: int) -> dict[str, Any]:

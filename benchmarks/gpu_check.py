@@ -1,12 +1,12 @@
 """The meter on a real NVIDIA card: what its sensors do, what the meter makes of real kernels, what it costs them.
 
-    python benchmarks/gpu_check.py [--out FOLDER] [--only sensors,calls,buffer,repeats,cost,users,losses,study]
+    python benchmarks/gpu_check.py [--out FOLDER] [--only sensors,calls,buffer,repeats,cost,users,losses,heads,study]
 
 Part by part: a part that fails says so and the others go on. There is no shunt beside the card, so nothing here tells
 its gain; what can be told is whether readings come as the driver table says (`sensors`, `buffer`), what each call costs
 (`calls`), whether stages of equal work come out equal, within their intervals (`repeats`), what work loses to the meter
-(`cost`), whose processes the driver names (`users`), whether the losses are exact there (`losses`), and whether a whole
-study closes its books (`study`).
+(`cost`), whose processes the driver names (`users`), whether the losses are exact there (`losses`) and what they take
+beside other tools' (`heads`), and whether a whole study closes its books (`study`).
 Writes gpu-check.json and gpu-check.txt into the folder (benchmarks/latest by default).
 """
 
@@ -159,6 +159,14 @@ def losses(out: Path) -> dict[str, Any]:
         got = passed("cuda", dtype)
         found[name] = [float((one - true).norm() / true.norm()) for one, true in zip(got, want, strict=True)]
     return {"relative error of loss, d hidden, d weight": found}
+
+
+@part
+def heads(out: Path) -> dict[str, Any]:
+    """Our heads against plain cross-entropy, naive losses and other tools: seconds and peak memory, 2,048 positions."""
+    from gpu_heads import timed_heads
+
+    return {dtype: timed_heads("cuda", dtype, 2048, 49_152) for dtype in ("float32", "bfloat16")}
 
 
 @part

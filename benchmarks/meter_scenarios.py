@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,20 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from fakes import DEFAULT_RANGE_UJ, FakePowercap
 from nvml_simulator_build import NvmlSimulator, SimulatedClock, build
 from stillwatt.ledger.recorder import Recorder
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.estimate import estimate_many
 from stillwatt.metering.series import Series
 from stillwatt.records import Absent, Energy, Quantity, Readings, Role
+from stillwatt.sensors.base import Sensor
+from stillwatt.sensors.clock_watch import ClockWatch
 from stillwatt.sensors.nvml import NvmlSensor
+from stillwatt.sensors.rapl import RaplSensor
 from stillwatt.sensors.registry import OpenSensor, Resolution
 from stillwatt.sensors.worker import InlineWorker
-from stillwatt.units import NS_PER_MS, NS_PER_S
+from stillwatt.units import J_PER_UJ, NS_PER_MS, NS_PER_S
 
 PERIOD_NS = 100 * NS_PER_MS
 NO_COUNTER = "counter=0 average=0 instant=0"
@@ -50,6 +54,7 @@ COUNTERLESS: Mapping[str, str] = {
     "P100 20/10, polled": f"arch=4 name=P100 step_ms=20 usage_ms=10 {NO_COUNTER}",
     "Ada 100/100, no counter": "arch=8 name=L4 window_ms=100 usage_ms=1000 counter=0",
     "H100 100/1000 boxcar, no counter": "arch=9 name=H100 usage_ms=1000 counter=0",
+    "K40 100, settles in 0.84 s": f"arch=2 name=Tesla-K40m settle_ms=840 {NO_COUNTER}",
 }
 
 
@@ -76,6 +81,32 @@ class MemoryDisk:
         """Nothing is open."""
 
 
+class MachineClock(SimulatedClock):
+    """The clocks of a machine that sleeps, and whose wall clock somebody sets; `moved` is called at every step."""
+
+    def __init__(self, simulator: NvmlSimulator, happenings: Sequence[Happening] = ()) -> None:
+        self.moved: Callable[[int], None] = lambda _now_ns: None
+        self._coming: list[Happening] = []
+        self._asleep_ns = 0
+        super().__init__(simulator)
+        self._begun_ns, self._coming = self.now_ns, list(happenings)
+        simulator.set_wall_offset_ns(self.utc_offset_ns)
+
+    def set_ns(self, now_ns: int) -> None:
+        """Move there; what happens on the way has happened then."""
+        super().set_ns(now_ns)
+        while self._coming and now_ns >= self._begun_ns + self._coming[0].at_s * NS_PER_S:
+            happening = self._coming.pop(0)
+            self._asleep_ns += round(happening.asleep_s * NS_PER_S)
+            self.utc_offset_ns += round((happening.asleep_s + happening.wall_set_s) * NS_PER_S)
+            self._simulator.set_wall_offset_ns(self.utc_offset_ns)
+        self.moved(now_ns)
+
+    def boot_ns(self) -> int:
+        """The clock that goes on while the machine sleeps."""
+        return self.monotonic_ns() + self._asleep_ns
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One stage of one card: what was drawn and what the meter says."""
@@ -87,11 +118,25 @@ class Measured:
     """What the difference of the counter's readings at both edges gives, as other meters take it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """What befalls the machine's clocks while it measures."""
+
+    at_s: float
+    """After the trace's start, on the monotonic clock, which stands while the machine sleeps."""
+    asleep_s: float = 0.0
+    wall_set_s: float = 0.0
+    """By how much somebody sets the wall clock forward; what it gains by itself in a sleep is not meant."""
+
+
 class Rig:
     """The driver, the sampler and the recorder over the simulator, at a set time."""
 
+    part = "gpu"
+    """Before a card's number."""
+
     def __init__(self, simulator: NvmlSimulator, rng: np.random.Generator, *, is_marked: bool = True) -> None:
-        self._simulator, self.rng, self._is_marked = simulator, rng, is_marked
+        self.simulator, self.rng, self._is_marked = simulator, rng, is_marked
 
     def measure(
         self,
@@ -101,6 +146,7 @@ class Rig:
         length_s: float,
         *,
         begins_s: float | None = None,
+        happenings: Sequence[Happening] = (),
         **options: Any,
     ) -> list[list[Measured]]:
         """Play a trace and measure stages, for every card.
@@ -111,19 +157,26 @@ class Rig:
             windows_s: start and end of each stage in seconds after the meter began.
             length_s: how long the meter goes on.
             begins_s: when after the trace's start the meter begins; a second and a bit, at no phase, by default.
+            happenings: what befalls the clocks, in order.
             options: of the driver.
         """
-        simulator, disk = self._simulator, MemoryDisk()
-        clock = SimulatedClock(simulator)
+        simulator, disk = self.simulator, MemoryDisk()
+        clock = MachineClock(simulator, happenings)
         simulator.configure(text, now_ns=clock.now_ns)
-        simulator.set_wall_offset_ns(clock.utc_offset_ns)
         begins_s = self.rng.uniform(1.1, 1.3) if begins_s is None else begins_s
         clock.set_ns(clock.now_ns + round(begins_s * NS_PER_S))
         start_ns = clock.now_ns
-        sensor = NvmlSensor(clock, library=simulator.path, **({"gain_rel": 0.0} | options))
+        sensor = self._sensor(clock, num_cards, round(length_s / 2 * NS_PER_S), {"gain_rel": 0.0} | options)
         channels = sensor.open()
         resolution = Resolution(opened=(OpenSensor(sensor=sensor, channels=channels),), probes=(), absent=())
-        recorder = Recorder(resolution, disk, clock, PERIOD_NS, make_worker=InlineWorker)  # type: ignore[arg-type]
+        recorder = Recorder(
+            resolution,
+            disk,  # type: ignore[arg-type]  # it has what the recorder asks of a `Disk`, and writes nothing
+            clock,
+            PERIOD_NS,
+            make_worker=InlineWorker,
+            watch=ClockWatch(clock, clock.boot_ns),
+        )
         recorder.start()
         recorder.edge(is_first=True)
         windows = [(start_ns + round(a * NS_PER_S), start_ns + round(b * NS_PER_S)) for a, b in windows_s]
@@ -133,6 +186,10 @@ class Rig:
         described = next(event for event in disk.events if event["event"] == "sampler_started")["channels"]
         sampled = {f"{one['part']}.{one['quantity']}": one["sampling_period_ns"] for one in described}
         return [self._card(index, channels, disk, windows, sampled) for index in range(num_cards)]
+
+    def _sensor(self, clock: MachineClock, num_cards: int, middle_ns: int, options: Mapping[str, Any]) -> Sensor:
+        """The driver over the simulated cards; `middle_ns` from now, half of the session is over."""
+        return NvmlSensor(clock, library=self.simulator.path, **options)
 
     def _play(self, recorder: Recorder, clock: SimulatedClock, edges_ns: list[int], end_ns: int) -> None:
         beats = recorder.beats()
@@ -160,7 +217,7 @@ class Rig:
 
         series: dict[Role, Series] = {}
         for channel in channels:
-            if channel.part == f"gpu{index}":
+            if channel.part == f"{self.part}{index}":
                 samples = np.array(disk.samples.get(channel.stream, []), dtype=np.float64).reshape(-1, 2)
                 t_ns = np.array([t for t, _ in disk.samples.get(channel.stream, [])], dtype=np.int64)
                 told = replace(channel, sampling_period_ns=sampled[channel.stream])
@@ -170,9 +227,42 @@ class Rig:
         marks_ns = [edge for window in windows for edge in window] if self._is_marked else []
         energies = estimate_many(ledger, series.get(Role.WITNESS), owners, marks_ns=marks_ns).energies
         return [
-            Measured(self._simulator.true_energy_j(index, a, b), energy, (b - a) / NS_PER_S, _peer_j(ledger, a, b))
+            Measured(self.simulator.true_energy_j(index, a, b), energy, (b - a) / NS_PER_S, _peer_j(ledger, a, b))
             for (a, b), energy in zip(windows, energies, strict=True)
         ]
+
+
+class RaplRig(Rig):
+    """The RAPL driver over a powercap tree of files, whose counters follow the same traces each millisecond.
+
+    They have the range that servers have, and each begins again at 0 once, around the middle of the session.
+    """
+
+    part = "cpu"
+
+    def __init__(self, simulator: NvmlSimulator, rng: np.random.Generator, folder: Path) -> None:
+        super().__init__(simulator, rng)
+        self._tree = FakePowercap(folder)
+
+    def _sensor(self, clock: MachineClock, num_cards: int, middle_ns: int, options: Mapping[str, Any]) -> Sensor:
+        simulator, origin_ns = self.simulator, self.simulator.origin_ns
+        wrap_ns = [clock.now_ns + middle_ns + int(self.rng.uniform(-2, 2) * NS_PER_S) for _ in range(num_cards)]
+        before_uj = [
+            DEFAULT_RANGE_UJ - round(simulator.true_energy_j(number, origin_ns, ns) / J_PER_UJ)
+            for number, ns in enumerate(wrap_ns)
+        ]
+
+        def show(now_ns: int) -> None:
+            for number, offset_uj in enumerate(before_uj):
+                true_j = simulator.true_energy_j(number, origin_ns, now_ns // NS_PER_MS * NS_PER_MS)
+                shown_uj = (offset_uj + round(true_j / J_PER_UJ)) % (DEFAULT_RANGE_UJ + 1)
+                self._tree.set_uj(f"intel-rapl:{number}", shown_uj)
+
+        for number in range(num_cards):
+            self._tree.zone(f"intel-rapl:{number}", f"package-{number}")
+        show(clock.now_ns)
+        clock.moved = show
+        return RaplSensor(clock, root=self._tree.root, **options)
 
 
 def _peer_j(ledger: Series, start_ns: int, end_ns: int) -> float:

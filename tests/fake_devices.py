@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -80,6 +81,10 @@ class FakeAmd:
     counts_a_joule: float = 1e6 / 15.3
     processes: Any = ()
     """What `amdsmi_get_gpu_process_list` gives; a text is its error."""
+    addresses: tuple[str, ...] = ()
+    """On the bus; none where the binding does not tell."""
+    partition_ids: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
     error: str = ""
     inits: int = 0
     is_initialised: bool = False
@@ -111,7 +116,8 @@ class FakeAmd:
             if handle in self.no_energy:
                 raise AmdSmiException("not supported")
             seconds = 0.0 if handle in self.stuck else self.seconds()
-            counts = int(1000 + seconds * self.watts[handle] * self.counts_a_joule)
+            since_boot = 1000 if self.watts[handle] else 0  # a second die counts nothing at all
+            counts = int(since_boot + seconds * self.watts[handle] * self.counts_a_joule)
             return {self.energy_key: counts, "counter_resolution": 15.3, "timestamp": 1}
 
         def power(handle: int) -> dict[str, Any]:
@@ -119,7 +125,7 @@ class FakeAmd:
             told: Any = "N/A" if handle in self.no_power else self.watts[handle]
             return {"current_socket_power": "N/A", "average_socket_power": told, "gfx_voltage": 0}
 
-        members = {
+        members: dict[str, Any] = {
             "AmdSmiException": AmdSmiException,
             "amdsmi_get_gpu_process_list": lambda _handle: self._listed(AmdSmiException),
             "amdsmi_init": init,
@@ -129,9 +135,19 @@ class FakeAmd:
             "amdsmi_get_energy_count": energy,
             "amdsmi_get_power_info": power,
         }
+        members |= self._told()
         for name, member in members.items():
             setattr(module, name, member)
         return module
+
+    def _told(self) -> dict[str, Any]:
+        """The calls by which a binding tells more of cards, those that it has."""
+        told = {
+            "amdsmi_get_gpu_device_bdf": self.addresses,
+            "amdsmi_get_gpu_kfd_info": [{"current_partition_id": number} for number in self.partition_ids],
+            "amdsmi_get_gpu_asic_info": [{"market_name": name} for name in self.names],
+        }
+        return {call: answers.__getitem__ for call, answers in told.items() if answers}
 
     def _check(self, error: type[Exception]) -> None:
         if self.error or not self.is_initialised:
@@ -175,6 +191,10 @@ class FakeServer:
     answers: dict[str, Any] = field(default_factory=dict)
     wanted_authorization: str = ""
     asked: list[str] = field(default_factory=list)
+    redirects: dict[str, str] = field(default_factory=dict)
+    """Where a path is said to be instead."""
+    drips_s: float = 0.0
+    """Seconds between two bytes of an answer."""
 
     def answer(self, path: str, authorization: str) -> tuple[int, bytes]:
         """Status and body for a path."""
@@ -189,7 +209,7 @@ class FakeServer:
         return 200, found if isinstance(found, bytes) else json.dumps(found).encode()
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving() -> Iterator[FakeServer]:
     """A fake server for as long as it is needed."""
     fake = FakeServer()
@@ -197,10 +217,17 @@ def serving() -> Iterator[FakeServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, body = fake.answer(self.path, self.headers.get("Authorization", ""))
-            self.send_response(status)
+            elsewhere = fake.redirects.get(self.path)
+            self.send_response(308 if elsewhere else status)
+            if elsewhere:
+                self.send_header("Location", elsewhere)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # whoever asked may have lost patience
+                for byte in body if fake.drips_s else ():
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(fake.drips_s)
+                self.wfile.write(b"" if fake.drips_s else body)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -18,18 +18,22 @@
  *           part_counter=0|1  the counter adds up what power shows, and sees no more than that
  *           window_ms=MS      what an instantaneous power looks at before each renewal (25)
  *           usage_ms=MS       the same for nvmlDeviceGetPowerUsage (25)
+ *           settle_ms=MS      power follows with this time constant, as the voltage of a charging capacitor does
  *           samples_ms=MS samples_window_ms=MS samples_jitter_ms=MS samples_missed=SHARE   the buffer, where it has a
  *                             rhythm and an average of its own (else those of nvmlDeviceGetPowerUsage)
  *           call_ms=MS        how long the counter takes to answer; at a set time, time moves on by it
  *           counter=0|1 power=0|1 instant=0|1 average=0|1 samples=0|1   what is supported (samples: not)
  *           offset_mj=N       count of the counter at the origin
  *           reset_s=S         the counter starts again at 0
+ *           stand_from_s=S stand_until_s=S stand_loses=0|1  the counter stands still in that span, and then has caught up
+ *                             (0) or has lost what was drawn in it (1)
  *           fail_every=N fail_code=C  every nth reading fails (999)
  *           fail_from_s=S fail_until_s=S  every reading in that span fails
  *           die_s=S           the card is lost
  *           uninit_s=S        NVML is uninitialised from then on, until it is initialised again
  *           handle_error=C    the card has no handle
  *           arch=N mig=0|1 name=TEXT uuid=TEXT  (no spaces)
+ *           limit_w=W         the most the card may draw, which it tells (0: it tells none)
  *           module_w=W        the card sits on a module (Grace) that draws W more than it
  *           proc=PID:MIB:PERCENT:FROM_S:UNTIL_S[:GI:CI]  a process that computes, in an instance or none; several with
  *                             one PID make a share that changes; MIB below 0 is not available; UNTIL_S may be inf
@@ -148,10 +152,22 @@ static int64_t renewal(const Gpu *g, double t, double step_ms, double phase_ms) 
 
 static double power_phase(const Gpu *g) { return g->phase_ms + g->power_phase_ms; }
 
+/* What a reading shows that follows the true power as the voltage of a capacitor that is charged does. */
+static double settling_w(const Gpu *g, double t) {
+    double tau = g->settle_ms / 1e3, h = tau / 50, shown = 0, weight = 0;
+    for (int i = 0; i < 600; i++) {
+        double w = exp(-(i + 0.5) / 50);
+        shown += w * (energy_j(g, t - i * h) - energy_j(g, t - (i + 1) * h)) / h;
+        weight += w;
+    }
+    return shown / weight;
+}
+
 static double power_at_renewal_w(const Gpu *g, int64_t k, double window_ms) {
     double end = renewal_s(g, k, g->step_ms, power_phase(g)) - g->latency_ms / 1e3, window = window_ms / 1e3;
     double noise = g->noise_w ? g->noise_w * normal(seed_of(g), 5, k) : 0;
-    return fmax(0, (energy_j(g, end) - energy_j(g, end - window)) / window * g->gain + noise);
+    double shown = g->settle_ms > 0 ? settling_w(g, end) : (energy_j(g, end) - energy_j(g, end - window)) / window;
+    return fmax(0, shown * g->gain + noise);
 }
 
 static double power_w(const Gpu *g, double t, double window_ms) {
@@ -159,13 +175,21 @@ static double power_w(const Gpu *g, double t, double window_ms) {
 }
 
 /* What the counter stands at, without its gain: exact at its last renewal, or the sum of what power showed. */
-__attribute__((unused)) static double counted_j(const Gpu *g, double t) {
+static double going_j(const Gpu *g, double t) {
     double step_ms = g->counter_step_ms > 0 ? g->counter_step_ms : g->step_ms;
     int64_t k = renewal(g, t, step_ms, g->phase_ms);
     if (!g->part_counter) return energy_j(g, renewal_s(g, k, step_ms, g->phase_ms) - g->latency_ms / 1e3);
     double joules = 0;
     for (int64_t i = 1; i <= k; i++) joules += power_at_renewal_w(g, i, g->window_ms) / g->gain * step_ms / 1e3;
     return joules;
+}
+
+/* The same, of a counter that stands still for a while, and then has caught up or goes on from where it stood. */
+__attribute__((unused)) static double counted_j(const Gpu *g, double t) {
+    if (t < g->stand_from_s) return going_j(g, t);
+    double stood_j = going_j(g, g->stand_from_s);
+    if (t < g->stand_until_s) return stood_j;
+    return going_j(g, t) - (g->stand_loses ? going_j(g, g->stand_until_s) - stood_j : 0);
 }
 
 static void set_number(const char *key, const char *value, Gpu *g) {
@@ -178,12 +202,13 @@ static void set_number(const char *key, const char *value, Gpu *g) {
         {"samples_jitter_ms", &g->samples_jitter_ms}, {"samples_missed", &g->samples_missed}, {"call_ms", &g->call_ms},
         {"dwell_min_ms", &g->dwell_min_ms}, {"dwell_max_ms", &g->dwell_max_ms}, {"step_ms", &g->step_ms}, {"window_ms", &g->window_ms}, {"usage_ms", &g->usage_ms},
         {"offset_mj", &g->offset_mj}, {"reset_s", &g->reset_s}, {"fail_from_s", &g->fail_from_s},
-        {"fail_until_s", &g->fail_until_s}, {"die_s", &g->die_s}, {"uninit_s", &g->uninit_s}, {"module_w", &g->module_w}};
+        {"fail_until_s", &g->fail_until_s}, {"die_s", &g->die_s}, {"uninit_s", &g->uninit_s}, {"module_w", &g->module_w},
+        {"limit_w", &g->limit_w}, {"settle_ms", &g->settle_ms}, {"stand_from_s", &g->stand_from_s}, {"stand_until_s", &g->stand_until_s}};
     struct { const char *key; int *to; } wholes[] = {
         {"counter", &g->counter}, {"power", &g->power}, {"instant", &g->instant}, {"average", &g->average},
         {"fail_every", &g->fail_every}, {"fail_code", &g->fail_code}, {"handle_error", &g->handle_error},
         {"arch", &g->arch}, {"mig", &g->mig}, {"samples", &g->samples}, {"part_counter", &g->part_counter},
-        {"random", &g->random}};
+        {"random", &g->random}, {"stand_loses", &g->stand_loses}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         if (!strcmp(key, reals[i].key)) *reals[i].to = x;
     for (size_t i = 0; i < sizeof wholes / sizeof *wholes; i++)
@@ -207,7 +232,7 @@ static Gpu *add_gpu(void) {
     if (gpu_count == MAX_GPUS) return NULL;
     Gpu *g = &gpus[gpu_count];
     *g = (Gpu){.watts = 100, .duty = 0.5, .gain = 1, .step_ms = 100, .window_ms = 25, .usage_ms = 25,
-               .reset_s = INFINITY, .fail_from_s = INFINITY, .fail_until_s = INFINITY, .die_s = INFINITY,
+               .reset_s = INFINITY, .stand_from_s = INFINITY, .stand_until_s = INFINITY, .fail_from_s = INFINITY, .fail_until_s = INFINITY, .die_s = INFINITY,
                .uninit_s = INFINITY, .counter = 1, .power = 1, .instant = 1, .average = 1,
                .fail_code = UNKNOWN, .arch = 9, .dwell_min_ms = 200, .dwell_max_ms = 3000,
                .processes = 1, .graphics = 1, .shares = 1, .rates = 1, .layout = 24, .module_w = -1};
@@ -369,6 +394,17 @@ nvmlReturn_t nvmlDeviceGetPowerUsage(void *device, unsigned *power_mw) {
     if (code) return code;
     if (!g->power) return NOT_SUPPORTED;
     *power_mw = (unsigned)lround(power_w(g, since_origin_s(now_ns()), g->usage_ms) * 1e3);
+    return SUCCESS;
+}
+#endif
+
+#ifndef OMIT_nvmlDeviceGetEnforcedPowerLimit
+nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned *limit_mw) {
+    nvmlReturn_t code = check(device);
+    Gpu *g = device;
+    if (code) return code;
+    if (g->limit_w <= 0) return NOT_SUPPORTED;
+    *limit_mw = (unsigned)lround(g->limit_w * 1e3);
     return SUCCESS;
 }
 #endif

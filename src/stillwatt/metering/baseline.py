@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stillwatt.metering.totals import combine
-from stillwatt.records.channel import Basis
+from stillwatt.metering.totals import combine, in_sum
+from stillwatt.records.channel import Basis, Boundary
 from stillwatt.records.energy import STATED, Absent, Energy, NoTotal, Total
 
 NO_IDLE_STAGE = "no idle_baseline stage in this run"
@@ -69,7 +69,10 @@ def idle_power(energy: Energy | Absent, duration_s: float, spread_w: Sequence[fl
 
 
 def net(
-    gross: Sequence[Energy | Absent], idle: Mapping[str, IdlePower | Absent], lengths_s: Mapping[str, float]
+    gross: Sequence[Energy | Absent],
+    idle: Mapping[str, IdlePower | Absent],
+    lengths_s: Mapping[str, float],
+    boundary: Boundary | None = None,
 ) -> Total | NoTotal:
     """Energy above idle, over all parts of a stage (method.md, eq. 13); not floored at 0.
 
@@ -77,11 +80,12 @@ def net(
         gross: the stage's energies, each part once.
         idle: idle power by part; empty where no idle stage was measured.
         lengths_s: the stage's seconds by part, weighted as its energies are.
+        boundary: what is summed, as `combine` has it; parts beside that need no idle power.
     """
     if not idle:
         return NoTotal(reason=NO_IDLE_STAGE)
     parts: list[Energy | Absent] = []
-    for energy in gross:
+    for energy in in_sum(gross, boundary):
         power = idle.get(energy.part)
         if isinstance(energy, Absent):
             parts.append(energy)
@@ -90,7 +94,7 @@ def net(
         else:
             why = f" ({power.reason})" if power is not None else ""
             return NoTotal(reason=f"no idle power for {energy.part}{why}")
-    return combine(parts)
+    return combine(parts, boundary)
 
 
 def net_energy(gross: Energy, idle: IdlePower, duration_s: float) -> Energy:

@@ -9,11 +9,17 @@ import numpy as np
 from stillwatt.metering.halfwidth import Evaluation
 from stillwatt.metering.series import FloatArray, Series
 from stillwatt.metering.windows import Profile
-from stillwatt.records.channel import Channel
+from stillwatt.records.channel import Channel, Quantity
+from stillwatt.records.energy import Energy
 from stillwatt.units import NS_PER_MS, NS_PER_S
 
-ALIASED, DISAGREES = "aliased", "witness-disagrees"
+ALIASED, DISAGREES, ESTIMATED = "aliased", "witness-disagrees", "estimated"
 """The words that flags begin with."""
+_TELLING = 0.05
+"""Share of an energy from which on it is told that it was estimated, where nothing was read for as large a share of
+the time."""
+_LEAST_TOLD_NS = NS_PER_S // 2
+"""Less than this is what a short session has before its first and after its last reading."""
 _LEAST_CHANGES = 6
 _CONTEXT_NS = 10 * NS_PER_S
 """A beat is looked for this long before and after a window: a short window may lie in one of its lulls."""
@@ -39,25 +45,48 @@ class Checked:
 
 
 def against_witness(ledger: Channel, found: Evaluation, witness: Series, seen: Evaluation) -> Checked:
-    """Flag energies that counter and witness give beyond both intervals (eq. 7b).
+    """Flag energies that the booked stream and its witness give beyond both intervals (eq. 7b).
 
-    Which of the two is right is not known, so both numbers are told and nothing is widened for it. But where the
-    witness looks away for part of the time, a load faster than the counter's steps is the likely cause, and the edges
-    of all stages are as uncertain as such a load makes them: half a step of the counter times the witness's swing.
+    Which of the two is right is not known, so both numbers are told and the interval is widened to hold both. But where
+    the witness looks away for part of the time, a load faster than the booked stream's steps is the likely cause: there
+    the witness is off, and the edges of all stages are as uncertain as such a load makes them, by half a step of that
+    stream times the witness's swing.
     """
     apart_j = np.abs(found.value_j - seen.value_j)
     gains_j = _gain(ledger) * np.abs(found.value_j) + _gain(witness.channel) * np.abs(seen.value_j)
     joint_j = found.random_j + seen.random_j + gains_j
     is_off = (apart_j > joint_j) & (seen.missing_s == 0) & (found.missing_s == 0) & (found.total_s > 0)
     flags = [
-        (_disagreement(witness.channel, float(value), float(other), float(joint)),) if off else ()
+        (_disagreement(ledger, witness.channel, float(value), float(other), float(joint)),) if off else ()
         for off, value, other, joint in zip(is_off, found.value_j, seen.value_j, joint_j, strict=True)
     ]
+    if not looks_away(witness.channel):
+        return Checked(tuple(flags), np.where(is_off, np.maximum(apart_j - found.random_j, 0.0), 0.0))
     extra_j = np.zeros(apart_j.size)
-    if looks_away(witness.channel) and np.any(is_off):
+    if np.any(is_off):
         swing_w = float(np.max(witness.count) - np.min(witness.count)) * witness.channel.unit_si
         extra_j += swing_w * ledger.update_period_ns / NS_PER_S / 2
     return Checked(tuple(flags), extra_j)
+
+
+def doubts(energy: Energy) -> tuple[str, ...]:
+    """Flags by which two instruments, or one's own readings, contradict the energy."""
+    return tuple(flag for flag in energy.flags if flag.startswith((ALIASED, DISAGREES)))
+
+
+def unread(found: Evaluation) -> list[tuple[str, ...]]:
+    """Flag energies of which much was drawn while nothing was read (eq. 5)."""
+    unread_s = found.total_s - found.covered_s - found.missing_s
+    is_told = found.estimated_j > _TELLING * np.abs(found.value_j)
+    is_told &= (unread_s > _TELLING * found.total_s) & (unread_s * NS_PER_S > _LEAST_TOLD_NS)
+    return [
+        (f"{ESTIMATED}: {estimated_j:.4g} of {value_j:.4g} J are for {gone_s:.3g} of {all_s:.3g} s without a reading",)
+        if told
+        else ()
+        for told, estimated_j, value_j, gone_s, all_s in zip(
+            is_told, found.estimated_j, found.value_j, unread_s, found.total_s, strict=True
+        )
+    ]
 
 
 def own_readings(ledger: Series, windows: Profile) -> Checked:
@@ -125,11 +154,18 @@ def _smoothness(power_w: FloatArray, lag: int) -> float:
     return float(np.sum(changes_w[lag:] * changes_w[:-lag])) / square if square > 0 else 0.0
 
 
-def _disagreement(witness: Channel, value_j: float, other_j: float, joint_j: float) -> str:
-    apart = f"the counter gives {value_j:.4g} J and power {other_j:.4g} J, further apart than {joint_j:.3g} J"
+def _disagreement(ledger: Channel, witness: Channel, value_j: float, other_j: float, joint_j: float) -> str:
+    first, second = _called(ledger, witness), _called(witness, ledger)
+    apart = f"{first} gives {value_j:.4g} J and {second} {other_j:.4g} J, further apart than {joint_j:.3g} J"
     if looks_away(witness):
         return f"{ALIASED}: {apart}; {_looks(witness)}, and the load may beat with it"
     return f"{DISAGREES}: {apart}"
+
+
+def _called(channel: Channel, other: Channel) -> str:
+    """What a stream is, as far as it takes to tell it from another one of the same part."""
+    name = "the counter" if channel.quantity is Quantity.ENERGY_COUNTER else "power"
+    return name if channel.quantity is not other.quantity else f"{name} of {channel.driver}"
 
 
 def _looks(channel: Channel) -> str:

@@ -17,18 +17,19 @@ from stillwatt.metering.levels import find_levels, neighbours
 from stillwatt.metering.phase import find_phase
 from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.metering.splits import split_steps
+from stillwatt.metering.standing import LEAST_COUNTS, STANDING_UPDATES, Stand, find_stands, follow
 from stillwatt.metering.unwrap import Unwrapped, unwrap
 from stillwatt.metering.updates import Updates, find_updates
 from stillwatt.metering.windows import profile
 from stillwatt.units import NS_PER_S
 
-_STANDING_UPDATES = 2
-"""A counter that stands for this many update periods belongs to a part that draws nothing."""
 _RESETS = (Segment.MISSING, Segment.REPAIRED)
 _BLOCK = 1 << 15
 """Intervals whose bounds are worked out at once: all of a week's would be half a gigabyte of passing numbers."""
 _TIMED = 1.0 / 8.0
 """Updates whose half-range is mostly within this share of the period have times of their own."""
+_LONG_S = 2.0
+"""Over an interval of such length load changes as it likes, and the means around it say nothing of that (eq. 6)."""
 _FINE_STEPS = 4
 """A counter with this many steps in a sampling period tells each interval's power by itself (eq. 6)."""
 
@@ -75,7 +76,9 @@ def counter_curve(
     cells = cells_of(beside) if beside is not None and is_fine(beside, updates.period_ns) else None
     if cells is not None:
         updates = _in_phase(series, steps, updates, cells)
-    knots = _knots(series, steps, updates)
+    stands = [] if witness is None else find_stands(series, steps.energy_j, updates, witness)
+    steps, updates = _over_stands(steps, updates, stands), _renewed(updates, stands)
+    knots = _knots(series, steps, updates, stands)
     read, range_w = _straight(series, steps, knots, witness)
     mean_w = read.power_w
     marks = np.unique(np.array(marks_ns, dtype=np.int64))
@@ -89,7 +92,28 @@ def counter_curve(
         read = replace(read, steps_ns=updates.x_ns, step_ns=step_ns)
         levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
         read = split_steps(read, levels, marks, updates.period_ns)
+    if witness is not None and stands:
+        read = replace(follow(read, stands, witness), stands=tuple(stands))
     return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)
+
+
+def _over_stands(steps: _Steps, updates: Updates, stands: Sequence[Stand]) -> _Steps:
+    """The joules of the steps that end a stand, and what these rest on (eq. 3c); a reset among them stays one."""
+    energy_j, kind, whole_j = steps.energy_j.copy(), steps.kind.copy(), steps.whole_j.copy()
+    for stand in stands:
+        if stand.counted_j is None or kind[step := int(updates.first[stand.run + 1]) - 1] in _RESETS:
+            continue
+        kind[step] = Segment.REPAIRED if stand.is_lost else Segment.COUNTED_GAP
+        energy_j[step], whole_j[step] = stand.amount_j, stand.range_j
+    return replace(steps, energy_j=energy_j, kind=kind, whole_j=whole_j)
+
+
+def _renewed(updates: Updates, stands: Sequence[Stand]) -> Updates:
+    """The updates, with those that the counter stopped at where they were."""
+    x_ns, half_ns = updates.x_ns.copy(), updates.half_ns.copy()
+    for stand in stands:
+        x_ns[stand.run], half_ns[stand.run] = stand.start_ns, max(stand.half_ns, half_ns[stand.run])
+    return replace(updates, x_ns=x_ns, half_ns=half_ns)
 
 
 def _straight(series: Series, steps: _Steps, knots: _Knots, witness: Curve | None) -> tuple[Curve, FloatArray]:
@@ -99,7 +123,15 @@ def _straight(series: Series, steps: _Steps, knots: _Knots, witness: Curve | Non
     length_s = np.diff(knots.x_ns) / NS_PER_S
     mean_w = np.diff(knots.energy_j) / length_s
     range_w = np.array([min(left_w.min(), right_w.min()), max(left_w.max(), right_w.max())])
-    low_w, high_w = _bounds(knots, mean_w, (left_w, right_w), range_w, witness)
+    unread_w = np.array([min(range_w[0], 0.0), max(range_w[1], series.channel.limit_w or 0.0)])
+    low_w, high_w = _bounds(knots, mean_w, (left_w, right_w), unread_w, witness)
+    is_long = length_s >= _LONG_S
+    if witness is None and is_long.any():
+        low_w = np.where(is_long, 0.0, low_w)
+        high_w = np.where(is_long, np.maximum(high_w, 2 * mean_w), high_w)
+        # so few means of power do not show the extremes
+        apart = 1 / mean_w.size
+        range_w = range_w * np.array([1 - apart, 1 + apart])
     covered = cover(series, steps.kind)
     read = Curve(
         x_ns=knots.x_ns,
@@ -129,7 +161,7 @@ def counter_steps(series: Series) -> tuple[IntArray, FloatArray, npt.NDArray[np.
     """
     unwrapped = unwrap(series)
     updates = _updates(series, unwrapped)
-    knots = _knots(series, _steps(series, unwrapped, updates, None), updates)
+    knots = _knots(series, _steps(series, unwrapped, updates, None), updates, ())
     return knots.x_ns, knots.energy_j, knots.kind
 
 
@@ -170,21 +202,42 @@ def _steps(series: Series, unwrapped: Unwrapped, updates: Updates, witness: Curv
     return _Steps(energy_j, kind, whole_j, unwrapped.resets, repaired_j)
 
 
-def _knots(series: Series, steps: _Steps, updates: Updates) -> _Knots:
-    """Where in time each of the counter's values belongs (eq. 3)."""
+def _knots(series: Series, steps: _Steps, updates: Updates, stopped: Sequence[Stand]) -> _Knots:
+    """Where in time each of the counter's values belongs (eq. 3); one that it stopped at tells nothing of its end."""
     t_ns, first, last = series.t_ns, updates.first, updates.last
-    stands = t_ns[last] - t_ns[first] >= _STANDING_UPDATES * updates.period_ns
+    stands = t_ns[last] - t_ns[first] >= STANDING_UPDATES * updates.period_ns
+    stands[[stand.run for stand in stopped]] = False
     total_j = np.append(0.0, np.cumsum(steps.energy_j))[first]
+    moves_j, shown_j = np.diff(total_j), total_j.copy()
+    unit_j = series.channel.unit_si
+    if stands.any() and np.any(moves_j > 0.0) and np.median(moves_j[moves_j > 0.0]) <= LEAST_COUNTS * unit_j:
+        # it stands while less than a count is drawn; what it showed first, and shows last, it may have shown for long
+        stands[:-1] &= moves_j > LEAST_COUNTS * unit_j
+        total_j[0] += min(moves_j[0], unit_j) / 2
+        shown_j[-1] += unit_j / 2
     x_ns = np.concatenate((updates.x_ns, t_ns[last][stands] - updates.period_ns))
     order = np.argsort(x_ns, kind="stable")
     into = np.concatenate((np.append(0, first[1:] - 1), np.full(np.count_nonzero(stands), -1)))[order][1:]
     kind = np.where(into < 0, Segment.READ, steps.kind[into]).astype(np.int8)
-    return _Knots(
+    knots = _Knots(
         x_ns=x_ns[order],
-        energy_j=np.concatenate((total_j, total_j[stands]))[order],
+        energy_j=np.concatenate((total_j, shown_j[stands]))[order],
         half_ns=np.concatenate((updates.half_ns, updates.half_ns[stands]))[order],
         kind=kind,
         whole_j=np.where(into < 0, 0.0, steps.whole_j[into]),
+    )
+    unended = stopped[-1] if stopped and stopped[-1].counted_j is None else None
+    return knots if unended is None else _with_end(knots, unended)
+
+
+def _with_end(knots: _Knots, stand: Stand) -> _Knots:
+    """The knots, and one at the last reading with what the witness saw since the counter stopped."""
+    return _Knots(
+        x_ns=np.append(knots.x_ns, stand.end_ns),
+        energy_j=np.append(knots.energy_j, knots.energy_j[-1] + stand.amount_j),
+        half_ns=np.append(knots.half_ns, 0.0),
+        kind=np.append(knots.kind, Segment.REPAIRED).astype(np.int8),
+        whole_j=np.append(knots.whole_j, stand.range_j),
     )
 
 
@@ -206,14 +259,14 @@ def _bounds(
     knots: _Knots,
     mean_w: FloatArray,
     beside_w: tuple[FloatArray, FloatArray],
-    range_w: FloatArray,
+    unread_w: FloatArray,
     witness: Curve | None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Least and largest power held possible inside each interval (eq. 6)."""
+    """Least and largest power held possible inside each interval (eq. 6); `unread_w`: while nothing was read."""
     low_w, high_w = np.empty(mean_w.size), np.empty(mean_w.size)
     for begin in range(0, mean_w.size, _BLOCK):
         j = np.arange(begin, min(begin + _BLOCK, mean_w.size))
-        low_w[j], high_w[j] = _bounds_of(j, knots, mean_w[j], beside_w, range_w, witness)
+        low_w[j], high_w[j] = _bounds_of(j, knots, mean_w[j], beside_w, unread_w, witness)
     return low_w, high_w
 
 
@@ -222,7 +275,7 @@ def _bounds_of(
     knots: _Knots,
     mean_w: FloatArray,
     beside_w: tuple[FloatArray, FloatArray],
-    range_w: FloatArray,
+    unread_w: FloatArray,
     witness: Curve | None,
 ) -> tuple[FloatArray, FloatArray]:
     """`_bounds` of the intervals j, neighbours in a row."""
@@ -236,10 +289,10 @@ def _bounds_of(
     low_w = np.where(mean_w < least_near_w, np.maximum(2 * mean_w - most_near_w, 0.0), least_near_w)
     if witness is not None:
         low_w, high_w = _widened(knots, before, after, witness, low_w, high_w)
-    # over a gap a mean says little: the session's extremes, and as far beyond the mean as they lie before it
+    # over a gap a mean says little: nothing, the session's most, the device's limit, or as far beyond the mean
     is_open = np.isin(knots.kind[j], (Segment.COUNTED_GAP, Segment.REPAIRED))
-    least_w, most_w = range_w
-    low_w = np.where(is_open, np.maximum(np.minimum(least_w, 2 * mean_w - most_w), 0.0), low_w)
+    least_w, most_w = unread_w
+    low_w = np.where(is_open, least_w, low_w)
     high_w = np.where(is_open, np.maximum(most_w, 2 * mean_w - least_w), high_w)
     is_missing = knots.kind[j] == Segment.MISSING
     return (
@@ -256,7 +309,7 @@ def _mean_w(knots: _Knots, start: IntArray, end: IntArray) -> FloatArray:
 
 def _ends(series: Series, knots: _Knots, mean_w: FloatArray) -> FloatArray:
     """Power held before the first and after the last knot: the mean over the nearest two update periods."""
-    reach_ns = _STANDING_UPDATES * series.channel.update_period_ns
+    reach_ns = STANDING_UPDATES * series.channel.update_period_ns
     is_read = knots.kind != Segment.MISSING
     if not np.any(is_read):
         return np.zeros(2)

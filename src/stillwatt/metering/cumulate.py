@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from stillwatt.metering.counter import counter_curve
-from stillwatt.metering.curve import Curve, Segment, carry_on, cover
+from stillwatt.metering.curve import Curve, Segment, carry_on, cover, unseen_half_w
 from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.records.channel import Quantity
 from stillwatt.units import NS_PER_S
@@ -26,6 +26,11 @@ _UNSEEN = 0.5
 _QUIET, _QUIET_SHARE = 0.25, 0.1015
 """Eq. 7: a quarter of a session's squared second differences lie below 0.1015 of their mean where there is nothing but
 noise; a few readings in a row may look steadier than that by chance."""
+_SETTLING_REL = 0.1 * 1.5
+"""How far a card's time constant may lie from what was measured on others of its kind (eq. 4a): a tenth, by which both
+edges of a stage are off to the same end, while they are added up as if they were apart."""
+_SECOND_DIFFERENCE_NOISE = 6.0
+"""Squared second differences of noise, in its variance."""
 _SECOND_DIFFERENCE = 10.0
 """Eq. 7: half of each end's second difference over the 6 of its variance, and a fifth more for its own scatter."""
 
@@ -62,20 +67,22 @@ def _power_curve(series: Series) -> Curve:
     is_gap = np.diff(x_ns) > series.allowed_ns
     mean_w = (power_w[1:] + power_w[:-1]) / 2
     range_w = np.array([power_w.min(), power_w.max()])
-    spread_w = np.maximum(range_w[1] - mean_w, mean_w - range_w[0])
+    spread_w = unseen_half_w(series.channel, mean_w, range_w)
     kind = np.where(is_gap, Segment.BRIDGED_GAP, Segment.READ).astype(np.int8)
     covered = cover(series, kind)
+    slope_w_per_s, settling_s = np.diff(power_w) / length_s, (series.channel.settling_ns or 0) / NS_PER_S
+    drawn_w = mean_w + settling_s * slope_w_per_s  # eq. 4a
     read = Curve(
         x_ns=x_ns,
-        energy_j=np.append(0.0, np.cumsum(mean_w * length_s)),
-        power_w=power_w[:-1],
-        slope_w_per_s=np.diff(power_w) / length_s,
+        energy_j=np.append(0.0, np.cumsum(drawn_w * length_s)),
+        power_w=power_w[:-1] + settling_s * slope_w_per_s,
+        slope_w_per_s=slope_w_per_s,
         kind=kind,
-        low_w=mean_w,
-        high_w=mean_w,
+        low_w=drawn_w,
+        high_w=drawn_w,
         whole_j=np.where(is_gap, spread_w * length_s, 0.0),
         sampling_j2=np.where(is_gap, 0.0, _sampling_j2(series, power_w, length_s)),
-        lag_j=_smoothed_j(series, power_w),
+        lag_j=_smoothed_j(series, power_w) + _settling_j(power_w, settling_s),
         lag_ns=lag_ns,
         cover_ns=covered.cover_ns,
         covered_s=covered.covered_s,
@@ -102,6 +109,15 @@ def _smoothed_j(series: Series, power_w: FloatArray) -> FloatArray:
     spread_w = np.sqrt(around / counts / 2)
     hidden_w = np.maximum(np.append(spread_w[:1], spread_w), _UNSEEN * np.abs(power_w))
     return np.asarray(_SMOOTHED * averaging_ns / NS_PER_S * hidden_w, dtype=np.float64)
+
+
+def _settling_j(power_w: FloatArray, settling_s: float) -> FloatArray:
+    """Half-range of the energy at each reading from what follows slowly (eq. 4a): its noise, and its time constant."""
+    if not settling_s or power_w.size < 3:
+        return np.zeros(power_w.size)
+    noise_w = float(np.sqrt(np.quantile(np.diff(power_w, 2) ** 2, _QUIET) / _QUIET_SHARE / _SECOND_DIFFERENCE_NOISE))
+    unsure_w = _SETTLING_REL * np.abs(power_w - float(np.mean(power_w)))
+    return np.asarray(settling_s * (np.sqrt(3.0) * noise_w + unsure_w), dtype=np.float64)
 
 
 def _centred(series: Series) -> tuple[Series, IntArray, int]:

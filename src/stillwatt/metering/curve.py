@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from stillwatt.metering.series import FloatArray, IntArray, Series
+from stillwatt.records.channel import Channel
 from stillwatt.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from stillwatt.metering.standing import Stand
 
 
 class Segment(IntEnum):
@@ -63,6 +68,7 @@ class Curve:
         steps_ns: sorted times of the instrument's own steps, from which a stage's place in them is counted (eq. 127);
             empty where it has none.
         step_ns: their spacing; 0 where it has none, or all their times err alike.
+        stands: where a counter stood still although its part drew power, in their order.
     """
 
     x_ns: IntArray
@@ -83,6 +89,7 @@ class Curve:
     repaired_j: FloatArray
     steps_ns: IntArray = field(default_factory=lambda: np.array([], dtype=np.int64))
     step_ns: int = 0
+    stands: tuple[Stand, ...] = ()
 
     @property
     def length_s(self) -> FloatArray:
@@ -167,6 +174,16 @@ def cover(series: Series, kind: npt.NDArray[np.int8]) -> Cover:
     return Cover(cover_ns.astype(np.int64), covered_s, present_s)
 
 
+def unseen_half_w(channel: Channel, line_w: FloatArray, range_w: FloatArray) -> FloatArray:
+    """Half-range of the mean power of spans in which nothing was read, around the line that bridges them (eq. 7).
+
+    What was seen before and after says nothing of what was drawn between: it may have been nothing, the most that was
+    ever seen, the device's own limit, or, where that is not known, twice the line.
+    """
+    low_w, high_w = np.minimum(range_w[0], 0.0), np.maximum(range_w[1], channel.limit_w or 0.0)
+    return np.asarray(np.maximum(line_w - low_w, high_w - line_w), dtype=np.float64)
+
+
 def carry_on(read: Curve, series: Series, *, ends_w: FloatArray, range_w: FloatArray) -> Curve:
     """Hold the nearest power before the first and after the last reading (method.md, eq. 5).
 
@@ -183,6 +200,8 @@ def carry_on(read: Curve, series: Series, *, ends_w: FloatArray, range_w: FloatA
     tail_j = read.energy_j[-1] + ends_w[1] * (tail_ns - read.x_ns[-1]) / NS_PER_S
     lead_w, tail_w = ends_w[:1], np.full(tail_ns.size, ends_w[1])
     half_w = np.maximum(range_w[1] - ends_w, ends_w - range_w[0])
+    if series.t_ns.size == 1:  # one reading shows no range
+        half_w = unseen_half_w(series.channel, ends_w, range_w)
     length_s = np.diff(x_ns) / NS_PER_S
     zero, zeros = np.zeros(1), np.zeros(tail_ns.size)
     tail_kind = (Segment.TAIL, Segment.HELD)[-tail_ns.size :]

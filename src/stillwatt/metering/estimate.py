@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stillwatt.metering.attribute import WeightedWindow
-from stillwatt.metering.checks import against_witness, own_readings
+from stillwatt.metering.checks import against_witness, own_readings, unread
 from stillwatt.metering.cumulate import cumulate
 from stillwatt.metering.curve import Curve, hold_ns
 from stillwatt.metering.halfwidth import Evaluation, evaluate
@@ -85,6 +85,8 @@ def estimate_profile(
     else:
         curve = cumulate(ledger, marks_ns=marks_ns)
     notes = _dropped(ledger) + (() if witness is None else _dropped(witness))
+    if isinstance(curve, str) and witness is not None and isinstance(beside, Curve) and witness.t_ns.size > 1:
+        return _from_witness(witness, windows, curve)
     if isinstance(curve, str):
         absent = Absent(part=channel.part, boundary=channel.boundary, reason=curve)
         return Estimates((absent,) * windows.num_owners, notes)
@@ -94,10 +96,34 @@ def estimate_profile(
         checked = against_witness(channel, found, witness, evaluate(beside, windows))
     found = replace(found, random_j=found.random_j + checked.extra_j)
     failed = _failed_reads(ledger, windows)
+    stood, guessed = _stood(channel, curve, windows), unread(found)
     energies = tuple(
-        _energy(ledger, found, owner, int(failed[owner]), checked.flags[owner]) for owner in range(windows.num_owners)
+        _energy(ledger, found, owner, int(failed[owner]), (*checked.flags[owner], *stood[owner], *guessed[owner]))
+        for owner in range(windows.num_owners)
     )
     return Estimates(energies, notes + _resets(channel, curve))
+
+
+def _from_witness(witness: Series, windows: Profile, reason: str) -> Estimates:
+    """Energies from power where the counter that is booked tells nothing at all: power is an instrument too."""
+    found = estimate_profile(witness, None, windows)
+    flag = f"counter-silent: {reason}; what power showed is booked"
+    energies = tuple(
+        replace(energy, flags=(flag, *energy.flags)) if isinstance(energy, Energy) else energy
+        for energy in found.energies
+    )
+    return Estimates(energies, found.notes)
+
+
+def _stood(channel: Channel, curve: Curve, windows: Profile) -> list[tuple[str, ...]]:
+    """Flags of each owner that holds some of a time in which the counter stood still."""
+    flags: list[tuple[str, ...]] = [()] * windows.num_owners
+    for stand in curve.stands:
+        if stand.is_told:
+            inside = (windows.start_ns < stand.end_ns) & (windows.end_ns > stand.start_ns)
+            for owner in np.unique(windows.owner[inside]):
+                flags[owner] = (*flags[owner], stand.said(channel.stream))
+    return flags
 
 
 def _energy(

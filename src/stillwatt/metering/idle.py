@@ -55,6 +55,7 @@ class Baseline:
         drift_random_w: its half-width; the gain is the same instrument's and is left out.
         agrees: whether all rests' random intervals meet; where they do not, `power` covers them all.
         notes: what the reader should know: contamination, disagreement.
+        where: on which machine, where parts of several machines have its name.
     """
 
     part: str
@@ -64,9 +65,15 @@ class Baseline:
     drift_random_w: float | None
     agrees: bool
     notes: tuple[str, ...]
+    where: str = ""
+
+    @property
+    def label(self) -> str:
+        """The part, and where it is if that has to be said."""
+        return f"{self.part} on {self.where}" if self.where else self.part
 
 
-def baseline(part: str, found: Mapping[When, Sequence[Rest]], *, name: str = "idle") -> Baseline:
+def baseline(part: str, found: Mapping[When, Sequence[Rest]], *, name: str = "idle", where: str = "") -> Baseline:
     """Idle power, or that of another `name`, of a part over all its rests (method.md, eq. 16).
 
     Where rests before, between and after the work agree, all of their seconds give one power. Where they do not, it
@@ -76,6 +83,7 @@ def baseline(part: str, found: Mapping[When, Sequence[Rest]], *, name: str = "id
         part: the part.
         found: its rests; at least one in all.
         name: what notes call the power.
+        where: on which machine, where that has to be said.
     """
     rests = tuple(_rest_power(part, when, found[when]) for when in When if found.get(when))
     known = {rest.when: rest.power for rest in rests if isinstance(rest.power, IdlePower)}
@@ -96,7 +104,8 @@ def baseline(part: str, found: Mapping[When, Sequence[Rest]], *, name: str = "id
         drift_w=drift_w,
         drift_random_w=drift_random_w,
         agrees=agrees,
-        notes=tuple(_notes(f"{part}: {name}", rests, power, agrees=agrees)),
+        notes=tuple(_notes(f"{part}{f' on {where}' if where else ''}: {name}", rests, power, agrees=agrees)),
+        where=where,
     )
 
 
@@ -120,7 +129,9 @@ def _pooled(part: str, rests: Sequence[Rest]) -> IdlePower | Absent:
     power = idle_power(energy, math.fsum(lengths_s), [block_w for rest in rests for block_w in rest.blocks_w])
     if isinstance(power, Absent):
         return replace(power, part=part)
-    widened_w = math.fsum(rest.widened_w * rest.used_s for rest in rests) / math.fsum(lengths_s)
+    # seconds in which the part was absent tell nothing: counted here, they would thin out what the others are unsure of
+    told = [rest for rest in rests if isinstance(rest.energy, Energy)]
+    widened_w = math.fsum(rest.widened_w * rest.used_s for rest in told) / math.fsum(rest.used_s for rest in told)
     return replace(power, random_w=power.random_w + widened_w)
 
 

@@ -12,8 +12,8 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
-from typing import Any, Protocol, TypeVar, cast
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from typing import Any, Protocol, TypeVar, cast, overload
 
 from stillwatt.metering.meter import Stage, parse_kind, warn_user
 from stillwatt.records.kinds import StageKind
@@ -124,11 +124,13 @@ class Measured:
         import inspect  # a program that decorates nothing does without it
 
         name = self._name or str(getattr(function, "__qualname__", type(function).__name__))
-        if inspect.isasyncgenfunction(function):
+        # of an object that is called like a function, its method may say which kind it is
+        told: tuple[Any, ...] = (function, type(function).__call__)
+        if any(map(inspect.isasyncgenfunction, told)):
             wrapper = self._async_generator(function, name)
-        elif inspect.iscoroutinefunction(function):
+        elif any(map(inspect.iscoroutinefunction, told)):
             wrapper = self._coroutine(function, name)
-        elif inspect.isgeneratorfunction(function):
+        elif any(map(inspect.isgeneratorfunction, told)):
             wrapper = self._generator(function, name)
         else:
             wrapper = self._plain(function, name)
@@ -180,7 +182,13 @@ class Measured:
     def _plain(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             with self.block(name):
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+            if isinstance(result, (CoroutineType, GeneratorType, AsyncGeneratorType)):
+                self._warn(
+                    f"{name!r} returned a {type(result).__name__.replace('_', ' ')}: its work is done later and is not "
+                    "measured; decorate the function that makes it, below other decorators"
+                )
+            return result
 
         return wrapper
 
@@ -238,13 +246,27 @@ class Measured:
         return wrapper
 
 
+@overload
+def measured(name: _F) -> _F: ...
+
+
+@overload
 def measured(
     name: str | None = None,
     *,
     kind: StageKind | str = StageKind.OTHER,
     labels: Mapping[str, str] | None = None,
     run: SupportsStages | None = None,
-) -> Measured:
+) -> Measured: ...
+
+
+def measured(
+    name: Any = None,
+    *,
+    kind: StageKind | str = StageKind.OTHER,
+    labels: Mapping[str, str] | None = None,
+    run: SupportsStages | None = None,
+) -> Any:
     """Measure a function or a block as a stage.
 
     As a decorator it takes plain and async functions, generators and async generators. Each call is a stage of its
@@ -261,7 +283,7 @@ def measured(
             stage.add(files=3)
 
     Args:
-        name: The stage's name; the function's own where None.
+        name: The stage's name; the function's own where None, or where `@measured` stands without brackets.
         kind: What the stage does.
         labels: What the stage belongs to.
         run: The run to measure in; where None, the one that this process opened last. Where none is open, the
@@ -270,4 +292,6 @@ def measured(
     Raises:
         UnknownNameError: `kind` is not a stage kind.
     """
+    if callable(name):  # `@measured` without brackets: what is given is the function itself
+        return Measured(kind=kind, labels=labels, run=run)(name)
     return Measured(name, kind=kind, labels=labels, run=run)

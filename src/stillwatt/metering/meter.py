@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextvars
 import itertools
-import math
 import os
 import threading
 import warnings
@@ -25,6 +24,9 @@ from stillwatt.units import NS_PER_S
 _WORKLOAD_EVERY_NS = NS_PER_S // 2
 """Counts are journalled at most this often, so that a kill loses less than a second of them."""
 
+_MOST = 1e100
+"""More than anybody counts, and no sum of counts below it is too big for a float."""
+
 
 class Journal(Protocol):
     """Where events go."""
@@ -34,8 +36,16 @@ class Journal(Protocol):
         ...
 
 
+INTERRUPTED = "interrupted"
+"""Why a stage failed that Ctrl-C, or whoever else sent a SIGINT, put an end to."""
+
+
 class MeterWarning(UserWarning):
     """The meter could not do something; the measured program goes on."""
+
+
+def _why(err: BaseException) -> str:
+    return INTERRUPTED if isinstance(err, KeyboardInterrupt) else f"{type(err).__name__}: {err}"[:500]
 
 
 class Stage:
@@ -56,20 +66,30 @@ class Stage:
         """Whether this process began the stage; one that was forked inside it may count for it, and does not end it."""
         return self._pid == os.getpid()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended yet."""
+        return not self._is_closed
+
     def forget_pending(self) -> None:
         """After a fork: what is pending is the parent's to write."""
         self._lock = threading.Lock()
         self._pending = {}
 
     def add(self, **counts: float) -> None:
-        """Add to the stage's workload, by name; a count that is not a finite number is refused with a warning."""
+        """Add to the stage's workload, by name.
+
+        What is no count (not a number, below 0, not finite or beyond 1e100) is left out with a warning.
+        """
         now_ns = self._meter.clock.monotonic_ns()
         with self._lock:
             for key, amount in counts.items():
-                if isinstance(amount, (int, float)) and math.isfinite(amount):
+                if isinstance(amount, (int, float)) and 0 <= amount <= _MOST:  # of a NaN no comparison holds
                     self._pending[key] = self._pending.get(key, 0) + amount
                 else:
-                    self._meter.warn(f"stage {self.name!r}: count {key}={amount!r} is not a number; left out")
+                    from stillwatt.records.sample import shown_count  # a program that counts well never pays for it
+
+                    self._meter.warn(f"stage {self.name!r}: {key}={shown_count(amount)} is no count; left out")
             # what comes after the end, as from a stream that is read later, has nobody to write it but itself
             if self._is_closed or now_ns - self._written_ns >= _WORKLOAD_EVERY_NS:
                 self._flush(now_ns)
@@ -158,7 +178,7 @@ class Meter:
         try:
             yield stage
         except BaseException as err:
-            status, error = "failed", f"{type(err).__name__}: {err}"[:500]
+            status, error = "failed", _why(err)
             raise
         finally:
             with suppress(ValueError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from stillwatt.metering.baseline import IdlePower, net_energy
-from stillwatt.metering.totals import combine
+from stillwatt.metering.totals import combine, in_sum, sum_part
+from stillwatt.records.channel import Boundary
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 
 
@@ -34,34 +36,63 @@ class Split:
     """What the baseline power drew in the same seconds; 0 J where the policy takes nothing off."""
 
 
-def split(
-    gross: Sequence[Energy | Absent], powers: Mapping[str, IdlePower | Absent], seconds: Mapping[str, float], why: str
-) -> Split:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """What one device drew, and its baseline power.
+
+    Attributes:
+        energy: its energy; devices of several machines may have one part's name.
+        power: its baseline power, or why it has none; None where none was looked for.
+        length_s: seconds behind the energy, weighted as it is.
+    """
+
+    energy: Energy | Absent
+    power: IdlePower | Absent | None
+    length_s: float
+
+
+def split(drawn: Sequence[Drawn], boundary: Boundary | None = None) -> Split:
     """Divide a stage's energy into what lies above a baseline power and what the baseline drew (method.md, eq. 18).
 
     Args:
-        gross: energies, each part once.
-        powers: baseline power by part.
-        seconds: seconds behind each part's energy, weighted as it is.
-        why: what to say where no part has a baseline power.
+        drawn: each device once.
+        boundary: what is summed, as `combine` has it; devices beside that need no baseline power.
+
+    Raises:
+        ValueError: devices of one part's name have several boundaries.
     """
-    if not powers:
-        return Split(energy=NoTotal(reason=why), baseline=NoTotal(reason=why))
-    lacking = tuple(_lacking(gross, powers))
+    summed = {part.part for part in in_sum([each.energy for each in drawn], boundary)}
+    drawn = [each for each in drawn if each.energy.part in summed]
+    lacking = tuple(dict.fromkeys(_lacking(drawn)))
     if lacking:
         reason = "; ".join(lacking)
         return Split(energy=NoTotal(reason=reason), baseline=NoTotal(reason=reason))
-    above: list[Energy | Absent] = []
-    below: list[Energy | Absent] = []
-    for energy in gross:
-        power = powers.get(energy.part)
-        if isinstance(energy, Absent) or not isinstance(power, IdlePower):
-            above.append(energy)
-            below.append(energy)
+    above: dict[str, list[tuple[Energy | Absent, float]]] = defaultdict(list)
+    below: dict[str, list[tuple[Energy | Absent, float]]] = defaultdict(list)
+    for each in drawn:
+        energy, part = each.energy, each.energy.part
+        if isinstance(energy, Absent) or not isinstance(each.power, IdlePower):
+            above[part].append((energy, each.length_s))
+            below[part].append((energy, each.length_s))
         else:
-            above.append(net_energy(energy, power, seconds[energy.part]))
-            below.append(baseline_energy(energy, power, seconds[energy.part]))
-    return Split(energy=combine(above), baseline=combine(below))
+            above[part].append((net_energy(energy, each.power, each.length_s), each.length_s))
+            below[part].append((baseline_energy(energy, each.power, each.length_s), each.length_s))
+    return Split(energy=_over_devices(above, boundary), baseline=_over_devices(below, boundary))
+
+
+def _over_devices(
+    parts: Mapping[str, Sequence[tuple[Energy | Absent, float]]], boundary: Boundary | None
+) -> Total | NoTotal:
+    """Sum over the devices of each part's name, then over parts (method.md, eqs. 10 and 11)."""
+    return combine(
+        [
+            entries[0][0]
+            if len(entries) == 1
+            else sum_part([energy for energy, _ in entries], [length_s for _, length_s in entries])
+            for entries in parts.values()
+        ],
+        boundary,
+    )
 
 
 def baseline_energy(gross: Energy, power: IdlePower, duration_s: float) -> Energy:
@@ -90,17 +121,17 @@ def baseline_energy(gross: Energy, power: IdlePower, duration_s: float) -> Energ
     )
 
 
-def nothing_off(gross: Sequence[Energy | Absent]) -> Split:
+def nothing_off(gross: Sequence[Energy | Absent], boundary: Boundary | None = None) -> Split:
     """All of the energy, and a baseline of 0 J that is known exactly."""
-    total = combine(gross)
+    total = combine(gross, boundary)
     if isinstance(total, NoTotal):
         return Split(energy=total, baseline=total)
     nothing = replace(total, value_j=0.0, low_j=0.0, high_j=0.0, share_by_basis=())
     return Split(energy=total, baseline=nothing)
 
 
-def _lacking(gross: Sequence[Energy | Absent], powers: Mapping[str, IdlePower | Absent]) -> Iterator[str]:
-    for energy in gross:
-        power = powers.get(energy.part)
-        if isinstance(energy, Energy) and not isinstance(power, IdlePower):
-            yield f"no baseline power for {energy.part}" + (f" ({power.reason})" if power is not None else "")
+def _lacking(drawn: Sequence[Drawn]) -> Iterator[str]:
+    for each in drawn:
+        power = each.power
+        if isinstance(each.energy, Energy) and not isinstance(power, IdlePower):
+            yield f"no baseline power for {each.energy.part}" + (f" ({power.reason})" if power is not None else "")

@@ -11,6 +11,7 @@ import numpy as np
 
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.cells import renewal_ns, teller
+from stillwatt.metering.checks import doubts
 from stillwatt.metering.estimate import estimate, estimate_many
 from stillwatt.metering.series import BoolArray, FloatArray, Series
 from stillwatt.records.energy import Absent, Energy
@@ -165,7 +166,7 @@ def _problems(energy: Energy, work: Work, power_w: FloatArray, is_dirty: BoolArr
             f"{CONTAMINATED}: power {way} by {abs(work.change_w):.3g} W over it, from a level of {work.level_w:.4g} W; "
             "its interval is widened by half of that"
         )
-    for flag in energy.flags:
+    for flag in doubts(energy):
         yield f"{CONTAMINATED}: {flag}"
 
 
@@ -222,7 +223,7 @@ def _seen_by_witness(witness: Series, cut: Sequence[WeightedWindow]) -> BoolArra
 
 def _apart_w(energy: Energy, ledger: Series, witness: Series | None, windows: Sequence[WeightedWindow]) -> float:
     """How far counter and witness lie apart where that was flagged: which of them is right is not known."""
-    if witness is None or not energy.flags:
+    if witness is None or not doubts(energy):
         return 0.0
     beside = estimate(witness, None, windows)
     if isinstance(beside, Absent):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatt.records.channel import Channel
-from stillwatt.records.sample import Lull, SampleGap
+from stillwatt.records.sample import MOST_COUNT, Lull, SampleGap
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -23,8 +23,9 @@ _GAP_UPDATES = 2
 class Series:
     """All readings of one stream in one session.
 
-    Readings are put in time order; of readings with the same time the last is kept, and a count that is not a
-    finite number is no reading. `dropped` says how many were left out in this way. Arrays in order are not copied.
+    Readings are put in time order; of readings with the same time the last is kept, and a count that is no number, or
+    larger than any instrument's (`MOST_COUNT`), is no reading. `dropped` says how many were left out in this way.
+    Arrays in order are not copied.
 
     Attributes:
         channel: what the counts mean.
@@ -79,16 +80,18 @@ class Series:
 
 
 def in_order(t_ns: IntArray, count: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Readings in time order, of those with one time the last, and none whose count is not finite.
+    """Readings in time order, of those with one time the last, and none whose count no instrument can mean.
 
     What is so already comes back as it is, not copied: a week of eight cards is gigabytes.
 
     >>> in_order(np.array([3, 1, 1, 2]), np.array([30.0, 10.0, 11.0, np.nan]))
     (array([1, 3]), array([11., 30.]))
     """
-    if np.all(t_ns[1:] > t_ns[:-1]) and np.all(np.isfinite(count)):
+    # extremes take no memory, and of a NaN either is one, which no comparison holds of
+    are_counts = not count.size or (count.max() <= MOST_COUNT and count.min() >= -MOST_COUNT)
+    if np.all(t_ns[1:] > t_ns[:-1]) and are_counts:
         return t_ns, count
-    usable = np.isfinite(count)
+    usable = np.abs(count) <= MOST_COUNT
     order = np.argsort(t_ns[usable], kind="stable")
     times, counts = t_ns[usable][order], count[usable][order]
     is_last = np.append(np.diff(times) > 0, np.ones(min(1, times.size), dtype=np.bool_))

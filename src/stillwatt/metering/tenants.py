@@ -89,6 +89,7 @@ def findings(
         f"{part}: {words}"
         for part in sorted(steps)
         for words in (
+            *_of_instances(steps[part], spans),
             *_of_strangers(steps[part], spans),
             *_of_unseen(steps[part]),
             *_of_uninvited(part, steps, programs),
@@ -119,6 +120,29 @@ def fallbacks(steps: Mapping[str, Sequence[ShareStep]], rule: Rule) -> tuple[str
             for (used, reason), length_ns in lengths_ns.items()
         ]
     return tuple(lines)
+
+
+def _of_instances(steps: Sequence[UseStep], spans: Sequence[Span]) -> Iterator[str]:
+    """How much of a card in instances is the run's own, as the whole card is billed to it (method.md, eq. 15)."""
+    held = [(length_ns, _own_slices(seen)) for length_ns, seen in _seen_in(steps, spans) if seen.is_capacity]
+    lengths_ns = [length_ns for length_ns, share in held if share != 0.0]
+    known = sorted(share for _, share in held if share)
+    is_told = all(share is not None for _, share in held)
+    if not lengths_ns:
+        return
+    percent = dict.fromkeys(f"{100 * share:.0f}" for share in (known[:1] + known[-1:]))
+    how_much = f"{' to '.join(percent)} % of its slices"
+    if not is_told:
+        how_much = "some of its slices (the driver does not tell how many)"
+    whole_ns = sum(max(last_ns - first_ns, 0) for first_ns, last_ns in spans)
+    length = f"{_seconds(seconds(sum(lengths_ns)))} of {_seconds(seconds(whole_ns))}"
+    yield f"a card in instances (MIG): this run had {how_much} for {length}; the whole card is billed"
+
+
+def _own_slices(seen: Seen) -> float | None:
+    """The sessions' share of a card's slices together; None where one's is not known."""
+    known = [share for share in seen.sessions.values() if share is not None]
+    return min(math.fsum(known), 1.0) if len(known) == len(seen.sessions) else None
 
 
 def _of_strangers(steps: Sequence[UseStep], spans: Sequence[Span]) -> Iterator[str]:

@@ -90,7 +90,7 @@ def merge_parts(
     }
 
 
-def combine(parts: Sequence[Energy | Absent]) -> Total | NoTotal:
+def combine(parts: Sequence[Energy | Absent], boundary: Boundary | None = None) -> Total | NoTotal:
     """Sum over parts of one stage, with its interval (method.md, eqs. 11 and 14).
 
     Components (chips and boards) are added; what lies around them (node, wall, facility) or inside them (rails) is
@@ -101,9 +101,11 @@ def combine(parts: Sequence[Energy | Absent]) -> Total | NoTotal:
 
     Args:
         parts: each part once.
+        boundary: what the whole that these parts are a share of is summed at: a stage whose components are absent has
+            no total then, where a run's components are summed. None for what the parts themselves give.
 
     Returns:
-        NoTotal where no part has an energy but rails.
+        NoTotal where no part of the boundary that is summed has an energy.
 
     Raises:
         ValueError: a part stands there twice; add it up with `sum_part` first.
@@ -111,19 +113,20 @@ def combine(parts: Sequence[Energy | Absent]) -> Total | NoTotal:
     names = [part.part for part in parts]
     if len(set(names)) != len(names):
         raise ValueError(f"a part stands twice among {', '.join(names)}")
-    boundary = summed_boundary({part.boundary for part in parts if isinstance(part, Energy)})
     if boundary is None:
+        boundary = summed_boundary(boundaries(parts))
+    if boundary is None or not any(is_summed(found, boundary) for found in boundaries(parts)):
         reasons = "; ".join(f"{part.part}: {part.reason}" for part in parts if isinstance(part, Absent))
-        rails = ", ".join(part.part for part in parts if isinstance(part, Energy))
-        lone = (
-            f"only rails inside chips and boards are metered ({rails})"
-            if rails
-            else "no part of this machine is metered"
-        )
+        rails = ", ".join(part.part for part in parts if isinstance(part, Energy) and part.boundary is Boundary.RAIL)
+        lone = "no part of this machine is metered"
+        if rails:
+            lone = f"only rails inside chips and boards are metered ({rails})"
+        elif boundary is not None and parts:
+            lone = f"no part of it is metered at the boundary that is summed ({boundary})"
         return NoTotal(reason=reasons or lone)
-    summed = _COMPONENTS if boundary is Boundary.COMPONENTS else {boundary}
-    known = [part for part in parts if isinstance(part, Energy) and part.boundary in summed]
-    absent = [part for part in parts if isinstance(part, Absent) and part.boundary in summed]
+    summed = [part for part in parts if is_summed(part.boundary, boundary)]
+    known = [part for part in summed if isinstance(part, Energy)]
+    absent = [part for part in summed if isinstance(part, Absent)]
     value_j = math.fsum(part.value_j for part in known)
     return Total(
         value_j=value_j,
@@ -144,11 +147,27 @@ def _half_width_j(parts: Sequence[Energy], systematic_j: Callable[[Energy], floa
     return math.hypot(*(part.random_j for part in parts), *by_driver.values())
 
 
-def summed_boundary(boundaries: set[Boundary]) -> Boundary | None:
+def boundaries(parts: Iterable[Energy | Absent]) -> set[Boundary]:
+    """Those at which a part has an energy."""
+    return {part.boundary for part in parts if isinstance(part, Energy)}
+
+
+def in_sum(parts: Sequence[Energy | Absent], boundary: Boundary | None) -> list[Energy | Absent]:
+    """Those of the parts that `combine` adds up or names as absent; all of them where it has nothing to add up."""
+    total = boundary or summed_boundary(boundaries(parts))
+    return [part for part in parts if total is None or is_summed(part.boundary, total)]
+
+
+def is_summed(part: Boundary, total: Boundary) -> bool:
+    """Whether a part's boundary is among those that a total of that boundary adds up."""
+    return part in _COMPONENTS if total is Boundary.COMPONENTS else part is total
+
+
+def summed_boundary(found: set[Boundary]) -> Boundary | None:
     """Boundary of the sum: the components', else the narrowest around them; None for rails alone."""
-    if boundaries & _COMPONENTS:
+    if found & _COMPONENTS:
         return Boundary.COMPONENTS
-    return next((boundary for boundary in _AROUND if boundary in boundaries), None)
+    return next((boundary for boundary in _AROUND if boundary in found), None)
 
 
 def _shares(parts: Sequence[Energy]) -> tuple[tuple[Basis, float], ...]:

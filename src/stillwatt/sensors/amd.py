@@ -5,6 +5,9 @@ ROCm/amdsmi issue 38). It is therefore tried at `open` against the card's own po
 booked instead where the two do not fit; the channel's source says so. While it is read, the account checks counter
 against power again (docs/method.md, eq. 7b).
 
+One socket is one part, whatever partitions it is in. Of a card with two dies (MI250) the library lists both, and the
+second shows 0 W and 0 J: its energy is in the first's. An APU's power holds its CPU's, so it is a CPU package's part.
+
 `import amdsmi` without ROCm prints and raises KeyError as well as ImportError; both are caught and its words kept back.
 """
 
@@ -33,8 +36,8 @@ from stillwatt.records import (
     Reading,
     Role,
 )
+from stillwatt.sensors.amd_sockets import Socket, num_cards_seen, sockets
 from stillwatt.sensors.base import Probe
-from stillwatt.sensors.counting_files import first_line
 from stillwatt.sensors.processes import Processes
 from stillwatt.units import J_PER_UJ, NS_PER_MS, seconds
 
@@ -42,7 +45,7 @@ _UPDATE_NS = 100 * NS_PER_MS
 """At most: the accumulator is renewed about every millisecond to tens of them, power about every 100 ms."""
 _TRIAL_NS = 3 * _UPDATE_NS
 _LEAST_W = 5.0
-"""A card that draws more than this must move its counter within the trial."""
+"""A card that draws more must move its counter within the trial; one that draws less is held to draw up to this."""
 _LEAST_RATIO, _MOST_RATIO = 0.2, 5.0
 """Counter over power in the trial: beyond these the counter is not energy in the unit that it states."""
 _RESOLUTION_UJ = 15.3
@@ -56,11 +59,16 @@ _CURE_ACCESS = "let this user read /dev/kfd and /dev/dri/renderD* (group `render
 class _Card:
     part: str
     device: str
-    handle: Any
+    socket: Socket
     looked_ns: int | None = None
     """When it was last looked at who is on it."""
     resolution_uj: float = _RESOLUTION_UJ
     channels: list[tuple[Channel, Callable[[], float]]] = field(default_factory=list)
+
+    @property
+    def handle(self) -> Any:
+        """Of its first partition, which is the one that always shows the socket's power and energy."""
+        return self.socket.handles[0]
 
 
 class AmdSensor:
@@ -68,7 +76,7 @@ class AmdSensor:
 
     `devices` limits it to some, by index. `gain_rel` bounds the systematic error, which AMD does not state. `sleep`
     waits during the counter's trial; tests pass one that moves their clock. `kfd_root` is where the kernel would show
-    that there are cards although the library cannot be used.
+    that there are cards although the library cannot be used, `pci_root` where it shows devices by their addresses.
     """
 
     driver = "amdsmi"
@@ -81,6 +89,7 @@ class AmdSensor:
         gain_rel: float = 0.05,
         sleep: Callable[[float], object] = time.sleep,
         kfd_root: str = "/sys/class/kfd/kfd/topology/nodes",
+        pci_root: str = "/sys/bus/pci/devices",
     ) -> None:
         if not 0.0 <= gain_rel < 1.0:
             raise UsageError(f"sensor 'amdsmi': gain_rel = {gain_rel} must be a fraction from 0 to below 1")
@@ -88,11 +97,13 @@ class AmdSensor:
         self._wanted = None if devices is None else tuple(devices)
         self._gain_rel = gain_rel
         self._sleep = sleep
-        self._kfd_root = Path(kfd_root)
+        self._kfd_root, self._pci_root = Path(kfd_root), Path(pci_root)
         self._processes = Processes(device_prefix="/dev/kfd")
         self._smi: Any = None
         self._cards: list[_Card] = []
         self._absent: list[Absent] = []
+        self._notes: list[str] = []
+        """What is left out without being missed."""
 
     def probe(self) -> Probe:
         """List the cards and what can be read of each."""
@@ -103,7 +114,7 @@ class AmdSensor:
             absent = tuple(self._absent) or self._seen_cards(err.detail)
             return Probe(driver=self.driver, usable=False, detail=err.detail, cure=err.cure, absent=absent)
         about = [f"{card.part} {card.device}: {card.channels[0][0].quantity.value}" for card in self._cards]
-        detail = "; ".join([*about, *(absent.reason for absent in self._absent)])
+        detail = "; ".join([*about, *(absent.reason for absent in self._absent), *self._notes])
         absent = tuple(self._absent)
         if not was_open:
             self.close()
@@ -116,7 +127,7 @@ class AmdSensor:
             SensorUnavailableError: no binding, no library, no card, or no card with power or energy.
         """
         if self._smi is None:
-            self._absent = []
+            self._absent, self._notes = [], []
             smi = _load()
             try:
                 smi.amdsmi_init()
@@ -142,15 +153,17 @@ class AmdSensor:
     def users(self, parts: Container[str]) -> tuple[DeviceUse, ...]:
         """The processes on these cards with their memory; AMD states no share of time by process."""
         smi = self._smi  # another thread may close this sensor meanwhile
-        return () if smi is None else tuple(self._look(smi, card) for card in self._cards if card.part in parts)
+        wanted = [card for card in self._cards if card.part in parts and not card.socket.holds_cpu]
+        return () if smi is None else tuple(self._look(smi, card) for card in wanted)
 
     def _look(self, smi: Any, card: _Card) -> DeviceUse:
         now_ns = self._clock.monotonic_ns()
         since_ns, card.looked_ns = now_ns if card.looked_ns is None else card.looked_ns, now_ns
         users, reason = None, "amdsmi_get_gpu_process_list: no share of time by process"
         try:
-            found = smi.amdsmi_get_gpu_process_list(card.handle)
-            users = tuple(self._user(int(entry["pid"]), entry.get("memory_usage")) for entry in found)
+            found = [one for handle in card.socket.handles for one in smi.amdsmi_get_gpu_process_list(handle)]
+            memory = {int(entry["pid"]): entry.get("memory_usage") for entry in found}
+            users = tuple(self._user(pid, used) for pid, used in memory.items())
         except (smi.AmdSmiException, AttributeError, KeyError, TypeError, ValueError) as err:
             reason = f"amdsmi_get_gpu_process_list: {err or type(err).__name__}"
         return DeviceUse(part=card.part, since_ns=since_ns, t_ns=now_ns, users=users, reason=reason)
@@ -182,10 +195,11 @@ class AmdSensor:
 
     def _find_cards(self) -> None:
         handles = self._smi.amdsmi_get_processor_handles()
+        chosen = [socket for socket in sockets(self._smi, handles, self._pci_root) if socket.has(self._wanted)]
+        names = _names(chosen)
         cards = [
-            _Card(part=f"gpu_amd{index}", device=self._ask("amdsmi_get_gpu_device_uuid", handle), handle=handle)
-            for index, handle in enumerate(handles)
-            if self._wanted is None or index in self._wanted
+            _Card(part=name, device=self._ask("amdsmi_get_gpu_device_uuid", socket.handles[0]), socket=socket)
+            for socket, name in zip(chosen, names, strict=True)
         ]
         for index in self._wanted or ():
             if index >= len(handles):
@@ -211,7 +225,11 @@ class AmdSensor:
         return verdicts
 
     def _describe(self, card: _Card, verdict: str) -> None:
-        has_power = self._maybe(self._power_w, card) is not None
+        power_w = self._maybe(self._power_w, card)
+        if power_w == 0.0 and self._maybe(self._count, card) == 0.0:
+            self._leave_out(card)
+            return
+        has_power = power_w is not None
         if not verdict:
             channel = self._channel(card, Quantity.ENERGY_COUNTER, Role.LEDGER, "amdsmi_get_energy_count")
             card.channels.append((channel, lambda: self._count(card)))
@@ -226,12 +244,20 @@ class AmdSensor:
             reason = f"amdsmi: {card.part}: {verdict}, no power"
             self._absent.append(Absent(part=card.part, boundary=Boundary.BOARD, reason=reason))
 
+    def _leave_out(self, card: _Card) -> None:
+        """Note a second die; it is missed where the die that shows what both draw is not the one listed before it."""
+        reason = f"{card.part} shows 0 W and 0 J, as the second die of a card does whose first shows what both draw"
+        if self._cards and self._cards[-1].socket.index == card.socket.index - 1:
+            self._notes.append(f"{reason}: left out")
+        else:
+            self._absent.append(Absent(part=card.part, boundary=Boundary.BOARD, reason=f"amdsmi: {reason}"))
+
     def _channel(self, card: _Card, quantity: Quantity, role: Role, call: str) -> Channel:
         is_counter = quantity is Quantity.ENERGY_COUNTER
         return Channel(
             part=card.part,
             device=card.device,
-            boundary=Boundary.BOARD,
+            boundary=Boundary.CHIP if card.socket.holds_cpu else Boundary.BOARD,
             quantity=quantity,
             role=role,
             unit_si=card.resolution_uj * J_PER_UJ if is_counter else 1.0,
@@ -240,7 +266,7 @@ class AmdSensor:
             gain_low_rel=self._gain_rel,
             gain_high_rel=self._gain_rel,
             update_period_ns=_UPDATE_NS,
-            source=call,
+            source=f"{call}{_covers(card.socket)}",
         )
 
     def _count(self, card: _Card) -> float:
@@ -270,10 +296,9 @@ class AmdSensor:
 
     def _seen_cards(self, detail: str) -> tuple[Absent, ...]:
         """Cards that the kernel knows and that cannot be read."""
-        nodes = [first_line(path) for path in sorted(self._kfd_root.glob("*/gpu_id"))]
         return tuple(
             Absent(part=f"gpu_amd{index}", boundary=Boundary.BOARD, reason=f"amdsmi: {detail}")
-            for index, _ in enumerate(node for node in nodes if node not in ("", "0"))
+            for index in range(num_cards_seen(self._kfd_root, self._pci_root))
         )
 
     def _ask(self, call: str, handle: Any) -> str:
@@ -281,6 +306,18 @@ class AmdSensor:
             return str(getattr(self._smi, call)(handle))
         except (self._smi.AmdSmiException, AttributeError):
             return "AMD GPU"
+
+
+def _names(chosen: Sequence[Socket]) -> list[str]:
+    """Parts: an APU is a CPU package, by its place among them; a card is named by the library's index."""
+    packages = [socket.index for socket in chosen if socket.holds_cpu]
+    return [f"cpu{packages.index(socket.index)}" if socket.holds_cpu else f"gpu_amd{socket.index}" for socket in chosen]
+
+
+def _covers(socket: Socket) -> str:
+    """What a reading holds beyond a card."""
+    partitions = f"; the whole socket, {len(socket.handles)} partitions together" if len(socket.handles) > 1 else ""
+    return f"{partitions}; an APU: its CPU is in it" if socket.holds_cpu else partitions
 
 
 def _verdict(mean_w: float, power_w: float | None) -> str:
@@ -294,10 +331,14 @@ def _verdict(mean_w: float, power_w: float | None) -> str:
     if mean_w < 0.0:
         return "it goes back"
     if power_w is None or power_w < _LEAST_W:
-        return "" if mean_w > 0.0 else "it stands still, and no power says whether it should"
-    if mean_w == 0.0:
-        return f"it stands still while the card draws {power_w:.3g} W"
-    if not _LEAST_RATIO <= mean_w / power_w <= _MOST_RATIO:
+        if mean_w == 0.0:
+            return "it stands still, and no power says whether it should"
+        is_energy = power_w is None or mean_w <= _MOST_RATIO * _LEAST_W
+    else:
+        if mean_w == 0.0:
+            return f"it stands still while the card draws {power_w:.3g} W"
+        is_energy = _LEAST_RATIO <= mean_w / power_w <= _MOST_RATIO
+    if not is_energy:
         return f"it says {mean_w:.3g} W while the card says {power_w:.3g} W"
     return ""
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
+from stillwatt.errors import UsageError
 from stillwatt.records import Absent, Card, Channel, DeviceUse, NotDue, ReadFailure, Reading, Readings
+from stillwatt.records.channel import is_part_name
 
 Result = Reading | Readings | ReadFailure | NotDue
 """What reading one stream may bring."""
@@ -108,3 +110,14 @@ class SeesUsers(Protocol):
     def users(self, parts: Container[str]) -> tuple[DeviceUse, ...]:
         """Who is on each of these parts now, one answer a part; what the driver refuses is said in its `reason`."""
         ...
+
+
+def checked_part(driver: str, part: str) -> str:
+    """The name of a part that somebody gave as an option.
+
+    Raises:
+        UsageError: no part can be called so.
+    """
+    if not is_part_name(part):
+        raise UsageError(f"sensor {driver!r}: part {part!r} must be letters, digits, '-' and '_'")
+    return part

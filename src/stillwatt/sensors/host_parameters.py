@@ -20,7 +20,7 @@ class Parameter:
     high: float
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.low <= self.value <= self.high:
+        if not 0.0 < self.low <= self.value <= self.high < math.inf:
             raise ValueError(f"{self.value} must lie in [{self.low}, {self.high}], above 0")
 
 

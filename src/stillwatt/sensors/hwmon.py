@@ -10,20 +10,23 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stillwatt.clock import Clock
 from stillwatt.errors import SensorUnavailableError, UsageError
 from stillwatt.records import Basis, Boundary, Channel, Quantity, Role
-from stillwatt.sensors.counting_files import FileSensor, NumberFile, first_line, folders, whole_number
+from stillwatt.sensors.base import checked_part
+from stillwatt.sensors.counting_files import FileSensor, NumberFile, bus_address, first_line, folders, whole_number
 from stillwatt.units import J_PER_UJ, NS_PER_MS, NS_PER_S, W_PER_UW
 
 _GRACE = re.compile(r"(Grace|CPU|SysIO|Module) Power Socket (\d+)")
 _AMD_SOCKET = re.compile(r"Esocket(\d+)")
 _FILE = re.compile(r"(power|energy)\d+_(input|average)")
 _DEFAULT_PERIOD_NS = NS_PER_S
+_UNKNOWN_UW = 0xFFFF_FFFF * 1000
+"""What ACPI's number for a power that is not known, in milliwatts, becomes in the file."""
 _CURE = (
     "hwmon shows power on NVIDIA Grace (kernel option CONFIG_SENSORS_ACPI_POWER), on AMD servers with the amd_energy "
     "module, on nodes with an ACPI power meter; for another chip name its files with the option `rails`"
@@ -39,11 +42,25 @@ class _Kind:
     what: str
 
 
+_NODE = _Kind(part="node0", boundary=Boundary.NODE, what="ACPI power meter")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rail:
+    """A file that was asked for by hand."""
+
+    chip: str
+    file: str
+    device: str
+    kind: _Kind
+
+
 class HwmonSensor(FileSensor):
     """Power and energy files of `/sys/class/hwmon`.
 
     `rails` adds files by hand, each a table with `chip` (the hwmon name), `file` (`power1_input`, `energy1_input`, …),
-    `part` and `boundary`. `gain_rel` bounds the systematic error, which no maker states.
+    `part` and `boundary`, and with `device` (its address: the last name of what `device` links to) where several chips
+    are called the same. `gain_rel` bounds the systematic error, which no maker states.
     """
 
     driver = "hwmon"
@@ -61,6 +78,9 @@ class HwmonSensor(FileSensor):
         super().__init__(clock)
         self._root = Path(root)
         self._rails = [_rail(one) for one in rails]
+        named = [(rail.kind.part, rail.file.startswith("energy")) for rail in self._rails]
+        if len(set(named)) < len(named):
+            raise UsageError("sensor 'hwmon': two rails have the same part; give each a name of its own")
         self._gain_rel = gain_rel
 
     def find(self) -> list[NumberFile]:
@@ -70,20 +90,48 @@ class HwmonSensor(FileSensor):
             SensorUnavailableError: neither is here.
         """
         chips = [(folder, first_line(folder / "name")) for folder in folders(self._root, "hwmon*")]
-        found = [file for folder, name in chips for file in self._known(folder, name)]
-        for chip, file_name, kind in self._rails:
-            places = [folder for folder, name in chips if name == chip and (folder / file_name).exists()]
-            if not places:
-                raise SensorUnavailableError(self.driver, f"no {file_name} of a chip {chip!r} in {self._root}", _CURE)
-            found.append(self._file(places[0] / file_name, chip, kind))
+        files = [file for folder, name in chips for file in self._known(folder, name)]
+        meters = [file for file in files if file.channel.part == _NODE.part]
+        if len(meters) > 1:  # which of them is the node, or whether they are to be added, nobody says
+            files = [file for file in files if file not in meters]
+        found = {file.channel.stream: file for file in files}
+        found |= {file.channel.stream: file for file in (self._named(rail, chips) for rail in self._rails)}
         if not found:
-            raise SensorUnavailableError(self.driver, f"no power or energy that is known in {self._root}", _CURE)
-        return found
+            several = f", but {len(meters)} ACPI meters without a label" if meters else ""
+            raise SensorUnavailableError(
+                self.driver, f"no power or energy that is known in {self._root}{several}", _CURE
+            )
+        counted = {file.channel.part for file in found.values() if file.channel.quantity is Quantity.ENERGY_COUNTER}
+        for file in found.values():
+            if file.channel.part in counted and file.channel.quantity is Quantity.POWER:
+                file.channel = replace(file.channel, role=Role.WITNESS)
+        return list(found.values())
+
+    def _named(self, rail: _Rail, chips: Sequence[tuple[Path, str]]) -> NumberFile:
+        """The file of a rail that was asked for.
+
+        Raises:
+            SensorUnavailableError: there is none, or which of several it is was not said.
+        """
+        places = {
+            bus_address(folder): folder for folder, name in chips if name == rail.chip and (folder / rail.file).exists()
+        }
+        if rail.device:
+            places = {address: folder for address, folder in places.items() if address == rail.device}
+        if not places:
+            at = f" at {rail.device!r}" if rail.device else ""
+            reason = f"no {rail.file} of a chip {rail.chip!r}{at} in {self._root}"
+            raise SensorUnavailableError(self.driver, reason, _CURE)
+        if len(places) > 1:
+            reason = f"{len(places)} chips {rail.chip!r} have {rail.file}; say which by `device`: {', '.join(places)}"
+            raise SensorUnavailableError(self.driver, reason, _CURE)
+        (folder,) = places.values()
+        return self._file(folder / rail.file, rail.chip, rail.kind)
 
     def _known(self, folder: Path, name: str) -> Iterator[NumberFile]:
         if name == "power_meter" and (folder / "power1_average").exists():
             kind = _power_meter(first_line(folder / "power1_oem_info"))
-            if kind is not None:
+            if kind is not None and whole_number(folder / "power1_is_battery") != 1:
                 yield self._file(folder / "power1_average", name, kind)
         elif name == "amd_energy":
             for label in sorted(folder.glob("energy*_label")):
@@ -112,7 +160,7 @@ class HwmonSensor(FileSensor):
             averaging_ns=period_ns if is_average and interval_ms else None,
             source=f"{path} ({chip}, {kind.what})",
         )
-        return NumberFile(path, channel)
+        return NumberFile(path, channel, unknown=_UNKNOWN_UW if chip == "power_meter" else None)
 
 
 def _power_meter(label: str) -> _Kind | None:
@@ -122,7 +170,7 @@ def _power_meter(label: str) -> _Kind | None:
     """
     match = _GRACE.fullmatch(label)
     if match is None:
-        return None if label else _Kind(part="node0", boundary=Boundary.NODE, what="ACPI power meter")
+        return None if label else _NODE
     name, number = match.groups()
     if name == "Grace":
         return _Kind(part=f"cpu{number}", boundary=Boundary.CHIP, what=label)
@@ -131,7 +179,7 @@ def _power_meter(label: str) -> _Kind | None:
     return _Kind(part=f"{part}{number}", boundary=boundary, what=label)
 
 
-def _rail(given: Mapping[str, Any]) -> tuple[str, str, _Kind]:
+def _rail(given: Mapping[str, Any]) -> _Rail:
     """A rail that was asked for by hand."""
     try:
         chip, file_name, part = str(given["chip"]), str(given["file"]), str(given["part"])
@@ -142,4 +190,5 @@ def _rail(given: Mapping[str, Any]) -> tuple[str, str, _Kind]:
         raise UsageError(f"sensor 'hwmon': {err}; boundaries are {', '.join(Boundary)}") from err
     if not _FILE.fullmatch(file_name):
         raise UsageError(f"sensor 'hwmon': {file_name!r} is not a hwmon file of power or energy, such as power1_input")
-    return chip, file_name, _Kind(part=part, boundary=boundary, what=file_name)
+    kind = _Kind(part=checked_part("hwmon", part), boundary=boundary, what=file_name)
+    return _Rail(chip=chip, file=file_name, device=str(given.get("device", "")), kind=kind)

@@ -1,8 +1,9 @@
 """Intel's discrete GPUs through the hwmon files of the `i915` and `xe` kernel drivers: energy counters in microjoules.
 
-A card is one part (`gpu_intel0`, …). `i915` shows one counter, of the whole card; `xe` shows `card` and, inside it,
-`pkg`, told apart by label; where `card` is missing, the package stands for what is known of the card. GPUs inside a
-CPU show no counter here: their energy is in the CPU package's.
+A card is one part (`gpu_intel0`, …, in the order of their addresses). `xe` shows `card` and, inside it, `pkg`, told
+apart by label; where `card` is missing, the package stands for what is known of the card. `i915`, and `xe` at first,
+show one counter without a label: on Arc it is the package's register, so memory and board may be missing in it, which
+the source says. GPUs inside a CPU show no counter here: their energy is in the CPU package's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from stillwatt.clock import Clock
 from stillwatt.errors import SensorUnavailableError, UsageError
 from stillwatt.records import Basis, Boundary, Channel, Quantity, Role
-from stillwatt.sensors.counting_files import FileSensor, NumberFile, first_line, folders
+from stillwatt.sensors.counting_files import FileSensor, NumberFile, bus_address, first_line, folders
 from stillwatt.units import J_PER_UJ, NS_PER_MS
 
 _DRIVERS = ("i915", "xe")
@@ -43,9 +44,10 @@ class IntelGpuSensor(FileSensor):
         Raises:
             SensorUnavailableError: no such card.
         """
+        # by address: the numbers of hwmon folders change with the order in which modules are loaded
         cards = [
             (folder, first_line(folder / "name"))
-            for folder in folders(self._root, "hwmon*")
+            for folder in sorted(folders(self._root, "hwmon*"), key=bus_address)
             if first_line(folder / "name") in _DRIVERS
         ]
         found = [file for number, (folder, name) in enumerate(cards) for file in self._card(number, folder, name)]
@@ -60,11 +62,10 @@ class IntelGpuSensor(FileSensor):
         if path is None:
             return
         is_package = path == by_label.get("pkg") and "card" not in by_label and "" not in by_label
-        covers = "package without its board" if is_package else "card"
-        address = os.path.basename(os.path.realpath(folder / "device"))
+        covers = "package without its board" if is_package else "card" if "card" in by_label else "card or its package"
         channel = Channel(
             part=f"gpu_intel{number}",
-            device=address if (folder / "device").exists() else folder.name,
+            device=bus_address(folder),
             boundary=Boundary.CHIP if is_package else Boundary.BOARD,
             quantity=Quantity.ENERGY_COUNTER,
             role=Role.LEDGER,

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from stillwatt.clock import Clock
+from stillwatt.errors import UsageError
 from stillwatt.records import Boundary, Quantity
 from stillwatt.sensors.slow import FetchError, SlowSensor
 
@@ -47,6 +48,8 @@ class IpmiSensor(SlowSensor):
         super().__init__(
             clock, part=part, boundary=Boundary.NODE, period_ms=period_ms, gain_rel=gain_rel, least_period_ms=500
         )
+        if isinstance(arguments, str):
+            raise UsageError(f'sensor \'ipmi\': arguments must be a list such as ["-I", "lanplus"], not {arguments!r}')
         self._command = command
         self._arguments = [str(argument) for argument in arguments]
 
@@ -81,4 +84,6 @@ class IpmiSensor(SlowSensor):
         if asked.returncode or found is None or _OFF.search(asked.stdout):
             said = (asked.stderr or asked.stdout).strip().splitlines()
             raise FetchError(f"{self.describe()}: {said[0] if said else f'exit status {asked.returncode}'}")
+        if int(found[1]) == 0:
+            raise FetchError(f"{self.describe()}: 0 W, which no running node draws: the controller knows no power")
         return {Quantity.POWER: float(found[1])}

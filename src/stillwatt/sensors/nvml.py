@@ -35,10 +35,11 @@ from stillwatt.records import (
 )
 from stillwatt.sensors import nvml_library, nvml_users
 from stillwatt.sensors.base import Probe, Result, Urgency
+from stillwatt.sensors.nvml_buffer import PowerBuffer
 from stillwatt.sensors.nvml_sources import COUNTER_EVERY_NS, Chip, Source, counter_source, module_source, power_sources
 from stillwatt.sensors.nvml_windows import Field, window
 from stillwatt.sensors.processes import Processes
-from stillwatt.sensors.runs import Buffered, Row
+from stillwatt.sensors.runs import Row
 from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S, NS_PER_US, W_PER_MW_MILLI
 
 _COUNTER_UPDATE_NS = 100 * NS_PER_MS
@@ -59,8 +60,7 @@ class _Card:
     part: str
     uuid: str
     handle: Any
-    newest_us: int = 0
-    """Time of the newest reading taken from the driver's buffer."""
+    buffer: PowerBuffer
     channels: list[tuple[Channel, Source]] = field(default_factory=list)
 
 
@@ -155,7 +155,7 @@ class NvmlSensor:
                 if source.every_ns and not source.is_due(t_ns, self.urgency):
                     flat.append(not_due)
                 elif source.is_buffer:
-                    flat.append(self._read_buffer(card))
+                    flat.append(card.buffer.read(self._nvml, card.handle))
                 else:
                     flat.append(source.read(card.handle))
             except error as err:
@@ -186,12 +186,6 @@ class NvmlSensor:
             self._shutdown()
         self._nvml, self._cards, self._turns = None, [], []
         self._reopen_at_ns, self._reopen_wait_ns = None, _REOPEN_NS
-
-    def _read_buffer(self, card: _Card) -> Buffered:
-        """What the driver's buffer has that is new, each at the time the driver gives it."""
-        times_us, counts = nvml_library.power_samples(self._nvml, card.handle, card.newest_us)
-        card.newest_us = times_us[-1] if times_us else card.newest_us
-        return Buffered(times_us, counts, self._clock.utc_ns() - self._clock.monotonic_ns())
 
     def _failure(self, source: Source, err: Any, begun_ns: int) -> ReadFailure:
         if err.value in nvml_library.REOPEN and self._reopen_at_ns is None:
@@ -224,7 +218,12 @@ class NvmlSensor:
             found.add(index)
             try:
                 handle = self._patiently(nvml.nvmlDeviceGetHandleByIndex, index)
-                card = _Card(part=part, uuid=self._patiently(nvml.nvmlDeviceGetUUID, handle), handle=handle)
+                card = _Card(
+                    part=part,
+                    uuid=self._patiently(nvml.nvmlDeviceGetUUID, handle),
+                    handle=handle,
+                    buffer=PowerBuffer(self._clock),
+                )
             except nvml.NVMLError as err:
                 if self._is_wanted(index, None):
                     self._absent.append(Absent(part=part, boundary=Boundary.BOARD, reason=f"nvml: {part}: {err}"))
@@ -267,7 +266,7 @@ class NvmlSensor:
             card, power_sources(self._nvml, chip, self._driver_version, is_witness=counter is not None), reasons
         )
         if power is not None and power.is_buffer:
-            card.newest_us = power.read(card.handle) - _BEFORE_US
+            card.buffer.begin(power.read(card.handle) - _BEFORE_US)
             if counter is not None:
                 counter.every_ns = COUNTER_EVERY_NS
         elif power is not None and counter is None:
@@ -298,6 +297,7 @@ class NvmlSensor:
             part=f"gpu_module{card.part.removeprefix('gpu')}",
             boundary=Boundary.NODE,
             averaging_ns=None,  # nobody has measured what the module's sensor averages over
+            limit_w=None,  # the card's is not the module's
             sampling_period_ns=None,
         )
         source.stream = channel.stream
@@ -321,6 +321,7 @@ class NvmlSensor:
             gain_high_rel=self._gain_rel,
             update_period_ns=_COUNTER_UPDATE_NS if is_counter else seen.update_ns,
             averaging_ns=None if is_counter else seen.averaging_ns,
+            settling_ns=None if is_counter else seen.settling_ns,
             # power that is booked is read twice an update, so that no value is missed and its age is known
             sampling_period_ns=source.every_ns
             if is_counter and source.every_ns
@@ -330,8 +331,13 @@ class NvmlSensor:
             is_stamped=source.is_buffer,
             # 64 bits of millijoules outlast the machine: a count that goes back was reset, it did not wrap
             modulus=None,
+            limit_w=self._limit_w(card),
             source=f"{source.call}; {about}{source.pace}",
         )
+
+    def _limit_w(self, card: _Card) -> float | None:
+        limit_mw = self._ask(self._nvml.nvmlDeviceGetEnforcedPowerLimit, card.handle)
+        return limit_mw * W_PER_MW_MILLI if limit_mw else None
 
     def _about(self, card: _Card) -> str:
         name = self._ask(self._nvml.nvmlDeviceGetName, card.handle) or "unnamed card"
@@ -347,7 +353,7 @@ class NvmlSensor:
             times_us, _ = nvml_library.power_samples(self._nvml, card.handle, 0)
         except self._nvml.NVMLError:
             return power
-        card.newest_us = max(times_us, default=self._clock.utc_ns() // NS_PER_US)
+        card.buffer.begin(max(times_us, default=self._clock.utc_ns() // NS_PER_US))
         return replace(power, call="nvmlDeviceGetSamples(NVML_TOTAL_POWER_SAMPLES)", is_buffer=True)
 
     def _first_readable(self, card: _Card, sources: Sequence[Source], reasons: list[str]) -> Source | None:

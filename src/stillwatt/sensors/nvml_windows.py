@@ -30,6 +30,8 @@ class Window:
 
     update_ns: int
     averaging_ns: int | None
+    settling_ns: int | None = None
+    """Time constant of readings that follow power as the voltage of a charging capacitor does."""
 
 
 _KEPLER, _MAXWELL, _PASCAL, _VOLTA, _TURING, _AMPERE, _ADA, _HOPPER = range(2, 10)
@@ -37,6 +39,9 @@ _KEPLER, _MAXWELL, _PASCAL, _VOLTA, _TURING, _AMPERE, _ADA, _HOPPER = range(2, 1
 _GA100 = re.compile(r"\b(A100|A800|A30X?|A100X|GA100)\b")
 _CHANGED_DRIVER = 530
 _UNKNOWN = (100, None)
+_SETTLING_NS = 840 * NS_PER_MS
+"""Of K20 and K40 (Burtscher, Zecena and Zong, GPGPU-7, 2014; their K20Power corrects by it). Yang et al. saw the same
+kind of curve on later Kepler cards and on Maxwell."""
 
 
 def window(architecture: int | None, name: str, driver_version: str, field: Field) -> Window:
@@ -47,6 +52,8 @@ def window(architecture: int | None, name: str, driver_version: str, field: Fiel
     >>> window(7, "NVIDIA GeForce RTX 3090", "550.54.15", Field.USAGE).averaging_ns
     1000000000
     """
+    if architecture in (_KEPLER, _MAXWELL) and field is not Field.BUFFER:
+        return Window(100 * NS_PER_MS, 0, _SETTLING_NS)
     update_ms, averaging_ms = _milliseconds(architecture, name, driver_version, field)
     return Window(update_ms * NS_PER_MS, None if averaging_ms is None else averaging_ms * NS_PER_MS)
 

@@ -3,8 +3,8 @@
 Packages become `cpu0`, `cpu1`, …, their DRAM zones `dram0`, `dram1`, … of the same number. Three more kinds are read
 where `parts` names them, and added to nothing: `psys`, where the board has it wired, covers the platform that the
 packages are part of (boundary `node`); `core` and `uncore` lie inside a package (boundary `rail`). The
-`intel-rapl-mmio` tree shows the same packages a second time and is not read. AMD's CPUs show their packages, and
-sometimes their cores, in the same tree.
+`intel-rapl-mmio` tree shows the same packages a second time and is not read. AMD's CPUs show their packages in the
+same tree, and as `core` the energy of one core of each, since the counter is a core's own there.
 
 The counters are 32 bits wide in hardware and wrap after 66 or 262 kJ (5 or 22 minutes at 200 W); every counter
 is its own channel with its own modulus, so a wrap is found as long as readings are closer than that.

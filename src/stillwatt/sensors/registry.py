@@ -7,6 +7,7 @@ An installed package adds a driver with an entry point in the group `stillwatt.s
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -38,13 +39,23 @@ _DRIVERS = {
     "synthetic": "stillwatt.sensors.synthetic:SyntheticSensor",
     "replay": "stillwatt.sensors.replay:ReplaySensor",
 }
-_MEASURING = ("nvml", "amdsmi", "intel_gpu", "apple", "jetson", "rapl", "hwmon")
+_MEASURING = ("nvml", "rapl", "amdsmi", "intel_gpu", "apple", "jetson", "hwmon")
+"""What `auto` takes, the better of two before the other: RAPL counts what an APU's power only samples."""
 _TOLD = ("nvml", "rapl", "host_model")
 """Drivers whose not being here is told in every record; of the others only where something of theirs is here."""
 BY_NAME = ("ipmi", "redfish", "smart_plug")
 """Drivers that ask somebody else for their numbers: they need an address or a command, and are used when named."""
+_SUMMED = (Boundary.CHIP, Boundary.BOARD)
 _MODEL = "host_model"
 _MODELLED_KINDS = ("cpu", "dram")
+_HOLDS = {
+    "jetson": (re.compile("INA3221 .*"), frozenset({"cpu", "dram", "gpu"})),
+    "hwmon": (re.compile(r"power_meter/Grace Power Socket \d+"), frozenset({"dram"})),
+}
+"""Drivers some of whose devices hold more than their part's name says, with the kinds of parts that are inside them: a
+Jetson's supplies feed all of its module, a Grace socket is metered with its memory."""
+_ON_CHIP = {"gpu0"}
+"""The only card that a module with a GPU on its chip shows to NVML; it has no power of its own."""
 _EXPECTED = {
     "nvml": ("gpu0", Boundary.BOARD),
     "amdsmi": ("gpu_amd0", Boundary.BOARD),
@@ -114,13 +125,18 @@ def make_sensor(name: str, clock: Clock, **options: Any) -> Sensor:
     if name == AUTO:
         raise UsageError(f"{AUTO!r} stands for several sensors; use resolve")
     factory = _load(name)
-    known = [key for key in inspect.signature(factory).parameters if key not in ("self", "clock")]
+    parameters = inspect.signature(factory).parameters
+    known = [key for key in parameters if key not in ("self", "clock")]
     for key in options:
         if key not in known:
             raise UnknownNameError(f"option of sensor {name!r}:", key, known)
+    for key in known:
+        one = parameters[key]
+        if one.kind is one.KEYWORD_ONLY and one.default is one.empty and key not in options:
+            raise UsageError(f"sensor {name!r}: it needs the option {key!r}")
     try:
         sensor: Sensor = factory(clock, **options)
-    except (TypeError, ValueError) as err:
+    except (TypeError, ValueError, AttributeError) as err:
         raise UsageError(f"sensor {name!r}: an option's value cannot be used ({err})") from err
     return sensor
 
@@ -136,6 +152,16 @@ def probe_all(clock: Clock, options: Options | None = None) -> tuple[Probe, ...]
     return tuple(make_sensor(name, clock, **chosen.get(name, {})).probe() for name in names)
 
 
+def held_kinds(channels: Iterable[Channel]) -> frozenset[str]:
+    """Kinds of parts (`cpu`, `dram`, `gpu`) that lie inside what these meter, so that a model counts them twice."""
+    held: frozenset[str] = frozenset()
+    for channel in channels:
+        device, kinds = _HOLDS.get(channel.driver, (None, held))
+        if device and channel.role is Role.LEDGER and channel.boundary in _SUMMED and device.fullmatch(channel.device):
+            held |= kinds
+    return held
+
+
 def says_something(probe: Probe) -> bool:
     """Whether a driver that nobody asked for has something to tell of this machine, or is one that most have."""
     return probe.usable or bool(probe.absent) or probe.driver in _TOLD or probe.driver not in _DRIVERS
@@ -148,7 +174,8 @@ def resolve(
 
     `auto` takes every instrument of the machine itself that is usable, and the host model for CPU and DRAM where
     none gives them. A driver named explicitly and not usable leaves its parts Absent; when nothing at all is readable
-    the host is modelled instead. A part belongs to the sensor named first; a later one stands beside it as witness.
+    the host is modelled instead. A part belongs to the sensor named first; a later one stands beside it as witness, and
+    where both give the same stream of it, takes the place of what only `auto` chose.
 
     Channels that the file `calibration` knows carry its gain; one that was made with another driver is told of in the
     probe's detail and not used.
@@ -195,16 +222,20 @@ class _Resolver:
         self._clock = clock
         self._options = options
         self._considered: set[str] = set()
+        self._unasked: set[str] = set()
+        """Drivers that `auto` chose."""
         self.opened: list[OpenSensor] = []
         self._probes: list[Probe] = []
         self._absent: list[Absent] = []
 
     def add_auto(self) -> None:
         """Take what this machine has, and model the rest of the host."""
+        self._unasked.update(name for name in _MEASURING if name not in self._considered)
         for name in _MEASURING:
             self.add(name, is_wanted=False)
-        parts = {channel.part for opened in self.opened for channel in opened.channels}
-        self.add_model([kind for kind in _MODELLED_KINDS if not any(part.startswith(kind) for part in parts)])
+        channels = self.finish().channels
+        given = {channel.part for channel in channels} | held_kinds(channels)
+        self.add_model([kind for kind in _MODELLED_KINDS if not any(part.startswith(kind) for part in given)])
 
     def add_model(self, kinds: Sequence[str]) -> None:
         """Model those kinds of part."""
@@ -223,7 +254,7 @@ class _Resolver:
                 self._take(OpenSensor(sensor=sensor, channels=sensor.open()), is_wanted=is_wanted)
             except SensorUnavailableError as err:
                 probe = replace(probe, usable=False, detail=err.detail, cure=err.cure, channels=())
-        if is_wanted or says_something(probe):
+        if is_wanted or says_something(probe) or name in self._options:
             self._probes.append(probe)
         self._absent.extend(probe.absent)
         if is_wanted and not probe.usable and not probe.absent:
@@ -232,20 +263,45 @@ class _Resolver:
 
     def finish(self) -> Resolution:
         """What came of it; a part that some sensor gives is not absent."""
-        parts = {channel.part for opened in self.opened for channel in opened.channels}
-        absent = {item.part: item for item in reversed(self._absent) if item.part not in parts}
+        channels = [channel for opened in self.opened for channel in opened.channels]
+        parts = {channel.part for channel in channels}
+        modelled = {kind_of(one.part) for one in channels if one.driver == _MODEL and one.role is Role.LEDGER}
+        absent = {
+            item.part: item
+            for item in reversed(self._absent)
+            if item.part not in parts
+            and kind_of(item.part) not in modelled  # a model stands for all packages of the host
+        }
+        if "gpu" in held_kinds(channels) and {part for part in absent if part.startswith("gpu")} == _ON_CHIP:
+            del absent["gpu0"]
         return Resolution(
             opened=tuple(self.opened),
             probes=tuple(self._probes),
             absent=tuple(absent[part] for part in sorted(absent)),
         )
 
+    def _give_way(self, streams: set[str]) -> None:
+        """Drop what `auto` chose of these streams: they were asked of somebody else by name."""
+        kept = []
+        for opened in self.opened:
+            left = tuple(one for one in opened.channels if one.driver not in self._unasked or one.stream not in streams)
+            if left:
+                kept.append(replace(opened, channels=left))
+            else:
+                opened.sensor.close()
+        self.opened = kept
+
     def _take(self, fresh: OpenSensor, *, is_wanted: bool) -> None:
+        if is_wanted:
+            self._give_way({channel.stream for channel in fresh.channels})
         taken = [channel for opened in self.opened for channel in opened.channels]
+        fresh = replace(fresh, channels=tuple(one for one in fresh.channels if not _is_twice(one, taken)))
         owner = {channel.stream: channel.driver for channel in taken}
         booked = {channel.part for channel in taken if channel.role is Role.LEDGER}
-        if not is_wanted and any(channel.part in booked for channel in fresh.channels):
-            fresh.sensor.close()  # chosen by `auto`, for a part that a better instrument gives already
+        if not is_wanted:  # chosen by `auto`: of what it gives, the parts that no better instrument gives already
+            fresh = replace(fresh, channels=tuple(one for one in fresh.channels if one.part not in booked))
+        if not fresh.channels:
+            fresh.sensor.close()
             return
         for channel in fresh.channels:
             if channel.stream in owner:
@@ -257,6 +313,27 @@ class _Resolver:
             replace(channel, role=Role.WITNESS) if channel.part in booked else channel for channel in fresh.channels
         )
         self.opened.append(OpenSensor(sensor=fresh.sensor, channels=channels))
+
+
+def kind_of(part: str) -> str:
+    """What a part is, without its number.
+
+    >>> kind_of("cpu0"), kind_of("gpu_amd12")
+    ('cpu', 'gpu_amd')
+    """
+    return part.rstrip("0123456789")
+
+
+def _is_twice(fresh: Channel, taken: Sequence[Channel]) -> bool:
+    """Whether a model of the whole host and an instrument of one of its packages would both be booked."""
+    rivals = {
+        one.part
+        for one in taken
+        if one.role is Role.LEDGER
+        and kind_of(one.part) == kind_of(fresh.part)
+        and (one.driver == _MODEL) != (fresh.driver == _MODEL)
+    }
+    return bool(rivals) and fresh.part not in rivals
 
 
 def _load(name: str) -> Any:

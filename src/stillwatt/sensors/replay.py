@@ -25,6 +25,8 @@ PACES = ("real_time", "as_recorded")
 _COLUMNS = {"power_w": Quantity.POWER, "counter_j": Quantity.ENERGY_COUNTER}
 _CURE = "a recording has the columns t_s, part and power_w or counter_j (docs/reference/sensors.md)"
 _DEFAULT_PERIOD_NS = 100 * NS_PER_MS
+_MOST_S = 1e10
+"""Times by the calendar are below 2e9; those in milliseconds are above."""
 
 
 @dataclass(slots=True)
@@ -157,7 +159,7 @@ class ReplaySensor:
         """The streams of the file, in the order of their first rows, with times from the earliest row on."""
         streams: dict[tuple[str, Quantity], _Stream] = {}
         try:
-            with self._path.open(encoding="utf-8", newline="") as file:
+            with self._path.open(encoding="utf-8-sig", newline="") as file:
                 for row in (reader := csv.DictReader(file)):
                     self._take(row, reader.line_num, streams)
         except (OSError, UnicodeDecodeError, csv.Error) as err:
@@ -177,7 +179,10 @@ class ReplaySensor:
     ) -> None:
         """Add one row to its streams; an empty row fails every stream of its part."""
         part = (row.get("part") or "").strip()
-        t_ns = nanoseconds(self._number(row, "t_s", line))
+        t_s = self._number(row, "t_s", line)
+        if abs(t_s) > _MOST_S:
+            raise self._wrong(line, f"t_s = {t_s:.6g} is no time in seconds")
+        t_ns = nanoseconds(t_s)
         given = [name for name in _COLUMNS if (row.get(name) or "").strip()]
         for name in given:
             stream = streams.setdefault((part, _COLUMNS[name]), self._stream(row, part, _COLUMNS[name], line))

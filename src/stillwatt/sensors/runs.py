@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any, NamedTuple, overload
 
 from stillwatt.records import NotDue, ReadFailure, Reading, Readings
+from stillwatt.records.sample import MOST_COUNT
 from stillwatt.sensors.base import Result
 from stillwatt.units import NS_PER_US
 
@@ -87,8 +88,13 @@ def singles(readings: Readings) -> Iterator[Readings]:
 
 
 def are_numbers(readings: Readings) -> bool:
-    """Whether all counts are."""
-    return all(map(math.isfinite, readings.counts))
+    """Whether all counts are numbers that an instrument can mean: finite, and no larger than `MOST_COUNT`."""
+    counts = readings.counts
+    try:
+        are_finite = all(map(math.isfinite, counts))
+    except (OverflowError, TypeError):  # a whole number too big for a float, or no number at all
+        return False
+    return are_finite and max(counts) <= MOST_COUNT and min(counts) >= -MOST_COUNT
 
 
 def follow(readings: Readings, last_ns: int | None) -> bool:
@@ -107,7 +113,7 @@ def _of_rows(names: tuple[str, ...], rows: list[list[Any]], streams: Set[str]) -
             pass
         elif _NUMBERS.issuperset(map(type, values)):
             times_ns = [(begun + ended) // 2 for begun, ended in zip(before_ns, after_ns, strict=True)]
-            yield Readings(stream, times_ns, [float(value) for value in values])
+            yield Readings(stream, times_ns, _floats(values))
         else:
             found = map(_result, itertools.repeat(stream), before_ns, values, after_ns)
             yield from _of_results([[one] for one in found], {stream}, after_ns[-1])
@@ -120,11 +126,19 @@ def _result(stream: str, begun_ns: int, value: Any, ended_ns: int) -> Result:
         if not value.times_us:
             return NotDue(stream=stream)
         offset_ns = value.wall_less_monotonic_ns
-        return Readings(stream, [t_us * NS_PER_US - offset_ns for t_us in value.times_us], [*map(float, value.numbers)])
+        return Readings(stream, [t_us * NS_PER_US - offset_ns for t_us in value.times_us], _floats(value.numbers))
     if type(value) in _NUMBERS:
-        return Reading(stream, (begun_ns + ended_ns) // 2, float(value))
+        return Reading(stream, (begun_ns + ended_ns) // 2, *_floats([value]))
     result: Result = value
     return result
+
+
+def _floats(numbers: Sequence[float]) -> list[float]:
+    """The same as floats; a whole number too big for one is infinite, and so no count."""
+    try:
+        return [*map(float, numbers)]
+    except OverflowError:
+        return [float(number) if abs(number) <= MOST_COUNT else math.inf for number in numbers]
 
 
 def _of_results(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from stillwatt.clock import Clock
 from stillwatt.records import Basis, Channel, Readings
+from stillwatt.records.sample import shown_count
 from stillwatt.sensors.base import Paced, Rests, Result, Sensor, Urgency
 from stillwatt.sensors.closeup import CloseUp
 from stillwatt.sensors.registry import OpenSensor
@@ -223,7 +224,7 @@ class Sampler:
                 lane.worker.ask()
             else:
                 age_s = seconds(self._clock.monotonic_ns() - lane.asked_ns)
-                self._fail(lane, f"{lane.sensor.driver}: a reading has not returned for {age_s:.1f} s")
+                self._fail(lane, f"{lane.sensor.driver}: a reading has not returned for {age_s:.2g} s")
         if waits:
             patience_ns = self._clock.monotonic_ns() + min(self._period_ns, _STALL_NS)
             for lane in lanes:
@@ -287,7 +288,7 @@ class Sampler:
     def _refuse(self, found: Readings, last_ns: int | None) -> None:
         """Note why a reading is not kept."""
         if not are_numbers(found):
-            self._failed(found.stream, f"the driver gave {found.counts[0]}, which is no count")
+            self._failed(found.stream, f"the driver gave {shown_count(found.counts[0])}, which is no count")
         elif not follow(found, last_ns):
             if not self._is_extra:
                 self._failed(found.stream, "the reading's time is not after the one before")

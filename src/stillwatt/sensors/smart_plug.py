@@ -6,7 +6,6 @@ boundary `wall` and never added to the parts inside the machine.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,30 +14,37 @@ from pathlib import Path
 from stillwatt.clock import Clock
 from stillwatt.errors import UsageError
 from stillwatt.records import Quantity
+from stillwatt.sensors.csv_tail import CsvTail
 from stillwatt.sensors.slow import FetchError, SlowSensor, boundary_of
-from stillwatt.sensors.web import JsonSource, number_at
+from stillwatt.sensors.web import JsonSource, number_at, step_at
 from stillwatt.units import J_PER_KWH
 
 _S_PER_MIN = 60.0
-_TAIL_BYTES = 4096
 _J_PER_WH = J_PER_KWH / 1000
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Where a kind of plug has its numbers, and the joules of one count of its counter."""
+    """Where a kind of plug has its numbers, the joules of one count of its counter, and by how many it moves."""
 
     path: str
     power: str
     energy: str = ""
     energy_j: float = 1.0
+    step_j: float = 0.0
+    """As its maker documents it; 0 where only the last digit tells."""
 
 
 _KINDS = {
-    "shelly1": _Kind("/status", "meters.{n}.power", "meters.{n}.total", _S_PER_MIN),
-    "shelly2": _Kind("/rpc/Switch.GetStatus?id={n}", "apower", "aenergy.total", _J_PER_WH),
+    "shelly1": _Kind("/status", "meters.{n}.power", "meters.{n}.total", _S_PER_MIN, _S_PER_MIN),
+    # a zero at the end may be left out, so that the digits of one answer do not tell
+    "shelly2": _Kind("/rpc/Switch.GetStatus?id={n}", "apower", "aenergy.total", _J_PER_WH, _J_PER_WH / 1000),
+    # how many digits is a setting of the plug, three if nobody changed it, and it writes them all
     "tasmota": _Kind("/cm?cmnd=Status%208", "StatusSNS.ENERGY.Power", "StatusSNS.ENERGY.Total", J_PER_KWH),
 }
+
+
+_COLUMNS = {"power_w": Quantity.POWER, "energy_j": Quantity.ENERGY_COUNTER}
 
 
 class SmartPlugSensor(SlowSensor):
@@ -52,13 +58,15 @@ class SmartPlugSensor(SlowSensor):
         power_path: For `json`: dotted path to the watts.
         energy_path: For `json`: dotted path to a counter; `energy_unit_j` says how many joules one count is.
         energy_unit_j: See `energy_path`.
-        csv: Instead of an address: a CSV that another program appends to, with columns `power_w` or `energy_j`.
+        energy_step_j: For `json`: by how many joules that counter moves at least; where None, one in its last digit.
+        csv: Instead of an address: a CSV that another program appends to, with columns `power_w` or `energy_j`. A
+            reading fails where nothing was written for five periods, of `period_ms` or of the file's own.
         user_env: Environment variable with a user's name, where the plug wants one.
         password_env: Environment variable with the password.
         verify: Whether an https certificate is checked.
         part: The part that is measured.
         boundary: `wall`, or `node` for a meter that measures behind the power supply.
-        period_ms: Time between askings.
+        period_ms: Time between askings; of a CSV also how often it is written to.
         gain_rel: Bounds the systematic error; makers of metering plugs state one to two per cent.
     """
 
@@ -74,6 +82,7 @@ class SmartPlugSensor(SlowSensor):
         power_path: str = "",
         energy_path: str = "",
         energy_unit_j: float = 1.0,
+        energy_step_j: float | None = None,
         csv: str | os.PathLike[str] | None = None,
         user_env: str = "",
         password_env: str = "",
@@ -86,7 +95,7 @@ class SmartPlugSensor(SlowSensor):
         where = boundary_of(self.driver, boundary)
         super().__init__(clock, part=part, boundary=where, period_ms=period_ms, gain_rel=gain_rel, least_period_ms=500)
         if kind == "json":
-            self._kind = _Kind("", power_path, energy_path, energy_unit_j)
+            self._kind = _Kind("", power_path, energy_path, energy_unit_j, energy_step_j or 0.0)
             if not (power_path or energy_path):
                 raise UsageError("sensor 'smart_plug': kind 'json' needs power_path, energy_path or both")
         elif kind in _KINDS:
@@ -96,23 +105,23 @@ class SmartPlugSensor(SlowSensor):
         if url and csv:
             raise UsageError("sensor 'smart_plug': give an address or a CSV, not both")
         self._outlet = outlet
-        self._csv = None if csv is None else Path(csv)
+        self._csv = None if csv is None else CsvTail(clock, Path(csv), self._period_ns)
         self._source = None
         if url:
             self._source = JsonSource(self.driver, url, user_env=user_env, password_env=password_env, verify=verify)
 
     def describe(self) -> str:
         """The plug's address, or the CSV."""
-        return str(self._csv) if self._csv else self._source.url if self._source else "smart plug"
+        return str(self._csv.path) if self._csv else self._source.url if self._source else "smart plug"
 
     def fetch(self) -> Mapping[Quantity, float]:
         """Ask the plug, or read the CSV's last whole row.
 
         Raises:
-            FetchError: no address, no answer, or no number in it.
+            FetchError: no address, no answer, no number in it, or a file that nobody writes to any more.
         """
         if self._csv is not None:
-            return _last_row(self._csv)
+            return self._of_row(self._csv)
         if self._source is None:
             raise FetchError("no plug; give its address as the option `url`, or a `csv`")
         document = self._source.get(self._kind.path.format(n=self._outlet))
@@ -120,26 +129,18 @@ class SmartPlugSensor(SlowSensor):
         if self._kind.power:
             found[Quantity.POWER] = number_at(document, self._kind.power.format(n=self._outlet))
         if self._kind.energy:
-            count = number_at(document, self._kind.energy.format(n=self._outlet))
-            found[Quantity.ENERGY_COUNTER] = count * self._kind.energy_j
+            path = self._kind.energy.format(n=self._outlet)
+            found[Quantity.ENERGY_COUNTER] = number_at(document, path) * self._kind.energy_j
+            self.counter_step_j = self._kind.step_j or step_at(document, path) * self._kind.energy_j
         return found
 
-
-def _last_row(path: Path) -> dict[Quantity, float]:
-    """The newest row of a CSV that another program may be appending to; a row without its newline is not whole yet."""
-    try:
-        with path.open("rb") as file:
-            header = file.readline().decode("utf-8-sig", errors="replace")
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - _TAIL_BYTES, len(header.encode())))
-            rows = file.read().decode("utf-8", errors="replace").split("\n")[:-1]
-    except OSError as err:
-        raise FetchError(f"{path}: {err.strerror}") from None
-    columns = next(csv.reader([header]), [])
-    wanted = {"power_w": Quantity.POWER, "energy_j": Quantity.ENERGY_COUNTER}
-    if not wanted.keys() & set(columns):
-        raise FetchError(f"{path}: no column power_w or energy_j, but {', '.join(columns) or 'no header'}")
-    row = dict(zip(columns, next(csv.reader(rows[-1:]), []), strict=False))
-    if not rows:
-        raise FetchError(f"{path}: no row yet")
-    return {quantity: number_at(row, name) for name, quantity in wanted.items() if row.get(name)}
+    def _of_row(self, tail: CsvTail) -> Mapping[Quantity, float]:
+        row = tail.last_row()
+        if not _COLUMNS.keys() & row.keys():
+            raise FetchError(f"{tail.path}: no column power_w or energy_j, but {', '.join(row)}")
+        if row.get("energy_j"):
+            self.counter_step_j = step_at(row, "energy_j")
+        found = {quantity: number_at(row, name) for name, quantity in _COLUMNS.items() if row.get(name)}
+        if not found:
+            raise FetchError(f"{tail.path}: the last row has neither power_w nor energy_j")
+        return found

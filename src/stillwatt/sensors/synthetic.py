@@ -157,7 +157,9 @@ _DEMONSTRATION: tuple[Mapping[str, Any], ...] = (
 class SyntheticSensor:
     """Plays simulated channels; each entry of `channels` holds fields of `SimulatedChannel`.
 
-    The trace's origin is the time of `open`, or `origin_ns` on the monotonic clock.
+    The trace's origin is the time of `open`, or `origin_ns` on the monotonic clock. Processes that measure one machine
+    together, as ranks do, need the same `origin_ns`: by origins of their own the made-up counter would be reset
+    wherever one of them reads on for another.
     """
 
     driver = "synthetic"

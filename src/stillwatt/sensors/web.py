@@ -7,14 +7,20 @@ import json
 import math
 import os
 import ssl
+import time
 from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import UsageError
 from stillwatt.sensors.slow import FetchError
 
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
 _TIMEOUT_S = 5.0
 _MOST_BYTES = 1 << 20
+_MOST_DIGITS = 30
 
 
 class JsonSource:
@@ -59,37 +65,70 @@ class JsonSource:
             self._headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
         self._context = None
         if parts.scheme == "https":
-            self._context = ssl.create_default_context(cafile=ca_file)
+            try:
+                self._context = ssl.create_default_context(cafile=ca_file)
+            except OSError as err:
+                raise UsageError(f"sensor {driver!r}: the certificates of {ca_file!r} cannot be used ({err})") from err
             if not verify:
                 self._context.check_hostname, self._context.verify_mode = False, ssl.CERT_NONE
 
     def get(self, path: str = "") -> Any:
-        """The document at the address, or at a path below it.
+        """The document at the address, or at a path below it; its fractions are decimals, with the digits as written.
 
         Raises:
-            FetchError: no answer in time, an error status, or no JSON.
+            FetchError: no answer in time, an error status, no JSON, or another place to ask.
         """
         from http.client import HTTPException
         from urllib.error import HTTPError
-        from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
+        from urllib.request import Request
 
         url = self.url.rstrip("/") + path
-        # instruments stand in the same house; a proxy for the internet knows nothing of them. No redirects are needed
-        opener = build_opener(ProxyHandler({}), *([HTTPSHandler(context=self._context)] if self._context else []))
         try:
-            with opener.open(Request(url, headers=self._headers), timeout=_TIMEOUT_S) as answer:
-                data = answer.read(_MOST_BYTES + 1)
+            with _opener(self._context).open(Request(url, headers=self._headers), timeout=_TIMEOUT_S) as answer:
+                data = _all_of(answer, url)
         except HTTPError as err:
             err.close()
             raise FetchError(f"{url}: {err.code} {err.reason}") from None
         except (OSError, HTTPException, ValueError) as err:
             raise FetchError(f"{url}: {getattr(err, 'reason', None) or err}") from None
+        try:
+            return json.loads(data, parse_float=Decimal)
+        except (ValueError, InvalidOperation, RecursionError) as err:
+            raise FetchError(f"{url}: not JSON ({err})") from None
+
+
+def _opener(context: ssl.SSLContext | None) -> Any:
+    """Opens addresses without a proxy, and follows no server to another one: it would get the password too."""
+    from http.client import HTTPMessage
+    from typing import IO
+    from urllib.parse import urlsplit
+    from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
+
+    class StaysHere(HTTPRedirectHandler):
+        def redirect_request(
+            self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+        ) -> Request | None:
+            there, here = urlsplit(newurl), urlsplit(req.full_url)
+            if (there.scheme, there.netloc) != (here.scheme, here.netloc):
+                fp.close()
+                place = f"{there.scheme}://{there.netloc.rpartition('@')[2]}"
+                raise FetchError(f"{req.full_url}: it sends on to {place}; give that as `url` if it is meant")
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    # instruments stand in the same house; a proxy for the internet knows nothing of them
+    return build_opener(ProxyHandler({}), StaysHere, *([HTTPSHandler(context=context)] if context else []))
+
+
+def _all_of(answer: HTTPResponse, url: str) -> bytes:
+    """What was answered, if that is neither endless in bytes nor in time."""
+    data, until_s = b"", time.monotonic() + _TIMEOUT_S
+    while part := answer.read1(_MOST_BYTES):
+        data += part
         if len(data) > _MOST_BYTES:
             raise FetchError(f"{url}: more than {_MOST_BYTES} bytes")
-        try:
-            return json.loads(data)
-        except ValueError as err:
-            raise FetchError(f"{url}: not JSON ({err})") from None
+        if time.monotonic() > until_s:
+            raise FetchError(f"{url}: no end of the answer in {_TIMEOUT_S:.0f} s")
+    return data
 
 
 def number_at(document: Any, path: str) -> float:
@@ -101,6 +140,36 @@ def number_at(document: Any, path: str) -> float:
     >>> number_at({"meters": [{"power": "12.5"}]}, "meters.0.power")
     12.5
     """
+    found = _found(document, path)
+    try:
+        number = float(found)
+    except (TypeError, ValueError, OverflowError):
+        raise FetchError(f"the answer has no number at {path!r}, but {str(found)[:40]!r}") from None
+    if not math.isfinite(number) or isinstance(found, bool):
+        raise FetchError(f"the answer has no number at {path!r}, but {str(found)[:40]}")
+    return number
+
+
+def step_at(document: Any, path: str) -> float:
+    """By how much that number changes at least, as far as its writing tells: one in its last digit.
+
+    Raises:
+        FetchError: nothing there, or no number.
+
+    >>> step_at({"Total": "12.300"}, "Total"), step_at({"Total": 12}, "Total")
+    (0.001, 1.0)
+    """
+    found = _found(document, path)
+    try:
+        exponent = Decimal(str(found)).as_tuple().exponent
+    except InvalidOperation:
+        exponent = "n"
+    if isinstance(exponent, str):
+        raise FetchError(f"the answer has no number at {path!r}, but {str(found)[:40]!r}")
+    return float(f"1e{min(max(exponent, -_MOST_DIGITS), _MOST_DIGITS)}")
+
+
+def _found(document: Any, path: str) -> Any:
     found = document
     for key in path.split("."):
         if isinstance(found, Mapping) and key in found:
@@ -109,10 +178,4 @@ def number_at(document: Any, path: str) -> float:
             found = found[int(key)]
         else:
             raise FetchError(f"the answer has nothing at {path!r} (from {key!r} on)")
-    try:
-        number = float(found)
-    except (TypeError, ValueError):
-        raise FetchError(f"the answer has no number at {path!r}, but {str(found)[:40]!r}") from None
-    if not math.isfinite(number) or isinstance(found, bool):
-        raise FetchError(f"the answer has no number at {path!r}, but {found!r}")
-    return number
+    return found

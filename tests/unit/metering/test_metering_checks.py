@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,17 @@ def test_counter_and_power_that_do_not_are_flagged_with_both_numbers() -> None:
     (flag,) = energy.flags
     assert flag.startswith("witness-disagrees: the counter gives 24")
     assert "power 42" in flag
+
+
+def test_streams_that_disagree_are_called_what_they_are() -> None:
+    t_ns = poll_times(np.random.default_rng(1), 20.0)
+    booked = part_time(CONSTANT, t_ns, averaging_ms=100, scale=1.75)
+    (flag,) = measured(booked, step_counter(CONSTANT, t_ns), 3, 15).flags
+    assert flag.startswith("witness-disagrees: power gives 42")
+    assert "and the counter 24" in flag
+    other = part_time(CONSTANT, t_ns, averaging_ms=100, role=Role.WITNESS, driver="plug")
+    (flag,) = measured(booked, other, 3, 15).flags
+    assert re.match(r"witness-disagrees: power of \S+ gives 42\d\d J and power of plug 24", flag)
 
 
 def test_gains_may_explain_a_difference() -> None:

@@ -76,6 +76,11 @@ def test_what_widens_a_rest_widens_the_power_by_its_seconds() -> None:
     assert known(found).random_w == pytest.approx((0.5**2 * 10**2 + 0.5**2 * 30**2) ** 0.5 / 40 + 3.0)
 
 
+def test_seconds_without_the_part_do_not_thin_out_what_widens_the_others() -> None:
+    found = baseline("gpu0", {When.BEFORE: [rest(60.0, widened_w=4.0), Rest(energy=GONE, used_s=600.0)]})
+    assert known(found).random_w == pytest.approx(4.5)
+
+
 def test_problems_of_a_rest_are_notes_and_spreads_are_kept() -> None:
     found = baseline(
         "gpu0",

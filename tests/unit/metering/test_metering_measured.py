@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import threading
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -286,3 +286,40 @@ def test_a_meter_knows_its_current_stage(run: MeterRun) -> None:
             assert run.current_stage is inner
         assert run.current_stage is outer
     assert run.current_stage is None
+
+
+def test_without_brackets_it_measures_too(run: MeterRun) -> None:
+    @stillwatt.measured
+    def double(count: int) -> int:
+        return 2 * count
+
+    assert double(4) == 8
+    assert [name for name, _ in nesting(run.journal)] == [double.__qualname__]
+    assert is_closed(run.journal)
+
+
+def test_an_object_that_is_called_is_measured_as_what_its_method_is(run: MeterRun) -> None:
+    class Asker:
+        async def __call__(self) -> str:
+            with stillwatt.measured("inside"):
+                return "asked"
+
+    async def main() -> str:
+        return await stillwatt.measured("ask")(Asker())()
+
+    assert asyncio.run(main()) == "asked"
+    assert nesting(run.journal) == [("ask", None), ("inside", "ask")]
+
+
+def test_work_that_a_function_only_hands_on_is_said_to_be_unmeasured(run: MeterRun) -> None:
+    async def ask() -> str:
+        return "asked"
+
+    @stillwatt.measured("hand on")
+    def hand_on() -> Coroutine[None, None, str]:
+        return ask()
+
+    with pytest.warns(MeterWarning, match="'hand on' returned a coroutine: its work is done later") as told:
+        assert asyncio.run(hand_on()) == "asked"
+        assert asyncio.run(hand_on()) == "asked"
+    assert len(told) == 1

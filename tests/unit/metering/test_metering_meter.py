@@ -120,7 +120,8 @@ def test_an_interrupt_is_a_failure_too_and_the_next_stage_has_no_lost_parent(
         raise KeyboardInterrupt
     with meter.stage("next"):
         pass
-    assert journal.named("stage_ended")[0]["status"] == "failed"
+    ended = journal.named("stage_ended")[0]
+    assert (ended["status"], ended["error"]) == ("failed", "interrupted")
     assert journal.named("stage_started")[1]["parent_id"] is None
 
 
@@ -177,11 +178,45 @@ def test_counts_of_many_threads_are_all_there(meter: Meter, journal: MemoryJourn
     assert sum(event["counts"]["tokens"] for event in journal.named("workload")) == 2000
 
 
-@pytest.mark.parametrize("amount", [float("nan"), float("inf"), "12"])
-def test_a_count_that_is_no_number_is_refused_with_a_warning(meter: Meter, journal: MemoryJournal, amount: Any) -> None:
-    with meter.stage("train") as stage, pytest.warns(MeterWarning, match="is not a number; left out"):
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+        ("12", "'12'"),
+        (-100, "-100"),
+        (-0.5, "-0.5"),
+        (10**400, "a number of 1329 bits"),
+        (10**5000, "a number of 16610 bits"),
+        (1e300, "1e.300"),
+        (Unprintable(), "<Unprintable>"),
+        ([0] * 1000, r"\[0, 0, 0"),
+    ],
+    ids=["nan", "inf", "text", "negative", "below 0", "400 digits", "5000 digits", "huge", "unprintable", "long"],
+)
+def test_what_cannot_be_a_count_is_left_out_with_a_warning(
+    meter: Meter, journal: MemoryJournal, amount: Any, words: str
+) -> None:
+    with (
+        meter.stage("train") as stage,
+        pytest.warns(MeterWarning, match=f"tokens={words}.*is no count; left out") as seen,
+    ):
         stage.add(tokens=amount, steps=1)
-    assert journal.named("workload")[0]["counts"] == {"steps": 1}
+        stage.add_tokens(amount)
+        stage.add_tokens(3)
+    assert journal.named("workload")[0]["counts"] == {"steps": 1, "tokens": 3}
+    assert len(str(seen[0].message)) < 200
+
+
+def test_no_count_and_large_ones_are_counts(meter: Meter, journal: MemoryJournal) -> None:
+    with meter.stage("train") as stage:
+        stage.add(tokens=0, flops=1e24, bytes=2**80)
+    assert journal.named("workload")[0]["counts"] == {"tokens": 0, "flops": 1e24, "bytes": 2**80}
 
 
 def test_results_are_kept(meter: Meter, journal: MemoryJournal) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatt.metering.baseline import IdlePower, net
-from stillwatt.metering.policies import Split, nothing_off, split
+from stillwatt.metering.policies import Drawn, Split, nothing_off, split
 from stillwatt.metering.totals import combine
 from stillwatt.records import Absent, Basis, Boundary, Energy, NoTotal, Total
 
@@ -35,6 +35,10 @@ def power(value_w: float, random_w: float = 0.4, **changes: Any) -> IdlePower:
     return IdlePower(**(fields | changes))
 
 
+def drawn(gross: Energy | Absent, value_w: float, length_s: float, random_w: float = 0.4) -> Drawn:
+    return Drawn(energy=gross, power=power(value_w, random_w), length_s=length_s)
+
+
 def both(found: Split) -> tuple[Total, Total]:
     assert isinstance(found.energy, Total)
     assert isinstance(found.baseline, Total)
@@ -49,9 +53,9 @@ def test_a_policys_energy_and_its_baseline_are_the_gross_energy(
     parts: list[tuple[float, float, float]], missing_s: float
 ) -> None:
     gross = [energy(value_j, f"gpu{n}", missing_s=missing_s) for n, (value_j, _, _) in enumerate(parts)]
-    powers = {f"gpu{n}": power(value_w) for n, (_, value_w, _) in enumerate(parts)}
-    seconds = {f"gpu{n}": length_s for n, (_, _, length_s) in enumerate(parts)}
-    above, below = both(split(gross, powers, seconds, "why"))
+    above, below = both(
+        split([drawn(each, value_w, length_s) for each, (_, value_w, length_s) in zip(gross, parts, strict=True)])
+    )
     total = combine(gross)
     assert isinstance(total, Total)
     assert math.isclose(above.value_j + below.value_j, total.value_j, rel_tol=1e-12, abs_tol=1e-6)
@@ -61,7 +65,7 @@ def test_a_policys_energy_and_its_baseline_are_the_gross_energy(
 @given(st.floats(0.0, 1e6), st.floats(0.0, 1e4))
 def test_an_idle_power_of_0_takes_nothing_off(value_j: float, length_s: float) -> None:
     gross = [energy(value_j)]
-    above, below = both(split(gross, {"gpu0": power(0.0, 0.0)}, {"gpu0": length_s}, "why"))
+    above, below = both(split([drawn(gross[0], 0.0, length_s, 0.0)]))
     assert above == combine(gross)
     assert below.value_j == 0.0
 
@@ -69,11 +73,11 @@ def test_an_idle_power_of_0_takes_nothing_off(value_j: float, length_s: float) -
 @given(st.floats(0.0, 1e6), st.floats(0.0, 500.0), st.floats(0.0, 1e4))
 def test_a_split_of_one_stage_is_eq_13(value_j: float, value_w: float, length_s: float) -> None:
     gross, powers = [energy(value_j)], {"gpu0": power(value_w)}
-    assert split(gross, powers, {"gpu0": length_s}, "why").energy == net(gross, powers, {"gpu0": length_s})
+    assert split([drawn(gross[0], value_w, length_s)]).energy == net(gross, powers, {"gpu0": length_s})
 
 
 def test_the_gain_acts_on_the_difference_and_on_the_baseline_alike() -> None:
-    above, below = both(split([energy(1000.0, random_j=0.0)], {"gpu0": power(50.0, 0.0)}, {"gpu0": 10.0}, "why"))
+    above, below = both(split([drawn(energy(1000.0, random_j=0.0), 50.0, 10.0, 0.0)]))
     assert (above.value_j, above.low_j, above.high_j) == pytest.approx((500.0, 475.0, 550.0))
     assert (below.value_j, below.low_j, below.high_j) == pytest.approx((500.0, 475.0, 550.0))
 
@@ -89,14 +93,18 @@ def test_gross_takes_off_nothing_at_all() -> None:
 
 def test_absent_parts_stay_absent() -> None:
     gone = Absent(part="cpu0", boundary=Boundary.CHIP, reason="gone")
-    found = split([energy(1000.0), gone], {"gpu0": power(50.0)}, {"gpu0": 10.0, "cpu0": 10.0}, "why")
+    found = split([drawn(energy(1000.0), 50.0, 10.0), Drawn(energy=gone, power=None, length_s=10.0)])
     assert both(found)[0].absent == both(found)[1].absent == ("cpu0",)
 
 
 def test_a_part_without_a_baseline_power_has_no_net_and_is_named() -> None:
-    assert split([energy(1.0)], {}, {}, "none measured").energy == NoTotal(reason="none measured")
-    found = split([energy(1.0)], {"gpu1": power(1.0)}, {}, "why")
-    assert found.energy == NoTotal(reason="no baseline power for gpu0")
-    assert split([energy(1.0)], {"gpu0": GONE}, {}, "why").baseline == NoTotal(
-        reason="no baseline power for gpu0 (gone)"
-    )
+    one = energy(1.0)
+    assert split([Drawn(energy=one, power=None, length_s=1.0)]).energy == NoTotal(reason="no baseline power for gpu0")
+    found = split([Drawn(energy=one, power=GONE, length_s=1.0)])
+    assert found.baseline == found.energy == NoTotal(reason="no baseline power for gpu0 (gone)")
+
+
+def test_each_device_of_one_name_is_net_of_its_own_power() -> None:
+    """Cards of two nodes, both called gpu0: 1000 J above 50 W and 3000 J above 90 W, ten seconds each."""
+    above, below = both(split([drawn(energy(1000.0), 50.0, 10.0), drawn(energy(3000.0, device="y"), 90.0, 10.0)]))
+    assert (above.value_j, below.value_j) == pytest.approx((500.0 + 2100.0, 500.0 + 900.0))

@@ -3,7 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stillwatt.metering.attribute import WeightedWindow
+from stillwatt.metering.estimate import estimate
 from stillwatt.metering.series import Series
+from stillwatt.records import Energy
 from stillwatt.units import NS_PER_MS, NS_PER_S
 from strategies import channel, power_channel
 
@@ -13,6 +16,15 @@ def test_readings_come_out_in_time_order_without_doubles_and_without_what_is_no_
     assert series.t_ns.tolist() == [10, 20, 30]
     assert series.count.tolist() == [1.0, 2.5, 3.0]
     assert series.dropped == 2
+
+
+def test_a_count_beyond_any_instrument_is_no_reading_so_that_records_which_hold_one_can_be_posted() -> None:
+    for absurd in (1e308, -1e200, 2.0**65, np.inf):
+        series = Series(power_channel(), np.arange(4) * NS_PER_S, np.array([100.0, absurd, 100.0, 100.0]))
+        assert (series.count.tolist(), series.dropped) == ([100.0] * 3, 1)
+        energy = estimate(series, None, [WeightedWindow(0, 3 * NS_PER_S)])
+        assert isinstance(energy, Energy)
+        assert energy.value_j == 300.0
 
 
 def test_an_empty_stream_is_a_series_too() -> None:

@@ -145,6 +145,14 @@ def test_what_is_absent_around_the_components_does_not_make_their_sum_incomplete
     assert combine([around]) == NoTotal(reason="wall0: gone")
 
 
+def test_a_share_of_what_is_summed_by_components_is_never_a_wall_reading() -> None:
+    wall = energy("psu0", boundary=Boundary.WALL)
+    assert combine([wall, absent("gpu0")], Boundary.COMPONENTS) == NoTotal(reason="gpu0: gone")
+    assert combine([wall, energy("gpu0")], Boundary.COMPONENTS) == combine([energy("gpu0")])
+    lone = combine([wall], Boundary.COMPONENTS)
+    assert lone == NoTotal(reason="no part of it is metered at the boundary that is summed (components)")
+
+
 def test_a_part_is_counted_once() -> None:
     with pytest.raises(ValueError, match="stands twice"):
         combine([energy(), energy()])

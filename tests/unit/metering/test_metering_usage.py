@@ -105,7 +105,17 @@ def test_a_card_in_instances_is_shared_by_slices() -> None:
     ((_, weights),) = weighed([use], programs((0, 10), (0, 10)), Rule.UTILISATION)
     assert weights.sessions == {"teacher": pytest.approx(0.75), "student": pytest.approx(0.25)}
     steps = use_steps([use], programs((0, 10), (0, 10)), 0, 10 * NS_PER_S)
-    assert findings(steps, {}, 0, 10 * NS_PER_S)[0].endswith("up to 14 % of its slices")
+    own, others = findings(steps, {}, 0, 10 * NS_PER_S)
+    share = "57 % of its slices for 10 s of 10 s"  # 3 of 7, and half of 2
+    assert own == f"gpu0: a card in instances (MIG): this run had {share}; the whole card is billed"
+    assert others.endswith("up to 14 % of its slices")
+    later = replace(use, since_ns=4 * NS_PER_S, t_ns=5 * NS_PER_S, users=users[:1])
+    steps = use_steps([use, later], programs((0, 10), (0, 10)), 0, 10 * NS_PER_S)
+    assert "had 43 to 57 % of its slices for 10 s" in findings(steps, {}, 0, 10 * NS_PER_S)[0]
+    untold = use_steps([replace(use, slices=None)], programs((0, 10), (0, 10)), 0, 10 * NS_PER_S)
+    assert "had some of its slices (the driver does not tell how many)" in findings(untold, {}, 0, 10 * NS_PER_S)[0]
+    gone = use_steps([replace(use, users=users[2:])], programs((0, 10), (0, 10)), 0, 10 * NS_PER_S)
+    assert not any("this run had" in said for said in findings(gone, {}, 0, 10 * NS_PER_S))
     for odd in (replace(use, slices=None), replace(use, users=(user(101, TEACHER), user(201, STUDENT)))):
         ((_, weights),) = weighed([odd], programs((0, 10), (0, 10)), Rule.UTILISATION)
         assert weights.rule is Rule.PROCESS

@@ -79,7 +79,7 @@ def test_another_card_or_quantity_is_no_concern() -> None:
 
 @pytest.mark.parametrize("gain", [0.0, -1.0, float("inf"), float("nan")])
 def test_what_is_no_factor_is_no_gain(gain: float) -> None:
-    with pytest.raises(ValueError, match="is no factor"):
+    with pytest.raises(ValueError, match="must be above 0 and finite"):
         channel(gain=gain)
 
 

@@ -138,6 +138,15 @@ def test_an_intel_card_is_one_counter(
     assert _boundaries(sensor) == {"gpu_intel0": boundary}
 
 
+def test_intel_cards_are_numbered_by_their_addresses(tmp_path: Path) -> None:
+    for number in (4, 5):
+        write_tree(tmp_path, {f"hwmon{number}/name": "i915", f"hwmon{number}/energy1_input": number})
+    _linked(tmp_path, hwmon4="0000:83:00.0", hwmon5="0000:03:00.0")
+    channels = IntelGpuSensor(FakeClock(), root=tmp_path).open()
+    assert {c.part: c.device for c in channels} == {"gpu_intel0": "0000:03:00.0", "gpu_intel1": "0000:83:00.0"}
+    assert channels[0].source.endswith("(i915, card or its package)")
+
+
 def test_a_jetson_books_its_input_and_keeps_the_rails_inside_it(tmp_path: Path) -> None:
     sensor = JetsonSensor(FakeClock(), root=jetson_tree(tmp_path))
     assert _values(sensor) == pytest.approx(
@@ -150,6 +159,109 @@ def test_a_jetson_without_an_input_rail_books_all_of_them(tmp_path: Path) -> Non
     sensor = JetsonSensor(FakeClock(), root=jetson_tree(tmp_path, labels=("VDD_GPU_SOC", "VDD_CPU_CV", "NC")))
     assert set(_boundaries(sensor).values()) == {Boundary.BOARD}
     assert len(sensor.open()) == 2
+
+
+def test_a_rail_that_feeds_from_another_metered_one_is_added_to_nothing(tmp_path: Path) -> None:
+    tree = jetson_tree(tmp_path, labels=("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"))
+    memory = "ina3221/1-0041/hwmon/hwmon2"
+    files: dict[str, str | int] = {"in1_label": "NC", "in2_label": "VDDQ_VDD2_1V8AO", "in2_input": 5000}
+    write_tree(tree, {f"{memory}/{name}": value for name, value in {**files, "curr2_input": 200}.items()})
+    sensor = JetsonSensor(FakeClock(), root=tree)
+    assert _boundaries(sensor) == {
+        "rail-vdd-gpu-soc": Boundary.BOARD,
+        "rail-vdd-cpu-cv": Boundary.BOARD,
+        "rail-vin-sys-5v0": Boundary.BOARD,
+        "rail-vddq-vdd2-1v8ao": Boundary.RAIL,
+    }
+    assert "inside VIN_SYS_5V0" in next(c.source for c in sensor.open() if c.boundary is Boundary.RAIL)
+
+
+def test_rails_may_be_called_in_any_language(tmp_path: Path) -> None:
+    sensor = JetsonSensor(FakeClock(), root=jetson_tree(tmp_path, labels=("VDD_IN", "電源", "主機")))
+    assert set(_boundaries(sensor)) == {"module0", "rail-電源", "rail-主機"}
+
+
+def test_a_power_that_nothing_draws_is_a_failed_reading(tmp_path: Path) -> None:
+    tree = jetson_tree(tmp_path)
+    write_tree(tree, {"ina3221/1-0040/hwmon/hwmon1/curr1_input": -8})
+    sensor = JetsonSensor(FakeClock(), root=tree)
+    assert "module0" in _boundaries(sensor)  # one such reading at the beginning costs no run its instrument
+    failure, *_ = sensor.read()
+    assert isinstance(failure, ReadFailure)
+    assert "-0.04 W is no power" in failure.reason
+    write_tree(tree, {"ina3221/1-0040/hwmon/hwmon1/curr1_input": 1000})
+    assert _values(sensor)["module0.power"] == 5.0
+
+
+def _linked(root: Path, **devices: str) -> None:
+    """Let hwmon folders show the devices behind them."""
+    for folder, address in devices.items():
+        device = root / "devices" / address
+        device.mkdir(parents=True, exist_ok=True)
+        (root / folder / "device").symlink_to(device)
+
+
+def test_a_card_whose_folder_got_another_number_is_still_the_same_card(tmp_path: Path) -> None:
+    """Where two cards' drivers are loaded anew, each folder may be the other card's."""
+    root = tmp_path / "hwmon"
+    for number, microjoules in ((4, 7_000_000), (5, 99_000_000)):
+        write_tree(root, {f"hwmon{number}/name": "xe", f"hwmon{number}/energy1_input": microjoules})
+    _linked(root, hwmon4="0000:03:00.0", hwmon5="0000:83:00.0")
+    sensor = IntelGpuSensor(FakeClock(), root=root)
+    before = _values(sensor)
+    (root / "hwmon4").rename(root / "hwmon9")
+    (root / "hwmon5").rename(root / "hwmon4")
+    for file in sensor._files:
+        file.close()  # as after the first reading of a device that went away
+    assert _values(sensor) == before == {"gpu_intel0.energy_counter": 7.0, "gpu_intel1.energy_counter": 99.0}
+    (root / "hwmon9").rename(tmp_path / "gone")
+    sensor._files[0].close()
+    failure, _ = sensor.read()
+    assert isinstance(failure, ReadFailure)
+    assert "No such device" in failure.reason
+
+
+def test_acpi_meters_that_are_not_one_node(tmp_path: Path) -> None:
+    meter: dict[str, str | int] = {"name": "power_meter", "power1_average": 200_000_000}
+    for number in (0, 1):
+        write_tree(tmp_path / "two", {f"hwmon{number}/{name}": value for name, value in meter.items()})
+    assert "2 ACPI meters without a label" in _refused(HwmonSensor(FakeClock(), root=tmp_path / "two"))
+    battery = {f"hwmon0/{name}": value for name, value in {**meter, "power1_is_battery": 1}.items()}
+    assert "no power" in _refused(HwmonSensor(FakeClock(), root=write_tree(tmp_path / "battery", battery)))
+    unknown = {f"hwmon0/{name}": value for name, value in {**meter, "power1_average": 0xFFFF_FFFF * 1000}.items()}
+    silent = HwmonSensor(FakeClock(), root=write_tree(tmp_path / "unknown", unknown))
+    assert "knows none" in _refused(silent)
+    assert "chmod" not in silent.probe().cure
+
+
+def test_a_rail_of_two_chips_with_one_name_says_which(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_tree(tmp_path, {f"hwmon{number}/name": "amdgpu", f"hwmon{number}/power1_average": number * 10_000_000})
+    _linked(tmp_path, hwmon1="0000:03:00.0", hwmon2="0000:83:00.0")
+    rail = {"chip": "amdgpu", "file": "power1_average", "part": "gpu0", "boundary": "board"}
+    assert "say which by `device`: 0000:03:00.0, 0000:83:00.0" in _refused(
+        HwmonSensor(FakeClock(), root=tmp_path, rails=[rail])
+    )
+    second = {**rail, "device": "0000:83:00.0"}
+    assert _values(HwmonSensor(FakeClock(), root=tmp_path, rails=[second])) == {"gpu0.power": 20.0}
+    gone = HwmonSensor(FakeClock(), root=tmp_path, rails=[{**rail, "device": "0000:99:00.0"}])
+    assert "0000:99:00.0" in _refused(gone)
+    with pytest.raises(UsageError, match="same part"):
+        HwmonSensor(FakeClock(), rails=[rail, second])
+
+
+def test_a_named_rail_goes_before_what_is_known_and_a_counter_before_its_power(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"hwmon0/name": "power_meter", "hwmon0/power1_average": 200_000_000})
+    write_tree(tmp_path, {"hwmon1/name": "psu", "hwmon1/power1_input": 210_000_000, "hwmon1/energy1_input": 5_000_000})
+    rails = [
+        {"chip": "psu", "file": name, "part": "node0", "boundary": "node"} for name in ("power1_input", "energy1_input")
+    ]
+    sensor = HwmonSensor(FakeClock(), root=tmp_path, rails=rails)
+    assert _values(sensor) == {"node0.power": 210.0, "node0.energy_counter": 5.0}
+    assert {c.quantity: c.role for c in sensor.open()} == {
+        Quantity.POWER: Role.WITNESS,
+        Quantity.ENERGY_COUNTER: Role.LEDGER,
+    }
 
 
 def test_an_older_jetson_by_its_iio_files(tmp_path: Path) -> None:
@@ -220,6 +332,7 @@ def test_amd_books_the_accumulator_with_power_beside_it(monkeypatch: pytest.Monk
     [
         ({"stuck": frozenset({0, 1})}, "stands still while the card draws 200 W"),
         ({"counts_a_joule": 1.0}, "while the card says 200 W"),
+        ({"counts_a_joule": 1e9 / 15.3, "watts": (3.0, 4.0)}, "it says 3e+03 W while the card says 3 W"),
         ({"no_energy": frozenset({0, 1})}, "no energy accumulator"),
     ],
 )
@@ -247,6 +360,46 @@ def test_amd_says_which_card_gives_nothing_and_which_is_not_there(monkeypatch: p
     assert not fake.is_initialised
 
 
+def test_partitions_of_a_socket_are_one_part_with_one_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"addresses": tuple(f"0000:{bus}:00.{one}" for bus in ("0c", "22") for one in range(4))}
+    sensor, fake, clock = _amd(monkeypatch, watts=(130.0,) * 4 + (170.0,) * 4, **places, partition_ids=(0, 1, 2, 3) * 2)
+    assert _boundaries(sensor) == {"gpu_amd0": Boundary.BOARD, "gpu_amd4": Boundary.BOARD}
+    assert "4 partitions together" in sensor.open()[0].source
+    fake.processes = [{"pid": os.getpid(), "memory_usage": {}}]
+    (use,) = sensor.users({"gpu_amd4"})
+    assert [user.pid for user in use.users or ()] == [os.getpid()]
+    of_third = AmdSensor(clock, devices=[6], sleep=clock.advance)
+    assert set(_boundaries(of_third)) == {"gpu_amd4"}
+    apart, *_ = _amd(monkeypatch, watts=(130.0, 170.0), addresses=("0:5:0.0", "0:5:0.1"), partition_ids=(0, 0))
+    assert set(_boundaries(apart)) == {"gpu_amd0", "gpu_amd1"}
+
+
+def test_the_second_die_of_a_card_is_left_out_where_the_first_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    sensor, _, clock = _amd(monkeypatch, watts=(89.0, 0.0, 93.0, 0.0))
+    probe = sensor.probe()
+    assert {channel.part for channel in probe.channels} == {"gpu_amd0", "gpu_amd2"}
+    assert probe.absent == ()
+    assert "gpu_amd3 shows 0 W and 0 J" in probe.detail
+    alone = AmdSensor(clock, devices=[1, 2], sleep=clock.advance).probe()
+    assert [absent.part for absent in alone.absent] == ["gpu_amd1"]
+
+
+@pytest.mark.parametrize("told_by", ["table", "name"])
+def test_an_apu_is_a_cpus_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told_by: str) -> None:
+    _, _, clock = _amd(
+        monkeypatch,
+        addresses=("0000:03:00.0", "0000:c5:00.0"),
+        names=("Radeon RX 7900", "AMD Instinct MI300A" if told_by == "name" else "Radeon 8060S"),
+    )
+    for address, table in {"0000:03:00.0": 1, "0000:c5:00.0": 1 if told_by == "name" else 3}.items():
+        (tmp_path / address).mkdir()
+        (tmp_path / address / "gpu_metrics").write_bytes(bytes([120, 0, table, 0, 9, 9]))
+    sensor = AmdSensor(clock, sleep=clock.advance, pci_root=str(tmp_path))
+    assert _boundaries(sensor) == {"gpu_amd0": Boundary.BOARD, "cpu0": Boundary.CHIP}
+    assert "its CPU is in it" in sensor.open()[-1].source
+    assert [use.part for use in sensor.users({"gpu_amd0", "cpu0"})] == ["gpu_amd0"]
+
+
 def test_amd_without_the_library_keeps_the_bindings_words_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,6 +412,21 @@ def test_amd_without_the_library_keeps_the_bindings_words_back(
     assert "ROCM_PATH" in _refused(sensor)
     assert [absent.part for absent in sensor.probe().absent] == ["gpu_amd0"]
     assert "noise" not in capsys.readouterr().out
+
+
+def test_cards_that_the_kernel_knows_are_missed_once_and_an_apus_gpu_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, _, clock = _amd(monkeypatch, error="no permission on /dev/kfd")
+    kfd: dict[str, str | int] = {"0/gpu_id": 0}
+    for node, location in enumerate((0x0C00, 0x0C01, 0x0C02, 0x2200, 0xC500), 1):
+        kfd |= {f"{node}/gpu_id": 5000 + node, f"{node}/properties": f"simd_count 4\nlocation_id {location}\ndomain 0"}
+    write_tree(tmp_path / "kfd", kfd)
+    apu = tmp_path / "pci/0000:c5:00.0"
+    apu.mkdir(parents=True)
+    (apu / "gpu_metrics").write_bytes(bytes([120, 0, 2, 4]))
+    probe = AmdSensor(clock, kfd_root=str(tmp_path / "kfd"), pci_root=str(tmp_path / "pci")).probe()
+    assert [absent.part for absent in probe.absent] == ["gpu_amd0", "gpu_amd1"]
 
 
 def test_amd_lists_processes_with_their_memory_and_no_share(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,6 +505,7 @@ def test_ipmi_reads_the_nodes_power_at_its_own_pace(tmp_path: Path) -> None:
         ("DCMI request failed because: Invalid command (c1)\n", 1, "Invalid command"),
         ("", 3, "exit status 3"),
         (IPMI_ANSWER.replace("activated", "deactivated"), 0, "Instantaneous"),
+        (IPMI_ANSWER.replace(" 220 Watts", "   0 Watts"), 0, "no running node draws"),
         ("nothing of the kind\n", 0, "nothing of the kind"),
     ],
 )
@@ -362,10 +531,10 @@ CHASSIS = "/redfish/v1/Chassis"
 def test_redfish_finds_the_chassis_with_a_power_and_then_asks_only_that(server: FakeServer) -> None:
     server.answers = {
         CHASSIS: {"Members": [{"@odata.id": f"{CHASSIS}/fans/"}, {"@odata.id": f"{CHASSIS}/1"}]},
-        f"{CHASSIS}/1/EnvironmentMetrics": {"PowerWatts": {"Reading": 321.5}, "EnergykWh": {"Reading": 2}},
+        f"{CHASSIS}/1/EnvironmentMetrics": {"PowerWatts": {"Reading": 321.5}, "EnergyJoules": {"Reading": 7200}},
     }
     sensor = _redfish(server)
-    assert _values(sensor) == {"node0.power": 321.5, "node0.energy_counter": 7_200_000.0}
+    assert _values(sensor) == {"node0.power": 321.5, "node0.energy_counter": 7200.0}
     assert {c.quantity: c.role for c in sensor.open()} == {
         Quantity.POWER: Role.WITNESS,
         Quantity.ENERGY_COUNTER: Role.LEDGER,
@@ -384,6 +553,16 @@ def test_redfish_reads_the_older_power_resource(server: FakeServer) -> None:
     [
         ({}, "404"),
         ({CHASSIS: {"Members": []}}, "lists no chassis"),
+        ({CHASSIS: {"Members": None}}, "lists no chassis"),
+        ({CHASSIS: {"Members": 3}}, "lists no chassis"),
+        ({CHASSIS: b"[" * 100_000}, "not JSON"),
+        (
+            {
+                CHASSIS: {"Members": [{"@odata.id": f"{CHASSIS}/1"}]},
+                f"{CHASSIS}/1/EnvironmentMetrics": {"PowerWatts": {"Reading": 0}},
+            },
+            "no running node draws",
+        ),
         ({CHASSIS: b"<html>"}, "not JSON"),
         ({CHASSIS: 503}, "503"),
         ({CHASSIS: {"Members": [{"@odata.id": f"{CHASSIS}/1"}]}, f"{CHASSIS}/1/Power": {"x": 1}}, "nothing at"),
@@ -392,6 +571,56 @@ def test_redfish_reads_the_older_power_resource(server: FakeServer) -> None:
 def test_redfish_says_what_it_was_answered(server: FakeServer, answers: dict[str, Any], words: str) -> None:
     server.answers = answers
     assert words in _refused(_redfish(server))
+
+
+def test_a_controller_with_several_powers_is_asked_which_is_the_nodes(server: FakeServer) -> None:
+    """A part of the node or the enclosure around it would be booked as the node, whichever is listed first."""
+    watts = {"HGX_GPU_SXM_1": 110, "DGX": 5200, "fans": None}
+    server.answers = {CHASSIS: {"Members": [{"@odata.id": f"{CHASSIS}/{name}"} for name in watts]}}
+    server.answers |= {
+        f"{CHASSIS}/{name}/EnvironmentMetrics": {"PowerWatts": {"Reading": w}} for name, w in watts.items()
+    }
+    assert "(HGX_GPU_SXM_1 110 W, DGX 5200 W); name the node's" in _refused(_redfish(server))
+    assert _values(_redfish(server, chassis="DGX")) == {"node0.power": 5200.0}
+
+
+def test_a_controller_that_lists_more_than_can_be_asked_is_told_of_at_once(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The measured program waits for its instruments."""
+    server.answers = {CHASSIS: {"Members": [{"@odata.id": f"{CHASSIS}/card{number}"} for number in range(40)]}}
+    clock = FakeClock()
+    sensor = RedfishSensor(clock, url=server.url, user_env="", password_env="")
+    answer = server.answer
+
+    def slowly(path: str, authorization: str) -> tuple[int, bytes]:
+        clock.advance(0.5)
+        return answer(path, authorization)
+
+    monkeypatch.setattr(server, "answer", slowly)
+    assert "name the node's with the option `chassis`" in sensor.probe().detail
+    assert len(server.asked) < 15
+
+
+def test_the_password_goes_to_no_other_server(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDFISH_USER", "reader")
+    monkeypatch.setenv("REDFISH_PASSWORD", "secret-word")
+    with serving() as other:
+        place = f"{CHASSIS}/1/Power"
+        server.redirects = {f"{CHASSIS}/1/EnvironmentMetrics": f"{other.url}/x", place: f"{place}/"}
+        server.answers = {f"{place}/": {"PowerControl": [{"PowerConsumedWatts": 250}]}}
+        assert _values(RedfishSensor(FakeClock(), url=server.url, chassis="1")) == {"node0.power": 250.0}
+        server.redirects = dict.fromkeys([place, f"{CHASSIS}/1/EnvironmentMetrics"], other.url)
+        refusal = _refused(RedfishSensor(FakeClock(), url=server.url, chassis="1"))
+        assert "sends on to http://127.0.0.1" in refusal
+        assert other.asked == []
+
+
+def test_an_answer_without_an_end_is_given_up(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stillwatt.sensors.web._TIMEOUT_S", 0.2)
+    server.drips_s = 0.05
+    server.answers = {f"{CHASSIS}/1/Power": {"PowerControl": [{"PowerConsumedWatts": 250}] * 100}}
+    assert "no end of the answer" in _refused(_redfish(server, chassis="1"))
 
 
 def test_redfish_logs_in_by_the_environment_and_tells_nobody(
@@ -417,6 +646,7 @@ def test_addresses_that_cannot_be_meant_are_refused(monkeypatch: pytest.MonkeyPa
         ({"url": "ftp://x"}, "not an http address"),
         ({"url": "http://me:secret@bmc"}, "not in the address"),
         ({"url": "http://bmc"}, "REDFISH_USER is not set"),
+        ({"url": "https://bmc", "user_env": "", "password_env": "", "ca_file": "/no.pem"}, "'/no.pem' cannot be used"),
         ({"chassis": "../x"}, "not a path"),
         ({"period_ms": 10}, "below 1000"),
         ({"gain_rel": 2.0}, "fraction"),
@@ -440,8 +670,8 @@ def test_addresses_that_cannot_be_meant_are_refused(monkeypatch: pytest.MonkeyPa
         (
             "tasmota",
             "/cm?cmnd=Status%208",
-            {"StatusSNS": {"ENERGY": {"Power": 62, "Total": 0.5}}},
-            {"power": 62.0, "energy_counter": 1_800_000.0},
+            {"StatusSNS": {"ENERGY": {"Power": 62, "Total": 0.50004}}},
+            {"power": 62.0, "energy_counter": pytest.approx(1_800_144.0)},
         ),
     ],
 )
@@ -455,7 +685,7 @@ def test_a_plug_of_each_kind(
 
 
 def test_any_plug_with_json_by_its_paths(server: FakeServer) -> None:
-    server.answers = {"/": {"outlets": [{"w": 1}, {"w": "230.5", "kwh": 1.5}]}}
+    server.answers = {"/": {"outlets": [{"w": 1}, {"w": "230.5", "kwh": 1.50001}]}}
     sensor = SmartPlugSensor(
         FakeClock(),
         url=server.url,
@@ -466,7 +696,7 @@ def test_any_plug_with_json_by_its_paths(server: FakeServer) -> None:
         energy_unit_j=3.6e6,
         boundary="node",
     )
-    assert _values(sensor) == {"wall0.power": 230.5, "wall0.energy_counter": 5.4e6}
+    assert _values(sensor) == {"wall0.power": 230.5, "wall0.energy_counter": pytest.approx(5_400_036.0)}
     server.answers = {"/": {"outlets": [{"w": 1}, {"w": True, "kwh": float("inf")}]}}
     sensor.close()
     assert "no number" in _refused(sensor)
@@ -485,7 +715,12 @@ def test_a_csv_that_is_written_to_gives_its_last_whole_row(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a,b\n1,2\n", "no column power_w"), ("power_w\n", "no row yet"), ("power_w\nmuch\n", "no number")],
+    [
+        ("a,b\n1,2\n", "no column power_w"),
+        ("power_w\n", "no row yet"),
+        ("power_w\nmuch\n", "no number"),
+        ("power_w,x\n,1\n", "neither"),
+    ],
 )
 def test_a_csv_that_says_nothing_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "meter.csv"

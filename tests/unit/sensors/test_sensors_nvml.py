@@ -107,7 +107,7 @@ def test_a_counter_alone_is_enough(nvml_simulator: NvmlSimulator) -> None:
 @pytest.mark.parametrize(
     ("card", "period_ms", "averaging_ms"),
     [
-        ("arch=3", 100, None),
+        ("arch=3", 100, 0),
         ("arch=4", 20, 10),
         ("arch=5", 20, 10),
         ("arch=6", 100, 100),
@@ -126,6 +126,15 @@ def test_what_the_witness_averages_over_is_the_chips(
     assert power.update_period_ns == period_ms * NS_PER_MS
     assert power.averaging_ns == (None if averaging_ms is None else averaging_ms * NS_PER_MS)
     assert channels["gpu0.energy_counter"].update_period_ns == 100 * NS_PER_MS
+    assert power.settling_ns == (840 * NS_PER_MS if card == "arch=3" else None)
+
+
+def test_the_most_a_card_may_draw_is_what_it_says_itself(nvml_simulator: NvmlSimulator) -> None:
+    rig = Rig(nvml_simulator, "gpu limit_w=350;gpu;gpu limit_w=900 module_w=100 name=NVIDIA-GH200")
+    limits = {channel.stream: channel.limit_w for channel in rig.sensor.open()}
+    assert limits["gpu0.energy_counter"] == limits["gpu0.power"] == 350.0
+    assert limits["gpu1.power"] is None
+    assert (limits["gpu2.power"], limits["gpu_module2.power"]) == (900.0, None)
 
 
 @pytest.mark.parametrize(("driver", "averaging_ms"), [("525.1", 1000), ("530.30", 100), ("545.2", 1000)])

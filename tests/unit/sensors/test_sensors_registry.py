@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fake_devices import grace_tree, jetson_tree, write_tree
 from fakes import FakeClock, FakeSensor, fake_channel, fake_powercap, fake_proc
 from nvml_simulator_build import NvmlSimulator
 from stillwatt.errors import SensorUnavailableError, UnknownNameError, UsageError
@@ -168,6 +169,30 @@ def test_every_part_has_one_ledger_channel_however_sensors_are_named(machine: Ma
         resolution.close()
 
 
+def test_a_model_of_the_host_stands_for_all_of_its_packages(machine: Machine, tmp_path: Path) -> None:
+    """A server of two sockets whose RAPL only root may read lacks nothing that is modelled."""
+    tree = fake_powercap(tmp_path, packages=2)
+    machine.powercap = tree.root
+    for names in (["host_model", "auto"], ["host_model", "rapl"]):
+        resolution = machine.resolve(*names)
+        booked = {channel.part: channel.driver for channel in resolution.channels if channel.role is Role.LEDGER}
+        assert booked == {"cpu0": "host_model", "dram0": "host_model"}, names
+        resolution.close()
+    (tree.root / "intel-rapl:0/energy_uj").unlink()
+    resolution = machine.resolve("rapl", "host_model")
+    booked = {channel.part: channel.driver for channel in resolution.channels if channel.role is Role.LEDGER}
+    assert booked == {"cpu1": "rapl", "dram0": "rapl", "dram1": "rapl"}
+    assert [absent.part for absent in resolution.absent] == ["cpu0"]
+    resolution.close()
+    for file in tree.root.glob("intel-rapl:*/energy_uj"):
+        file.unlink()
+    for names in (["auto"], ["rapl"], ["rapl", "host_model"]):
+        resolution = machine.resolve(*names)
+        assert {channel.driver for channel in resolution.channels} == {"host_model"}, names
+        assert resolution.absent == (), names
+        resolution.close()
+
+
 def test_a_name_given_twice_is_opened_once(machine: Machine) -> None:
     assert len(machine.resolve("host_model", "host_model").opened) == 1
 
@@ -178,6 +203,18 @@ def test_two_sensors_with_one_stream_are_refused_and_closed(machine: Machine, pl
     with pytest.raises(UsageError, match=r"'wall' and 'host_model' both give cpu0\.power"):
         machine.resolve("wall", "host_model")
     assert not sensor.is_open
+
+
+def test_a_sensor_that_is_named_takes_the_place_of_what_auto_chose(
+    machine: Machine, plugin: dict[str, Any], tmp_path: Path
+) -> None:
+    plugin["sensor"] = FakeSensor(machine.clock, [fake_channel("node0", boundary=Boundary.NODE, driver="wall")])
+    tree = write_tree(tmp_path / "hwmon", {"hwmon0/name": "power_meter", "hwmon0/power1_average": 300_000_000})
+    for names in (["auto", "wall"], ["wall", "auto"]):
+        resolution = machine.resolve(*names, hwmon={"root": str(tree)})
+        assert _roles(resolution)["node0.power"] == ("wall", Role.LEDGER), names
+        assert {driver for driver, _ in _roles(resolution).values()} == {"wall", "host_model"}
+        resolution.close()
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one(machine: Machine) -> None:
@@ -198,8 +235,26 @@ def test_a_value_of_the_wrong_kind_is_a_usage_error(machine: Machine, options: d
         machine.resolve("rapl", rapl=options)
 
 
+@pytest.mark.parametrize(
+    ("driver", "options"),
+    [
+        ("ipmi", {"part": "node 0"}),
+        ("redfish", {"part": "../node"}),
+        ("smart_plug", {"part": ""}),
+        ("hwmon", {"rails": [{"chip": "x", "file": "power1_input", "part": "a/b", "boundary": "rail"}]}),
+        ("ipmi", {"arguments": "-I lanplus"}),
+        ("redfish", {"url": 5, "user_env": ""}),
+        ("host_model", {"watts_per_thread": float("inf")}),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_told_before_anything_is_opened(driver: str, options: dict[str, Any]) -> None:
+    """Anything else ends the sampling process, and the run has no energy at all."""
+    with pytest.raises(UsageError, match=f"sensor '{driver}'"):
+        make_sensor(driver, FakeClock(), **options)
+
+
 def test_a_missing_option_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="path"):
+    with pytest.raises(UsageError, match=r"^sensor 'replay': it needs the option 'path'$"):
         make_sensor("replay", FakeClock())
 
 
@@ -277,3 +332,46 @@ def test_demonstration_channels_do_not_meet_in_one_stream() -> None:
     resolution = resolve(["synthetic"], FakeClock())
     assert isinstance(resolution.opened[0].sensor, SyntheticSensor)
     assert {channel.quantity for channel in resolution.channels} == set(Quantity)
+
+
+def test_memory_that_is_metered_with_its_socket_is_not_modelled_beside_it(machine: Machine, tmp_path: Path) -> None:
+    resolution = machine.resolve("auto", hwmon={"root": str(grace_tree(tmp_path / "hwmon"))})
+    assert _roles(resolution) == {"cpu0.power": ("hwmon", Role.LEDGER), "module0.power": ("hwmon", Role.LEDGER)}
+    resolution.close()
+
+
+def test_what_a_jetsons_supplies_hold_is_neither_modelled_nor_missing(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidia0").touch()  # of the display: there is a card for NVML, and it has no power
+    nvml = {"library": machine.simulator.path, "device_root": str(tmp_path / "dev")}
+    resolution = machine.resolve("auto", nvml=nvml, jetson={"root": str(jetson_tree(tmp_path / "i2c"))})
+    assert {channel.driver for channel in resolution.channels} == {"jetson"}
+    assert resolution.absent == ()
+    resolution.close()
+    (tmp_path / "dev/nvidia1").touch()
+    resolution = machine.resolve("auto", nvml=nvml, jetson={"root": str(tmp_path / "i2c")})
+    assert [absent.part for absent in resolution.absent] == ["gpu0", "gpu1"]
+    resolution.close()
+
+
+def test_auto_takes_of_a_driver_what_no_better_one_gives(machine: Machine, tmp_path: Path) -> None:
+    machine.powercap = fake_powercap(tmp_path, packages=1).root
+    tree = tmp_path / "hwmon"
+    write_tree(tree, {"hwmon0/name": "amd_energy", "hwmon0/energy1_label": "Esocket0", "hwmon0/energy1_input": 5})
+    write_tree(tree, {"hwmon1/name": "power_meter", "hwmon1/power1_average": 300_000_000})
+    resolution = machine.resolve("auto", hwmon={"root": str(tree)})
+    assert _roles(resolution) == {
+        "cpu0.energy_counter": ("rapl", Role.LEDGER),
+        "dram0.energy_counter": ("rapl", Role.LEDGER),
+        "node0.power": ("hwmon", Role.LEDGER),
+    }
+    resolution.close()
+
+
+def test_a_driver_that_was_given_options_is_told_of_by_auto_too(machine: Machine, tmp_path: Path) -> None:
+    rail = {"chip": "ina999", "file": "power1_input", "part": "board0", "boundary": "board"}
+    resolution = machine.resolve("auto", hwmon={"root": str(tmp_path), "rails": [rail]})
+    (probe,) = (probe for probe in resolution.probes if probe.driver == "hwmon")
+    assert not probe.usable
+    assert "ina999" in probe.detail
+    resolution.close()

@@ -141,3 +141,15 @@ def test_a_failure_of_a_part_is_one_of_all_its_streams(tmp_path: Path) -> None:
     sensor.open()
     clock.advance(0.1)
     assert all(isinstance(result, ReadFailure) for result in sensor.read())
+
+
+@pytest.mark.parametrize("time", ["1e308", "-1e308", "1732700000000"])
+def test_a_time_that_is_none_in_seconds_is_told_with_its_line(tmp_path: Path, time: str) -> None:
+    probe = ReplaySensor(FakeClock(), path=_write(tmp_path, f"t_s,part,power_w\n0,gpu0,1\n{time},gpu0,2\n")).probe()
+    assert not probe.usable
+    assert "recording.csv:3: t_s = " in probe.detail
+    assert "is no time in seconds" in probe.detail
+
+
+def test_a_recording_that_a_spreadsheet_marked_as_unicode_is_read(tmp_path: Path) -> None:
+    assert ReplaySensor(FakeClock(), path=_write(tmp_path, f"\ufeff{RECORDING}")).probe().usable

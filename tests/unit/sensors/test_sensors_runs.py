@@ -56,6 +56,13 @@ def test_rows_together_are_what_their_results_one_by_one_are(told: list[list[Any
         assert _taken_apart(apart, stream) == here
 
 
+def test_a_whole_number_too_big_for_a_float_is_no_count_and_costs_no_other_reading() -> None:
+    row = Row(("a", "b"), [100, 10**400, 110, 8, 130])
+    assert _taken_apart(list(joined([row], {"b"}, 9)), "b") == [Reading("b", 120, 8.0)]
+    for batch in (row, list(row)):
+        assert [are_numbers(found) for found in joined([batch], {"a"}, 9) if isinstance(found, Readings)] == [False]
+
+
 def test_a_number_stands_between_the_times_beside_it() -> None:
     row = Row(("a", "b"), [100, 7, 110, 8, 130])
     assert list(row) == [Reading("a", 105, 7.0), Reading("b", 120, 8.0)]

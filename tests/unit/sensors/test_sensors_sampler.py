@@ -123,6 +123,32 @@ def test_samples_and_failures_add_up_to_ticks(outcomes: list[Outcome]) -> None:
     assert stamps == sorted(set(stamps))
 
 
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (1e308, "1e+308"),
+        (-1e300, "-1e+300"),
+        (2.0**65, "3.6893488147419103e+19"),
+        (10**400, "a number of 1329 bits"),
+        (math.inf, "inf"),
+        (math.nan, "nan"),
+    ],
+    ids=["huge", "negative", "65 bits", "400 digits", "inf", "nan"],
+)
+def test_a_count_that_no_instrument_can_mean_is_a_failed_read_with_its_number(count: float, shown: str) -> None:
+    """One such number would make every sum of squares of the run infinite, and the run unpostable."""
+    clock, sink = FakeClock(), ListSink()
+    sampler = _sampler(clock, sink, FakeSensor(clock, outcomes={"gpu0.power": [5.0, count, 2.0**64]}))
+    for _ in range(3):
+        clock.advance(0.1)
+        sampler.tick()
+    sampler.finish()
+    assert [found for _, _, found in sink.samples] == [5.0, 2.0**64]
+    (gap,) = sink.events
+    assert gap["failed_reads"] == 1
+    assert gap["reason"] == f"the driver gave {shown}, which is no count"
+
+
 def test_a_driver_that_raises_costs_its_own_streams_only() -> None:
     clock, sink = FakeClock(), ListSink()
     broken = FakeSensor(clock, [fake_channel("gpu0")], {"gpu0.power": [RuntimeError("bug"), 5.0]}, driver="broken")
