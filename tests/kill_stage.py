@@ -11,10 +11,12 @@ import contextlib
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +35,7 @@ sensors = ["synthetic"]
 sample_period_ms = 20
 idle_baseline_s = 0.0
 [meter.options.synthetic]
+origin_ns = 0  # one counter, whichever rank reads it
 channels = [{{ part = "gpu0", quantity = "energy_counter", shape = "constant", watts = {watts}, gain_bound_rel = 0.0 }}]
 [teacher]
 source = "tiny-random"
@@ -159,6 +162,8 @@ class StageKill:
     lost_j: float = 0.0
     """Of all lost attempts, as booked."""
     faults: list[str] = field(default_factory=list)
+    outcome: Outcome | None = None
+    """What it left behind; None where it did not come to its end."""
 
 
 class Studies:
@@ -187,7 +192,7 @@ class Studies:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            bufsize=0,  # a line that is read ahead could not be waited for
         )
         return self
 
@@ -204,10 +209,19 @@ class Studies:
         """A study that nobody disturbs."""
         runs_dir = self._place(study)
         self._begin(runs_dir, ranks)
-        assert self._finish(), runs_dir.with_suffix(".said").read_text(encoding="utf-8")
+        assert self._finish(runs_dir), runs_dir.with_suffix(".said").read_text(encoding="utf-8")
         return Outcome(runs_dir, ranks=ranks)
 
-    def killed(self, whole: Outcome, study: str, stage: str, chance: random.Random, *, times: int = 1) -> StageKill:
+    def killed(
+        self,
+        whole: Outcome,
+        study: str,
+        stage: str,
+        chance: random.Random,
+        *,
+        times: int = 1,
+        harm: Callable[[Path], None] | None = None,
+    ) -> StageKill:
         """Kill a study at random moments of a stage, go on with it, and compare it with the undisturbed one.
 
         Args:
@@ -216,6 +230,7 @@ class Studies:
             stage: Name of a stage, or empty for any moment of the run.
             chance: Draws the moments, evenly over the time that the stage took undisturbed.
             times: How often; a stage that was over before is not killed again.
+            harm: Done to the run's directory after the last kill, while nothing runs.
         """
         runs_dir = self._place(study)
         kill = StageKill(study=study, aimed_at=stage, hit=[])
@@ -230,21 +245,24 @@ class Studies:
                 with contextlib.suppress(ProcessLookupError):  # it was over before
                     os.kill(pid, signal.SIGKILL)
             killed_ns = time.monotonic_ns()
-            is_over = self._finish() or any('"event":"session_ended"' in text for text in _journals(runs_dir))
+            is_over = self._finish(runs_dir) or any('"event":"session_ended"' in text for text in _journals(runs_dir))
             if is_over:
                 break  # the kill came too late to cost anything
             kill.hit.append(_open_stage(runs_dir))
             sessions_s.append(_begun_s(runs_dir, killed_ns))
             _wait_for_end(runs_dir)
         if not is_over:
+            if harm is not None:
+                (run_dir,) = list_run_dirs(runs_dir)
+                harm(run_dir)
             self._begin(runs_dir, whole.ranks)
-            is_over = self._finish()
+            is_over = self._finish(runs_dir)
         _wait_for_end(runs_dir)
         if not is_over:
             kill.faults.append(runs_dir.with_suffix(".said").read_text(encoding="utf-8")[-1000:])
             return kill
         outcome = Outcome(runs_dir, ranks=whole.ranks)
-        kill.lost_j = outcome.lost_j
+        kill.outcome, kill.lost_j = outcome, outcome.lost_j
         kill.faults += [*outcome.differences(whole), *outcome.book_faults(sessions_s)]
         return kill
 
@@ -263,16 +281,33 @@ class Studies:
             "losses": str(runs_dir.with_suffix(".losses")),
         }
         assert self._program.stdin is not None
-        assert self._program.stdout is not None
-        self._program.stdin.write(json.dumps(told) + "\n")
-        self._program.stdin.flush()
-        pids: list[int] = json.loads(self._program.stdout.readline())
-        return pids
+        self._program.stdin.write(json.dumps(told).encode() + b"\n")
+        self._pids: list[int] = self._told()
+        return self._pids
 
-    def _finish(self) -> bool:
-        """Wait until it is over; whether all of it went well."""
+    def _finish(self, runs_dir: Path) -> bool:
+        """Wait until it is over; whether all of it went well.
+
+        Raises:
+            TimeoutError: It does not come to its end; where each of its threads stands is said.
+        """
+        try:
+            return not any(self._told())
+        except TimeoutError:
+            for sign in (signal.SIGUSR1, signal.SIGKILL):
+                for pid in self._pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, sign)
+                time.sleep(1.0)
+            raise TimeoutError(runs_dir.with_suffix(".said").read_text(encoding="utf-8")[-10_000:]) from None
+
+    def _told(self) -> list[int]:
+        """The next line that the program writes."""
         assert self._program.stdout is not None
-        return not any(json.loads(self._program.stdout.readline()))
+        if not select.select([self._program.stdout], [], [], 2 * PATIENCE_S)[0]:
+            raise TimeoutError
+        told: list[int] = json.loads(self._program.stdout.readline())
+        return told
 
 
 def _journals(runs_dir: Path) -> list[str]:

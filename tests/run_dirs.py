@@ -186,7 +186,7 @@ class SyntheticRun:
         boot: str = BOOT,
         anchor: bool = True,
         wall_offset_s: float = 0.0,
-        **launch: int,
+        **launch: int | str,
     ) -> SyntheticSession:
         """Begin a session; `anchor=False` leaves its session_started out; `launch` gives it a rank and a world_size."""
         self._sessions += 1
@@ -207,7 +207,7 @@ class SyntheticSession:
         boot: str,
         anchor: bool,
         wall_offset_s: float = 0.0,
-        launch: Mapping[str, int] | None = None,
+        launch: Mapping[str, int | str] | None = None,
     ) -> None:
         self.run = run
         self.start_s = start_s

@@ -8,9 +8,13 @@ which signal). Several ranks find the environment that `torchrun` sets.
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import gc
 import json
 import os
+import random
+import signal
 import socket
 import sys
 import threading
@@ -49,7 +53,19 @@ def main() -> None:
                     os.environ |= _as_torchrun_sets(rank, told["ranks"], port)
                 _carry_out(Path(told["runs_dir"]), Path(told["recipe"]), Path(told["losses"]))
         _say(json.dumps(pids))
-        _say(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]))
+        _say(json.dumps(_ends_of(pids)))
+
+
+def _ends_of(pids: list[int]) -> list[int]:
+    """How each ended; as a launcher does, what is left is ended as soon as one has failed."""
+    ends: dict[int, int] = {}
+    while len(ends) < len(pids):
+        pid, status = os.wait()
+        ends[pid] = os.waitstatus_to_exitcode(status)
+        if ends[pid] != 0:
+            for left in set(pids) - set(ends):
+                os.kill(left, signal.SIGKILL)
+    return [ends[pid] for pid in pids]
 
 
 def _as_torchrun_sets(rank: int, ranks: int, port: int) -> dict[str, str]:
@@ -61,9 +77,12 @@ def _as_torchrun_sets(rank: int, ranks: int, port: int) -> dict[str, str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """A port that nobody is given who asks for any: between its choice and its use, another test may."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def _say(text: object) -> None:
@@ -104,6 +123,7 @@ def _carry_out(runs_dir: Path, recipe: Path, losses: Path) -> None:
     said = os.open(runs_dir.with_suffix(".said"), os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
     for descriptor, place in ((0, nothing), (1, said), (2, said)):
         os.dup2(place, descriptor)
+    faulthandler.register(signal.SIGUSR1)  # whoever has waited too long for the study asks where it stands
     keep_losses(losses)
     # a page for people, made of what is on disk by then: it takes longer than all of a small study
     pipeline._outcome = _no_report  # type: ignore[assignment]  # a stand-in that returns nothing

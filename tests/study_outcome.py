@@ -11,6 +11,7 @@ from stillwatt.ledger.post import build_record
 from stillwatt.ledger.rundir import list_run_dirs, program_journals
 from stillwatt.pipelines.artifacts import file_sha256
 from stillwatt.records import RunRecord, StageRecord, StageStatus, Total
+from stillwatt.records.run import DOES_OVER
 from stillwatt.units import NS_PER_S
 
 WATTS = 100.0
@@ -128,11 +129,17 @@ class Outcome:
                 attempts.setdefault(f"{stage.name} {stage.labels.get('rank', '')}".strip(), []).append(stage)
         for name, tries in attempts.items():
             numbers, statuses = [each.attempt for each in tries], [each.status for each in tries]
+            beside = [each for each in self.record.stages if each.parent_id is None and each.name == tries[0].name]
+            # of several ranks one may not have begun when it was killed
+            known = sorted({each.attempt for each in beside})
+            is_numbered = known == list(range(1, len(known) + 1)) and numbers == sorted(set(numbers))
             # another rank may have been through its part when the first one, and with it the stage, was killed
-            first = [each.status for each in attempts.get(f"{tries[0].name} 0", tries)]
-            ended = [number for number, status in enumerate(statuses) if status is StageStatus.ENDED]
-            is_told = all(number >= len(first) or first[number] is not StageStatus.ENDED for number in ended[:-1])
-            if numbers != list(range(1, len(tries) + 1)) or ended[-1:] != [len(tries) - 1] or not is_told:
+            first = {each.attempt: each.status for each in attempts.get(f"{tries[0].name} 0", tries)}
+            ended = [each.attempt for each in tries if each.status is StageStatus.ENDED]
+            # and what a damaged checkpoint held is done over by an attempt that says so
+            over = {each.attempt - 1 for each in tries if DOES_OVER in each.labels}
+            is_told = all(first.get(number) is not StageStatus.ENDED or number in over for number in ended[:-1])
+            if not is_numbered or numbers[-1] != known[-1] or ended[-1:] != numbers[-1:] or not is_told:
                 yield f"{name}: attempts {numbers} with {[str(status) for status in statuses]}"
         if self.record.status is not StageStatus.ENDED:
             yield f"the run's status is {self.record.status}"

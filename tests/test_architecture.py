@@ -48,6 +48,7 @@ def test_no_drawer_for_odds_and_ends() -> None:
     [
         "stillwatt",
         "stillwatt.workflows.live",
+        "stillwatt.workflows.sampler_start",
         "stillwatt.ledger.recorder",
         "stillwatt.metering.measured",
         "stillwatt.integrations.openai_client",
@@ -107,6 +108,7 @@ OWN_LIGHT = {
     "stillwatt.workflows",
     "stillwatt.workflows.home",
     "stillwatt.workflows.live",
+    "stillwatt.workflows.sampler_start",
 }
 COSTLY = {"asyncio", "ctypes", "dataclasses", "difflib", "email", "http", "inspect", "logging", "multiprocessing"} | {
     "socket",

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 import stillwatt
+from evaluate_program import score
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import teacher_generate, teacher_logits
 from stillwatt.pipelines.cache import writer
@@ -95,7 +96,7 @@ def main(folder: Path, name: str) -> None:
 
     # a watch from outside, as the loop tells of its first and last step alone
     _Loop.step = watched  # type: ignore[assignment, method-assign]  # the real step, with its loss written down
-    constant = {"synthetic": {"channels": [{"watts": 100.0}]}}
+    constant = {"synthetic": {"channels": [{"watts": 100.0}], "origin_ns": 0}}
     with stillwatt.Run("ranks", runs_dir=folder / "runs", sensors=("synthetic",), options=constant) as run:
         while not any((run.run_dir / "samples").iterdir()):
             time.sleep(0.05)  # the stages below are shorter than the start of a sampling process
@@ -117,6 +118,7 @@ def main(folder: Path, name: str) -> None:
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     told = {"losses": losses, "world": world, "cached": cached, "coded": coded, "text": text, **found}
+    told["scored"] = score(folder / f"{name}.scored", start.directory)
     (folder / f"{name}.{rank}.json").write_text(json.dumps(told), encoding="utf-8")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -226,7 +226,9 @@ def test_its_account_and_its_report_name_the_model(modelled: tuple[Study, int]) 
     assert isinstance(server, Energy)
     assert data["value"] * J_PER_KWH > server.low_j
     # the draws of the cell spread as the model's range does, and the training's, which is the machine's own, do not
-    spread, own = ((cell["high"] - cell["low"]) / cell["value"] for cell in (data, training))
-    assert spread > 5 * own
+    spread_j, own_j = ((cell["high"] - cell["low"]) * J_PER_KWH for cell in (data, training))
+    range_j = server.systematic_low_j + server.systematic_high_j
+    assert spread_j > range_j / 2
+    assert own_j < range_j / 2
     # this machine's instrument is made up, and the weaker of two says what a sum is
     assert data["status"] == training["status"] == "factor"

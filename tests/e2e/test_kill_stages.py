@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 from kill_stage import Studies, write_recipe
 from stillwatt.records import StageStatus
+from stillwatt.records.run import DOES_OVER
 from study_outcome import Outcome
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,7 @@ def test_torchrun_makes_one_run_with_one_ledger(one: Outcome, tmp_path: Path) ->
     check_against(one, two)
     ranks = {(stage.name, stage.labels.get("rank", "")) for stage in two.record.stages if stage.parent_id is None}
     assert {(name, rank) for name in SHARED for rank in ("0", "1")} <= ranks
-    assert {("evaluate.kd.1.0", ""), ("judge.kd.1.0", ""), ("prepare_data", "")} <= ranks
+    assert {("evaluate.kd.1.0", "0"), ("evaluate.kd.1.0", "1"), ("judge.kd.1.0", ""), ("prepare_data", "")} <= ranks
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,33 @@ def test_a_killed_launch_is_gone_on_with_to_the_same_end(
     assert caches[0] == caches[1]
     kill = studies.killed(two, study, stage, random.Random())
     assert kill.faults == []
+
+
+class _AtOnce(random.Random):
+    """A kill as the stage begins, which is never too late for what it is to leave undone."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a
+
+
+def _overwrite_checkpoint(run_dir: Path) -> None:
+    """Change the numbers of the student that the arm `kd` is to be gone on from, under a header that is as it was."""
+    path = run_dir / "state" / "checkpoints" / "kd" / "0.5" / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-1500:] = b"\x3f" * 1500
+    path.write_bytes(bytes(raw))
+
+
+def test_every_rank_trains_again_what_a_damaged_checkpoint_held(studies: Studies) -> None:
+    whole = studies.whole("two ranks", ranks=2)
+    kill = studies.killed(whole, "two ranks", "train.kd.1.0", _AtOnce(), harm=_overwrite_checkpoint)
+    assert kill.faults == []
+    assert kill.outcome is not None
+    over = [stage for stage in kill.outcome.record.stages if DOES_OVER in stage.labels]
+    told = [(stage.name, stage.labels["rank"], stage.attempt, stage.status) for stage in over]
+    assert sorted(told) == [("train.kd.0.5", rank, 2, StageStatus.ENDED) for rank in ("0", "1")], kill
+    # each has its own microbatches again, and together all of them
+    assert tokens(kill.outcome, "train.kd.0.5") == 2 * tokens(whole, "train.kd.0.5")
 
 
 @pytest.fixture(scope="module")

@@ -126,6 +126,19 @@ def test_it_fits_a_phone_in_either_light(browser: Browser, tmp_path: Path, schem
     opened.page.close()
 
 
+def test_tables_of_text_fit_a_phone_and_wide_ones_have_a_shade(browser: Browser, tmp_path: Path) -> None:
+    opened = open_report(browser, tmp_path, quickstart(), viewport={"width": 390, "height": 844})
+    opened.ask("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    tables = opened.ask(
+        """[...document.querySelectorAll('.scroll')].map((place) => [place.querySelector('table').className,
+             place.scrollWidth - place.clientWidth, getComputedStyle(place).backgroundImage])"""
+    )
+    assert {name for name, over, _ in tables if over > 0} <= {"", "many"}
+    assert any(over > 0 for _, over, _ in tables)
+    assert all("gradient" in image for _, _, image in tables)
+    opened.page.close()
+
+
 def luminance(colour: str) -> float:
     parts = [float(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
     return sum(parts) / 3 / 255

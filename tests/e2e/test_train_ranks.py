@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,29 @@ def launch(folder: Path, name: str, *before: str) -> None:
     command = [sys.executable, *before, str(PROGRAM), str(folder), name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def check_scores(one: dict[str, Any], first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Each rank scored some of the questions, and the first one has all of one process's scores."""
+    names = [score["task"] for score in one["scores"]]
+    assert names[:2] == ["perplexity", "choice4"]
+    assert [name.partition("[")[0] for name in names[2:]] == [
+        "lm_eval:choices:acc", "lm_eval:writes:exact_match", "lm_eval:single:acc",
+    ]  # fmt: skip
+    for ours, theirs in zip(first["scores"], one["scores"], strict=True):
+        is_harness = theirs["task"].startswith("lm_eval")  # it makes batches of its own, of other questions
+        assert ours["value"] == (pytest.approx(theirs["value"], rel=1e-6) if is_harness else theirs["value"])
+        assert {**ours, "value": 0, "se": 0} == {**theirs, "value": 0, "se": 0}
+    assert [score["n"] for score in one["scores"]][2:] == [13, 5, 1]
+    assert [score["task"] for score in second["scores"]] == names[:2]
+
+    assert len(one["texts"]) == 5
+    assert (first["texts"], first["kept"]) == (one["texts"], one["kept"])
+    assert (second["texts"], second["kept"]) == ([], {})
+    assert [rank["here"]["samples"] for rank in (one, first, second)] == [5, 2, 3]
+    for count, total in one["here"].items():
+        assert first["here"][count] + second["here"][count] == total
+    assert 0.5 * one["bar"] < first["bar"] < 1.5 * one["bar"]
 
 
 def test_two_ranks_do_what_one_process_does(tmp_path: Path) -> None:
@@ -74,6 +98,8 @@ def test_two_ranks_do_what_one_process_does(tmp_path: Path) -> None:
         assert sum(rank[count] for rank in ranks) == total
     assert all(rank["generated_tokens"] > 20 for rank in ranks)
     assert ranks[1]["accepted_tokens"] == ranks[1]["rejected_samples"] == 0
+
+    check_scores(*(told["scored"] for told in (one, first, second)))
 
     # the launch is one run, with a session for each rank; the one machine's 100 W are on it once
     runs = {len(sessions(path)): path for path in list_run_dirs(tmp_path / "runs")}

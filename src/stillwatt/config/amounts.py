@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stillwatt.units import J_PER_KWH, J_PER_MJ_MILLI, KG_PER_G, KG_PER_T, KWH_PER_MWH, S_PER_DAY, S_PER_H, S_PER_MIN
 
-__all__ = ["Amount", "parse_amount"]
+__all__ = ["Amount", "find_unit", "parse_amount"]
 
 _KILO = 1_000.0
 
@@ -43,6 +43,16 @@ _NAMES = {
 }
 
 
+def find_unit(name: str) -> tuple[str, float] | None:
+    """The unit of this project behind a name, and how many of it one of that are; None where the name is not known.
+
+    >>> find_unit("hours"), find_unit("KWH"), find_unit("mwh")
+    (('s', 3600.0), ('J', 3600000.0), None)
+    """
+    # `mwh` and `mj` are not among the folded ones: they could be milli or mega
+    return _EXACT_NAMES.get(name) or _NAMES.get(name.casefold())
+
+
 def parse_amount(text: str) -> Amount:
     """Read a number and its unit: energies, lengths of time, kgCO2e, tokens.
 
@@ -57,8 +67,8 @@ def parse_amount(text: str) -> Amount:
     if found is None:
         raise ValueError(f"{text!r} is no number with a unit; write it as in '5 kWh' (units: {known})")
     number, name = found.groups()
-    unit, factor = _EXACT_NAMES.get(name) or _NAMES.get(name.casefold()) or ("", 0.0)
-    if not unit or (name.casefold() in ("mwh", "mj") and name not in _EXACT_NAMES):
+    unit, factor = find_unit(name) or ("", 0.0)
+    if not unit:
         raise ValueError(f"{text!r}: {name!r} is no unit that is known here; known: {known}")
     try:
         value = float(number) * factor

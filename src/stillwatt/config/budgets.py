@@ -9,16 +9,18 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from stillwatt.config.amounts import find_unit
 from stillwatt.config.settings import Settings, unit
 from stillwatt.errors import UsageError, suggest
 from stillwatt.pipelines.spec import Limit, LimitKind
 from stillwatt.units import J_PER_KWH, J_PER_UNIT, KG_PER_UNIT, S_PER_UNIT
 
-_AMOUNT = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z][A-Za-z0-9]*)\s*")
+_AMOUNT = re.compile(r"\s*([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z][A-Za-z0-9]*)\s*")
 _CURRENCY = re.compile(r"[A-Z]{3}")
-_TOKENS = ("tokens", "token")
 _SHARE = re.compile(r"one-off|marginal|reuse:[1-9][0-9]*")
 _UNITS = (*J_PER_UNIT, *KG_PER_UNIT, *S_PER_UNIT, "tokens")
+_FOLDED = {name.casefold(): name for name in _UNITS}
+"""`MWH` and `Mj` are no currencies, and neither milli nor mega for certain."""
 
 
 def split_budget(text: str) -> tuple[float, str]:
@@ -27,8 +29,8 @@ def split_budget(text: str) -> tuple[float, str]:
     Raises:
         PydanticCustomError: It is no amount, not above 0, or of no unit that a budget can have.
 
-    >>> split_budget("0.2 kWh"), split_budget("100_000 tokens"), split_budget("1.5 EUR")
-    ((0.2, 'kWh'), (100000.0, 'tokens'), (1.5, 'EUR'))
+    >>> split_budget("0.2 kWh"), split_budget("100_000 tokens"), split_budget("1.5 EUR"), split_budget("3 hours")
+    ((0.2, 'kWh'), (100000.0, 'tokens'), (1.5, 'EUR'), (10800.0, 's'))
     """
     found = _AMOUNT.fullmatch(text)
     if found is None:
@@ -36,10 +38,13 @@ def split_budget(text: str) -> tuple[float, str]:
     amount, name = float(found[1]), found[2]
     if not (math.isfinite(amount) and amount > 0.0):
         raise PydanticCustomError("budget", "must be more than nothing, and finite")
-    if name in _TOKENS:
-        return amount, "tokens"
-    if name not in _UNITS and not _CURRENCY.fullmatch(name):
-        near = suggest(name, _UNITS)
+    if name in _UNITS:
+        return amount, name
+    found_unit = find_unit(name)
+    if found_unit is not None:
+        return amount * found_unit[1], found_unit[0]
+    if name.casefold() in _FOLDED or not _CURRENCY.fullmatch(name):
+        near = _FOLDED.get(suggest(name.casefold(), _FOLDED) or "")
         hint = f"did you mean '{near}'?" if near else f"known: {', '.join(_UNITS)}, or a currency such as EUR"
         raise PydanticCustomError("budget", "unknown unit '{name}'; {hint}", {"name": name, "hint": hint})
     return amount, name

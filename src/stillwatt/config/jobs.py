@@ -36,6 +36,9 @@ _ANY_DTYPE = "float32"
 _ELSEWHERE = "the teacher is an endpoint: how long its server takes, and what it draws, is not predicted"
 
 
+_GIVEN = "the cache of logits is there already: what making it took is not predicted, and is not nothing"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sizes:
     """Shapes of everything in a study; None where one is not known."""
@@ -53,6 +56,9 @@ def jobs_of(spec: PipelineSpec, device: Device) -> tuple[Job, ...]:
     made = {job.name: job for job in _jobs(spec, sizes, device)}
     if spec.teacher.endpoint is not None and "teacher_generate" in made:
         made["teacher_generate"] = replace(made["teacher_generate"], unknown=_ELSEWHERE)
+    if spec.given_cache is not None:
+        kind = StageKind.TEACHER_LOGITS
+        made["teacher_logits"] = Job(name="teacher_logits", kind=kind, counts=Counts(), device=device, unknown=_GIVEN)
     return tuple(made[stage.name] if stage.name in made else _other(stage, device) for stage in plan(spec).stages)
 
 
@@ -67,6 +73,13 @@ def remarks_on(spec: PipelineSpec) -> tuple[str, ...]:
                 f"the size of the {who} is a guess from {size.source}: {size.parameters:.3g} parameters; fetch the "
                 "model to have it exactly"
             )
+    kept = (("teacher_logits", spec.logits), ("teacher_generate", spec.generate))
+    if in_vllm := [name for name, told in kept if told is not None and told.engine == "vllm"]:
+        verb = "run in vLLM, and are" if len(in_vllm) > 1 else "runs in vLLM, and is"
+        said.append(
+            f"{' and '.join(in_vllm)} {verb} taken to cost what transformers would: an assumption, which knows nothing "
+            "of vLLM's start and of its speed"
+        )
     if spec.evaluate.lm_eval_tasks:
         said.append(
             f"each task of lm-evaluation-harness is taken as {_questions(spec):,} questions of "
@@ -188,7 +201,8 @@ def _evaluation(spec: PipelineSpec, model: str, size: ModelSize | None, device: 
         counts += Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES)
     # the teacher is evaluated first of all, and its evaluation pays for loading the software
     method = "first" if model == "teacher" else ""
-    yield _job(f"evaluate.{model}", StageKind.EVALUATE, size, counts, device, dtype, method=method, tokens=tokens)
+    job = _job(f"evaluate.{model}", StageKind.EVALUATE, size, counts, device, dtype, method=method, tokens=tokens)
+    yield job if size is None else replace(job, assumed_tokens=float(harness))
     if told.judge is not None:
         counts = None if size is None else answer_counts(told.judge, size, batch=told.batch_size)
         yield _job(f"answer.{model}", StageKind.OTHER, size, counts, device, dtype, method="answers")

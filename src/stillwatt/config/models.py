@@ -123,17 +123,24 @@ class DataSettings(Settings):
     """The text, its split and its packing."""
 
     source: DataSource = Field(
-        description="`pydoc-topics` (the help texts of this Python), `random-words`, `path:FILE.jsonl` or "
-        "`hf:ORG/NAME`."
+        description="`pydoc-topics` (the help texts of this Python), `random-words`, `path:FILE.jsonl`, `hf:ORG/NAME` "
+        "or `cache:DIR`, the sequences that a logit cache holds, as they are."
     )
-    sequence_tokens: int = Field(ge=8, description="Length of one packed sequence.", json_schema_extra=unit("tokens"))
+    sequence_tokens: int = Field(
+        ge=8,
+        description="Length of one packed sequence; of a cache's, the most one may have.",
+        json_schema_extra=unit("tokens"),
+    )
     train_tokens: Count = Field(
         description="Budget of every arm: tokens that go through the student, padding excluded; a multiple of "
-        "`sequence_tokens`.",
+        "`sequence_tokens`. Of a cache, so many sequences as that makes, however short they are.",
         json_schema_extra=unit("tokens"),
     )
     held_out_share: float = Field(
-        gt=0.0, lt=1.0, description="Share of the documents kept for evaluation and never trained on."
+        gt=0.0,
+        lt=1.0,
+        description="Share of the documents kept for evaluation and never trained on; of a cache, of its sequences, "
+        "the last ones.",
     )
     seed: Seed = Field(description="Seed of the split and of the order.")
     packing: Literal["stream", "documents"] = Field(
@@ -322,6 +329,7 @@ class Recipe(Settings):
             students=tuple(student.to_spec() for student in self.students),
             data=self.data.to_spec(),
             logits=self.teacher_logits.to_spec(self.logit_cache) if self.teacher_logits else None,
+            given_cache=self.teacher_logits.to_given() if self.teacher_logits else None,
             generate=self.teacher_generate.to_spec() if self.teacher_generate else None,
             own_text=self.student_generate.to_spec() if self.student_generate else None,
             train=self.train.to_spec(),

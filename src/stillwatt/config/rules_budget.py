@@ -39,6 +39,8 @@ def _of_the_run(recipe: Recipe) -> Iterator[Problem]:
     ):
         text = "idle_after_s without idle_baseline_s: what the idle machine will take of the budget is not known"
         yield Problem(place=("meter", "idle_after_s"), message=text)
+    elif limit is not None and _is_below_a_step(recipe, limit):
+        yield Problem(place=("budget",), message=_no_step(recipe, limit))
 
 
 def _of_an_arm(recipe: Recipe, arm: ArmSettings, limit: Limit, place: Place) -> Iterator[Problem]:
@@ -55,10 +57,20 @@ def _of_an_arm(recipe: Recipe, arm: ArmSettings, limit: Limit, place: Place) -> 
     if limit.kind is LimitKind.ENERGY and shares and recipe.budgets.teacher_share is None:
         text = f"arm {arm.name!r}: which share of the teacher's work is in its budget? set budgets.teacher_share"
         yield Problem(place=("budgets", "teacher_share"), message=text)
-    tokens = recipe.train.batch_size * recipe.train.accumulation_steps * recipe.data.sequence_tokens
-    if limit.kind is LimitKind.TOKENS and limit.amount < tokens:
-        text = f"arm {arm.name!r}: one step takes {tokens} tokens, so a budget of {limit.said} holds none"
-        yield Problem(place=place, message=text)
+    if _is_below_a_step(recipe, limit):
+        yield Problem(place=place, message=f"arm {arm.name!r}: {_no_step(recipe, limit)}")
+
+
+def _step_tokens(recipe: Recipe) -> int:
+    return recipe.train.batch_size * recipe.train.accumulation_steps * recipe.data.sequence_tokens
+
+
+def _is_below_a_step(recipe: Recipe, limit: Limit) -> bool:
+    return limit.kind is LimitKind.TOKENS and limit.amount < _step_tokens(recipe)
+
+
+def _no_step(recipe: Recipe, limit: Limit) -> str:
+    return f"one step takes {_step_tokens(recipe)} tokens, so a budget of {limit.said} holds none"
 
 
 def _limit(recipe: Recipe, text: str | None) -> Limit | Problem | None:

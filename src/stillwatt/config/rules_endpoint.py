@@ -68,10 +68,12 @@ def _students(recipe: Recipe) -> Iterator[Problem]:
         if student.source == "prune-teacher":
             text = f"student {student.name!r}: the teacher is an endpoint, so there are no layers to leave out"
             yield Problem(place=("students", number, "source"), message=text)
+    is_given = recipe.teacher_logits is not None and recipe.teacher_logits.is_given
     for number, arm in enumerate(recipe.arms):
-        if arm.method in DISTILLING:
+        reads_given = is_given and arm.method is Method.KD and not is_online(arm)
+        if arm.method in DISTILLING and not reads_given:
             yield Problem(place=("arms", number, "method"), message=f"arm {arm.name!r}: {_how(arm)}{_TEXT_ONLY}")
-    if recipe.teacher_logits is not None:
+    if recipe.teacher_logits is not None and not is_given:
         yield Problem(place=("teacher_logits",), message=_TEXT_ONLY)
 
 

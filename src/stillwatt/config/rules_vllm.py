@@ -19,7 +19,7 @@ def vllm(recipe: Recipe) -> Iterator[Problem]:
     generate, logits = recipe.teacher_generate, recipe.teacher_logits
     if generate is not None and generate.engine == "vllm":
         yield from _text(recipe, generate)
-    if logits is not None and logits.engine == "vllm":
+    if logits is not None and logits.engine == "vllm" and logits.temperature is not None:
         yield from _logits(recipe, logits.temperature)
 
 

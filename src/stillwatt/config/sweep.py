@@ -14,6 +14,18 @@ from stillwatt.config.settings import Count, Settings
 Scalar = bool | int | float | str
 """A value that a setting may be tried with."""
 
+_ALIKE = ("name", "sweep")
+"""Keys and tables of a recipe that alter nothing of a trial: trials would be the same, and paid for."""
+
+
+def keys_of(parameter: str) -> tuple[str, ...]:
+    """The keys of a recipe that a parameter sets, each to the same value.
+
+    >>> keys_of("arms.kd.temperature + teacher_logits.temperature")
+    ('arms.kd.temperature', 'teacher_logits.temperature')
+    """
+    return tuple(key.strip() for key in parameter.split("+"))
+
 
 class ParameterSettings(Settings):
     """What one setting is tried with: some values, or a range."""
@@ -36,7 +48,19 @@ class ParameterSettings(Settings):
             raise PydanticCustomError("parameter", "low must be below high, and both be given")
         if self.log and (self.step is not None or not has_range or (self.low or 0.0) <= 0.0):
             raise PydanticCustomError("parameter", "log needs a range above 0 and no step")
+        # True is 1 to Python, and another value to a recipe
+        told = [(isinstance(choice, bool), choice) for choice in self.choices]
+        twice = next((choice for number, (_, choice) in enumerate(told) if told[number] in told[:number]), None)
+        if twice is not None:
+            text = f"{twice!r} stands among the choices twice, and would be tried twice"
+            raise PydanticCustomError("parameter", "{text}", {"text": text})
         return self
+
+    @property
+    def steps_are_whole(self) -> bool:
+        """Whether its range is of whole numbers: said so, or written so with a step."""
+        ends = (self.low, self.high, self.step)
+        return self.is_whole or all(end is not None and end.is_integer() for end in ends)
 
     @property
     def grid(self) -> tuple[Scalar, ...] | None:
@@ -47,7 +71,7 @@ class ParameterSettings(Settings):
             return None
         count = int(round((self.high - self.low) / self.step, 9)) + 1
         values = [self.low + number * self.step for number in range(count)]
-        return tuple(round(value) if self.is_whole else value for value in values)
+        return tuple(round(value) if self.steps_are_whole else value for value in values)
 
 
 class SweepSettings(Settings):
@@ -93,6 +117,13 @@ class SweepSettings(Settings):
         if self.method == "grid" and endless:
             text = f"a grid needs choices or a step for {endless[0]}"
             raise PydanticCustomError("sweep", "{text}", {"text": text})
+        keys = [key for parameter in self.parameters for key in keys_of(parameter)]
+        for number, key in enumerate(keys):
+            if key.partition(".")[0] in _ALIKE:
+                text = f"{key} alters nothing of a trial, so all would be the same; remove it from the parameters"
+                raise PydanticCustomError("sweep", "{text}", {"text": text})
+            if key in keys[:number]:
+                raise PydanticCustomError("sweep", "{text}", {"text": f"{key} is set by two parameters; keep one"})
         if len(set(self.objectives)) < len(self.objectives):
             raise PydanticCustomError("sweep", "objectives must differ")
         return self

@@ -6,23 +6,29 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stillwatt.errors import BudgetError
+from stillwatt.errors import BudgetError, StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import evaluate, student_train, teacher_generate
+from stillwatt.pipelines.arm_resume import Again, checkpoint_dir, evaluation_name, find_damaged, training_name
 from stillwatt.pipelines.artifacts import Artifact
 from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.budget import Follow, Stop
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, pack_samples
 from stillwatt.pipelines.judge import answer, total_answers
+from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.models import CausalModel, device, load_model
 from stillwatt.pipelines.on_policy import OwnText
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import ArmSpec, LimitKind, Method, PipelineSpec, StudentSpec
 from stillwatt.pipelines.teacher_online import OnlineTeacher
+from stillwatt.records.run import DOES_OVER
 from stillwatt.records.window import ONLINE_TEACHER, StageKind
+
+if TYPE_CHECKING:
+    from stillwatt.pipelines.cache.reader import CodedCache
 
 __all__ = [
     "arm_id",
@@ -35,6 +41,9 @@ __all__ = [
     "start_evaluation",
 ]
 
+_DAMAGED = "damaged"
+"""Why a stage does an earlier one over."""
+
 
 def arm_id(spec: PipelineSpec, student: StudentSpec, arm: ArmSpec, seed: int) -> str:
     """The arm's id: its name, with the student's before it and the seed behind it where there are several."""
@@ -44,7 +53,9 @@ def arm_id(spec: PipelineSpec, student: StudentSpec, arm: ArmSpec, seed: int) ->
 
 def run_arm(bench: Bench, student: StudentSpec, arm: ArmSpec, seed: int, artifacts: Mapping[str, Artifact]) -> None:
     """Train one arm from checkpoint to checkpoint, each evaluated as it is reached, or until its budget is used up."""
-    run = _ArmRun(bench, student, arm, seed, artifacts.get(arm.artifact_kind or ""))
+    name = arm_id(bench.spec, student, arm, seed)
+    again = {each.share: each for each in find_damaged(bench, name, bench.spec.train.checkpoints)}
+    run = _ArmRun(bench, student, arm, seed, artifacts.get(arm.artifact_kind or ""), again)
     if arm.caution is not None:
         bench.announce(arm.caution)
     previous, from_share = bench.start_dir(student), 0.0
@@ -52,7 +63,8 @@ def run_arm(bench: Bench, student: StudentSpec, arm: ArmSpec, seed: int, artifac
     for share in bench.spec.train.checkpoints:
         results = run.train(previous, from_share, share)
         out_dir = checkpoint_dir(bench, run.name, share)
-        found = evaluate_folder(bench, student, out_dir, f"evaluate.{run.name}.{float(share)}", run.labels_at(share))
+        labels = run.evaluation_labels(share, results)
+        found = evaluate_folder(bench, student, out_dir, evaluation_name(run.name, share), labels)
         bench.on_scored(run.name, share, found["scores"])
         if from_share > 0 and bench.ranks.is_first:
             # the next checkpoint holds everything a resume needs; only the last is kept as a model
@@ -66,11 +78,6 @@ def run_arm(bench: Bench, student: StudentSpec, arm: ArmSpec, seed: int, artifac
         bench.drop_teacher()
 
 
-def checkpoint_dir(bench: Bench, name: str, share: float) -> Path:
-    """Where an arm's checkpoint at that share of the budget lies."""
-    return bench.state.folder("checkpoints") / name / str(float(share))
-
-
 @dataclass(frozen=True, slots=True)
 class _ArmRun:
     """One arm, one student, one seed."""
@@ -80,6 +87,8 @@ class _ArmRun:
     arm: ArmSpec
     seed: int
     artifact: Artifact | None
+    again: Mapping[float, Again]
+    """Increments that were trained before, and are to be again, by their share."""
 
     @property
     def name(self) -> str:
@@ -99,7 +108,8 @@ class _ArmRun:
     def train(self, start: Path, from_share: float, to_share: float) -> Mapping[str, Any]:
         """Train from one checkpoint to the next; returns the results, of an earlier session where it is finished."""
         bench, labels = self.bench, self.labels_at(to_share)
-        stage_name = f"train.{self.name}.{labels['checkpoint']}"
+        stage_name = training_name(self.name, to_share)
+        own = {**labels, **({DOES_OVER: _DAMAGED} if to_share in self.again else {})}
         stop = None if bench.finished(stage_name) is not None else self._stop()
 
         def work(stage: Stage, task: Task) -> dict[str, Any]:
@@ -113,11 +123,21 @@ class _ArmRun:
             return {**results, **({"budgets": budgets} if stop is not None and (budgets := stop.facts()) else {})}
 
         total = bench.spec.data.train_tokens * (to_share - from_share)
-        results = bench.run_stage(stage_name, StageKind.STUDENT_TRAIN, work, labels=labels, total=total, is_shared=True)
+        results = bench.run_stage(stage_name, StageKind.STUDENT_TRAIN, work, labels=own, total=total, is_shared=True)
         if stop is not None and bench.stage_ended_ns is not None and (to_share >= 1.0 or results.get("stopped_by")):
             stop.end(bench.stage_ended_ns)
         bench.budgets.count(self.name, results)
         return results
+
+    def evaluation_labels(self, share: float, results: Mapping[str, Any]) -> dict[str, str]:
+        """Labels of the scoring there; what was scored before another model came out of training is scored again."""
+        labels, again = self.labels_at(share), self.again.get(share)
+        if again is None or again.is_same(results) or not self.bench.finished(evaluation_name(self.name, share)):
+            return labels
+        if self.bench.ranks.is_first:
+            self.bench.state.forget(evaluation_name(self.name, share))
+        self.bench.ranks.wait()
+        return {**labels, DOES_OVER: _DAMAGED}
 
     def tell(self, results: Mapping[str, Any]) -> None:
         """Say how the arm's budget came out, where it has one."""
@@ -138,7 +158,7 @@ class _ArmRun:
             dtype=self.student.dtype,
             seed=self.seed,
             examples=examples,
-            cache=open_cache(artifact.directory) if artifact and arm.method is Method.KD else None,
+            cache=_cache(artifact) if artifact and arm.method is Method.KD else None,
             teacher=_online_teacher(bench, labels, examples) if arm.is_online else None,
             own_text=_own_text(bench, arm, self.seed, labels),
             stop=stop,
@@ -207,6 +227,17 @@ def _online_teacher(bench: Bench, labels: Mapping[str, str], examples: Packed) -
     )
 
 
+def _cache(artifact: Artifact) -> LogitCache | CodedCache:
+    """The cache that was found or made, and no other that may lie there by now."""
+    cache, wanted = open_cache(artifact.directory), artifact.results.get("artifact_sha256")
+    if wanted not in (None, cache.sha256):
+        raise StillwattError(
+            f"the logit cache {artifact.directory} has the hash {cache.sha256}, and this run has used one of {wanted}; "
+            "bring that one back, or begin a new run"
+        )
+    return cache
+
+
 def _examples(bench: Bench, artifact: Artifact | None) -> Packed:
     train = bench.data().train
     if artifact is None or artifact.kind != "text":
@@ -227,22 +258,23 @@ def evaluate_folder(
 ) -> Mapping[str, Any]:
     """Score the model in a folder, as a stage of its own; returns its results."""
 
-    def work(_stage: Stage, task: Task) -> dict[str, Any]:
-        model = load_model(directory, dtype=student.dtype)
+    def work(stage: Stage, task: Task) -> dict[str, Any]:
+        model = load_model(directory, dtype=student.dtype, announce=bench.announce_once)
         bench.budgets.habits.note_size(student.name, sum(weights.numel() for weights in model.parameters()))
-        return evaluate_model(bench, model, name, labels, task)
+        return evaluate_model(bench, model, name, labels, stage, task)
 
-    before_ns = bench.stage_ended_ns
-    found = bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=evaluation_work(bench.spec))
+    before_ns, total = bench.stage_ended_ns, evaluation_work(bench.spec)
+    found = bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total, is_shared=True)
     bench.budgets.habits.note_evaluation(student.name, name, is_seen=bench.stage_ended_ns != before_ns)
     return found
 
 
 def evaluate_model(
-    bench: Bench, model: CausalModel, name: str, labels: Mapping[str, str], task: Task
+    bench: Bench, model: CausalModel, name: str, labels: Mapping[str, str], stage: Stage, task: Task
 ) -> dict[str, Any]:
     """Score a model that is loaded, and let it write what is judged later; returns the stage's results."""
-    scores = evaluate.make(model, bench.tokenizer(), bench.data(), bench.spec.evaluate, task=task)
+    spec, ranks = bench.spec.evaluate, bench.ranks
+    scores = evaluate.make(model, bench.tokenizer(), bench.data(), spec, stage=stage, task=task, ranks=ranks)
     return {"scores": scores, **answer(bench, model, name, labels, task)}
 
 

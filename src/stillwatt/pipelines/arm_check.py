@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stillwatt.errors import StillwattError, UsageError
+from stillwatt.pipelines.given_cache import check_length, read_head
 from stillwatt.pipelines.objectives.registry import Source, check_parameter
 from stillwatt.pipelines.spec import ArmSpec, Method, PipelineSpec
 
@@ -15,9 +16,11 @@ def check_arms(spec: PipelineSpec) -> None:
     Raises:
         StillwattError: With the arm's name.
     """
+    temperature, source = _cache_of(spec)
     for arm in spec.arms:
-        check_arm(arm, *((spec.logits.temperature, spec.logits.source) if spec.logits else (None,)))
-        settings = {"logits": spec.logits, "text": spec.generate}.get(arm.artifact_kind or "", spec)
+        check_arm(arm, temperature, source)
+        cache = spec.logits or spec.given_cache
+        settings = {"logits": cache, "text": spec.generate}.get(arm.artifact_kind or "", spec)
         if settings is None:
             raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for its teacher artefact")
         if arm.own_text_share is None:
@@ -29,6 +32,15 @@ def check_arms(spec: PipelineSpec) -> None:
                 f"arm {arm.name!r}: own text goes on from beginnings of packed sequences, which may hold several "
                 'documents, so they cannot be kept apart; set data.packing = "stream"'
             )
+
+
+def _cache_of(spec: PipelineSpec) -> tuple[float | None, Source]:
+    """Temperature of the cache that arms read, and what a loss finds in it: as it will be written, or says itself."""
+    if spec.given_cache is not None:
+        head = read_head(spec.given_cache)
+        check_length(head, spec.given_cache, spec.data.train_tokens // spec.data.sequence_tokens)
+        return head.temperature, head.source
+    return (spec.logits.temperature, spec.logits.source) if spec.logits else (None, Source.TOP_K)
 
 
 def check_arm(arm: ArmSpec, cache_temperature: float | None, source: Source = Source.TOP_K) -> None:
@@ -56,18 +68,18 @@ def check_arm(arm: ArmSpec, cache_temperature: float | None, source: Source = So
         )
     if objective.source is not source:
         reads = f"{objective.name} reads a {objective.source.value}"
-        raise StillwattError(f"arm {arm.name!r}: {reads}, and teacher_logits writes a {source.value}")
+        raise StillwattError(f"arm {arm.name!r}: {reads}, and the logit cache is a {source.value}")
     if arm.temperature != cache_temperature:
         raise StillwattError(
             f"arm {arm.name!r}: temperature {arm.temperature} differs from the logit cache's {cache_temperature}; "
-            "a top-k cache cannot be re-tempered, so set both alike"
+            "a cache that is cut off cannot be re-tempered, so set both alike"
         )
 
 
 def check_text_only(spec: PipelineSpec) -> None:
     """Refuse a study that asks more than text of a teacher behind an address."""
     for arm in spec.arms:
-        if arm.is_online or arm.artifact_kind == "logits":
+        if arm.is_online or (arm.artifact_kind == "logits" and spec.given_cache is None):
             raise StillwattError(f"arm {arm.name!r}: the teacher is an endpoint, which gives text and no distributions")
     for student in spec.students:
         if student.source == "prune-teacher":

@@ -37,7 +37,10 @@ def read_array(path: Path, *, sha256: str, dtype: np.dtype[Any], is_mapped: bool
         raise ArtifactError(str(path.parent), f"{path.name} is missing")
     if file_sha256(path) != sha256:
         raise ArtifactError(str(path.parent), f"{path.name} has changed since it was written")
-    array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if is_mapped else None, allow_pickle=False)
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if is_mapped else None, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as err:
+        raise ArtifactError(str(path.parent), f"{path.name} cannot be read as an array ({err})") from err
     if array.dtype != dtype:
         raise ArtifactError(str(path.parent), f"{path.name} holds {array.dtype}, and its index says {dtype}")
     return array

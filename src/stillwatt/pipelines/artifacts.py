@@ -20,6 +20,7 @@ from typing import Any
 from stillwatt.errors import ArtifactError
 
 __all__ = [
+    "RECORD_NAME",
     "Artifact",
     "artifact_id",
     "file_sha256",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 ARTIFACT_SCHEMA = "stillwatt.artifact/1"
-_NAME = "artifact.json"
+RECORD_NAME = "artifact.json"
 _BLOCK_BYTES = 1 << 20
 
 
@@ -47,7 +48,7 @@ class Artifact:
     """One hash over all of its files."""
     bytes: int
     made_by: Mapping[str, str]
-    """`run_id` and `stage_id`: where its energy is booked."""
+    """`run_id` and `stage_id`: where its energy is booked; empty where that is nowhere."""
     results: Mapping[str, Any]
     """What its making stage found."""
 
@@ -91,7 +92,7 @@ def seal_artifact(
         "results": dict(results),
         "made_by": dict(made_by),
     }
-    write_json(directory / _NAME, record)
+    write_json(directory / RECORD_NAME, record)
     publish_dir(directory, target)
     return _from_record(target, record)
 
@@ -112,11 +113,11 @@ def open_artifact(target: Path) -> Artifact:
         ArtifactError: A file is missing, changed or extra; the folder has been renamed to `<name>.bad`.
     """
     try:
-        record = json.loads((target / _NAME).read_text(encoding="utf-8"))
+        record = json.loads((target / RECORD_NAME).read_text(encoding="utf-8"))
         expected, kind = dict(record["files"]), str(record["kind"])
         name = artifact_id(kind, record["inputs"])
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise _set_aside(target, f"its {_NAME} cannot be read ({type(err).__name__})") from None
+        raise _set_aside(target, f"its {RECORD_NAME} cannot be read ({type(err).__name__})") from None
     if name != target.name:
         raise _set_aside(target, f"its inputs belong to {name}")
     found = _hash_files(target)
@@ -131,7 +132,7 @@ def open_artifact(target: Path) -> Artifact:
 def read_record(directory: Path) -> dict[str, Any] | None:
     """What is written in an artefact's folder about it, unchecked; None where that is nothing that can be read."""
     try:
-        record = json.loads((directory / _NAME).read_text(encoding="utf-8"))
+        record = json.loads((directory / RECORD_NAME).read_text(encoding="utf-8"))
         return dict(record) if isinstance(record["made_by"]["run_id"], str) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -177,7 +178,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _content(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file() and path.name != _NAME)
+    return sorted(path for path in directory.rglob("*") if path.is_file() and path.name != RECORD_NAME)
 
 
 def _hash_files(directory: Path) -> dict[str, str]:

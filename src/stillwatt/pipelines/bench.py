@@ -67,6 +67,7 @@ class Bench:
         self.budgets = Budgets(spec, gauge, announce)
         self.stage_ended_ns: int | None = None
         """When the latest stage of this session ended."""
+        self._said: set[str] = set()
         self._progress = progress
         self._places: dict[str, ModelPlace] = {}
         self._teacher: CausalModel | None = None
@@ -99,19 +100,24 @@ class Bench:
         if is_shared or self.ranks.is_first:
             self._note_gap()
             with (
-                self.meter.stage(name, kind=kind, labels=self._labels(labels, is_shared=is_shared)) as stage,
+                self.meter.stage(name, kind=kind, labels=self.labels(labels, is_shared=is_shared)) as stage,
                 self._progress.task(name, total=total, unit=unit) as task,
             ):
                 results = dict(work(stage, task))
-                start_ns = self.meter.clock.monotonic_ns()
-                free_memory()  # what the stage dropped is the stage's to clear away
-                self.budgets.habits.cleanup_s = float(seconds(self.meter.clock.monotonic_ns() - start_ns))
+                if kind is not StageKind.IDLE_BASELINE:  # a rest drops nothing, and looking for it would be work
+                    self._clear_away()
                 if self.ranks.is_first:
                     stage.record(results)
             self.stage_ended_ns = self.meter.clock.monotonic_ns()
         if results is not None and self.ranks.is_first:
             self.state.finish(name, results)
         return self.ranks.agree(results) or {}
+
+    def _clear_away(self) -> None:
+        """What a stage dropped is the stage's to clear away."""
+        start_ns = self.meter.clock.monotonic_ns()
+        free_memory()
+        self.budgets.habits.cleanup_s = float(seconds(self.meter.clock.monotonic_ns() - start_ns))
 
     def _note_gap(self) -> None:
         if self.stage_ended_ns is not None:
@@ -122,7 +128,8 @@ class Bench:
         """What a finished stage left, or None; the same on all ranks, whenever the first one writes it down."""
         return self.ranks.of_first(lambda: self.state.finished(name))
 
-    def _labels(self, labels: Mapping[str, str] | None, *, is_shared: bool) -> Mapping[str, str] | None:
+    def labels(self, labels: Mapping[str, str] | None, *, is_shared: bool) -> Mapping[str, str] | None:
+        """A stage's labels, with the rank among them where each rank has such a stage."""
         if not is_shared or self.ranks.count == 1:
             return labels
         return {**(labels or {}), RANK: str(self.ranks.rank)}
@@ -152,7 +159,12 @@ class Bench:
         if self._teacher is None:
             directory, is_alone = self.teacher_place().directory, self.ranks.count == 1
             # each rank has a GPU of its own
-            self._teacher = load_model(directory, dtype=self.spec.teacher.dtype or "float32", may_spread=is_alone)
+            self._teacher = load_model(
+                directory,
+                dtype=self.spec.teacher.dtype or "float32",
+                may_spread=is_alone,
+                announce=self.announce_once,
+            )
         return self._teacher
 
     def drop_teacher(self) -> None:
@@ -160,12 +172,16 @@ class Bench:
         self._teacher = None
         free_memory()
 
+    def announce_once(self, text: str) -> None:
+        """Say what would come again with every loading of one model, the first time only."""
+        if text not in self._said:
+            self._said.add(text)
+            self.announce(text)
+
     def settle(self) -> None:
         """With no model loaded: take what is there for what stays, and see how quick clearing up is then."""
         gc.freeze()
-        start_ns = self.meter.clock.monotonic_ns()
-        free_memory()
-        self.budgets.habits.cleanup_s = float(seconds(self.meter.clock.monotonic_ns() - start_ns))
+        self._clear_away()
 
     def artifact_j(self, artifact: Artifact) -> float:
         """Joules of the stage that made an artefact, in whichever run.
@@ -173,6 +189,10 @@ class Bench:
         Raises:
             BudgetError: They are not known.
         """
+        if not artifact.made_by:
+            reason = f"nobody here knows what {artifact.directory} took to make"
+            cure = 'set budgets.teacher_share = "marginal"'
+            raise BudgetError("joules", f"{reason}, so its share cannot be told; {cure}", "arm")
         run_id, stage_id = artifact.made_by["run_id"], artifact.made_by["stage_id"]
         run_dir = self.state.directory.parent.parent / run_id
         reason = f"run {run_id}, which made {artifact.artifact_id}, is not at hand"

@@ -154,7 +154,7 @@ class Budgets:
         between_s = _GAPS_AFTER * self.habits.gap_s + cleanup_s
         evaluation_j, evaluation_s = (0.0, 0.0) if like is None else spent.stages.get(like.name, (0.0, 0.0))
         evaluated = 1.0 if like is None else like.scale(evaluation_s, cleanup_s)
-        rest_s = self._spec.idle_after_s + cleanup_s if self._spec.idle_after_s else 0.0
+        rest_s = self._spec.idle_after_s
         if limit.kind is LimitKind.TIME:
             return evaluation_s * evaluated + rest_s + between_s
         idle_j, idle_s = spent.stages.get("idle_baseline", (0.0, 0.0))

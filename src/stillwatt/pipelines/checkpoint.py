@@ -7,39 +7,66 @@ parameter.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stillwatt.errors import StillwattError
-from stillwatt.pipelines.artifacts import replace_dir, write_json
-from stillwatt.pipelines.models import CausalModel, load_model, load_tokenizer, save_model
+from stillwatt.pipelines.artifacts import file_sha256, replace_dir, write_json
+from stillwatt.pipelines.models import CausalModel, disk_errors, load_model, load_tokenizer, save_model
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.sharding import as_kept, gathered
 
-__all__ = ["read_checkpoint", "write_checkpoint"]
+__all__ = ["damage_of", "read_checkpoint", "write_checkpoint"]
 
 _OPTIMIZER_FILE = "optimizer.safetensors"
 _PROGRESS_FILE = "training.json"
+_HASHES = "files"
+
+
+def damage_of(directory: Path) -> str | None:
+    """Which file of a checkpoint is not what was written, as a sentence; None where all are.
+
+    Files that were added since are nobody's harm. A checkpoint of an earlier version has no hashes and counts as whole.
+    """
+    path = directory / _PROGRESS_FILE
+    try:
+        hashes = dict(json.loads(path.read_text(encoding="utf-8")).get(_HASHES, {}))
+    except (OSError, ValueError, AttributeError, TypeError) as err:
+        return f"{path} cannot be read ({type(err).__name__})"
+    for name, wanted in sorted(hashes.items()):
+        try:
+            found = file_sha256(directory / name)
+        except OSError as err:
+            return f"{directory / name} cannot be read ({type(err).__name__})"
+        if found != wanted:
+            return f"{directory / name} has changed since it was written"
+    return None
 
 
 def read_checkpoint(directory: Path, first: int, optimizer: Any, parameters: Sequence[Tensor]) -> int:
     """Take over the optimiser's state and the random state of a checkpoint; returns the tokens that were trained on.
 
     Raises:
-        StillwattError: It was written at another step than `first`, or by a version that counted no tokens.
+        StillwattError: It cannot be read, or was written at another step than `first`, or by a version that counted no
+            tokens.
     """
-    progress = json.loads((directory / _PROGRESS_FILE).read_text(encoding="utf-8"))
-    done = progress["steps_done"]
+    try:
+        progress = json.loads((directory / _PROGRESS_FILE).read_text(encoding="utf-8"))
+        done = progress["steps_done"]
+        tensors = load_file(directory / _OPTIMIZER_FILE)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as err:
+        raise StillwattError(f"{directory}: the checkpoint cannot be read ({err}); remove it and run again") from err
     if "tokens_done" not in progress:
         raise StillwattError(f"{directory}: written by an earlier version; remove the run and start again")
     if done != first:
         raise StillwattError(f"{directory}: written at step {done}, expected {first}; remove the run and start again")
-    tensors = load_file(directory / _OPTIMIZER_FILE)
     torch.set_rng_state(tensors.pop("rng"))
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -63,18 +90,28 @@ def write_checkpoint(
         start_dir: Where the tokenizer lies.
         out_dir: Where the checkpoint goes.
         progress: `arm`, `steps_done`, `tokens_done`.
+
+    Raises:
+        OSError: The disk is full, or cannot be written to.
     """
     whole = _whole_model(model, ranks, start_dir)
     kept = _optimizer_state(optimizer) if optimizer is not None else {}
     if ranks.is_first:
         scratch = out_dir.with_name(f".{out_dir.name}.writing")
-        scratch.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(scratch, ignore_errors=True)  # of an attempt that was cut off
+        scratch.mkdir(parents=True)
         save_model(whole, load_tokenizer(start_dir), scratch)
-        write_json(scratch / _PROGRESS_FILE, progress)
         if optimizer is not None:
-            save_file({**kept, "rng": torch.get_rng_state()}, scratch / _OPTIMIZER_FILE)
+            with disk_errors(scratch):
+                save_file({**kept, "rng": torch.get_rng_state()}, scratch / _OPTIMIZER_FILE)
+        write_json(scratch / _PROGRESS_FILE, {**progress, _HASHES: _hashes(scratch)})
         replace_dir(scratch, out_dir)
     ranks.wait()
+
+
+def _hashes(directory: Path) -> dict[str, str]:
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): file_sha256(path) for path in files}
 
 
 def _whole_model(model: CausalModel, ranks: Ranks, start_dir: Path) -> CausalModel:

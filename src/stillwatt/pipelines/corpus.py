@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 SOURCES = ("pydoc-topics", "random-words", "path:FILE.jsonl", "hf:ORG/NAME")
-"""The forms that a corpus source can take."""
+"""The forms that a source of documents can take; `pipelines.cached_text` has the one of sequences."""
 
 _RANDOM_DOCUMENTS = 64
 _RANDOM_WORDS = 150
@@ -51,6 +51,8 @@ class Document:
     name: str
     text: str | None
     messages: Sequence[Mapping[str, Any]] | None = None
+    place: str = ""
+    """File and line, for messages; empty where nobody wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,18 @@ class Packed:
     starts_ST: npt.NDArray[np.bool_] | None = None
     """Where documents are kept apart: the first token of each, and of what a sequence's edge cut off of one; None
     where a document sees those before it in its sequence."""
+    lengths_S: npt.NDArray[np.int64] | None = None
+    """Tokens of each sequence, where they come as they are: what stands behind is padding. None where all are full."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all sequences, without padding."""
+        return int(self.ids_ST.size if self.lengths_S is None else self.lengths_S.sum())
+
+    def row(self, number: int) -> list[int]:
+        """A sequence's tokens, without padding."""
+        end = None if self.lengths_S is None else int(self.lengths_S[number])
+        return [int(token) for token in self.ids_ST[number, :end]]
 
     @property
     def positions_ST(self) -> npt.NDArray[np.int64] | None:
@@ -141,14 +155,29 @@ def split_documents(names: Sequence[str], *, held_out_share: float, seed: int) -
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, document: Document) -> npt.NDArray[np.int32]:
-    """Token ids of one document, without special tokens; conversations go through the chat template."""
-    if document.messages is not None:
-        text = str(tokenizer.apply_chat_template([dict(message) for message in document.messages], tokenize=False))
-    else:
-        text = document.text or ""
+    """Token ids of one document, without special tokens; conversations go through the chat template.
+
+    Raises:
+        StillwattError: It is a conversation, and there is no template or the template refuses it.
+    """
+    text = _chat_text(tokenizer, document) if document.messages is not None else document.text or ""
     # long documents are cut into sequences afterwards, so a warning about their length would be beside the point
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return np.asarray(ids, dtype=np.int32)
+
+
+def _chat_text(tokenizer: PreTrainedTokenizerBase, document: Document) -> str:
+    from jinja2.exceptions import TemplateError
+
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise StillwattError(
+            f"{document.place}: the tokenizer has no chat template, so `messages` cannot be made text; give `text`, or "
+            "models with a template"
+        )
+    try:
+        return str(tokenizer.apply_chat_template([dict(said) for said in document.messages or ()], tokenize=False))
+    except (TemplateError, TypeError) as err:
+        raise StillwattError(f"{document.place}: the chat template refuses the messages ({err})") from err
 
 
 def positions_of(starts_ST: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -269,19 +298,30 @@ def _cut(
     )
 
 
-def prompts_of(ids_ST: npt.NDArray[np.int32], prompt_tokens: int) -> list[list[int]]:
+def prompts_of(
+    ids_ST: npt.NDArray[np.int32], prompt_tokens: int, lengths_S: npt.NDArray[np.int64] | None = None
+) -> list[list[int]]:
     """Prompts for generation and serving: how each sequence begins, then its half, then its other quarters.
 
-    Prompts do not overlap; parts shorter than a prompt give none.
+    Prompts do not overlap; parts shorter than a prompt give none, and none reaches behind a sequence's length.
 
-    >>> prompts_of(np.array([[1, 2, 3, 4], [5, 6, 7, 8]], dtype=np.int32), 2)
+    >>> ids_ST = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], dtype=np.int32)
+    >>> prompts_of(ids_ST, 2)
     [[1, 2], [5, 6], [3, 4], [7, 8]]
+    >>> prompts_of(ids_ST, 2, np.array([4, 3]))
+    [[1, 2], [5, 6], [3, 4]]
     """
     quarter = ids_ST.shape[1] // 4
     starts = [0, 2 * quarter, quarter, 3 * quarter]
     if prompt_tokens > quarter:
         starts = starts[:2] if prompt_tokens <= 2 * quarter else starts[:1]
-    return [row[start : start + prompt_tokens].tolist() for start in starts for row in ids_ST]
+    ends = [ids_ST.shape[1]] * len(ids_ST) if lengths_S is None else lengths_S.tolist()
+    return [
+        row[start : start + prompt_tokens].tolist()
+        for start in starts
+        for row, end in zip(ids_ST, ends, strict=True)
+        if start + min(prompt_tokens, row.size - start) <= end
+    ]
 
 
 def _in_memory(documents: Sequence[Document]) -> Corpus:
@@ -302,9 +342,14 @@ def _jsonl(path: Path) -> list[Document]:
 
 def _document(name: str, row: Mapping[str, Any], *, place: str) -> Document:
     if isinstance(row.get("text"), str):
-        return Document(name, row["text"])
-    if isinstance(row.get("messages"), list):
-        return Document(name, None, row["messages"])
+        return Document(name, row["text"], place=place)
+    messages = row.get("messages")
+    if isinstance(messages, list):
+        if not all(isinstance(said, Mapping) and isinstance(said.get("role"), str) for said in messages):
+            raise StillwattError(
+                f'{place}: `messages` must be objects with a `role`, such as {{"role": "user", "content": "..."}}'
+            )
+        return Document(name, None, messages, place=place)
     raise StillwattError(f"{place}: neither `text` (a string) nor `messages` (a list); found {', '.join(sorted(row))}")
 
 

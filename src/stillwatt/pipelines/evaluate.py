@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,26 @@ import torch
 from torch import Tensor
 
 from stillwatt.errors import StillwattError
+from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.corpus import Prepared, positions_of
 from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, next_token_losses, token_losses
 from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["OPTIONS", "Question", "choice_questions", "choice_score", "make", "perplexity_score", "total_work"]
+__all__ = [
+    "OPTIONS",
+    "Question",
+    "choice_questions",
+    "choice_score",
+    "make",
+    "perplexity_score",
+    "shrunk_error",
+    "total_work",
+]
 
 OPTIONS = 4
 """Continuations of a question; guessing scores 1/4."""
@@ -44,30 +55,48 @@ def make(
     data: Prepared,
     spec: EvaluateSpec,
     *,
+    stage: Stage,
     task: Task,
+    ranks: Ranks,
 ) -> list[dict[str, Any]]:
     """Take every score that the recipe asks for.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        data: Where the held-out text is.
+        spec: What is asked for.
+        stage: Gets `tokens`, those that this process's model read, a question's context once for its four options, and
+            wrote; and `generated_tokens`, those that it wrote for tasks of lm-evaluation-harness. Padding is none.
+        task: The bar.
+        ranks: They share the work, batch by batch, each with the whole model; all get every score.
 
     Returns:
         Entries {task, value, se, n, higher_is_better}, ready for JSON.
 
     Raises:
-        StillwattError: The held-out text is too short for what is asked.
+        StillwattError: The held-out text is too short for what is asked, or the model gives NaN on it.
         MissingExtraError: lm-evaluation-harness tasks are asked for and it is not installed.
     """
     ids_ST, starts_ST = _held_out_sequences(data, spec, end_id=int(tokenizer.eos_token_id))
     is_apart = data.train.starts_ST is not None
     positions_ST = torch.from_numpy(positions_of(starts_ST)) if is_apart else None
-    losses_ST = _losses_by_sequence(model, ids_ST, positions_ST, spec.batch_size, task)
+    count = _Count(stage, task, ranks)
+    losses_ST = _losses_by_sequence(model, ids_ST, positions_ST, spec.batch_size, count)
+    if np.isnan(losses_ST).any():
+        raise StillwattError(
+            f"{model.name_or_path}: the model gives NaN on held-out text; look for NaN in its weights, or load it as "
+            "float32 if it was made for another form of numbers"
+        )
     # a document's first token is predicted from nothing where no other document is seen
     scores = [perplexity_score(losses_ST, ~starts_ST[:, 1:] if is_apart else None)]
     if spec.choice_items:
         questions = choice_questions(data.held_out_documents, spec)
-        scores.append(choice_score(_right_answers(model, questions, spec.batch_size, task)))
+        scores.append(choice_score(_right_answers(model, questions, spec.batch_size, count)))
     if spec.lm_eval_tasks:
         from stillwatt.pipelines.evaluate_harness import harness_scores
 
-        scores += harness_scores(model, tokenizer, spec)
+        scores += harness_scores(model, tokenizer, spec, stage=stage, ranks=ranks)
     return scores
 
 
@@ -102,7 +131,7 @@ def perplexity_score(
     mean = float(losses_ST.sum()) / num_tokens
     residuals_S = losses_ST.sum(axis=1) - mean * counts_S
     variance = num_sequences / (num_sequences - 1) * float((residuals_S**2).sum()) / num_tokens**2
-    if mean > math.log(np.finfo(np.float64).max):
+    if not mean <= math.log(np.finfo(np.float64).max):  # so that no NaN passes
         raise StillwattError(f"held-out cross-entropy is {mean:.3g} nats per token; the model is broken")
     perplexity = math.exp(mean)
     return _score("perplexity", perplexity, perplexity * math.sqrt(variance), num_tokens, higher_is_better=False)
@@ -121,9 +150,14 @@ def choice_score(is_right: Sequence[bool]) -> dict[str, Any]:
     (0.75, 0.171, 4)
     """
     num_right, num_items = sum(is_right), len(is_right)
-    shrunk = (num_right + 2) / (num_items + 4)
-    error = math.sqrt(shrunk * (1 - shrunk) / (num_items + 4))
+    error = shrunk_error(num_right, num_items)
     return _score("choice4", num_right / num_items, error, num_items, higher_is_better=True)
+
+
+def shrunk_error(num_right: int, num_items: int) -> float:
+    """The standard error of a share of right answers, which is never 0 (method.md, eq. 45)."""
+    shrunk = (num_right + 2) / (num_items + 4)
+    return math.sqrt(shrunk * (1 - shrunk) / (num_items + 4))
 
 
 def _score(task: str, value: float, error: float, count: int, *, higher_is_better: bool) -> dict[str, Any]:
@@ -150,16 +184,31 @@ def _held_out_sequences(data: Prepared, spec: EvaluateSpec, *, end_id: int) -> t
     return torch.from_numpy(rows_ST.astype(np.int64)), starts_ST
 
 
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Counts what goes through the model, on the books and on the bar; the latter for all ranks."""
+
+    stage: Stage
+    task: Task
+    ranks: Ranks
+
+    def add(self, tokens: int) -> None:
+        """So many on this rank."""
+        self.stage.add(tokens=tokens)
+        self.task.advance(tokens * self.ranks.count)
+
+
 def _losses_by_sequence(
-    model: CausalModel, ids_ST: Tensor, positions_ST: Tensor | None, batch_size: int, task: Task
+    model: CausalModel, ids_ST: Tensor, positions_ST: Tensor | None, batch_size: int, count: _Count
 ) -> npt.NDArray[np.float64]:
-    rows: list[npt.NDArray[np.float64]] = []
-    for start in range(0, len(ids_ST), batch_size):
-        ids_BT = ids_ST[start : start + batch_size]
-        positions_BT = None if positions_ST is None else positions_ST[start : start + batch_size]
-        rows.append(next_token_losses(model, ids_BT, positions_BT).double().cpu().numpy())
-        task.advance(ids_BT.numel())
-    return np.concatenate(rows)
+    def read(starts: Sequence[int]) -> Iterator[npt.NDArray[np.float64]]:
+        for start in starts:
+            ids_BT = ids_ST[start : start + batch_size]
+            positions_BT = None if positions_ST is None else positions_ST[start : start + batch_size]
+            yield next_token_losses(model, ids_BT, positions_BT).double().cpu().numpy()
+            count.add(ids_BT.numel())
+
+    return np.concatenate(count.ranks.divide(range(0, len(ids_ST), batch_size), lambda starts: [*read(starts)]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,14 +261,16 @@ def _ids(ids: npt.NDArray[np.int32], start: int, length: int) -> tuple[int, ...]
     return tuple(int(token) for token in ids[start : start + length])
 
 
-def _right_answers(model: CausalModel, questions: Sequence[Question], batch_size: int, task: Task) -> list[bool]:
-    answers: list[bool] = []
-    for first in range(0, len(questions), batch_size):
-        batch = questions[first : first + batch_size]
-        losses_BO = option_losses(model, batch)
-        answers += [int(row.argmin()) == item.right for row, item in zip(losses_BO, batch, strict=True)]
-        task.advance(sum(len(item.context) + sum(map(len, item.options)) for item in batch))
-    return answers
+def _right_answers(model: CausalModel, questions: Sequence[Question], batch_size: int, count: _Count) -> list[bool]:
+    def ask(firsts: Sequence[int]) -> Iterator[list[bool]]:
+        for first in firsts:
+            batch = questions[first : first + batch_size]
+            losses_BO = option_losses(model, batch)
+            yield [int(row.argmin()) == item.right for row, item in zip(losses_BO, batch, strict=True)]
+            count.add(sum(len(item.context) + sum(map(len, item.options)) for item in batch))
+
+    batches = count.ranks.divide(range(0, len(questions), batch_size), lambda firsts: [*ask(firsts)])
+    return [is_right for batch in batches for is_right in batch]
 
 
 @torch.no_grad()

@@ -96,7 +96,8 @@ def answer(bench: Bench, model: CausalModel, name: str, labels: Mapping[str, str
     tokenizer = bench.tokenizer()
     prompts = [piece.prompt for piece in judged_pieces(bench.data().held_out_documents, spec)]
     writer = Writer(model, tokenizer, spec, end_ids(model, tokenizer))
-    with bench.meter.stage(_named("answer", name), kind=StageKind.OTHER, labels=labels) as stage:
+    own = bench.labels(labels, is_shared=True)
+    with bench.meter.stage(_named("answer", name), kind=StageKind.OTHER, labels=own) as stage:
         kept = write_answers(
             writer,
             tokenizer,
@@ -107,6 +108,7 @@ def answer(bench: Bench, model: CausalModel, name: str, labels: Mapping[str, str
             batch_size=bench.spec.evaluate.batch_size,
             stage=stage,
             task=task,
+            ranks=bench.ranks,
         )
     return {"answers": kept}
 

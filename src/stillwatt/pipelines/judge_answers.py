@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from stillwatt.errors import StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.artifacts import file_sha256, write_json
 from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.sampling import TextWriter
 from stillwatt.pipelines.spec_evaluate import JudgeSpec
 
@@ -91,24 +92,32 @@ def write_answers(
     batch_size: int,
     stage: Stage,
     task: Task,
+    ranks: Ranks,
 ) -> dict[str, Any]:
     """Let a model answer every question, and keep the texts in a file.
 
-    Tokens counted are the prompts' and those generated, each end token included.
+    Tokens counted are the prompts' and those generated, each end token included. Ranks share the questions batch by
+    batch; each counts its own, and the first one keeps the texts.
 
     Returns:
-        What the judge's stage needs to know: the file's hash, the stage's labels, and how much was written.
+        What the judge's stage needs to know: the file's hash, the stage's labels, and how much was written; nothing on
+        a rank that keeps none.
     """
-    texts: list[str] = []
-    generated = 0
-    for first in range(0, len(prompts), batch_size):
-        batch = prompts[first : first + batch_size]
-        completions = writer.write(batch, spec.seed + first)
-        texts += [decoded(tokenizer, completion) for completion in completions]
-        new, read = sum(map(len, completions)), sum(map(len, batch))
-        stage.add(tokens=read + new, generated_tokens=new, samples=len(batch))
-        generated += new
-        task.advance(read + new)
+
+    def write(firsts: Sequence[int]) -> Iterator[list[list[int]]]:
+        for first in firsts:
+            batch = prompts[first : first + batch_size]
+            completions = writer.write(batch, spec.seed + first)
+            new, read = sum(map(len, completions)), sum(map(len, batch))
+            stage.add(tokens=read + new, generated_tokens=new, samples=len(batch))
+            task.advance((read + new) * ranks.count)
+            yield completions
+
+    batches = ranks.divide(range(0, len(prompts), batch_size), lambda firsts: [*write(firsts)])
+    if not ranks.is_first:
+        return {}
+    texts = [decoded(tokenizer, completion) for completions in batches for completion in completions]
+    generated = sum(len(completion) for completions in batches for completion in completions)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"texts": texts})
     return {

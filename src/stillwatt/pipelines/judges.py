@@ -29,7 +29,7 @@ def open_judge(bench: Bench, spec: JudgeSpec) -> Judge:
     is_alone = bench.ranks.count == 1
     return LocalJudge(
         coder,
-        lambda: load_model(place.directory, dtype=spec.dtype, may_spread=is_alone),
+        lambda: load_model(place.directory, dtype=spec.dtype, may_spread=is_alone, announce=bench.announce_once),
         weights=place.identity,
         dtype=spec.dtype,
         batch=spec.batch_size,

@@ -27,13 +27,16 @@ import torch
 from torch import Tensor
 
 from stillwatt.errors import ArtifactError
+from stillwatt.pipelines import logit_text
 from stillwatt.pipelines.arrays import write_array
-from stillwatt.pipelines.artifacts import file_sha256, write_json
+from stillwatt.pipelines.artifacts import file_sha256
+from stillwatt.pipelines.logit_headers import MOST_TOKENS, broken, check_complete, not_vouched_for, write_header
 from stillwatt.pipelines.logit_shards import (
     INDEX_NAME,
     LOGIT_CACHE_SCHEMA,
     OFFSETS_DTYPE,
     Shard,
+    check_rows,
     open_shard,
     read_index,
     remove_scratch,
@@ -41,15 +44,16 @@ from stillwatt.pipelines.logit_shards import (
     row_dtype,
     shard_paths,
 )
+from stillwatt.pipelines.logit_text import CacheText, SequenceText, check_text
 
 __all__ = ["MASS_TOLERANCE", "CachedLogits", "CachedSequence", "LogitCache", "LogitCacheWriter"]
 
 MASS_TOLERANCE = 2.0**-20
 """What is read sums to 1 within this, kept tokens and tail together."""
-_INPUT_MASS_TOLERANCE = 2e-3
-"""How far from 1 the mass handed to the writer may be: rounding of a half-precision teacher, not a mistake."""
 SHARD_ROWS = 32_768
 """About 8 MB at 64 kept tokens: what a kill can cost, and what a reader checks at once."""
+_SUM_TOLERANCE = 2.0**-30
+"""How far a sum may be off from the same one taken again, for each row."""
 _LEAST_FP16 = float(np.finfo(np.float16).min)
 
 
@@ -112,6 +116,8 @@ class LogitCacheWriter:
             ValueError: `top_k` or `temperature` has no meaning.
             ArtifactError: The folder holds a cache that is damaged or of other inputs.
         """
+        if vocab_size > MOST_TOKENS:
+            raise ValueError(f"a vocabulary of {vocab_size} tokens is above the {MOST_TOKENS} that a cache can have")
         if not 1 <= top_k <= vocab_size:
             raise ValueError(f"top_k {top_k} must lie between 1 and the vocabulary's {vocab_size}")
         if not temperature > 0.0:
@@ -121,6 +127,7 @@ class LogitCacheWriter:
         self._vocab_size, self._top_k = vocab_size, top_k
         self._rows: list[npt.NDArray[np.void]] = []
         self._pending: list[int] = []
+        self._texts: list[SequenceText] = []
         self._index: dict[str, Any] = {
             "schema": LOGIT_CACHE_SCHEMA,
             "vocab_size": vocab_size,
@@ -134,6 +141,8 @@ class LogitCacheWriter:
         directory.mkdir(parents=True, exist_ok=True)
         remove_scratch(directory)
         self._sealed = self._resume()
+        shards = self._index["shards"]
+        self._holds_text = logit_text.has_text(shards[0]) if shards else None
 
     @property
     def sealed_sequences(self) -> frozenset[int]:
@@ -146,18 +155,28 @@ class LogitCacheWriter:
         ids_TK: npt.NDArray[np.integer],
         logp_TK: npt.NDArray[np.floating],
         tail_logmass_T: npt.NDArray[np.floating],
+        *,
+        text: SequenceText | None = None,
     ) -> None:
-        """Append one sequence's rows; sealed with its shard.
+        """Append one sequence's rows, and its text where the cache is to hold it; sealed with its shard.
 
         Raises:
-            ValueError: The sequence is there already, the cache is complete, or a row is not a distribution over
-                different tokens.
+            ValueError: The sequence is there already, the cache is complete, a row is not a distribution over
+                different tokens, or the text does not fit the rows.
+            ArtifactError: Some sequences come with their text and some without.
         """
         if sequence_index in self._sealed or sequence_index in self._pending:
             raise ValueError(f"sequence {sequence_index} is in the cache already")
         if self._index["is_complete"]:
             raise ValueError(f"sequence {sequence_index}: the cache is complete and cannot be added to")
-        self._check_rows(sequence_index, ids_TK, logp_TK, tail_logmass_T)
+        rows = (ids_TK, logp_TK, tail_logmass_T)
+        check_rows(f"sequence {sequence_index}", rows, top_k=self._top_k, vocab_size=self._vocab_size)
+        if self._holds_text not in (None, text is not None):
+            raise ArtifactError(str(self._directory), f"sequence {sequence_index} {logit_text.WITHOUT_TEXT}")
+        self._holds_text = text is not None
+        if text is not None:
+            check_text(f"sequence {sequence_index}", text, rows=len(ids_TK), vocab_size=self._vocab_size)
+            self._texts.append(text)
         rows_T = np.empty(len(ids_TK), dtype=self._dtype)
         rows_T["ids"] = ids_TK
         rows_T["logp"] = np.clip(logp_TK, _LEAST_FP16, 0.0)
@@ -172,7 +191,7 @@ class LogitCacheWriter:
         if self._pending:
             self._seal()
         self._index["is_complete"] = True
-        write_json(self._directory / INDEX_NAME, self._index)
+        write_header(self._directory, self._index)
 
     def __enter__(self) -> LogitCacheWriter:
         return self
@@ -183,31 +202,10 @@ class LogitCacheWriter:
         if kind is None:
             self.close()
 
-    def _check_rows(
-        self,
-        sequence_index: int,
-        ids_TK: npt.NDArray[np.integer],
-        logp_TK: npt.NDArray[np.floating],
-        tail_logmass_T: npt.NDArray[np.floating],
-    ) -> None:
-        where = f"sequence {sequence_index}"
-        if ids_TK.ndim != 2 or ids_TK.shape[1] != self._top_k:
-            raise ValueError(f"{where}: ids {ids_TK.shape} must be [T, {self._top_k}]")
-        if logp_TK.shape != ids_TK.shape or tail_logmass_T.shape != ids_TK.shape[:1]:
-            raise ValueError(f"{where}: log-probabilities {logp_TK.shape} or tail {tail_logmass_T.shape} do not fit")
-        if ids_TK.size and not (ids_TK.min() >= 0 and ids_TK.max() < self._vocab_size):
-            raise ValueError(f"{where}: an id lies outside the vocabulary of {self._vocab_size}")
-        if (np.diff(np.sort(ids_TK, axis=1), axis=1) == 0).any():
-            raise ValueError(f"{where}: an id stands twice in one row")
-        mass_T = np.exp(logp_TK.astype(np.float64)).sum(1) + np.exp(tail_logmass_T.astype(np.float64))
-        # written so that NaN fails too
-        if not (np.abs(mass_T - 1.0) <= _INPUT_MASS_TOLERANCE).all() or not (tail_logmass_T < 0.0).all():
-            raise ValueError(f"{where}: a row's kept tokens and tail are not a distribution")
-
     def _resume(self) -> list[int]:
         """Take over the sealed shards of an earlier writer; half-written files stay unnamed and are overwritten."""
         if not (self._directory / INDEX_NAME).exists():
-            write_json(self._directory / INDEX_NAME, self._index)
+            write_header(self._directory, self._index)
             return []
         index = read_index(self._directory)
         for key in ("vocab_size", "top_k", "temperature", "inputs"):
@@ -234,28 +232,35 @@ class LogitCacheWriter:
                 "kept_mass_sum": float(-np.expm1(rows_R["tail_logmass"].astype(np.float64)).sum()),
                 "rows_sha256": write_array(rows_path, rows_R),
                 "offsets_sha256": write_array(offsets_path, offsets),
+                **(logit_text.write_text(self._directory, number, self._texts) if self._texts else {}),
             }
         )
-        write_json(self._directory / INDEX_NAME, self._index)
+        write_header(self._directory, self._index)
         self._sealed += self._pending
-        self._rows, self._pending = [], []
+        self._rows, self._pending, self._texts = [], [], []
 
 
 class LogitCache:
     """A complete, checked cache, memory-mapped; made by `open`."""
 
-    def __init__(self, directory: Path, index: Mapping[str, Any], shards: Sequence[Shard]) -> None:
+    def __init__(
+        self, directory: Path, index: Mapping[str, Any], shards: Sequence[Shard], text: CacheText | None = None
+    ) -> None:
         self.directory = directory
         self.vocab_size, self.top_k = int(index["vocab_size"]), int(index["top_k"])
         self.temperature = float(index["temperature"])
         self.inputs: Mapping[str, Any] = index["inputs"]
         self._index = index
-        self._shards = tuple(shards)
+        self._shards, self._text = tuple(shards), text
         self._places = {
-            int(entry["sequence"]): (number, int(entry["first_row"]), int(entry["rows"]))
+            int(entry["sequence"]): (number, int(entry["first_row"]), int(entry["rows"]), before)
             for number, shard in enumerate(self._shards)
-            for entry in shard.offsets
+            for before, entry in enumerate(shard.offsets)
         }
+        if len(self._places) != sum(len(shard.offsets) for shard in self._shards):
+            raise broken(directory, "a sequence stands in it twice")
+        if self.not_vouched_for is not None:
+            self._check_ids()
 
     @classmethod
     def open(cls, directory: Path) -> LogitCache:
@@ -265,17 +270,30 @@ class LogitCache:
             ArtifactError: The cache is unfinished, a file is missing or changed, or the format is another one.
         """
         index = read_index(directory)
-        if not index["is_complete"]:
-            raise ArtifactError(str(directory), "its writing was never completed")
+        check_complete(directory, index, shard_paths(directory, len(index["shards"]))[0])
         dtype = row_dtype(int(index["vocab_size"]), int(index["top_k"]))
-        return cls(
-            directory, index, [open_shard(directory, n, shard, dtype) for n, shard in enumerate(index["shards"])]
-        )
+        shards = [open_shard(directory, n, shard, dtype) for n, shard in enumerate(index["shards"])]
+        return cls(directory, index, shards, logit_text.open_text(directory, index))
 
     @property
     def sequence_indices(self) -> tuple[int, ...]:
         """The sequences it holds, in ascending order."""
         return tuple(sorted(self._places))
+
+    @property
+    def holds_text(self) -> bool:
+        """Whether it keeps the tokens of its sequences."""
+        return self._text is not None
+
+    def text(self, sequence_index: int) -> SequenceText:
+        """A sequence as the teacher read it.
+
+        Raises:
+            IndexError: The cache does not hold that sequence, or no text at all.
+        """
+        if self._text is None or sequence_index not in self._places:
+            raise IndexError(f"{self.directory} holds no text of a sequence {sequence_index}")
+        return self._text.sequence(*self._places[sequence_index])
 
     @property
     def num_rows(self) -> int:
@@ -287,8 +305,8 @@ class LogitCache:
         """Size on disk, index included."""
         paths = [self.directory / INDEX_NAME]
         for number in range(len(self._shards)):
-            paths += shard_paths(self.directory, number)
-        return sum(path.stat().st_size for path in paths)
+            paths += [*shard_paths(self.directory, number), *logit_text.text_paths(self.directory, number)]
+        return sum(path.stat().st_size for path in paths if path.exists())
 
     @property
     def bytes_per_token(self) -> float | None:
@@ -313,9 +331,31 @@ class LogitCache:
         tails = np.concatenate([np.asarray(shard.rows["tail_logmass"], dtype=np.float64) for shard in self._shards])
         return tuple(np.quantile(-np.expm1(tails), list(shares)).tolist())
 
-    def verify_sequence(self, sequence_index: int) -> None:
-        """Nothing is left to check that `open` has not checked."""
-        self._stored(sequence_index)
+    @property
+    def not_vouched_for(self) -> str | None:
+        """What of it no hash speaks for; None where all of it is under one."""
+        return not_vouched_for(self.directory, self._index)
+
+    def verify(self) -> None:
+        """Check what `open` takes for granted: every id, and the sums of kept mass.
+
+        Raises:
+            ArtifactError: Names the shard.
+        """
+        self._check_ids()
+        for number, (shard, said) in enumerate(zip(self._shards, self._index["shards"], strict=True)):
+            found = float(-np.expm1(shard.rows["tail_logmass"].astype(np.float64)).sum())
+            # written so that NaN fails too
+            if not abs(found - said["kept_mass_sum"]) <= _SUM_TOLERANCE * max(len(shard.rows), 1):
+                detail = f"{INDEX_NAME} says a kept mass of {said['kept_mass_sum']}, and its rows have {found}"
+                raise broken(self.directory, f"shard {number}: its {detail}")
+
+    def _check_ids(self) -> None:
+        for number, shard in enumerate(self._shards):
+            ids = shard.rows["ids"]
+            if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocab_size:
+                detail = f"an id lies outside the vocabulary of {self.vocab_size} that its {INDEX_NAME} says"
+                raise broken(self.directory, f"shard {number}: {detail}")
 
     @property
     def sha256(self) -> str:
@@ -355,5 +395,5 @@ class LogitCache:
     def _stored(self, sequence_index: int) -> npt.NDArray[np.void]:
         if sequence_index not in self._places:
             raise IndexError(f"{self.directory} holds no sequence {sequence_index}")
-        number, first_row, num_rows = self._places[sequence_index]
+        number, first_row, num_rows, _ = self._places[sequence_index]
         return self._shards[number].rows[first_row : first_row + num_rows]

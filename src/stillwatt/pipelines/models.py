@@ -6,11 +6,14 @@ Shapes: B sequences, T tokens of a sequence, D hidden width, V vocabulary, N pos
 from __future__ import annotations
 
 import copy
+import errno
 import gc
 import hashlib
 import math
+import os
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,7 @@ from stillwatt.errors import StillwattError
 from stillwatt.pipelines.corpus import positions_of
 from stillwatt.pipelines.model_sources import ModelPlace
 from stillwatt.pipelines.spec import StudentSpec
+from stillwatt.pipelines.whole_folder import check_whole, named_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,6 +38,7 @@ __all__ = [
     "check_apart",
     "choose_layers",
     "device",
+    "disk_errors",
     "free_memory",
     "head_weight",
     "hidden_states",
@@ -82,21 +87,35 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def load_model(directory: Path, *, dtype: str, may_spread: bool = False) -> CausalModel:
+def load_model(
+    directory: Path, *, dtype: str, may_spread: bool = False, announce: Callable[[str], None] | None = None
+) -> CausalModel:
     """Load a model for evaluation onto `device()`; with `may_spread`, over all GPUs where there are several.
 
+    Args:
+        directory: A folder that transformers loads.
+        dtype: One of the numbers' forms in which weights are held.
+        may_spread: Whether several GPUs may hold it together.
+        announce: Told of tensors in the folder that the model has no place for.
+
     Raises:
-        StillwattError: The folder cannot be loaded, or its output layer is one that the fused losses do not cover.
+        StillwattError: The folder cannot be loaded, lacks tensors of the model (tied ones are not missed), or its
+            output layer is one that the fused losses do not cover.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     spread: dict[str, Any] = {"device_map": "auto"} if may_spread and torch.cuda.device_count() > 1 else {}
+    # left to itself, transformers refuses a tensor of another shape without saying which
+    asked: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "local_files_only": True}
     try:
-        model: CausalModel = AutoModelForCausalLM.from_pretrained(
-            str(directory), dtype=_DTYPES[dtype], local_files_only=True, **spread
-        )
-    except (OSError, ValueError, KeyError) as err:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(str(directory), dtype=_DTYPES[dtype], **asked, **spread)
+    except (OSError, ValueError, KeyError, SafetensorError) as err:
         raise StillwattError(f"{directory}: cannot be loaded as a causal language model ({err})") from err
+    model, info = loaded
+    check_whole(directory, info)
+    if info["unexpected_keys"] and announce is not None:
+        announce(f"{directory}: {named_tensors(info['unexpected_keys'])} have no place in this model and are left out")
     check_plain_head(model)
     return (model if spread else model.to(device())).eval()
 
@@ -238,7 +257,7 @@ def choose_layers(
         starts_ST: Where its documents start, if they are kept apart; these tokens are in no mean then.
 
     Raises:
-        StillwattError: A candidate block does not lie within the teacher.
+        StillwattError: A candidate block does not lie within the teacher, or the teacher gives NaN.
     """
     num_layers = len(_layers(model))
     losses: dict[int, float] = {}
@@ -250,6 +269,8 @@ def choose_layers(
             )
         with _without_layers(model, start, student.drop_layers):
             losses[start] = _mean_loss(model, ids_ST, starts_ST)
+        if math.isnan(losses[start]):
+            raise StillwattError(f"{model.name_or_path}: the model gives NaN on training text; look at its weights")
     if not losses:
         raise StillwattError(f"student {student.name!r}: candidate_starts is empty; name at least one first layer")
     return LayerChoice(start=min(losses, key=lambda s: losses[s]), count=student.drop_layers, losses=losses)
@@ -304,12 +325,34 @@ def _layers(model: CausalModel) -> Sequence[torch.nn.Module]:
 
 
 def save_model(model: CausalModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
-    """Write a folder that `load_model` and other programs load."""
-    with warnings.catch_warnings():
+    """Write a folder that `load_model` and other programs load.
+
+    Raises:
+        OSError: The disk is full, or cannot be written to.
+    """
+    with warnings.catch_warnings(), disk_errors(directory):
         # saving re-reads generation settings of the source model, which may warn of its own defaults
         warnings.simplefilter("ignore", UserWarning)
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what safetensors says of the disk into the system's own error, with the path and what to do.
+
+    Raises:
+        OSError: In place of a SafetensorError.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as err:
+        said = re.search(r"os error (\d+)", str(err))
+        code = int(said[1]) if said else errno.EIO
+        cure = "make room and give the same command once more: it goes on from the last finished stage"
+        raise OSError(code, f"{os.strerror(code)} while tensors were written; {cure}", str(path)) from err
 
 
 def open_place(place: ModelPlace, *, dtype: str) -> tuple[CausalModel, PreTrainedTokenizerBase]:

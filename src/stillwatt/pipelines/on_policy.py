@@ -52,16 +52,18 @@ class Batch:
 
 
 def given_batch(examples: Packed, rows: Sequence[int]) -> Batch:
-    """Some sequences of the training text."""
-    ids_BT = torch.from_numpy(examples.ids_ST[list(rows)].astype(np.int64))
-    predicted_BT = torch.from_numpy(examples.supervised_ST[list(rows)][:, 1:])
+    """Some sequences of the training text, as wide as the longest of them."""
+    lengths_B = None if examples.lengths_S is None else examples.lengths_S[list(rows)]
+    width = examples.ids_ST.shape[1] if lengths_B is None else max(2, int(lengths_B.max()))
+    ids_BT = torch.from_numpy(examples.ids_ST[list(rows), :width].astype(np.int64))
+    predicted_BT = torch.from_numpy(examples.supervised_ST[list(rows), 1:width])
     starts_ST = examples.starts_ST
     positions_BT = None if starts_ST is None else torch.from_numpy(positions_of(starts_ST[list(rows)]))
     return Batch(
         rows=tuple(rows),
         ids_BT=ids_BT,
         predicted_BT=predicted_BT,
-        tokens=ids_BT.numel(),
+        tokens=ids_BT.numel() if lengths_B is None else int(lengths_B.sum()),
         positions_BT=positions_BT,
     )
 
@@ -108,7 +110,7 @@ class OwnText:
         an end token are nothing.
         """
         rows = [row for group in groups for row in group]
-        prompts = [self.prompts.ids_ST[row, : self.spec.prompt_tokens].tolist() for row in rows]
+        prompts = [self.prompts.row(row)[: self.spec.prompt_tokens] for row in rows]
         was_training = model.training
         with self.open_stage() as stage:
             writer = Writer(model, self.tokenizer, self.spec, end_ids(model, self.tokenizer))

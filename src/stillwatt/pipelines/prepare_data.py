@@ -12,6 +12,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines.cached_text import CachedCorpus, is_cached, load_cached
 from stillwatt.pipelines.corpus import (
     Corpus,
     Packed,
@@ -22,6 +23,7 @@ from stillwatt.pipelines.corpus import (
     tokenise,
 )
 from stillwatt.pipelines.judge_answers import needed_tokens
+from stillwatt.pipelines.models import tokenizer_sha256
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import DataSpec
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec
@@ -60,6 +62,8 @@ def make(
         StillwattError: The corpus is too small for the budget.
     """
     count = num_sequences(data)
+    if is_cached(data.source):
+        return _from_cache(load_cached(data, count, tokenizer_sha256(tokenizer)), out_dir, task)
     corpus = load_corpus(data.source, seed=data.seed)
     train, held_out = split_documents(corpus.names, held_out_share=data.held_out_share, seed=data.seed)
     used: list[int] = []
@@ -84,17 +88,37 @@ def make(
     }
 
 
+def _from_cache(found: CachedCorpus, out_dir: Path, task: Task) -> dict[str, Any]:
+    """Keep the sequences of a cache as they are; each stands for a document."""
+    task.advance(found.train.ids_ST.size)
+    return {
+        "train_documents": len(found.train.ids_ST),
+        "train_documents_available": found.num_train,
+        "held_out_documents": len(found.held_out),
+        "held_out_documents_available": len(found.held_out),
+        "train_tokens": found.train.num_tokens,
+        "dropped_tokens": 0,
+        "held_out_tokens": int(sum(len(ids) for ids in found.held_out)),
+        "corpus_sha256": _save(out_dir, found.train, list(found.held_out)),
+        "names_tokenizer": found.names_tokenizer,
+    }
+
+
 def load(out_dir: Path) -> Prepared:
     """Read what `make` wrote."""
     arrays = load_file(out_dir / _FILE)
     ends = np.cumsum(arrays["held_out_lengths"])
     documents = tuple(np.split(arrays["held_out_ids"], ends[:-1]))
     starts_ST = arrays["train_starts"].astype(np.bool_) if "train_starts" in arrays else None
+    supervised_ST = _all_but_first(arrays["train_ids"].shape) if starts_ST is None else ~starts_ST
+    if "train_supervised" in arrays:
+        supervised_ST = arrays["train_supervised"].astype(np.bool_)
     packed = Packed(
         ids_ST=arrays["train_ids"],
-        supervised_ST=_all_but_first(arrays["train_ids"].shape) if starts_ST is None else ~starts_ST,
+        supervised_ST=supervised_ST,
         dropped_tokens=int(arrays["dropped_tokens"][0]),
         starts_ST=starts_ST,
+        lengths_S=arrays.get("train_lengths"),
     )
     return Prepared(train=packed, held_out_documents=documents, sha256=_hash(packed, documents))
 
@@ -145,16 +169,24 @@ def _save(out_dir: Path, packed: Packed, documents: list[npt.NDArray[np.int32]])
             "held_out_ids": np.concatenate(documents),
             "held_out_lengths": np.asarray([len(ids) for ids in documents], dtype=np.int64),
             **({} if packed.starts_ST is None else {"train_starts": packed.starts_ST.astype(np.uint8)}),
+            **_as_they_are(packed),
         },
         out_dir / _FILE,
     )
     return _hash(packed, documents)
 
 
+def _as_they_are(packed: Packed) -> dict[str, npt.NDArray[Any]]:
+    """What sequences that were not packed here have beside their tokens."""
+    if packed.lengths_S is None:
+        return {}
+    return {"train_lengths": packed.lengths_S, "train_supervised": packed.supervised_ST.astype(np.uint8)}
+
+
 def _hash(packed: Packed, documents: list[npt.NDArray[np.int32]] | tuple[npt.NDArray[np.int32], ...]) -> str:
     digest = hashlib.sha256()
     starts = () if packed.starts_ST is None else (packed.starts_ST.astype(np.int32),)
-    for ids in (packed.ids_ST, *documents, *starts):
+    for ids in (packed.ids_ST, *documents, *starts, *_as_they_are(packed).values()):
         digest.update(f"{ids.shape}".encode())
         digest.update(np.ascontiguousarray(ids, dtype="<i4").tobytes())
     return digest.hexdigest()

@@ -109,6 +109,26 @@ class Ranks:
             # the last turn may be short of parts: what idle ranks hand in is left out
             yield from zip(turn, self._gather(found), strict=False)
 
+    def divide(self, parts: Sequence[Part], work: Callable[[Sequence[Part]], Sequence[Found]]) -> list[Found]:
+        """Each rank works on a run of neighbours; all get what all found, in the order of the parts.
+
+        Args:
+            parts: The same on all ranks.
+            work: Gives one finding for each of the parts it is handed; not called where a rank has none.
+
+        >>> Ranks().divide([2, 3], lambda own: [part * part for part in own])
+        [4, 9]
+        """
+        edges = [len(parts) * rank // self.count for rank in range(self.count + 1)]
+        own = parts[edges[self.rank] : edges[self.rank + 1]]
+        found = list(work(own)) if own else []
+        if self.count == 1:
+            return found
+        all_found: list[list[Found]] = [[] for _ in range(self.count)]
+        with self._in_touch():
+            torch.distributed.all_gather_object(all_found, found)
+        return [one for of_rank in all_found for one in of_rank]
+
     def _gather(self, found: Any) -> list[Any]:
         if self.count == 1:
             return [found]

@@ -14,6 +14,8 @@ from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, Sou
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
 from stillwatt.records.energy import Total
 
+CACHE_SCHEME = "cache:"
+"""What stands before the folder of a logit cache whose text is trained on."""
 CORPUS = "corpus"
 """Where the teacher's prompts come from unless a file is named: the beginnings of training sequences."""
 
@@ -124,7 +126,7 @@ class DataSpec:
     """The corpus, its split and its packing."""
 
     source: str
-    """`pydoc-topics`, `random-words`, `path:FILE.jsonl`, or `hf:ORG/NAME`."""
+    """`pydoc-topics`, `random-words`, `path:FILE.jsonl`, `hf:ORG/NAME`, or `cache:DIR`."""
     sequence_tokens: int
     train_tokens: int
     """Token budget of every arm at its full budget (tokens that go through the student, padding excluded)."""
@@ -147,6 +149,17 @@ class CacheSpec:
     prior: str = "bigram"
 
 
+def held_by(scheme: str | None) -> Source:
+    """What a loss finds in a cache of that scheme; None for fixed rows.
+
+    >>> held_by("topp").value
+    'top_p cache'
+    """
+    if scheme in (None, "topk"):
+        return Source.TOP_K
+    return Source.TOP_P if scheme == "topp" else Source.SAMPLES
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogitsSpec:
     """What the teacher's logit cache keeps."""
@@ -162,15 +175,21 @@ class LogitsSpec:
     @property
     def source(self) -> Source:
         """What a loss finds in the cache."""
-        if self.cache is None or self.cache.scheme == "topk":
-            return Source.TOP_K
-        return Source.TOP_P if self.cache.scheme == "topp" else Source.SAMPLES
+        return held_by(self.cache.scheme if self.cache else None)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What tells one cache from another, as JSON values; without what is at its default, as `GenerateSpec`'s."""
         values = asdict(self)
         return {name: value for name, value in values.items() if value not in (None, "transformers")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenCacheSpec:
+    """A logit cache that is there already and is read in stead of one that the teacher writes."""
+
+    directory: str
+    """As the recipe has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,7 +356,9 @@ class PipelineSpec:
     students: tuple[StudentSpec, ...]
     data: DataSpec
     logits: LogitsSpec | None
+    """None where no arm reads a cache, or one is given."""
     generate: GenerateSpec | None
+    given_cache: GivenCacheSpec | None = None
     own_text: OwnTextSpec | None = None
     train: TrainSpec
     arms: tuple[ArmSpec, ...]

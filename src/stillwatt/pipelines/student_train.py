@@ -24,6 +24,7 @@ from torch import Tensor
 
 from stillwatt.errors import StillwattError
 from stillwatt.metering.meter import Stage
+from stillwatt.pipelines.cached_rows import CachedReader
 from stillwatt.pipelines.checkpoint import read_checkpoint, write_checkpoint
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.logit_cache import LogitCache
@@ -181,6 +182,8 @@ class _Loop:
         self._job = job
         self.tokens_done = 0
         self.waiting, self.reading = Waiting(), Waiting()
+        is_even = job.examples.lengths_S is None
+        self._rows = None if job.cache is None else CachedReader(job.cache, is_even=is_even)
         self.ranks = Ranks()
         self._accelerator = Accelerator(mixed_precision="bf16" if job.dtype == "bfloat16" and on_gpu else "no")
         # accelerate has this once a process: another trainer that ended amid its accumulation leaves it off, and then
@@ -284,7 +287,7 @@ class _Loop:
         if job.teacher is not None:
             side, weight_VD = _dense_side(job.arm, job.teacher, batch.rows, predicted_BT, weight_VD)
         else:
-            side = self._sparse_side(batch.rows, predicted_BT, weight_VD.shape[0])
+            side = self._sparse_side(batch.rows, batch.predicted_BT, weight_VD.shape[0])
         return kd_head(
             states_ND,
             weight_VD,
@@ -301,27 +304,19 @@ class _Loop:
     def _sparse_side(self, rows: tuple[int, ...], predicted_BT: Tensor, num_rows: int) -> TeacherSide:
         """What the cache holds for the supervised positions of those sequences."""
         job, place = self._job, self._accelerator.device
-        assert job.cache is not None
+        assert self._rows is not None
         assert job.arm.objective is not None
-        name = job.arm.objective.name
-        if name == "sampled_kl":
-            assert not isinstance(job.cache, LogitCache)  # checked by `check_arm`
-            with self.waiting, self.reading:
-                drawn = job.cache.weights(list(rows))
-            self._check_ids(drawn.ids_BTK, num_rows)
-            parts = (drawn.ids_BTK, drawn.weight_BTK, drawn.logp_BTK)
-            return Weighted(*(part.to(place)[predicted_BT] for part in parts))
         with self.waiting, self.reading:
-            cached = job.cache.batch(list(rows))
-        self._check_ids(cached.ids_BTK, num_rows)
-        kept = (cached.ids_BTK, cached.logp_BTK, cached.tail_logmass_BT)
-        return cached_side(name, *(part.to(place)[predicted_BT] for part in kept))
+            found = self._rows.read(rows, predicted_BT)
+        self._check_ids(found.ids_NK, num_rows)
+        parts = [part.to(place) for part in found.parts]
+        return Weighted(*parts) if found.is_drawn else cached_side(job.arm.objective.name, *parts)
 
-    def _check_ids(self, ids_BTK: Tensor, num_rows: int) -> None:
+    def _check_ids(self, ids_NK: Tensor, num_rows: int) -> None:
         """A teacher with more rows of padding may have kept one of them: the student has none to set against it."""
-        if int(ids_BTK.max()) >= num_rows:
+        if ids_NK.numel() and int(ids_NK.max()) >= num_rows:
             raise StillwattError(
-                f"arm {self._job.arm_id!r}: the logit cache keeps output row {int(ids_BTK.max())} of the teacher and "
+                f"arm {self._job.arm_id!r}: the logit cache keeps output row {int(ids_NK.max())} of the teacher and "
                 f"the student has {num_rows}; lower teacher_logits.top_k, or use a loss of the whole vocabulary"
             )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from stillwatt.errors import StillwattError
@@ -26,8 +27,10 @@ from stillwatt.pipelines.arm import (
 from stillwatt.pipelines.arm_check import check_arms, check_text_only
 from stillwatt.pipelines.artifacts import Artifact, replace_dir
 from stillwatt.pipelines.bench import Bench
+from stillwatt.pipelines.cached_text import cache_dir
 from stillwatt.pipelines.corpus import Packed, prompts_of
 from stillwatt.pipelines.endpoint_client import read_key
+from stillwatt.pipelines.given_cache import NO_TOKENIZER, Models, check_given
 from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
 from stillwatt.pipelines.judges import TEACHER
 from stillwatt.pipelines.model_sources import is_ready
@@ -124,6 +127,9 @@ def prepare(bench: Bench) -> None:
         train = prepare_data.load(bench.data_dir()).train
         if train.starts_ST is not None:
             check_apart(bench.teacher(), "the teacher")
+        text, given = results.pop("names_tokenizer", True), _given_facts(bench, train)
+        _warn_of_tokens(bench, text=text, given=given.pop("names_tokenizer", True))
+        results |= given
         chosen: dict[str, list[int]] = {}
         losses: dict[str, dict[str, float]] = {}
         for student in spec.students:
@@ -137,9 +143,37 @@ def prepare(bench: Bench) -> None:
     bench.run_stage("prepare_data", StageKind.PREPARE_DATA, work, total=spec.data.train_tokens)
 
 
+def _given_facts(bench: Bench, train: Packed) -> dict[str, Any]:
+    """What a cache that the recipe names is found to be, once it is known to fit; nothing where none is named."""
+    spec = bench.spec
+    if spec.given_cache is None:
+        return {}
+    tokenizer = bench.tokenizer()
+    is_elsewhere = spec.teacher.endpoint is not None
+    places = {} if is_elsewhere else {"teacher": bench.teacher_place().directory}
+    places |= {s.name: bench.start_dir(s) for s in spec.students if s.source != PRUNED}
+    models = Models(
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
+        num_tokens=max(tokenizer.get_vocab().values()) + 1,
+        rows={name: _output_rows(directory) for name, directory in places.items()},
+    )
+    found = check_given(spec, train, models)
+    return {"names_tokenizer": found.pop("names_tokenizer"), "given_cache": found}
+
+
+def _warn_of_tokens(bench: Bench, *, text: bool, given: bool) -> None:
+    """Say, and keep on the books, where nothing shows a cache's tokens to be this recipe's."""
+    named, spec = [] if text else [bench.spec.data.source], bench.spec.given_cache
+    named += [spec.directory] if spec is not None and not given else []
+    for directory in dict.fromkeys(map(cache_dir, named)):
+        message = NO_TOKENIZER.format(directory=directory)
+        bench.announce(message)
+        bench.meter.write("warning", message=message)
+
+
 def _prune(bench: Bench, student: StudentSpec, train: Packed) -> tuple[list[int], dict[str, float]]:
     num_rows = max(1, student.selection_tokens // train.ids_ST.shape[1])
-    ids_ST = torch.from_numpy(train.ids_ST[:num_rows].astype(np.int64))
+    ids_ST = torch.from_numpy(_real_text(train, num_rows).astype(np.int64))
     starts_ST = None if train.starts_ST is None else torch.from_numpy(train.starts_ST[:num_rows])
     choice = choose_layers(bench.teacher(), student, ids_ST, starts_ST)
     target = bench.start_dir(student)
@@ -153,19 +187,28 @@ def _prune(bench: Bench, student: StudentSpec, train: Packed) -> tuple[list[int]
     return left_out, {str(start): loss for start, loss in choice.losses.items()}
 
 
-def _check_fit(bench: Bench, student: StudentSpec) -> None:
-    from transformers import AutoConfig
+def _real_text(train: Packed, num_rows: int) -> npt.NDArray[np.int32]:
+    """The first sequences; of such as are padded the longest, cut to what all of them have."""
+    if train.lengths_S is None:
+        return train.ids_ST[:num_rows]
+    longest = np.argsort(-train.lengths_S, kind="stable")[:num_rows]
+    return train.ids_ST[longest, : max(2, int(train.lengths_S[longest].min()))]
 
+
+def _check_fit(bench: Bench, student: StudentSpec) -> None:
     tokenizer, is_elsewhere = bench.tokenizer(), bench.spec.teacher.endpoint is not None
     # text of an endpoint is in the first student's tokens, so that the others are held against it
     first = bench.start_dir(bench.spec.students[0]) if is_elsewhere else bench.teacher_place().directory
-    sizes = [
-        int(AutoConfig.from_pretrained(str(directory), local_files_only=True).get_text_config().vocab_size)
-        for directory in (first, bench.start_dir(student))
-    ]
+    sizes = [_output_rows(directory) for directory in (first, bench.start_dir(student))]
     same = tokenizer_sha256(load_tokenizer(bench.start_dir(student))) == tokenizer_sha256(tokenizer)
     num_tokens = max(tokenizer.get_vocab().values()) + 1
     shared_rows(*sizes, num_tokens=num_tokens, same_tokens=same, student=student.name)
+
+
+def _output_rows(directory: Path) -> int:
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(str(directory), local_files_only=True).get_text_config().vocab_size)
 
 
 def evaluate_teacher(bench: Bench) -> None:
@@ -175,10 +218,11 @@ def evaluate_teacher(bench: Bench) -> None:
         return
     name, labels = "evaluate.teacher", {"arm": "teacher"}
 
-    def work(_stage: Stage, task: Task) -> dict[str, Any]:
-        return evaluate_model(bench, bench.teacher(), name, labels, task)
+    def work(stage: Stage, task: Task) -> dict[str, Any]:
+        return evaluate_model(bench, bench.teacher(), name, labels, stage, task)
 
-    bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=evaluation_work(bench.spec))
+    total = evaluation_work(bench.spec)
+    bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total, is_shared=True)
 
 
 def evaluate_start(bench: Bench, student: StudentSpec) -> None:
@@ -251,7 +295,8 @@ def _serve(bench: Bench, name: str, labels: Mapping[str, str], directory: Path |
 
     def work(stage: Stage, task: Task) -> dict[str, Any]:
         model = bench.teacher() if directory is None else load_model(directory, dtype=dtype or "float32")
-        prompts = prompts_of(bench.data().train.ids_ST, load.prompt_tokens)
+        train = bench.data().train
+        prompts = prompts_of(train.ids_ST, load.prompt_tokens, train.lengths_S)
         end_id = int(bench.tokenizer().eos_token_id)
         return {"generated_tokens": serve.make(model, prompts, load, end_id=end_id, task=task, stage=stage)}
 

@@ -20,9 +20,9 @@ from stillwatt.pipelines.bench import Bench, found_or_announced
 from stillwatt.pipelines.cache_fidelity import measure_fidelity
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, prompts_of
-from stillwatt.pipelines.models import (
-    tokenizer_sha256,
-)
+from stillwatt.pipelines.given_artifact import given_artifact, point_to_maker
+from stillwatt.pipelines.logit_text import sequences_sha256
+from stillwatt.pipelines.models import tokenizer_sha256
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.prompts import (
     PromptSet,
@@ -41,7 +41,10 @@ __all__ = ["make_artifacts"]
 
 def make_artifacts(bench: Bench) -> dict[str, Artifact]:
     """Make, or find from an earlier run, the teacher artefacts that the arms consume; by kind."""
-    wanted = {arm.artifact_kind for arm in bench.spec.arms}
+    wanted, given = {arm.artifact_kind for arm in bench.spec.arms}, bench.spec.given_cache
+    if given is not None and "logits" in wanted:
+        found = {"logits": given_artifact(bench, given)}
+        return {**found, **({"text": _make_artifact(bench, _text_maker(bench))} if "text" in wanted else {})}
     makers = {"logits": _logits_maker, "text": _text_maker}
     return {kind: _make_artifact(bench, make(bench)) for kind, make in makers.items() if kind in wanted}
 
@@ -65,7 +68,7 @@ def _logits_maker(bench: Bench) -> _Maker:
     assert settings is not None  # `check` has seen to it
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
-        sequences = [row.tolist() for row in train.ids_ST]
+        sequences = [train.row(number) for number in range(len(train.ids_ST))]
         with _logits_teacher(bench, settings, sequences, stage) as teacher:
             found = teacher_logits.make(
                 teacher,
@@ -82,8 +85,8 @@ def _logits_maker(bench: Bench) -> _Maker:
 
     positions = train.positions_ST
     is_shared = settings.engine == "transformers"  # two engines of vLLM would take one card
-    known = _teacher_inputs(bench) if settings.cache else None
-    inputs = {**_teacher_inputs(bench), "text_sha256": _ids_sha256(train), "settings": settings.identity}
+    known = _teacher_inputs(bench)
+    inputs = {**known, "text_sha256": _ids_sha256(train), "settings": settings.identity}
     if positions is not None:
         inputs["positions_sha256"] = hashlib.sha256(np.ascontiguousarray(positions, dtype="<i8").tobytes()).hexdigest()
     return _Maker(
@@ -91,7 +94,7 @@ def _logits_maker(bench: Bench) -> _Maker:
         stage_kind=StageKind.TEACHER_LOGITS,
         inputs=inputs,
         make=make,
-        total=int(train.ids_ST.size),
+        total=train.num_tokens,
         is_shared=is_shared,
     )
 
@@ -169,7 +172,7 @@ def _prompts_inputs(bench: Bench, settings: GenerateSpec, train: Packed) -> dict
 
 def _prompts(bench: Bench, settings: GenerateSpec, train: Packed) -> PromptSet:
     if source_of(settings) is None:
-        ids = tuple(tuple(prompt) for prompt in prompts_of(train.ids_ST, settings.prompt_tokens))
+        ids = tuple(tuple(prompt) for prompt in prompts_of(train.ids_ST, settings.prompt_tokens, train.lengths_S))
         return PromptSet(ids=ids, counts={})
     if settings.seeds is None:
         return file_prompts(settings, bench.tokenizer())
@@ -188,6 +191,8 @@ def _teacher_inputs(bench: Bench) -> dict[str, Any]:
 
 
 def _ids_sha256(packed: Packed) -> str:
+    if packed.lengths_S is not None:
+        return sequences_sha256(packed.row(number) for number in range(len(packed.ids_ST)))
     return hashlib.sha256(np.ascontiguousarray(packed.ids_ST, dtype="<i4").tobytes()).hexdigest()
 
 
@@ -199,7 +204,7 @@ def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
         lambda: found_or_announced(lambda: find_artifact(target), bench.announce)
     )
     if found is not None:
-        _point_to_maker(bench, name, maker.stage_kind, labels, found)
+        point_to_maker(bench, name, maker.stage_kind, labels, found)
         return found
     if bench.ranks.is_first:
         bench.state.forget(name)
@@ -224,17 +229,3 @@ def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
 
     bench.run_stage(name, maker.stage_kind, work, labels=labels, total=maker.total, is_shared=maker.is_shared)
     return bench.ranks.of_first(lambda: sealed[0])
-
-
-def _point_to_maker(bench: Bench, name: str, kind: StageKind, labels: Mapping[str, str], found: Artifact) -> None:
-    """A stage of no length that says which run paid for an artefact found on disk."""
-    if bench.finished(name) is not None:
-        return
-    bench.announce(f"{name}: {found.artifact_id} was made by run {found.made_by['run_id']}; used again")
-
-    def work(_stage: Stage, _task: Task) -> dict[str, Any]:
-        bill = {"energy_run_id": found.made_by["run_id"], "energy_stage_id": found.made_by["stage_id"]}
-        return {**found.results, **bill}
-
-    pointing = {**labels, "reused_from": found.made_by["run_id"]}
-    bench.run_stage(name, kind, work, labels=pointing, total=1, unit="artefacts")

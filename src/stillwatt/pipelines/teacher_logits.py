@@ -5,7 +5,6 @@ Shapes: B sequences of a batch, T positions with a successor in the text, V voca
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from stillwatt.errors import StillwattError
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.logit_cache import LogitCacheWriter
 from stillwatt.pipelines.logit_forms import Form, Told, Top, form_of
+from stillwatt.pipelines.logit_text import sequences_sha256
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import LogitsSpec
@@ -276,16 +276,7 @@ def _batches(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[li
 
 
 def _text_identity(sequences: Sequence[Sequence[int]], positions: Positions) -> dict[str, str]:
-    text = {"sequences_sha256": _sequences_sha256(sequences)}
+    text = {"sequences_sha256": sequences_sha256(sequences)}
     if positions is None:
         return text
-    return {**text, "packing": "documents", "positions_sha256": _sequences_sha256(positions.tolist())}
-
-
-def _sequences_sha256(sequences: Sequence[Sequence[int]]) -> str:
-    """One hash over all token ids and lengths."""
-    digest = hashlib.sha256()
-    for sequence in sequences:
-        digest.update(len(sequence).to_bytes(8, "little"))
-        digest.update(np.asarray(sequence, dtype="<i8").tobytes())
-    return digest.hexdigest()
+    return {**text, "packing": "documents", "positions_sha256": sequences_sha256(positions.tolist())}

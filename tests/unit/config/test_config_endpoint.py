@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from recipe_refusals import refusal
 from stillwatt.config.bundled import find_recipe
 from stillwatt.config.jobs import jobs_of, remarks_on
 from stillwatt.config.load import load_recipe
 from stillwatt.config.model_size import size_of_teacher
 from stillwatt.config.plan import plan
-from stillwatt.errors import ConfigError, MissingExtraError, UsageError
+from stillwatt.errors import MissingExtraError, UsageError
 from stillwatt.factors import serving
 from stillwatt.records.forecast import Device
 
@@ -42,13 +43,6 @@ def recipe_text(endpoint: str = ENDPOINT, *, without: tuple[str, ...] = ("kd", "
 @pytest.fixture
 def at(tmp_path: Path) -> Path:
     return tmp_path / "recipe.toml"
-
-
-def refusal(path: Path, text: str, *overrides: str) -> str:
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError) as caught:
-        load_recipe(path, overrides)
-    return str(caught.value)
 
 
 def test_a_server_is_a_teacher_of_text_alone(at: Path) -> None:

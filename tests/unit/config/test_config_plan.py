@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatt.config.bundled import bundled_recipes
+from stillwatt.config.jobs import jobs_of
 from stillwatt.config.load import load_recipe
 from stillwatt.config.plan import arm_ids, plan, sequences_at
+from stillwatt.pipelines.evaluate import total_work
 from stillwatt.pipelines.student_train import step_at
+from stillwatt.records.forecast import Device
 from stillwatt.records.window import StageKind
 
 RECIPE = Path(__file__).parents[2] / "golden" / "recipes" / "study.toml"
@@ -125,3 +128,26 @@ def test_a_teacher_beside_the_student_is_planned_in_its_own_stages() -> None:
     assert beside == {"teacher_online.on.0.5": 4096, "teacher_online.on.1.0": 4096}
     assert plan(spec).teacher_tokens == 2 * 8192
     assert plan(spec).cautions == ()
+
+
+def test_tokens_of_a_harness_are_told_apart_as_assumed() -> None:
+    """A run whose tasks of lm-evaluation-harness are shorter than assumed has done all of its work, and teaches."""
+    spec = load_recipe(RECIPE).to_spec()
+    device = Device(name="a machine", is_gpu=False)
+    asked = replace(spec, evaluate=replace(spec.evaluate, lm_eval_tasks=("piqa",)))
+    plain, more = ({job.name: job for job in jobs_of(each, device)}["evaluate.start"] for each in (spec, asked))
+    assert (plain.tokens, plain.assumed_tokens) == (total_work(spec.evaluate), 0.0)
+    assert more.tokens is not None
+    assert more.assumed_tokens > 0.0
+    assert more.tokens - more.assumed_tokens == plain.tokens
+
+
+def test_a_warmup_that_does_not_end_is_told_of() -> None:
+    spec = load_recipe(RECIPE).to_spec()
+    steps = -(-spec.data.train_tokens // (spec.data.sequence_tokens * spec.train.batch_size))
+    steps = -(-steps // spec.train.accumulation_steps)
+    whole, longer = (plan(replace(spec, train=replace(spec.train, warmup_steps=each))) for each in (steps, 2 * steps))
+    assert not any("warmup" in said for said in whole.cautions)
+    (told,) = [said for said in longer.cautions if "warmup" in said]
+    assert f"train.warmup_steps = {2 * steps}, and a training is {steps} steps" in told
+    assert "50% of train.learning_rate" in told

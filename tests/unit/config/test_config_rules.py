@@ -111,6 +111,16 @@ SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
         ),
         (["logit_cache={scheme='rs_kd', draws=9}"], "cache scheme rs_kd: top_k 64 has no meaning without a head"),
         (["logit_cache={scheme='topk', draws=9}"], "cache scheme topk: draws 9 has no meaning here"),
+        (["logit_cache={scheme='topk', mass=0.5}"], "cache scheme topk: mass 0.5 has no meaning here; leave it out"),
+        (
+            ["logit_cache={scheme='topk', seed=3}"],
+            "logit_cache.seed: cache scheme topk: seed 3 has no meaning here; leave it out",
+        ),
+        (["logit_cache={scheme='topp', mass=0.9, seed=3}"], "cache scheme topp: seed 3 has no meaning here"),
+        (
+            ["teacher_logits.top_k=0", "logit_cache={scheme='rs_kd', draws=9, step=0.25}"],
+            "logit_cache.step: cache scheme rs_kd: step 0.25 has no meaning here; leave it out",
+        ),
         (["logit_cache={scheme='head_draws', draws=9}"], "reads a top_k cache, and [teacher_logits] writes a sample"),
         (["logit_cache={scheme='topp', mass=0.9}"], "use top_p_tail, or a loss of the whole vocabulary"),
         (["teacher_logits.top_k=0"], "fixed rows keep at least one token"),
@@ -155,6 +165,13 @@ def test_a_method_needs_the_table_of_its_artefact(table: str, method: str) -> No
         ['evaluate.lm_eval_tasks=["ifeval"]', "evaluate.lm_eval_limit=3"],
         ["teacher.source=hf:a/b", "teacher.revision=main"],
         ["arms.sft.name=base", "analysis.baseline_arm=base"],
+        ["logit_cache={scheme='topk', step=0.25, seed=0}"],  # as a run states it that was told of no seed
+        [
+            "teacher_logits.top_k=0",
+            "logit_cache={scheme='rs_kd', draws=9, seed=3}",
+            "arms.kd.loss=sampled_kl",
+        ],
+        ["logit_cache={scheme='head_draws', draws=9, step=0.25, seed=3}", "arms.kd.loss=sampled_kl"],
         ["teacher_logits.engine=vllm"],
         ["teacher_logits.engine=vllm", "logit_cache={scheme='topk'}"],
         ["teacher_logits.engine=vllm", "logit_cache={scheme='topp', mass=0.9}", "arms.kd.loss=top_p_tail"],

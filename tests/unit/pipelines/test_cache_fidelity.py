@@ -12,6 +12,7 @@ import torch
 pytest.importorskip("constriction", reason="the cache extra is not installed")
 
 from stillwatt.pipelines import teacher_logits
+from stillwatt.pipelines.artifacts import file_sha256
 from stillwatt.pipelines.cache_fidelity import measure_fidelity, sampled_sequences
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.spec import CacheSpec, LogitsSpec
@@ -110,6 +111,7 @@ def test_sequences_of_one_token_leave_nothing_to_compare(tmp_path: Path) -> None
 def test_a_cache_that_no_run_made_has_no_account_and_says_so(tmp_path: Path) -> None:
     found(tmp_path / "cache", fixed(4))
     assert "no readable artifact.json" in cache_info(tmp_path / "cache")["account"]["absent"]
-    told = {"made_by": {"run_id": "20260101-nobody"}}
+    files = {"index.json": file_sha256(tmp_path / "cache" / "index.json")}
+    told = {"made_by": {"run_id": "20260101-nobody"}, "files": files}
     (tmp_path / "cache" / "artifact.json").write_text(json.dumps(told), encoding="utf-8")
     assert "20260101-nobody" in cache_info(tmp_path / "cache")["account"]["absent"]

@@ -105,7 +105,7 @@ def test_the_teachers_stage_goes_on_behind_a_sealed_shard(tmp_path: Path, monkey
 
 def test_a_loss_that_the_cache_cannot_feed_is_refused() -> None:
     arm = ArmSpec(name="kd", method=Method.KD, alpha=0.5, temperature=1.0)
-    with pytest.raises(StillwattError, match="reads a top_k cache, and teacher_logits writes a sample cache"):
+    with pytest.raises(StillwattError, match="reads a top_k cache, and the logit cache is a sample cache"):
         check_arm(arm, 1.0, WAYS["sampled_kl"].source)
     assert WAYS["top_p_tail"].source is Source.TOP_P
     assert "cache" not in dataclasses.replace(RS_KD, cache=None).identity

@@ -147,6 +147,29 @@ def test_a_line_of_another_kind_is_named(tmp_path: Path, row: Any, said: str) ->
     assert f"{tmp_path / 'c.jsonl'}:2" in str(caught.value)
 
 
+@pytest.mark.parametrize("messages", [[1, 2], ["hi"], [{"content": "hi"}], [{"role": 3, "content": "hi"}]])
+def test_messages_that_nobody_says_are_named(tmp_path: Path, messages: list[Any]) -> None:
+    with pytest.raises(StillwattError, match=rf"{tmp_path / 'c.jsonl'}:2: `messages` must be objects with a `role`"):
+        load_corpus(_jsonl(tmp_path / "c.jsonl", [{"text": "a"}, {"messages": messages}]), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (None, "the tokenizer has no chat template"),
+        ("{{ raise_exception('no such role') }}", r"refuses the messages \(no such role"),
+        ("{% for m in messages %}{{ 'a' + m['content'] }}{% endfor %}", "refuses the messages"),
+        ("{{ messages", "refuses the messages"),
+    ],
+)
+def test_conversations_that_cannot_be_made_text_are_named(tmp_path: Path, template: str | None, said: str) -> None:
+    corpus = load_corpus(_jsonl(tmp_path / "c.jsonl", [{"messages": [{"role": "user", "content": 1}]}]), seed=1)
+    tokenizer = load_tokenizer(resolve_model("tiny-random", revision=None, announce=lambda _: None).directory)
+    tokenizer.chat_template = template
+    with pytest.raises(StillwattError, match=rf"{tmp_path / 'c.jsonl'}:1: .*{said}"):
+        tokenise(tokenizer, corpus.read(0))
+
+
 def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text('{"text": "a"}\n\n{"text":\n')
     with pytest.raises(StillwattError, match=r"c\.jsonl:3: not JSON"):

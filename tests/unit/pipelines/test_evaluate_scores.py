@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from stillwatt.pipelines.evaluate import (
 )
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import CausalModel, load_model, load_tokenizer
+from stillwatt.pipelines.ranks import Ranks
 from tiny_models import CountingStage, CountingTask, smoke_spec
 
 _SPEC = smoke_spec().evaluate
@@ -75,6 +75,14 @@ def test_perplexity_scales_with_a_shift_of_the_loss(losses: np.ndarray, shift: f
     assert shifted["se"] == pytest.approx(plain["se"] * math.exp(shift), rel=1e-5, abs=1e-12 * shifted["value"])
 
 
+@pytest.mark.parametrize("part", ["model.norm.weight", "lm_head.weight"])
+def test_a_model_that_gives_nan_is_named(model: CausalModel, tokenizer: Any, data: Prepared, part: str) -> None:
+    with torch.no_grad():
+        model.get_parameter(part).view(-1)[3] = math.nan
+    with pytest.raises(StillwattError, match=rf"{model.name_or_path}: the model gives NaN on held-out text"):
+        evaluate.make(model, tokenizer, data, _SPEC, stage=CountingStage(), task=CountingTask(), ranks=Ranks())
+
+
 def test_perplexity_refuses_what_has_no_standard_error_or_no_value() -> None:
     with pytest.raises(StillwattError, match="at least two"):
         perplexity_score(np.zeros((1, 5)))
@@ -94,11 +102,12 @@ def test_accuracy_is_a_share_and_never_certain(answers: list[bool]) -> None:
 def test_perplexity_on_real_text_is_that_of_the_models_own_loss(
     model: CausalModel, tokenizer: Any, data: Prepared
 ) -> None:
-    task = CountingTask()
-    scores = evaluate.make(model, tokenizer, data, _SPEC, task=task)
+    stage, task = CountingStage(), CountingTask()
+    scores = evaluate.make(model, tokenizer, data, _SPEC, stage=stage, task=task, ranks=Ranks())
     assert [score["task"] for score in scores] == ["perplexity", "choice4"]
     assert scores[0]["n"] == 4 * 31
-    assert task.done == total_work(_SPEC)
+    assert task.done == total_work(_SPEC) == 128 + 8 * (8 + 4 * 4)
+    assert stage.counts == {"tokens": task.done}
     end = np.array([tokenizer.eos_token_id])
     stream = np.concatenate([piece for ids in data.held_out_documents for piece in (ids, end)])
     available = len(stream) // 32
@@ -110,7 +119,15 @@ def test_perplexity_on_real_text_is_that_of_the_models_own_loss(
 
 def test_batches_do_not_alter_scores(model: CausalModel, tokenizer: Any, data: Prepared) -> None:
     scores = [
-        evaluate.make(model, tokenizer, data, dataclasses.replace(_SPEC, batch_size=size), task=CountingTask())
+        evaluate.make(
+            model,
+            tokenizer,
+            data,
+            dataclasses.replace(_SPEC, batch_size=size),
+            stage=CountingStage(),
+            task=CountingTask(),
+            ranks=Ranks(),
+        )
         for size in (1, 3, 8)
     ]
     for other in scores[1:]:
@@ -119,7 +136,15 @@ def test_batches_do_not_alter_scores(model: CausalModel, tokenizer: Any, data: P
 
 def test_too_little_held_out_text_names_the_numbers(model: CausalModel, tokenizer: Any, data: Prepared) -> None:
     with pytest.raises(StillwattError, match="perplexity_tokens = 10000000"):
-        evaluate.make(model, tokenizer, data, dataclasses.replace(_SPEC, perplexity_tokens=10**7), task=CountingTask())
+        evaluate.make(
+            model,
+            tokenizer,
+            data,
+            dataclasses.replace(_SPEC, perplexity_tokens=10**7),
+            stage=CountingStage(),
+            task=CountingTask(),
+            ranks=Ranks(),
+        )
     with pytest.raises(StillwattError, match="choice_items = 100000"):
         choice_questions(data.held_out_documents, dataclasses.replace(_SPEC, choice_items=100_000))
     with pytest.raises(StillwattError, match="from 1 held-out documents"):
@@ -214,43 +239,3 @@ def test_serving_counts_every_token_it_generates(model: CausalModel, tokenizer: 
     assert count == 3 * 8
     assert stage.counts == {"tokens": 24, "generated_tokens": 24}
     assert task.done == 24
-
-
-_TASK = """
-task: tiny_mc
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {path}}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "Question: {{{{question}}}}\\nAnswer:"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: "{{{{label}}}}"
-target_delimiter: " "
-num_fewshot: 0
-metric_list:
-  - {{metric: acc, aggregation: mean, higher_is_better: true}}
-  - {{metric: acc_norm, aggregation: mean, higher_is_better: true}}
-metadata: {{version: 1.0}}
-"""
-
-
-@pytest.mark.slow
-def test_harness_tasks_are_scored_beside_our_own(
-    model: CausalModel, tokenizer: Any, data: Prepared, tmp_path: Path
-) -> None:
-    pytest.importorskip("lm_eval")
-    rows = [{"question": f"{n}?", "choices": ["a", "b", "c"], "label": n % 3} for n in range(12)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "tiny_mc.yaml").write_text(_TASK.format(path=tmp_path / "rows.jsonl"))
-    spec = dataclasses.replace(
-        _SPEC, lm_eval_tasks=("tiny_mc",), lm_eval_include_path=str(tmp_path / "tasks"), lm_eval_limit=9
-    )
-    scores = evaluate.make(model, tokenizer, data, spec, task=CountingTask())
-    found = {score["task"]: score for score in scores}
-    assert set(found) == {"perplexity", "choice4", "lm_eval:tiny_mc:acc", "lm_eval:tiny_mc:acc_norm"}
-    accuracy = found["lm_eval:tiny_mc:acc"]
-    assert accuracy["n"] == 9
-    assert accuracy["higher_is_better"] is True
-    assert accuracy["value"] * 9 == pytest.approx(round(accuracy["value"] * 9))
-    assert accuracy["se"] == pytest.approx(math.sqrt(accuracy["value"] * (1 - accuracy["value"]) / 8), rel=1e-6)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from judge_models import ALWAYS_A, judge_spec, plant_judge
+from killed_studies import Killed, KillingProgress
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.artifacts import file_sha256
-from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import run_pipeline
 from stillwatt.pipelines.spec import PipelineSpec
 from stillwatt.pipelines.spec_evaluate import OWN_TEACHER
-from tiny_models import CountingTask, ListJournal, list_meter, smoke_spec
+from tiny_models import ListJournal, list_meter, smoke_spec
 
 STAGES = [
     "prepare_data",
@@ -37,24 +36,6 @@ STAGES = [
 ]
 
 
-class _Killed(BaseException):
-    """Stands for a signal: nothing catches it."""
-
-
-class _KillingTask(CountingTask):
-    def advance(self, amount: float = 1) -> None:
-        raise _Killed
-
-
-class _KillingProgress(SilentProgress):
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
-
-    @contextmanager
-    def task(self, description: str, *, total: float, unit: str) -> Iterator[Any]:
-        yield _KillingTask() if description == self._stage else CountingTask()
-
-
 @dataclasses.dataclass
 class _Place:
     directory: Path
@@ -69,10 +50,10 @@ class _Place:
                 run_id="r1",
                 run_dir=self.directory / "r1",
                 artifacts_dir=self.directory / "artifacts",
-                progress=_KillingProgress(kill),
+                progress=KillingProgress(kill),
                 announce=self.said.append,
             )
-        except _Killed:
+        except Killed:
             assert kill
         return journal
 

@@ -193,6 +193,10 @@ def test_an_index_that_lies_about_the_rows_is_refused(tmp_path: Path) -> None:
     index = json.loads(path.read_text(encoding="utf-8"))
     index["top_k"] = 5
     path.write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(ArtifactError, match="does not have its own hash"):
+        LogitCache.open(tmp_path)
+    del index["header_sha256"]  # as caches were before they had it
+    path.write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(ArtifactError, match="holds"):
         LogitCache.open(tmp_path)
 

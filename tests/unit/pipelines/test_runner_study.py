@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,15 +12,18 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from stillwatt.errors import MissingInputError, StillwattError
 from stillwatt.ledger.journal import JournalWriter
+from stillwatt.pipelines import bench as bench_module
+from stillwatt.pipelines.bench import Bench
+from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import _libraries_set_aside, run_pipeline
 from stillwatt.pipelines.spec import ArmSpec, Method, OwnTextSpec, PipelineSpec
 from stillwatt.pipelines.state import RunState
 from stillwatt.pipelines.study import arm_id
+from study_place import Killed, KillingProgress, KillingTask, Place
 from tiny_models import CountingTask, ListJournal, files_below, list_meter, smoke_spec
 
 _TASKS = ("perplexity", "choice4")
@@ -37,75 +41,19 @@ _ORDER = [
 ]
 
 
-class _Killed(BaseException):
-    """Stands for a signal: nothing catches it."""
-
-
-class _KillingTask(CountingTask):
-    def __init__(self, left: int) -> None:
-        super().__init__()
-        self._left = left
-
-    def advance(self, amount: float = 1) -> None:
-        self._left -= 1
-        if self._left <= 0:
-            raise _Killed
-
-
-class _KillingProgress(SilentProgress):
-    """Kills the run at the n-th sign of progress of one stage."""
-
-    def __init__(self, stage: str, advances: int = 1) -> None:
-        self._stage, self._advances = stage, advances
-
-    @contextmanager
-    def task(self, description: str, *, total: float, unit: str) -> Iterator[Any]:
-        yield _KillingTask(self._advances) if description == self._stage else CountingTask()
-
-
-@dataclasses.dataclass
-class _Place:
-    """Where runs of one study go, and what they said."""
-
-    directory: Path
-    said: list[str] = dataclasses.field(default_factory=list)
-
-    def run(
-        self, spec: PipelineSpec, run_id: str = "r1", *, progress: SilentProgress | None = None, prefix: str = "a"
-    ) -> ListJournal:
-        meter, journal = list_meter(prefix)
-        try:
-            run_pipeline(
-                spec,
-                meter=meter,
-                run_id=run_id,
-                run_dir=self.directory / run_id,
-                artifacts_dir=self.directory / "artifacts",
-                progress=progress or SilentProgress(),
-                announce=self.said.append,
-            )
-        except _Killed:
-            journal.events.append({"event": "killed"})
-        return journal
-
-    def weights(self, arm: str, run_id: str = "r1") -> dict[str, torch.Tensor]:
-        path = self.directory / run_id / "state" / "checkpoints" / arm / "1.0" / "model.safetensors"
-        return dict(load_file(path))
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[_Place, ListJournal]]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, ListJournal]]:
     """One uninterrupted run of the whole smoke study."""
     directory = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STILLWATT_HOME", str(directory / "home"))
-        place = _Place(directory)
+        place = Place(directory)
         yield place, place.run(smoke_spec())
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> _Place:
-    return _Place(tmp_path)
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
 
 
 def _only(*names: str, **changes: Any) -> PipelineSpec:
@@ -114,13 +62,13 @@ def _only(*names: str, **changes: Any) -> PipelineSpec:
     return dataclasses.replace(spec, arms=tuple(arm for arm in spec.arms if arm.name in names))
 
 
-def test_the_stages_come_in_order_and_all_end(whole: tuple[_Place, ListJournal]) -> None:
+def test_the_stages_come_in_order_and_all_end(whole: tuple[Place, ListJournal]) -> None:
     _, journal = whole
     assert journal.stages() == _ORDER
     assert set(journal.status().values()) == {"ended"}
 
 
-def test_every_arm_has_the_same_budget_in_tokens_and_steps(whole: tuple[_Place, ListJournal]) -> None:
+def test_every_arm_has_the_same_budget_in_tokens_and_steps(whole: tuple[Place, ListJournal]) -> None:
     _, journal = whole
     for arm in _ARMS:
         for share, total in (("0.5", 256), ("1.0", 512)):
@@ -134,7 +82,14 @@ def test_every_arm_has_the_same_budget_in_tokens_and_steps(whole: tuple[_Place, 
     assert 0 < supervised["synthetic"] < supervised["sft"]
 
 
-def test_labels_say_what_belongs_to_what(whole: tuple[_Place, ListJournal]) -> None:
+def test_every_evaluation_has_its_tokens_on_the_books(whole: tuple[Place, ListJournal]) -> None:
+    _, journal = whole
+    names = [name for name in _ORDER if name.startswith("evaluate.")]
+    assert len(names) == 8
+    assert {name: journal.workload(name)["tokens"] for name in names} == dict.fromkeys(names, 128 + 8 * (8 + 4 * 4))
+
+
+def test_labels_say_what_belongs_to_what(whole: tuple[Place, ListJournal]) -> None:
     _, journal = whole
     logits, text = (journal.labels(name) for name in ("teacher_logits", "teacher_generate"))
     assert logits["artifact_kind"] == "logits"
@@ -155,7 +110,7 @@ def test_labels_say_what_belongs_to_what(whole: tuple[_Place, ListJournal]) -> N
     assert journal.labels("serve.student") == {"student": "pruned"}
 
 
-def test_results_hold_what_the_report_reads(whole: tuple[_Place, ListJournal]) -> None:
+def test_results_hold_what_the_report_reads(whole: tuple[Place, ListJournal]) -> None:
     place, journal = whole
     prepared = journal.results("prepare_data")
     assert prepared["train_tokens"] == 512
@@ -176,7 +131,19 @@ def test_results_hold_what_the_report_reads(whole: tuple[_Place, ListJournal]) -
     assert kept == {journal.labels(name)["artifact"] for name in ("teacher_logits", "teacher_generate")}
 
 
-def test_only_last_checkpoints_are_kept_and_load_as_models(whole: tuple[_Place, ListJournal]) -> None:
+def test_a_cache_of_fixed_rows_names_its_teacher_tokenizer_and_text(whole: tuple[Place, ListJournal]) -> None:
+    place, _journal = whole
+    folder = next((place.directory / "artifacts").glob("logits-*"))
+    known = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))["inputs"]
+    cache = LogitCache.open(folder)
+    assert {name: cache.inputs[name] for name in ("teacher", "dtype", "tokenizer_sha256")} == {
+        name: known[name] for name in ("teacher", "dtype", "tokenizer_sha256")
+    }
+    assert len(cache.inputs["sequences_sha256"]) == 64
+    assert cache.not_vouched_for is None
+
+
+def test_only_last_checkpoints_are_kept_and_load_as_models(whole: tuple[Place, ListJournal]) -> None:
     place, _ = whole
     checkpoints = place.directory / "r1" / "state" / "checkpoints"
     for arm in _ARMS:
@@ -184,7 +151,7 @@ def test_only_last_checkpoints_are_kept_and_load_as_models(whole: tuple[_Place, 
         assert {"model.safetensors", "config.json", "tokenizer.json"} <= files_below(checkpoints / arm / "1.0")
 
 
-def test_training_on_corpus_text_helps_on_held_out_text(whole: tuple[_Place, ListJournal]) -> None:
+def test_training_on_corpus_text_helps_on_held_out_text(whole: tuple[Place, ListJournal]) -> None:
     _, journal = whole
     values = {
         name: journal.results(name)["scores"][0]["value"]
@@ -194,12 +161,12 @@ def test_training_on_corpus_text_helps_on_held_out_text(whole: tuple[_Place, Lis
     assert values["evaluate.kd.1.0"] < values["evaluate.start"] / 2
 
 
-def test_a_finished_run_has_nothing_left_to_do(whole: tuple[_Place, ListJournal]) -> None:
+def test_a_finished_run_has_nothing_left_to_do(whole: tuple[Place, ListJournal]) -> None:
     place, _ = whole
     assert place.run(smoke_spec(), prefix="b").events == []
 
 
-def test_another_run_finds_the_artefacts_and_says_who_paid(whole: tuple[_Place, ListJournal]) -> None:
+def test_another_run_finds_the_artefacts_and_says_who_paid(whole: tuple[Place, ListJournal]) -> None:
     place, first = whole
     journal = place.run(_only("kd"), "r2")
     labels = journal.labels("teacher_logits")
@@ -219,9 +186,9 @@ def test_another_run_finds_the_artefacts_and_says_who_paid(whole: tuple[_Place, 
     [("prepare_data", 1), ("teacher_logits", 3), ("train.kd.0.5", 2), ("train.kd.1.0", 3), ("evaluate.kd.0.5", 1)],
 )
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(
-    whole: tuple[_Place, ListJournal], place: _Place, stage: str, advances: int
+    whole: tuple[Place, ListJournal], place: Place, stage: str, advances: int
 ) -> None:
-    killed = place.run(_only("kd"), progress=_KillingProgress(stage, advances))
+    killed = place.run(_only("kd"), progress=KillingProgress(stage, advances))
     assert killed.stages()[-1] == stage
     assert killed.status()[stage] == "failed"
     rest = place.run(_only("kd"), prefix="b")
@@ -234,13 +201,13 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(
 
 
 def test_a_kill_between_a_stages_end_and_its_mark_runs_nothing_twice(
-    place: _Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finish = RunState.finish
 
     def killed(state: RunState, stage: str, outcome: Mapping[str, Any]) -> None:
         if stage == "evaluate.start":
-            raise _Killed
+            raise Killed
         finish(state, stage, outcome)
 
     monkeypatch.setattr(RunState, "finish", killed)
@@ -257,7 +224,7 @@ def test_a_kill_between_a_stages_end_and_its_mark_runs_nothing_twice(
     assert "evaluate.start came to its end" in "".join(place.said)
 
 
-def test_a_damaged_artefact_is_announced_set_aside_and_made_again(place: _Place) -> None:
+def test_a_damaged_artefact_is_announced_set_aside_and_made_again(place: Place) -> None:
     first = place.run(_only("kd"))
     target = place.directory / "artifacts" / first.labels("teacher_logits")["artifact"]
     shard = next(path for path in target.iterdir() if path.suffix == ".npy")
@@ -273,15 +240,15 @@ def test_a_damaged_artefact_is_announced_set_aside_and_made_again(place: _Place)
         assert torch.equal(values, place.weights("kd")[name])
 
 
-def test_a_run_whose_artefact_is_gone_makes_it_again(place: _Place) -> None:
-    first = place.run(_only("kd"), progress=_KillingProgress("train.kd.1.0"))
+def test_a_run_whose_artefact_is_gone_makes_it_again(place: Place) -> None:
+    first = place.run(_only("kd"), progress=KillingProgress("train.kd.1.0"))
     shutil.rmtree(place.directory / "artifacts" / first.labels("teacher_logits")["artifact"])
     rest = place.run(_only("kd"), prefix="b")
     assert rest.stages() == ["teacher_logits", "cache_fidelity", "train.kd.1.0", "evaluate.kd.1.0"]
     assert rest.workload("teacher_logits")["tokens"] == 512
 
 
-def test_a_stage_that_fails_is_failed_and_not_kept(place: _Place) -> None:
+def test_a_stage_that_fails_is_failed_and_not_kept(place: Place) -> None:
     spec = _only("sft")
     wild = dataclasses.replace(spec.train, learning_rate=1e30, warmup_steps=0, max_grad_norm=1e9)
     meter, journal = list_meter()
@@ -300,8 +267,8 @@ def test_a_stage_that_fails_is_failed_and_not_kept(place: _Place) -> None:
     assert (place.directory / "r1" / "state" / "evaluate.start.json").exists()
 
 
-def test_prepared_tokens_that_changed_are_refused(place: _Place) -> None:
-    place.run(_only("sft"), progress=_KillingProgress("evaluate.teacher"))
+def test_prepared_tokens_that_changed_are_refused(place: Place) -> None:
+    place.run(_only("sft"), progress=KillingProgress("evaluate.teacher"))
     tokens = place.directory / "r1" / "state" / "data" / "tokens.safetensors"
     raw = bytearray(tokens.read_bytes())
     raw[-4] ^= 1
@@ -310,7 +277,7 @@ def test_prepared_tokens_that_changed_are_refused(place: _Place) -> None:
         place.run(_only("sft"), prefix="b")
 
 
-def test_text_that_is_all_rejected_says_what_to_change(place: _Place) -> None:
+def test_text_that_is_all_rejected_says_what_to_change(place: Place) -> None:
     spec = _only("synthetic")
     assert spec.generate is not None
     strict = dataclasses.replace(spec.generate, min_new_tokens=1000, max_rounds=1)
@@ -318,7 +285,7 @@ def test_text_that_is_all_rejected_says_what_to_change(place: _Place) -> None:
         place.run(dataclasses.replace(spec, generate=strict))
 
 
-def test_a_student_of_its_own_is_checked_against_the_teacher(place: _Place) -> None:
+def test_a_student_of_its_own_is_checked_against_the_teacher(place: Place) -> None:
     spec = _only("sft")
     student = dataclasses.replace(spec.students[0], source="tiny-random", drop_layers=0, candidate_starts=())
     journal = place.run(dataclasses.replace(spec, students=(student,)))
@@ -326,7 +293,7 @@ def test_a_student_of_its_own_is_checked_against_the_teacher(place: _Place) -> N
     assert journal.status()["evaluate.sft.1.0"] == "ended"
 
 
-def test_a_student_with_another_vocabulary_stops_before_any_teacher_work(place: _Place, tmp_path: Path) -> None:
+def test_a_student_with_another_vocabulary_stops_before_any_teacher_work(place: Place, tmp_path: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from stillwatt.pipelines.model_sources import resolve_model
@@ -353,7 +320,7 @@ def test_several_students_and_seeds_get_names_of_their_own() -> None:
     assert arm_id(seeds, two, arm, 2) == "other.sft.s2"
 
 
-def test_two_students_and_two_seeds_are_all_trained_and_served(place: _Place) -> None:
+def test_two_students_and_two_seeds_are_all_trained_and_served(place: Place) -> None:
     spec = _only("sft")
     students = (spec.students[0], dataclasses.replace(spec.students[0], name="other", drop_layers=1))
     train = dataclasses.replace(spec.train, seeds=(1, 2), checkpoints=(1.0,))
@@ -366,7 +333,7 @@ def test_two_students_and_two_seeds_are_all_trained_and_served(place: _Place) ->
 
 
 def test_processes_of_a_launch_that_know_nothing_of_each_other_are_refused(
-    place: _Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(StillwattError, match=r"join_launch.*torchrun -m stillwatt run"):
@@ -374,7 +341,7 @@ def test_processes_of_a_launch_that_know_nothing_of_each_other_are_refused(
     assert not (place.directory / "r1").exists()
 
 
-def test_the_caches_fidelity_is_a_stage_inside_its_making(whole: tuple[_Place, ListJournal]) -> None:
+def test_the_caches_fidelity_is_a_stage_inside_its_making(whole: tuple[Place, ListJournal]) -> None:
     _, journal = whole
     started = {event["name"]: event for event in journal.of("stage_started")}
     assert started["cache_fidelity"]["parent_id"] == started["teacher_logits"]["stage_id"]
@@ -388,29 +355,43 @@ def test_the_caches_fidelity_is_a_stage_inside_its_making(whole: tuple[_Place, L
 
 
 @pytest.mark.parametrize("field", ["logits", "generate"])
-def test_an_arm_without_its_artefacts_settings_is_refused_at_once(place: _Place, field: str) -> None:
+def test_an_arm_without_its_artefacts_settings_is_refused_at_once(place: Place, field: str) -> None:
     with pytest.raises(StillwattError, match=r"arm .(kd|synthetic)."):
         place.run(smoke_spec(**{field: None}))
     assert not (place.directory / "r1").exists()
 
 
-def test_the_idle_baseline_comes_first_and_once(place: _Place) -> None:
+def test_the_idle_baseline_comes_first_and_once(place: Place) -> None:
     spec = _only("sft", idle_baseline_s=0.01)
-    first = place.run(spec, progress=_KillingProgress("prepare_data"))
+    first = place.run(spec, progress=KillingProgress("prepare_data"))
     assert first.stages() == ["idle_baseline", "prepare_data"]
-    second = place.run(spec, prefix="b", progress=_KillingProgress("evaluate.teacher"))
+    second = place.run(spec, prefix="b", progress=KillingProgress("evaluate.teacher"))
     assert second.stages() == ["prepare_data", "evaluate.teacher"]
 
 
-def test_the_idle_machine_is_measured_again_after_everything(place: _Place) -> None:
+def test_the_idle_machine_is_measured_again_after_everything(place: Place) -> None:
     journal = place.run(_only("sft", idle_baseline_s=0.01, idle_after_s=0.01))
     assert journal.stages()[0] == "idle_baseline"
     assert journal.stages()[-1] == "idle_after"
     assert place.run(_only("sft", idle_baseline_s=0.01, idle_after_s=0.01), prefix="b").stages() == []
 
 
+def test_a_rest_is_no_work(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared: list[str] = []
+    work = Bench.run_stage
+
+    def watched(bench: Bench, name: str, *given: Any, **more: Any) -> Mapping[str, Any]:
+        monkeypatch.setattr(bench_module, "free_memory", lambda: cleared.append(name))
+        return work(bench, name, *given, **more)
+
+    monkeypatch.setattr(Bench, "run_stage", watched)
+    place.run(_only("sft", idle_baseline_s=0.01, idle_after_s=0.01))
+    assert "prepare_data" in cleared
+    assert not {"idle_baseline", "idle_after"} & set(cleared)
+
+
 def test_a_local_study_keeps_the_hub_libraries_offline(
-    place: _Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     seen: list[str | None] = []
@@ -419,21 +400,21 @@ def test_a_local_study_keeps_the_hub_libraries_offline(
         @contextmanager
         def task(self, description: str, *, total: float, unit: str) -> Iterator[Any]:
             seen.append(os.environ.get("HF_HUB_OFFLINE"))
-            yield _KillingTask(1)
+            yield KillingTask(1)
 
     place.run(_only("sft"), progress=Watching())
     assert seen == ["1"]
     assert "HF_HUB_OFFLINE" not in os.environ
 
 
-def test_clearing_up_passes_by_what_was_there_before_until_the_run_is_over(place: _Place) -> None:
+def test_clearing_up_passes_by_what_was_there_before_until_the_run_is_over(place: Place) -> None:
     frozen: dict[str, bool] = {}
 
     class Watching(SilentProgress):
         @contextmanager
         def task(self, description: str, *, total: float, unit: str) -> Iterator[Any]:
             frozen[description] = gc.get_freeze_count() > 0
-            yield _KillingTask(1) if description == "train.sft.0.5" else CountingTask()
+            yield KillingTask(1) if description == "train.sft.0.5" else CountingTask()
 
     gc.unfreeze()
     try:
@@ -445,7 +426,7 @@ def test_clearing_up_passes_by_what_was_there_before_until_the_run_is_over(place
         gc.freeze()
 
 
-def test_models_that_must_be_fetched_are_a_stage_outside_all_arms(place: _Place) -> None:
+def test_models_that_must_be_fetched_are_a_stage_outside_all_arms(place: Place) -> None:
     spec = _only("sft")
     hub = dataclasses.replace(spec, teacher=dataclasses.replace(spec.teacher, source="hf:nobody/nothing"))
     meter, journal = list_meter()
@@ -463,13 +444,13 @@ def test_models_that_must_be_fetched_are_a_stage_outside_all_arms(place: _Place)
     assert [(event["name"], event["kind"]) for event in started] == [("fetch_models", "other")]
 
 
-def test_the_kd_arm_needs_its_caches_temperature(place: _Place) -> None:
+def test_the_kd_arm_needs_its_caches_temperature(place: Place) -> None:
     arm = ArmSpec(name="kd", method=Method.KD, alpha=0.5, temperature=3.0)
     with pytest.raises(StillwattError, match="differs from the logit cache"):
         place.run(dataclasses.replace(smoke_spec(), arms=(arm,)))
 
 
-def test_an_online_teacher_is_billed_inside_the_training_and_keeps_nothing(place: _Place) -> None:
+def test_an_online_teacher_is_billed_inside_the_training_and_keeps_nothing(place: Place) -> None:
     arms = (
         smoke_spec().arms[0],
         ArmSpec(name="online", method=Method.KD, alpha=0.5, temperature=2.0, loss="jsd", loss_parameter=0.5),
@@ -491,7 +472,7 @@ def test_an_online_teacher_is_billed_inside_the_training_and_keeps_nothing(place
     assert any("arm 'cut': loss truncated_top_k cannot see" in line for line in place.said)
 
 
-def test_an_on_policy_arm_bills_the_students_writing_and_the_teachers_reading(place: _Place) -> None:
+def test_an_on_policy_arm_bills_the_students_writing_and_the_teachers_reading(place: Place) -> None:
     arm = ArmSpec(
         name="gkd", method=Method.GKD, alpha=0.5, temperature=1.0, loss="reverse_kl", own_text_share=1.0, text="teacher"
     )
@@ -512,15 +493,15 @@ def test_an_on_policy_arm_bills_the_students_writing_and_the_teachers_reading(pl
         place.run(dataclasses.replace(spec, own_text=None), "r2")
 
 
-def test_a_killed_on_policy_arm_ends_as_if_it_had_not_been(place: _Place, tmp_path: Path) -> None:
+def test_a_killed_on_policy_arm_ends_as_if_it_had_not_been(place: Place, tmp_path: Path) -> None:
     arm = ArmSpec(name="gkd", method=Method.GKD, alpha=0.0, temperature=1.0, loss="reverse_kl", own_text_share=0.5)
     own = OwnTextSpec(prompt_tokens=8, max_new_tokens=24, temperature=1.0, top_p=1.0)
     spec = dataclasses.replace(
         smoke_spec(), arms=(smoke_spec().arms[0], arm), own_text=own, logits=None, generate=None, serve=None
     )
-    whole = _Place(tmp_path / "whole")
+    whole = Place(tmp_path / "whole")
     journal = whole.run(spec)
-    killed = place.run(spec, progress=_KillingProgress("train.gkd.1.0", 2))
+    killed = place.run(spec, progress=KillingProgress("train.gkd.1.0", 2))
     assert killed.status()["train.gkd.1.0"] == "failed"
     rest = place.run(spec, prefix="b")
     found, expected = (one.results("train.gkd.1.0") for one in (rest, journal))

@@ -367,7 +367,7 @@ def test_an_arm_at_another_temperature_than_its_cache_is_refused() -> None:
     check_arm(arm, 2.0)
     check_arm(_SFT, None)
     check_arm(dataclasses.replace(arm, loss="forward_kl"), None)
-    with pytest.raises(StillwattError, match="reads a sample cache, and teacher_logits writes a top_k cache"):
+    with pytest.raises(StillwattError, match="reads a sample cache, and the logit cache is a top_k cache"):
         check_arm(dataclasses.replace(arm, loss="sampled_kl"), 2.0)
     with pytest.raises(StillwattError, match="arm 'kd': loss 'jsd' needs beta"):
         check_arm(dataclasses.replace(arm, loss="jsd"), 2.0)

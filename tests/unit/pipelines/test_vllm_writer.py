@@ -6,6 +6,7 @@ The real library is met in `tests/contract/test_text_writers.py`.
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from safetensors.torch import load_file, save_file
 
 from stillwatt.errors import MissingInputError, StillwattError
+from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.spec import GenerateSpec
 from stillwatt.pipelines.vllm_engine import kv_cache_bytes
 from stillwatt.pipelines.vllm_writer import VllmWriter, end_ids_of_folder
@@ -101,6 +104,19 @@ def test_an_engine_that_fails_is_named_and_ended(stand_in: Path, prompt: int, wo
 def test_a_teacher_that_cannot_be_loaded_is_named(stand_in: Path) -> None:
     with pytest.raises(StillwattError, match="unreadable: ValueError: no such architecture"):
         writer_of(stand_in.parent / "unreadable").write([[5]], 1)
+
+
+def test_a_teacher_without_some_of_its_tensors_is_refused_before_the_engine_starts(stand_in: Path) -> None:
+    directory = resolve_model("tiny-random", revision=None, announce=lambda _: None).directory
+    shutil.copytree(directory, stand_in, dirs_exist_ok=True)
+    weights = stand_in / "model.safetensors"
+    tensors = load_file(weights)
+    tensors.pop("model.norm.weight")
+    save_file(tensors, weights, metadata={"format": "pt"})
+    writer = writer_of(stand_in)
+    with pytest.raises(StillwattError, match=r"model: lacks 1 tensor \(model\.norm\.weight\)"):
+        writer.write([[5]], 1)
+    assert writer.engine.pid is None
 
 
 def test_the_engine_dies_with_the_one_who_asked(stand_in: Path) -> None:

@@ -8,6 +8,7 @@ Shapes: R rows, K kept tokens of the head (shorter rows filled up with id -1), U
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.sets import SET_LEVELS, Kept, SetTables, asked, code_sets, marks
 from stillwatt.pipelines.cache.tables import ContextTables, chances, fit_contexts
 
-__all__ = ["Codec", "Rows", "Wide", "fit_codec"]
+__all__ = ["CODER_FAILURES", "Codec", "Rows", "Wide", "expected_shape", "fit_codec"]
 
 Ints = npt.NDArray[np.int64]
 
+CODER_FAILURES = (ValueError, IndexError, KeyError, TypeError, OverflowError, AssertionError)
+"""What the coder fails with where a block was written under other tables."""
 _BUCKETS = 24
 """Classes of rows that values are told apart by."""
 _PER_VALUE_LEVEL = 2
@@ -106,6 +109,13 @@ class Codec:
     context_tables: Mapping[str, ContextTables]
     set_tables: Mapping[str, SetTables]
 
+    @property
+    def shape(self) -> dict[str, int]:
+        """Symbols of each kind that the tables tell apart, and tokens that they weigh; see `expected_shape`."""
+        tables = {name: table.frequency.shape[1] for name, table in self.context_tables.items()}
+        classes = {f"{name} classes": table.chance.shape[1] for name, table in self.set_tables.items()}
+        return {**tables, **classes, **{f"{name} tokens": len(t.weight) for name, t in self.set_tables.items()}}
+
     def encode(self, rows: Rows, bytes_of: Counter[str] | None = None) -> bytes:
         """The bytes of a block; `bytes_of` is told what they are made of, to the word."""
         side = Writing()
@@ -118,6 +128,16 @@ class Codec:
     def decode(self, payload: bytes, tokens_R: Ints) -> Rows:
         """The rows of a block; the tokens before them are known from elsewhere."""
         return self._walk(Reading(payload), tokens_R, None)
+
+    def gives(self, rows: Rows, crc32: int) -> bool:
+        """Whether rows are as many as the scheme keeps and come to the bytes of that checksum, coded anew."""
+        kept_R, most = _sizes(rows.ids_RK), self.scheme.top_k
+        if not ((kept_R <= most) if self.scheme.is_variable else (kept_R == most)).all():
+            return False
+        try:
+            return zlib.crc32(self.encode(rows)) == crc32
+        except CODER_FAILURES:
+            return False
 
     def _walk(self, side: Side, tokens_R: Ints, rows: Rows | None) -> Rows:
         empty = np.zeros((len(tokens_R), 0), dtype=np.int64)
@@ -176,6 +196,20 @@ class Codec:
 
     def _code(self, side: Side, name: str, context: Ints, given: Ints | None) -> Ints:
         return self.context_tables[name].code(side, context, given)
+
+
+def expected_shape(scheme: Scheme, vocab_size: int) -> dict[str, int]:
+    """The `Codec.shape` of a scheme: tables of another one would be read as if they were its own."""
+    found: dict[str, int] = {}
+    if scheme.has_head:
+        found = {"least": scheme.grid.size, "tail": TAIL_LEVELS, "value": scheme.grid.size}
+        found |= {"head classes": scheme.grid.size, "head tokens": vocab_size}
+    if scheme.is_variable:
+        found["size"] = scheme.top_k + 1
+    if scheme.draws:
+        found |= {"different": scheme.draws + 1, "count": max(scheme.draws, 2)}
+        found |= {"draws classes": scheme.draws + 1, "draws tokens": vocab_size}
+    return found
 
 
 def fit_codec(scheme: Scheme, rows: Rows, wide: Wide, *, vocab_size: int) -> Codec:

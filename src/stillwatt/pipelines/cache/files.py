@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillwatt.errors import ArtifactError, MissingExtraError
+from stillwatt.errors import ArtifactError, MissingExtraError, UsageError
 from stillwatt.pipelines.artifacts import file_sha256
-from stillwatt.pipelines.cache.codec import Codec
+from stillwatt.pipelines.cache.codec import Codec, expected_shape
+from stillwatt.pipelines.cache.grid import TAIL_LEVELS
 from stillwatt.pipelines.cache.prior import Prior
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.sets import SetTables
 from stillwatt.pipelines.cache.tables import ContextTables
 from stillwatt.pipelines.caches import CODED_SCHEMA
-from stillwatt.pipelines.logit_shards import INDEX_NAME
+from stillwatt.pipelines.logit_headers import (
+    INDEX_NAME,
+    Rule,
+    Rules,
+    broken,
+    check_fields,
+    is_count,
+    is_hash,
+    is_table,
+    read_header,
+)
+from stillwatt.pipelines.logit_text import ShardText
 
 try:
     import zstandard
@@ -40,11 +53,13 @@ __all__ = [
     "ShardTables",
     "broken_block",
     "pack",
+    "read_checked",
     "read_codec",
     "read_coded_index",
     "read_shard",
     "read_tokens",
     "shard_path",
+    "tails_of",
     "unpack",
     "write_bytes",
     "write_codec",
@@ -53,7 +68,6 @@ __all__ = [
 
 PRIOR_NAME = "prior.bin"
 _MAGIC = b"SWLCACH2"
-_INDEX_KEYS = ("vocab_size", "temperature", "scheme", "inputs", "prior", "is_complete", "shards")
 _TRAILER_BYTES = 16
 _ZSTD_LEVEL = 19
 _MOST_BYTES = 1 << 31
@@ -102,19 +116,68 @@ def read_coded_index(directory: Path) -> dict[str, Any]:
     """Read a coded cache's index.
 
     Raises:
-        ArtifactError: It is missing, unreadable, or of another format.
+        ArtifactError: It is missing, unreadable, of another format, changed, or contradicts itself.
     """
+    index = read_header(directory, CODED_SCHEMA, _RULES, _SHARD_RULES)
+    if index["prior"] is None and (index["shards"] or index["is_complete"]):
+        raise broken(directory, f"its {INDEX_NAME} says no prior, and shards cannot be read without one")
+    if index["prior"] is not None:
+        check_fields(directory, f"its {INDEX_NAME}, prior,", index["prior"], _PRIOR_RULES)
     try:
-        index = json.loads((directory / INDEX_NAME).read_text(encoding="utf-8"))
-        schema = index["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        raise ArtifactError(str(directory), f"its {INDEX_NAME} cannot be read ({type(err).__name__}: {err})") from err
-    if schema != CODED_SCHEMA:
-        raise ArtifactError(str(directory), f"its format is {schema!r}, not {CODED_SCHEMA!r}")
-    missing = [key for key in _INDEX_KEYS if key not in index]
-    if missing:
-        raise ArtifactError(str(directory), f"its {INDEX_NAME} lacks {', '.join(missing)}")
-    return dict(index)
+        scheme = Scheme.from_json(index["scheme"])
+    except (UsageError, TypeError) as err:
+        raise broken(directory, f"its {INDEX_NAME} says a scheme that is none ({err})") from err
+    if scheme.top_k > index["vocab_size"]:
+        raise broken(directory, f"its {INDEX_NAME} says {scheme.top_k} kept tokens of {index['vocab_size']}")
+    for number, shard in enumerate(index["shards"]):
+        counted = sum(tails_of(shard["tails"]).values())
+        if counted != (shard["rows"] if scheme.has_head else 0) or sum(shard["bytes_of"].values()) > shard["bytes"]:
+            detail = f"{counted} tails of {shard['rows']} rows, or parts of more bytes than {shard['bytes']}"
+            raise broken(directory, f"its {INDEX_NAME}, shard {number}, has {detail}")
+    return index
+
+
+def tails_of(text: str) -> Counter[int]:
+    """How many positions have which level of tail, as a header says it.
+
+    Raises:
+        ValueError: It does not.
+
+    >>> sorted(tails_of("3:10 7:1").items())
+    [(3, 10), (7, 1)]
+    """
+    found: Counter[int] = Counter()
+    for pair in text.split():
+        level, count = map(int, pair.split(":"))
+        if not 0 <= level < TAIL_LEVELS or count < 1:
+            raise ValueError(f"{pair} is no level of a tail and how many have it")
+        found[level] += count
+    return found
+
+
+def _are_tails(text: Any) -> bool:
+    try:
+        tails_of(text)
+    except (ValueError, AttributeError):
+        return False
+    return True
+
+
+_RULES: Rules = {
+    "scheme": Rule(is_table, "a table"),
+    "prior": Rule(lambda v: v is None or is_table(v), "a table, or null"),
+}
+_PRIOR_RULES: Rules = {
+    "sha256": Rule(is_hash, "a sha256"),
+    "bytes": Rule(is_count, "a whole number"),
+    "entries": Rule(is_count, "a whole number"),
+}
+_SHARD_RULES: Rules = {
+    **{name: Rule(is_count, "a whole number") for name in ("rows", "sequences", "blocks", "bytes")},
+    "bytes_of": Rule(lambda v: is_table(v) and all(map(is_count, v.values())), "a table of whole numbers"),
+    "tails": Rule(_are_tails, "levels of tails and their counts"),
+    "sha256": Rule(is_hash, "a sha256"),
+}
 
 
 def shard_path(directory: Path, number: int) -> Path:
@@ -145,6 +208,8 @@ class ShardTables:
     bytes_B: npt.NDArray[np.int64]
     crc_B: npt.NDArray[np.int64]
     tokens_T: npt.NDArray[np.int64]
+    supervised_T: npt.NDArray[np.int64] | None = None
+    """1 where a token is to be predicted; None where all are but the first of each sequence."""
 
     @property
     def first_byte_B(self) -> npt.NDArray[np.int64]:
@@ -163,6 +228,7 @@ def write_shard(path: Path, blocks: list[bytes], tables: ShardTables) -> tuple[s
             "block_crc32": tables.crc_B.astype("<u4"),
             "token_low": (tables.tokens_T & 0xFF).astype(np.uint8),
             "token_high": (tables.tokens_T >> 8).astype("<u2"),
+            **({} if tables.supervised_T is None else {"supervised": tables.supervised_T.astype(np.uint8)}),
         }
     )
     trailer = len(packed).to_bytes(4, "little") + zlib.crc32(packed).to_bytes(4, "little") + _MAGIC
@@ -191,7 +257,30 @@ def read_shard(directory: Path, number: int, *, sha256: str) -> ShardTables:
     raise ArtifactError(str(directory), f"shard {number} ({path.name}), {where}: changed since it was written")
 
 
-def read_tokens(directory: Path, number: int) -> npt.NDArray[np.int64]:
+def read_checked(directory: Path, number: int, said: Mapping[str, Any], vocab_size: int) -> ShardTables:
+    """Read a shard's tables, and hold them against what the header says of it, and against each other.
+
+    Raises:
+        ArtifactError: As `read_shard`; or they contradict one another.
+    """
+    tables = read_shard(directory, number, sha256=said["sha256"])
+    size = shard_path(directory, number).stat().st_size
+    found = (int(tables.rows_B.sum()), len(tables.sequence_S), len(tables.rows_B), size)
+    wanted = tuple(said[name] for name in ("rows", "sequences", "blocks", "bytes"))
+    if found != wanted:
+        what = f"{found} rows, sequences, blocks and bytes, and its {INDEX_NAME} says {wanted}"
+        raise broken(directory, f"shard {number}: its tables have {what}")
+    tokens_T, length_S = tables.tokens_T, tables.length_S
+    is_shared_out = (length_S >= 1).all() and int(length_S.sum()) == len(tokens_T)
+    is_shared_out = is_shared_out and (tables.supervised_T is None or len(tables.supervised_T) == len(tokens_T))
+    if not is_shared_out or int((length_S - 1).sum()) != found[0]:
+        raise broken(directory, f"shard {number}: its sequences do not share out its {found[0]} rows")
+    if len(tokens_T) and int(tokens_T.max()) >= vocab_size:
+        raise broken(directory, f"shard {number}: token {tokens_T.max()} lies outside the vocabulary of {vocab_size}")
+    return tables
+
+
+def read_tokens(directory: Path, number: int) -> ShardText:
     """The text of a shard that was checked when the cache was opened.
 
     Raises:
@@ -199,7 +288,8 @@ def read_tokens(directory: Path, number: int) -> npt.NDArray[np.int64]:
     """
     path = shard_path(directory, number)
     try:
-        return _tables(path).tokens_T
+        tables = _tables(path)
+        return ShardText(tables.tokens_T, tables.supervised_T)
     except (OSError, ValueError, KeyError, TypeError, zstandard.ZstdError) as err:
         where = f"shard {number} ({path.name}): its tables changed since the cache was opened"
         raise ArtifactError(str(directory), f"{where} ({err})") from err
@@ -235,6 +325,7 @@ def _tables(path: Path) -> ShardTables:
         arrays["block_bytes"].astype(np.int64),
         arrays["block_crc32"].astype(np.int64),
         arrays["token_low"].astype(np.int64) | arrays["token_high"].astype(np.int64) << 8,
+        arrays["supervised"].astype(np.int64) if "supervised" in arrays else None,
     )
 
 
@@ -264,11 +355,14 @@ def read_codec(path: Path, scheme: Scheme, *, sha256: str) -> Codec:
         part = {name.removeprefix("prior."): array for name, array in arrays.items() if name.startswith("prior.")}
         contexts = {name.split(".")[1] for name in arrays if name.startswith("context.")}
         sets = {name.split(".")[1] for name in arrays if name.startswith("set.")}
-        return Codec(
+        codec = Codec(
             scheme,
             Prior.from_arrays(part),
             {name: ContextTables.from_arrays(arrays, f"context.{name}") for name in contexts},
             {name: SetTables(arrays[f"set.{name}.chance"], arrays[f"set.{name}.weight"]) for name in sets},
         )
-    except (ValueError, KeyError, zstandard.ZstdError) as err:
+    except (ValueError, KeyError, IndexError, TypeError, zstandard.ZstdError) as err:
         raise ArtifactError(str(path.parent), f"{path.name} cannot be read ({err})") from err
+    if codec.shape != expected_shape(scheme, codec.prior.vocab_size):
+        raise broken(path.parent, f"{path.name} has the tables of another scheme than its {INDEX_NAME} says")
+    return codec

@@ -9,6 +9,8 @@ Shapes: T rows of a sequence, K kept tokens.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,24 +21,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillwatt.errors import MissingInputError, UsageError
-from stillwatt.pipelines.cache.distillkit import Layout, logprobs_of, read_layout, unpacked
+from stillwatt.errors import ArtifactError, NoSuchInputError, UsageError
+from stillwatt.pipelines.artifacts import file_sha256
+from stillwatt.pipelines.cache.distillkit import CONFIG_NAME, Layout, logprobs_of, read_layout, unpacked
 from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.writer import CodedCacheWriter, Cut
 from stillwatt.pipelines.caches import CODED_SCHEMA, check_tokenizer, open_cache
 from stillwatt.pipelines.logit_cache import LogitCacheWriter
-from stillwatt.pipelines.logit_shards import INDEX_NAME
+from stillwatt.pipelines.logit_shards import INDEX_NAME, LOGIT_CACHE_SCHEMA
+from stillwatt.pipelines.logit_text import SequenceText
 
 __all__ = ["convert_cache"]
 
 _HARNESS = {"input_ids", "logprob_indices", "logprob_values"}
 _DISTILLKIT = {"input_ids", "compressed_logprobs", "bytepacked_indices"}
 _OLD_DISTILLKIT = {"packed_indices", "coeffs"}
+_LABELS = "labels"
+"""Column with the token itself where it is to be predicted, and `_NOT_PREDICTED` where it is not."""
+_NOT_PREDICTED = -100
+_MASKED = f"tokens that column {_LABELS} names"
 _MOST_LOGP = 1.0
 """A curve may end up a little above probability 1; no more than this is believed."""
 _OVER = 2.0**-20
 """How far kept tokens may exceed a mass of 1 before it is told that they were scaled down."""
+_ELSEWHERE = "give a folder that is not there yet, or remove this one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +56,15 @@ class Source:
     vocab_size: int | None
     temperature: float | None
     inputs: Mapping[str, Any]
+    sha256: str
+    """Hash of its content, wherever it lies."""
     knows_tokens: bool
-    sequences: Iterator[tuple[int, npt.NDArray[np.integer], Cut]]
+    """Whether its text is the sequences' own; else it only stands for it."""
+    sequences: Iterator[tuple[int, SequenceText, Cut]]
     notes: Counter[str] = field(default_factory=Counter)
-    """What had to be done to positions, and to how many."""
+    """What had to be done to positions or rows, and to how many."""
+    is_masked: bool = False
+    """Whether it says which tokens are to be predicted."""
 
 
 def convert_cache(
@@ -67,19 +81,21 @@ def convert_cache(
 
     Args:
         source: A cache of either format, or a table of the Energy harness or of DistillKit.
-        target: A folder that is not there yet, or holds an unfinished conversion of the same.
+        target: A folder that is not there yet, or holds a conversion of the same content in the same form, which is
+            finished if it is not yet.
         scheme: How to code; None for fixed rows.
         top_k: Kept tokens of fixed rows.
-        vocab_size: Where the source does not say.
-        temperature: Where the source does not say.
+        vocab_size: Where the source does not say; where it does, the same.
+        temperature: Where the source does not say; where it does, the same.
         tokenizer_sha256: What the source's tokenizer must be, where it says; kept in the new cache.
 
     Returns:
-        `sequences`, `positions`, `bytes`, `bytes_per_token`, `from`, and `scaled_down`: positions whose kept tokens
-        had a mass above 1, as curves through them can.
+        `sequences`, `positions`, `bytes`, `bytes_per_token`, `from`; `scaled_down`: positions whose kept tokens had a
+        mass above 1, as curves through them can; and `left_out`: rows of a table that are nothing but padding.
 
     Raises:
-        UsageError: The source cannot give what is asked for, or is of another tokenizer.
+        UsageError: The source cannot give what is asked for, or is of another tokenizer; or the target was made from
+            another source, in another form, or does not say what from.
     """
     found = _source(source)
     if tokenizer_sha256 is not None:
@@ -87,9 +103,8 @@ def convert_cache(
     size, heat = _stated(source, found, vocab_size, temperature)
     if scheme is not None and scheme.is_bigram and not found.knows_tokens:
         raise UsageError(f"{source}: fixed rows do not hold the text; code them with --prior unigram")
-    inputs = {**found.inputs, "converted_from": found.kind}
-    if tokenizer_sha256 is not None:
-        inputs["tokenizer_sha256"] = tokenizer_sha256
+    inputs = {**found.inputs, **_origin(found, tokenizer_sha256)}
+    _check_target(source, target, found)
     try:
         if scheme is None:
             _to_rows(source, found, target, size, top_k, heat, inputs)
@@ -98,6 +113,10 @@ def convert_cache(
     except ValueError as err:
         cure = "give the vocabulary that it was made with, and a row's kept tokens as log-probabilities"
         raise UsageError(f"{source}: {err}; {cure}") from err
+    except ArtifactError as err:
+        if err.path != str(target):
+            raise
+        raise UsageError(f"{target}: {err.detail}; {_ELSEWHERE}") from err
     cache = open_cache(target)
     return {
         "from": found.kind,
@@ -106,7 +125,36 @@ def convert_cache(
         "bytes": cache.bytes,
         "bytes_per_token": cache.bytes_per_token,
         "scaled_down": found.notes["scaled_down"],
+        "left_out": found.notes["left_out"],
     }
+
+
+def _origin(found: Source, tokenizer_sha256: str | None) -> dict[str, Any]:
+    """What the new cache says of where it is from, beside what its source says."""
+    known = {"tokenizer_sha256": tokenizer_sha256, "supervised": _MASKED if found.is_masked else None}
+    origin = {"converted_from": found.kind, "source_sha256": found.sha256}
+    return {**origin, **{key: value for key, value in known.items() if value is not None}}
+
+
+def _check_target(source: Path, target: Path, found: Source) -> None:
+    """Refuse a folder that holds something else: it would be left as it is, and called converted.
+
+    Raises:
+        UsageError: With both hashes.
+    """
+    path = target / INDEX_NAME
+    if not path.exists():
+        return
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))["inputs"].get("source_sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        raise UsageError(f"{path}: cannot be read ({type(err).__name__}); {_ELSEWHERE}") from err
+    if held is None:
+        raise UsageError(f"{target}: holds a cache that does not say which source it was converted from; {_ELSEWHERE}")
+    if held != found.sha256:
+        raise UsageError(
+            f"{target}: was converted from a source with the hash {held}, and {source} has {found.sha256}; {_ELSEWHERE}"
+        )
 
 
 def _stated(source: Path, found: Source, vocab_size: int | None, temperature: float | None) -> tuple[int, float]:
@@ -116,6 +164,11 @@ def _stated(source: Path, found: Source, vocab_size: int | None, temperature: fl
         raise UsageError(f"{source}: does not say its vocabulary or temperature; give --vocab-size and --temperature")
     if vocab_size is not None and vocab_size != size:
         raise UsageError(f"{source}: holds a vocabulary of {size}, and {vocab_size} is wanted")
+    if temperature is not None and temperature != heat:
+        raise UsageError(
+            f"{source}: holds distributions at temperature {heat:g}, and {temperature:g} is wanted; what is kept "
+            "cannot be brought to another temperature: leave --temperature out, or have the teacher asked anew"
+        )
     if not heat > 0.0:
         raise UsageError(f"{source}: --temperature {heat:g} must be above 0")
     return size, heat
@@ -133,9 +186,9 @@ def _to_coded(
     with CodedCacheWriter(
         target, scheme=scheme, vocab_size=vocab_size, temperature=temperature, inputs=inputs
     ) as writer:
-        for index, tokens, cut in found.sequences:
+        for index, text, cut in found.sequences:
             if index not in writer.sealed_sequences:
-                writer.add(index, tokens, _narrowed(str(source), cut, scheme.top_k))
+                writer.add(index, text.tokens_T, _narrowed(str(source), cut, scheme.top_k), text.supervised_T)
 
 
 def _to_rows(
@@ -148,10 +201,11 @@ def _to_rows(
     inputs: Mapping[str, Any],
 ) -> None:
     with LogitCacheWriter(target, vocab_size=vocab_size, top_k=top_k, temperature=temperature, inputs=inputs) as writer:
-        for index, _, cut in found.sequences:
+        for index, text, cut in found.sequences:
             if index not in writer.sealed_sequences:
                 few = _narrowed(str(source), cut, top_k)
-                writer.add(index, few.ids_TK, few.logp_TK, few.tail_logmass_T)
+                known = text if found.knows_tokens else None
+                writer.add(index, few.ids_TK, few.logp_TK, few.tail_logmass_T, text=known)
 
 
 def _narrowed(place: str, cut: Cut, top_k: int) -> Cut:
@@ -175,30 +229,31 @@ def _source(path: Path) -> Source:
 
 def _own(path: Path) -> Source:
     cache = open_cache(path)
-    is_coded = isinstance(cache, CodedCache)
 
-    def sequences() -> Iterator[tuple[int, npt.NDArray[np.integer], Cut]]:
+    def sequences() -> Iterator[tuple[int, SequenceText, Cut]]:
         for index in cache.sequence_indices:
             found = cache.batch([index])
             ids, logp = found.ids_BTK[0].numpy(), found.logp_BTK[0].numpy()
-            tokens = cache.tokens(index) if isinstance(cache, CodedCache) else np.zeros(len(ids) + 1, dtype=np.int64)
-            yield index, tokens, _without_draws(ids, logp, found.tail_logmass_BT[0].numpy())
+            unknown = np.zeros(len(ids) + 1, dtype=np.int64)
+            text = cache.text(index) if cache.holds_text else SequenceText.whole(unknown)
+            yield index, text, _without_draws(ids, logp, found.tail_logmass_BT[0].numpy())
 
-    kind = CODED_SCHEMA if is_coded else "stillwatt.logit_cache/1"
-    return Source(kind, cache.vocab_size, cache.temperature, cache.inputs, is_coded, sequences())
+    kind = CODED_SCHEMA if isinstance(cache, CodedCache) else LOGIT_CACHE_SCHEMA
+    return Source(kind, cache.vocab_size, cache.temperature, cache.inputs, cache.sha256, cache.holds_text, sequences())
 
 
 def _table(path: Path) -> Source:
     files = _files(path)
     names = set(_batches(files[0]).schema.names)
-    notes: Counter[str] = Counter()
+    notes, is_masked = Counter[str](), _LABELS in names
     if names >= _DISTILLKIT:
-        layout = read_layout(files[0].parent)
-        return Source(
-            "distillkit", None, None, {}, True, _rows_of(files, partial(_distillkit_row, layout, notes)), notes
-        )
+        layout, sha256 = read_layout(files[0].parent), _content_sha256([*files, files[0].parent / CONFIG_NAME])
+        sequences = _rows_of(files, partial(_distillkit_row, layout, notes), notes)
+        return Source("distillkit", None, None, {}, sha256, True, sequences, notes, is_masked)
     if names >= _HARNESS:
-        return Source("energy-harness", None, None, {}, True, _rows_of(files, _harness_row))
+        sequences = _rows_of(files, _harness_row, notes)
+        content = _content_sha256(files)
+        return Source("energy-harness", None, None, {}, content, True, sequences, notes, is_masked)
     if names >= _OLD_DISTILLKIT:
         raise UsageError(
             f"{path}: a table of DistillKit's older form (packed_indices, coeffs), which is not read here; let "
@@ -208,14 +263,24 @@ def _table(path: Path) -> Source:
     raise UsageError(f"{path}: has columns {', '.join(sorted(names))}; needs {wanted}")
 
 
-_MakeRow = Callable[[str, Mapping[str, Any]], tuple[npt.NDArray[np.integer], Cut]]
+def _content_sha256(files: list[Path]) -> str:
+    """One hash over what files hold, in their order; their names and places are left out."""
+    return hashlib.sha256("\n".join(map(file_sha256, files)).encode()).hexdigest()
 
 
-def _rows_of(files: list[Path], make: _MakeRow) -> Iterator[tuple[int, npt.NDArray[np.integer], Cut]]:
+_MakeRow = Callable[[str, Mapping[str, Any]], tuple[SequenceText, Cut]]
+
+
+def _rows_of(files: list[Path], make: _MakeRow, notes: Counter[str]) -> Iterator[tuple[int, SequenceText, Cut]]:
+    """Sequences under the numbers of their rows; a row of padding alone is no sequence, and its number stays free."""
     index = 0
     for file in files:
         for row in _batches(file).rows():
-            yield index, *make(f"{file} row {index}", row)
+            text, cut = make(f"{file} row {index}", row)
+            if len(text.tokens_T):
+                yield index, text, cut
+            else:
+                notes["left_out"] += 1
             index += 1
 
 
@@ -223,7 +288,7 @@ def _files(path: Path) -> list[Path]:
     """Arrow and Parquet files of a folder, or the one that is given; a folder with both splits is ambiguous."""
     found = sorted(p for p in path.rglob("*") if p.suffix in (".arrow", ".parquet")) if path.is_dir() else [path]
     if not found or not path.exists():
-        raise MissingInputError("a logit cache", str(path), "give a cache's folder, or Arrow or Parquet files")
+        raise NoSuchInputError("a logit cache", str(path), "give a cache's folder, or Arrow or Parquet files")
     if len({file.parent for file in found}) > 1:
         splits = ", ".join(sorted({str(file.parent.relative_to(path)) for file in found}))
         raise UsageError(f"{path}: holds several tables ({splits}); give one of them")
@@ -241,7 +306,7 @@ class _Batches:
                 yield {name: batch.column(name)[at].values for name in batch.schema.names if name in _WANTED}
 
 
-_WANTED = {*_HARNESS, *_DISTILLKIT, "attention_mask"}
+_WANTED = {*_HARNESS, *_DISTILLKIT, "attention_mask", _LABELS}
 
 
 def _batches(file: Path) -> _Batches:
@@ -264,23 +329,23 @@ def _batches(file: Path) -> _Batches:
         raise UsageError(f"{file}: cannot be read as a table ({err})") from err
 
 
-def _harness_row(place: str, row: Mapping[str, Any]) -> tuple[npt.NDArray[np.integer], Cut]:
-    tokens, ids, logp = _unpadded(place, row, *(_matrix(row[name]) for name in ("logprob_indices", "logprob_values")))
+def _harness_row(place: str, row: Mapping[str, Any]) -> tuple[SequenceText, Cut]:
+    text, ids, logp = _unpadded(place, row, *(_matrix(row[name]) for name in ("logprob_indices", "logprob_values")))
     kept = np.exp(logp.astype(np.float64)).sum(1)
     with np.errstate(divide="ignore"):
         tail = np.log1p(-np.minimum(kept, 1.0))
-    return tokens, _without_draws(ids, logp, tail)
+    return text, _without_draws(ids, logp, tail)
 
 
 def _distillkit_row(
     layout: Layout, notes: Counter[str], place: str, row: Mapping[str, Any]
-) -> tuple[npt.NDArray[np.integer], Cut]:
+) -> tuple[SequenceText, Cut]:
     try:
         logp = logprobs_of(_matrix(row["compressed_logprobs"]), layout)
         ids = unpacked(_matrix(row["bytepacked_indices"]), layout.kept, layout.id_bits)
     except ValueError as err:
         raise UsageError(f"{place}: {err}; are these the settings that the table was written with?") from err
-    tokens, ids, logp = _unpadded(place, row, ids, logp)
+    text, ids, logp = _unpadded(place, row, ids, logp)
     is_sound = np.isfinite(logp) & (logp < _MOST_LOGP)
     if not is_sound.all():
         at, which = (int(n[0]) for n in np.nonzero(~is_sound))
@@ -290,12 +355,12 @@ def _distillkit_row(
     logp = logp - np.log(np.maximum(kept, 1.0))[:, None]
     with np.errstate(divide="ignore"):
         tail = np.log1p(-np.minimum(kept, 1.0))
-    return tokens, _without_draws(ids, logp, tail)
+    return text, _without_draws(ids, logp, tail)
 
 
 def _unpadded(
     place: str, row: Mapping[str, Any], ids: npt.NDArray[Any], logp: npt.NDArray[Any]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[Any]]:
+) -> tuple[SequenceText, npt.NDArray[Any], npt.NDArray[Any]]:
     """One sequence without its padding; the row at token t holds the distribution over token t + 1."""
     tokens = row["input_ids"].to_numpy(zero_copy_only=False).astype(np.int64)
     if ids.shape != logp.shape or len(ids) not in (len(tokens), len(tokens) - 1):
@@ -304,9 +369,20 @@ def _unpadded(
     real = np.ones(len(tokens), dtype=np.bool_)
     if mask is not None:
         real = mask.to_numpy(zero_copy_only=False).astype(np.bool_)
-    tokens = tokens[real]
-    ids, logp = (array[real[: len(array)]][: len(tokens) - 1] for array in (ids, logp))
-    return tokens, ids, logp
+    text = _marked(place, tokens, row.get(_LABELS), real)
+    ids, logp = (array[real[: len(array)]][: len(text.tokens_T) - 1] for array in (ids, logp))
+    return text, ids, logp
+
+
+def _marked(place: str, tokens: npt.NDArray[np.int64], labels: Any, real: npt.NDArray[np.bool_]) -> SequenceText:
+    """The tokens that are no padding, and which of them are to be predicted."""
+    text = SequenceText.whole(tokens[real])
+    if labels is None:
+        return text
+    marks = labels.to_numpy(zero_copy_only=False).astype(np.int64)
+    if len(marks) != len(tokens):
+        raise UsageError(f"{place}: {len(tokens)} tokens and {len(marks)} labels; leave that row out")
+    return SequenceText(text.tokens_T, text.supervised_T & (marks[real] != _NOT_PREDICTED))
 
 
 def _without_draws(ids: npt.NDArray[Any], logp: npt.NDArray[Any], tail: npt.NDArray[Any]) -> Cut:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,20 +20,22 @@ from torch import Tensor
 
 from stillwatt.errors import ArtifactError, UsageError
 from stillwatt.pipelines.artifacts import file_sha256
-from stillwatt.pipelines.cache.codec import Codec, Rows
+from stillwatt.pipelines.cache.codec import CODER_FAILURES, Codec, Rows
 from stillwatt.pipelines.cache.files import (
     PRIOR_NAME,
     ShardTables,
+    read_checked,
     read_codec,
     read_coded_index,
-    read_shard,
     read_tokens,
     shard_path,
+    tails_of,
 )
 from stillwatt.pipelines.cache.grid import tail_logmass
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.logit_cache import CachedLogits
-from stillwatt.pipelines.logit_shards import INDEX_NAME
+from stillwatt.pipelines.logit_headers import INDEX_NAME, broken, check_complete, not_vouched_for
+from stillwatt.pipelines.logit_text import SequenceText, ShardText
 
 __all__ = ["CachedWeights", "CodedCache", "rebuilt_logp"]
 
@@ -58,8 +60,12 @@ class CachedWeights:
 
     @property
     def logp_BTK(self) -> Tensor:
-        """Log of the weights: with it the loss is short of the exact one by what no student can change."""
-        return self.weight_BTK.log()
+        """Log of the weights: with it the loss is short of the exact one by what no student can change.
+
+        0 where a weight is 0.
+        """
+        # a kept token rounded to nothing is worth nothing: its -inf would come back as 0 * -inf, which is NaN
+        return self.weight_BTK.log().masked_fill(self.weight_BTK == 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +79,16 @@ class _Place:
 class CodedCache:
     """A complete, checked cache; made by `open`."""
 
+    holds_text = True  # rows are coded under the tokens before them
+
     def __init__(self, directory: Path, index: Mapping[str, Any], codec: Codec, shards: Iterable[ShardTables]) -> None:
         self.directory, self.codec, self._index = directory, codec, index
         self.scheme = codec.scheme
         self.vocab_size, self.temperature = int(index["vocab_size"]), float(index["temperature"])
         self.inputs: Mapping[str, Any] = index["inputs"]
-        # without their text: memory is not to grow with it
-        self._shards = tuple(replace(tables, tokens_T=tables.tokens_T[:0].copy()) for tables in shards)
-        self._texts: OrderedDict[int, npt.NDArray[np.int64]] = OrderedDict()
+        # memory is not to grow with the text
+        self._shards = tuple(replace(each, tokens_T=each.tokens_T[:0].copy(), supervised_T=None) for each in shards)
+        self._texts: OrderedDict[int, ShardText] = OrderedDict()
         self._first_rows = [np.concatenate([[0], np.cumsum(tables.rows_B)]) for tables in self._shards]
         self._places: dict[int, _Place] = {}
         for number, tables in enumerate(self._shards):
@@ -89,6 +97,8 @@ class CodedCache:
             for entry in zip(tables.sequence_S, first_row, rows_S, first_token, strict=True):
                 sequence, *rest = map(int, entry)
                 self._places[sequence] = _Place(number, *rest)
+        if len(self._places) != sum(len(tables.sequence_S) for tables in self._shards):
+            raise broken(directory, "a sequence stands in it twice")
         self._held: OrderedDict[tuple[int, int], Rows] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -100,10 +110,16 @@ class CodedCache:
             ArtifactError: The cache is unfinished, or a file is missing or changed; names shard and block.
         """
         index = read_coded_index(directory)
-        if not index["is_complete"] or index["prior"] is None:
-            raise ArtifactError(str(directory), "its writing was never completed")
+        check_complete(directory, index, shard_path(directory, len(index["shards"])))
         codec = read_codec(directory / PRIOR_NAME, Scheme.from_json(index["scheme"]), sha256=index["prior"]["sha256"])
-        shards = (read_shard(directory, n, sha256=shard["sha256"]) for n, shard in enumerate(index["shards"]))
+        if codec.prior.vocab_size != index["vocab_size"]:
+            detail = f"{PRIOR_NAME} is of {codec.prior.vocab_size} tokens"
+            raise broken(directory, f"its {INDEX_NAME} says a vocabulary of {index['vocab_size']}, and its {detail}")
+        size, entries = (directory / PRIOR_NAME).stat().st_size, len(codec.prior.ids)
+        if (size, entries) != (index["prior"]["bytes"], index["prior"]["entries"]):
+            detail = f"{PRIOR_NAME} has {size} bytes and {entries} entries"
+            raise broken(directory, f"its {detail}, and its {INDEX_NAME} says otherwise")
+        shards = (read_checked(directory, n, shard, index["vocab_size"]) for n, shard in enumerate(index["shards"]))
         return cls(directory, index, codec, shards)
 
     @property
@@ -175,7 +191,7 @@ class CodedCache:
         return tuple(kept[order][at].tolist())
 
     def _tails(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        pairs = [pair.split(":") for shard in self._index["shards"] for pair in shard["tails"].split()]
+        pairs = [pair for shard in self._index["shards"] for pair in tails_of(shard["tails"]).items()]
         found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
         return found[:, 0], found[:, 1]
 
@@ -191,13 +207,35 @@ class CodedCache:
 
     def tokens(self, sequence_index: int) -> npt.NDArray[np.int64]:
         """The tokens of a sequence, as the teacher read them."""
-        place = self._place(sequence_index)
-        tokens = self._text(place.shard)
-        return tokens[place.first_token : place.first_token + place.rows + 1]
+        return self.text(sequence_index).tokens_T
 
-    def verify_sequence(self, sequence_index: int) -> None:
-        """Decode a sequence; raises ArtifactError where a block is broken."""
-        self.rows(sequence_index)
+    def text(self, sequence_index: int) -> SequenceText:
+        """A sequence as the teacher read it."""
+        at = self._place(sequence_index)
+        return self._text(at.shard).part(at.first_token, at.rows + 1)
+
+    @property
+    def not_vouched_for(self) -> str | None:
+        """What of it no hash speaks for; None where all of it is under one."""
+        return not_vouched_for(self.directory, self._index)
+
+    def verify(self) -> None:
+        """Decode every block, and hold what is in it against the header.
+
+        Raises:
+            ArtifactError: Names the shard, and the block where one is to blame.
+        """
+        for shard, tables in enumerate(self._shards):
+            tails: Counter[int] = Counter()
+            for block in range(len(tables.rows_B)):
+                rows = self.block(shard, block)
+                tails.update(rows.tail_R.tolist() if self.scheme.has_head else ())
+                if self.not_vouched_for is not None and not self.codec.gives(rows, int(tables.crc_B[block])):
+                    where = f"shard {shard} ({shard_path(self.directory, shard).name}), block {block}"
+                    detail = f"it was not coded under the scheme that its {INDEX_NAME} says"
+                    raise broken(self.directory, f"{where}: {detail}")
+            if tails != tails_of(self._index["shards"][shard]["tails"]):
+                raise broken(self.directory, f"shard {shard}: its rows have other tails than its {INDEX_NAME} says")
 
     def rows(self, sequence_index: int) -> Rows:
         """A sequence's rows as levels and counts.
@@ -238,15 +276,19 @@ class CodedCache:
 
     def _decoded(self, shard: int, block: int) -> Rows:
         tables, path = self._shards[shard], shard_path(self.directory, shard)
+        where = f"shard {shard} ({path.name}), block {block} of {len(tables.rows_B)}"
         with path.open("rb") as file:
             file.seek(int(tables.first_byte_B[block]))
             payload = file.read(int(tables.bytes_B[block]))
         if zlib.crc32(payload) != int(tables.crc_B[block]):
-            where = f"shard {shard} ({path.name}), block {block} of {len(tables.rows_B)}"
             raise ArtifactError(str(self.directory), f"{where}: changed since the cache was opened")
-        return self.codec.decode(payload, self._preceding(shard, block))
+        try:
+            return self.codec.decode(payload, self._preceding(shard, block))
+        except CODER_FAILURES as err:  # its bytes are whole, so what they are read by is not
+            detail = f"cannot be decoded under the scheme that its {INDEX_NAME} says ({type(err).__name__}: {err})"
+            raise broken(self.directory, f"{where}: {detail}") from err
 
-    def _text(self, shard: int) -> npt.NDArray[np.int64]:
+    def _text(self, shard: int) -> ShardText:
         with self._lock:
             if shard in self._texts:
                 self._texts.move_to_end(shard)
@@ -265,7 +307,7 @@ class CodedCache:
         start, end = int(first[block]), int(first[block + 1])
         ends_S = np.cumsum(rows_S)
         at = np.arange(start, end)
-        preceding: npt.NDArray[np.int64] = self._text(shard)[at + np.searchsorted(ends_S, at, side="right")]
+        preceding: npt.NDArray[np.int64] = self._text(shard).tokens_T[at + np.searchsorted(ends_S, at, side="right")]
         return preceding
 
     def batch(self, sequence_indices: Sequence[int]) -> CachedLogits:

@@ -175,7 +175,8 @@ class _Rows:
     def tame(self) -> Singles:
         """What parts weigh; rows whose exponentials would vanish or overflow are taken relative to their greatest."""
         sums_CP = _weighed(self.logits_CV, self.temperature, None)
-        total_C = sums_CP.sum(1)
+        with np.errstate(over="ignore"):  # an infinite total is found to be wild
+            total_C = sums_CP.sum(1)
         wild = np.flatnonzero(~((total_C >= _LOW) & (total_C <= _HIGH)))  # written so that NaN is wild
         if len(wild):
             wild_CV = self.logits_CV[torch.from_numpy(wild)]

@@ -56,6 +56,7 @@ class Scheme:
             and not 1 <= self.draws <= _MOST_DRAWN,
             f"draws {self.draws} has no meaning here; leave it out": not wants_draws and self.draws != 0,
             f"mass {self.mass} must lie between 0 and 1": self.name == "topp" and not 0.0 < self.mass < 1.0,
+            f"mass {self.mass} has no meaning here; leave it out": self.name != "topp" and self.mass != 1.0,
             f"step {self.step} must lie between 1/64 and 2 nats": not 1 / 64 <= self.step <= 2.0,
             f"prior {self.prior!r} must be bigram or unigram": self.prior not in ("bigram", "unigram"),
             f"prior_least {self.prior_least} must be at least 1": self.prior_least < 1,
@@ -98,5 +99,13 @@ class Scheme:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Scheme:
-        """The reverse of `to_json`."""
-        return cls(**values)
+        """The reverse of `to_json`.
+
+        Raises:
+            UsageError: There is no such scheme.
+            TypeError: They are not a scheme's parameters.
+        """
+        known = dict(values)
+        if known.get("name") != "topp":
+            known.pop("mass", None)  # once taken by every scheme, and without meaning then too
+        return cls(**known)

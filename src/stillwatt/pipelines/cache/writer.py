@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatt.errors import ArtifactError
-from stillwatt.pipelines.artifacts import write_json
 from stillwatt.pipelines.cache.codec import Codec, Rows, Wide, fit_codec
 from stillwatt.pipelines.cache.files import (
     CODED_SCHEMA,
@@ -33,6 +32,7 @@ from stillwatt.pipelines.cache.files import (
 )
 from stillwatt.pipelines.cache.grid import tail_level
 from stillwatt.pipelines.cache.scheme import Scheme
+from stillwatt.pipelines.logit_headers import MOST_TOKENS, write_header
 from stillwatt.pipelines.logit_shards import INDEX_NAME, remove_scratch
 
 __all__ = ["CodedCacheWriter", "Cut"]
@@ -104,6 +104,8 @@ class CodedCacheWriter:
             ValueError: The scheme does not fit the vocabulary, or the temperature has no meaning.
             ArtifactError: The folder holds a cache that is damaged or of other inputs.
         """
+        if vocab_size > MOST_TOKENS:
+            raise ValueError(f"a vocabulary of {vocab_size} tokens is above the {MOST_TOKENS} that a cache can have")
         if scheme.top_k > vocab_size or not temperature > 0.0:
             raise ValueError(f"top_k {scheme.top_k} of {vocab_size} tokens at temperature {temperature}")
         if prior is not None and (prior.scheme != scheme or prior.prior.vocab_size != vocab_size):
@@ -123,6 +125,9 @@ class CodedCacheWriter:
             "shards": [],
         }
         self._held: list[tuple[int, npt.NDArray[np.int64], Rows, Wide]] = []
+        self._unsupervised: dict[int, npt.NDArray[np.int64]] = {}
+        """Places of tokens that are not to be predicted, of sequences that are not sealed and have more of them than
+        their first."""
         self._codec: Codec | None = None
         self._start_shard()
         directory.mkdir(parents=True, exist_ok=True)
@@ -156,8 +161,16 @@ class CodedCacheWriter:
         held = sum(len(rows) for _, _, rows, _ in self._held)
         return max(self._prior_rows - held, 0) if self.wants_wide else 0
 
-    def add(self, sequence_index: int, tokens: npt.NDArray[np.integer], cut: Cut) -> None:
+    def add(
+        self,
+        sequence_index: int,
+        tokens: npt.NDArray[np.integer],
+        cut: Cut,
+        supervised: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
         """Append one sequence: its n tokens, and what is kept of the n - 1 distributions.
+
+        `supervised` says which of the tokens are to be predicted; all but the first where it is left out.
 
         Raises:
             ValueError: The sequence is there already, the cache is complete, or a row is not a distribution over
@@ -170,6 +183,8 @@ class CodedCacheWriter:
             raise ValueError(f"sequence {sequence_index}: the cache is complete and cannot be added to")
         check_cut(f"sequence {sequence_index}", tokens, cut, self._scheme, self._vocab_size)
         wide_tokens = tokens.astype(np.int64)
+        if supervised is not None and not supervised[1:].all():
+            self._unsupervised[sequence_index] = np.flatnonzero(~supervised)
         rows = rows_of(self._scheme, sequence_index, wide_tokens, cut)
         if self._codec is not None:
             self._append(sequence_index, wide_tokens, rows)
@@ -185,7 +200,7 @@ class CodedCacheWriter:
         if self._lengths:
             self._seal()
         self._index["is_complete"] = True
-        write_json(self._directory / INDEX_NAME, self._index)
+        write_header(self._directory, self._index)
 
     def __enter__(self) -> CodedCacheWriter:
         return self
@@ -207,7 +222,7 @@ class CodedCacheWriter:
     def _take_prior(self, codec: Codec) -> None:
         sha256, size = write_codec(self._directory, codec)
         self._index["prior"] = {"sha256": sha256, "bytes": size, "entries": len(codec.prior.ids)}
-        write_json(self._directory / INDEX_NAME, self._index)
+        write_header(self._directory, self._index)
         self._codec = codec
 
     def _append(self, sequence_index: int, tokens: npt.NDArray[np.int64], rows: Rows) -> None:
@@ -243,6 +258,7 @@ class CodedCacheWriter:
             np.array([len(block) for block in self._blocks], dtype=np.int64),
             np.array([zlib.crc32(block) for block in self._blocks], dtype=np.int64),
             np.concatenate(self._tokens),
+            self._targets(),
         )
         sha256, size, of_tables = write_shard(shard_path(self._directory, number), self._blocks, tables)
         self._bytes_of["tokens and tables"] += of_tables
@@ -257,14 +273,26 @@ class CodedCacheWriter:
                 "sha256": sha256,
             }
         )
-        write_json(self._directory / INDEX_NAME, self._index)
+        write_header(self._directory, self._index)
         self._sealed += list(self._lengths)
         self._start_shard()
+
+    def _targets(self) -> npt.NDArray[np.int64] | None:
+        """Which tokens of the shard are to be predicted; None where all are but the first of each sequence."""
+        left_out = {index: self._unsupervised.pop(index) for index in self._lengths if index in self._unsupervised}
+        if not left_out:
+            return None
+        targets_T, end = np.ones(sum(self._lengths.values()), dtype=np.int64), 0
+        for index, length in self._lengths.items():
+            targets_T[end] = 0
+            targets_T[end + left_out.get(index, np.zeros(0, dtype=np.int64))] = 0
+            end += length
+        return targets_T
 
     def _resume(self) -> list[int]:
         """Take over the prior and the sealed shards of an earlier writer."""
         if not (self._directory / INDEX_NAME).exists():
-            write_json(self._directory / INDEX_NAME, self._index)
+            write_header(self._directory, self._index)
             return []
         index = read_coded_index(self._directory)
         for key in ("vocab_size", "temperature", "scheme", "inputs"):

@@ -26,7 +26,8 @@ DENSE_CHUNK_TOKENS = 128
 """Positions whose logits exist at once, the teacher's and the student's; 128 of them over 49152 tokens fill 50 MB in
 fp32. Fewer read the output matrix's gradient more often, more take memory. Never alters a result."""
 _TILE_ELEMENTS = 100_000
-"""Elements of a tile of logits, about: 0.4 MB in fp32, four such arrays at work."""
+"""Elements of a tile of logits on a processor, about: 0.4 MB in fp32, four such arrays at work. An accelerator has no
+such cache to stay in, and each of a tile's dozen passes costs it the start of a kernel: there a chunk is one tile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,20 @@ class DenseTeacher:
         return to_gradient
 
 
+def tile_rows(device_type: str, vocab_size: int, chunk_rows: int) -> int:
+    """Rows that are worked on at once.
+
+    >>> tile_rows("cpu", 50_000, 128), tile_rows("cuda", 50_000, 128), tile_rows("cpu", 10, 128)
+    (2, 128, 128)
+    """
+    return min(max(1, _TILE_ELEMENTS // vocab_size), chunk_rows) if device_type == "cpu" else chunk_rows
+
+
 class _Tile:
     """Room for a few rows, and what is done to them."""
 
     def __init__(self, name: str, parameter: float, shape: HeadShape, like: Tensor, vocab_size: int) -> None:
-        self.rows = max(1, _TILE_ELEMENTS // vocab_size)
+        self.rows = tile_rows(like.device.type, vocab_size, min(shape.chunk_tokens, len(like)))
         self._kernel, self._parameter, self._shape = KERNELS[name], parameter, shape
         room = [like.new_empty(self.rows, vocab_size, dtype=loss_dtype(like)) for _ in range(3)]
         self._p_RV, self._q_RV, self._plain_RV = room

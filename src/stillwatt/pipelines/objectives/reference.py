@@ -106,13 +106,14 @@ def weighted_kl(logits_NV: Tensor, ids_NK: Tensor, weight_NK: Tensor, logp_NK: T
     Args:
         logits_NV: Student logits, already divided by the temperature of the cache.
         ids_NK: Tokens, no id twice in a row; -1 fills up.
-        weight_NK: Their weights.
-        logp_NK: Teacher's log-probabilities.
+        weight_NK: Their weights; one of 0 adds nothing.
+        logp_NK: Teacher's log-probabilities; anything where the id is -1 or the weight 0.
     """
-    is_token_NK = ids_NK >= 0
+    is_nothing_NK = (ids_NK < 0) | (weight_NK == 0.0)
     log_q_NK = torch.log_softmax(logits_NV, -1).gather(-1, ids_NK.clamp_min(0))
-    terms_NK = weight_NK * (logp_NK - log_q_NK)
-    return torch.where(is_token_NK, terms_NK, torch.zeros_like(terms_NK)).sum(-1)
+    # made finite before the product, or the untaken branch would still spoil gradients with NaN
+    difference_NK = logp_NK.masked_fill(is_nothing_NK, 0.0) - log_q_NK.masked_fill(is_nothing_NK, 0.0)
+    return (weight_NK.masked_fill(is_nothing_NK, 0.0) * difference_NK).sum(-1)
 
 
 def renormalised_kl(logits_NV: Tensor, ids_NK: Tensor, logp_NK: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Weighted:
     """No id twice in a row; -1 fills up."""
     weight_NK: Tensor
     logp_NK: Tensor
-    """The teacher's log-probabilities; anything where the id is -1."""
+    """The teacher's log-probabilities; anything where the id is -1 or the weight 0, which both add nothing."""
 
     def check(self, num_rows: int, vocab_size: int) -> None:
         """Refuse what broadcasting would let through."""
@@ -51,12 +51,10 @@ class Weighted:
         def to_gradient(rows: slice, logits_CV: Tensor, target_C: Tensor) -> tuple[Tensor, Tensor]:
             dtype = logits_CV.dtype
             ids_CK = self.ids_NK[rows].long()
-            is_token_CK = ids_CK >= 0
-            part = Weighted(
-                ids_CK.clamp_min(0),
-                self.weight_NK[rows].to(dtype).masked_fill(~is_token_CK, 0.0),
-                self.logp_NK[rows].to(dtype).masked_fill(~is_token_CK, 0.0),
-            )
+            weight_CK = self.weight_NK[rows].to(dtype).masked_fill(ids_CK < 0, 0.0)
+            # where a teacher is sure of itself, tokens of its head may weigh nothing: their logarithm is then -inf
+            logp_CK = self.logp_NK[rows].to(dtype).masked_fill(weight_CK == 0.0, 0.0)
+            part = Weighted(ids_CK.clamp_min(0), weight_CK, logp_CK)
             spare_CV = None if scratch_CV is None else scratch_CV[: len(target_C)]
             return _weighted_to_gradient(logits_CV, target_C, part, shape, spare_CV)
 
