@@ -7,11 +7,13 @@ StillwattError                    exit 1
 │   ├── ImpossibleFactorError     a factor that cannot be what it says
 │   └── ConfigError               a recipe or settings file, with its line
 ├── MissingInputError             a model, a data set or a file that should be there
+│   └── NoSuchInputError          exit 2: a path that was typed leads nowhere
 ├── SensorError                   an instrument cannot be used or read
 │   ├── SensorUnavailableError
 │   └── SensorReadError
 ├── LedgerError                   a run directory or the ledger is not as it should be
 │   ├── RunNotFoundError          exit 2
+│   ├── RunsDirError              exit 2: a folder that no run can be kept in; an OSError, too
 │   └── AmbiguousRunError         exit 2
 ├── CalibrationError              a meter's log gives no gain for a card; says with figures why
 ├── ArtifactError                 a cached artefact fails its check
@@ -36,6 +38,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+_LEAST_BEGINNING = 3
 _MOST_NAMES = 40
 """How many known names an error lists."""
 
@@ -55,7 +58,7 @@ class UsageError(StillwattError):
 class UnknownNameError(UsageError):
     """A name that is not known, with the nearest known ones."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, place: str = "") -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, place: str = "", cure: str = "") -> None:
         self.kind, self.name, self.place = kind, name, place
         self.known = tuple(sorted(known))
         self.suggestion = suggest(name, self.known)
@@ -63,7 +66,7 @@ class UnknownNameError(UsageError):
         more = f" and {len(self.known) - _MOST_NAMES} more" if len(self.known) > _MOST_NAMES else ""
         hint = f"did you mean {self.suggestion!r}?" if self.suggestion else f"known: {few}{more}"
         where = f"{place}: " if place else ""
-        super().__init__(f"{where}unknown {kind} {name!r}; {hint}")
+        super().__init__(f"{where}unknown {kind} {name!r}; {hint}" + (f"; {cure}" if cure else ""))
 
 
 class AmbiguousNameError(UsageError):
@@ -99,6 +102,12 @@ class MissingInputError(StillwattError):
         super().__init__(f"{what} not found at {path}; {cure}")
 
 
+class NoSuchInputError(MissingInputError):
+    """A file or folder that was named on the command line is not there."""
+
+    exit_code = 2
+
+
 class SensorError(StillwattError):
     """An instrument cannot be used."""
 
@@ -131,6 +140,18 @@ class RunNotFoundError(LedgerError):
         super().__init__(f"no run {wanted!r} in {runs_dir}; {hint}")
 
 
+class RunsDirError(LedgerError, OSError):
+    """A folder that no run can be kept in; nothing was measured, and nothing was run."""
+
+    exit_code = 2
+
+    def __init__(self, place: str, cause: OSError) -> None:
+        self.place = place
+        cure = "name a folder that can be written, as `runs_dir`, or `--runs` on the command line"
+        super().__init__(f"no run can be kept in {place}: {cause.strerror or cause}; nothing was run; {cure}")
+        self.errno = cause.errno
+
+
 class AmbiguousRunError(LedgerError):
     """A prefix that fits several runs."""
 
@@ -152,9 +173,9 @@ class CalibrationError(StillwattError):
 class ArtifactError(StillwattError):
     """A cached artefact fails its check; it is set aside, never used."""
 
-    def __init__(self, path: str, detail: str) -> None:
-        self.path, self.detail = path, detail
-        super().__init__(f"artefact {path}: {detail}; it will be made again on the next run")
+    def __init__(self, path: str, detail: str, cure: str = "it will be made again on the next run") -> None:
+        self.path, self.detail, self.cure = path, detail, cure
+        super().__init__(f"artefact {path}: {detail}; {cure}")
 
 
 class PortError(StillwattError):
@@ -271,12 +292,28 @@ class IncompleteEnergyError(StillwattError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str | None:
-    """The nearest known name, or None where nothing is near.
+    """The nearest known name, or None where nothing is near; one that begins with what was typed comes first.
+
+    Case does not count, and a name of several words is as near as its nearest word.
 
     >>> suggest("nmvl", ["nvml", "rapl"])
     'nvml'
+    >>> suggest("grid_gwp", ["grid_adpf", "grid_gwp_location"]), suggest("Pairs", ["Pakistan", "aws Paris"])
+    ('grid_gwp_location', 'aws Paris')
     """
     import difflib  # only where something was misspelt
 
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
+    typed = name.casefold()
+    names = sorted(known, key=lambda one: (len(one), one))
+    if len(typed) >= _LEAST_BEGINNING:
+        for one in names:
+            if one.casefold().startswith(typed):
+                return one
+    words: dict[str, str] = {}
+    for one in names:
+        words.setdefault(one.casefold(), one)
+    for one in names:
+        for word in one.casefold().split():
+            words.setdefault(word, one)
+    found = difflib.get_close_matches(typed, words, n=1, cutoff=0.6)
+    return words[found[0]] if found else None

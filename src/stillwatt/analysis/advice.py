@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stillwatt.analysis.costs.model import figure
 from stillwatt.analysis.costs.posterior import Floats
@@ -18,9 +19,10 @@ LEAST_CHANCE = 0.05
 _MOST_RANKED = 20
 _WORTH_TRYING = 0.01
 """Share of the doubt that an experiment must be expected to remove to be named."""
+_THOUSAND = 1_000.0
 _SURE = 0.000_001
 _TIED = 2.0
-"""Standard errors of the draws within which two options are worth the same."""
+"""Standard errors of the draws within which two options, or an experiment and none, are worth the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ def advise(options: Sequence[Option], drawn: Drawn, limits: Limits, *, seed: int
         options: At least one.
         drawn: Their draws.
         limits: What must be met.
-        seed: Of the measure of how much an experiment is worth by chance.
+        seed: Of the halves of the draws by which an experiment is judged.
 
     Raises:
         ValueError: There is no option.
@@ -160,7 +162,7 @@ def _distances(drawn: Drawn, limits: Limits) -> tuple[list[float], list[str]]:
     for name, used, most in _uses(drawn, limits):
         times = np.median(used, axis=0) / max(most, _SURE)
         columns.append(times)
-        words.append([f"{ratio:.3g} times {name}" for ratio in times])
+        words.append([f"{_plain(ratio)} times {name}" for ratio in times])
     if limits.quality is not None:
         quality = np.median(drawn.quality, axis=0)
         columns.append(1.0 + np.maximum(limits.quality - quality, 0.0) / max(abs(limits.quality), _SURE))
@@ -168,6 +170,15 @@ def _distances(drawn: Drawn, limits: Limits) -> tuple[list[float], list[str]]:
     far = np.array(columns)
     which = far.argmax(axis=0)
     return far.max(axis=0).tolist(), [words[row][place] for place, row in enumerate(which)]
+
+
+def _plain(ratio: float) -> str:
+    """A factor without an exponent, to three digits at most.
+
+    >>> _plain(2.0), _plain(21_234_567.0)
+    ('2', '21,000,000')
+    """
+    return f"{ratio:.3g}" if ratio < _THOUSAND else f"{float(f'{ratio:.2g}'):,.0f}"
 
 
 def _ranked(option: Option, place: int, drawn: Drawn, chances: Floats, worths: Floats) -> Ranked:
@@ -196,25 +207,28 @@ def _reason(best: Ranked) -> str:
 def _experiment(options: Sequence[Option], drawn: Drawn, limits: Limits, seed: int) -> Experiment | None:
     """The training with the largest expected gain of the choice per joule (method.md, eq. 98).
 
-        gain_x = E max_c E[w_c | y_x] - max_c E[w_c]
+        gain_x = E[w of c_x(y_x)] - max_c E[w_c],   c_x(y) = argmax_c of the fitted E[w_c | y]
 
-    y_x is what training x would show: a quality with its noise, and an energy. E[w_c | y_x] is a cubic in y_x, fitted
-    to the draws; what such a fit gains from noise alone, measured on y_x in a random order, is taken off.
+    y_x is what training x would show: a quality with its noise, and an energy. E[w_c | y] is a cubic in y, and each
+    half of the draws is chosen for by the cubic that was fitted to the other: so nothing is gained from noise, and
+    no gain exceeds what knowing everything would gain. One that the draws cannot tell from none is none.
     """
     worth = _met(drawn, drawn.mean_quality, limits) * _gain(drawn, drawn.mean_quality, limits)
-    doubt = float(worth.max(axis=1).mean() - worth.mean(axis=0).max())
+    now = int(worth.mean(axis=0).argmax())
+    doubt = float((worth.max(axis=1) - worth[:, now]).mean())
     if doubt <= _SURE:
         return None
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(worth))
+    halves = np.array_split(np.random.default_rng(seed).permutation(len(worth)), 2)
     gains = np.zeros(len(options))
     joules = np.median(drawn.trial_j, axis=0)
     for place in np.flatnonzero(np.isfinite(joules)):
         seen = _features(drawn.quality[:, place], drawn.energy_j[:, place])
-        gains[place] = max(_told(seen, worth) - _told(seen[shuffled], worth), 0.0)
-    per_joule = np.where(gains > _WORTH_TRYING * doubt, gains / np.maximum(joules, _SURE), 0.0)
-    best = int(np.nan_to_num(per_joule).argmax())
-    if not gains[best] > _WORTH_TRYING * doubt:
+        more = _chosen(seen, worth, halves) - worth[:, now]
+        gain, error = float(more.mean()), float(more.std()) / len(more) ** 0.5
+        gains[place] = gain if gain > max(_WORTH_TRYING * doubt, _TIED * error) else 0.0
+    per_joule = np.nan_to_num(gains / np.maximum(joules, _SURE))
+    best = int(per_joule.argmax())
+    if not gains[best]:
         return None
     return Experiment(option=options[best], energy_j=float(joules[best]), worth=float(gains[best]), doubt=doubt)
 
@@ -230,7 +244,10 @@ def _standard(values: Floats) -> Floats:
     return scaled
 
 
-def _told(seen: Floats, worth: Floats) -> float:
-    """Expected worth of the best choice after the experiment, less that of the best choice now."""
-    expected = seen @ np.linalg.lstsq(seen, worth, rcond=None)[0]
-    return float(expected.max(axis=1).mean() - worth.mean(axis=0).max())
+def _chosen(seen: Floats, worth: Floats, halves: Sequence[NDArray[np.intp]]) -> Floats:
+    """What is got, draw by draw, where the option is chosen by what is seen."""
+    found = np.empty(len(worth))
+    for own, other in (halves, halves[::-1]):
+        expected = seen[own] @ np.linalg.lstsq(seen[other], worth[other], rcond=None)[0]
+        found[own] = worth[own, expected.argmax(axis=1)]
+    return found

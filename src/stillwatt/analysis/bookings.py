@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from stillwatt.analysis.bills import Weights
 from stillwatt.records.energy import NoTotal
-from stillwatt.records.run import TAKEN_OVER, RunRecord, StageRecord, made_with
+from stillwatt.records.run import TAKEN_OVER, RunRecord, StageRecord, fates, made_with
 from stillwatt.records.window import StageKind, StageStatus
 
 TEACHER_KINDS = frozenset({StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE})
@@ -55,13 +55,14 @@ def sort_stages(run: RunRecord, others: Sequence[RunRecord] = ()) -> Bookings:
     # an attempt that was cut off after its artefact was complete, or whose work a later one took over, did its work:
     # it is no experiment
     kept = {stage_id for run_id, stage_id in pointed if run_id == run.run_id}
+    fate = fates(run.stages)
     kept |= {s.stage_id for s in run.stages if s.status is StageStatus.ENDED and s.workload.get(TAKEN_OVER)}
     kept_ids = {each.stage_id for stage_id in kept for each in made_with(run.stages, stage_id)}
-    lost_ids = {stage.stage_id for stage in run.stages if stage.status in _LOST} - kept_ids
+    lost_ids = {stage.stage_id for stage in run.stages if fate[stage.stage_id] in _LOST} - kept_ids
     is_inside_lost = {stage.stage_id: _has_ancestor(stage, parents, lost_ids) for stage in run.stages}
     whole = [stage for stage in run.stages if not is_inside_lost[stage.stage_id]]
     pointers = [stage for stage in whole if REUSED_FROM in stage.labels]
-    done = [stage for stage in whole if stage.status is StageStatus.ENDED or stage.stage_id in kept_ids]
+    done = [stage for stage in whole if fate[stage.stage_id] is StageStatus.ENDED or stage.stage_id in kept_ids]
     ended = [stage for stage in done if REUSED_FROM not in stage.labels]
     book = {stage.stage_id: stage for stage in run.stages}
     artifacts = _own_artifacts(ended)

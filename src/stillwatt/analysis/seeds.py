@@ -14,6 +14,7 @@ from stillwatt.analysis.bookings import Bookings, sort_stages
 from stillwatt.analysis.judged import is_judged
 from stillwatt.analysis.remainder import remainder
 from stillwatt.analysis.sizes import PARAMETERS
+from stillwatt.analysis.teachers import OWN, given_caches, server_of
 from stillwatt.analysis.words import listed
 from stillwatt.errors import UsageError
 from stillwatt.records.comparison import CardEnergy, Observation, Unbilled
@@ -220,20 +221,17 @@ def _how_trained(run: RunRecord, point: ArmPoint) -> tuple[Any, ...]:
     """All that makes two trainings of one arm no repeats of each other; seeds are not in it."""
     tables = ["data", "train", *([] if not point.artifacts else ["teacher"])]
     tables += [_MADE_BY[use.kind] for use in point.artifacts if use.kind in _MADE_BY]
-    shared = (*(_unseeded(run.settings.get(name)) for name in tables), _server(run) if point.artifacts else None)
+    teacher = (server_of(run) if point.artifacts else None, *given_caches(run, point))
+    shared = (*(_unseeded(run.settings.get(name)) for name in tables), *teacher)
     return point.method, point.student, _arm(run, point), _student(run, point), shared, _settings(run, point)
-
-
-def _server(run: RunRecord) -> Any:
-    """Which server the teacher is; how patiently it was asked makes no other text."""
-    table = run.settings.get("teacher_endpoint")
-    return {name: table.get(name) for name in ("url", "model", "api")} if isinstance(table, Mapping) else None
 
 
 def _unseeded(table: Any) -> Any:
     if not isinstance(table, Mapping):
         return None
-    return {name: value for name, value in table.items() if name not in ("seed", "seeds")}
+    # where nobody said so, the teacher wrote the cache: records from before that could be said are the same
+    said = {name: value for name, value in table.items() if (name, value) != ("source", OWN)}
+    return {name: value for name, value in said.items() if name not in ("seed", "seeds")}
 
 
 def _student(run: RunRecord, point: ArmPoint) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stillwatt.analysis.certainty import draw, listed_places, probabilities
+from stillwatt.analysis.certainty import draw, half_widths, listed_places, probabilities
 from stillwatt.analysis.plane import frontier_mask
 from stillwatt.analysis.sheet import Plane, Sheet, make_sheet, place
 from stillwatt.analysis.trainings import Label, gather_labels
@@ -142,6 +142,7 @@ def _view(asked: _Asked, allocations: Sequence[Allocation], rel: float, draws: i
         on = frontier_mask(plane.energy, plane.quality)
         drawn = draw(plane, rel, draws=draws)
         listed = listed_places(on, drawn)
+        widths = half_widths(plane, drawn, listed).energy
         fronts.append(
             ViewFront(
                 allocation=allocation.label,
@@ -149,10 +150,11 @@ def _view(asked: _Asked, allocations: Sequence[Allocation], rel: float, draws: i
                     ViewPoint(
                         label=sheet.labels[plane.index[i]].name,
                         amount=float(plane.energy[i]),
+                        half_width=float(width),
                         is_on_frontier=bool(on[i]),
                         probability=probability,
                     )
-                    for i, probability in zip(listed, probabilities(plane, drawn, listed), strict=True)
+                    for i, probability, width in zip(listed, probabilities(plane, drawn, listed), widths, strict=True)
                 ),
                 left_out=_left_out(plane, asked, allocation),
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _MOST_NAMES = 6
+_MOST_EXAMPLES = 2
 
 
 def listed(names: Iterable[str]) -> str:
@@ -17,3 +18,16 @@ def listed(names: Iterable[str]) -> str:
     if len(known) > _MOST_NAMES:
         return f"{', '.join(known[:_MOST_NAMES])} and {len(known) - _MOST_NAMES:,} more"
     return f"{', '.join(known[:-1])} and {known[-1]}" if len(known) > 1 else "".join(known)
+
+
+def counted(names: Iterable[str], what: str) -> str:
+    """Few names as they are; of many how many there are, and two of them.
+
+    >>> counted(["a", "b"], "runs"), counted("abcd", "runs")
+    ('a and b', '4 runs (a, b and 2 more)')
+    """
+    known = list(names)
+    if len(known) <= _MOST_EXAMPLES:
+        return listed(known)
+    examples = ", ".join(known[:_MOST_EXAMPLES])
+    return f"{len(known):,} {what} ({examples} and {len(known) - _MOST_EXAMPLES:,} more)"

@@ -23,6 +23,11 @@ def device_code(name: str) -> str:
     return _index().get(_bare(name), _bare(name))
 
 
+def device_names() -> tuple[str, ...]:
+    """Every name of a board that the project's own table has."""
+    return tuple(name for row in rows("devices") for name in (row["code"], *row["aliases"].split("|")) if name)
+
+
 def _bare(name: str) -> str:
     bare = plain(name)
     while (shorter := _MAKERS.sub("", bare)) != bare:

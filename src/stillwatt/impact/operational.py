@@ -34,7 +34,7 @@ NOTHING_RAN: Mapping[LifeStage, str] = {
     LifeStage.EXPERIMENTATION: "no failed or discarded attempt is in the ledger; what was tried before it is not known",
     LifeStage.TRAINING: "pre-training of teacher and student is left out unless its energy is given (--pretraining)",
     LifeStage.POST_TRAINING: "no training is in the ledger",
-    LifeStage.DEPLOYMENT: "no serving scenario is given",
+    LifeStage.DEPLOYMENT: "nothing was served in these runs",
 }
 """Why a stage without any use has no value."""
 Interval = tuple[float, float, float]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from stillwatt.records.energy import Energy, NoTotal, Total
 from stillwatt.records.impact import LifeStage, Use
-from stillwatt.records.run import RunRecord, StageRecord
+from stillwatt.records.run import RunRecord, StageRecord, fates
 from stillwatt.records.window import StageKind, StageStatus
 
 BOOKED: Mapping[StageKind, tuple[LifeStage, str]] = {
@@ -68,6 +68,7 @@ class Mapper:
         self._has_scenario = has_scenario
         self._run, self._named, self._kept = run, dict(named or {}), kept
         self._children: dict[str | None, list[StageRecord]] = {}
+        self._fate = fates(run.stages)
         for stage in run.stages:
             self._children.setdefault(stage.parent_id, []).append(stage)
         self._sources = {
@@ -98,18 +99,20 @@ class Mapper:
         for stage in self._children.get(parent, []):
             place = self._place(stage)
             if stage.name not in self._named:
-                is_part = stage.kind is StageKind.OTHER and stage.status not in _LOST
+                is_part = stage.kind is StageKind.OTHER and self._fate[stage.stage_id] not in _LOST
                 place = lost or ((around, _PART) if is_part and around else place)
             yield stage, *place
-            went = stage.status in _LOST or self._was_only_tried(stage)
+            went = self._fate[stage.stage_id] in _LOST or self._was_only_tried(stage)
             is_lost = lost or (place if went and place[0] is LifeStage.EXPERIMENTATION else None)
             yield from self._walk(stage.stage_id, place[0], is_lost)
 
     def _place(self, stage: StageRecord) -> tuple[LifeStage, str]:
         if stage.name in self._named:
             return self._named[stage.name], "the user says so"
-        if stage.status in _LOST and not self._did_its_work(stage):
-            return LifeStage.EXPERIMENTATION, f"an attempt that {stage.status.value}"
+        fate = self._fate[stage.stage_id]
+        if fate in _LOST and not self._did_its_work(stage):
+            whose = "" if fate is stage.status else ", on the launch's first rank"
+            return LifeStage.EXPERIMENTATION, f"an attempt that {fate.value}{whose}"
         if self._was_only_tried(stage):
             return LifeStage.EXPERIMENTATION, f"tried beside the arm {self._kept}, which was kept"
         if stage.kind is StageKind.SERVE and self._has_scenario:

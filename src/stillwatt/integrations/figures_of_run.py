@@ -18,7 +18,11 @@ TABLE_COLUMNS = (
 CONTRACT_FILE = "stillwatt_run.json"
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+_LONGEST_NAME = 100
+"""With what stands around it, a stage's name and a count's stay below the 250 characters that MLflow takes."""
 _LONGEST_TEXT = 500
+_OWN = re.compile(r"duration_s|net|(gross|partial)(_low|_high)?_j")
+"""Names in a stage that are the meter's own, and no count's."""
 
 
 @dataclass(slots=True)
@@ -55,7 +59,7 @@ def run_figures(record: RunRecord) -> RunFigures:
         key = f"stage/{names[stage.stage_id]}"
         figures.metrics[f"stillwatt/{key}/duration_s"] = stage.duration_s
         for count, value in stage.workload.items():
-            figures.metrics[f"stillwatt/{key}/{_safe(count)}"] = float(value)
+            figures.metrics[f"stillwatt/{key}/{_count_name(count)}"] = float(value)
         _add_total(figures, key, stage.gross)
         _add_total(figures, f"{key}/net", stage.net, whole="net_j")
         figures.table.append(_row(stage, names))
@@ -124,12 +128,22 @@ def _ends(total: Total | NoTotal) -> tuple[float | None, float | None, float | N
 
 
 def _safe(name: str) -> str:
-    """A name that every logger takes.
+    """A name that every logger takes: no path, and not too long.
 
-    >>> _safe("teacher: generate/1")
-    'teacher_generate_1'
+    >>> _safe("teacher: generate/1"), _safe("..")
+    ('teacher_generate_1', 'unnamed')
     """
-    return _UNSAFE.sub("_", name).strip("_") or "unnamed"
+    return _UNSAFE.sub("_", name)[:_LONGEST_NAME].strip("_.") or "unnamed"
+
+
+def _count_name(name: str) -> str:
+    """A count's name, which must not pass for a figure of the meter's.
+
+    >>> _count_name("tokens"), _count_name("duration_s")
+    ('tokens', 'count.duration_s')
+    """
+    safe = _safe(name)
+    return f"count.{safe}" if _OWN.fullmatch(safe) else safe
 
 
 def _short(text: str) -> str:

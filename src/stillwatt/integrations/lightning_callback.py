@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import MissingExtraError
-from stillwatt.integrations.batches import TokenCounter, num_examples
+from stillwatt.integrations.batches import LazySum, TokenCounter, num_examples
 from stillwatt.integrations.contained import contained, json_numbers
 from stillwatt.integrations.stage_hook import EVALUATE, SAVE, STEPS, StageHook
 from stillwatt.metering.measured import SupportsStages
@@ -76,7 +76,7 @@ class StillwattCallback(StageHook, Callback):
         self._every_steps = every_steps
         self._ties_clocks = tie_clocks
         self._counts_tokens = count_tokens
-        self._tokens = TokenCounter()
+        self._tokens, self._joined_examples = TokenCounter(), LazySum()
         self._last_step = 0
         self._unwrapped: Callable[..., Any] | None = None
 
@@ -84,7 +84,7 @@ class StillwattCallback(StageHook, Callback):
         """Open the training stage."""
         self._close_all()
         self._begin_run()
-        self._tokens = TokenCounter()
+        self._tokens, self._joined_examples = TokenCounter(), LazySum()
         self._open(self._name, StageKind.STUDENT_TRAIN)
         self._watch_saving(trainer)
 
@@ -108,13 +108,16 @@ class StillwattCallback(StageHook, Callback):
         stage = self._stages.get(self._name)
         self._tokens.add(batch)
         examples = num_examples(batch)
-        if examples is not None:
+        if isinstance(examples, int):
             stage.add(examples=examples)
+        elif examples is not None:
+            self._joined_examples.add_number(examples)
         steps, self._last_step = trainer.global_step - self._last_step, trainer.global_step
         if steps and trainer.is_global_zero:
             stage.add(steps=steps)
-        self._book_tokens(waits=False)
-        if self._every_steps and steps and trainer.global_step % self._every_steps == 0:
+        self._book_counts(waits=False)
+        # one batch may make several steps (of several optimizers), which pass over a multiple
+        if self._every_steps and trainer.global_step % self._every_steps < steps:
             self._stages.close(STEPS)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -126,7 +129,7 @@ class StillwattCallback(StageHook, Callback):
     @contained
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the training stage."""
-        self._book_tokens(waits=True)
+        self._book_counts(waits=True)
         self._stages.get(self._name).record(json_numbers(trainer.callback_metrics))
         if self._counts_tokens and self._tokens.num_unknown:
             every = self._tokens.num_unknown + self._tokens.num_known
@@ -167,7 +170,7 @@ class StillwattCallback(StageHook, Callback):
 
     @contained
     def _evaluation_starts(self, labels: Mapping[str, str]) -> None:
-        self._book_tokens(waits=True)
+        self._book_counts(waits=True)
         self._open(EVALUATE, StageKind.EVALUATE, labels)
 
     @contained
@@ -192,10 +195,14 @@ class StillwattCallback(StageHook, Callback):
     def _rescue(self, trainer: Trainer) -> None:
         """Book what was counted of a training that is failing."""
         self._unwatch_saving(trainer)
-        self._book_tokens(waits=True)
+        self._book_counts(waits=True)
 
-    def _book_tokens(self, *, waits: bool) -> None:
+    def _book_counts(self, *, waits: bool) -> None:
         if waits or self._tokens.is_at_hand:
             tokens = self._tokens.take()
             if tokens:
                 self._stages.get(self._name).add_tokens(tokens)
+        if waits or self._joined_examples.is_at_hand:
+            joined = self._joined_examples.take()
+            if joined:
+                self._stages.get(self._name).add(examples=joined)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillwatt.clock import Clock, SystemClock
@@ -19,6 +19,7 @@ from stillwatt.ledger.fingerprint import stat_signature
 from stillwatt.ledger.liveness import ThisHost
 from stillwatt.ledger.post import RunFacts, read_run
 from stillwatt.ledger.rundir import list_run_dirs
+from stillwatt.ledger.sessions import SessionFacts
 from stillwatt.ledger.stages import StageFacts
 from stillwatt.metering.series import Series
 from stillwatt.metering.totals import sum_part
@@ -33,6 +34,8 @@ UNALLOCATED = "unallocated"
 
 _POWER_SPAN_NS = 5 * NS_PER_S
 _STALE_NS = 10 * NS_PER_S
+_UNSETTLED_NS = 1 * NS_PER_S
+"""Before the latest reading, for so long may readings still to come move what an edge divides."""
 _QUIET_NS = 600 * NS_PER_S
 """A sampling process writes each second; a folder where nothing was written for longer holds no live run."""
 
@@ -128,7 +131,7 @@ def view_run(run_dir: Path) -> RunView:
         OSError: a file cannot be read.
     """
     facts = read_run(run_dir, liveness=ThisHost())
-    booked = book_run(facts.sessions)
+    booked = book_run(_settled(facts.sessions))
     energies, absent = _energies(booked)
     meters = [session.meter for session in facts.sessions]
     gaps: dict[str, int] = defaultdict(int)
@@ -149,6 +152,32 @@ def view_run(run_dir: Path) -> RunView:
         gaps=tuple(sorted(gaps.items())),
         missing_ranks=len(facts.missing_ranks),
     )
+
+
+def _settled(sessions: Sequence[SessionFacts]) -> list[SessionFacts]:
+    """The sessions as far as their readings have arrived: what is not read yet would be guessed, and corrected later.
+
+    On a machine where something is live, everything ends a little before the latest reading that all streams have that
+    have not fallen silent.
+    """
+    ends_ns: dict[str, int] = {}
+    for machine in {session.origin.machine for session in sessions if session.is_live and not session.is_sampler_lost}:
+        here = [session for session in sessions if session.origin.machine == machine]
+        now_ns = max(session.end_ns for session in here)
+        last_ns = [int(seg.t_ns[-1]) for each in here for seg in each.segments.values() if seg.t_ns.size]
+        fresh_ns = [t_ns for t_ns in last_ns if now_ns - t_ns <= _STALE_NS]
+        if fresh_ns:
+            ends_ns[machine] = min(fresh_ns) - _UNSETTLED_NS
+    return [
+        _until(session, ends_ns[session.origin.machine]) if session.origin.machine in ends_ns else session
+        for session in sessions
+    ]
+
+
+def _until(session: SessionFacts, end_ns: int) -> SessionFacts:
+    """A session as if it had ended then, if it did not end before."""
+    stages = [replace(stage, end_ns=min(stage.end_ns, end_ns)) for stage in session.stages if stage.start_ns < end_ns]
+    return replace(session, end_ns=max(session.start_ns, min(session.end_ns, end_ns)), stages=tuple(stages))
 
 
 def _energies(booked: BookedRun) -> tuple[tuple[EnergySoFar, ...], tuple[AbsentSoFar, ...]]:

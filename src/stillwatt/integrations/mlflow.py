@@ -10,6 +10,9 @@ from stillwatt.errors import MissingExtraError
 from stillwatt.integrations.figures_of_run import CONTRACT_FILE, TABLE_COLUMNS, contract_json, run_figures
 from stillwatt.records.run import RunRecord
 
+_TAGS_AT_ONCE = 100
+"""As many as MLflow's servers take in one request."""
+
 
 def log_run(record: RunRecord, *, mlflow_run_id: str | None = None) -> str:
     """Log a run to MLflow's active run, to the named one, or to a new one of the run's own name.
@@ -38,11 +41,13 @@ def log_run(record: RunRecord, *, mlflow_run_id: str | None = None) -> str:
 
 def _log(mlflow: Any, record: RunRecord, run_id: str) -> None:
     figures = run_figures(record)
-    mlflow.log_metrics(figures.metrics, run_id=run_id)
     client = mlflow.MlflowClient()
-    for key, text in figures.texts.items():
-        client.set_tag(run_id, key, text)
+    # first, since MLflow refuses another value: the figures of two runs must not mix under the same names
     client.log_param(run_id, "stillwatt_run_id", record.run_id)
+    mlflow.log_metrics(figures.metrics, run_id=run_id)
+    tags = [mlflow.entities.RunTag(key, text) for key, text in figures.texts.items()]
+    for first in range(0, len(tags), _TAGS_AT_ONCE):
+        client.log_batch(run_id, tags=tags[first : first + _TAGS_AT_ONCE])
     client.log_text(run_id, contract_json(record), CONTRACT_FILE)
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([TABLE_COLUMNS, *figures.table])

@@ -18,7 +18,9 @@ from stillwatt.metering.measured import StageLike, SupportsStages
 _Client = TypeVar("_Client")
 
 _RESOURCES = ("chat.completions", "completions", "responses")
-_PATHS = ("/chat/completions", "/completions", "/responses")
+_PATHS = ("/chat/completions", "/completions", "/responses", "/responses/compact")
+_UNCOUNTED = "_stillwatt_uncounted"
+"""Where a counted method keeps the one it stands for, so that a client that is given again is counted once."""
 _NOT_SAID = "the server's answer has no usage"
 _NOT_STREAMED = "the stream carried no usage; ask for it with stream_options={'include_usage': True}"
 _LEFT = "the stream was left before its usage came"
@@ -38,31 +40,46 @@ def count_tokens(client: _Client, run: SupportsStages | None = None) -> _Client:
             client.chat.completions.create(...)
 
     Args:
-        client: An `openai.OpenAI` or `AsyncOpenAI`, or one that has its methods. It is changed, not copied; what it
-            makes with `with_options` is a new client, to be given here itself.
+        client: An `openai.OpenAI` or `AsyncOpenAI`, or one that has its methods. It is changed, not copied; clients
+            that it makes with `with_options` count as it does. One that is given again counts for the last one only.
         run: The run to count in; the one that this process opened last where None.
 
     Raises:
         UsageError: it has none of the methods.
     """
-    counter = UsageCounter(run)
-    found = 0
-    for place in _RESOURCES:
-        resource: Any = client
-        for name in place.split("."):
-            resource = getattr(resource, name, None)
-        if resource is not None:
-            found += _watch(resource, counter)
-    if not found:
+    if not _watch(client, UsageCounter(run)):
         raise UsageError(f"{type(client).__name__} has neither chat.completions nor completions nor responses")
     return client
 
 
-def _watch(resource: Any, counter: UsageCounter) -> int:
+def _watch(client: Any, counter: UsageCounter) -> int:
+    """Count what a client posts, and its copies; the number of resources found whose requests are counted."""
+    if callable(getattr(client, "post", None)):
+        # resources that the client makes later, those of `beta` among them, take their way of posting from it
+        client.post = _counted(client.post, counter, _is_generation)
+        for name in ("copy", "with_options"):
+            if callable(getattr(client, name, None)):
+                setattr(client, name, _copied(getattr(client, name), counter))
+    return sum(_watch_resource(resource, counter) for resource in _resources(client))
+
+
+def _resources(client: Any) -> Iterator[Any]:
+    """The client's resources that generate; those of `beta` where it has made them, since to ask is to make them."""
+    beta = vars(client).get("beta") if hasattr(client, "__dict__") else None
+    for root in (client, beta):
+        for place in _RESOURCES:
+            resource = root
+            for name in place.split("."):
+                resource = getattr(resource, name, None)
+            if resource is not None:
+                yield resource
+
+
+def _watch_resource(resource: Any, counter: UsageCounter) -> int:
     """Count what a resource posts: all its methods (create, parse, stream) go through that; else its `create`."""
     post = getattr(resource, "_post", None)
     if callable(post):
-        resource._post = _counted(post, counter, lambda args: bool(args) and args[0] in _PATHS)
+        resource._post = _counted(post, counter, _is_generation)
         return 1
     create = getattr(resource, "create", None)
     if callable(create):
@@ -71,16 +88,42 @@ def _watch(resource: Any, counter: UsageCounter) -> int:
     return 0
 
 
+def _is_generation(args: tuple[Any, ...]) -> bool:
+    return bool(args) and str(args[0]).partition("?")[0] in _PATHS
+
+
+def _copied(copy: Callable[..., Any], counter: UsageCounter) -> Callable[..., Any]:
+    """A way to copy a client that lets the copy count, too."""
+    original = _uncounted(copy)
+
+    @functools.wraps(original)
+    def copied(*args: Any, **kwargs: Any) -> Any:
+        made = original(*args, **kwargs)
+        _watch(made, counter)
+        return made
+
+    setattr(copied, _UNCOUNTED, original)
+    return copied
+
+
+def _uncounted(call: Callable[..., Any]) -> Callable[..., Any]:
+    """What a counted method stands for; another method as it is."""
+    original: Callable[..., Any] = getattr(call, "__dict__", {}).get(_UNCOUNTED, call)
+    return original
+
+
 def _counted(
     call: Callable[..., Any], counter: UsageCounter, is_request: Callable[[tuple[Any, ...]], bool]
 ) -> Callable[..., Any]:
-    @functools.wraps(call)
+    original = _uncounted(call)
+
+    @functools.wraps(original)
     def counted(*args: Any, **kwargs: Any) -> Any:
         if not is_request(args):
-            return call(*args, **kwargs)
+            return original(*args, **kwargs)
         stage = counter.begin()
         try:
-            answer = call(*args, **kwargs)
+            answer = original(*args, **kwargs)
         except BaseException as err:
             counter.fail(stage, err)
             raise
@@ -88,6 +131,7 @@ def _counted(
             return _awaited(answer, counter, stage)
         return _taken(answer, counter, stage)
 
+    setattr(counted, _UNCOUNTED, original)
     return counted
 
 

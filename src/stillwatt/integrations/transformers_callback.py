@@ -7,11 +7,12 @@ are read off the flags that decide on them; after `attach`, the methods themselv
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from stillwatt.errors import LostTrainingError, MissingExtraError
-from stillwatt.integrations.batches import TokenCounter, num_examples
+from stillwatt.integrations.batches import LazySum, TokenCounter, num_examples
 from stillwatt.integrations.contained import contained, json_numbers
 from stillwatt.integrations.stage_hook import EVALUATE, SAVE, STEPS, StageHook
 from stillwatt.metering.measured import SupportsStages
@@ -67,8 +68,9 @@ class StillwattCallback(StageHook, TrainerCallback):
         self._name = name
         self._every_steps = every_steps
         self._ties_clocks = tie_clocks
-        self._is_attached = False
-        self._tokens = TokenCounter()
+        self._is_attached = self._has_padding_id = False
+        self._attached_to: weakref.WeakSet[Trainer] = weakref.WeakSet()
+        self._tokens, self._joined_examples = TokenCounter(), LazySum()
         self._last_step = self._last_tokens = 0
         self._first_flop = 0.0
         self._steps = 0
@@ -76,7 +78,7 @@ class StillwattCallback(StageHook, TrainerCallback):
     def attach(self, trainer: Trainer) -> StillwattCallback:
         """Measure the Trainer's own methods: exact beginnings, failures as they happen, examples and tokens.
 
-        Adds the callback to the Trainer if it has not got it. Returns itself.
+        Adds the callback to the Trainer if it has not got it. A second time, nothing is added. Returns itself.
         """
         self._attach(trainer)
         return self
@@ -89,7 +91,7 @@ class StillwattCallback(StageHook, TrainerCallback):
         self._begin_run()
         if self._ties_clocks:
             self._tie("train_begin")
-        self._begin(state)
+        self._begin(state, kwargs.get("processing_class"))
 
     @contained
     def on_step_begin(
@@ -181,6 +183,9 @@ class StillwattCallback(StageHook, TrainerCallback):
     def _attach(self, trainer: Trainer) -> None:
         if self not in trainer.callback_handler.callbacks:
             trainer.add_callback(self)
+        if trainer in self._attached_to:
+            return  # what is measured twice would be counted twice
+        self._attached_to.add(trainer)
         target: Any = trainer
         target.train = self._watched(trainer.train)
         target.training_step = self._counted(trainer.training_step)
@@ -213,12 +218,14 @@ class StillwattCallback(StageHook, TrainerCallback):
 
     @contained
     def _end_lost(self) -> None:
-        if self._stages.is_open(self._name):
-            self._stages.close_all(LostTrainingError("an earlier train() raised, or was left, and no event said so"))
+        self._rescue_counts()
+        # an evaluation, too: the first step would close it as one that did not come, with the training inside it
+        self._stages.close_all(LostTrainingError("an earlier train() or evaluate() raised, and no event said so"))
 
     @contained
-    def _begin(self, state: TrainerState) -> None:
-        self._tokens = TokenCounter()
+    def _begin(self, state: TrainerState, processing: Any) -> None:
+        self._has_padding_id = getattr(processing, "pad_token_id", None) is not None
+        self._tokens, self._joined_examples = TokenCounter(), LazySum()
         self._steps = 0
         # a resumed Trainer has loaded what earlier sessions counted; that is theirs
         self._last_step, self._last_tokens = state.global_step, int(state.num_input_tokens_seen)
@@ -238,8 +245,10 @@ class StillwattCallback(StageHook, TrainerCallback):
     def _count_batch(self, inputs: Any) -> None:
         self._tokens.add(inputs)
         examples = num_examples(inputs)
-        if examples is not None:
+        if isinstance(examples, int):
             self._stages.get(self._name).add(examples=examples)
+        elif examples is not None:
+            self._joined_examples.add_number(examples)
 
     def _count(self, args: TrainingArguments, state: TrainerState, *, waits: bool) -> None:
         """Book what was counted since the last time; `waits` allows a look at numbers on a device."""
@@ -250,18 +259,23 @@ class StillwattCallback(StageHook, TrainerCallback):
         self._steps += steps
         if state.is_world_process_zero and steps:
             stage.add(steps=steps)
-        tracked = _tracked(args)
+        tracked = self._tracked(args)
         if tracked and tokens and state.is_world_process_zero:
             stage.add(**{tracked: tokens})
-        if tracked != "tokens" and (waits or self._tokens.is_at_hand):
-            own = self._tokens.take()
-            if own:
-                stage.add_tokens(own)
+        if tracked == "tokens" and steps:
+            self._tokens.drop()  # the Trainer's count has them; what comes now is of a step that may fail
+        self._book_own(tokens=tracked != "tokens", waits=waits)
 
     @contained
     def _rescue_counts(self) -> None:
-        """Book the tokens of a training that is failing; its steps are booked already."""
-        self._stages.get(self._name).add_tokens(self._tokens.take())
+        """Book what was counted of a training that is failing, as far as no step has booked it."""
+        self._book_own(tokens=True, waits=True)
+
+    def _book_own(self, *, tokens: bool, waits: bool) -> None:
+        """Book what the batches themselves told since the last time."""
+        sums: dict[str, LazySum] = {"examples": self._joined_examples, **({"tokens": self._tokens} if tokens else {})}
+        counts = {name: each.take() for name, each in sums.items() if waits or each.is_at_hand}
+        self._stages.get(self._name).add(**{name: count for name, count in counts.items() if count})
 
     @contained
     def _finish_counts(self, args: TrainingArguments, state: TrainerState) -> None:
@@ -269,7 +283,7 @@ class StillwattCallback(StageHook, TrainerCallback):
         stage = self._stages.get(self._name)
         if state.is_world_process_zero:
             stage.add(estimated_flop=float(state.total_flos) - self._first_flop)
-        reason = self._token_gap(_tracked(args))
+        reason = self._token_gap(self._tracked(args))
         if reason and self._steps:
             stage.record({"tokens_not_counted": reason})
             self.warn(f"the tokens of {self._name!r} are not all counted: {reason}")
@@ -285,7 +299,10 @@ class StillwattCallback(StageHook, TrainerCallback):
             return f"{self._tokens.num_unknown} of {every} batches have no attention mask"
         return ""
 
-
-def _tracked(args: TrainingArguments) -> str:
-    """What the Trainer's own count of tokens is called here; empty where it keeps none."""
-    return {"non_padding": "tokens", "all": "tokens_with_padding"}.get(str(args.include_num_input_tokens_seen), "")
+    def _tracked(self, args: TrainingArguments) -> str:
+        """What the Trainer's own count of tokens is called here; empty where it keeps none."""
+        if str(args.include_num_input_tokens_seen) == "non_padding":
+            # with neither a mask nor an id to know padding by, the Trainer counts padding as well
+            is_blind = self._tokens.num_unknown > 0 and not self._has_padding_id
+            return "tokens_with_padding" if is_blind else "tokens"
+        return "tokens_with_padding" if str(args.include_num_input_tokens_seen) == "all" else ""

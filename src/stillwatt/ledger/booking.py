@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from stillwatt.ledger.idle import idle_baselines
+from stillwatt.ledger.idle import Baselines, idle_baselines
 from stillwatt.ledger.places import Place, SeriesByPart, accounted_span_ns, part_users, place_series, places
 from stillwatt.ledger.sessions import SessionFacts
 from stillwatt.ledger.sharing import Sharing, place_sharing
@@ -13,8 +13,8 @@ from stillwatt.ledger.stages import StageFacts
 from stillwatt.ledger.stated import with_stated
 from stillwatt.metering.account import Energies, Lengths, SessionAccount, SessionInput, account_session
 from stillwatt.metering.baseline import IdlePower, net
-from stillwatt.metering.idle import Baseline
-from stillwatt.metering.totals import combine, merge_parts
+from stillwatt.metering.totals import boundaries, combine, merge_parts, summed_boundary
+from stillwatt.records.channel import Boundary
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.usage import Rule
 from stillwatt.records.window import StageWindow
@@ -40,6 +40,8 @@ class BookedPlace:
     series: SeriesByPart
     sharing: Sharing
     account: SessionAccount
+    boundary: Boundary | None
+    """What its stages are summed at: that of what was metered there in all of its time; None where nothing was."""
     stages: Mapping[str, StageEnergies]
     """By stage id."""
     notes: tuple[str, ...]
@@ -53,8 +55,8 @@ class BookedRun:
     places: tuple[BookedPlace, ...]
     unallocated: Total | NoTotal
     total: Total | NoTotal
-    idle: Mapping[str, Baseline]
-    """Idle power by part; empty where the run has no idle stage."""
+    idle: Baselines
+    """Idle power of each device; none where the run has no idle stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,18 +73,17 @@ def book_run(found: Sequence[SessionFacts], *, rule: Rule = DEFAULT_RULE) -> Boo
 
     `rule` says how sessions share a device that several of them use at once (method.md, eq. 15).
 
-    Idle power is taken over all idle stages of the run, so that a session after a kill is net of the same idle
-    power as the one before it.
+    Idle power of a device is taken over all idle stages of the run, so that a session after a kill is net of the same
+    idle power as the one before it.
     """
     accounted = [_account(place, rule) for place in places(found)]
     baselines = idle_baselines(accounted)
-    idle = {part: found.power for part, found in baselines.items()}
-    booked = tuple(_book(place, idle) for place in accounted)
+    booked = tuple(_book(place, idle) for place, idle in zip(accounted, baselines.powers, strict=True))
     accounts = [place.account for place in accounted]
     return BookedRun(
         places=booked,
-        unallocated=_over_places([(each.unallocated, each.unallocated_s) for each in accounts]),
-        total=_over_places([(each.total, each.total_s) for each in accounts]),
+        unallocated=_over_places([(each.unallocated, each.unallocated_s) for each in accounts], booked),
+        total=_over_places([(each.total, each.total_s) for each in accounts], booked),
         idle=baselines,
     )
 
@@ -128,27 +129,46 @@ def _window(session: str, stage: StageFacts) -> StageWindow:
 
 def _book(accounted: _Accounted, idle: Mapping[str, IdlePower | Absent]) -> BookedPlace:
     stages = {}
+    boundary = summed_boundary(boundaries(accounted.account.total.values()))
     facts = {stage.stage_id: stage for session in accounted.place.sessions for stage in session.stages}
     for stage_id, account in accounted.account.stages.items():
         stage = facts[stage_id]
         gross = accounted.sharing.flagged(account.gross.values(), stage.start_ns, stage.end_ns)
         stages[stage_id] = StageEnergies(
-            gross=gross, gross_total=combine(gross), net_total=net(gross, idle, account.gross_s)
+            gross=gross,
+            gross_total=combine(gross, boundary),
+            net_total=net(gross, idle, account.gross_s, boundary),
         )
     return BookedPlace(
         place=accounted.place,
         series=accounted.series,
         sharing=accounted.sharing,
         account=accounted.account,
+        boundary=boundary,
         stages=stages,
         notes=accounted.notes,
     )
 
 
-def _over_places(booked: Sequence[tuple[Energies, Lengths]]) -> Total | NoTotal:
-    """Sum over places by part, then over parts (method.md, eqs. 10 and 11)."""
+def _over_places(drawn: Sequence[tuple[Energies, Lengths]], booked: Sequence[BookedPlace]) -> Total | NoTotal:
+    """Sum over places by part, then over parts (method.md, eqs. 10 and 11).
+
+    A place that is summed at another boundary than the others stands beside the sum, which is not complete without it.
+    """
     try:
-        parts = merge_parts([energies for energies, _ in booked], [lengths_s for _, lengths_s in booked])
+        parts = merge_parts([energies for energies, _ in drawn], [lengths_s for _, lengths_s in drawn])
     except ValueError as err:  # the same part with another boundary in another place cannot be added up
         return NoTotal(reason=str(err))
-    return combine(list(parts.values()))
+    boundary = summed_boundary({place.boundary for place in booked if place.boundary is not None})
+    return less_places_beside(combine(list(parts.values()), boundary), booked)
+
+
+def less_places_beside(total: Total | NoTotal, booked: Sequence[BookedPlace]) -> Total | NoTotal:
+    """A sum over places, not complete where some are summed at another boundary and so are not in it."""
+    if isinstance(total, NoTotal):
+        return total
+    beside = [each for each in booked if each.boundary not in (None, total.boundary)]
+    names = [part for each in beside for part, found in each.account.total.items() if found.boundary is each.boundary]
+    if not beside:
+        return total
+    return replace(total, complete=False, absent=tuple(dict.fromkeys([*total.absent, *names])))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from stillwatt.ledger.finding import Finding, Severity
+from stillwatt.metering.totals import in_sum
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.run import RunRecord, StageRecord
 
@@ -16,15 +17,18 @@ RELATIVE_TOLERANCE = 1 / 1_000_000
 def conservation_findings(record: RunRecord) -> Iterator[Finding]:
     """Sums of a record that do not close (method.md, eq. 12).
 
-    A stage that nothing could be read in adds no joules, as in the total itself; a run without a total has
-    nothing to add up.
+    A stage that nothing could be read in adds no joules, as in the total itself, and neither does one on a machine that
+    is summed at another boundary; a run without a total has nothing to add up.
     """
     if isinstance(record.total, NoTotal):
         return
     slack_j = RELATIVE_TOLERANCE * max(1.0, abs(record.total.value_j))
     known = {stage.stage_id for stage in record.stages}
     outermost = [stage for stage in record.stages if stage.parent_id not in known]
-    sum_j = math.fsum([_value_j(record.unallocated), *(_value_j(stage.gross) for stage in outermost)])
+    totals = [record.unallocated, *(stage.gross for stage in outermost)]
+    sum_j = math.fsum(
+        each.value_j for each in totals if isinstance(each, Total) and each.boundary is record.total.boundary
+    )
     if abs(sum_j - record.total.value_j) > slack_j:
         yield _finding(
             record.run_id, f"stages and the rest add up to {sum_j!r} J, the run's total is {record.total.value_j!r} J"
@@ -35,9 +39,11 @@ def conservation_findings(record: RunRecord) -> Iterator[Finding]:
 
 def _stage_findings(record: RunRecord, stage: StageRecord, slack_j: float) -> Iterator[Finding]:
     where = f"{record.run_id}/{stage.stage_id}"
-    parts_j = math.fsum(energy.value_j for energy in stage.energies if isinstance(energy, Energy))
-    if isinstance(stage.gross, Total) and abs(parts_j - stage.gross.value_j) > slack_j:
-        yield _finding(where, f"its parts add up to {parts_j!r} J, its gross energy is {stage.gross.value_j!r} J")
+    if isinstance(stage.gross, Total):
+        summed = in_sum(stage.energies, stage.gross.boundary)
+        parts_j = math.fsum(energy.value_j for energy in summed if isinstance(energy, Energy))
+        if abs(parts_j - stage.gross.value_j) > slack_j:
+            yield _finding(where, f"its parts add up to {parts_j!r} J, its gross energy is {stage.gross.value_j!r} J")
     children = [child for child in record.stages if child.parent_id == stage.stage_id]
     for energy in stage.energies:
         if isinstance(energy, Absent) or not children:
@@ -49,10 +55,6 @@ def _stage_findings(record: RunRecord, stage: StageRecord, slack_j: float) -> It
             yield _finding(
                 where, f"its children drew {children_j!r} J of {energy.part}, it drew {energy.value_j!r} J with them"
             )
-
-
-def _value_j(total: Total | NoTotal) -> float:
-    return total.value_j if isinstance(total, Total) else 0.0
 
 
 def _part_j(stage: StageRecord, part: str) -> float:

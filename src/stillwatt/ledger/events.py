@@ -37,6 +37,8 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started"):
     rank: _Count | None = None
     """This process's number among those of one launch; None for a process on its own."""
     world_size: _Count | None = None
+    launch: str = ""
+    """The same in all processes of one launch and in no other launch of the run; empty in older journals."""
 
 
 class Forked(_Event, frozen=True, kw_only=True, tag="forked"):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stillwatt.errors import LedgerError, MissingInputError
+from stillwatt.errors import LedgerError, NoSuchInputError
 from stillwatt.ledger.rundir import MANIFEST, NODES_DIR, is_sound_manifest, list_run_dirs, read_manifest, slug
 from stillwatt.ledger.segments import PARQUET_SUFFIX, stored_streams
 from stillwatt.ledger.segments_raw import RAW_SUFFIX, SAMPLES_DIR
@@ -40,7 +40,7 @@ def gather(runs_dir: Path, sources: Sequence[Path]) -> tuple[Gathered, ...]:
     """Bring run directories, or all of those in folders of runs, into `runs_dir`.
 
     Raises:
-        MissingInputError: a source is neither a run directory nor a folder of runs.
+        NoSuchInputError: a source is neither a run directory nor a folder of runs.
         LedgerError: a source's manifest cannot be read or was changed, or its run id is taken by another run here.
         OSError: a file cannot be read or written; what was copied before stays, and the next call goes on.
     """
@@ -55,7 +55,7 @@ def _run_dirs(source: Path) -> tuple[Path, ...]:
     found = list_run_dirs(source)
     if not found:
         cure = "name a run directory (it holds manifest.json) or the folder that a node kept its runs in"
-        raise MissingInputError("run directories", str(source), cure)
+        raise NoSuchInputError("run directories", str(source), cure)
     return found
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stillwatt.ledger.environment import host_name
-from stillwatt.ledger.rundir import slug
+from stillwatt.ledger.rundir import names_run, slug
 
 _FOLDER = ".groups"
 _POLL_S = 0.05
@@ -220,8 +220,7 @@ def _agreed(runs_dir: Path, path: Path) -> str | None:
         run_id = str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    is_name = run_id == Path(run_id).name and not run_id.startswith(".")
-    return run_id if is_name and (Path(runs_dir) / run_id).is_dir() else None
+    return run_id if names_run(runs_dir, run_id) else None
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:

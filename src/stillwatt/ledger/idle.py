@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from stillwatt.ledger.places import Place, SeriesByPart, part_users
+from stillwatt.ledger.machines import Accounted as Placed
+from stillwatt.ledger.machines import Device, devices, labels
+from stillwatt.ledger.places import part_users
 from stillwatt.ledger.sessions import SessionFacts
 from stillwatt.ledger.sharing import Sharing
 from stillwatt.ledger.stages import StageFacts
-from stillwatt.metering.account import SessionAccount
 from stillwatt.metering.attribute import WeightedWindow, ancestors, exclusive_windows
+from stillwatt.metering.baseline import IdlePower
 from stillwatt.metering.idle import Baseline, When, baseline
 from stillwatt.metering.rest import CONTAMINATED, Rest, examine, joined, summed_ns
 from stillwatt.metering.series import Series
@@ -31,28 +33,31 @@ _BUSY = 0.1
 """A machine whose CPUs are busier than this in all of an idle stage is not at rest."""
 
 
-class Accounted(Protocol):
-    """A place with its streams and its account."""
-
-    @property
-    def place(self) -> Place:
-        """Its sessions."""
-        ...
-
-    @property
-    def series(self) -> SeriesByPart:
-        """By part, the booked stream and its witness."""
-        ...
+class Accounted(Placed, Protocol):
+    """A place with its streams and its account, and who else was seen on its devices."""
 
     @property
     def sharing(self) -> Sharing:
         """Who else was seen on its devices."""
         ...
 
-    @property
-    def account(self) -> SessionAccount:
-        """Its energies."""
-        ...
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Baselines:
+    """Baseline powers of a run's devices.
+
+    Attributes:
+        found: by label: the part's name, and its machine where several have a part of that name.
+        devices: for each place of the run, in their order, the device behind each part.
+        powers: for each place the power by part; absent where only another machine's part of that name has one.
+    """
+
+    found: Mapping[str, Baseline]
+    devices: tuple[Mapping[str, Device], ...]
+    powers: tuple[Mapping[str, IdlePower | Absent], ...]
+
+
+NO_BASELINES = Baselines(found={}, devices=(), powers=())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,37 +81,63 @@ class _Alone:
     shared_ns: int
 
 
-def idle_baselines(found: Sequence[Accounted]) -> dict[str, Baseline]:
-    """Idle power by part over all of the run's idle stages; empty where it has none."""
+def idle_baselines(found: Sequence[Accounted]) -> Baselines:
+    """Idle power of each device over all of the run's idle stages; none where it has none."""
     work = _work(found)
-    rests: dict[str, dict[When, list[Rest]]] = defaultdict(lambda: defaultdict(list))
+    known = devices(found)
+    rests: dict[Device, dict[When, list[Rest]]] = defaultdict(lambda: defaultdict(list))
     idle = _idle_stages(found)
-    for place in found:
+    for place, own in zip(found, known, strict=True):
         stages = [(session, stage) for owner, session, stage in idle if owner is place]
         for part, sessions in _users(place).items() if stages else ():
             for (session, stage), rest in _rests(place, part, sessions, stages):
-                rests[part][_when(session, stage, work)].append(rest)
-    return {part: baseline(part, by_time) for part, by_time in rests.items()}
+                rests[own[part]][_when(session, stage, work)].append(rest)
+    return _baselines(found, known, rests, "idle")
 
 
-def standing_baselines(found: Sequence[Accounted]) -> dict[str, Baseline]:
-    """What parts drew between stages, with the run open and nothing asked of it (method.md, eq. 18).
+def standing_baselines(found: Sequence[Accounted]) -> Baselines:
+    """What devices drew between stages, with the run open and nothing asked of it (method.md, eq. 18).
 
-    Parts whose time between stages, in pauses of a second and more, is shorter than `LEAST_STANDING_S` have none.
+    Those whose time between stages, in pauses of a second and more, is shorter than `LEAST_STANDING_S` have none.
     """
-    rests: dict[str, list[Rest]] = defaultdict(list)
-    pause_ns: dict[str, int] = defaultdict(int)
-    for place in found:
+    known = devices(found)
+    rests: dict[Device, list[Rest]] = defaultdict(list)
+    pause_ns: dict[Device, int] = defaultdict(int)
+    for place, own in zip(found, known, strict=True):
         for part, sessions in _users(place).items():
             pauses = _pauses(sessions)
             if pauses and part in place.series:
-                pause_ns[part] += summed_ns(pauses)
-                rests[part].append(examine(*place.series[part], pauses))
-    return {
-        part: baseline(part, {When.BETWEEN: entries}, name="standing")
-        for part, entries in rests.items()
-        if pause_ns[part] >= LEAST_STANDING_S * NS_PER_S
+                pause_ns[own[part]] += summed_ns(pauses)
+                rests[own[part]].append(examine(*place.series[part], pauses))
+    long = {
+        device: {When.BETWEEN: entries}
+        for device, entries in rests.items()
+        if pause_ns[device] >= LEAST_STANDING_S * NS_PER_S
     }
+    return _baselines(found, known, long, "standing")
+
+
+def _baselines(
+    found: Sequence[Accounted],
+    known: tuple[Mapping[str, Device], ...],
+    rests: Mapping[Device, Mapping[When, Sequence[Rest]]],
+    name: str,
+) -> Baselines:
+    everywhere = list(dict.fromkeys(device for own in known for device in own.values() if device in rests))
+    # a part that other machines have too, without a rest, needs its place said as well
+    where = labels(found, list(dict.fromkeys(device for own in known for device in own.values())))
+    made = {device: baseline(device.part, rests[device], name=name, where=where[device]) for device in everywhere}
+    parts = {device.part for device in made}
+    powers = []
+    for place, own in zip(found, known, strict=True):
+        here: dict[str, IdlePower | Absent] = {}
+        for part in (part for part in own if part in parts):
+            boundary, device = place.account.total[part].boundary, own[part]
+            reason = f"measured on another machine or device only, and not on {device.device or 'this one'}"
+            here[part] = made[device].power if device in made else Absent(part=part, boundary=boundary, reason=reason)
+        powers.append(here)
+    by_label = {each.label: each for each in made.values()}
+    return Baselines(found=by_label, devices=known, powers=tuple(powers))
 
 
 def _rests(
@@ -114,6 +145,8 @@ def _rests(
 ) -> Iterator[tuple[tuple[SessionFacts, StageFacts], Rest]]:
     """One part over the idle stages of sessions that use it, as far as nothing else ran beside them."""
     mine = [(session, stage) for session, stage in idle if part in place.account.stages[stage.stage_id].gross]
+    if not mine:
+        return  # its sessions may not even have begun a stage
     alone = _alone(sessions, [stage for _, stage in mine])
     for session, stage in mine:
         account = place.account.stages[stage.stage_id]

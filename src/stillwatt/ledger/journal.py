@@ -143,16 +143,21 @@ def read_journal(path: Path) -> JournalRead:
     events: list[dict[str, Any]] = []
     problems: list[str] = []
     seen: set[int] = set()
+    written: set[bytes] = set()
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         parsed = _parse(line)
         if isinstance(parsed, str):
             problems.append(f"line {number}: {parsed}")
+        elif line in written:
+            # lines carry their numbers, so no writer makes two alike; its counts would be added up twice
+            problems.append(f"line {number}: it is there a second time; it was copied")
         else:
+            written.add(line)
             seen.add(parsed.pop("n"))
             events.append(parsed)
-    last = _parse(tail) if tail else ""
+    last = _parse(tail) if tail and tail not in written else ""
     if not isinstance(last, str):
         seen.add(last.pop("n"))
         events.append(last)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stillwatt.ledger.booking import DEFAULT_RULE, BookedRun, book_run
-from stillwatt.ledger.idle import LEAST_STANDING_S, standing_baselines
+from stillwatt.ledger.booking import DEFAULT_RULE, BookedRun, book_run, less_places_beside
+from stillwatt.ledger.idle import LEAST_STANDING_S, NO_BASELINES, Baselines, standing_baselines
+from stillwatt.ledger.machines import Device
 from stillwatt.ledger.post import RunFacts, booked_record
 from stillwatt.metering.account import Energies, Lengths
 from stillwatt.metering.baseline import NO_IDLE_STAGE, IdlePower
 from stillwatt.metering.idle import Baseline, RestPower
-from stillwatt.metering.policies import Policy, Split, nothing_off, split
-from stillwatt.metering.totals import merge_parts
+from stillwatt.metering.policies import Drawn, Policy, Split, nothing_off, split
+from stillwatt.metering.totals import merge_parts, sum_part, summed_boundary
+from stillwatt.records.channel import Boundary
 from stillwatt.records.energy import Absent, Energy, NoTotal
 from stillwatt.records.run import RunRecord, total_dict
 from stillwatt.records.usage import Rule
@@ -33,7 +36,8 @@ class PolicyView:
         stages: by stage id, each with everything inside it.
         unallocated: while no stage ran.
         total: the run; `total.energy + total.baseline` is its gross total.
-        baselines: by part, the power that was taken off, and what it was made from; empty for gross.
+        baselines: by part (and machine, where several have one of that name), the power that was taken off, and what
+            it was made from; empty for gross.
     """
 
     record: RunRecord
@@ -64,44 +68,77 @@ class PolicyView:
 def view_run(facts: RunFacts, policy: Policy, *, rule: Rule = DEFAULT_RULE) -> PolicyView:
     """Account for a run that was read, and divide every energy as the policy says (method.md, eq. 18)."""
     booked = book_run(facts.sessions, rule=rule)
-    baselines: Mapping[str, Baseline] = {}
+    baselines = NO_BASELINES
     if policy is Policy.NET:
         baselines = booked.idle
     elif policy is Policy.MARGINAL:
         baselines = standing_baselines(booked.places)
-    divide = _Divider(policy, {part: baseline.power for part, baseline in baselines.items()})
+    divide = _Divider(policy, baselines, tuple(place.boundary for place in booked.places))
+    accounts = list(enumerate(place.account for place in booked.places))
     return PolicyView(
         record=booked_record(facts, booked),
         policy=policy,
         stages=dict(_stages(booked, divide)),
-        unallocated=divide([(each.account.unallocated, each.account.unallocated_s) for each in booked.places]),
-        total=divide([(each.account.total, each.account.total_s) for each in booked.places]),
-        baselines=baselines,
+        unallocated=_run_wide(
+            divide([(number, each.unallocated, each.unallocated_s) for number, each in accounts]), booked
+        ),
+        total=_run_wide(divide([(number, each.total, each.total_s) for number, each in accounts]), booked),
+        baselines=baselines.found,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Divider:
     policy: Policy
-    powers: Mapping[str, IdlePower | Absent]
+    baselines: Baselines
+    boundaries: tuple[Boundary | None, ...]
+    """At what each place is summed."""
 
-    def __call__(self, drawn: Sequence[tuple[Energies, Lengths]]) -> Split:
-        """Divide what one stage, or several places, drew; each with its seconds by part."""
+    def __call__(self, drawn: Sequence[tuple[int, Energies, Lengths]]) -> Split:
+        """Divide what one stage, or several places, drew; each with its place's number and its seconds by part."""
+        known = {boundary for number, _, _ in drawn if (boundary := self.boundaries[number]) is not None}
+        boundary = summed_boundary(known)
         try:
-            parts = merge_parts([energies for energies, _ in drawn], [lengths_s for _, lengths_s in drawn])
+            if self.policy is Policy.GROSS:
+                parts = merge_parts([energies for _, energies, _ in drawn], [lengths_s for _, _, lengths_s in drawn])
+                return nothing_off(list(parts.values()), boundary)
+            if not self.baselines.found:
+                return Split(energy=NoTotal(reason=_WHY[self.policy]), baseline=NoTotal(reason=_WHY[self.policy]))
+            return split([self._drawn(entries) for entries in self._by_device(drawn)], boundary)
         except ValueError as err:  # the same part with another boundary in another place cannot be added up
             return Split(energy=NoTotal(reason=str(err)), baseline=NoTotal(reason=str(err)))
-        gross: list[Energy | Absent] = list(parts.values())
-        if self.policy is Policy.GROSS:
-            return nothing_off(gross)
-        seconds = {part: math.fsum(lengths_s.get(part, 0.0) for _, lengths_s in drawn) for part in parts}
-        return split(gross, self.powers, seconds, _WHY[self.policy])
+
+    def _by_device(
+        self, drawn: Sequence[tuple[int, Energies, Lengths]]
+    ) -> list[list[tuple[int, Energy | Absent, float]]]:
+        """What each device drew in all places of its machine: the error of its baseline power is common to them."""
+        found: dict[Device, list[tuple[int, Energy | Absent, float]]] = defaultdict(list)
+        for number, energies, lengths_s in drawn:
+            for part, energy in energies.items():
+                found[self.baselines.devices[number][part]].append((number, energy, lengths_s[part]))
+        return list(found.values())
+
+    def _drawn(self, entries: Sequence[tuple[int, Energy | Absent, float]]) -> Drawn:
+        lengths_s = [length_s for _, _, length_s in entries]
+        number, first, _ = entries[0]
+        return Drawn(
+            energy=first if len(entries) == 1 else sum_part([energy for _, energy, _ in entries], lengths_s),
+            power=self.baselines.powers[number].get(first.part),
+            length_s=math.fsum(lengths_s),
+        )
+
+
+def _run_wide(found: Split, booked: BookedRun) -> Split:
+    return Split(
+        energy=less_places_beside(found.energy, booked.places),
+        baseline=less_places_beside(found.baseline, booked.places),
+    )
 
 
 def _stages(booked: BookedRun, divide: _Divider) -> list[tuple[str, Split]]:
     return [
-        (stage_id, divide([(account.gross, account.gross_s)]))
-        for place in booked.places
+        (stage_id, divide([(number, account.gross, account.gross_s)]))
+        for number, place in enumerate(booked.places)
         for stage_id, account in place.account.stages.items()
     ]
 
@@ -110,6 +147,7 @@ def baseline_dict(baseline: Baseline) -> dict[str, Any]:
     """A part's baseline power with the rests it was made from."""
     return {
         "channel": baseline.part,
+        **({"where": baseline.where} if baseline.where else {}),
         "power_w": power_dict(baseline.power),
         "agrees": baseline.agrees,
         **(

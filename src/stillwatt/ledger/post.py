@@ -6,12 +6,15 @@ running makes it grow. Numbers come from `stillwatt.metering`; this module bring
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace as replace_fields
 
 from stillwatt.clock import iso_utc
 from stillwatt.errors import LedgerError
@@ -55,7 +58,8 @@ class RunFacts:
     nodes: Mapping[str, Mapping[str, Any]]
     """Environments of other nodes whose journals were brought in, by run id there."""
     missing_ranks: tuple[int, ...]
-    """Ranks of the launch that have no session here: their journals were not brought along, or they never began."""
+    """Ranks that have no session of a start of their launch here: their journals were not brought along, or they never
+    began."""
     is_damaged: bool
     """Whether the manifest was changed after it was written."""
     warnings: tuple[str, ...]
@@ -97,7 +101,7 @@ def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
     ]
     ordered, warnings = aligned(found)
     missing = missing_ranks(ordered)
-    warnings += _missing_warnings(missing, ordered)
+    warnings += _missing_warnings(ordered)
     run_id = run_dir.resolve().name
     if manifest["run_id"] != run_id:
         warnings.append(f"the directory was renamed; its manifest calls the run {one_line(manifest['run_id'])}")
@@ -158,12 +162,21 @@ def _distinct_stage_ids(found: Sequence[SessionFacts]) -> tuple[tuple[SessionFac
     for session in found:
         own = {stage.stage_id for stage in session.stages}
         if taken & own:
-            session = replace(session, stages=tuple(_qualified(stage, session.session) for stage in session.stages))
+            session = _with_qualified_ids(session)
             own = {stage.stage_id for stage in session.stages}
             warnings.append(f"session {session.session} reuses stage ids of an earlier one; its ids carry its name")
         taken |= own
         distinct.append(session)
     return tuple(distinct), warnings
+
+
+def _with_qualified_ids(session: SessionFacts) -> SessionFacts:
+    """The session with its own name in the ids of its stages, wherever they are named."""
+    return replace(
+        session,
+        stages=tuple(_qualified(stage, session.session) for stage in session.stages),
+        stated=tuple(replace_fields(line, stage_id=f"{line.stage_id}@{session.session}") for line in session.stated),
+    )
 
 
 def _qualified(stage: StageFacts, session: str) -> StageFacts:
@@ -232,19 +245,33 @@ def _nodes(run_dir: Path, warnings: list[str]) -> dict[str, Mapping[str, Any]]:
 
 
 def missing_ranks(found: Sequence[SessionFacts]) -> tuple[int, ...]:
-    """Ranks of the launch that have no session; none where the sessions are no ranks."""
-    expected = max((session.origin.world_size or 0 for session in found), default=0)
-    here = {session.origin.rank for session in found}
-    return tuple(rank for rank in range(expected) if rank not in here)
+    """Ranks that have no session of a start of their launch; none where the sessions are no ranks."""
+    return tuple(sorted({rank for missing, _, _ in _starts(found) for rank in missing}))
 
 
-def _missing_warnings(missing: Sequence[int], found: Sequence[SessionFacts]) -> Iterator[str]:
-    if missing:
+def _starts(found: Sequence[SessionFacts]) -> Iterator[tuple[list[int], int, int]]:
+    """Launches in which ranks lack sessions: those ranks, how many ranks there are, and how often they were started.
+
+    A launcher starts all of its ranks anew where one was lost, so that all have as many sessions.
+    """
+    launches: dict[tuple[str, int], Counter[int]] = defaultdict(Counter)
+    for session in found:
+        if session.origin.rank is not None:
+            launches[session.origin.launch, session.origin.world_size or 0][session.origin.rank] += 1
+    for (_, expected), here in launches.items():
+        times = max(here.values())
+        missing = [rank for rank in range(expected) if here[rank] < times]
+        if missing:
+            yield missing, expected, times
+
+
+def _missing_warnings(found: Sequence[SessionFacts]) -> Iterator[str]:
+    for missing, count, times in _starts(found):
         ranks = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
-        count = max(session.origin.world_size or 0 for session in found)
+        which = f" of each of the {times} starts" if times > 1 else ""
         yield (
-            f"{len(missing)} of {count} ranks have no journal here ({ranks}); their stages, and what their nodes drew, "
-            "are in no sum. `stillwatt ledger post DIR` brings a node's journals in"
+            f"{len(missing)} of {count} ranks have no journal{which} here ({ranks}); their stages, and what their "
+            "nodes drew, are in no sum. `stillwatt ledger post DIR` brings a node's journals in"
         )
 
 
@@ -287,7 +314,7 @@ def _warnings(facts: RunFacts, booked: BookedRun) -> Iterator[str]:
         where = _whose(session, number, len(facts.sessions))
         for warning in (*session.warnings, *_gap_warnings(session)):
             yield where + one_line(warning)
-    yield from (one_line(note) for baseline in booked.idle.values() for note in baseline.notes)
+    yield from (one_line(note) for baseline in booked.idle.found.values() for note in baseline.notes)
     numbers = {session.session: number for number, session in enumerate(facts.sessions, start=1)}
     for place in booked.places:
         first = place.place.sessions[0]

@@ -167,6 +167,15 @@ def list_run_dirs(runs_dir: Path) -> tuple[Path, ...]:
     return tuple(sorted((path for path in found if (path / MANIFEST).is_file()), key=lambda path: path.name))
 
 
+def names_run(runs_dir: Path, run_id: str) -> bool:
+    """Whether a name that somebody wrote down is that of a run here; a path that leads elsewhere is none.
+
+    >>> names_run(Path("/"), "../etc"), names_run(Path("/"), "..")
+    (False, False)
+    """
+    return run_id == Path(run_id).name and not run_id.startswith(".") and (Path(runs_dir) / run_id).is_dir()
+
+
 def read_manifest(run_dir: Path) -> dict[str, Any]:
     """A run's manifest.
 

@@ -98,7 +98,7 @@ def read_segment(run_dir: Path, session: str, stream: str) -> Segment:
     sealed_at, raw_at = parquet_path(run_dir, session, stream), raw_path(run_dir, session, stream)
     # the raw file first: a seal between the two looks removes it only after the sealed one is there
     raw = _read_raw(raw_at)
-    sealed, problem = _read_parquet(sealed_at)
+    sealed, problem = _read_parquet(sealed_at, stream)
     if raw is None and sealed is None:
         return Segment(t_ns=_no_times(), count=_no_counts(), torn_bytes=0, damaged=0, dropped=0, problem=problem)
     if raw is None or (sealed is not None and sealed.t_ns.size >= raw.t_ns.size):
@@ -138,7 +138,7 @@ def _seal(run_dir: Path, session: str, stream: str, channel: Channel) -> Path | 
     raw = _read_raw(raw_at)
     if raw is None:
         return None
-    sealed, _ = _read_parquet(sealed_at)
+    sealed, _ = _read_parquet(sealed_at, stream)
     if sealed is None or sealed.t_ns.size < raw.t_ns.size:
         _write_parquet(sealed_at, pa.table([raw.t_ns, raw.count], schema=_sealed_schema(channel, raw)))
     raw_at.unlink(missing_ok=True)
@@ -295,11 +295,12 @@ def _whole_blocks(data: bytes, seals: npt.NDArray[np.int64]) -> tuple[npt.NDArra
     return is_kept, end, damaged
 
 
-def _read_parquet(path: Path) -> tuple[_Stored | None, str | None]:
+def _read_parquet(path: Path, stream: str) -> tuple[_Stored | None, str | None]:
     if not path.exists():
         return None, None
     try:
-        table: Any = pq.ParquetFile(path, memory_map=False).read(columns=["t_ns", "count"], use_threads=False)
+        with path.open("rb") as file:  # pyarrow itself opens no path that is not UTF-8
+            table: Any = pq.ParquetFile(file).read(columns=["t_ns", "count"], use_threads=False)
         told = table.schema.metadata or {}
         stored = _Stored(
             t_ns=table.column("t_ns").to_numpy().astype(np.int64),
@@ -309,16 +310,20 @@ def _read_parquet(path: Path) -> tuple[_Stored | None, str | None]:
             records=int(told[_RECORDS.encode()]),
         )
         is_sound = _checksum(stored) == int(told[_CRC.encode()])
+        described = table.schema.field("count").metadata[b"channel"].decode()
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, MemoryError, OverflowError) as err:
         return None, f"{path.name} cannot be read ({err})"
     if not is_sound:
         return None, f"{path.name} does not have the checksum written in it; it was changed"
+    if described != stream:
+        return None, f"{path.name} holds samples of {described}; it was renamed"
     return stored, None
 
 
 def _parquet_records(path: Path) -> int:
     try:
-        return int((pq.read_schema(path).metadata or {})[_RECORDS.encode()])
+        with path.open("rb") as file:
+            return int((pq.read_schema(file).metadata or {})[_RECORDS.encode()])
     except (pa.ArrowException, OSError, KeyError, ValueError):
         return -1
 

@@ -56,6 +56,8 @@ class Origin:
     rank: int | None
     """Its number among the processes of a launch."""
     world_size: int | None
+    launch: str = ""
+    """Which launch it belongs to; empty where the journal does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +191,7 @@ def _origin(started: SessionStarted | None) -> Origin:
         host=started.host,
         rank=started.rank,
         world_size=started.world_size,
+        launch=started.launch,
     )
 
 

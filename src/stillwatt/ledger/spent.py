@@ -31,6 +31,7 @@ from stillwatt.metering.trace import trace_points
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import Energy, NoTotal, Total
 from stillwatt.records.kinds import StageKind, StageStatus
+from stillwatt.records.run import RANK, fates
 from stillwatt.units import NS_PER_S, seconds
 
 _LOOK_EVERY_S = 0.25
@@ -57,7 +58,8 @@ class Spent:
     arms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By arm: joules and seconds of its training, and of all inside it; lost attempts are not the arm's."""
     stages: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """By name: joules and seconds of the latest attempt that ended; not of stages inside a training."""
+    """By name: joules and seconds of the latest attempt that ended, of all ranks where each has a part in it; not of
+    stages inside a training."""
     is_measured: bool = False
     """Whether every joule is; else some are modelled or assumed."""
     why_not: str = ""
@@ -103,7 +105,7 @@ def spent_so_far(run_dir: Path, *, liveness: Liveness | None = None, since_ns: i
         power_w=0.0 if place is None else sum(_powers(place, since_ns).values()),
         duration_s=sum(float(seconds(each.place.end_ns - each.place.start_ns)) for each in booked.places),
         arms=_arms(booked),
-        stages={stage.name: (total.value_j, _length_s(stage)) for stage, total in _ended(booked)},
+        stages=_by_name(booked),
         is_measured=isinstance(total, Total) and total.basis is Basis.MEASURED,
         why_not=total.reason if isinstance(total, NoTotal) else "" if place else "nothing has been measured yet",
     )
@@ -124,15 +126,22 @@ def _less_insides(session: SessionFacts) -> SessionFacts:
 def _arms(booked: BookedRun) -> dict[str, tuple[float, float]]:
     """Training by arm; that which still runs goes to the last sign of life."""
     joules: dict[str, float] = defaultdict(float)
-    lengths_s: dict[str, float] = defaultdict(float)
+    lengths_s: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
+    tails: set[tuple[str, int]] = set()
+    fate = fates(stage for _, stage in _stages(booked))
     for place, stage in _stages(booked):
         arm = stage.labels.get("arm", "")
         total = place.stages[stage.stage_id].gross_total
-        if stage.kind is not StageKind.STUDENT_TRAIN or not arm or stage.status in _LOST or isinstance(total, NoTotal):
+        is_own = stage.kind is StageKind.STUDENT_TRAIN and arm and fate[stage.stage_id] not in _LOST
+        if not is_own or isinstance(total, NoTotal):
             continue
-        joules[arm] += total.value_j + (_tail_j(place) if stage.status is StageStatus.RUNNING else 0.0)
-        lengths_s[arm] += _length_s(stage)
-    return {arm: (joules[arm], lengths_s[arm]) for arm in joules}
+        joules[arm] += total.value_j
+        if stage.status is StageStatus.RUNNING and (arm, id(place)) not in tails:
+            tails.add((arm, id(place)))  # of all ranks there
+            joules[arm] += _tail_j(place)
+        work = stage.name, stage.attempt
+        lengths_s[arm][work] = max(lengths_s[arm].get(work, 0.0), _length_s(stage))  # ranks work at the same time
+    return {arm: (joules[arm], sum(lengths_s[arm].values())) for arm in joules}
 
 
 def _ended(booked: BookedRun) -> Iterator[tuple[StageFacts, Total]]:
@@ -140,6 +149,17 @@ def _ended(booked: BookedRun) -> Iterator[tuple[StageFacts, Total]]:
         total = place.stages[stage.stage_id].gross_total
         if stage.status is StageStatus.ENDED and isinstance(total, Total):
             yield stage, total
+
+
+def _by_name(booked: BookedRun) -> dict[str, tuple[float, float]]:
+    parts: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
+    for stage, total in _ended(booked):
+        parts[stage.name][stage.labels.get(RANK, "")] = total.value_j, _length_s(stage)
+    # ranks work at the same time
+    return {
+        name: (sum(value_j for value_j, _ in own.values()), max(length_s for _, length_s in own.values()))
+        for name, own in parts.items()
+    }
 
 
 def _length_s(stage: StageFacts) -> float:

@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from stillwatt.ledger.events import Event, Result, StageEnded, StageStarted, Workload
+from stillwatt.metering.meter import INTERRUPTED
 from stillwatt.records.window import StageKind, StageStatus
+from stillwatt.units import seconds
 
 _EXACT = 1 << 53
 
@@ -114,11 +116,22 @@ def _stage_warnings(stage: StageStarted, end: StageEnded | None, status: StageSt
     warnings = []
     if status is StageStatus.RECOVERED:
         warnings.append(f"stage {stage.name!r} ({stage.stage_id}) was cut off; its end is the last sign of life")
-    if status is StageStatus.FAILED and end is not None:
+    if status is StageStatus.FAILED and end is not None and _is_cut_rest(stage, end):
+        rested_s = max(float(seconds(end_ns - stage.t_ns)), 0.0)
+        who = f"idle stage {stage.name!r} ({stage.stage_id})"
+        warnings.append(f"{who} was interrupted after {rested_s:.3g} s, before the time asked for was over")
+    elif status is StageStatus.FAILED and end is not None:
         warnings.append(f"stage {stage.name!r} ({stage.stage_id}) failed: {end.error or 'no reason given'}")
     if end_ns < stage.t_ns:
         warnings.append(f"stage {stage.name!r} ({stage.stage_id}) ends before it starts; it is held to have no length")
     return warnings
+
+
+def _is_cut_rest(stage: StageStarted, end: StageEnded) -> bool:
+    """Whether somebody lost patience with a machine at rest, where nothing went wrong."""
+    # an earlier version wrote the exception down
+    is_interrupted = end.error == INTERRUPTED or (end.error or "").startswith("KeyboardInterrupt:")
+    return stage.kind is StageKind.IDLE_BASELINE and is_interrupted
 
 
 def _workloads(program: Sequence[Event]) -> dict[str, dict[str, float]]:

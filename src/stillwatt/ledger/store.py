@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ from stillwatt.records.window import StageStatus
 
 LEDGER_FILE = "ledger.sqlite"
 
+_LEAST_FREE = 1 << 16
+"""Bytes below which a disk is full to a database that grows by pages."""
 _T = TypeVar("_T", bound="RunRecord | RunLine")
 
 
@@ -68,8 +71,8 @@ class Posted:
 class LedgerStore:
     """The runs below one directory. Posts on `refresh`; everything else answers from what was posted.
 
-    With `read_only`, and where the directory cannot be written, the ledger is held in memory: nothing is
-    written or sealed, and every answer is the same.
+    With `read_only`, and where the directory or the ledger's file cannot be written, the ledger is held in memory:
+    nothing is written or sealed, and every answer is the same.
 
     Example:
         with LedgerStore(Path("runs")) as store:
@@ -86,8 +89,7 @@ class LedgerStore:
         self.runs_dir = Path(runs_dir)
         self._liveness = liveness or ThisHost()
         self._lock = threading.RLock()
-        is_writable = self.runs_dir.is_dir() and os.access(self.runs_dir, os.W_OK)
-        self.is_in_memory = read_only or not is_writable
+        self.is_in_memory = read_only or not self._is_writable()
         self._database = self._open()
 
     def __enter__(self) -> LedgerStore:
@@ -193,6 +195,13 @@ class LedgerStore:
                 for row in sorted(self._database.execute(f"SELECT * FROM {table}").fetchall(), key=repr)
             )
 
+    def _is_writable(self) -> bool:
+        """Whether the ledger can be: SQLite opens a file that is not ours to write, and fails with the first row."""
+        path = self.runs_dir / LEDGER_FILE
+        return self.runs_dir.is_dir() and all(
+            os.access(each, os.W_OK) for each in (self.runs_dir, path) if each.exists()
+        )
+
     def _open(self) -> sqlite3.Connection:
         path = self.runs_dir / LEDGER_FILE
         try:
@@ -200,20 +209,34 @@ class LedgerStore:
                 return self._open_copy(path)
             return self._open_file(path)
         except sqlite3.Error as err:
+            if self._is_full(err):
+                raise LedgerError(self._full()) from err
             raise LedgerError(f"{path} cannot be opened ({err}); is another program holding it?") from err
 
     def _open_file(self, path: Path) -> sqlite3.Connection:
         try:
             return schema.connect(path)
-        except sqlite3.OperationalError:  # locked, or not writable: the file itself may be sound
-            if os.access(path, os.W_OK):
-                raise
-            self.is_in_memory = True
-            return self._open_copy(path)
+        except sqlite3.OperationalError:  # locked: the file itself may be sound
+            raise
         except sqlite3.DatabaseError:
             # not a database, or torn: an index can be made again, and the old file is kept for whoever wonders
             path.replace(path.with_name(f"{LEDGER_FILE}.unreadable"))
             return schema.connect(path)
+
+    def _is_full(self, err: Exception) -> bool:
+        """Whether it is the disk that is full: SQLite says so of its pages, and not of files that it cannot make."""
+        if getattr(err, "sqlite_errorname", "") == "SQLITE_FULL":
+            return True
+        with suppress(OSError):
+            return isinstance(err, sqlite3.OperationalError) and shutil.disk_usage(self.runs_dir).free < _LEAST_FREE
+        return False
+
+    def _full(self) -> str:
+        return (
+            f"{self.runs_dir}: the disk is full, so nothing could be entered in {LEDGER_FILE}; what was measured and "
+            "written until then is kept in the runs' own directories: make room, and the next `stillwatt ledger list` "
+            "with these --runs enters it"
+        )
 
     def _open_copy(self, path: Path) -> sqlite3.Connection:
         """A ledger in memory, begun from the file where there is a usable one, so that less is to be posted."""
@@ -336,7 +359,8 @@ class LedgerStore:
         try:
             yield
         except BaseException:
-            self._database.execute("ROLLBACK")
+            if self._database.in_transaction:  # a full disk has ended it already
+                self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
 
@@ -345,6 +369,13 @@ class LedgerStore:
         try:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as err:
+            if self._is_full(err):
+                raise LedgerError(self._full()) from err
+            if getattr(err, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise LedgerError(
+                    f"{self.runs_dir / LEDGER_FILE} is held by another program ({err}); nothing was changed: try again "
+                    "when it has ended"
+                ) from err
             raise LedgerError(
                 f"{self.runs_dir / LEDGER_FILE}: {err}; it is an index and may be deleted, it will be made again"
             ) from err

@@ -206,6 +206,8 @@ class StoredRecords:
             stored = load_run(self._database, record.run_id)
         except (LedgerError, sqlite3.Error, ValueError, TypeError) as err:
             return [self._finding(Severity.ERROR, "ledger-row", record.run_id, str(err))]
+        except LookupError as err:  # a column's name was changed with the rest of its page
+            return [self._finding(Severity.ERROR, "ledger-row", record.run_id, f"a table lacks its column {err}")]
         if stored is None:
             return [self._finding(Severity.INFO, "not-posted", record.run_id, "not in the ledger yet")]
         differing = [name for name in record.__slots__ if getattr(stored, name) != getattr(record, name)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from stillwatt.errors import ConfigError, MissingInputError
+from stillwatt.errors import ConfigError, NoSuchInputError
 from stillwatt.literature.cells import Problem
 from stillwatt.literature.rows import Table, read_table
 from stillwatt.records.literature import PublishedFigure, Work
@@ -56,7 +56,7 @@ def load_corpus(paths: Iterable[str | Path] = (), base: Corpus | None = None) ->
 
     Raises:
         ConfigError: a file is not as it should be; names the first row and column, and how many more there are.
-        MissingInputError: there is no such file.
+        NoSuchInputError: there is no such file.
     """
     corpus = shipped_corpus() if base is None else base
     for path in paths:
@@ -69,7 +69,7 @@ def check_file(path: str | Path) -> Table:
     """A file as it stands, with every problem it has.
 
     Raises:
-        MissingInputError: there is no such file.
+        NoSuchInputError: there is no such file.
     """
     return _read(Path(path), shipped_corpus().index)
 
@@ -78,7 +78,7 @@ def _read(path: Path, known: Mapping[str, Work]) -> Table:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise MissingInputError("table of published figures", str(path), _NEXT) from None
+        raise NoSuchInputError("table of published figures", str(path), _NEXT) from None
     except UnicodeDecodeError as err:
         problem = Problem(path=str(path), line=1, column="", message=f"is not UTF-8 text (byte {err.start})")
         return Table(problems=(problem,))

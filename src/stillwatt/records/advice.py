@@ -97,7 +97,7 @@ class Experiment:
     option: Option
     energy_j: float
     worth: float
-    """By how much it is expected to raise the worth of the choice."""
+    """By how much it is expected to raise the worth of the choice; at most `doubt`."""
     doubt: float
     """By how much knowing everything would."""
 

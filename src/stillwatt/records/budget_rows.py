@@ -52,11 +52,16 @@ class BudgetRow:
         }
 
 
-def budget_rows(run: RunRecord) -> tuple[BudgetRow, ...]:
-    """A row for each arm that had a budget, in the order of training, and one for the run where it had one."""
+def budget_rows(run: RunRecord, fate: Mapping[str, StageStatus]) -> tuple[BudgetRow, ...]:
+    """A row for each arm that had a budget, in the order of training, and one for the run where it had one.
+
+    Args:
+        run: The run.
+        fate: What became of each stage's work, by its id (`records.run.fates`).
+    """
     arms: dict[str, list[StageRecord]] = {}
     for stage in run.stages:
-        if stage.kind is StageKind.STUDENT_TRAIN and stage.status is StageStatus.ENDED:
+        if stage.kind is StageKind.STUDENT_TRAIN and fate[stage.stage_id] is StageStatus.ENDED:
             arms.setdefault(stage.labels.get("arm", ""), []).append(stage)
     return (*(row for arm, stages in arms.items() for row in _of_arm(arm, stages)), *_of_run(run, arms))
 

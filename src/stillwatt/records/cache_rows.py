@@ -103,6 +103,10 @@ def _row(artifact: str, made: Sequence[StageRecord], ended: Sequence[StageRecord
 
 def _making(made: Sequence[StageRecord], positions: Any) -> tuple[PerToken | NoTotal, PerToken | NoTotal]:
     """Joules of making and of writing alone, for each position."""
+    unknown = next((stage.results["making_absent"] for stage in made if "making_absent" in stage.results), None)
+    if unknown is not None:
+        nowhere = NoTotal(reason=str(unknown))
+        return nowhere, nowhere
     earlier = next((stage.labels["reused_from"] for stage in made if "reused_from" in stage.labels), None)
     if earlier is not None:
         elsewhere = NoTotal(reason=f"run {earlier} made it; its own rows have the joules")

@@ -62,6 +62,15 @@ class Role(StrEnum):
     """It stands beside the ledger channel of the same part, to check it and to place stage edges."""
 
 
+def is_part_name(text: str) -> bool:
+    """Whether a part may be called so: it becomes part of a file's name.
+
+    >>> is_part_name("gpu0"), is_part_name("node/0")
+    (True, False)
+    """
+    return text.replace("-", "").replace("_", "").isalnum()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
     """One stream of numbers from one instrument.
@@ -96,13 +105,20 @@ class Channel:
     gain: float | None = None
     """Factor from a calibration against a meter, applied when energy is booked; stored counts stay as the instrument
     gave them. `gain_low_rel` and `gain_high_rel` then bound the value times this. None where nobody calibrated."""
+    settling_ns: int | None = None
+    """Time constant with which a power reading follows what is drawn, as the voltage of a charging capacitor does; None
+    for instruments that do not lag in that way."""
+    limit_w: float | None = None
+    """The most that the device may draw, by a limit of its own; None where it tells none. While nothing was read it is
+    held to have drawn anything up to that (method.md, eq. 7)."""
     source: str = ""
     """The call, file or formula the numbers come from, with the driver version where there is one."""
 
     def __post_init__(self) -> None:
-        if self.gain is not None and not 0.0 < self.gain < math.inf:
-            raise ValueError(f"{self.part}: a gain of {self.gain} is no factor")
-        if not self.part or not self.part.replace("-", "").replace("_", "").isalnum():
+        bounded = {"gain": self.gain, "limit_w": self.limit_w, "settling_ns": self.settling_ns}
+        if wrong := [f"{name} = {value}" for name, value in bounded.items() if not _is_positive(value)]:
+            raise ValueError(f"{self.part}: {', '.join(wrong)} must be above 0 and finite")
+        if not is_part_name(self.part):
             raise ValueError(f"part {self.part!r} must be letters, digits, '-' and '_' (it becomes a file name)")
         if not 0.0 <= self.gain_low_rel <= 1.0 or self.gain_high_rel < 0.0:
             raise ValueError(f"{self.part}: gain bounds {self.gain_low_rel}, {self.gain_high_rel} are not fractions")
@@ -123,3 +139,7 @@ class Channel:
     def stream(self) -> str:
         """The channel's own name within a run: `gpu0.energy_counter`."""
         return f"{self.part}.{self.quantity.value}"
+
+
+def _is_positive(value: float | None) -> bool:
+    return value is None or 0.0 < value < math.inf

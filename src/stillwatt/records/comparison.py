@@ -236,6 +236,8 @@ class ViewPoint:
 
     label: str
     amount: float
+    half_width: float
+    """95 %, from seeds and known errors of its energies (method.md, eq. 29); a factor is taken as it is given."""
     is_on_frontier: bool
     probability: float | None
 

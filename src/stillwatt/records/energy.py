@@ -59,7 +59,7 @@ class Energy:
     source: str
     flags: tuple[str, ...] = ()
     """What speaks against the value or its interval, each a word, a colon and a sentence: `aliased`,
-    `witness-disagrees`."""
+    `witness-disagrees`, `counter-stood`, `counter-silent`, `estimated`."""
     placing_j: float = 0.0
     """Of `random_j`, what placing inside the instrument's intervals leaves open: a bias where stages begin and end with
     their load, so that it adds up over stages (docs/method.md, eqs. 6 and 128)."""

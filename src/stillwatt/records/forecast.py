@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stillwatt.records.channel import Basis
 from stillwatt.records.kinds import StageKind
 
 
@@ -88,6 +89,8 @@ class Job:
     dtype: str = "float32"
     tokens: float | None = None
     """Tokens through a model."""
+    assumed_tokens: float = 0.0
+    """Those of its tokens that nothing says: a stage that passes fewer of them may have done all of its work."""
     disk_bytes: tuple[float, float] = (0.0, 0.0)
     """What stays on disk, at least and at most."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -216,3 +219,9 @@ class PredictionCheck:
     """By stage, the total last."""
     duration: tuple[Held, ...]
     notes: tuple[str, ...]
+    basis: Basis | None = None
+    """How the run's energies are known, the worst of them; None where it has no total."""
+    whole_j: float | None = None
+    """The run's own total, which holds more than its predicted stages; None where it has none."""
+    uncompared: Mapping[str, float] = field(default_factory=dict)
+    """Joules of the run beside its predicted stages, by what they went into."""

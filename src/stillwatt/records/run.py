@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from stillwatt.records.budget_rows import budget_rows
 from stillwatt.records.cache_rows import cache_rows
@@ -18,8 +18,11 @@ from stillwatt.records.window import StageKind, StageStatus
 RUN_SCHEMA = "stillwatt.run/1"
 RANK = "rank"
 """The label of a stage that several ranks of a launch worked in, each in one of its own."""
+FIRST_RANK = "0"
 TAKEN_OVER = "taken_over_tokens"
 """The count of a stage's tokens that earlier attempts had done, and that were not done again."""
+DOES_OVER = "does_over"
+"""The label of an attempt that does an earlier one's work once more, since what that one left is lost; says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +146,11 @@ class RunRecord:
             "complete": self.complete,
             "stages": [stage.to_dict() for stage in self.stages],
             **({"caches": [row.to_dict() for row in caches]} if (caches := cache_rows(self.stages)) else {}),
-            **({"budgets": [row.to_dict() for row in budgets]} if (budgets := budget_rows(self)) else {}),
+            **(
+                {"budgets": [row.to_dict() for row in budgets]}
+                if (budgets := budget_rows(self, fates(self.stages)))
+                else {}
+            ),
             "unallocated_j": total_dict(self.unallocated),
             "total_j": total_dict(self.total),
             "meter": dict(self.meter),
@@ -159,6 +166,64 @@ class RunRecord:
         from stillwatt.records import show
 
         return show.run_html(self)
+
+
+class Attempt(Protocol):
+    """What every record of a stage's attempt has."""
+
+    @property
+    def stage_id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The stage's."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """Which one it is."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What it belongs to."""
+        ...
+
+    @property
+    def status(self) -> StageStatus:
+        """How it ended itself."""
+        ...
+
+
+def fates(stages: Iterable[Attempt]) -> dict[str, StageStatus]:
+    """What became of the work of each attempt, by its id: a rank's part goes the way of the first rank's.
+
+    The first rank keeps what all made together. Where it was lost, parts that others had ended are done again; where it
+    ended, a part that was lost a moment later had done its work. An attempt that ended is lost where a later one
+    `does_over` its work.
+    """
+    known = list(stages)
+    over = {_work(stage): stage.attempt for stage in known if DOES_OVER in stage.labels}  # the latest, of each
+    first = {_joint(stage): stage.status for stage in known if stage.labels.get(RANK) == FIRST_RANK}
+    is_over = {key: status for key, status in first.items() if status is not StageStatus.RUNNING}
+    return {
+        stage.stage_id: StageStatus.RECOVERED
+        if stage.attempt < over.get(_work(stage), 0)
+        else is_over.get(_joint(stage), stage.status)
+        if RANK in stage.labels
+        else stage.status
+        for stage in known
+    }
+
+
+def _work(stage: Attempt) -> tuple[str, str | None]:
+    return stage.name, stage.labels.get("arm")
+
+
+def _joint(stage: Attempt) -> tuple[str, str | None, int]:
+    return stage.name, stage.labels.get("artifact"), stage.attempt
 
 
 def made_with(stages: Sequence[StageRecord], stage_id: str) -> list[StageRecord]:

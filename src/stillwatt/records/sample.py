@@ -6,6 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+MOST_COUNT = 2.0**64
+"""No instrument's register goes further. A reading beyond is no reading: the squares that intervals are made of would
+overflow, and one such number would leave a whole run without an account."""
+
+_MOST_BITS, _MOST_LETTERS = 64, 60
+
+
+def shown_count(count: object) -> str:
+    """What is no count, on a short line; never raises, whatever it is.
+
+    >>> shown_count(float("nan")), shown_count(2**70)
+    ('nan', 'a number of 71 bits')
+    """
+    if isinstance(count, int) and count.bit_length() > _MOST_BITS:
+        return f"a number of {count.bit_length()} bits"  # its digits would be too many to write
+    try:
+        return repr(count)[:_MOST_LETTERS]
+    except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything, and the meter may not
+        return f"<{type(count).__name__}>"
+
 
 @dataclass(slots=True)
 class Reading:

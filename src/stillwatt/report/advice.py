@@ -42,9 +42,10 @@ def advice_sentences(advice: Advice) -> Iterator[str]:
     tried = advice.experiment
     if tried is not None:
         yield (
-            f"most doubt per joule would be settled by one training of: {tried.option.name} "
-            f"({energy_value_text(tried.energy_j)}); it is expected to raise the worth of the choice by "
-            f"{tried.worth:.2g}, of {tried.doubt:.2g} that knowing everything would"
+            "the order is in doubt: with all energies and qualities known for certain, the option chosen would be "
+            f"better by {tried.doubt:.2g} on average (on the scale that ranks them); one training of "
+            f"{tried.option.name} ({energy_value_text(tried.energy_j)}) is expected to bring {tried.worth:.2g} of "
+            "that, the most per joule"
         )
     else:
         yield "no training that is on the list would change the choice enough to be worth its energy"

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any
 
 from stillwatt.analysis.bills import lacking
+from stillwatt.analysis.breakeven import Estimate, ratio_interval
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.finding import ArmPoint, Bill, BreakEven, BreakEvenKind, Quality, StageGroup, Study, Verdict
@@ -19,11 +20,11 @@ from stillwatt.records.run import RunRecord, total_dict
 from stillwatt.report.format import (
     duration_text,
     energy_text,
+    least_students_text,
     percent_text,
     rounded,
-    significant,
     students_text,
-    times_text,
+    times_interval_text,
 )
 
 _Z_95 = 1.96
@@ -32,15 +33,25 @@ _MOST_SENTENCES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyRatio:
+    """One energy over another with its 95 % interval (method.md, eq. 24): as lopsided as a ratio is, never below 0."""
+
+    value: float
+    low: float
+    high: float | None
+    """None: no upper end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """A distilled arm beside its baseline, both at their last checkpoint."""
 
     point: ArmPoint
     baseline: ArmPoint
-    one_off_ratio: tuple[float, float] | None
-    """Energy with all of the teacher's work over the baseline's, and its half-width."""
-    marginal_ratio: tuple[float, float] | None
-    """Energy without the teacher's work over the baseline's, and its half-width."""
+    one_off_ratio: EnergyRatio | None
+    """Energy with all of the teacher's work over the baseline's."""
+    marginal_ratio: EnergyRatio | None
+    """Energy without the teacher's work over the baseline's."""
     repeat_rel: float
     """How far one training repeats (method.md, eq. 28)."""
     quality_gain: float | None
@@ -140,13 +151,18 @@ def _random_j(energy: Bill, repeat_rel: float) -> float:
     return math.hypot(energy.random_j, repeat_rel * energy.value_j)
 
 
-def _ratio(point: ArmPoint, baseline: ArmPoint, allocation: str, repeat_rel: float) -> tuple[float, float] | None:
-    """One energy over another, and its half-width to first order; what errs alike in both cancels."""
+def _ratio(point: ArmPoint, baseline: ArmPoint, allocation: str, repeat_rel: float) -> EnergyRatio | None:
+    """One energy over another; what errs alike in both cancels."""
     own, other = point.energy_under(allocation), baseline.energy_under(allocation)
     if isinstance(own, NoTotal) or isinstance(other, NoTotal) or other.value_j <= 0.0:
         return None
-    ratio = own.value_j / other.value_j
-    return ratio, math.hypot(_random_j(own, repeat_rel), ratio * _random_j(other, repeat_rel)) / other.value_j
+    found = ratio_interval(
+        Estimate(value=own.value_j, random=_random_j(own, repeat_rel)),
+        Estimate(value=other.value_j, random=_random_j(other, repeat_rel)),
+    )
+    if found is None:
+        return None
+    return EnergyRatio(value=own.value_j / other.value_j, low=found.low, high=found.high)
 
 
 class _Rank(IntEnum):
@@ -241,8 +257,8 @@ def _energy_clause(entry: Comparison) -> str:
     return f"{clause}."
 
 
-def _times(ratio: tuple[float, float]) -> str:
-    return f"{times_text(ratio[0])} ± {times_text(ratio[1])} times"
+def _times(ratio: EnergyRatio) -> str:
+    return f"{times_interval_text(ratio.value, ratio.low, ratio.high)} times"
 
 
 def _reuse_clause(entry: Comparison) -> str:
@@ -264,7 +280,8 @@ def _reuse_words(found: BreakEven) -> str:
     if found.verdict is Verdict.NEVER:
         return "At the same token budget no amount of reuse repays its teacher, because training it saved nothing."
     if found.low is not None:
-        return f"Reuse repays its teacher from {significant(found.low, 2)} students on, or never: {found.reason}."
+        earliest = least_students_text(found.low)
+        return f"Reuse repays its teacher from {earliest} on at the earliest, or never: {found.reason}."
     return f"Its N* is not known: {found.reason}."
 
 

@@ -170,6 +170,7 @@ def _view_dict(view: View) -> dict[str, Any]:
             front.allocation: {p.label: p.probability for p in front.points} for front in view.fronts
         },
         "amounts": {front.allocation: {p.label: p.amount for p in front.points} for front in view.fronts},
+        "half_widths": {front.allocation: {p.label: p.half_width for p in front.points} for front in view.fronts},
         "left_out": {front.allocation: dict(front.left_out) for front in view.fronts},
     }
 

@@ -52,6 +52,7 @@ def comparison_html(found: Comparison) -> str:
             "frontier": comparison_tables.frontier_table(data),
             "stages": comparison_tables.stages_table(data),
             "reuse": comparison_tables.reuse_table(data),
+            "impacts": comparison_tables.impact_tables(data),
             "unbilled": comparison_tables.unbilled_table(data),
         },
         method=_METHOD,
@@ -64,7 +65,10 @@ def _key_numbers(found: Comparison, data: Mapping[str, Any]) -> list[dict[str, s
     front = found.fronts[0]
     on = [point for point in front.placed if point.is_on_frontier]
     sure = sum(1 for point in on if point.seeds > 1 and (point.probability or 0.0) >= _SURE)
-    repaid = sum(entry["verdict"] in ("value", "always") for entry in data["n_star"])
+    repaid, matched = (
+        sum(entry["verdict"] in ("value", "always") for entry in data[key])
+        for key in ("n_star", "n_star_matched_quality")
+    )
     seeds = sorted({point.seeds for point in front.placed})
     several = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0]) if seeds else MISSING
     missing = len(dict(itertools.chain.from_iterable(entry.left_out for entry in found.fronts)))
@@ -73,8 +77,8 @@ def _key_numbers(found: Comparison, data: Mapping[str, Any]) -> list[dict[str, s
         {"label": "On the frontier", "value": f"{len(on):,}", "note": f"{sure} of them sure, under {front.allocation}"},
         {
             "label": "Repay their teacher",
-            "value": f"{repaid} of {len(data['n_star'])}" if data["n_star"] else MISSING,
-            "note": "with enough students sharing",
+            "value": f"{matched} of {len(data['n_star'])}" if data["n_star"] else MISSING,
+            "note": f"at matched quality, with enough students sharing; {repaid} at an equal token budget",
         },
         {"label": "Could not be placed", "value": f"{missing:,}", "note": "under one allocation or more"},
     ]

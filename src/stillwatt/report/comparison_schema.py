@@ -150,6 +150,7 @@ def _view() -> dict[str, Any]:
             "frontiers": _by_allocation(_TEXTS),
             "on_frontier_probability": _by_allocation(_by_name(_SHARE_OR_NULL)),
             "amounts": _by_allocation(_by_name(_AMOUNT)),
+            "half_widths": _by_allocation(_by_name(_AMOUNT)),
             "left_out": _by_allocation(_by_name(_TEXT)),
         }
     )

@@ -21,6 +21,27 @@ MOST_ROWS = 200
 """Rows of one table; of more, how many."""
 
 
+REUSE_WORDS = {
+    "value": "from N* on",
+    "always": "at once",
+    "never": "never",
+    "undetermined": "cannot be told",
+    "not_at_this_quality": "no baseline as good",
+}
+"""When reuse repays a teacher, in a few words, by verdict."""
+_IMPACTS = {"kgco2e": "carbon", "water_l": "water", "gpu": "GPU energy", "facility": "facility energy"}
+
+
+def impact_name(name: str) -> str:
+    """What a view of a comparison counts, in words."""
+    return _IMPACTS.get(name, name)
+
+
+def is_shown(allocation: str) -> bool:
+    """Whether an allocation says anything that one-off does not; a teacher shared by one student is its own."""
+    return allocation != "reuse:1"
+
+
 def plus_minus_text(value: float | None, half_width: float | None) -> str:
     """A value with its 95 % half-width, rounded by it; the value alone where that is not known.
 
@@ -61,7 +82,7 @@ def unlisted_text(data: Mapping[str, Any]) -> str:
 
 def frontier_table(data: Mapping[str, Any]) -> Table:
     """Every placed label: quality, seeds, and its energy under each allocation with its place there."""
-    names = list(data["points"])
+    names = [name for name in data["points"] if is_shown(name)]
     unit = pick_unit_of_kwh(point["energy_kwh"] for points in data["points"].values() for point in points)
     rows: dict[str, list[str]] = {}
     for column, name in enumerate(names):
@@ -138,7 +159,7 @@ def reuse_table(data: Mapping[str, Any]) -> Table:
                 entry["label"],
                 entry["baseline"] or MISSING,
                 _students_cell(entry),
-                entry["verdict"].replace("_", " "),
+                REUSE_WORDS[entry["verdict"]],
                 _students_cell(other),
                 other["baseline"] or MISSING,
                 entry["reason"],
@@ -147,16 +168,50 @@ def reuse_table(data: Mapping[str, Any]) -> Table:
     return limited_table(
         "When reuse repays the teacher",
         table_columns(
-            "label", "against", ">N* (students)", "verdict", ">N* at matched quality (students)", "against", "because"
+            "label",
+            "against",
+            ">N* (students)",
+            "reuse repays",
+            ">N* at matched quality (students)",
+            "against",
+            "because",
         ),
         rows,
         "Brackets are 95 % intervals.",
     )
 
 
+def impact_tables(data: Mapping[str, Any]) -> list[Table]:
+    """What one student of each label takes by every other boundary and impact, one table each."""
+    views = {**data["by_boundary"], **data["by_impact"]}
+    return [_impact_table(impact_name(name), view) for name, view in views.items()]
+
+
+def _impact_table(name: str, view: Mapping[str, Any]) -> Table:
+    shown = {allocation: found for allocation, found in view["amounts"].items() if is_shown(allocation)}
+    labels = dict.fromkeys(label for amounts in shown.values() for label in amounts)
+    rows = [[label, *(_impact_cell(view, allocation, label) for allocation in shown)] for label in labels]
+    titles = (f">{allocation} ({view['unit']})" for allocation in shown)
+    return limited_table(
+        f"{name[:1].upper()}{name[1:]} of one student",
+        table_columns("label", *titles),
+        rows,
+        "* on the frontier with quality. ±: 95 %, of the energies; factors are taken as they are given. A dash: no "
+        "point under that allocation.",
+    )
+
+
+def _impact_cell(view: Mapping[str, Any], allocation: str, label: str) -> str:
+    if label not in view["amounts"][allocation]:
+        return MISSING
+    widths = view.get("half_widths", {})  # an answer that an earlier release kept has none
+    text = plus_minus_text(view["amounts"][allocation][label], widths.get(allocation, {}).get(label))
+    return f"{text} *" if label in view["frontiers"][allocation] else text
+
+
 def _students_cell(entry: Mapping[str, Any]) -> str:
     if entry["value"] is None:
-        return entry["verdict"].replace("_", " ") if entry["verdict"] != "undetermined" else MISSING
+        return REUSE_WORDS[entry["verdict"]] if entry["verdict"] != "undetermined" else MISSING
     return students_text(entry["value"], entry["low"], entry["high"])
 
 

@@ -59,6 +59,7 @@ def report_dict(run: RunRecord, study: Study, comparison: PredictionCheck | None
             for r in study.rejected
         ],
         "break_evens": [_break_even_dict(found) for found in study.break_evens],
+        "repeat_rel": study.repeat_rel,
         "experimentation": bill_dict(study.experimentation),
         **({} if comparison is None else {"prediction": writable(comparison_dict(comparison))}),
         "parts": parts_dicts(run),

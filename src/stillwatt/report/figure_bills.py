@@ -13,6 +13,12 @@ from stillwatt.report.vega import TICKS, Spec, by_colour, colours, nominal, spec
 
 MOST_BARS = 20
 _ROW_PX = 30
+_ROOM = 1.8
+"""Length of the axis over the longest bar, for whiskers and sums."""
+_LETTER_PX = 13
+"""Width of a bar that has room for its letter."""
+_WHISKER_PX = 6
+"""How far below the middle of a bar its whisker lies, so that it crosses no letter."""
 PARTS = (
     ("teacher", "teacher's work", "#E69F00", "T"),
     ("student", "train student", "#2F7FC1", "S"),
@@ -89,7 +95,7 @@ def _panel(
         if borne_kwh is None:
             continue
         segments = {"teacher": borne_kwh, "student": entry["student_kwh"], "other": entry["other_kwh"]}
-        values += _segments(entry["label"], {key: unit.of_kwh(kwh) for key, kwh in segments.items()}, unit, largest)
+        values += _segments(entry["label"], {key: unit.of_kwh(kwh) for key, kwh in segments.items()}, unit)
         sums.append(_sum(entry["label"], sum(segments.values()), placed.get(entry["label"]), unit))
     return _stacked(values, sums, unit, largest) if sums else None
 
@@ -105,7 +111,7 @@ def _borne_kwh(entry: Mapping[str, Any], allocation: str, point: Mapping[str, An
     return teacher_kwh / int(students) if students else teacher_kwh if kind == "one-off" else 0.0
 
 
-def _segments(label: str, parts: Mapping[str, float], unit: Unit, largest: float) -> Iterator[dict[str, Any]]:
+def _segments(label: str, parts: Mapping[str, float], unit: Unit) -> Iterator[dict[str, Any]]:
     start, total = 0.0, sum(parts.values())
     for key, title, _, letter in PARTS:
         energy = parts[key]
@@ -116,7 +122,7 @@ def _segments(label: str, parts: Mapping[str, float], unit: Unit, largest: float
             "start": start,
             "end": start + energy,
             "middle": start + energy / 2.0,
-            "letter": letter if energy > 0.04 * largest else "",
+            "letter": letter,
             "text": f"{significant(energy)} {unit.symbol}",
             "share": share,
         }
@@ -140,7 +146,7 @@ def _sum(label: str, total_kwh: float, point: Mapping[str, Any] | None, unit: Un
 def _stacked(
     values: Sequence[Mapping[str, Any]], sums: Sequence[Mapping[str, Any]], unit: Unit, largest: float
 ) -> Spec:
-    axis = x("start", f"energy of one student ({unit.symbol})", scale={"domain": [0, largest * 1.8], "nice": False})
+    axis = x("start", f"energy of one student ({unit.symbol})", scale={"domain": [0, largest * _ROOM], "nice": False})
     source: Spec = {"data": {"values": [dict(entry) for entry in sums]}}
     known = [{"filter": "isValid(datum.low)"}]
     return spec(
@@ -156,13 +162,14 @@ def _stacked(
                 },
             },
             {
-                "mark": {"type": "text", "fontSize": 11, "fontWeight": 600, "color": "#111111"},
+                "transform": [{"filter": f"(datum.end - datum.start) / {largest * _ROOM!r} * width > {_LETTER_PX}"}],
+                "mark": {"type": "text", "fontSize": 10, "fontWeight": 600, "color": "#111111", "yOffset": -3},
                 "encoding": {"x": {**axis, "field": "middle"}, "text": {"field": "letter"}},
             },
             {
                 **source,
                 "transform": known,
-                "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.75},
+                "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.75, "yOffset": _WHISKER_PX},
                 "encoding": {"x": {**axis, "field": "low"}, "x2": {"field": "high"}},
             },
             {

@@ -213,7 +213,7 @@ def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
     counts = _student_counts(data)
     flat = [p for p in finals if p["name"] == data["baseline_arm"] and "absent" not in p["allocated"]["one-off"]]
     unit = pick_unit(point["allocated"]["one-off"]["value_j"] for point in (*curves, *flat))
-    values = [_reuse_value(point, n, unit) for point in (*curves, *flat) for n in counts]
+    values = [_reuse_value(point, n, unit, data["repeat_rel"]) for point in (*curves, *flat) for n in counts]
     color = by_colour("arm", arm_scale(data))
     at = {
         "x": x(
@@ -230,7 +230,7 @@ def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
     return spec(
         values,
         [
-            {"transform": is_distilled, "mark": {"type": "area", "opacity": 0.16}, "encoding": _band(lines)},
+            {"mark": {"type": "area", "opacity": 0.13}, "encoding": _band(lines)},
             {"transform": is_distilled, "mark": {"type": "line", "strokeWidth": 2.5}, "encoding": lines},
             {
                 "transform": is_baseline,
@@ -249,7 +249,7 @@ def reuse_panel(data: Mapping[str, Any]) -> Spec | None:
 
 
 def _band(lines: Mapping[str, Spec]) -> Spec:
-    """The same curve from the lower to the upper end of its random error."""
+    """The same curve from the lower to the upper end of what its N* rests on; a baseline has such an end too."""
     return {**lines, "y": {**lines["y"], "field": "low"}, "y2": {"field": "high"}}
 
 
@@ -296,17 +296,21 @@ def _ticks(last: int) -> list[int]:
     return [10**power for power in range(len(str(last)))]
 
 
-def _reuse_value(point: Mapping[str, Any], students: int, unit: Unit) -> dict[str, Any]:
+def _reuse_value(point: Mapping[str, Any], students: int, unit: Unit, repeat_rel: float) -> dict[str, Any]:
     has_teacher = bool(point["artifacts"])
-    rest_j = point["allocated"]["marginal"]["value_j"]
-    energy = unit.of(rest_j + point["teacher"]["value_j"] / students)
-    # random parts alone: a gain error moves all curves together
-    half = unit.of(math.hypot(point["allocated"]["marginal"]["random_j"], point["teacher"]["random_j"] / students))
+    rest, teacher = point["allocated"]["marginal"], point["teacher"]
+    energy = unit.of(rest["value_j"] + teacher["value_j"] / students)
+    # what N* rests on: random parts and repeatability; a gain error moves all curves together
+    halves = [
+        share * math.hypot(bill["random_j"], repeat_rel * bill["value_j"])
+        for bill, share in ((rest, 1.0), (teacher, 1.0 / students))
+    ]
+    half = unit.of(math.hypot(*halves))
     return {
         "arm": point["arm"],
         "students": students,
         "energy": energy,
-        "low": energy - half,
+        "low": max(energy - half, 0.0),
         "high": energy + half,
         "text": f"{significant(energy)} ± {significant(half, 2)} {unit.symbol}",
         "has_teacher": has_teacher,

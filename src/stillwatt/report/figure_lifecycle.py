@@ -37,7 +37,7 @@ from stillwatt.report.lifecycle_words import (
     stage_title,
     status_title,
 )
-from stillwatt.report.vega import TICKS, Spec, Swatch, by_colour, nominal, spec, tips, x
+from stillwatt.report.vega import TICKS, Spec, Swatch, by_colour, leaning_axis, nominal, spec, tips, x
 
 STATUS_COLOURS: Mapping[str, str] = {
     "measured": "#3DB38F",
@@ -63,6 +63,8 @@ _ROOM = 1.45
 """Length of the axis over the longest interval, for the words beside it."""
 _WIDE_PX = 560
 """From this width on, numbers stand in the map's cells; on a narrower page the marks of the legend."""
+_WORDS_PX = 44
+"""Width of a share in words, behind its bar."""
 _MOST_INPUTS = 6
 _DRAWN = ("gwp_location", "gwp_market", "primary_energy", "water_onsite", "water_offsite", "adpe", "ewaste")
 
@@ -138,9 +140,8 @@ def _status_spec(values: Sequence[Mapping[str, Any]], matrix: Matrix) -> Spec:
             },
         },
     ]
-    across: Spec = {"title": None, "orient": "top", "labelAngle": -40, "domain": False, "ticks": False}
     up = {"title": None, "domain": False, "ticks": False, "labelPadding": 6}
-    axes = {"x": nominal("stage", axis=across), "y": nominal("impact", axis=up)}
+    axes = {"x": nominal("stage", axis=leaning_axis(-40)), "y": nominal("impact", axis=up)}
     return spec(values, layers, height=_SQUARE_PX * len(matrix.lines), encoding=axes)
 
 
@@ -285,8 +286,11 @@ def _largest(data: Said, impact: str) -> str:
 
 
 def _shares_spec(values: Sequence[Mapping[str, Any]]) -> Spec:
-    axis = x("share", "share of variance", scale={"domain": [0, 1.16], "nice": False})
-    axis |= {"axis": {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1], "grid": True}}
+    # room for the words behind the longest bar, and labels that stay apart, on a narrow page too
+    end = {"expr": f"1 + {_WORDS_PX} / max(width - {_WORDS_PX}, {_WORDS_PX})"}
+    axis = x("share", "share of variance", scale={"domainMin": 0, "domainMax": end, "nice": False})
+    label = "width < 260 && datum.value % 0.5 ? '' : datum.label"
+    axis |= {"axis": {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1], "grid": True, "labelExpr": label}}
     layers: list[Spec] = [
         {
             "mark": {"type": "bar", "height": {"band": 0.62}, "color": "#2F7FC1"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stillwatt.report.comparison_tables import frontier_table, sure_text, unlisted_text
+from stillwatt.report.comparison_tables import frontier_table, is_shown, sure_text, unlisted_text
 from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.figure_frontier import (
     allocation_title,
@@ -41,7 +41,7 @@ def method_scale(data: Mapping[str, Any]) -> Spec:
 def frontier_figure(data: Mapping[str, Any]) -> Figure | None:
     """The plane under each allocation; None where nothing could be placed."""
     unit = pick_unit_of_kwh(point["energy_kwh"] for points in data["points"].values() for point in points)
-    values = {name: _values(data, name, unit) for name in data["points"]}
+    values = {name: _values(data, name, unit) for name in data["points"] if is_shown(name)}
     every = [value for found in values.values() for value in found]
     if not every:
         return None

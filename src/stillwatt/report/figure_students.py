@@ -96,7 +96,7 @@ class _Curves:
         return spec(
             values,
             [
-                *self._baseline(curves[0], at),
+                *self._baseline(curves, at),
                 {"mark": {"type": "area", "opacity": 0.18}, "encoding": band},
                 {"mark": {"type": "line", "strokeWidth": 2.2}, "encoding": {**at, **series, "strokeDash": dash}},
                 {"mark": {"type": "point", "filled": True, "size": 30, "opacity": 1}, "encoding": points},
@@ -138,19 +138,21 @@ class _Curves:
             "text": f"{significant(energy)} ± {significant(half, 2)} {self._unit.symbol}",
         }
 
-    def _baseline(self, curve: Mapping[str, Any], at: Mapping[str, Spec]) -> list[Spec]:
+    def _baseline(self, curves: Sequence[Mapping[str, Any]], at: Mapping[str, Spec]) -> list[Spec]:
+        """The level, named below the last bar of an N*: above it the curves come down."""
+        curve, bars = curves[0], sum(self._crossing(curve) is not None for curve in curves)
         if curve["baseline_kwh"] is None:
             return []
         level, half = (self._unit.of_kwh(curve[f"baseline_{k}"]) for k in ("kwh", "half_width_kwh"))
         value = {"label": curve["baseline"], "energy": level, "low": level - half, "high": level + half}
         source: Spec = {"data": {"values": [value]}}
-        y = at["y"]
+        y, down = at["y"], 11 + _BAR_GAP_PX * max(bars - 1, 0)
         band = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
         end = {"x": {"value": 4}, "y": y, "text": {"field": "label"}}
         return [
             {**source, "mark": {"type": "rect", "opacity": 0.1, "color": "currentColor"}, "encoding": band},
             {**source, "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 1.6}, "encoding": {"y": y}},
-            {**source, "mark": {"type": "text", "align": "left", "dy": 11, "fontSize": 11}, "encoding": end},
+            {**source, "mark": {"type": "text", "align": "left", "dy": down, "fontSize": 11}, "encoding": end},
         ]
 
     def _ends(self, values: Sequence[Mapping[str, Any]], at: Mapping[str, Spec]) -> list[Spec]:

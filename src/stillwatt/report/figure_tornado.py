@@ -12,6 +12,7 @@ from stillwatt.report.format import MISSING, significant, times_text
 from stillwatt.report.tables import Table, table_columns
 from stillwatt.report.vega import Spec, Swatch, by_colour, colours, nominal, spec, swatches, tips, x
 
+_INK = (("tick", 0.35), ("grid", 0.12))
 SWING = 0.1
 """How far one energy is moved, as a share of it."""
 MOST_PANELS = 6
@@ -181,9 +182,7 @@ def _panel(entry: Weighed) -> Spec:
     values = [
         _bar(stage, side, end, here, edge) for stage, *ends in rows for side, end in zip(_SIDES, ends, strict=True)
     ]
-    axis = x("start", "N* (students)", scale={"domain": [low - room, edge + room], "nice": False})
-    # there is room for words below 0, and no such number of students
-    axis = {**axis, "axis": {"tickCount": 5, "labelExpr": "datum.value < 0 ? '' : datum.label"}}
+    axis = _students_axis(low - room, edge + room)
     y = nominal("stage", axis={"title": None, "domain": False, "ticks": False, "labelPadding": 6})
     tooltip = tips(("energy", "stage"), ("moved", "side"), ("N*", "count"))
     return spec(
@@ -208,6 +207,15 @@ def _panel(entry: Weighed) -> Spec:
         height=_ROW_PX * len(rows),
         encoding={"y": y},
     )
+
+
+def _students_axis(low: float, high: float) -> Spec:
+    """Numbers of students; there is room for words below 0, and no such number."""
+    unseen = {
+        f"{part}Opacity": {"condition": {"test": "datum.value < 0", "value": 0}, "value": seen} for part, seen in _INK
+    }
+    ticks = {"tickCount": 5, "labelExpr": "datum.value < 0 ? '' : datum.label", "domain": False, **unseen}
+    return x("start", "N* (students)", scale={"domain": [low, high], "nice": False}, axis=ticks)
 
 
 def _words(axis: Spec, *, is_right: bool) -> Spec:

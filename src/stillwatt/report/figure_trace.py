@@ -10,6 +10,7 @@ from stillwatt.report.tables import Column, Row, Table
 from stillwatt.report.vega import KIND_TITLES, TICKS, Spec, by_colour, kind_scale, spec, tips, x
 
 _HEIGHT_PX = 190
+_LOST = ("failed", "recovered")
 _LETTER_PX = 6.2
 """Width of a letter of the stage labels, about."""
 
@@ -34,8 +35,8 @@ def _bands(data: Mapping[str, Any], session: str) -> list[dict[str, Any]]:
     return [
         {
             "stage": span["name"],
-            "short": _short(span["name"]),
-            "kind": KIND_TITLES["experimentation" if span["status"] in ("failed", "recovered") else span["kind"]],
+            **_words(span["name"], is_lost=span["status"] in _LOST),
+            "kind": KIND_TITLES["experimentation" if span["status"] in _LOST else span["kind"]],
             "start": span["start_s"],
             "end": span["end_s"],
             "length": duration_text(span["end_s"] - span["start_s"]),
@@ -45,17 +46,21 @@ def _bands(data: Mapping[str, Any], session: str) -> list[dict[str, Any]]:
     ]
 
 
-def _short(name: str) -> str:
-    """A stage's name without its verb, for a narrow stretch.
+def _words(name: str, *, is_lost: bool) -> dict[str, str]:
+    """A stage's name for a stretch that has room for it, and its kind for one that has not.
 
-    >>> _short("train.kd.0.5"), _short("teacher_logits"), _short("python train.py")
-    ('kd 0.5', 'teacher logits', 'python train.py')
+    >>> _words("train.kd.0.5", is_lost=False), _words("evaluate.kd.0.5", is_lost=True)["long"]
+    ({'long': 'train kd 0.5', 'short': 'train'}, 'lost: evaluate kd 0.5')
+    >>> _words("teacher_logits", is_lost=False), _words("python train.py", is_lost=False)["short"]
+    ({'long': 'teacher logits', 'short': 'teacher logits'}, 'python train.py')
     """
     verb, _, rest = name.partition(".")
     if verb in ("train", "evaluate", "judge", "serve") and rest:
         arm, _, share = rest.partition(".")
-        return f"{arm} {share}".strip()
-    return name.replace("_", " ")
+        words = {"long": f"{verb} {arm} {share}".strip(), "short": verb}
+    else:
+        words = dict.fromkeys(("long", "short"), name.replace("_", " "))
+    return {"long": f"lost: {words['long']}", "short": "lost"} if is_lost else words
 
 
 def _panel(trace: Mapping[str, Any], bands: Sequence[Mapping[str, Any]]) -> Spec:
@@ -97,7 +102,8 @@ def _stage_layers(bands: Sequence[Mapping[str, Any]], last_s: float, top_w: floa
     if not bands:
         return []
     color = by_colour("kind", kind_scale([band["kind"] for band in bands]))
-    fits = f"(datum.end - datum.start) / {last_s!r} * width > {_LETTER_PX} * length(datum.short) + 4"
+    room = f"(datum.end - datum.start) / {last_s!r} * width > {_LETTER_PX} * length(datum.{{}}) + 4"
+    shown = f"{room.format('long')} ? datum.long : {room.format('short')} ? datum.short : ''"
     return [
         {
             "data": {"values": [dict(band) for band in bands]},
@@ -111,7 +117,7 @@ def _stage_layers(bands: Sequence[Mapping[str, Any]], last_s: float, top_w: floa
         },
         {
             "data": {"values": [dict(band) | {"middle": (band["start"] + band["end"]) / 2} for band in bands]},
-            "transform": [{"calculate": f"{fits} ? datum.short : ''", "as": "shown"}],
+            "transform": [{"calculate": shown, "as": "shown"}],
             "mark": {"type": "text", "baseline": "top", "fontSize": 11, "dy": 4},
             "encoding": {"x": x("middle", ""), "y": {"datum": top_w}, "text": {"field": "shown"}},
         },

@@ -211,12 +211,12 @@ def _frontier_figure(data: Mapping[str, Any]) -> Figure:
 
 
 def _reuse_figure(data: Mapping[str, Any]) -> Figure:
-    drawn = reuse_panel(data)
+    drawn, repeats = reuse_panel(data), percent_text(data["repeat_rel"])
     return Figure(
         name="reuse",
         title="What sharing the teacher's work does",
         caption=f"Energy of one student if N students share its arm's teacher artefact: E_teacher / N + the rest; "
-        "bands are random 95 % errors. "
+        f"bands are 95 %, from metering noise and from a stage's energy repeating within ±{repeats}, as N* is. "
         f"Dashed: {data['baseline_arm']}, which has no teacher. Where a curve crosses its dashed line lies N*.",
         alt="Energy per student against the number of students that share the teacher's work; each curve falls towards "
         "its marginal energy.",

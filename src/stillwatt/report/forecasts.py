@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stillwatt.analysis.words import listed
+from stillwatt.records.channel import Basis
 from stillwatt.records.forecast import Figure, Forecast, Held, LeftOut, Prediction, PredictionCheck
 from stillwatt.report.format import MISSING, duration_text, energy_value_text, interval_text, percent_text, pick_unit
 from stillwatt.report.tables import Column, Row, Table
@@ -154,6 +155,9 @@ def comparison_dict(comparison: PredictionCheck) -> dict[str, Any]:
         "energy_j": [held_dict(held) for held in comparison.energy],
         "duration_s": [held_dict(held) for held in comparison.duration],
         "notes": list(comparison.notes),
+        "basis": None if comparison.basis is None else comparison.basis.value,
+        "whole_j": comparison.whole_j,
+        "uncompared_j": dict(comparison.uncompared),
     }
 
 
@@ -174,13 +178,14 @@ def held_dict(held: Held) -> dict[str, Any]:
 
 def comparison_table(told: Mapping[str, Any]) -> Table:
     """Predicted beside measured, by stage, from `comparison_dict`."""
-    titles = ("stage", ">energy, predicted", ">measured", ">off by", "inside", ">time, predicted", ">measured")
+    known = told["basis"] or Basis.MEASURED.value
+    titles = ("stage", ">energy, predicted", f">{known}", ">off by", "inside", ">time, predicted", ">measured")
     cells = [_compared(*pair) for pair in zip(told["energy_j"], told["duration_s"], strict=True)]
     return Table(
-        title="Predicted and measured",
+        title=f"Predicted and {known}",
         columns=tuple(Column(title=title.removeprefix(">"), is_number=title.startswith(">")) for title in titles),
         rows=tuple(Row(cells=row, is_sum=row[0] == _TOTAL) for row in cells),
-        note=f"{next(comparison_sentences(told)).capitalize()}.",
+        note=" ".join(f"{_capital(text)}." for text in (next(comparison_sentences(told)), *_left_out(told))),
     )
 
 
@@ -206,7 +211,8 @@ def comparison_line(comparison: PredictionCheck) -> str:
     told = comparison_dict(comparison)
     name, predicted, measured, error, inside, *_ = _compared(told["energy_j"][-1], told["duration_s"][-1])
     off = f"off by {error}" if error != MISSING else inside
-    return f"{name} energy: predicted {predicted}, measured {measured} ({off}); {next(comparison_sentences(told))}"
+    sums = f"predicted {predicted}, {told['basis'] or 'measured'} {measured} ({off})"
+    return f"{name} energy: {'; '.join((sums, next(comparison_sentences(told)), *_left_out(told)))}"
 
 
 def comparison_sentences(told: Mapping[str, Any]) -> Iterator[str]:
@@ -215,5 +221,21 @@ def comparison_sentences(told: Mapping[str, Any]) -> Iterator[str]:
     when = "before the run" if told["is_from_before"] else "without the run"
     inside = sum(is_inside is True for is_inside in stages)
     yield f"predicted {when}: {inside} of {len(stages)} stages lay in their 95 % intervals of energy"
+    yield from _left_out(told)
     for note in told["notes"]:
         yield f"note: {note}"
+
+
+def _left_out(told: Mapping[str, Any]) -> Iterator[str]:
+    """What the run's total holds beside the predicted stages, where it does."""
+    parts = told["uncompared_j"]
+    if told["whole_j"] is None or not parts:
+        return
+    into = listed([f"{what} ({energy_value_text(energy_j)})" for what, energy_j in parts.items()])
+    whole = energy_value_text(told["whole_j"])
+    yield f"the run used {whole} in all; beside the predicted stages that went into {into}"
+
+
+def _capital(text: str) -> str:
+    """The text as a sentence begins, its units as they are."""
+    return text[:1].upper() + text[1:]

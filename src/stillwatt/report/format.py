@@ -175,6 +175,25 @@ def times_text(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio < 10.0 else significant(ratio)
 
 
+def least_students_text(low: float) -> str:
+    """The fewest students that an interval's lower end allows; nobody shares with less than one.
+
+    >>> least_students_text(0.072), least_students_text(3.3)
+    ('1 student', '4 students')
+    """
+    count = max(math.ceil(low), 1)
+    return f"{count:,} student{'' if count == 1 else 's'}"
+
+
+def times_interval_text(ratio: float, low: float, high: float | None) -> str:
+    """A factor with its 95 % interval, which may have no upper end.
+
+    >>> times_interval_text(1.24, 0.276, 5.31), times_interval_text(1.24, 0.276, None)
+    ('1.24 [0.28, 5.31]', '1.24 [0.28, no upper end]')
+    """
+    return f"{times_text(ratio)} [{times_text(low)}, {'no upper end' if high is None else times_text(high)}]"
+
+
 def date_text(iso_utc: str) -> str:
     """A time stamp to the minute.
 

@@ -19,7 +19,8 @@ from stillwatt.report.lifecycle_words import (
 )
 from stillwatt.report.tables import Row, Table, table_columns, web_address
 
-_KNOWN_ABOUT = ("goal", "made_by", "runs", "student", "booked", "assumptions", "served")
+_KNOWN_ABOUT = ("goal", "made_by", "runs", "student", "booked", "assumptions", "served", "counted_twice")
+"""The last are among the assumptions, too."""
 _SOURCE = 6
 """Column of a factor's source."""
 _CONVENTIONS: Mapping[str, Mapping[Any, str]] = {

@@ -30,6 +30,8 @@ SHOWN: Mapping[str, str] = {
 _MARKS = {"measured": "", "modelled": "~", "factor": "*"}
 _LEGEND = "~ modelled, * by factors, + a part of it is missing, ? not counted (never 0), · does not apply"
 _MOST_LACKS = 12
+_FEWEST = 40
+"""Columns of sentences, at least."""
 
 
 def lifecycle_text(data: Mapping[str, Any], *, columns: int = COLUMNS, is_terminal: bool = False) -> str:
@@ -37,12 +39,14 @@ def lifecycle_text(data: Mapping[str, Any], *, columns: int = COLUMNS, is_termin
 
     Args:
         data: A report of the contract `stillwatt.lifecycle/1`, anybody's.
-        columns: How wide the terminal is; narrower than what the table needs is taken as that.
+        columns: How wide the terminal is; tables are as wide as they need to be, and sentences are folded at it.
         is_terminal: Whether to write escape sequences.
     """
+    from rich.text import Text
+
     with screen(max(columns, COLUMNS), is_terminal=is_terminal) as (console, lines):
         for part in _parts(whole_report(data)):
-            console.print(part)
+            console.print(part, width=max(columns, _FEWEST) if isinstance(part, Text) else None)
     return lines()
 
 
@@ -105,6 +109,8 @@ def _totals_table(data: Mapping[str, Any]) -> RenderableType:
 
 def _notes(data: Mapping[str, Any]) -> Iterator[str]:
     found = data["interpretation"]
+    twice = data["goal_and_scope"]["about"].get("counted_twice")  # why the sums are too large; others' reports may
+    yield from (f"caution: {said}" for said in (twice if isinstance(twice, list) else ()))  # have anything there
     yield "largest cells, as shares of what is counted"
     for spot in (spot for spot in found["hot_spots"] if spot["impact"] in ("gwp_location", "energy_facility")):
         yield f"  {spot['impact']}: {percent_text(spot['share_of_counted'])} {spot['stage']}"

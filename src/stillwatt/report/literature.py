@@ -19,7 +19,7 @@ from stillwatt.report.format import percent_text
 from stillwatt.report.html import render_page
 from stillwatt.report.screen import screen
 from stillwatt.report.tables import Column, Row, Table
-from stillwatt.report.vega import Spec, Swatch, nominal, spec, tips
+from stillwatt.report.vega import Spec, Swatch, leaning_axis, nominal, spec, tips
 
 EVIDENCE_TITLES = {
     Evidence.FULL_TEXT: "full text",
@@ -33,7 +33,7 @@ TREATMENT_MARKS = {
     Treatment.QUALITATIVE: ("d", "#5B9BD0", "discusses"),
     Treatment.MENTIONED: ("m", "#B5D3EB", "mentions"),
     Treatment.NONE: ("–", "#E4E7EB", "nothing, and it was looked for"),
-    Treatment.UNKNOWN: ("?", "#FFFFFF", "not visible in what was read"),
+    Treatment.UNKNOWN: ("?", "transparent", "not visible in what was read"),
 }
 _LIGHT, _DARK = "#DCE9F4", "#0B4F8A"
 _ROW_PX, _WORK_PX = 30, 17
@@ -142,6 +142,7 @@ def _metrics_figure(drawn: CoverageMap) -> Figure:
             "stage": _SHORT[cell.stage],
             "works": cell.works,
             "text": _cell_text(drawn, cell.metric, cell.stage),
+            "count": str(cell.works or ""),
             "abstract": str(cell.abstract_only),
             "figures": str(cell.figures),
         }
@@ -152,7 +153,7 @@ def _metrics_figure(drawn: CoverageMap) -> Figure:
         name="metrics",
         title="Which metrics at which stage",
         caption="Works that quantify a metric at a stage; behind the slash, those coded from the abstract alone. "
-        "The darker, the more; empty cells are none.",
+        "The darker, the more; empty cells are none. On a narrow page the first number alone.",
         alt=f"Heat map of metrics by life-cycle stage; the fullest cell holds {most} works.",
         panels=(Panel(title="", spec=_count_spec(values, most)),),
         table=metric_table(drawn),
@@ -187,7 +188,9 @@ def _works_figure(drawn: CoverageMap) -> Figure:
     )
 
 
-_STAGE_AXIS = {"title": None, "orient": "top", "labelAngle": -30, "domain": False, "ticks": False}
+_STAGE_AXIS = leaning_axis(-30)
+_ROOMY_PX = 400
+"""From this width on, a cell has room for both its counts."""
 _NAME_AXIS = {"title": None, "domain": False, "ticks": False, "labelPadding": 6}
 
 
@@ -212,7 +215,7 @@ def _count_spec(values: Sequence[Mapping[str, Any]], most: int) -> Spec:
         {
             "mark": {"type": "text"},
             "encoding": {
-                "text": {"field": "text", "type": "nominal"},
+                "text": {"condition": {"test": f"width >= {_ROOMY_PX}", "field": "text"}, "field": "count"},
                 "color": {"condition": on_dark, "value": "#16202B"},
             },
         },
@@ -227,10 +230,13 @@ def _work_spec(values: Sequence[Mapping[str, Any]], works: int) -> Spec:
         "range": [colour for _, colour, _ in TREATMENT_MARKS.values()],
     }
     tooltip = tips(("work", "title"), ("year", "year"), ("stage", "stage"), ("it", "treatment"), ("from", "evidence"))
-    on_dark = {"test": "datum.treatment === 'quantified'", "value": "#FFFFFF"}
+    inks = [
+        {"test": "datum.treatment === 'quantified'", "value": "#FFFFFF"},
+        {"test": "datum.treatment === 'unknown'", "value": "currentColor"},
+    ]
     layers: list[Spec] = [
         {
-            "mark": {"type": "rect", "stroke": "#C9CED6", "strokeWidth": 0.4},
+            "mark": {"type": "rect", "stroke": "currentColor", "strokeOpacity": 0.35, "strokeWidth": 0.5},
             "encoding": {
                 "color": {"field": "treatment", "type": "nominal", "scale": scale, "legend": None},
                 "tooltip": tooltip,
@@ -240,7 +246,7 @@ def _work_spec(values: Sequence[Mapping[str, Any]], works: int) -> Spec:
             "mark": {"type": "text", "fontSize": 10},
             "encoding": {
                 "text": {"field": "mark", "type": "nominal"},
-                "color": {"condition": on_dark, "value": "#16202B"},
+                "color": {"condition": inks, "value": "#16202B"},
             },
         },
     ]

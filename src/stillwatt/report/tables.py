@@ -13,6 +13,7 @@ from stillwatt.report.format import (
     count_text,
     duration_text,
     energy_text,
+    least_students_text,
     per_token_text,
     percent_text,
     pick_unit,
@@ -22,6 +23,7 @@ from stillwatt.report.format import (
 )
 
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9\-._~:/?#@!$&'()*+,;=%]+")
+_FEW_COLUMNS, _LONG_CELL = 3, 40
 GROUP_TITLES = {
     "shared": "every arm",
     "overhead": "overhead",
@@ -56,6 +58,12 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     note: str = ""
+
+    @property
+    def is_wordy(self) -> bool:
+        """Whether there is more text than columns: a narrow page sets a row's cells one below the other."""
+        longest = max((len(cell) for row in self.rows for cell in row.cells), default=0)
+        return len(self.columns) <= _FEW_COLUMNS and longest > _LONG_CELL
 
 
 def table_columns(*titles: str) -> tuple[Column, ...]:
@@ -236,7 +244,9 @@ def break_even_text(found: Mapping[str, Any] | None) -> str:
         return students_text(found["value"], found["low"], found["high"])
     if found["low"] is None:
         return f"undetermined: {found['reason']}"
-    return f"{significant(found['low'], 2)} or more, or never"
+    is_tokens = found["kind"] == "serving"
+    least = significant(found["low"], 2) if is_tokens else least_students_text(found["low"]).partition(" ")[0]
+    return f"{least} or more, or never"
 
 
 def reason_rows(data: Mapping[str, Any]) -> Sequence[str]:

@@ -87,6 +87,16 @@ TICKS: Spec = {"tickCount": {"expr": "clamp(width / 80, 3, 10)"}}
 """Fewer ticks on a narrow page."""
 
 
+_NARROW_PX = 560
+
+
+def leaning_axis(angle: int) -> Spec:
+    """Names above a heat map: leaning, and upright on a narrow page, where they would lean out of it."""
+    lean = {"expr": f"width < {_NARROW_PX} ? -90 : {angle}"}
+    axis: Spec = {"title": None, "orient": "top", "domain": False, "ticks": False}
+    return {**axis, "labelAngle": lean, "labelAlign": "left", "labelBaseline": "middle"}
+
+
 def x(name: str, title: str, **more: Any) -> Spec:
     """A quantitative channel."""
     return {"field": name, "type": "quantitative", "title": title, **more}

@@ -6,16 +6,29 @@ Words follow the verdicts; nothing is claimed that an interval does not carry, a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from stillwatt.records.comparison import Comparison, Matched, Ratio, ReuseFinding, SweepFinding
 from stillwatt.records.finding import Verdict
-from stillwatt.report.format import MISSING, percent_text, rounded, significant, students_text, times_text
-from stillwatt.units import Joules, to_kwh
+from stillwatt.report.comparison_tables import REUSE_WORDS, impact_name, is_shown, plus_minus_text, sure_text
+from stillwatt.report.format import (
+    MISSING,
+    Unit,
+    least_students_text,
+    percent_text,
+    pick_unit,
+    rounded,
+    significant,
+    students_text,
+    times_interval_text,
+    times_text,
+)
 
 _MOST_ROWS = 30
 """Labels, and sentences of a kind, that are printed; of more, how many."""
 _SURE = 0.95
+_STAGES = {"teacher": "its teacher's work", "student": "its own training", "baseline": "the baseline's training"}
+_REPAID = (Verdict.VALUE, Verdict.ALWAYS)
 
 
 def title(found: Comparison) -> str:
@@ -23,25 +36,88 @@ def title(found: Comparison) -> str:
     entries = found.n_star
     if not entries:
         return "Nothing was distilled here, or nothing can be held against a baseline"
-    paid = [entry for entry in entries if entry.found.verdict in (Verdict.VALUE, Verdict.ALWAYS)]
-    if not paid:
-        if all(entry.found.verdict is Verdict.NEVER for entry in entries):
-            return "No reuse repays any teacher here: training the distilled students saved nothing"
-        return "Whether reuse repays the teacher cannot be told from these trainings"
-    best = min(paid, key=lambda entry: entry.found.value or 0.0)
-    times = max(math.ceil(best.found.value or 0.0), 1)
-    hedge = "On one seed, " if best.seeds < 2 else ""
-    if len(paid) == 1:
-        return f"{hedge}{best.label} repays its teacher from {times:,} {_students(times)} on"
-    count = f"{len(paid)} of {len(entries)} distilled labels repay their teacher"
-    return f"{hedge}{count}; {best.label} from {times:,} {_students(times)} on"
+    matched = {entry.label: entry for entry in found.n_star_matched}
+    hedge = "On one seed, " if min(entry.seeds for entry in entries) < 2 else ""
+    paid = [entry for entry in entries if entry.found.verdict in _REPAID]
+    as_good = [entry for entry in matched.values() if entry.found.verdict in _REPAID]
+    if as_good:
+        return f"{hedge}{_matched_title(as_good, entries)}"
+    if paid:
+        return f"{hedge}{_equal_budget_title(paid, entries, matched)}"
+    if all(entry.found.verdict is Verdict.NEVER for entry in entries):
+        return "No reuse repays any teacher here: training the distilled students saved nothing"
+    return "Whether reuse repays the teacher cannot be told from these trainings"
+
+
+def _matched_title(as_good: Sequence[ReuseFinding], entries: Sequence[ReuseFinding]) -> str:
+    """Who repays its teacher against a baseline that is as good: what the question is about."""
+    best = min(as_good, key=_least)
+    text = (
+        f"{_count(as_good, entries)} at matched quality: {_whose(best, as_good)} N* is {_number(best.found)} "
+        f"against {best.baseline}"
+    )
+    other = next(entry for entry in entries if entry.label == best.label)
+    if other.baseline in ("", best.baseline):
+        return text
+    return f"{text}; at an equal token budget {_equal_budget(other)}"
+
+
+def _equal_budget_title(
+    paid: Sequence[ReuseFinding], entries: Sequence[ReuseFinding], matched: Mapping[str, ReuseFinding]
+) -> str:
+    """Nobody is shown to repay at matched quality: that first, and what an equal budget says of the best of them."""
+    best = min(paid, key=lambda entry: (_is_worse(entry), _least(entry)))
+    other = matched[best.label].found
+    if other.verdict is Verdict.NOT_AT_THIS_QUALITY and not _is_worse(best):
+        never = "no baseline is as good as " + best.label
+    else:
+        never = "no distilled label is shown to repay its teacher at matched quality"
+    return (
+        f"{never}; at an equal token budget {_count(paid, entries)}: {_whose(best, paid)} N* is "
+        f"{_number(best.found)} against {best.baseline}{_gap(best)}"
+    )
+
+
+def _equal_budget(entry: ReuseFinding) -> str:
+    if entry.found.value is None:
+        return f"it is {REUSE_WORDS[entry.found.verdict.value]}"
+    return f"it is {_number(entry.found)} against {entry.baseline}{_gap(entry)}"
+
+
+def _count(some: Sequence[ReuseFinding], entries: Sequence[ReuseFinding]) -> str:
+    if len(entries) == 1:
+        return f"{entries[0].label} repays its teacher"
+    repay = "repays its" if len(some) == 1 else "repay their"
+    return f"{len(some)} of {len(entries)} distilled labels {repay} teacher"
+
+
+def _whose(best: ReuseFinding, some: Sequence[ReuseFinding]) -> str:
+    return f"{best.label}'s" if len(some) == 1 else f"the smallest, {best.label}'s,"
+
+
+def _gap(entry: ReuseFinding) -> str:
+    """How much worse the students are that an equal budget makes."""
+    return f", a student worse by {-entry.quality_gap:.2g}" if _is_worse(entry) and entry.quality_gap else ""
+
+
+def _is_worse(entry: ReuseFinding) -> bool:
+    return entry.quality_gap is not None and entry.quality_gap < 0.0
+
+
+def _least(entry: ReuseFinding) -> float:
+    return entry.found.value or 0.0
+
+
+def _sharing(found: Comparison) -> str:
+    count = found.reuse_students
+    return "the whole teacher on one student" if count == 1 else f"{count:,} students sharing the teacher's work"
 
 
 def sentences(found: Comparison) -> Iterator[str]:
     """One sentence a verdict."""
     yield from _limited([_frontier_sentence(found)] if found.fronts[0].placed else [])
-    yield from _limited([_reuse_sentence(entry) for entry in found.n_star])
     yield from _limited([_matched_reuse_sentence(entry) for entry in found.n_star_matched if _says_something(entry)])
+    yield from _limited([_reuse_sentence(entry) for entry in found.n_star])
     yield from _limited([_sweep_sentence(entry) for entry in found.sweeps])
     yield from _limited([_serving_sentence(entry) for entry in found.t_star])
     one_off = found.fronts[0].allocation
@@ -52,29 +128,44 @@ def sentences(found: Comparison) -> Iterator[str]:
 
 
 def frontier_rows(found: Comparison) -> list[list[str]]:
-    """A table: energy of each label under each allocation, `*` where it is on the frontier, with the probability."""
-    header = ["label", "quality", "seeds", *(f"{front.allocation} [kWh]" for front in found.fronts)]
+    """A table: quality and energies of each label, ± 95 %; `*` where it is on that frontier, with the probability."""
+    fronts = [front for front in found.fronts if is_shown(front.allocation)]
+    unit = pick_unit(point.energy_j for front in fronts for point in front.placed)
+    header = ["label", "quality", "seeds", *(f"{front.allocation} [{unit.symbol}]" for front in fronts)]
     by_label: dict[str, list[str]] = {}
-    for column, front in enumerate(found.fronts):
+    for column, front in enumerate(fronts):
         for point in front.placed:
-            row = by_label.setdefault(
-                point.label, [point.label, f"{point.quality:.3g}", str(point.seeds), *([MISSING] * len(found.fronts))]
-            )
+            quality = plus_minus_text(point.quality, point.quality_half_width)
+            begun = [point.label, quality, str(point.seeds), *([MISSING] * len(fronts))]
+            row = by_label.setdefault(point.label, begun)
+            half = None if point.energy_half_width_j is None else unit.of(point.energy_half_width_j)
             mark = "*" if point.is_on_frontier else ""
-            sure = "" if point.probability is None else f" p={_probability(point.probability)}"
-            row[3 + column] = f"{significant(to_kwh(Joules(point.energy_j)))}{mark}{sure}"
+            sure = "" if point.probability is None else f" {_surely(point.probability)}"
+            row[3 + column] = f"{plus_minus_text(unit.of(point.energy_j), half)}{mark}{sure}"
     rows = list(by_label.values())
     more = [[f"… {len(rows) - _MOST_ROWS:,} more labels", *[""] * (len(header) - 1)]] if len(rows) > _MOST_ROWS else []
     return [header, *rows[:_MOST_ROWS], *more] if rows else []
 
 
+def _surely(probability: float) -> str:
+    """One word, which no terminal folds in two.
+
+    >>> _surely(0.42), _surely(1.0)
+    ('p=0.42', 'p>0.99')
+    """
+    text = sure_text(probability)
+    return f"p{text}" if text[0] in "<>" else f"p={text}"
+
+
 def stage_rows(found: Comparison) -> list[list[str]]:
     """A table: each label's energies by stage, the total with the whole teacher, and the teacher's share of it."""
-    header = ["label", "teacher [kWh]", "student [kWh]", "other [kWh]", "total [kWh]", "teacher's share"]
+    unit = pick_unit(entry.total_j for entry in found.stages if entry.total_j is not None)
+    names = ("teacher", "student", "other", "total")
+    header = ["label", *(f"{name} [{unit.symbol}]" for name in names), "teacher's share"]
     rows = [
         [
             entry.label,
-            *(_kwh(energy_j) for energy_j in (entry.teacher_j, entry.student_j, entry.other_j, entry.total_j)),
+            *(_in(unit, energy_j) for energy_j in (entry.teacher_j, entry.student_j, entry.other_j, entry.total_j)),
             MISSING if entry.teacher_share is None else percent_text(entry.teacher_share),
         ]
         for entry in found.stages[:_MOST_ROWS]
@@ -86,10 +177,31 @@ def unbilled_rows(found: Comparison) -> list[list[str]]:
     """A table: energy that is on no label's bill, with the reason; none where everything is."""
     if not found.unbilled:
         return []
-    rows = [[entry.run_id, entry.stage, _kwh(entry.energy_j), entry.reason] for entry in found.unbilled[:_MOST_ROWS]]
+    unit = pick_unit(entry.energy_j for entry in found.unbilled if entry.energy_j is not None)
+    rows = [
+        [entry.run_id, entry.stage, _in(unit, entry.energy_j), entry.reason] for entry in found.unbilled[:_MOST_ROWS]
+    ]
     if len(found.unbilled) > _MOST_ROWS:
         rows.append([f"… {len(found.unbilled) - _MOST_ROWS:,} more", "", "", ""])
-    return [["on no bill", "stage", "[kWh]", "because"], *rows]
+    return [["on no bill", "stage", f"[{unit.symbol}]", "because"], *rows]
+
+
+def view_tables(found: Comparison) -> Iterator[list[list[str]]]:
+    """A table for each other boundary and impact: what one student of each label takes, in the unit of the view."""
+    for view in found.views:
+        fronts = [front for front in view.fronts if is_shown(front.allocation)]
+        rows: dict[str, list[str]] = {}
+        for column, front in enumerate(fronts):
+            for point in front.points:
+                row = rows.setdefault(point.label, [point.label, *[MISSING] * len(fronts)])
+                mark = "*" if point.is_on_frontier else ""
+                row[1 + column] = f"{plus_minus_text(point.amount, point.half_width)}{mark}"
+        if rows:
+            name = impact_name(view.name)
+            titles = (f"{front.allocation} [{view.unit}]" for front in fronts)
+            left = len(rows) - _MOST_ROWS
+            more = [[f"… {left:,} more labels", *[""] * len(fronts)]] if left > 0 else []
+            yield [[f"{name} of one student", *titles], *list(rows.values())[:_MOST_ROWS], *more]
 
 
 def view_sentences(found: Comparison) -> Iterator[str]:
@@ -98,14 +210,15 @@ def view_sentences(found: Comparison) -> Iterator[str]:
         for front in dict.fromkeys((view.fronts[0], view.fronts[-1])):
             on = [point.label for point in front.points if point.is_on_frontier]
             names = f"{', '.join(on[:_MOST_ROWS])}{' and more' if len(on) > _MOST_ROWS else ''}"
-            yield f"By {view.name} [{view.unit}] under {front.allocation}, on the frontier: {names or 'nothing'}."
+            by = f"By {impact_name(view.name)} [{view.unit}] under {front.allocation}"
+            yield f"{by}, on the frontier: {names or 'nothing'}."
 
 
 def reuse_rows(found: Comparison) -> list[list[str]]:
     """A table: N* of each distilled label at equal budget and at matched quality."""
     if not found.n_star:
         return []
-    header = ["label", "against", "N*", "verdict", "at matched quality", "against"]
+    header = ["label", "against", "N*", "reuse repays", "at matched quality", "against"]
     matched = {entry.label: entry for entry in found.n_star_matched}
     rows = []
     for entry in found.n_star[:_MOST_ROWS]:
@@ -115,8 +228,8 @@ def reuse_rows(found: Comparison) -> list[list[str]]:
                 entry.label,
                 entry.baseline or MISSING,
                 _number(entry.found),
-                entry.found.verdict.value.replace("_", " "),
-                _number(other.found) if other.found.value is not None else other.found.verdict.value.replace("_", " "),
+                REUSE_WORDS[entry.found.verdict.value],
+                _number(other.found) if other.found.value is not None else REUSE_WORDS[other.found.verdict.value],
                 other.baseline or MISSING,
             ]
         )
@@ -152,8 +265,8 @@ def _reuse_sentence(entry: ReuseFinding) -> str:
         return f"No reuse repays the teacher of {name}: {found.reason}."
     if found.value is not None and found.low is not None:
         return (
-            f"Reuse repays the teacher of {name} from {significant(found.low, 2)} students on, or never "
-            f"(at best guess {significant(found.value)}): {found.reason}."
+            f"Reuse repays the teacher of {name} from {least_students_text(found.low)} on at the earliest, or never "
+            f"(N* {_number(found)}): {found.reason}."
         )
     return f"N* of {name} is not known: {found.reason}."
 
@@ -197,11 +310,10 @@ def _serving_sentence(entry: ReuseFinding) -> str:
 def _matched_sentence(entry: Matched) -> str:
     parts = []
     if entry.energy_ratio is not None:
-        interval = _interval(entry.ratio_low, entry.ratio_high)
-        parts.append(
-            f"takes {times_text(entry.energy_ratio)}{interval} times the energy of {entry.as_good}, the cheapest "
-            "baseline at least as good"
-        )
+        times = times_text(entry.energy_ratio)
+        if entry.ratio_low is not None:
+            times = times_interval_text(entry.energy_ratio, entry.ratio_low, entry.ratio_high)
+        parts.append(f"takes {times} times the energy of {entry.as_good}, the cheapest baseline at least as good")
     if entry.quality_difference is not None:
         noise = "" if entry.difference_half_width is None else f" ± {rounded(entry.difference_half_width, 3)}"
         sure = " (significant)" if entry.is_significant else ""
@@ -215,11 +327,11 @@ def _matched_sentence(entry: Matched) -> str:
 def _lever_sentence(label: str, found: Comparison) -> str:
     own = [lever for lever in found.levers if lever.label == label and lever.turning_factor]
     if not own:
-        return f"No change of one stage alone turns the verdict on {label} with {found.reuse_students} sharing."
+        return f"With {_sharing(found)}, no change of one stage alone makes {label} take what its baseline does."
     first = min(own, key=lambda lever: abs(math.log(lever.turning_factor or 1.0)))
     return (
-        f"The verdict on {label} with {found.reuse_students} sharing turns first with its {first.stage} energy: at "
-        f"{times_text(first.turning_factor or 1.0)} times what it is."
+        f"With {_sharing(found)}, {label} takes just what its baseline does where {_STAGES[first.stage]} "
+        f"takes {times_text(first.turning_factor or 1.0)} times its energy; no other stage need change as little."
     )
 
 
@@ -227,19 +339,5 @@ def _number(found: Ratio) -> str:
     return MISSING if found.value is None else students_text(found.value, found.low, found.high)
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    if low is None:
-        return ""
-    return f" [{times_text(low)}, {'no upper end' if high is None else times_text(high)}]"
-
-
-def _kwh(energy_j: float | None) -> str:
-    return MISSING if energy_j is None else significant(to_kwh(Joules(energy_j)))
-
-
-def _probability(p: float) -> str:
-    return ">0.99" if p > 0.99 else "<0.01" if p < 0.01 else f"{p:.2f}"
-
-
-def _students(count: int) -> str:
-    return "student" if count == 1 else "students"
+def _in(unit: Unit, energy_j: float | None) -> str:
+    return MISSING if energy_j is None else significant(unit.of(energy_j))

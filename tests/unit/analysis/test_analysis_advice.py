@@ -92,6 +92,40 @@ def test_of_two_experiments_that_tell_the_same_the_cheaper_is_named() -> None:
     assert found.experiment.option.name == "kd again"
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("edge", [-1.0, 0.0, 1.0])
+def test_no_experiment_is_worth_more_than_knowing_everything(seed: int, edge: float) -> None:
+    """A worth with a step in what is seen: any cubic of it overshoots, here above the other option."""
+    seen = np.random.default_rng(seed).standard_normal(COUNT)
+    means = np.stack([np.full(COUNT, 0.7), np.where(seen > edge, 0.7001, 0.5)], axis=1)
+    quality = np.stack([means[:, 0], seen], axis=1)
+    energy = np.full_like(means, 10.0)
+    drawn = Drawn(energy_j=energy, quality=quality, mean_quality=means, trial_j=energy)
+    found = advise(OPTIONS[:2], drawn, Limits(energy_j=20.0)).experiment
+    assert found is None or 0.0 < found.worth <= found.doubt
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_shows_only_noise_is_no_experiment(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    means = 0.7 + 0.1 * rng.standard_normal((400, 4))
+    noise = rng.standard_normal(means.shape)
+    drawn = Drawn(energy_j=np.full_like(means, 10.0), quality=noise, mean_quality=means, trial_j=np.ones_like(means))
+    assert advise([option(name) for name in "abcd"], drawn, Limits(energy_j=20.0)).experiment is None
+
+
+def test_an_experiment_that_shows_all_is_worth_what_knowing_it_is() -> None:
+    """Of two options one is certain: the gain of trying the other is E max(q, 0) of a normal q."""
+    rng = np.random.default_rng(5)
+    means = np.stack([0.7 + 0.1 * rng.standard_normal(20_000), np.full(20_000, 0.7)], axis=1)
+    energy = np.full_like(means, 10.0)
+    drawn = Drawn(energy_j=energy, quality=means, mean_quality=means, trial_j=energy)
+    found = advise(OPTIONS[:2], drawn, Limits(energy_j=20.0)).experiment
+    assert found is not None
+    assert found.worth == pytest.approx(0.1 / (2.0 * np.pi) ** 0.5, rel=0.03)
+    assert found.doubt == pytest.approx(found.worth, rel=0.01)
+
+
 def test_no_experiment_where_nothing_is_in_doubt_or_none_can_be_made() -> None:
     clear = draws([10.0, 10.0, 10.0], [0.2, 0.9, 0.3], sd=0.001)
     assert advise(OPTIONS, clear, Limits(energy_j=20.0)).experiment is None

@@ -209,7 +209,7 @@ def test_what_is_not_known_is_in_no_total() -> None:
     assert any("used again and cost nothing" in note for note in found.notes)
     assert found.energy_j is not None
     strange = forecast([], [replace(known, device=Device(name="Fantasia 9000", is_gpu=True))])
-    assert any("its peak rates are not known here" in note for note in strange.notes)
+    assert any("an average one's peak rates stand in" in note for note in strange.notes)
     nothing = forecast([], [unknown])
     assert (nothing.energy_j, nothing.duration_s, nothing.energy_error) == (None, None, None)
 

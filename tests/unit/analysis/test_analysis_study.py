@@ -27,6 +27,7 @@ from stillwatt.records import (
     Total,
 )
 from stillwatt.records.finding import ArmPoint, Bill, BreakEvenKind, NoQuality, StageGroup, Study, Verdict
+from stillwatt.records.run import DOES_OVER
 from stillwatt.records.window import ONLINE_TEACHER
 
 LOGITS = {"artifact": "logits-1", "artifact_kind": "logits"}
@@ -166,6 +167,55 @@ def test_failed_attempts_are_experimentation_and_in_no_bill() -> None:
     rows = [row for row in study.table.rows if row.group is StageGroup.EXPERIMENTATION]
     assert {row.label for row in rows} == {"train.kd.0.5, recovered", "teacher_logits, failed"}
     assert study.table.closes
+
+
+def rank_parts(rank_0: StageStatus, rank_1: StageStatus, *, attempt: int = 1) -> list[StageRecord]:
+    return [
+        replace(
+            teacher_stage(joules, stage_id=f"t{attempt}.{rank}", status=status, attempt=attempt),
+            labels={**LOGITS, "rank": str(rank)},
+        )
+        for rank, (status, joules) in enumerate(((rank_0, 400.0), (rank_1, 600.0)))
+    ]
+
+
+def test_a_rank_s_part_goes_the_way_of_the_first_rank_s() -> None:
+    """A part that one rank had ended when another was killed is done again: its joules were for nothing."""
+    killed = rank_parts(StageStatus.RECOVERED, StageStatus.ENDED)
+    again = rank_parts(StageStatus.ENDED, StageStatus.ENDED, attempt=2)
+    study = summary(two_arms(*killed, *again))
+    assert value(study.experimentation) == pytest.approx(1000.0)
+    assert value(at(study, "kd").energy_under("one-off")) == pytest.approx(1830.0)
+    assert study.table.closes
+    # killed a moment after the first rank had kept what all made: nothing is done again
+    study = summary(two_arms(*rank_parts(StageStatus.ENDED, StageStatus.RECOVERED)))
+    assert value(study.experimentation) == 0.0
+    assert value(at(study, "kd").energy_under("one-off")) == pytest.approx(1830.0)
+    assert study.table.closes
+
+
+@pytest.mark.parametrize("status", [StageStatus.ENDED, StageStatus.FAILED])
+def test_an_attempt_whose_work_was_done_over_is_in_no_bill(
+    status: StageStatus,
+) -> None:
+    """Its checkpoint was damaged: the arm's model came out of the attempts after it."""
+    stages = two_arms(teacher_stage())
+    (first,) = [entry for entry in stages if entry.name == "train.kd.0.5"]
+    over = [
+        replace(
+            first, stage_id=f"x{attempt}", attempt=attempt, status=ended, labels={**first.labels, DOES_OVER: "damaged"}
+        )
+        for attempt, ended in ((2, status), (3, StageStatus.ENDED))
+    ]
+    study = summary([*stages, *over])
+    assert value(study.experimentation) == pytest.approx(2 * total_of(first))
+    assert value(at(study, "kd").energy_under("one-off")) == pytest.approx(1830.0)
+    assert study.table.closes
+
+
+def total_of(entry: StageRecord) -> float:
+    assert isinstance(entry.gross, Total)
+    return entry.gross.value_j
 
 
 def test_what_ended_inside_a_lost_attempt_is_lost_with_it() -> None:

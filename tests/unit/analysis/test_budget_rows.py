@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from jsonschema import Draft202012Validator
 from run_records import run_record, stage
 from stillwatt.records import NoTotal, StageKind, StageStatus
 from stillwatt.records.budget_rows import BudgetRow, budget_rows
-from stillwatt.records.run import StageRecord
+from stillwatt.records.run import DOES_OVER, StageRecord, fates
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "reference" / "run.schema.json").read_text(encoding="utf-8"))
 OF_ARM = {"of": "arm", "amount": 300.0, "unit": "J", "said": "300 J", "teacher_j": 0.0}
@@ -29,7 +30,7 @@ def rows(*stages: StageRecord, **changes: Any) -> tuple[BudgetRow, ...]:
     record = run_record(stages, **changes)
     told = record.to_dict()
     assert list(Draft202012Validator(SCHEMA).iter_errors(json.loads(json.dumps(told)))) == []
-    return budget_rows(record)
+    return budget_rows(record, fates(record.stages))
 
 
 def test_an_arm_is_held_against_its_training_and_its_share_of_the_teacher() -> None:
@@ -48,6 +49,13 @@ def test_ranks_of_a_launch_are_one_arm() -> None:
     (row,) = rows(*halves)
     assert row.spent == pytest.approx(299.0)
     assert row.half_step == pytest.approx(2.99)
+
+
+def test_what_was_done_over_is_in_no_arms_budget() -> None:
+    first = trained("sft", 150.0, OF_ARM)
+    labels = {"arm": "sft", DOES_OVER: "damaged"}
+    (row,) = rows(first, dataclasses.replace(first, stage_id="b", attempt=2, labels=labels))
+    assert row.spent == pytest.approx(150.0)
 
 
 def test_a_run_is_held_against_all_of_it() -> None:
@@ -80,5 +88,5 @@ def test_what_is_not_known_has_its_reason() -> None:
 
 def test_without_a_budget_there_is_no_row() -> None:
     record = run_record([stage("a1", "train.sft.1.0", StageKind.STUDENT_TRAIN, joules=1.0, labels={"arm": "sft"})])
-    assert budget_rows(record) == ()
+    assert budget_rows(record, fates(record.stages)) == ()
     assert "budgets" not in record.to_dict()

@@ -57,6 +57,7 @@ def test_ranks_side_by_side_are_summed() -> None:
         ({"workload": {}}, "did not count write_s"),
         ({"results": {**FOUND, "positions": 0}}, "tokens were not counted"),
         ({"labels": {**LABELS, "reused_from": "r7"}}, "run r7 made it"),
+        ({"results": {**FOUND, "making_absent": "it was brought in"}}, "it was brought in"),
         ({"attempt": 2}, "cut off"),
         ({"energies": ()}, "every part is absent"),
     ],

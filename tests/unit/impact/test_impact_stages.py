@@ -43,6 +43,18 @@ def test_what_only_other_arms_needed_was_tried() -> None:
     assert life["prepare_data"] is LifeStage.DATA
 
 
+def test_a_rank_s_part_is_booked_where_the_first_rank_s_is() -> None:
+    parts = [
+        stage(f"{name}{rank}", name, StageKind.STUDENT_TRAIN, joules=9.0, status=status, labels={"rank": rank})
+        for name, statuses in (("lost", ("recovered", "ended")), ("kept", ("ended", "recovered")))
+        for rank, status in zip("01", map(StageStatus, statuses), strict=True)
+    ]
+    life = {one.stage.stage_id: (one.life, one.why) for one in Mapper(run_record(parts)).booked()}
+    assert life["lost0"] == (LifeStage.EXPERIMENTATION, "an attempt that recovered")
+    assert life["lost1"] == (LifeStage.EXPERIMENTATION, "an attempt that recovered, on the launch's first rank")
+    assert life["kept0"][0] is life["kept1"][0] is LifeStage.POST_TRAINING
+
+
 @pytest.mark.parametrize("status", [StageStatus.FAILED, StageStatus.RECOVERED])
 def test_a_lost_attempt_is_experimentation_with_all_that_lies_inside(status: StageStatus) -> None:
     life = booked(

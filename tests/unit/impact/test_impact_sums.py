@@ -52,7 +52,7 @@ def test_a_sum_of_cells_names_what_it_lacks() -> None:
     assert total is not None
     assert total.value == pytest.approx(10.0)
     assert "data: r1: without gpu1" in missing
-    assert any(part.startswith("deployment: no serving scenario") for part in missing)
+    assert any(part.startswith("deployment: nothing was served in these runs") for part in missing)
     assert add_cells([cell for cell in gwp if cell.status is Status.NOT_COUNTED])[0] is None
 
 

@@ -121,6 +121,31 @@ def test_a_resumed_fit_counts_its_own_work_only(runs_dir: Path, tmp_path: Path) 
     assert [stage.workload["steps"] for stage in stages(run.result, "student_train")] == [5, 5]
 
 
+class TwoOptimizers(Module):
+    """Makes two steps of each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, number: int) -> None:
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+            self.manual_backward(self._loss(batch))
+            optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(self.parameters(), lr=0.1) for _ in range(2)]
+
+
+def test_stages_of_steps_end_where_a_batch_makes_several(runs_dir: Path, tmp_path: Path) -> None:
+    with synthetic_run(runs_dir) as run:
+        callback = StillwattCallback(run, every_steps=5)
+        trainer = make_trainer(tmp_path, callback, accumulate_grad_batches=1, callbacks=[callback])
+        trainer.fit(TwoOptimizers(), loader(), loader(4))
+    assert [stage.labels["first_step"] for stage in stages(run.result, "steps")] == ["1", "7", "11", "17"]
+
+
 def test_an_exception_marks_what_was_open_failed(runs_dir: Path, tmp_path: Path) -> None:
     with synthetic_run(runs_dir) as run:
         trainer = make_trainer(tmp_path, StillwattCallback(run, every_steps=10))

@@ -86,6 +86,26 @@ def test_a_total_that_cannot_be_given_is_a_reason(whole: RunRecord) -> None:
     assert dict(zip(TABLE_COLUMNS, row, strict=True))["gross_j"] is None
 
 
+def test_names_are_ones_that_every_logger_takes(tmp_path: Path) -> None:
+    with synthetic_run(tmp_path) as run:
+        for name in ("x" * 300, "x" * 300, "..", "生成"):
+            with run.stage(name) as stage:
+                stage.add(**{"y" * 300: 1})
+    metrics = run_figures(run.result).metrics
+    assert len([name for name in metrics if name.endswith("/gross_j") and name.startswith("stillwatt/stage/")]) == 4
+    assert max(map(len, metrics)) < 250
+    assert not [name for name in metrics if {".", "..", ""} & set(name.split("/"))]
+
+
+def test_a_count_does_not_pass_for_a_figure_of_the_meter(tmp_path: Path) -> None:
+    with synthetic_run(tmp_path) as run, run.stage("work") as stage:
+        stage.add(duration_s=5, gross_j=3, tokens=2)
+    figures, (work,) = run_figures(run.result), run.result.stages
+    found = {name.removeprefix("stillwatt/stage/work/"): value for name, value in figures.metrics.items()}
+    assert (found["duration_s"], found["count.duration_s"]) == (work.duration_s, 5)
+    assert (found["gross_j"], found["count.gross_j"], found["tokens"]) == (value_j(work.gross), 3, 2)
+
+
 @pytest.fixture
 def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """MLflow with a store of files."""
@@ -119,6 +139,38 @@ def test_mlflow_keeps_the_run(mlflow: Any, whole: RunRecord, partial: RunRecord,
     tags = mlflow.get_run(active.info.run_id).data.tags
     assert tags["stillwatt.total.incomplete"] == "without gpu0"
     assert "idle" in tags["stillwatt.stage.work.net.absent"]
+
+
+def test_two_runs_do_not_mix_in_one_of_mlflow(mlflow: Any, whole: RunRecord, partial: RunRecord) -> None:
+    from stillwatt.integrations.mlflow import log_run
+
+    with mlflow.start_run() as active:
+        log_run(whole)
+        with pytest.raises(mlflow.MlflowException, match="stillwatt_run_id"):
+            log_run(partial)
+    found = mlflow.get_run(active.info.run_id).data
+    assert found.metrics["stillwatt/duration_s"] == pytest.approx(whole.duration_s)
+    assert not [name for name in found.metrics if "stage/work" in name]
+
+
+def test_a_run_of_many_stages_takes_few_requests(mlflow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stillwatt.integrations.mlflow import log_run
+
+    with synthetic_run(tmp_path / "runs") as run:
+        for _ in range(40):
+            with run.stage("step"):
+                pass
+    sizes: list[int] = []
+    log_batch = mlflow.MlflowClient.log_batch
+
+    def noting(client: Any, run_id: str, **given: Any) -> Any:
+        sizes.append(len(given.get("tags", ())))
+        return log_batch(client, run_id, **given)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", noting)
+    found = mlflow.get_run(log_run(run.result)).data.tags
+    assert {name: found[name] for name in run_figures(run.result).texts} == run_figures(run.result).texts
+    assert sum(sizes) == len(run_figures(run.result).texts) > 100 >= max(sizes)
 
 
 def test_wandb_keeps_the_run(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,36 @@ def test_threads_count_into_the_stage_around_the_client(address: str, run: still
     assert stages(run.result, "inner")[0].workload == times(1)
 
 
+def test_a_stage_that_is_over_gets_no_more_requests(address: str, run: stillwatt.Run) -> None:
+    with openai.OpenAI(base_url=address, api_key="none") as client:
+        with run.stage("ask"):
+            openai_client.count_tokens(client, run)
+            client.chat.completions.create(**ASK)
+        with pytest.warns(stillwatt.MeterWarning, match="outside any stage"):
+            client.chat.completions.create(**ASK)
+    assert finished(run).workload == times(1)
+
+
+def test_a_client_that_is_given_again_counts_once(address: str, run: stillwatt.Run) -> None:
+    with openai.OpenAI(base_url=address, api_key="none") as client, run.stage("ask"):
+        for _ in range(3):
+            openai_client.count_tokens(client)
+        client.chat.completions.create(**ASK)
+        client.with_options(timeout=5).with_options(max_retries=0).chat.completions.create(**ASK)
+    assert finished(run).workload == times(2)
+
+
+@pytest.mark.parametrize("is_made_before", [True, False])
+def test_what_the_client_has_in_beta_counts_too(address: str, run: stillwatt.Run, is_made_before: bool) -> None:
+    with openai.OpenAI(base_url=address, api_key="none") as client, run.stage("ask"):
+        asked = [client.beta.chat, client.beta.responses] if is_made_before else []
+        openai_client.count_tokens(client, run)
+        client.beta.chat.completions.create(**ASK)
+        client.beta.responses.create(model="tiny", input="hello")
+        assert len(asked) in (0, 2)
+    assert finished(run).workload == times(2)
+
+
 def test_outside_any_stage_a_warning_says_that_nothing_is_counted(client: Any) -> None:
     with pytest.warns(stillwatt.MeterWarning, match="outside any stage"):
         assert client.chat.completions.create(**ASK).usage.prompt_tokens == PROMPT
@@ -208,6 +239,7 @@ def test_a_client_of_the_same_shape_will_do(run: stillwatt.Run) -> None:
 @dataclass
 class Completion:
     token_ids: list[int] | None
+    index: int = 0
 
 
 @dataclass
@@ -258,6 +290,74 @@ def test_vllm_outputs_are_counted_once(run: stillwatt.Run) -> None:
     }
     with pytest.raises(UsageError, match="neither generate nor chat"):
         vllm.count_tokens(object())
+
+
+class Kind(Enum):
+    CUMULATIVE = 0
+    DELTA = 1
+
+
+@dataclass
+class Params:
+    output_kind: Kind = Kind.CUMULATIVE
+
+
+class FakeAsyncLLM:
+    """Streams two completions of each prompt in turns, a token at a time, as many as the prompt has characters."""
+
+    def __init__(self) -> None:
+        self.closed: list[str] = []
+
+    async def generate(self, prompt: str, params: Params, request_id: str) -> AsyncGenerator[RequestOutput, None]:
+        try:
+            for length in range(1, len(prompt) + 1):
+                if prompt[length - 1] == "!":
+                    raise RuntimeError("out of memory")
+                for index in (0, 1):
+                    new = [7] if params.output_kind is Kind.DELTA else [7] * length
+                    yield RequestOutput([1, 2, 3], [Completion(new, index)])
+        finally:
+            self.closed.append(request_id)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_vllm_streams_are_counted_whichever_way_they_tell(run: stillwatt.Run, kind: Kind) -> None:
+    llm = vllm.count_tokens(FakeAsyncLLM(), run)
+
+    async def read() -> None:
+        llm.generate("never asked", Params(kind), "none")
+        assert len([out async for out in llm.generate("abcd", params=Params(kind), request_id="whole")]) == 8
+        with pytest.raises(RuntimeError, match="out of memory"):
+            async for _ in llm.generate("ab!", Params(kind), "failed"):
+                pass
+
+    with run.stage("ask"):
+        asyncio.run(read())
+    stage = finished(run)
+    assert stage.workload == {
+        "requests": 2,
+        "prompt_tokens": 6,
+        "generated_tokens": 8 + 4,
+        "tokens": 18,
+        "failed_requests": 1,
+    }
+
+
+def test_a_vllm_stream_that_is_left_ends_the_request_and_counts_what_came(run: stillwatt.Run) -> None:
+    llm = vllm.count_tokens(FakeAsyncLLM(), run)
+
+    async def leave() -> None:
+        stream = llm.generate("abcdef", Params(), "left")
+        await anext(stream)
+        await anext(stream)
+        await stream.aclose()
+        assert llm.closed == ["left"]
+
+    with run.stage("ask"):
+        asyncio.run(leave())
+    stage = finished(run)
+    assert stage.workload == {"requests": 1, "prompt_tokens": 3, "generated_tokens": 2, "tokens": 5}
+    assert "left before its end" in stage.results["usage_absent"]
 
 
 @pytest.mark.parametrize("module", ["openai_client", "vllm"])

@@ -163,9 +163,18 @@ class Stops(transformers.TrainerCallback):  # type: ignore[misc, name-defined]
             raise FloatingPointError("diverged")
 
 
-def test_a_trainer_that_raises_leaves_a_failed_stage(runs_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tracked", ["no", "non_padding"])
+def test_a_trainer_that_raises_leaves_a_failed_stage(runs_dir: Path, tmp_path: Path, tracked: str) -> None:
     with synthetic_run(runs_dir) as run:
-        trainer = make_trainer(tmp_path, [Stops()])
+        counted: list[int] = []
+        trainer = make_trainer(tmp_path, [Stops()], include_num_input_tokens_seen=tracked)
+        step = trainer.training_step
+
+        def counting(model: Any, inputs: Any, *more: Any) -> Any:
+            counted.append(int(inputs["attention_mask"].sum()))
+            return step(model, inputs, *more)
+
+        trainer.training_step = counting
         StillwattCallback(run, every_steps=10).attach(trainer)
         with pytest.raises(FloatingPointError, match="diverged"):
             trainer.train()
@@ -175,9 +184,20 @@ def test_a_trainer_that_raises_leaves_a_failed_stage(runs_dir: Path, tmp_path: P
     (train,), (steps,), (afterwards,) = (stages(record, name) for name in ("student_train", "steps", "afterwards"))
     assert (train.status, steps.status, afterwards.parent_id) == (StageStatus.FAILED, StageStatus.FAILED, None)
     assert train.workload["steps"] == 2
-    assert train.workload["examples"] == 10
-    assert 0 < train.workload["tokens"] < tokens_of(ROWS)
+    assert train.workload["examples"] == 2 * len(counted) == 10
+    assert train.workload["tokens"] == sum(counted)
     assert_books_close(record)
+
+
+def test_a_failed_training_whose_tokens_are_unknown_has_none(runs_dir: Path, tmp_path: Path) -> None:
+    with synthetic_run(runs_dir) as run:
+        trainer = make_trainer(tmp_path, [Stops()], data=rows(with_mask=False))
+        StillwattCallback(run).attach(trainer)
+        with pytest.raises(FloatingPointError):
+            trainer.train()
+    (train,) = stages(run.result, "student_train")
+    assert train.workload["examples"] == 10
+    assert "tokens" not in train.workload
 
 
 def test_a_bare_callback_finds_out_at_the_next_training(runs_dir: Path, tmp_path: Path) -> None:
@@ -193,6 +213,54 @@ def test_a_bare_callback_finds_out_at_the_next_training(runs_dir: Path, tmp_path
     assert [stage.status for stage in trained] == [StageStatus.FAILED, StageStatus.ENDED, StageStatus.ENDED]
     assert [stage.parent_id for stage in trained] == [None] * 3
     assert [stage.workload["steps"] for stage in trained] == [2, 5, 5]
+
+
+def test_examples_that_are_joined_into_one_row_are_counted(runs_dir: Path, tmp_path: Path) -> None:
+    data = [{"input_ids": list(range(1, 5 + number % 4))} for number in range(ROWS)]
+    with synthetic_run(runs_dir) as run, pytest.warns(stillwatt.MeterWarning, match="no attention mask"):
+        trainer = make_trainer(tmp_path, [], data=data, eval_strategy="no", save_strategy="no")
+        trainer.data_collator = transformers.DataCollatorWithFlattening()
+        StillwattCallback(run).attach(trainer)
+        trainer.train()
+    (trained,) = stages(run.result, "student_train")
+    assert trained.workload["examples"] == ROWS
+    assert "tokens" not in trained.workload
+
+
+def test_a_trainer_that_cannot_tell_padding_gives_no_count_without_it(runs_dir: Path, tmp_path: Path) -> None:
+    options = {"include_num_input_tokens_seen": "non_padding", "eval_strategy": "no", "save_strategy": "no"}
+    with synthetic_run(runs_dir) as run, pytest.warns(stillwatt.MeterWarning, match="10 of 10 batches have no"):
+        trainer = make_trainer(tmp_path, [], data=rows(with_mask=False), **options)
+        StillwattCallback(run).attach(trainer)
+        trainer.train()
+    (trained,) = stages(run.result, "student_train")
+    assert "tokens" not in trained.workload
+    assert trained.workload["tokens_with_padding"] == ROWS * LENGTH
+
+
+def test_attached_twice_it_counts_once(runs_dir: Path, tmp_path: Path) -> None:
+    with synthetic_run(runs_dir) as run:
+        callback, trainer = StillwattCallback(run), make_trainer(tmp_path, [], eval_strategy="no", save_strategy="no")
+        callback.attach(trainer).attach(trainer)
+        trainer.train()
+    (trained,) = stages(run.result, "student_train")
+    assert (trained.workload["examples"], trained.workload["tokens"]) == (ROWS, tokens_of(ROWS))
+
+
+def test_a_training_after_an_evaluation_that_raised_is_counted(runs_dir: Path, tmp_path: Path) -> None:
+    def raises(_predictions: Any) -> dict[str, float]:
+        raise FloatingPointError("no score")
+
+    with synthetic_run(runs_dir) as run:
+        callback = StillwattCallback(run)
+        trainer = make_trainer(tmp_path, [callback], eval_strategy="no", include_num_input_tokens_seen="non_padding")
+        trainer.compute_metrics = raises
+        with pytest.raises(FloatingPointError):
+            trainer.evaluate()
+        trainer.train()
+    (evaluated,), (trained,) = stages(run.result, "evaluate"), stages(run.result, "student_train")
+    assert (evaluated.status, trained.status, trained.parent_id) == (StageStatus.FAILED, StageStatus.ENDED, None)
+    assert (trained.workload["steps"], trained.workload["tokens"]) == (5, tokens_of(ROWS))
 
 
 def test_evaluation_outside_training(runs_dir: Path, tmp_path: Path) -> None:

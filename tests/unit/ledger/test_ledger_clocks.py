@@ -9,12 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from run_dirs import GPU, FakeLiveness, SyntheticRun, constant_counter, gpu_counter
-from stillwatt.ledger.clocks import clock_offsets
+from stillwatt.ledger.clocks import Start, clock_offsets
 from stillwatt.ledger.post import build_record
 from stillwatt.records import RunRecord
 from stillwatt.units import J_PER_MJ_MILLI, NS_PER_MS, NS_PER_S
 
 names = st.sampled_from(["a", "b", "c", "d"])
+
+
+def start(marks: dict[str, int]) -> Start:
+    return Start(min(marks.values()), max(marks.values()), marks)
 
 
 @given(
@@ -35,7 +39,7 @@ def test_offsets_are_found_to_within_the_marks_own_disagreement(
         for name, offset_ns in offsets_ns.items()
     }
     reference = min(offsets_ns)
-    found = clock_offsets(told, reference)
+    found = clock_offsets({name: [start(marks)] for name, marks in told.items()}, reference)
     assert found.keys() == offsets_ns.keys()
     for name, offset in found.items():
         true_ns = offsets_ns[name] - offsets_ns[reference]
@@ -44,7 +48,8 @@ def test_offsets_are_found_to_within_the_marks_own_disagreement(
 
 
 def test_a_machine_is_reached_through_another() -> None:
-    found = clock_offsets({"a": {"x": 0}, "b": {"x": 10, "y": 110}, "c": {"y": 130}, "lone": {"z": 1}}, "a")
+    told = {"a": {"x": 0}, "b": {"x": 10, "y": 110}, "c": {"y": 130}, "lone": {"z": 1}}
+    found = clock_offsets({name: [start(marks)] for name, marks in told.items()}, "a")
     assert {name: offset.offset_ns for name, offset in found.items()} == {"a": 0, "b": 10, "c": 30}
 
 
@@ -99,5 +104,51 @@ def test_a_missing_node_makes_the_run_incomplete(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_is_behind_is_said_to_be(tmp_path: Path) -> None:
-    offsets = clock_offsets({"a": {"m": NS_PER_S}, "b": {"m": 0}}, "a")
+    offsets = clock_offsets({"a": [start({"m": NS_PER_S})], "b": [start({"m": 0})]}, "a")
     assert offsets["b"].offset_ns == -NS_PER_S
+
+
+def started_again(
+    tmp_path: Path, second: str | None, *, ahead_s: float = 3.0, again: tuple[int, ...] = (0, 1)
+) -> RunRecord:
+    """Two ranks from second 100 to 120, started anew at second 1000, rank 1 on node `second`, whose clock is ahead."""
+    run = SyntheticRun(tmp_path)
+    starts = [(rank, 100.0, f"node-{rank}") for rank in range(2)]
+    starts += [(rank, 1000.0, second or "" if rank else "node-0") for rank in again]
+    for number, (rank, start_s, host) in enumerate(starts):
+        session = run.session(
+            start_s=start_s,
+            host=host,
+            boot=f"boot of {host}",
+            rank=rank,
+            world_size=2,
+            wall_offset_s=ahead_s if host == second else 0.0,
+            launch="word",
+        )
+        session.prefix = f"r{number}"
+        session.sampler([gpu_counter()], parts={"gpu0": GPU})
+        for mark in range(4):
+            session.program("mark", start_s + 1.0 + mark, name="step", utc_ns=0)
+        session.stage("train", start_s + 1.0, start_s + 15.0)
+        session.samples("gpu0.energy_counter", constant_counter(100.0, J_PER_MJ_MILLI), until_s=start_s + 20.0)
+        session.end(start_s + 20.0)
+    return build_record(run.path, liveness=FakeLiveness())
+
+
+@pytest.mark.parametrize("second", ["node-1", "node-2"])
+@pytest.mark.parametrize("ahead_s", [3.0, -200.0, 300.0])
+def test_marks_of_ranks_that_were_started_anew_are_those_of_their_start(
+    tmp_path: Path, second: str, ahead_s: float
+) -> None:
+    """On the same node, and on one that took the place of another."""
+    record = started_again(tmp_path, second, ahead_s=ahead_s)
+    assert record.complete
+    times = [stage.start_utc for stage in record.stages]
+    assert times == ["2026-01-01T00:01:41.000Z"] * 2 + ["2026-01-01T00:16:41.000Z"] * 2
+    assert record.duration_s == pytest.approx(40.0)
+
+
+def test_a_node_that_is_missing_after_a_new_start_makes_the_run_incomplete(tmp_path: Path) -> None:
+    record = started_again(tmp_path, None, again=(0,))
+    assert not record.complete
+    assert "1 of 2 ranks have no journal of each of the 2 starts here (1)" in record.warnings[-1]

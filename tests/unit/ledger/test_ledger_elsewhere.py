@@ -150,6 +150,24 @@ def test_a_killed_attempt_keeps_what_it_had_said_and_the_next_adds_its_own(tmp_p
     assert record.total.value_j == pytest.approx(50 * LOCAL_W + 42.0, rel=1e-2)
 
 
+def test_sessions_that_took_the_same_ids_keep_what_each_had_said(tmp_path: Path) -> None:
+    """Workers without ranks are told apart by process numbers, which two nodes may give out alike."""
+    run = SyntheticRun(tmp_path)
+    for number, value_j in enumerate((30.0, 12.0)):
+        session = run.session(start_s=100.0, host=f"node-{number}", boot=f"boot-{number}")
+        session.prefix = "p7a"
+        session.sampler([gpu_counter()])
+        session.samples("gpu0.energy_counter", constant_counter(LOCAL_W, 0.001), until_s=130.0)
+        stage = session.begin("teacher_generate", 110.0, kind="teacher_generate")
+        state(session, 111.0, stage, value_j)
+        session.finish(stage, 120.0)
+        session.end(130.0)
+    record = record_of(run)
+    values = [each.value_j for stage in record.stages if isinstance(each := endpoint_of(stage), Energy)]
+    assert values == [30.0, 12.0]
+    assert total_j(record.total) == pytest.approx(60 * LOCAL_W + 42.0, rel=1e-3)
+
+
 def test_it_stands_at_the_boundary_of_this_machines_own_sum(tmp_path: Path) -> None:
     """A meter at the node stays in the sum: what a server drew is added to it, and never takes its place."""
     run = SyntheticRun(tmp_path)

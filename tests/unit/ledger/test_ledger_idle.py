@@ -282,9 +282,9 @@ def test_parts_of_one_name_with_two_boundaries_have_no_sum(tmp_path: Path) -> No
 def test_booked_runs_tell_their_baselines(tmp_path: Path) -> None:
     facts = read_run(before_and_after(tmp_path).path, liveness=FakeLiveness(False))
     booked = book_run(facts.sessions)
-    assert booked.idle.keys() == {"gpu0"}
+    assert booked.idle.found.keys() == {"gpu0"}
     assert booked_record(facts, booked).run_id == facts.run_id
-    assert idle_baselines([]) == {}
+    assert idle_baselines([]).found == {}
 
 
 def test_energies_that_a_file_states_are_divided_like_those_that_were_read(tmp_path: Path) -> None:

@@ -298,3 +298,13 @@ def test_a_journal_is_plain_json_lines(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [list(line)[-1] for line in lines] == ["crc"] * 3
     assert [{key: line[key] for key in event} for line, event in zip(lines, events, strict=True)] == events
+
+
+def test_a_journal_that_was_appended_to_itself_counts_once(tmp_path: Path) -> None:
+    """As by a copy that went on where it should have begun anew; its counts would be added up twice."""
+    path = tmp_path / "journal.jsonl"
+    events = _write(path, 3)
+    path.write_bytes(2 * path.read_bytes())
+    read = read_journal(path)
+    assert list(read.events) == events
+    assert read.problems == tuple(f"line {n}: it is there a second time; it was copied" for n in (4, 5, 6))

@@ -373,3 +373,16 @@ def test_the_real_host_calls_a_foreign_session_unknown(runs_dir: Path) -> None:
     record = build_record(run.path)
     assert record.status is StageStatus.RUNNING
     assert any("cannot be told" in warning for warning in record.warnings)
+
+
+@pytest.mark.parametrize("error", ["interrupted", "KeyboardInterrupt: "])  # the second by earlier versions
+def test_a_rest_that_was_cut_short_is_told_in_a_sentence_and_other_stages_failed(runs_dir: Path, error: str) -> None:
+    run = SyntheticRun(runs_dir)
+    session = _gpu_session(run)
+    rest_id = session.stage("idle_before", 101.0, 103.25, kind="idle_baseline", status="failed", error=error)
+    work_id = session.stage("train", 104.0, 105.0, status="failed", error=error)
+    session.end(120.0)
+    told = build_record(run.path).warnings
+    rest = f"idle stage 'idle_before' ({rest_id}) was interrupted after 2.25 s, before the time asked for was over"
+    assert [line for line in told if "idle_before" in line] == [rest]
+    assert [line for line in told if "train" in line] == [f"stage 'train' ({work_id}) failed: {error.strip()}"]

@@ -55,6 +55,16 @@ def test_raw_then_sealed_gives_the_same_numbers(tmp_path: Path) -> None:
     assert seal(tmp_path, SESSION, CHANNELS) == ()
 
 
+def test_a_folder_whose_name_is_not_utf_8_keeps_its_samples(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    _store(folder, 100)
+    before = stored_streams(folder)
+    seal(folder, SESSION, CHANNELS)
+    _expect(folder, 100)
+    assert read_segment(folder, SESSION, STREAM).problem is None
+    assert stored_streams(folder) == before
+
+
 def test_a_sealed_segment_says_its_unit_and_channel(tmp_path: Path) -> None:
     _store(tmp_path, 3)
     seal(tmp_path, SESSION, CHANNELS)

@@ -219,6 +219,37 @@ def test_a_locked_ledger_says_so(runs_dir: Path, monkeypatch: pytest.MonkeyPatch
     holder.close()
 
 
+def test_a_ledger_that_is_locked_while_it_is_posted_to_is_never_said_to_be_for_deletion(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick_run(runs_dir)
+    monkeypatch.setattr(schema, "BUSY_TIMEOUT_S", 0.01)
+    with _open(runs_dir) as store:
+        holder = sqlite3.connect(runs_dir / LEDGER_FILE, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match=r"is held by another program \(database is locked\)") as caught:
+            store.refresh()
+        assert "deleted" not in str(caught.value)
+        holder.close()
+        assert len(store.refresh().posted) == 1
+
+
+def test_a_ledger_file_that_is_not_ours_to_write_is_read_all_the_same(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = quick_run(runs_dir)
+    with _open(runs_dir) as store:
+        store.refresh()
+    before = (runs_dir / LEDGER_FILE).read_bytes()
+    later = quick_run(runs_dir, number=2)
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path).name != LEDGER_FILE)
+    with _open(runs_dir) as store:
+        assert store.is_in_memory
+        assert store.refresh().posted == (later.run_id,)
+        assert {line.run_id for line in store.runs()} == {run.run_id, later.run_id}
+    assert (runs_dir / LEDGER_FILE).read_bytes() == before
+
+
 def test_a_failed_post_leaves_the_old_rows_whole(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = quick_run(runs_dir)
     with _open(runs_dir) as store:
@@ -254,6 +285,21 @@ def test_a_full_disk_while_sealing_is_a_problem_not_a_failure(runs_dir: Path, mo
             assert posted.posted == (run.run_id,)
             assert "No space" in posted.problems[0].message
             assert len(store.runs()) == 1
+
+
+def test_a_full_disk_while_posting_says_what_is_kept_and_what_to_do(runs_dir: Path) -> None:
+    quick_run(runs_dir, number=1)
+    with _open(runs_dir) as store:
+        store.refresh()
+        (pages,) = store._database.execute("PRAGMA page_count").fetchone()
+        store._database.execute(f"PRAGMA max_page_count = {pages}")
+        for number in range(2, 12):
+            quick_run(runs_dir, number=number)
+        with pytest.raises(LedgerError, match=r"the disk is full, .* is kept in the runs' own directories: make room"):
+            store.refresh()
+    with _open(runs_dir) as store:
+        store.refresh()
+        assert len(store.runs()) == 11
 
 
 def test_two_stores_may_post_at_once(runs_dir: Path) -> None:

@@ -133,6 +133,19 @@ def _changed_line(run: SyntheticRun) -> None:
     path.write_bytes(path.read_bytes().replace(b'"tokens":', b'"tokems":', 1))
 
 
+def _copied_lines(run: SyntheticRun) -> None:
+    path = program_journals(run.path)[0]
+    path.write_bytes(2 * path.read_bytes())
+
+
+def _renamed_segment(run: SyntheticRun) -> None:
+    with LedgerStore(run.path.parent, liveness=DEAD) as store:
+        store.refresh()
+    (run.path.parent / LEDGER_FILE).unlink()
+    of_card = next((run.path / "samples").glob("*gpu0.energy_counter.parquet"))
+    of_card.replace(next((run.path / "samples").glob("*cpu0.energy_counter.parquet")))
+
+
 def _orphan_segment(run: SyntheticRun) -> None:
     writer = RawWriter(raw_path(run.path, "nobody-1-f", "gpu0.power"))
     writer.append(1, 1.0)
@@ -188,6 +201,11 @@ def _rename(run: SyntheticRun) -> None:
         (_unreadable_segment, {("segment-unreadable", "error"), ("samples-short", "error")}),
         (_no_samples, {("no-samples", "warning"), ("samples-short", "error")}),
         (_dropped, {("dropped-records", "warning")}),
+        (_copied_lines, {("bad-line", "error")}),
+        (
+            _renamed_segment,
+            {("segment-unreadable", "error"), ("samples-short", "error"), ("no-samples", "warning")},
+        ),
         (_orphan_segment, {("orphan-segment", "error")}),
         (_orphan_stage, {("orphan-stage", "error")}),
         (_cut_off, {("session-lost", "warning"), ("stage-recovered", "info")}),
@@ -253,6 +271,14 @@ def test_a_ledger_that_differs_is_found(runs_dir: Path, statement: str, code: st
     with LedgerStore(runs_dir, liveness=DEAD) as store:
         store.rebuild()
     assert _verify(runs_dir) == [], "rebuilding mends it"
+
+
+def test_a_column_whose_name_was_ruined_is_found(runs_dir: Path) -> None:
+    quick_run(runs_dir)
+    _post(runs_dir)
+    _spoil(runs_dir, "ALTER TABLE totals RENAME COLUMN share_by_basis TO share_by_fasis")
+    (found,) = _verify(runs_dir)
+    assert (found.code, found.message) == ("ledger-row", "a table lacks its column 'share_by_basis'")
 
 
 def test_runs_and_ledger_that_do_not_match(runs_dir: Path) -> None:

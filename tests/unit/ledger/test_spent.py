@@ -8,17 +8,19 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import stillwatt
 from fakes import fake_channel
+from run_dirs import SyntheticRun, constant_counter, cpu_counter
 from stillwatt.clock import SystemClock
 from stillwatt.ledger.gauge import LiveGauge
 from stillwatt.ledger.spent import Spent, _power_w, spent_so_far, watch
 from stillwatt.metering.series import Series
-from stillwatt.units import NS_PER_S, seconds
+from stillwatt.units import J_PER_UJ, NS_PER_S, seconds
 
 _OPTIONS = {"synthetic": {"channels": [{"watts": 100.0}]}}
 
@@ -65,6 +67,34 @@ def test_stages_inside_a_training_are_in_its_joules_and_cost_a_look_nothing(tmp_
     assert isinstance(record.total, stillwatt.records.Total)
     assert found.energy_j == pytest.approx(record.total.value_j)
     assert set(found.stages) == {"train.gkd", "evaluate.gkd", "task"}
+
+
+def test_a_stage_of_several_ranks_took_what_they_took_together(tmp_path: Path) -> None:
+    with stillwatt.Run("live", runs_dir=tmp_path, sensors=("synthetic",), options=_OPTIONS, period_ms=20) as run:
+        for rank, length_s in (("0", 0.2), ("1", 0.1)):
+            with run.stage("evaluate.sft", kind="evaluate", labels={"rank": rank}):
+                time.sleep(length_s)
+    found = spent_so_far(run.run_dir)
+    first, second = run.result.stages
+    assert isinstance(first.gross, stillwatt.records.Total)
+    assert isinstance(second.gross, stillwatt.records.Total)
+    together_j = first.gross.value_j + second.gross.value_j
+    assert found.stages["evaluate.sft"] == pytest.approx((together_j, first.duration_s))
+
+
+def test_an_arm_that_ranks_train_has_trained_for_as_long_as_they_did(tmp_path: Path) -> None:
+    """Two ranks side by side have used up their seconds once, all of their joules, and none of a lost try."""
+    run = SyntheticRun(tmp_path)
+    session = run.session(start_s=100.0)
+    session.sampler([cpu_counter()])
+    for attempt, status, begin_s in ((1, "failed", 101.0), (2, "ended", 111.0)):
+        for rank, length_s in (("0", 4.0), ("1", 3.0)):
+            ended = status if rank == "0" else "ended"
+            own: dict[str, Any] = {"attempt": attempt, "status": ended, "labels": {"arm": "sft", "rank": rank}}
+            session.stage("train.sft.1.0", begin_s, begin_s + length_s, kind="student_train", **own)
+    session.samples("cpu0.energy_counter", constant_counter(50.0, J_PER_UJ), until_s=120.0)
+    session.end(119.0)
+    assert spent_so_far(run.path).arms["sft"] == pytest.approx((50.0 * 4.0, 4.0), rel=0.01)
 
 
 def test_a_run_that_cannot_be_read_says_why_and_the_looking_ends_with_its_program(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from stillwatt.records.comparison import Comparison, Observation, Ratio, Site, U
 from stillwatt.records.finding import Verdict
 from stillwatt.report import verdicts
 from stillwatt.report.comparison import MOST_POINTS, comparison_dict
+from stillwatt.report.comparison_tables import impact_tables
 
 SFT, KD = [6.2, 6.3, 6.4], [5.1, 5.2, 5.3]
 
@@ -29,18 +30,78 @@ def two(**changes: Any) -> Comparison:
     return compared(observation("sft-1b"), observation("kd-1b", **changes))
 
 
+def test_the_title_does_not_praise_a_worse_student_that_a_cheaper_baseline_matches() -> None:
+    """What an equal budget says of it comes second, with the interval and how much worse the student is."""
+    large = {"student_j": 33.0, "quality": 0.99}
+    rows = [observation("sft-7b", student_j=5.0, quality=0.9), observation("sft-13b", **large)]
+    found = compared(*rows, observation("kd-13b", student_j=20.0, quality=0.85))
+    title = verdicts.title(found)
+    assert title.startswith("On one seed, no distilled label is shown to repay its teacher at matched quality; ")
+    assert title.endswith(
+        "at an equal token budget kd-13b repays its teacher: kd-13b's N* is 0.85 [0.64, 1.22] "
+        "against sft-13b, a student worse by 0.14"
+    )
+
+
+def test_the_title_says_both_where_baselines_differ() -> None:
+    rows = [observation("sft-7b", student_j=19.0, quality=0.9), observation("sft-1b", quality=0.69)]
+    title = verdicts.title(compared(*rows, observation("kd-1b", student_j=4.0, quality=0.7)))
+    assert "at matched quality: kd-1b's N* is " in title
+    assert "] against sft-7b; at an equal token budget it is 5.5 [4.0, 8.7] against sft-1b" in title
+
+
+def test_the_title_says_that_no_baseline_is_as_good() -> None:
+    title = verdicts.title(two(student_j=4.0, quality=0.9))
+    assert title.startswith("On one seed, no baseline is as good as kd-1b; at an equal token budget kd-1b repays its")
+
+
+def test_what_one_student_shares_is_what_one_student_pays() -> None:
+    assert verdicts.frontier_rows(two())[0][3:] == ["one-off [J]", "marginal [J]"]
+    assert "reuse:1" in comparison_dict(two())["points"]  # programs keep one shape
+
+
+def test_views_have_their_amounts_with_units() -> None:
+    site = Site(pue=1.5, kgco2e_per_kwh=0.5)
+    rows = [observation(name, site=site, teacher_site=site) for name in ("sft-1b", "kd-1b")]
+    tables = {rows[0][0]: rows for rows in verdicts.view_tables(compared(*rows))}
+    assert list(tables) == ["facility energy of one student", "carbon of one student"]
+    head, first, *_ = tables["carbon of one student"]
+    assert head[1:] == ["one-off [kgCO2e]", "marginal [kgCO2e]"]
+    assert first[0] == "sft-1b"
+    assert "±" in first[1]
+    carbon, facility = (
+        {point.label: point for view in compared(*rows).views if view.name == name for point in view.fronts[0].points}
+        for name in ("kgco2e", "facility")
+    )
+    for label, point in carbon.items():
+        assert point.half_width > 0.0
+        assert point.half_width == pytest.approx(0.5 * facility[label].half_width)
+    pages = impact_tables(comparison_dict(compared(*rows)))
+    assert [table.title for table in pages] == ["Facility energy of one student", "Carbon of one student"]
+    assert [row.cells[1].replace(" *", "*") for row in pages[1].rows] == [
+        row[1] for row in tables["carbon of one student"][1:]
+    ]
+
+
 @pytest.mark.parametrize(
     ("found", "title"),
     [
         (compared(observation("sft-1b")), "Nothing was distilled here, or nothing can be held against a baseline"),
         (two(student_j=9.0), "No reuse repays any teacher here: training the distilled students saved nothing"),
         (two(student_j=5.9), "Whether reuse repays the teacher cannot be told from these trainings"),
-        (two(student_j=4.0), "On one seed, kd-1b repays its teacher from 6 students on"),
+        (
+            two(student_j=4.0),
+            "On one seed, kd-1b repays its teacher at matched quality: kd-1b's N* is 5.5 [3.8, 9.7] against sft-1b",
+        ),
         (
             compared(*seeds("sft-1b", SFT), *seeds("kd-1b", KD), *seeds("syn-1b", [3.1, 3.2, 3.3])),
-            "2 of 2 distilled labels repay their teacher; syn-1b from 4 students on",
+            "2 of 2 distilled labels repay their teacher at matched quality: the smallest, syn-1b's, N* is "
+            "3.548 [3.548, 3.548] against sft-1b",
         ),
-        (two(student_j=1.0, teacher_j=0.1), "On one seed, kd-1b repays its teacher from 1 student on"),
+        (
+            two(student_j=4.0, quality=0.5),  # a cheaper baseline is as good as this student
+            "On one seed, kd-1b repays its teacher at matched quality: kd-1b's N* is 5.5 [3.8, 9.7] against sft-1b",
+        ),
     ],
 )
 def test_the_title_is_the_shortest_true_answer(found: Comparison, title: str) -> None:
@@ -53,7 +114,7 @@ def test_the_title_is_the_shortest_true_answer(found: Comparison, title: str) ->
         ({"student_j": 4.0}, "Reuse repays the teacher of kd-1b at 5.5 [4.0, 8.7] students, against sft-1b."),
         ({"student_j": 1.0, "teacher_j": 0.1}, "kd-1b is worth it from the first student: N* 0.02"),
         ({"student_j": 9.0}, "No reuse repays the teacher of kd-1b: nothing is saved against sft-1b"),
-        ({"student_j": 5.5}, "Reuse repays the teacher of kd-1b from 8.3 students on, or never (at best guess 22"),
+        ({"student_j": 5.5}, "Reuse repays the teacher of kd-1b from 9 students on at the earliest, or never (N* 22"),
         ({"student_j": None}, "N* of kd-1b is not known: the student's energy of kd-1b is unknown."),
         ({"student_j": 6.1}, "N* of kd-1b is not known: the saving against sft-1b cannot be told from 0."),
         ({"quality": 0.9}, "At the quality of kd-1b there is nothing to hold it against: no baseline of known energy"),
@@ -65,8 +126,8 @@ def test_the_title_is_the_shortest_true_answer(found: Comparison, title: str) ->
         ({"student_j": 4.0}, "At matched quality, N* of kd-1b is 5.5 [3.8, 9.7] against sft-1b, the cheapest baseline"),
         ({"quality": 0.9}, "kd-1b has a quality of +0.200 against sft-1b, the best baseline no dearer."),
         ({"student_j": 4.0}, "kd-1b takes 2.29 [2.02, 2.60] times the energy of sft-1b, the cheapest baseline"),
-        ({"own_j": 90.0}, "The verdict on kd-1b with 1 sharing turns first with its"),
-        ({"student_j": 0.5, "teacher_j": 60.0, "quality": None}, "turns first with its baseline energy"),
+        ({"own_j": 90.0}, "With the whole teacher on one student, kd-1b takes just what its baseline does where"),
+        ({"student_j": 0.5, "teacher_j": 60.0, "quality": None}, "where the baseline's training takes"),
     ],
 )
 def test_every_verdict_has_its_sentence(changes: dict[str, Any], sentence: str) -> None:
@@ -76,7 +137,10 @@ def test_every_verdict_has_its_sentence(changes: dict[str, Any], sentence: str) 
 def test_no_stage_alone_may_turn_a_verdict() -> None:
     found = two(student_j=4.0)
     stuck = replace(found, levers=tuple(replace(lever, turning_factor=None) for lever in found.levers))
-    assert "No change of one stage alone turns the verdict on kd-1b with 1 sharing." in text(stuck)
+    assert (
+        "With the whole teacher on one student, no change of one stage alone makes kd-1b take what its baseline does."
+        in text(stuck)
+    )
 
 
 def test_serving_has_a_sentence_for_each_answer() -> None:
@@ -117,7 +181,7 @@ def test_certain_places_are_counted_and_uncertain_ones_are_not_called_sure() -> 
     )
     assert "2 of 3 are sure" in text(dominated)
     table = verdicts.frontier_rows(several)
-    assert table[1][3].endswith("* p=>0.99")
+    assert table[1][1:4] == ["0.690 ± 0.025", "3", "7.30 ± 0.25* p>0.99"]
 
 
 def test_a_significant_difference_is_called_so() -> None:
@@ -139,6 +203,23 @@ def test_long_answers_end_and_say_how_much_is_left() -> None:
     assert verdicts.unbilled_rows(replace(found, unbilled=lost))[-1][0] == "… 5 more"
     assert verdicts.unbilled_rows(found) == []
     assert verdicts.reuse_rows(compared(observation("sft-1b"))) == []
+
+
+def test_small_energies_are_told_in_joules_and_large_ones_in_kwh() -> None:
+    small = compared(
+        observation("sft-1b", student_j=400.0, own_j=486.0),
+        observation("kd-1b", teacher_j=100.0, student_j=9.8, own_j=12.8),
+    )
+    assert verdicts.stage_rows(small)[:2] == [
+        ["label", "teacher [J]", "student [J]", "other [J]", "total [J]", "teacher's share"],
+        ["sft-1b", "0", "400", "86.0", "486", "0 %"],
+    ]
+    assert verdicts.frontier_rows(small)[0][3] == "one-off [J]"
+    large = compared(observation("sft-1b", student_j=7.2e6, own_j=7.2e6))
+    assert verdicts.stage_rows(large)[0][1] == "teacher [kWh]"
+    assert verdicts.stage_rows(large)[1][2] == "2.00"
+    lost = replace(small, unbilled=(Unbilled(run_id="r", stage="s", energy_j=4.2, reason="x"),))
+    assert verdicts.unbilled_rows(lost) == [["on no bill", "stage", "[J]", "because"], ["r", "s", "4.20", "x"]]
 
 
 def test_long_frontiers_of_a_view_are_cut() -> None:
@@ -178,5 +259,5 @@ def test_probabilities_near_the_ends_are_not_called_certain() -> None:
         )
     )
     cells = [row[3] for row in rows[1:]]
-    assert cells[1].endswith("p=<0.01")
+    assert cells[1].endswith("p<0.01")
     assert "p=0." in cells[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from run_records import arm_stages, energy, measured_command, quickstart, run_record, scores, stage
 from stillwatt.analysis.study import summarise
 from stillwatt.records import Absent, Basis, Boundary, NoTotal, RunRecord, StageKind, StageStatus, Total
-from stillwatt.report.answer import answer_dict
+from stillwatt.report.answer import answer_dict, compare
 from stillwatt.report.data import report_dict, report_json
 from stillwatt.report.terminal import answer_text
 
@@ -177,7 +178,7 @@ NOT_SHOWN = "Not shown to be worth it: no distilled arm was clearly better or cl
     ("kd", "teacher_j", "kd_scores", "title"),
     [
         ((1000.0, 1000.0), 100.0, EQUAL, f"{AT_ONCE}, its teacher included"),
-        ((3000.0, 3000.0), 9000.0, BETTER, f"{BETTER_FOR} 2.40 ± 0.34 times the energy"),
+        ((3000.0, 3000.0), 9000.0, BETTER, f"{BETTER_FOR} 2.40 [2.08, 2.77] times the energy"),
         ((2500.0, 2500.0), 9000.0, EQUAL, "On one seed, kd is worth it if 9 or more students share its teacher's work"),
         ((1000.0, 1000.0), 100.0, WORSE, "On one seed, kd took less energy than sft, but made a worse student"),
         ((3500.0, 3500.0), 9000.0, WORSE, NOT_SHOWN),
@@ -193,6 +194,22 @@ def test_the_title_says_the_best_that_can_be_said(
     if teacher_j is None:
         run = run_record([entry for entry in run.stages if entry.name != "teacher_logits"])
     assert answer_dict(run, summarise(run, reuse=(10,)))["title"] == title
+
+
+def test_a_ratio_of_energies_has_a_lopsided_interval_above_zero() -> None:
+    """A first-order half-width would reach below 0 where a training repeats within three quarters of its energy."""
+    run = study_of((3000.0, 3000.0), (3500.0, 3500.0), teacher_j=100.0, kd_scores=EQUAL)
+    (found,) = compare(replace(summarise(run, reuse=(10,)), repeat_rel=0.75))
+    for ratio in (found.one_off_ratio, found.marginal_ratio):
+        assert ratio is not None
+        assert ratio.high is not None
+        assert 0.0 < ratio.low < ratio.value < ratio.high
+        assert ratio.high - ratio.value > ratio.value - ratio.low
+    (open_ended,) = compare(replace(summarise(run, reuse=(10,)), repeat_rel=1.5))
+    assert open_ended.one_off_ratio is not None
+    assert open_ended.one_off_ratio.high is None
+    sentences = answer_dict(run, replace(summarise(run, reuse=(10,)), repeat_rel=1.5))["sentences"]
+    assert re.search(r"It used \d.\d\d \[\d.\d\d, no upper end\] times the energy of sft", sentences[0])
 
 
 def test_several_arms_of_the_same_merit_are_named_together() -> None:
@@ -220,7 +237,7 @@ def test_noise_is_never_called_a_difference() -> None:
     sentences = made(quickstart())["answer"]["sentences"]
     assert "kd scored higher than sft, but within the noise" in sentences[0]
     assert "synthetic scored lower than sft, but within the noise" in sentences[1]
-    assert "4.2 students on, or never" in sentences[1]
+    assert "5 students on at the earliest, or never" in sentences[1]
     assert sentences[-1].startswith("All of the energy is modelled")
 
 

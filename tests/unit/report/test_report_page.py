@@ -6,6 +6,7 @@ import base64
 import hashlib
 import itertools
 import json
+import math
 import re
 from dataclasses import replace
 from importlib import resources
@@ -19,13 +20,14 @@ from html_page import Page
 from run_records import measured_command, quickstart, run_record, stage
 from stillwatt.analysis.study import summarise
 from stillwatt.errors import MissingExtraError, MissingInputError
-from stillwatt.records import NoTotal, RunRecord, StageKind
+from stillwatt.records import NoTotal, RunRecord, StageKind, StageStatus
 from stillwatt.report import runtimes
 from stillwatt.report.data import report_dict
 from stillwatt.report.figure import Figure
 from stillwatt.report.figures import build_figures
 from stillwatt.report.html import embed_json, report_html
 from stillwatt.report.labels import Spot, name_box, place_names
+from stillwatt.report.tables import Row, Table, table_columns
 
 HOSTILE = "</script ></script><!--<script><img src=x onerror=alert(1)>&\"'\u2028"
 
@@ -251,11 +253,27 @@ def test_a_name_lies_on_no_point_where_it_can() -> None:
     assert place_names([named], [named, above, below]) == ("left above",)
 
 
+def test_the_bands_of_sharing_are_as_wide_as_what_its_break_even_rests_on() -> None:
+    """Metering noise alone would be a hair's breadth where a training repeats within three quarters."""
+    run = quickstart()
+    data = report_dict(run, replace(summarise(run, reuse=(10,)), repeat_rel=0.73))
+    figure = next(figure for figure in build_figures(data) if figure.name == "reuse")
+    assert "repeating within ±73 %, as N* is" in figure.caption
+    values = figure.panels[0].spec["data"]["values"]
+    first = next(value for value in values if value["has_teacher"] and value["students"] == 1)
+    (point,) = (p for p in data["arms"] if p["arm"] == first["arm"] and p["is_final"])
+    rest_j, teacher_j = point["allocated"]["marginal"]["value_j"], point["teacher"]["value_j"]
+    half = (first["high"] - first["low"]) / 2.0 / first["energy"]
+    assert half == pytest.approx(0.73 * math.hypot(rest_j, teacher_j) / (rest_j + teacher_j), rel=0.02)
+    assert {value["arm"] for value in values} >= {data["baseline_arm"]}
+    assert min(value["low"] for value in values) >= 0.0
+
+
 def test_the_reuse_curves_cover_the_axis() -> None:
     marks = svg_marks(figures_of(quickstart())["reuse"].panels[0].spec)
     assert marks["line"] == 3
     assert marks["symbol"] == 2 * 7
-    assert marks["area"] == 2
+    assert marks["area"] == 3
 
 
 def test_a_break_even_on_the_axis_is_marked() -> None:
@@ -266,6 +284,26 @@ def test_a_break_even_on_the_axis_is_marked() -> None:
     spec = next(figure for figure in build_figures(data) if figure.name == "reuse").panels[0].spec
     assert "N* = 46" in json.dumps(spec)
     assert svg_marks(spec)["text"] == 1
+
+
+def test_stages_of_unlike_kinds_have_unlike_words_in_the_trace() -> None:
+    run = quickstart()
+    failed = tuple(replace(s, status=StageStatus.FAILED) if s.name == "train.kd.0.5" else s for s in run.stages)
+    spec = json.dumps(figures_of(replace(run, stages=failed))["trace"].panels[0].spec)
+    for words in ("train sft 0.5", "evaluate sft 0.5", "train kd 1.0"):
+        assert f'"long": "{words}"' in spec
+
+
+def test_text_has_room_on_a_narrow_page_and_wide_tables_say_that_they_go_on() -> None:
+    few = Table(title="t", columns=table_columns("a", "b"), rows=(Row(cells=("x", "y" * 60)),))
+    assert few.is_wordy
+    assert not replace(few, rows=(Row(cells=("x", "y")),)).is_wordy
+    assert not replace(few, columns=table_columns(*"abcd")).is_wordy
+    page = report_html(made(quickstart()))
+    assert '<table class="wordy">' in page
+    assert re.search(r'<td class="long" data-title="[^"]+">', page)
+    assert page.count('class="scroll"') == page.count('class="scroll" tabindex="0" role="region"')
+    assert ".scroll:focus-visible" in page
 
 
 def test_the_trace_draws_bands_for_all_stages() -> None:

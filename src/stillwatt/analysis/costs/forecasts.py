@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from stillwatt.analysis.costs.machines import find_machine
+from stillwatt.analysis.costs.machines import GPU_NAMES, find_machine
 from stillwatt.analysis.costs.model import CostModel, figure
 from stillwatt.analysis.words import listed
+from stillwatt.errors import suggest
 from stillwatt.records.forecast import Figure, Forecast, Job, LeftOut, Outcome
 
 __all__ = ["Forecasts", "forecast"]
@@ -118,10 +119,15 @@ def _notes(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield f"not in the total: {listed(unknown)}"
     for device in dict.fromkeys(job.device for job in jobs):
         if not find_machine(device).is_known:
-            yield f"{device.name}: its peak rates are not known here, so the intervals begin wide"
+            near = suggest(device.name, GPU_NAMES)
+            hint = f" (did you mean {near!r}?)" if near else ""
+            yield (
+                f"no GPU called {device.name!r} is known here{hint}: an average one's peak rates stand in, and the "
+                "intervals begin wide"
+            )
         if not any(o.job.device.name == device.name for o in outcomes):
             yield f"nothing was measured on {device.name} yet: figures rest on first principles and on other devices"
-    if any(job.kind.value.startswith("teacher") for job in jobs):
+    if any(job.kind.value.startswith("teacher") and not job.unknown for job in jobs):
         yield (
             "the teacher's artefacts are made anew in these figures; where those of these very settings are there "
             "already, they are used again and cost nothing"

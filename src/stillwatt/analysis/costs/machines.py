@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stillwatt.records.forecast import Counts, Device
 
-__all__ = ["COMPONENTS", "Machine", "amounts", "find_machine", "unit_costs"]
+__all__ = ["COMPONENTS", "GPU_NAMES", "Machine", "amounts", "find_machine", "unit_costs"]
 
 COMPONENTS = ("stages", "passes", "flops", "streamed_bytes", "stored_bytes", "waited_s")
 """The fields of `Counts`, in the order of every array here."""
@@ -68,6 +68,7 @@ _GPUS = (
     _gpu("RTX 3090", 71, 35.6, 936, 350),
 )
 """Makers' data sheets; the first whose words all stand in a device's name is taken."""
+GPU_NAMES = tuple(gpu.name for gpu in _GPUS)
 _UNKNOWN_GPU = _gpu("a GPU that is not known", 150, 30, 900, 300)
 _THREAD_FLOPS, _THREAD_BYTES_PER_S, _CPU_BYTES_PER_S = 20.0 * _GIGA, 8.0 * _GIGA, 100.0 * _GIGA
 _THREAD_W, _THREAD_IDLE_W, _MEMORY_W = 3.75, 0.75, 4.0
