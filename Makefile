@@ -15,7 +15,7 @@ WORKERS ?= logical
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-quickstart: .venv/.quickstart ## Distil a small model three ways on this machine and open the books (about 5 minutes, no GPU)
+quickstart: .venv/.quickstart ## Distil a small model four ways on this machine and open the books (about 5 minutes, no GPU)
 	$(BIN)/stillwatt run quickstart --runs $(RUNS)
 
 test: .venv/.dev ## Run every test with coverage

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stillwatt.cli.screen import columns
+from stillwatt.cli.screen import columns, folded
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.run import total_dict
 from stillwatt.report.format import (
@@ -18,13 +18,16 @@ from stillwatt.report.format import (
     percent_text,
     pick_unit,
 )
-from stillwatt.units import Joules, to_kwh
+from stillwatt.units import J_PER_UNIT
 
 if TYPE_CHECKING:
     from stillwatt.ledger.finding import Finding
     from stillwatt.records.finding import Study
     from stillwatt.records.run import RunRecord, StageRecord
     from stillwatt.records.window import StageStatus
+
+_LEAST_WH = 0.01
+"""Below it the joules say more than their second name."""
 
 
 class _ListedRun(Protocol):
@@ -72,19 +75,24 @@ def total_text(total: Total | NoTotal, unit: Unit | None = None) -> str:
     return f"{text}; incomplete" + (f", without {', '.join(total.absent)}" if total.absent else "")
 
 
-def record_lines(record: RunRecord) -> list[str]:
-    """A run: its stages with their energies, its total, and what the reader should know."""
+def record_lines(record: RunRecord, *, most: int | None = None) -> list[str]:
+    """A run: its stages with their energies, its total, and what the reader should know.
+
+    Args:
+        record: The run.
+        most: Columns at which what is no table is folded; None: nowhere.
+    """
     lines = [f"run {record.run_id}  {record.name}: {record.status.value}, {duration_text(record.duration_s)}"]
     rows = [["stage", "kind", "status", "time", "tokens", "energy"]]
     unit = pick_unit(stage.gross.value_j for stage in record.stages if isinstance(stage.gross, Total))
     rows += [_stage_row(stage, unit) for stage in record.stages]
     lines += columns(rows) if record.stages else ["no stages"]
-    lines.append(f"outside any stage  {total_text(record.unallocated)}")
-    lines.append(f"total  {total_text(record.total)}{_kwh(record.total)}")
-    lines += _parts(record)
-    lines += _small_tables(record)
-    lines += [f"note: {warning}" for warning in record.warnings]
-    return lines
+    prose = [f"outside any stage  {total_text(record.unallocated)}"]
+    prose += [f"total  {total_text(record.total)}{_in_wh(record.total)}", *_parts(record)]
+    warnings = [f"note: {warning}" for warning in record.warnings]
+    if most is not None:
+        prose, warnings = ([part for line in some for part in folded(line, most)] for some in (prose, warnings))
+    return [*lines, *prose, *_small_tables(record), *warnings]
 
 
 def _small_tables(record: RunRecord) -> list[str]:
@@ -141,11 +149,11 @@ def finding_rows(findings: Sequence[Finding]) -> list[str]:
 
 
 def study_text(record: RunRecord, study: Study) -> str:
-    """A study's answer, as wide as the terminal, and plain where stdout is none."""
+    """A study's answer, as wide as the terminal or COLUMNS, and plain where stdout is no terminal."""
     from stillwatt.report.terminal import COLUMNS, answer_text
 
     is_terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size((COLUMNS, 24)).columns if is_terminal else COLUMNS
+    width = shutil.get_terminal_size((COLUMNS, 24)).columns
     return answer_text(record, study, columns=width, is_terminal=is_terminal)
 
 
@@ -185,5 +193,9 @@ def _bases(total: Total) -> str:
     return ", ".join(f"{percent_text(share)} {basis.value}" for basis, share in shares)
 
 
-def _kwh(total: Total | NoTotal) -> str:
-    return "" if isinstance(total, NoTotal) else f" = {to_kwh(Joules(total.value_j)):.3g} kWh"
+def _in_wh(total: Total | NoTotal) -> str:
+    """A whole total in Wh, too; nothing where it is too small for that, or stands in kWh as it is."""
+    if isinstance(total, NoTotal) or not total.complete or pick_unit([total.value_j]).symbol == "kWh":
+        return ""
+    energy_wh = total.value_j / J_PER_UNIT["Wh"]
+    return f" = {energy_wh:.3g} Wh" if energy_wh >= _LEAST_WH else ""

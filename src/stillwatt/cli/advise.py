@@ -54,7 +54,7 @@ def _of(unit: str) -> Callable[[click.Context, click.Parameter, str | None], Amo
     help="What may be spent: '5 kWh', '300 kJ', '2 kgCO2e', '10 h' or '5e6 tokens'; may be given again.",
 )
 @click.option(
-    "--quality", type=Number(), metavar="Q", help="The least quality; the cheapest way there is looked for then."
+    "--quality", type=Number(min=0.0), metavar="Q", help="The least quality; the cheapest way there is looked for then."
 )
 @click.option(
     "--students", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Students to be made."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stillwatt.cli.options import Number, json_option, runs_option
-from stillwatt.cli.screen import columns, note, say, say_json
+from stillwatt.cli.screen import columns, note, say, say_json, say_prose, width
 from stillwatt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,21 +100,27 @@ def _print(found: Analysis, *, as_json: bool) -> None:
     from stillwatt.report import verdicts
 
     comparison = found.comparison
-    say(verdicts.title(comparison))
+    say_prose(verdicts.title(comparison))
     for rows in (
         verdicts.stage_rows(comparison),
         verdicts.frontier_rows(comparison),
         verdicts.reuse_rows(comparison),
+        *verdicts.view_tables(comparison),
         verdicts.unbilled_rows(comparison),
     ):
         if rows:
             say()
-            for line in columns(rows):
+            for line in columns(rows, most=width()):
                 say(line)
     say()
     if any(front.placed for front in comparison.fronts):
-        say(f"* on the frontier; reuse:{comparison.reuse_students} is the most students that one method distilled here")
+        say_prose(f"* on the frontier, p: how surely; ± is a 95 % half-width{_shared(comparison.reuse_students)}")
     for sentence in (*verdicts.sentences(comparison), *verdicts.view_sentences(comparison)):
-        say(sentence)
+        say_prose(sentence)
     for warning in comparison.warnings:
-        say(f"note: {warning}")
+        say_prose(f"note: {warning}")
+
+
+def _shared(students: int) -> str:
+    """What `reuse:N` stands for, where there is such a column."""
+    return f"; reuse:{students} is the most students that one method distilled here" if students > 1 else ""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from stillwatt.cli.options import Number, json_option
 from stillwatt.cli.screen import columns, say, say_json
@@ -47,6 +48,8 @@ def verify_command(context: click.Context, directory: Path, as_json: bool) -> No
         say_json(found)
     elif found["is_sound"]:
         say(f"sound: {found['sequences']:,} sequences, {found['positions']:,} positions, sha256 {found['sha256']}")
+        if found["not_vouched_for"]:
+            say(f"not vouched for: {found['not_vouched_for']}")
     else:
         say(f"not sound: {found['problem']}")
     context.exit(0 if found["is_sound"] else 1)
@@ -63,13 +66,17 @@ def verify_command(context: click.Context, directory: Path, as_json: bool) -> No
 @click.option("--temperature", type=Number(), help="Temperature of the source, where it does not say.")
 @click.option("--tokenizer-sha256", metavar="HASH", help="Refuse a source of another tokenizer.")
 @json_option
-def convert_command(source: Path, target: Path, as_json: bool, **settings: Any) -> None:
+@click.pass_context
+def convert_command(context: click.Context, /, source: Path, target: Path, as_json: bool, **settings: Any) -> None:
     """Write a cache anew: fixed rows, coded, or a table of the Energy harness or of DistillKit.
 
     Tables are Arrow or Parquet files or a `datasets` folder; DistillKit's need their `compression_config.yaml` beside.
     """
     from stillwatt.workflows.cache import convert
 
+    for name in ("step", "prior"):  # one that was typed must have a meaning, a default need not
+        if context.get_parameter_source(name) is ParameterSource.DEFAULT:
+            settings[name] = None
     found = convert(source, target, **settings)
     if as_json:
         say_json(found)
@@ -80,6 +87,8 @@ def convert_command(source: Path, target: Path, as_json: bool, **settings: Any) 
     )
     if found["scaled_down"]:
         say(f"{found['scaled_down']:,} positions had kept tokens of a mass above 1; they were scaled down to 1")
+    if found["left_out"]:
+        say(f"{found['left_out']:,} rows were nothing but padding; they were left out, and keep their numbers")
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -101,7 +110,8 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, ...]]:
         rows.append(("prior", ", ".join(f"{key} {value}" for key, value in found["prior"].items())))
     rows += _account_lines(found["account"])
     rows += [(name, str(value)) for name, value in found["inputs"].items()]
-    return [*rows, ("sha256", found["sha256"])]
+    rows.append(("sha256", found["sha256"]))
+    return [*rows, *([("not vouched for", found["not_vouched_for"])] if found["not_vouched_for"] else [])]
 
 
 def _account_lines(account: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -10,10 +10,14 @@ import click
 
 from stillwatt.cli.calibrate import Given, calibrate_options, refuse_without_log, run_calibration
 from stillwatt.cli.options import json_option, runs_option, sensors_option
-from stillwatt.cli.screen import columns, say, say_json
+from stillwatt.cli.screen import columns, folded, say, say_json, width
 
 if TYPE_CHECKING:
     from stillwatt.workflows.doctor import DoctorFinding
+
+
+_LEAST_ROOM = 30
+"""Columns for a detail, at least."""
 
 
 @click.command()
@@ -48,17 +52,22 @@ def doctor(
     if as_json:
         say_json([asdict(finding) for finding in findings])
         return
-    for line in finding_lines(findings):
+    for line in finding_lines(findings, most=width()):
         say(line)
 
 
-def finding_lines(findings: Sequence[DoctorFinding]) -> list[str]:
-    """Findings as lines: status, subject, detail, and under it what would help."""
-    rows = columns([[finding.status, finding.subject, finding.detail] for finding in findings])
-    indent = " " * (max((len(finding.status) for finding in findings), default=0) + 2)
+def finding_lines(findings: Sequence[DoctorFinding], *, most: int | None = None) -> list[str]:
+    """Findings as lines: status, subject, detail, and under it what would help; folded at so many columns."""
+    names = columns([[finding.status, finding.subject, ""] for finding in findings])
+    widths = [max((len(getattr(one, key)) for one in findings), default=0) for key in ("status", "subject")]
+    indent, start = " " * (widths[0] + 2), sum(widths) + 4
     lines: list[str] = []
-    for row, finding in zip(rows, findings, strict=True):
-        lines.append(row)
+    for name, finding in zip(names, findings, strict=True):
+        room = None if most is None else max(most - start, _LEAST_ROOM)
+        first, *rest = [finding.detail] if room is None else folded(finding.detail, room)
+        lines.append(f"{name.ljust(start)}{first}".rstrip())
+        lines += [" " * start + line.lstrip() for line in rest]
         if finding.cure:
-            lines.append(f"{indent}to fix: {finding.cure}")
+            cure = f"{indent}to fix: {finding.cure}"
+            lines += [cure] if most is None else folded(cure, max(most, _LEAST_ROOM))
     return lines

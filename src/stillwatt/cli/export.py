@@ -7,10 +7,11 @@ from dataclasses import asdict
 import click
 
 from stillwatt.cli.factors import factor_options
-from stillwatt.cli.lifecycle import INCOMPLETE
-from stillwatt.cli.options import json_option, runs_option
+from stillwatt.cli.options import INCOMPLETE, json_option, runs_option
 from stillwatt.cli.screen import note, say, say_json
 
+_MOST_LOSSES = 3
+"""What is lost, told on the terminal; the file beside the export has all of it."""
 _FORMATS = ("cyclonedx", "spdx", "huggingface", "boamps", "sci", "eu-gpai", "rocrate", "opentelemetry")
 
 
@@ -50,9 +51,9 @@ def export(
 ) -> None:
     """Write a life-cycle report as CycloneDX, SPDX, model card, BoAmps, SCI, EU form, RO-Crate or OTLP metrics.
 
-    Takes the report that `stillwatt account -o` wrote, or makes one of a run. What the format cannot carry is listed on
-    stderr and in PATH.losses.json. A file that is there is left alone without --force; of a model card only the own
-    section and co2_eq_emissions change. Exits with 3 where a metered energy is not known or not whole.
+    Takes the report that `stillwatt account -o` wrote, or makes one of a run. What the format cannot carry is in
+    PATH.losses.json, and the first of it on stderr. A file that is there is left alone without --force; of a model card
+    only the own section and co2_eq_emissions change. Exits with 3 where a metered energy is not known or not whole.
 
     Details: model, version, organisation, base_model, licence, release_date, model_hash, parameters, training_flop,
     compute_methodology, inference_flop, inference_task, infrastructure.
@@ -69,8 +70,10 @@ def export(
     )
     report = report_of(source, wanted, runs_dir=runs_dir)
     written = write_export(report, form, out, said, version=spec_version, is_forced=force)
-    for loss in written.losses:
+    for loss in written.losses[:_MOST_LOSSES]:
         note(f"lost: {loss.what}{f' ({loss.path})' if loss.path else ''}: {loss.why}")
+    if len(written.losses) > _MOST_LOSSES:
+        note(f"… and {len(written.losses) - _MOST_LOSSES} more, all in {written.losses_path}")
     if written.note:
         note(written.note)
     if as_json:

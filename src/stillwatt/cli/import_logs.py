@@ -16,7 +16,7 @@ _FORMATS = ("auto", "carbontracker", "codecarbon", "energy-harness", "power-csv"
 _WORDS = {
     "imported": "imported",
     "already_there": "already there, not imported again",
-    "changed": "left as it is: its file has changed since; delete the run directory to import it anew",
+    "changed": "left as it is: {reason}; delete the run directory to import it anew",
     "would_import": "would be imported",
 }
 
@@ -68,6 +68,7 @@ def _line_dict(line: ImportLine) -> dict[str, Any]:
 
     return {
         "outcome": line.outcome.value,
+        "reason": line.reason or None,
         "run_id": line.run_id,
         "name": line.found.name,
         "format": line.found.form,
@@ -107,7 +108,7 @@ def _run_lines(line: ImportLine) -> list[str]:
     version = f" {line.found.tool_version}" if line.found.tool_version else ""
     files = ", ".join(source.name for source in line.found.sources)
     lines = [
-        f"{line.run_id or line.found.name}  {_WORDS[line.outcome.value]}",
+        f"{line.run_id or line.found.name}  {_WORDS[line.outcome.value].format(reason=line.reason)}",
         f"  from {files} ({line.found.tool}{version})",
     ]
     if line.record is not None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillwatt.cli.options import json_option, runs_option
-from stillwatt.cli.screen import say, say_json
+from stillwatt.cli.options import INCOMPLETE, json_option, runs_option
+from stillwatt.cli.screen import say, say_json, width
 
 if TYPE_CHECKING:
     from stillwatt.ledger.policy import PolicyView
@@ -59,8 +59,14 @@ def list_runs(runs_dir: str, as_json: bool) -> None:
 )
 @runs_option
 @json_option
-def show(run: str, policy: str | None, rule: str | None, verdict: bool, runs_dir: str, as_json: bool) -> None:
-    """Show one run: its stages with their energies, and what is not known."""
+@click.pass_context
+def show(
+    context: click.Context, run: str, policy: str | None, rule: str | None, verdict: bool, runs_dir: str, as_json: bool
+) -> None:
+    """Show one run: its stages with their energies, and what is not known.
+
+    Exits with 3 where the run's energy is incomplete.
+    """
     from stillwatt.workflows import books
 
     if policy is not None and verdict:
@@ -72,12 +78,13 @@ def show(run: str, policy: str | None, rule: str | None, verdict: bool, runs_dir
     record = books.show_run(runs_dir, run, rule=rule) if judged is None else judged.record
     if as_json:
         say_json((judged or record).to_dict())
-        return
+        context.exit(0 if record.complete else INCOMPLETE)
     from stillwatt.cli.account import record_lines
     from stillwatt.cli.verdict import verdict_lines
 
-    for line in (*record_lines(record), *(() if judged is None else verdict_lines(judged))):
+    for line in (*record_lines(record, most=width()), *(() if judged is None else verdict_lines(judged))):
         say(line)
+    context.exit(0 if record.complete else INCOMPLETE)
 
 
 def _show_policy(view: PolicyView, *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from stillwatt.cli.factors import factor_options
-from stillwatt.cli.options import Number, json_option, runs_option
+from stillwatt.cli.options import INCOMPLETE, Number, json_option, runs_option
 from stillwatt.cli.screen import note, say
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _OUTPUTS = {"-o": "out", "--html": "html", "--markdown": "markdown"}
 _OF_A_SAVED_REPORT = {"runs", "runs_dir", "force", "as_json", *_OUTPUTS.values()}
 """What can be asked for where nothing is computed."""
-INCOMPLETE = 3
-"""The account was made, and a metered energy in it is not known or not whole."""
 
 
 @click.command()
@@ -198,5 +196,5 @@ def _text(data: dict[str, Any]) -> str:
     from stillwatt.report.lifecycle_text import COLUMNS, lifecycle_text
 
     is_terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size((COLUMNS, 24)).columns if is_terminal else COLUMNS
+    width = shutil.get_terminal_size((COLUMNS, 24)).columns
     return lifecycle_text(data, columns=width, is_terminal=is_terminal).rstrip("\n")

@@ -13,7 +13,7 @@ import click
 
 from stillwatt.cli.factors import factor_options
 from stillwatt.cli.options import Number, json_option
-from stillwatt.cli.screen import columns, note, say, say_json
+from stillwatt.cli.screen import columns, note, say, say_json, say_prose, width
 from stillwatt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,15 +88,15 @@ def show_command(name: str, corpus_files: tuple[str, ...], as_json: bool) -> Non
     if as_json:
         say_json({"work": work_dict(work), "figures": [figure_dict(one) for one in figures]})
         return
-    say(f"{work.title} ({work.year})")
-    say(f"{work.authors}; {work.source}")
-    say(f"{work.kind.value}, coded from {work.evidence.value}" + _checked(work.verified))
+    say_prose(f"{work.title} ({work.year})")
+    say_prose(f"{work.authors}; {work.source}")
+    say_prose(f"{work.kind.value}, coded from {work.evidence.value}" + _checked(work.verified))
     say()
-    for line in columns(list(work_lines(work))):
+    for line in columns(list(work_lines(work)), most=width()):
         say(line)
     if figures:
         say()
-        for line in columns(figure_rows(figures)):
+        for line in columns(figure_rows(figures), most=width()):
             say(line)
 
 

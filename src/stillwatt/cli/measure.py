@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -18,8 +20,8 @@ _KINDS = [kind.value for kind in StageKind]
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option("--name", metavar="NAME", help="Name of the run.  [default: the command's name]")
-@click.option("--stage", metavar="NAME", help="Name of the stage.  [default: the command's name]")
+@click.option("--name", metavar="NAME", help="Name of the run.  [default: the script's, module's or command's name]")
+@click.option("--stage", metavar="NAME", help="Name of the stage.  [default: the script's, module's or command's]")
 @click.option("--kind", type=click.Choice(_KINDS), default="other", show_default=True, help="What the stage does.")
 @runs_option
 @sensors_option
@@ -64,9 +66,13 @@ def measure(
     """Run a command and account for its energy.
 
     The command keeps its own input, output and exit status (128 + n where signal n ended it, 127 where it was not
-    found, 126 where it could not be started). What Stillwatt has to say goes to stderr.
+    found, 126 where it could not be started). What Stillwatt has to say goes to stderr. Ctrl-C is the command's; its
+    account is written however it ends. Where the folder of runs cannot be written, the command is not run, and the
+    status is 2.
+
+    The run is called after the script or module: `python train.py` is train, `python -m pkg.mod` is pkg.mod.
     """
-    from stillwatt.workflows.measure import measure_command
+    from stillwatt.workflows.measure import measure_command, undisturbed
 
     if idle_s > 0:
         note(f"stillwatt: measuring the idle machine for {idle_s:g} s before the command, and as long after it")
@@ -81,10 +87,13 @@ def measure(
         idle_s=idle_s,
         slow_after_s=slow_after_s,
     )
-    if as_json:
-        note(json.dumps(outcome_dict(outcome)))
-    else:
-        _summarise(outcome)
+    with undisturbed():
+        if as_json:
+            note(json.dumps(outcome_dict(outcome)))
+        else:
+            _summarise(outcome)
+        # a Ctrl-C while the interpreter goes down would take the command's status away
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     context.exit(outcome.exit_code)
 
 

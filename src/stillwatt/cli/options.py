@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 Command = TypeVar("Command", bound=Callable[..., object])
+INCOMPLETE = 3
+"""Exit status: done, but the energy of a part is not known."""
 
 
 class Number(click.FloatRange):
@@ -27,6 +30,10 @@ class Number(click.FloatRange):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        """The ends as help shows them; nothing where there are none, which click would print as `x<=None`."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 def runs_option(command: Command) -> Command:
     """Where run directories and the ledger are."""
@@ -36,8 +43,16 @@ def runs_option(command: Command) -> Command:
         metavar="DIR",
         default="runs",
         show_default=True,
+        callback=_no_file,
         help="Directory of run directories and the ledger.",
     )(command)
+
+
+def _no_file(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """The folder; what is a file already cannot become one."""
+    if Path(value).is_file():
+        raise click.BadParameter(f"{value} is a file; name a folder")
+    return value
 
 
 def json_option(command: Command) -> Command:

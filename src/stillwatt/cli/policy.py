@@ -65,7 +65,7 @@ def _notes(view: PolicyView) -> Iterator[str]:
 
 
 def _baseline_lines(baseline: Baseline, power_name: str) -> Iterator[str]:
-    yield f"{baseline.part}  {power_name} {_power_text(baseline.power)}"
+    yield f"{baseline.label}  {power_name} {_power_text(baseline.power)}"
     for rest in baseline.rests:
         spread = "" if rest.spread_w is None else f", spread {_figure(rest.spread_w, rest.power)} W"
         looked = f"{rest.clean} of {rest.pieces} pieces clean" if rest.pieces else "too short to look for work in it"

@@ -24,7 +24,7 @@ error. `--json` gives the answer to programs. Colours and bars appear only on a 
 |---|---|
 | 0 | done |
 | 1 | failed |
-| 2 | asked for something that cannot be meant: an unknown name, a recipe with a mistake; nothing was done |
+| 2 | asked for what cannot be meant: an unknown name, a path that is not there, a faulty recipe; nothing was done |
 | 3 | done, but the energy of a part is not known |
 | 130 | interrupted |
 

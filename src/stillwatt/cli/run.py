@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stillwatt.cli.options import json_option, runs_option, sensors_option, set_option
-from stillwatt.cli.screen import note, say, say_json
+from stillwatt.cli.interrupts import one_interrupt
+from stillwatt.cli.options import INCOMPLETE, json_option, runs_option, sensors_option, set_option
+from stillwatt.cli.screen import note, say, say_json, say_prose
+from stillwatt.clock import SystemClock
 from stillwatt.errors import UsageError
 from stillwatt.records.energy import Total
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
     from stillwatt.workflows.pipeline import PipelineOutcome
 
-_INCOMPLETE = 3
 _INTERRUPTED = 130
 _ENGINE_HELP = "In this process (one rank, where a launcher started several), or as ranks over the machines of the Ray \
 cluster that RAY_ADDRESS names."
@@ -59,22 +60,22 @@ def run(
         context.exit(_over_ray(context.params))
     if ranks is not None:
         raise UsageError("--ranks is of --engine ray; `torchrun --nproc-per-node N` starts several on this machine")
-    try:
-        outcome = _carry_out(settings, runs_dir=runs_dir, fresh=fresh, sensors=sensors)
-    except KeyboardInterrupt:
-        note("interrupted: what is finished is kept and booked; the same command goes on from there")
-        context.exit(_INTERRUPTED)
+    with one_interrupt(SystemClock()):
+        try:
+            outcome = _carry_out(settings, runs_dir=runs_dir, fresh=fresh, sensors=sensors)
+        except KeyboardInterrupt:
+            note("interrupted: what is finished is kept and booked; the same command goes on from there")
+            context.exit(_INTERRUPTED)
     if outcome is None:
         return  # the first rank of the launch tells
     _tell(outcome, as_json=as_json)
-    context.exit(0 if outcome.record.complete else _INCOMPLETE)
+    context.exit(0 if outcome.record.complete else INCOMPLETE)
 
 
 def _carry_out(
     settings: Recipe, *, runs_dir: str, fresh: bool, sensors: tuple[str, ...] | None
 ) -> PipelineOutcome | None:
     from stillwatt.cli.progress import reporter
-    from stillwatt.clock import SystemClock
     from stillwatt.workflows.pipeline import run_recipe
 
     with reporter(SystemClock()) as progress:
@@ -131,7 +132,7 @@ def _tell(outcome: PipelineOutcome, *, as_json: bool) -> None:
 
         say(study_text(outcome.record, outcome.study))
         if outcome.comparison is not None:
-            say(comparison_line(outcome.comparison))
+            say_prose(comparison_line(outcome.comparison))
         say(f"report  {outcome.report_html}")
     if not outcome.record.complete:
         total = outcome.record.total

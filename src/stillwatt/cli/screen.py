@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import shutil
 import sys
+import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 import click
 
 from stillwatt.metering.meter import MeterWarning
+
+_COLUMNS, _FEWEST_COLUMNS = 100, 40
+_NARROWEST = 8
+"""Columns below which a cell is not folded."""
 
 
 def prepare_streams() -> None:
@@ -56,13 +63,58 @@ def say_json(data: Any) -> None:
     say(json.dumps(data, indent=2))
 
 
-def columns(rows: Sequence[Sequence[str]], *, gap: str = "  ") -> list[str]:
+def width() -> int:
+    """Columns of the terminal: those of COLUMNS or of stdout, a hundred where stdout is none."""
+    return max(shutil.get_terminal_size((_COLUMNS, 24)).columns, _FEWEST_COLUMNS)
+
+
+def say_prose(text: str) -> None:
+    """Print a sentence, folded at the terminal's width."""
+    for line in folded(text, width()):
+        say(line)
+
+
+def folded(text: str, most: int) -> list[str]:
+    """A sentence as lines of so many columns at most, the further ones set in; a longer word stays whole.
+
+    >>> folded("note: one seed", 10), folded("", 10)
+    (['note: one', '  seed'], [''])
+    """
+    inset = text[: len(text) - len(text.lstrip())] + "  "
+    return textwrap.wrap(text, most, subsequent_indent=inset, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def columns(rows: Sequence[Sequence[str]], *, gap: str = "  ", most: int | None = None) -> list[str]:
     """Lay rows out in columns; the last column is left ragged.
+
+    Args:
+        rows: Rows of as many cells each.
+        gap: What stands between two columns.
+        most: Columns of the terminal; the widest cells are folded until all fits, if it can. None: no cell is.
 
     >>> columns([["run", "status"], ["quickstart-1", "ended"]])
     ['run           status', 'quickstart-1  ended']
+    >>> columns([["a", "so much to say"], ["b", "little"]], most=10)
+    ['a  so much', '   to say', 'b  little']
     """
     if not rows:
         return []
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [gap.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if most is not None:
+        _narrow(widths, most - len(gap) * (len(widths) - 1))
+    return [line for row in rows for line in _row_lines(row, widths, gap)]
+
+
+def _narrow(widths: list[int], most: int) -> None:
+    """Take columns from the widest until they fit, or are as narrow as is of use."""
+    while sum(widths) > most and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+
+
+def _row_lines(row: Sequence[str], widths: Sequence[int], gap: str) -> Iterator[str]:
+    cells = [
+        [cell] if len(cell) <= most else textwrap.wrap(cell, most, break_on_hyphens=False)
+        for cell, most in zip(row, widths, strict=True)
+    ]
+    for parts in itertools.zip_longest(*cells, fillvalue=""):
+        yield gap.join(part.ljust(most) for part, most in zip(parts, widths, strict=True)).rstrip()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stillwatt.cli.options import json_option, runs_option, sensors_option, set_option
-from stillwatt.cli.screen import columns, note, say, say_json
+from stillwatt.cli.interrupts import one_interrupt
+from stillwatt.cli.options import INCOMPLETE, json_option, runs_option, sensors_option, set_option
+from stillwatt.cli.screen import columns, note, say, say_json, width
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.run import total_dict
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from stillwatt.workflows.sweep import Engine, SweepOutcome
     from stillwatt.workflows.trials import Trial
 
-_INCOMPLETE = 3
 _INTERRUPTED = 130
 _ENGINE_HELP = "Trials one after another here, or one on each node of the Ray cluster that RAY_ADDRESS names."
 
@@ -67,7 +67,7 @@ def sweep(
     from stillwatt.workflows.sweep import LocalEngine, run_sweep
 
     try:
-        with reporter(SystemClock()) as progress:
+        with one_interrupt(SystemClock()), reporter(SystemClock()) as progress:
 
             def make_engine() -> Engine:
                 if engine == "local":
@@ -95,7 +95,7 @@ def sweep(
     else:
         for line in outcome_lines(outcome):
             say(line)
-    context.exit(0 if outcome.complete else _INCOMPLETE)
+    context.exit(0 if outcome.complete else INCOMPLETE)
 
 
 def outcome_lines(outcome: SweepOutcome) -> list[str]:
@@ -124,10 +124,11 @@ def outcome_lines(outcome: SweepOutcome) -> list[str]:
     if outcome.analysis is not None:
         from stillwatt.report import verdicts
 
-        frontier = columns(verdicts.frontier_rows(outcome.analysis.comparison))
+        frontier = columns(verdicts.frontier_rows(outcome.analysis.comparison), most=width())
         lines += [
             "",
-            "a student's energy by who bears the teacher's work (* on the frontier, p: how surely)",
+            "a student's energy by who bears the teacher's work "
+            "(* on the frontier, p: how surely; ± is a 95 % half-width)",
             *frontier,
         ]
     lines += ["", f"more: stillwatt analyse {outcome.folder}"]
@@ -145,7 +146,26 @@ def _best(trials: Sequence[Trial], objectives: Sequence[str]) -> list[str]:
             best = (max if name == "quality" else min)(values, key=values.__getitem__)
             word = {"energy": "least energy", "loss": "least loss"}.get(name, f"most {name}")
             lines.append(f"{word}: trial {best}, {value_text(name, values[best])}")
+            if name == "energy":
+                lines += _prepared(trials)
     return lines
+
+
+def _prepared(trials: Sequence[Trial]) -> list[str]:
+    """What the trials are not compared by, and why."""
+    from stillwatt.report.format import energy_value_text
+
+    known = {trial.number: trial.prepare_j for trial in trials if trial.prepare_j is not None}
+    if not known:
+        return []
+    most = max(known, key=known.__getitem__)
+    others = [energy_j for number, energy_j in known.items() if number != most]
+    beside = f", in the others at most {energy_value_text(max(others))}" if others else ""
+    return [
+        "  trials are compared without the preparation of the data, which loads the libraries in the first trial of a "
+        f"process: {energy_value_text(known[most])} in trial {most}{beside}; it is in the whole runs and in the table "
+        "below"
+    ]
 
 
 def _heading(objective: str) -> str:

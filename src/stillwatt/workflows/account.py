@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stillwatt.config.account_options import GivenDevice, Pretraining, Range, Serving
-from stillwatt.errors import ConfigError, MissingInputError, ReportError, UnknownNameError
+from stillwatt.errors import ConfigError, NoSuchInputError, ReportError, UnknownNameError, UsageError
 from stillwatt.factors.catalog import Catalog, choose, choose_for_device
 from stillwatt.factors.host import Host
 from stillwatt.factors.making import Cell, make_factor
@@ -23,9 +23,11 @@ from stillwatt.records.impact import LifeStage
 from stillwatt.records.lifecycle import Found, Lack, TimeShare, Tried
 from stillwatt.records.run import RunRecord
 from stillwatt.workflows.account_downloads import downloads_of
-from stillwatt.workflows.account_hardware import DRIVES, hardware_of, storage_of
+from stillwatt.workflows.account_hardware import DRIVES, check_known, hardware_of, storage_of
 from stillwatt.workflows.account_scenarios import counts_of, pretraining_use, scenario_of
+from stillwatt.workflows.beside import counted_twice
 from stillwatt.workflows.books import list_runs, show_run
+from stillwatt.workflows.command_names import is_interpreter
 from stillwatt.workflows.factors import open_catalog
 
 GOAL = "Impacts of making, trying and serving students distilled from a teacher, over the eight stages of a life cycle."
@@ -78,11 +80,16 @@ def account(references: Sequence[str], wanted: Wanted, *, runs_dir: str | Path =
 
 
 def gather(references: Sequence[str], wanted: Wanted, *, runs_dir: str | Path = "runs") -> Inputs:
-    """Everything that the account of some runs is computed from."""
+    """Everything that the account of some runs is computed from.
+
+    Raises:
+        UnknownNameError: a place, or a device that is named, is not known.
+    """
     records = {record.run_id: record for record in (show_run(runs_dir, one) for one in references)}
     runs = [records[run_id] for run_id in sorted(records)]
     place = place_of(wanted)
     catalog = open_catalog(wanted.factor_files, wanted.overrides)
+    check_known(wanted.devices, catalog)
     inputs = inputs_of(runs, wanted, catalog, place, Path(runs_dir))
     left = tuple(_left_aside(runs, runs_dir))
     inputs = replace(inputs, lacks=(*inputs.lacks, *left), tried=_tried(inputs, runs_dir))
@@ -94,8 +101,11 @@ def gather(references: Sequence[str], wanted: Wanted, *, runs_dir: str | Path = 
 
 
 def _left_aside(runs: Sequence[RunRecord], runs_dir: str | Path) -> Iterator[Lack]:
-    """Other runs of these names in the ledger: what was tried before and failed, or was thrown away."""
-    named, inside = {run.name for run in runs}, {run.run_id for run in runs}
+    """Other runs of these names in the ledger: what was tried before and failed, or was thrown away.
+
+    Runs that are called after their interpreter share that name by chance, and are not looked for.
+    """
+    named, inside = {run.name for run in runs if not is_interpreter(run.name)}, {run.run_id for run in runs}
     others = sorted(line.run_id for line in list_runs(runs_dir) if line.name in named and line.run_id not in inside)
     if others:
         said = f"runs of the same name that are in the ledger and not in the account: {', '.join(others)}"
@@ -120,6 +130,7 @@ def inputs_of(runs: Sequence[RunRecord], wanted: Wanted, catalog: Catalog, place
     scenario = scenario_of(runs, wanted.serving, catalog, wanted.devices, kept, wanted.machine)
     fetched = downloads_of(runs, catalog, wanted.downloaded)
     made = pretraining_use(wanted.pretraining)
+    twice = tuple(counted_twice(runs))
     return Inputs(
         uses=(*uses, *made.uses, *scenario.uses),
         site=site_at(catalog, place, charge_hydro=wanted.charge_hydro, year=year),
@@ -135,7 +146,8 @@ def inputs_of(runs: Sequence[RunRecord], wanted: Wanted, catalog: Catalog, place
         draws=wanted.draws,
         seed=wanted.seed,
         about={
-            **_about(runs, wanted, mappers, (*made.assumptions, *scenario.assumptions)),
+            **_about(runs, wanted, mappers, (*made.assumptions, *scenario.assumptions, *twice)),
+            **({"counted_twice": list(twice)} if twice else {}),
             **({"served": scenario.served.as_dict()} if scenario.served else {}),
         },
     )
@@ -145,7 +157,7 @@ def recompute(path: str | Path) -> tuple[str, str]:
     """The report's text computed anew from its own inputs, and the first place where it differs; empty where none.
 
     Raises:
-        MissingInputError: there is no such file.
+        NoSuchInputError: there is no such file.
         ReportError: it does not hold what an account is computed from.
     """
     from stillwatt.report.data import report_json
@@ -174,15 +186,18 @@ def read_text(path: str | Path) -> str:
     """A report's text.
 
     Raises:
-        MissingInputError: there is no such file.
+        NoSuchInputError: there is no such file.
+        UsageError: it is a folder.
         ReportError: it is not UTF-8.
     """
     try:
         return Path(path).read_bytes().decode("utf-8")
     except FileNotFoundError:
-        raise MissingInputError(
+        raise NoSuchInputError(
             "report", str(path), "`stillwatt account RUN --region PLACE -o FILE` writes one"
         ) from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder; name a report's file, such as {Path(path) / 'report.json'}") from None
     except UnicodeDecodeError as err:
         raise ReportError(str(path), f"it is not UTF-8 text ({err.reason})") from err
 

@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 from stillwatt.config.account_options import GivenDevice
+from stillwatt.errors import UnknownNameError, suggest
 from stillwatt.factors.catalog import Catalog, choose_for_device
-from stillwatt.factors.devices import device_code
+from stillwatt.factors.devices import device_code, device_names
 from stillwatt.factors.host import Host, host_of, making_of_host, mass_of_host
 from stillwatt.factors.parametric import making_of
 from stillwatt.impact.embodied import EMBODIED, END_OF_LIFE
@@ -161,6 +162,20 @@ def accelerators(run: RunRecord) -> dict[str, int]:
     if model and isinstance(count, int) and count > 0:
         names = {str(model): count}  # a log of several cards may have put them into one part
     return names
+
+
+def check_known(given: Sequence[GivenDevice], catalog: Catalog) -> None:
+    """Refuse a device that no factor and no table knows: an account of it would lack all that it asks for.
+
+    Raises:
+        UnknownNameError: nothing is known of it; says the nearest name, and how a figure of one's own is given.
+    """
+    about = {*_MAKING, *_ENDING}
+    known = {*device_names(), *(factor.where for factor in catalog.factors if factor.quantity in about)}
+    for name in (one.name for one in given if device_code(one.name) not in known):
+        cure = f"or say what making one takes: --factor 'embodied_gwp@{name}=150kgCO2e/device'"
+        told = known if suggest(name, known) else ("those of `stillwatt factors list --quantity embodied_gwp`",)
+        raise UnknownNameError("device", name, told, place="--device", cure=cure)
 
 
 def _given(run: RunRecord, given: Sequence[GivenDevice], catalog: Catalog, time_s: float) -> Iterator[Held]:

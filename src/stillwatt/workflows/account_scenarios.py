@@ -84,7 +84,7 @@ def scenario_of(
         StillwattError: the ledger has no serving stage of a student and nothing else says what a token takes.
     """
     if given is None:
-        reason = "no serving scenario is given (--serving): only the study's own load is in it"
+        reason = "no serving scenario is given (--serving): what its users would take is left out"
         return Added(lacks=(Lack(stage=LifeStage.DEPLOYMENT, reason=reason),))
     is_ledgers = given.token_j is None and given.model is None
     found = served_of(runs, student) if is_ledgers else Served()

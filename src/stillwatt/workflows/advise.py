@@ -102,7 +102,7 @@ def advise_from_runs(request: Request) -> Advice:
     """Advise from the ledger's runs: each way of training that was tried, at budgets around those that were.
 
     Raises:
-        StillwattError: No run has an arm whose quality is known.
+        StillwattError: No run has an arm whose quality is known, or tokens are served and no serving was measured.
     """
     from stillwatt.workflows.advise_runs import judge_runs
 
@@ -115,9 +115,10 @@ def _ranked(judged: Judged, request: Request) -> Advice:
     if not judged.options:
         reasons = dict.fromkeys(reason for _, reason in judged.left_out)
         why = [f"{listed(name for name, told in judged.left_out if told == reason)}: {reason}" for reason in reasons]
+        its = "its quality and its serving" if request.tokens_served else "its quality"
         raise StillwattError(
             f"nothing can be advised: {'; '.join(why or judged.notes or ('there is no training',))}; measure a "
-            "training with its quality first (`stillwatt run quickstart` is one), or give figures of your own with "
+            f"training with {its} first (`stillwatt run quickstart` is one), or give figures of your own with "
             "--table FILE"
         )
     drawn, said = _with_carbon(judged, request)

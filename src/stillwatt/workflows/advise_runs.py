@@ -14,7 +14,7 @@ from stillwatt.analysis.advice import Drawn
 from stillwatt.analysis.costs.model import CostModel
 from stillwatt.analysis.costs.posterior import Floats
 from stillwatt.analysis.learning import Asked, LearningCurve, why_undetermined
-from stillwatt.analysis.words import listed
+from stillwatt.analysis.words import counted, listed
 from stillwatt.config.jobs import jobs_of
 from stillwatt.records.advice import Answer, Option, Scored
 from stillwatt.records.channel import Boundary
@@ -38,6 +38,7 @@ __all__ = ["judge_runs"]
 _BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Of the budget that was tried."""
 _QUALITY = "qualities are relative to the teacher's, which is 1 (method.md, eq. 22)"
+_GIVEN = "its cache of logits was there already, and what the teacher's side of another takes cannot be told from it"
 _MADE_BY_TEACHERS = (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)
 
 
@@ -87,6 +88,9 @@ def judge_runs(request: Request) -> Judged:
     scores: list[Scored] = []
     for run, recipe in comparable:
         for point in summarise_run(run, runs_dir=request.runs_dir).arms:
+            if _reads_given(recipe, point):
+                left_out.append((f"{point.key} of {run.run_id}", _GIVEN))
+                continue
             way = _way(run, recipe, point, request.runs_dir)
             if way is None or isinstance(point.quality, NoQuality) or not point.tokens:
                 why = point.quality.reason if isinstance(point.quality, NoQuality) else "its tokens are not known"
@@ -98,16 +102,16 @@ def judge_runs(request: Request) -> Judged:
     plans = [plan for way in ways.values() for plan in _plans(way)]
     if not plans:
         return Judged(options=(), drawn=Drawn.nothing(DRAWS), left_out=tuple(left_out), notes=said)
-    history = read_history(runs, said).like(plans[0].way.device)
+    history = read_history([run for run in runs if recipe_of(run)], said).like(plans[0].way.device)
     drawn, off = _draw(plans, scores, history.outcomes, request)
     newest = comparable[0][0]
-    options, drawn = with_untrained(
+    every = with_untrained(
         [plan.option for plan in plans], drawn, newest, summarise_run(newest, runs_dir=request.runs_dir), request
     )
     return Judged(
-        options=options,
-        drawn=drawn,
-        left_out=tuple(left_out),
+        options=every.options,
+        drawn=every.drawn,
+        left_out=(*left_out, *every.left_out),
         notes=(
             "qualities are relative to the teacher's, which is 1 (eq. 22)",
             *history.notes,
@@ -122,11 +126,12 @@ def _comparable(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Recipe
     """Runs whose qualities mean the same as the newest one's; the others are named."""
     found: list[tuple[RunRecord, Recipe]] = []
     left_out: list[tuple[str, str]] = []
+    without: list[str] = []
     first = ""
     for run in runs:
         recipe = recipe_of(run)
         if recipe is None:
-            left_out.append((run.run_id, "it carried out no recipe"))
+            without.append(run.run_id)
             continue
         told = recipe.resolved()
         server = recipe.teacher_endpoint
@@ -137,7 +142,16 @@ def _comparable(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Recipe
             found.append((run, recipe))
         else:
             left_out.append((run.run_id, "its teacher, text or evaluation is another: unlike qualities are not mixed"))
+    if without:
+        left_out.append((counted(without, "runs"), "no recipe was carried out"))
     return found, left_out
+
+
+def _reads_given(recipe: Recipe, point: ArmPoint) -> bool:
+    """Whether an arm's teacher is a cache that was there already."""
+    arm = next((arm for arm in recipe.arms if arm.name == point.name), None)
+    is_given = recipe.teacher_logits is not None and recipe.teacher_logits.is_given
+    return is_given and arm is not None and arm.to_spec().artifact_kind == "logits"
 
 
 def _way(run: RunRecord, recipe: Recipe, point: ArmPoint, runs_dir: str) -> _Way | None:
@@ -208,6 +222,7 @@ def _spec_at(way: _Way, tokens: int) -> PipelineSpec:
         students=tuple(student for student in spec.students if student.name == way.student),
         train=replace(spec.train, checkpoints=(1.0,), seeds=spec.train.seeds[:1]),
         logits=spec.logits if arm.artifact_kind == "logits" else None,
+        given_cache=None,
         generate=spec.generate if arm.artifact_kind == "text" else None,
         serve=None,
     )

@@ -90,7 +90,8 @@ def analyse_table(table: str | Path, wishes: Wishes | None = None) -> Analysis:
         MissingExtraError: SciPy or moocore is not installed.
     """
     with no_collection():
-        return _analyse_table(read_table(table), str(table), wishes or Wishes())
+        read = read_table(table)
+        return _analyse_table(read, read.source, wishes or Wishes())
 
 
 def _analyse_table(read: Table, source: str, wishes: Wishes) -> Analysis:

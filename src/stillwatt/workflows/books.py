@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stillwatt.errors import MissingInputError
+from stillwatt.errors import LedgerError, NoSuchInputError, RunNotFoundError
 
 if TYPE_CHECKING:
     from stillwatt.ledger.gather import Gathered
     from stillwatt.ledger.policy import PolicyView
     from stillwatt.ledger.post import RunFacts
-    from stillwatt.ledger.store import RunLine
+    from stillwatt.ledger.store import LedgerStore, RunLine
     from stillwatt.ledger.verdicts import Judged
     from stillwatt.ledger.verify import Finding
     from stillwatt.records.run import RunRecord
@@ -31,30 +32,47 @@ def show_run(runs_dir: str | Path, reference: str, *, rule: str | None = None) -
     """One run, by id, unique prefix, name or `latest`.
 
     With a `rule` (`even`, `process`, `utilisation`) the run is accounted anew from its directory: sessions that were on
-    a device at once then share it by that rule (method.md, eq. 15).
+    a device at once then share it by that rule (method.md, eq. 15). Other runs of the ledger that measured the same
+    parts at the same time are told of among the warnings.
 
     Raises:
         RunNotFoundError: No such run.
         AmbiguousRunError: The prefix fits several.
+        LedgerError: The run's directory is there, and no account can be made of it; says why.
     """
     from stillwatt.ledger.store import LedgerStore
+    from stillwatt.workflows.beside import measured_beside
 
     with LedgerStore(Path(runs_dir)) as store:
-        store.refresh()
-        run_id = store.resolve(reference)
-        if rule is None:
-            return store.get(run_id)
+        run_id = _resolved(store, reference)
+        record = store.get(run_id) if rule is None else _by_rule(Path(runs_dir) / run_id, rule)
+        return replace(record, warnings=(*record.warnings, *measured_beside(store, record)))
+
+
+def _resolved(store: LedgerStore, reference: str) -> str:
+    """The id of the run that is meant, after what is new was posted."""
+    reasons = {problem.run_id: problem.message for problem in store.refresh().problems}
+    try:
+        return store.resolve(reference)
+    except RunNotFoundError:
+        if reference not in reasons:
+            raise
+        why = f"run {reference!r} in {store.runs_dir} cannot be posted: {reasons[reference]}"
+        raise LedgerError(f"{why}; `stillwatt ledger verify {reference}` says what is wrong with it") from None
+
+
+def _by_rule(run_dir: Path, rule: str) -> RunRecord:
     from stillwatt.ledger.post import build_record
     from stillwatt.records.usage import Rule
 
-    return build_record(Path(runs_dir) / run_id, rule=Rule(rule))
+    return build_record(run_dir, rule=Rule(rule))
 
 
 def post(runs_dir: str | Path, sources: Sequence[str | Path]) -> Sequence[Gathered]:
     """Bring run directories of other nodes in, those of one launch into one run, and post what is new.
 
     Raises:
-        MissingInputError: A source is neither a run directory nor a folder of them.
+        NoSuchInputError: A source is neither a run directory nor a folder of them.
         LedgerError: A source's manifest was changed, or its id is taken by another run.
         OSError: A file cannot be copied.
     """
@@ -129,14 +147,14 @@ def verify(runs_dir: str | Path, reference: str | None = None) -> Sequence[Findi
     """Check one run, or all of them, against their own files.
 
     Raises:
-        MissingInputError: There is no such folder: nothing was checked.
+        NoSuchInputError: There is no such folder: nothing was checked.
         RunNotFoundError: No such run.
     """
     from stillwatt.ledger.store import LedgerStore
     from stillwatt.ledger.verify import verify as verify_books
 
     if not Path(runs_dir).is_dir():
-        raise MissingInputError("run directories", str(runs_dir), "name their folder with --runs")
+        raise NoSuchInputError("run directories", str(runs_dir), "name their folder with --runs")
     with LedgerStore(Path(runs_dir)) as store:
         store.refresh()  # a row that differs after this differs although its files did not change
     return verify_books(Path(runs_dir), reference)

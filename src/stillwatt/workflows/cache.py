@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stillwatt.errors import ArtifactError, UnknownNameError, UsageError
+from stillwatt.errors import ArtifactError, NoSuchInputError, StillwattError, UnknownNameError, UsageError
 
 __all__ = ["cache_info", "convert", "verify_cache"]
 
@@ -16,11 +16,14 @@ def cache_info(directory: Path) -> dict[str, Any]:
     """What a cache holds and what its bytes are made of, as JSON values; every byte is checked on the way.
 
     Raises:
+        NoSuchInputError: There is no such folder.
+        StillwattError: It is no cache.
         ArtifactError: It is unfinished or damaged.
     """
     from stillwatt.pipelines.caches import open_cache
     from stillwatt.pipelines.logit_cache import LogitCache
 
+    _check_is_cache(directory)
     cache = open_cache(directory)
     common = {
         "directory": str(directory),
@@ -29,10 +32,12 @@ def cache_info(directory: Path) -> dict[str, Any]:
         "temperature": cache.temperature,
         "sequences": len(cache.sequence_indices),
         "positions": cache.num_rows,
+        "holds_text": cache.holds_text,
         "bytes": cache.bytes,
         "bytes_per_token": cache.bytes_per_token,
         "kept_mass": cache.kept_mass,
         "inputs": dict(cache.inputs),
+        "not_vouched_for": cache.not_vouched_for,
         "account": _account(directory),
     }
     if isinstance(cache, LogitCache):
@@ -41,7 +46,7 @@ def cache_info(directory: Path) -> dict[str, Any]:
         return {
             **common,
             "scheme": {"name": "rows", "top_k": cache.top_k},
-            "bytes_per_token_of": {"rows": row_bytes, "index and offsets": other},
+            "bytes_per_token_of": {"rows": row_bytes, "index, offsets and text": other},
             "kept_mass_quantiles": dict(zip(map(str, QUANTILES), cache.kept_mass_quantiles(QUANTILES), strict=True)),
             "prior": None,
         }
@@ -53,6 +58,19 @@ def cache_info(directory: Path) -> dict[str, Any]:
         "kept_mass_quantiles": None if quantiles is None else dict(zip(map(str, QUANTILES), quantiles, strict=True)),
         "prior": cache.prior_facts,
     }
+
+
+def _check_is_cache(directory: Path) -> None:
+    """Tell what is no cache from one that is damaged, which the next run makes again."""
+    from stillwatt.pipelines.logit_shards import INDEX_NAME
+
+    cure = "those of a folder of runs lie in its artifacts/"
+    if not directory.exists():
+        raise NoSuchInputError("a logit cache", str(directory), f"name the folder of one; {cure}")
+    if not directory.is_dir():
+        raise StillwattError(f"{directory} is a file, and a logit cache is a folder; {cure}")
+    if not (directory / INDEX_NAME).exists():
+        raise StillwattError(f"{directory} is no logit cache, or an unfinished one: it has no {INDEX_NAME}; {cure}")
 
 
 def _account(directory: Path) -> dict[str, Any]:
@@ -73,13 +91,18 @@ def _account(directory: Path) -> dict[str, Any]:
 
 
 def verify_cache(directory: Path) -> dict[str, Any]:
-    """Check every hash, decode every block, and say what is wrong; `problem` is None where nothing is."""
+    """Check every hash, decode every block, and say what is wrong; `problem` is None where nothing is.
+
+    Raises:
+        NoSuchInputError: There is no such folder.
+        StillwattError: It is no cache.
+    """
     from stillwatt.pipelines.caches import open_cache
 
+    _check_is_cache(directory)
     try:
         cache = open_cache(directory)
-        for index in cache.sequence_indices:
-            cache.verify_sequence(index)
+        cache.verify()
     except ArtifactError as err:
         return {"directory": str(directory), "is_sound": False, "problem": str(err)}
     return {
@@ -89,6 +112,7 @@ def verify_cache(directory: Path) -> dict[str, Any]:
         "sequences": len(cache.sequence_indices),
         "positions": cache.num_rows,
         "sha256": cache.sha256,
+        "not_vouched_for": cache.not_vouched_for,
     }
 
 
@@ -98,13 +122,13 @@ def convert(
     *,
     scheme: str,
     top_k: int,
-    step: float,
-    prior: str,
+    step: float | None,
+    prior: str | None,
     vocab_size: int | None,
     temperature: float | None,
     tokenizer_sha256: str | None,
 ) -> dict[str, Any]:
-    """Write a cache anew; see `pipelines.cache.imports.convert_cache`.
+    """Write a cache anew; see `pipelines.cache.imports.convert_cache`. Fixed rows have neither `step` nor `prior`.
 
     Raises:
         UsageError: What is asked for cannot be made from what is there.
@@ -116,7 +140,11 @@ def convert(
         raise UnknownNameError("cache scheme", scheme, ("rows", *SCHEMES))
     if scheme not in ("rows", "topk"):
         raise UsageError(f"scheme {scheme}: it needs the teacher and cannot be made from a cache; use rows or topk")
-    coded = None if scheme == "rows" else Scheme(name=scheme, top_k=top_k, step=step, prior=prior)
+    how: dict[str, Any] = {name: value for name, value in (("step", step), ("prior", prior)) if value is not None}
+    if scheme == "rows" and how:
+        given = " and ".join(f"--{name}" for name in how)
+        raise UsageError(f"scheme rows: {given} would change nothing, as fixed rows are not coded; leave that out")
+    coded = None if scheme == "rows" else Scheme(name=scheme, top_k=top_k, **how)
     return convert_cache(
         source,
         target,

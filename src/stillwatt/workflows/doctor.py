@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stillwatt.clock import SystemClock
 from stillwatt.sensors.base import Probe
-from stillwatt.sensors.registry import BY_NAME, make_sensor, probe_all, says_something
+from stillwatt.sensors.registry import BY_NAME, held_kinds, kind_of, make_sensor, probe_all, says_something
 from stillwatt.units import BYTES_PER_GIB
 from stillwatt.workflows.doctor_finding import DoctorFinding, Health
 from stillwatt.workflows.doctor_users import user_findings
@@ -78,7 +78,9 @@ def _verdict(probes: Sequence[Probe]) -> DoctorFinding:
         for channel in probe.channels if probe.usable else ():
             bases.setdefault(channel.basis.value, set()).add(channel.part)
     measured = sorted(bases.get("measured", set()))
-    modelled = sorted(bases.get("modelled", set()) - set(measured))
+    held = held_kinds(channel for probe in probes for channel in probe.channels)
+    parts = bases.get("modelled", set()) - set(measured)
+    modelled = sorted(part for part in parts if kind_of(part) not in held)
     if not measured and not modelled:
         return DoctorFinding(
             subject="energy",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stillwatt.errors import ConfigError, MissingInputError, StillwattError, UnknownNameError, UsageError
+from stillwatt.errors import ConfigError, NoSuchInputError, StillwattError, UnknownNameError, UsageError
 from stillwatt.workflows.publish import write_whole
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def from_table(table: str | Path) -> Drawn:
     """The figures of a CSV table of trainings, or of `paper`.
 
     Raises:
-        MissingInputError: There is no such file.
+        NoSuchInputError: There is no such file.
         ConfigError: The table cannot be used; names the line.
         MissingExtraError: SciPy or moocore is not installed.
     """
@@ -73,13 +73,13 @@ def from_file(path: Path) -> Drawn:
     """The figures of what `analyse --json`, `report` or a forecast saved as JSON.
 
     Raises:
-        MissingInputError: There is no such file.
+        NoSuchInputError: There is no such file.
         ConfigError: It is none of these.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as err:
-        raise MissingInputError(
+        raise NoSuchInputError(
             "comparison", str(path), "`stillwatt analyse … --json > comparison.json` makes one"
         ) from err
     except (ValueError, OSError) as err:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stillwatt.analysis.words import listed
+from stillwatt.analysis.words import counted, listed
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import Energy, Total
 from stillwatt.records.forecast import Device, Job, Outcome
+from stillwatt.records.run import RANK
 from stillwatt.records.window import StageStatus
 
 if TYPE_CHECKING:
@@ -55,14 +56,24 @@ class History:
     def like(self, device: Device) -> History:
         """The part whose energies cover the same kinds of parts as the device's; what is left out is said."""
         kept = [outcome for outcome in self.outcomes if outcome.job.device.parts == device.parts]
-        gone = dict.fromkeys(o.run_id for o in self.outcomes if o.job.device.parts != device.parts)
-        notes = list(self.notes)
-        if gone:
-            notes.append(
-                f"not learnt from {listed(gone)}: metered were other parts than {listed(device.parts)}, and energies "
-                "of unlike boundaries are never compared"
-            )
+        gone: dict[tuple[str, ...], dict[str, None]] = {}
+        for outcome in self.outcomes:
+            if outcome.job.device.parts != device.parts:
+                gone.setdefault(outcome.job.device.parts, {})[outcome.run_id] = None
+        notes = [*self.notes, *(_unlike(runs, parts, device.parts) for parts, runs in gone.items())]
         return replace(self, outcomes=tuple(kept), notes=tuple(notes))
+
+
+def _unlike(runs: Iterable[str], parts: Sequence[str], wanted: Sequence[str]) -> str:
+    """Why nothing is learnt from runs of other parts than those that are wanted."""
+    less, more = ([part for part in some if part not in other] for some, other in ((wanted, parts), (parts, wanted)))
+    unlike = [f"without {listed(less)}"] if less else []
+    unlike += [f"with {listed(more)}"] if more else []
+    metered = f"{listed(parts)} {'was' if len(parts) == 1 else 'were'} metered there"
+    return (
+        f"not learnt from {counted(runs, 'runs')}: {metered}, {' and '.join(unlike)}, and what is predicted covers "
+        f"{listed(wanted)}; energies of unlike parts are never compared"
+    )
 
 
 def read_runs(runs_dir: str | Path) -> tuple[tuple[RunRecord, ...], tuple[str, ...]]:
@@ -87,18 +98,19 @@ def read_runs(runs_dir: str | Path) -> tuple[tuple[RunRecord, ...], tuple[str, .
 
 
 def read_history(runs: Sequence[RunRecord], notes: Sequence[str] = ()) -> History:
-    """Every stage of every run that can be learnt from; a run that cannot says why."""
+    """Every stage of every run that can be learnt from; of those that cannot, one sentence for each reason."""
     outcomes: list[Outcome] = []
-    said = list(notes)
-    used = []
+    used: list[RunRecord] = []
+    left: dict[str, list[str]] = {}
     for run in runs:
         found = _outcomes(run)
         if isinstance(found, str):
-            said.append(f"not learnt from {run.run_id}: {found}")
+            left.setdefault(found, []).append(run.run_id)
         else:
             outcomes += found
             used.append(run)
-    return History(outcomes=tuple(outcomes), runs=tuple(used), notes=tuple(said))
+    said = [f"not learnt from {counted(run_ids, 'runs')}: {reason}" for reason, run_ids in left.items()]
+    return History(outcomes=tuple(outcomes), runs=tuple(used), notes=(*notes, *said))
 
 
 def recipe_of(run: RunRecord) -> Recipe | None:
@@ -118,7 +130,7 @@ def _outcomes(run: RunRecord) -> list[Outcome] | str:
 
     recipe = recipe_of(run)
     if recipe is None:
-        return "it carried out no recipe, so what its stages did is not known"
+        return "no recipe was carried out, so what the stages did is not known"
     spec = recipe.to_spec()
     device = device_of(run, threads=spec.threads)
     if device is None:
@@ -135,7 +147,8 @@ def _outcomes(run: RunRecord) -> list[Outcome] | str:
 def _outcome(run: RunRecord, cost: Cost, job: Job) -> Outcome | None:
     if not cost.is_whole or cost.is_reused or job.unknown:
         return None
-    if cost.tokens is not None and job.tokens and cost.tokens < _WHOLE * job.tokens:
+    certain = (job.tokens or 0.0) - job.assumed_tokens
+    if cost.tokens is not None and cost.tokens < _WHOLE * certain:
         return None
     if cost.energy_j is None or cost.energy_j <= 0.0 or cost.duration_s < _SHORTEST_S:
         return None
@@ -166,19 +179,30 @@ class Cost:
 
 
 def costs_of(run: RunRecord) -> tuple[Cost, ...]:
-    """Every stage of a run; one that was opened again and again inside another is one stage."""
+    """Every stage of a run; one that was opened again and again inside another is one, and so are all ranks' parts.
+
+    Ranks work at the same time, so what they did together took as long as the longest of them.
+    """
     inside: dict[str | None, list[StageRecord]] = {}
     for stage in run.stages:
         inside.setdefault(stage.parent_id, []).append(stage)
     by_id = {stage.stage_id: stage for stage in run.stages}
-    opened: dict[tuple[str, str], list[StageRecord]] = {}
+    opened: dict[tuple[str, ...], list[StageRecord]] = {}
     for stage in run.stages:
-        # two tries of a stage that lies in nothing are two
-        opened.setdefault((stage.name, stage.parent_id or stage.stage_id), []).append(stage)
+        opened.setdefault(_work_of(stage, by_id), []).append(stage)
     return tuple(
         _cost(stages, [inner for stage in stages for inner in inside.get(stage.stage_id, ())], by_id)
         for stages in opened.values()
     )
+
+
+def _work_of(stage: StageRecord, by_id: Mapping[str, StageRecord]) -> tuple[str, ...]:
+    """What stages have in common that are parts of one piece of work."""
+    parent = by_id.get(stage.parent_id or "")
+    around = stage if parent is None else parent
+    # two tries of a stage that lies in nothing are two
+    own = ("ranks", around.name, str(around.attempt)) if RANK in around.labels else (around.stage_id,)
+    return (stage.name, *own)
 
 
 def _cost(stages: Sequence[StageRecord], inner: Sequence[StageRecord], by_id: Mapping[str, StageRecord]) -> Cost:
@@ -191,12 +215,24 @@ def _cost(stages: Sequence[StageRecord], inner: Sequence[StageRecord], by_id: Ma
     return Cost(
         name=first.name,
         energy_j=sum(sign * value_j for sign, value_j in known) if len(known) == len(totals) else None,
-        duration_s=sum(stage.duration_s for stage in stages) - sum(stage.duration_s for stage in inner),
+        duration_s=max(_own_s(stages, inner).values()),
         random_j=sum(half**2 for half in random) ** 0.5,
         tokens=None if None in tokens else float(sum(seen for seen in tokens if seen is not None)),
         is_whole=all(stage.status is StageStatus.ENDED for stage in (*stages, *around)),
         is_reused="reused_from" in first.labels,
     )
+
+
+def _own_s(stages: Sequence[StageRecord], inner: Sequence[StageRecord]) -> dict[str, float]:
+    """Seconds by rank."""
+    found: dict[str, float] = {}
+    ranks = {stage.stage_id: stage.labels.get(RANK, "") for stage in stages}
+    for stage in stages:
+        rank = ranks[stage.stage_id]
+        found[rank] = found.get(rank, 0.0) + stage.duration_s
+    for stage in inner:
+        found[ranks[stage.parent_id or ""]] -= stage.duration_s
+    return found
 
 
 def device_of(run: RunRecord, *, threads: int | None) -> Device | None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from stillwatt.clock import Clock, SystemClock
 from stillwatt.errors import LedgerError, UsageError
+from stillwatt.importers.copies import Figure, Figures
 from stillwatt.importers.detect import AUTO, find_runs
 from stillwatt.importers.intake import take_in
+from stillwatt.importers.known import KnownRun, codecarbon_figures, harness_figures, known_runs, same_run
 from stillwatt.importers.model import ImportedRun, LeftOut
-from stillwatt.importers.write import content_hash, imported_figures, imported_runs, write_run
+from stillwatt.importers.write import write_run
 from stillwatt.ledger.booking import book_run
 from stillwatt.ledger.liveness import ThisHost
 from stillwatt.ledger.post import read_run
@@ -27,7 +29,7 @@ class Outcome(StrEnum):
     IMPORTED = "imported"
     ALREADY_THERE = "already_there"
     CHANGED = "changed"
-    """A run of this identity was imported before, from a file that said something else."""
+    """A run of this identity was imported before, from files that said something else."""
     WOULD_IMPORT = "would_import"
 
 
@@ -50,6 +52,8 @@ class ImportLine:
     record: RunRecord | None
     """As the ledger has it; None for a dry run and a changed file."""
     checks: tuple[StageCheck, ...] = ()
+    reason: str = ""
+    """Why the files say something else than the run that is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +99,12 @@ def import_logs(
         UsageError: Nothing in the files is a log, or `name` is given for several runs.
     """
     files, left_out = take_in(paths)
-    found = find_runs(files, form, elsewhere=imported_figures(Path(runs_dir)))
+    runs_dir = Path(runs_dir)
+    known = known_runs(runs_dir)
+    found = find_runs(files, form, copied=harness_figures(known), booked=_booked_once(known))
     left_out += found.left_out
     runs = list(found.runs)
-    if not runs and not any("already" in left.reason for left in found.left_out):
+    if not runs and not any(left.is_in_ledger for left in found.left_out):
         raise UsageError(_nothing(paths, left_out))
     if name is not None:
         if len(runs) > 1:
@@ -106,11 +112,8 @@ def import_logs(
                 f"--name {name!r} is for one run, and {len(runs)} were found; import their files one by one"
             )
         runs = [replace(runs[0], name=name)]
-    runs_dir = Path(runs_dir)
-    lines = _write(runs, runs_dir, clock or SystemClock(), is_dry=is_dry)
-    if not is_dry:
-        lines = _posted(lines, runs_dir)
-    return ImportReport(lines=tuple(lines), left_out=tuple(left_out))
+    lines = _write(runs, known, runs_dir, clock or SystemClock(), is_dry=is_dry)
+    return ImportReport(lines=tuple(lines if is_dry else _posted(lines, runs_dir)), left_out=tuple(left_out))
 
 
 def _nothing(paths: Sequence[str | Path], left_out: Sequence[LeftOut]) -> str:
@@ -120,14 +123,27 @@ def _nothing(paths: Sequence[str | Path], left_out: Sequence[LeftOut]) -> str:
     return f"no run of a known tool in {where}; docs/how-to/import.md says what can be imported{why}{more}"
 
 
-def _write(runs: Sequence[ImportedRun], runs_dir: Path, clock: Clock, *, is_dry: bool) -> list[ImportLine]:
-    known = imported_runs(runs_dir)
+def _booked_once(known: Sequence[KnownRun]) -> list[Figure]:
+    """Totals of CodeCarbon's own runs, but for those that a run of the harness has too.
+
+    A release that took both has booked them; such a stage is there, and is not to be refused.
+    """
+    copied = Figures(harness_figures(known))
+    return [figure for figure in codecarbon_figures(known) if not copied.find(figure.project, figure.total_kwh)]
+
+
+def _write(
+    runs: Sequence[ImportedRun], known: Sequence[KnownRun], runs_dir: Path, clock: Clock, *, is_dry: bool
+) -> list[ImportLine]:
     lines = []
     for run in runs:
-        there = known.get((run.form, run.identity))
-        if there is not None:
-            outcome = Outcome.ALREADY_THERE if there[1] == content_hash(run) else Outcome.CHANGED
-            lines.append(ImportLine(found=run, outcome=outcome, run_id=there[0], record=None))
+        there = same_run(run, known)
+        if there is not None and there.holds(run):
+            lines.append(ImportLine(found=run, outcome=Outcome.ALREADY_THERE, run_id=there.run_id, record=None))
+        elif there is not None:
+            reason = there.differs(run)
+            line = ImportLine(found=run, outcome=Outcome.CHANGED, run_id=there.run_id, record=None, reason=reason)
+            lines.append(line)
         elif is_dry:
             lines.append(ImportLine(found=run, outcome=Outcome.WOULD_IMPORT, run_id=None, record=None))
         else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stillwatt.errors import ConfigError, MissingInputError, UnknownNameError, UsageError
+from stillwatt.errors import ConfigError, NoSuchInputError, UnknownNameError, UsageError
 from stillwatt.factors.catalog import Catalog
 from stillwatt.factors.places import find_place
 from stillwatt.literature.compare import Asked, Comparison, compare
@@ -58,7 +58,7 @@ def open_corpus(files: Sequence[str] = (), choice: Choice | None = None) -> Corp
 
     Raises:
         ConfigError: a file is not as it should be.
-        MissingInputError: there is no such file.
+        NoSuchInputError: there is no such file.
     """
     corpus = load_corpus(files)
     return corpus if choice is None else select(corpus, choice)
@@ -185,13 +185,13 @@ def asked_of_account(path: str | Path) -> tuple[list[Asked], list[Uncompared]]:
         path: JSON with `cells`, as `stillwatt account --json` prints it, or a life-cycle report that holds such.
 
     Raises:
-        MissingInputError: there is no such file.
+        NoSuchInputError: there is no such file.
         ConfigError: it is not JSON, or holds no cells.
     """
     try:
         said = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MissingInputError("life-cycle account", str(path), "`stillwatt account RUN --json` makes one") from None
+        raise NoSuchInputError("life-cycle account", str(path), "`stillwatt account RUN --json` makes one") from None
     except OSError as err:
         raise ConfigError(str(path), f"cannot be read: {err.strerror}; name a JSON file") from err
     except ValueError as err:

@@ -9,31 +9,34 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from stillwatt import __version__
 from stillwatt.clock import Clock, SystemClock
+from stillwatt.errors import RunsDirError
 from stillwatt.ledger.environment import boot_id, capture_environment, host_name
 from stillwatt.ledger.group import LaunchGroup, join_run, launch_group
 from stillwatt.ledger.journal import ForkJournal, JournalWriter
 from stillwatt.ledger.rundir import create_run_dir, fork_journal, session_name
-from stillwatt.metering.measured import Measured, note_closed, note_open
+from stillwatt.metering.measured import Measured, measured, note_closed, note_open
 from stillwatt.metering.meter import Meter, Stage
 from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE, rest
-from stillwatt.records.kinds import StageKind
+from stillwatt.records.kinds import StageKind, StageStatus
 from stillwatt.units import NS_PER_MS, nanoseconds
 from stillwatt.workflows.home import calibration_path
+from stillwatt.workflows.sampler_start import first_line, sampler_environment
 
 if TYPE_CHECKING:
     import subprocess
 
     from stillwatt.records.run import RunRecord
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _READY_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
@@ -68,7 +71,8 @@ class Run(AbstractContextManager["Run"]):
 
     Raises:
         UnknownNameError: A sensor name that does not exist.
-        OSError: The run directory cannot be made; nothing has been measured then.
+        RunsDirError: The run directory cannot be made or written (on entering); it is an OSError, too. Nothing has
+            been measured then. What goes wrong later is warned of, and the program goes on.
     """
 
     def __init__(
@@ -123,12 +127,15 @@ class Run(AbstractContextManager["Run"]):
         self.run_id = run_id or ""
 
     def __enter__(self) -> Run:
-        if self._is_new:
-            self.run_id = self._create() if self._group is None else self._join(self._group)
-        self._pid, self._session = os.getpid(), session_name(self._clock)
+        self._pid, self._session, self._result = os.getpid(), session_name(self._clock), None
         session = self._session
-        journal_path = self.run_dir / f"journal.{session}.jsonl"
-        self._journal = JournalWriter(journal_path)
+        try:
+            if self._is_new:
+                self.run_id = self._create() if self._group is None else self._join(self._group)
+            journal_path = self.run_dir / f"journal.{session}.jsonl"
+            self._journal = JournalWriter(journal_path)
+        except OSError as err:
+            raise RunsDirError(str(self.run_dir if self.run_id else self.runs_dir), err) from err
         self._meter = Meter(
             self._journal,
             self._clock,
@@ -147,7 +154,7 @@ class Run(AbstractContextManager["Run"]):
             boot_id=boot_id(),
             stillwatt=__version__,
             python=sys.version.split()[0],
-            **({"rank": self._group.rank, "world_size": self._group.world_size or None} if self._group else {}),
+            **self._place_in_launch(),
         )
         self._start_sampler(session, journal_path)
         _open_runs.add(self)
@@ -170,6 +177,12 @@ class Run(AbstractContextManager["Run"]):
             self.idle(self._idle_s if kind is None else 0.0, name=IDLE_AFTER)
         finally:
             self._end("ended" if kind is None else "failed")
+
+    def _place_in_launch(self) -> dict[str, Any]:
+        group = self._group
+        if group is None:
+            return {}
+        return {"rank": group.rank, "world_size": group.world_size or None, "launch": group.key(self.name)}
 
     def _end(self, status: str) -> None:
         """Write the session's end, then let the sampling process take its last reading."""
@@ -206,15 +219,19 @@ class Run(AbstractContextManager["Run"]):
         """Measure a block as a stage; stages nest. See `Meter.stage`."""
         return self.meter.stage(name, kind=kind, labels=labels)
 
+    @overload
+    def measured(self, name: _F) -> _F: ...
+
+    @overload
     def measured(
-        self,
-        name: str | None = None,
-        *,
-        kind: StageKind | str = StageKind.OTHER,
-        labels: Mapping[str, str] | None = None,
-    ) -> Measured:
+        self, name: str | None = None, *, kind: StageKind | str = ..., labels: Mapping[str, str] | None = ...
+    ) -> Measured: ...
+
+    def measured(
+        self, name: Any = None, *, kind: StageKind | str = StageKind.OTHER, labels: Mapping[str, str] | None = None
+    ) -> Any:
         """A decorator that makes each call of a function a stage of this run. See `stillwatt.measured`."""
-        return Measured(name, kind=kind, labels=labels, run=self)
+        return measured(name, kind=kind, labels=labels, run=self)
 
     @property
     def current_stage(self) -> Stage | None:
@@ -234,11 +251,18 @@ class Run(AbstractContextManager["Run"]):
 
     @property
     def result(self) -> RunRecord:
-        """The run's account, posted to the ledger; ask for it after the `with` block."""
+        """The run's account, posted to the ledger; of a run that is not over yet, as it stands at this moment.
+
+        Raises:
+            LedgerError: No account can be made of the run's directory, or it is gone.
+        """
         from stillwatt.workflows.books import show_run
 
         if self._result is None:
-            self._result = show_run(self.runs_dir, self.run_id)
+            found = show_run(self.runs_dir, self.run_id)
+            if found.status is StageStatus.RUNNING:  # of this block, or of another rank's: it will say more later
+                return found
+            self._result = found
         return self._result
 
     def go_on_forked(self) -> None:
@@ -283,14 +307,14 @@ class Run(AbstractContextManager["Run"]):
                 [sys.executable, "-m", "stillwatt.ledger.recorder"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=_sampler_environment(),
+                env=sampler_environment(),
                 start_new_session=True,
             )
             stdin = self._sampler.stdin
             assert stdin is not None
             stdin.write(json.dumps(config).encode() + b"\n")
             stdin.flush()
-            answer = _first_line(self._sampler, _READY_TIMEOUT_S)
+            answer = first_line(self._sampler, _READY_TIMEOUT_S)
             if answer == "ready":
                 os.set_blocking(stdin.fileno(), False)
                 self._edge_fd = stdin.fileno()
@@ -356,22 +380,3 @@ def session_prefix(number: int) -> str:
         number, rest = divmod(number - 1, 26)
         letters = chr(ord("a") + rest) + letters
     return letters
-
-
-def _sampler_environment() -> dict[str, str]:
-    """The program's own environment, less what would make the sampling process heavy or noisy."""
-    environment = dict(os.environ)
-    for name in ("PYTHONWARNINGS", "PYTHONPROFILEIMPORTTIME", "COVERAGE_PROCESS_START", "LD_PRELOAD"):
-        environment.pop(name, None)
-    return environment
-
-
-def _first_line(sampler: subprocess.Popen[bytes], timeout_s: float) -> str:
-    """Wait for the sampling process's first line; empty when it dies or stays silent."""
-    answer: list[bytes] = []
-    stdout = sampler.stdout
-    assert stdout is not None
-    reader = threading.Thread(target=lambda: answer.append(stdout.readline()), daemon=True)
-    reader.start()
-    reader.join(timeout_s)
-    return answer[0].decode("utf-8", "replace").strip() if answer else ""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shlex
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from stillwatt.errors import StillwattError
+from stillwatt.errors import StillwattError, UsageError
 from stillwatt.metering.meter import parse_kind
+from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE
+from stillwatt.workflows.command_names import name_of_command
 from stillwatt.workflows.live import Run
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ class MeasureOutcome:
     """The command's own; 128 + n where signal n ended it; 126 or 127 as a shell would say."""
     record: RunRecord | None
     problem: str | None
-    """Why there is no record, or what the command could not do."""
+    """Why there is no record, what the command could not do, or what was cut short after it."""
 
 
 def measure_command(
@@ -50,34 +53,73 @@ def measure_command(
 ) -> MeasureOutcome:
     """Run `argv` as one stage and account for it.
 
-    The idle machine is measured for `idle_s` before the command, and after it where it ends with 0. With
-    `slow_after_s`, readings come once a second after that long without a stage's edge.
+    The idle machine is measured for `idle_s` before the command, and after it where it ends with 0; Ctrl-C cuts the
+    latter short, and nothing else once the command has begun. With `slow_after_s`, readings come once a second after
+    that long without a stage's edge. Run and stage are called as `name_of_command` says, where nothing is given.
 
     Raises:
         UnknownNameError: A sensor or stage kind that does not exist; the command has not run.
-        OSError: The run directory cannot be made; the command has not run.
+        UsageError: The command is an empty word.
+        RunsDirError: The run directory cannot be made; the command has not run.
     """
     parse_kind(kind)
-    program = Path(argv[0]).name
+    if not argv[0]:
+        raise UsageError("the command is an empty word; write it after --, such as: measure -- python train.py")
+    called = name_of_command(argv)
     run = Run(
-        name or program,
+        name or called,
         runs_dir=runs_dir,
         sensors=sensors,
         period_ms=period_ms,
         settings={"command": list(argv), "sample_period_ms": period_ms, "sensors": list(sensors), "idle_s": idle_s},
-        idle_s=idle_s,
         slow_after_s=slow_after_s,
     )
     exit_code, problem = 1, None
+    with ExitStack() as after:
+        try:
+            with run:
+                run.idle(idle_s, name=IDLE_BEFORE)
+                after.enter_context(undisturbed())
+                with run.stage(stage or called, kind=kind) as measured:
+                    exit_code, problem = _execute(argv)
+                    measured.record({"command": shlex.join(argv), "exit_code": exit_code})
+                    if exit_code != 0:
+                        raise CommandError(problem or f"exit status {exit_code}")
+                problem = _rest_after(run, idle_s)
+        except CommandError:
+            pass
+        return _account(run, exit_code, problem)
+
+
+def _rest_after(run: Run, idle_s: float) -> str | None:
+    """Measure the idle machine; says so where Ctrl-C cut that short."""
     try:
-        with run, run.stage(stage or program, kind=kind) as measured:
-            exit_code, problem = _execute(argv)
-            measured.record({"command": shlex.join(argv), "exit_code": exit_code})
-            if exit_code != 0:
-                raise CommandError(problem or f"exit status {exit_code}")
-    except CommandError:
-        pass
-    return _account(run, exit_code, problem)
+        with _handled((signal.SIGINT,), signal.default_int_handler):
+            run.idle(idle_s, name=IDLE_AFTER)
+    except KeyboardInterrupt:
+        return "interrupted: the idle machine after the command was measured for a shorter time than asked for"
+    return None
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C does nothing in the block.
+
+    The terminal sends it to the whole group: the command decides, and we stay to write and to show its account.
+    """
+    with _handled((signal.SIGINT,), lambda _number, _frame: None):
+        yield
+
+
+@contextmanager
+def _handled(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Signals go to a handler in the block."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class CommandError(Exception):
@@ -107,16 +149,8 @@ def _execute(argv: Sequence[str]) -> tuple[int, str | None]:
     def forward(number: int, _frame: FrameType | None) -> None:
         child.send_signal(number)
 
-    def leave_it_to_the_command(_number: int, _frame: FrameType | None) -> None:
-        """The terminal sent Ctrl-C to the whole group; the command decides, and we stay to write its account."""
-
-    handlers = {number: signal.signal(number, forward) for number in _FORWARDED}
-    handlers[signal.SIGINT] = signal.signal(signal.SIGINT, leave_it_to_the_command)
-    try:
+    with _handled(_FORWARDED, forward):
         code = child.wait()
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
     if code < 0:
         return _SIGNALLED - code, f"ended by signal {signal.Signals(-code).name}"
     return code, None

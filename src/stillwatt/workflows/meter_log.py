@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stillwatt.errors import ConfigError, MissingInputError
+from stillwatt.errors import ConfigError, NoSuchInputError
 from stillwatt.metering.calibrate import MeterLog
 
 _TIMES = ("time", "time_s", "timestamp", "t", "t_s", "utc")
@@ -35,14 +35,14 @@ def read_meter_log(path: Path) -> ReadLog:
     Times are seconds (since 1970, or since the log began) or ISO 8601, UTC where they name no zone.
 
     Raises:
-        MissingInputError: there is no such file.
+        NoSuchInputError: there is no such file.
         ConfigError: a column is missing, or a row cannot be meant; names the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(_rows(path, csv.reader(file)))
     except (FileNotFoundError, IsADirectoryError) as err:
-        raise MissingInputError("a meter's log", str(path), "name a CSV file with the columns time and watts") from err
+        raise NoSuchInputError("a meter's log", str(path), "name a CSV file with the columns time and watts") from err
     except (OSError, UnicodeDecodeError, csv.Error) as err:
         raise ConfigError(str(path), f"cannot be read as CSV ({err})") from err
     if len(rows) < 2:

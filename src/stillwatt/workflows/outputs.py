@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
-from stillwatt.errors import ConfigError, FileExistsAlreadyError
+from stillwatt.errors import ConfigError, FileExistsAlreadyError, StillwattError
+
+
+def shown(path: str | Path) -> str:
+    r"""A path as a text that any file can hold: bytes of it that are not UTF-8 are spelt out.
+
+    >>> shown("runs"), shown(os.fsdecode(b"caf\xe9/runs"))
+    ('runs', 'caf\\xe9/runs')
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def refuse_taken(path: Path, *, is_forced: bool, is_folder: bool = False, option: str = "-o") -> None:
@@ -31,13 +42,29 @@ def refuse_taken(path: Path, *, is_forced: bool, is_folder: bool = False, option
 
 
 def write_whole(path: Path, text: str) -> None:
-    """A text with the ends of lines that it has, and its folders; an earlier file stays until the new one is whole."""
+    """A text with the ends of lines that it has, and its folders; an earlier file stays until the new one is whole.
+
+    Raises:
+        StillwattError: It cannot be written.
+    """
+    try:
+        _write_whole(path, text)
+    except OSError as err:
+        raise StillwattError(f"nothing can be written to {path}: {err.strerror or err}") from err
+
+
+def _write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
         with path.open("w", encoding="utf-8", newline="") as stream:
             stream.write(text)
         return
     part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
-    part.replace(path)
+    try:
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):  # a disk that takes nothing gives nothing up either
+            part.unlink(missing_ok=True)
+        raise

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stillwatt.errors import MissingExtraError, StillwattError
+from stillwatt.errors import MissingExtraError, StillwattError, UsageError
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.workflows.live import Run
+from stillwatt.workflows.outputs import shown
 from stillwatt.workflows.predictions import adopt_prediction
 from stillwatt.workflows.publish import write_report
 
@@ -84,14 +85,16 @@ def run_recipe(
     Raises:
         MissingExtraError: The training stack is not installed.
         MissingInputError: A model or data set is not there.
+        UsageError: `runs_dir` has a name that models cannot be written under.
     """
+    root = _writable_by_all(Path(runs_dir))
     try:
         from stillwatt.pipelines.ranks import join_launch
         from stillwatt.pipelines.runner import run_pipeline
     except ModuleNotFoundError as err:
         raise MissingExtraError(str(err.name), "distill") from err
 
-    root, ranks = Path(runs_dir), join_launch()
+    ranks = join_launch()
     if not ranks.is_first:
         progress, announce, on_scored, on_run = SilentProgress(), _nobody, None, None
     unfinished = ranks.of_first(lambda: None if fresh else find_unfinished(root, recipe.settings_sha256))
@@ -107,7 +110,7 @@ def run_recipe(
         announce(f"run {run.run_id}")
         if on_run is not None:
             on_run(run.run_id)
-        if ranks.is_first:
+        if ranks.is_first and unfinished is None:  # what is predicted later has seen the run's own stages
             adopt_prediction(root, run.run_dir, recipe.settings_sha256)
         run_pipeline(
             spec,
@@ -123,6 +126,14 @@ def run_recipe(
         _mark_together(run, ranks, f"launch.{launch}.over")
     ranks.wait()  # until every rank's session has its end
     return _outcome(run.run_id, root, resumed=unfinished is not None) if ranks.is_first else None
+
+
+def _writable_by_all(root: Path) -> Path:
+    """The folder, where its name is UTF-8: tokenizers and safetensors open no other, and a study would break midway."""
+    told = shown(root)
+    if told != str(root):
+        raise UsageError(f"--runs {told}: models cannot be saved under a name that is not UTF-8; name another folder")
+    return root
 
 
 def _mark_together(run: Run, ranks: Ranks, name: str) -> None:

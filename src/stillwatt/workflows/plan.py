@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stillwatt.errors import UsageError
+from stillwatt.records.energy import Total
 from stillwatt.records.forecast import Device, Figure, Forecast, Held, Prediction, PredictionCheck
-from stillwatt.workflows.history import History, costs_of, device_of, read_history, read_runs, recipe_of, this_device
+from stillwatt.workflows.history import (
+    Cost,
+    History,
+    costs_of,
+    device_of,
+    read_history,
+    read_runs,
+    recipe_of,
+    this_device,
+)
 from stillwatt.workflows.predictions import load_prediction, save_prediction
 
 if TYPE_CHECKING:
@@ -21,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Planned", "Probing", "compare_with_prediction", "compare_with_run", "find_device", "plan_recipe"]
 
 _CARBON_DRAWS = 2_000
+_LEAST_SHARE = 0.002
+"""Of a run's energy: what is less is not worth a word."""
 MODELLED = (
     "energies were modelled, not measured: the figures say what the same model would say after the run, and its own "
     "error comes on top"
@@ -123,7 +135,7 @@ def _carbon(found: Forecasts, device: Device, region: str) -> tuple[tuple[Foreca
     from stillwatt.impact.operational import Operational
     from stillwatt.impact.site import site_at
     from stillwatt.records.channel import Basis, Boundary
-    from stillwatt.records.energy import NoTotal, Total
+    from stillwatt.records.energy import NoTotal
     from stillwatt.records.impact import Impact, LifeStage, Use
     from stillwatt.workflows.factors import open_catalog
 
@@ -188,14 +200,40 @@ def compare_with_prediction(run: RunRecord, *, runs_dir: str | Path) -> Predicti
 
 
 def _compared(run: RunRecord, prediction: Prediction, *, is_from_before: bool) -> PredictionCheck:
-    energy, duration = _held(prediction, run)
+    costs = costs_of(run)
+    last = {cost.name: cost for cost in costs}
+    energy, duration = _held(prediction, last)
+    total = run.total if isinstance(run.total, Total) else None
     return PredictionCheck(
-        run_id=run.run_id, is_from_before=is_from_before, energy=energy, duration=duration, notes=prediction.notes
+        run_id=run.run_id,
+        is_from_before=is_from_before,
+        energy=energy,
+        duration=duration,
+        notes=prediction.notes,
+        basis=None if total is None else total.basis,
+        whole_j=None if total is None else total.value_j,
+        uncompared={} if total is None else _uncompared(total.value_j, energy, costs),
     )
 
 
-def _held(prediction: Prediction, run: RunRecord) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
-    last = {cost.name: cost for cost in costs_of(run)}
+def _uncompared(whole_j: float, energy: Sequence[Held], costs: Sequence[Cost]) -> dict[str, float]:
+    """The run's joules beside its predicted stages, by what they went into; both together are the run's total."""
+    named, last = {held.name for held in energy if held.predicted is not None}, {cost.name: cost for cost in costs}
+    found = dict.fromkeys(("attempts that were cut off or failed", "stages that were not predicted"), 0.0)
+    again, unnamed = found
+    spent_j = 0.0
+    for cost in costs:
+        energy_j = cost.energy_j or 0.0
+        spent_j += energy_j
+        if cost.name not in named:
+            found[unnamed] += energy_j
+        elif cost is not last[cost.name]:
+            found[again] += energy_j
+    found["what lies between stages"] = whole_j - spent_j
+    return {what: energy_j for what, energy_j in found.items() if energy_j > _LEAST_SHARE * whole_j}
+
+
+def _held(prediction: Prediction, last: Mapping[str, Cost]) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
     energy, duration = [], []
     for stage in prediction.stages:
         ran = last.get(stage.name)

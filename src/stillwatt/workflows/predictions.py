@@ -30,7 +30,10 @@ def save_prediction(prediction: Prediction, runs_dir: str | Path) -> Path | None
 
 
 def adopt_prediction(runs_dir: Path, run_dir: Path, settings_sha256: str) -> None:
-    """Take the prediction of these settings, if there is one, into a run that begins; one that is there stays."""
+    """Take the prediction of these settings, if there is one, into a run that begins; one that is there stays.
+
+    Called at a run's first session alone: what is predicted while it is under way is not from before it.
+    """
     try:
         text = (runs_dir / _FOLDER / f"{settings_sha256}.json").read_text(encoding="utf-8")
     except OSError:
@@ -40,12 +43,13 @@ def adopt_prediction(runs_dir: Path, run_dir: Path, settings_sha256: str) -> Non
 
 
 def load_prediction(run_dir: Path) -> Prediction | None:
-    """The prediction that was made before a run; None where there is none that can be read."""
+    """The prediction that was made before a run; None where none can be read, or where it learnt from this very run."""
     try:
         told = json.loads((run_dir / FILE_NAME).read_text(encoding="utf-8"))
-        return _prediction(told) if told["schema"] == SCHEMA else None
+        found = _prediction(told) if told["schema"] == SCHEMA else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return None if found is None or run_dir.name in found.learnt_from else found
 
 
 def _write(path: Path, text: str) -> bool:

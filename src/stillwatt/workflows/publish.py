@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,5 +104,6 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as err:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that takes nothing gives nothing up either
+            temporary.unlink(missing_ok=True)
         raise StillwattError(f"nothing can be written to {path}: {err.strerror or err}") from err

@@ -70,7 +70,11 @@ class Search:
         if is_grid and not self._put_next_cell():
             return None
         trial = self._study.ask()
-        values = {key: _suggest(trial, key, each, is_grid=is_grid) for key, each in self._sweep.parameters.items()}
+        real = self._begun_real()
+        values = {
+            key: _suggest(trial, key, each, is_grid=is_grid, is_whole=each.steps_are_whole and key not in real)
+            for key, each in self._sweep.parameters.items()
+        }
         return trial.number, values
 
     def tell(self, trial: Trial) -> None:
@@ -84,6 +88,12 @@ class Search:
         if state is states.PRUNED and len(self._sweep.objectives) > 1:
             state = states.FAIL  # optuna prunes for one objective only
         self._study.tell(trial.number, state=state, skip_if_finished=True)
+
+    def _begun_real(self) -> set[str]:
+        """Ranges that trials took real numbers from: whole steps once did, and optuna keeps one kind to a search."""
+        kind = self._optuna.distributions.FloatDistribution
+        trials = self._study.get_trials(deepcopy=False)
+        return {key for each in trials for key, found in each.distributions.items() if isinstance(found, kind)}
 
     def _put_next_cell(self) -> bool:
         """Put the grid's next combination in line; False where there is none. The n-th trial has the n-th one."""
@@ -102,14 +112,14 @@ class Search:
         return kinds.get(self._sweep.method, samplers.RandomSampler)(seed=seed)
 
 
-def _suggest(trial: Any, key: str, parameter: ParameterSettings, *, is_grid: bool) -> Scalar:
+def _suggest(trial: Any, key: str, parameter: ParameterSettings, *, is_grid: bool, is_whole: bool) -> Scalar:
     grid = parameter.grid if parameter.choices or is_grid else None
     if grid is not None:
         value: Scalar = trial.suggest_categorical(key, list(grid))
         return value
     assert parameter.low is not None  # the settings have seen to it
     assert parameter.high is not None
-    if parameter.is_whole:
+    if is_whole:
         step = round(parameter.step or 1)
         low, high = round(parameter.low), round(parameter.high)
         whole: int = trial.suggest_int(key, low, high, log=parameter.log, **({} if parameter.log else {"step": step}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stillwatt.errors import MissingInputError
+from stillwatt.errors import NoSuchInputError
 from stillwatt.integrations.live_view import RunFolder
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def serve_metrics(runs_dir: str | Path, reference: str | None = None, *, port: i
         host: Which address of this machine to listen on.
 
     Raises:
-        MissingInputError: There is no such folder.
+        NoSuchInputError: There is no such folder.
         RunNotFoundError: No such run.
         AmbiguousRunError: The prefix fits several.
         MissingExtraError: prometheus-client is not installed.
@@ -43,7 +43,7 @@ def metrics_text(runs_dir: str | Path, reference: str | None = None) -> str:
 def _folder(runs_dir: str | Path, reference: str | None) -> RunFolder:
     runs_dir = Path(runs_dir)
     if not runs_dir.is_dir():
-        raise MissingInputError("run directories", str(runs_dir), "name their folder with --runs")
+        raise NoSuchInputError("run directories", str(runs_dir), "name their folder with --runs")
     if reference is None:
         return RunFolder(runs_dir)
     from stillwatt.ledger.store import LedgerStore

@@ -182,7 +182,7 @@ def check(path: Path, overrides: Sequence[str], recipe: Recipe, settings: SweepS
     for key, parameter in settings.parameters.items():
         ends = parameter.grid or tuple(end for end in (parameter.low, parameter.high) if end is not None)
         for value in ends:
-            meant = round(value) if parameter.is_whole and isinstance(value, float) else value
+            meant = round(value) if parameter.steps_are_whole and isinstance(value, float) else value
             trial_recipe(path, overrides, {key: meant}, settings.arm, 0)
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from stillwatt.analysis.quality import is_training_loss
 from stillwatt.analysis.words import listed
-from stillwatt.errors import ConfigError, MissingInputError, suggest
+from stillwatt.errors import ConfigError, NoSuchInputError, suggest
 from stillwatt.records.comparison import Observation
 from stillwatt.units import KilowattHours, from_kwh
 from stillwatt.workflows.cells import BadCellError, Numbers
+from stillwatt.workflows.outputs import shown
 from stillwatt.workflows.sites import read_sites
 from stillwatt.workflows.table_cells import (
     boundary_of,
@@ -76,7 +77,7 @@ def read_table(table: str | Path) -> Table:
     cells are not separated by commas. Lines that begin with `#` before the header are remarks.
 
     Raises:
-        MissingInputError: There is no such file.
+        NoSuchInputError: There is no such file.
         ConfigError: A column is missing, a cell cannot be meant, two rows are one training, or the table could be read
             in two ways; names the line.
     """
@@ -87,7 +88,7 @@ def _decoded(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except FileNotFoundError as err:
-        raise MissingInputError("table", str(path), "name a CSV file, or `paper` for the published one") from err
+        raise NoSuchInputError("table", str(path), "name a CSV file, or `paper` for the published one") from err
     except OSError as err:
         raise ConfigError(str(path), f"cannot be read: {err.strerror or err}; name a CSV file") from err
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -105,7 +106,7 @@ class _Reading:
     """One pass over one file."""
 
     def __init__(self, table: str | Path) -> None:
-        self._path = str(table)
+        self._path = shown(table)
         path = _PUBLISHED if self._path == PAPER else Path(table)
         self._numbers = Numbers()
         self._bad: list[tuple[int, str]] = []

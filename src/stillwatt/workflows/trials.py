@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillwatt.config.load import load_recipe
+from stillwatt.config.sweep import keys_of
 from stillwatt.config.tomlvalue import toml_value
 from stillwatt.errors import LedgerError, MissingExtraError, MissingInputError, StillwattError
 from stillwatt.records.channel import Basis
@@ -53,6 +54,8 @@ class Trial:
     """Why there is no energy, or why it was ended early or failed."""
     values: Mapping[str, float] = field(default_factory=dict)
     """By objective; only of a finished one."""
+    prepare_j: float | None = None
+    """Of preparing the data, the loading of libraries among it: in no objective, since the first trial bears it."""
     losses: Mapping[str, float] = field(default_factory=dict)
     """Held-out loss in nats by share of the text, mean over seeds."""
 
@@ -92,7 +95,7 @@ def trial_recipe(
     Raises:
         ConfigError: A setting does not exist, or the recipe cannot be meant with that value.
     """
-    changes = [f"{key}={toml_value(value)}" for key, value in parameters.items()]
+    changes = [f"{key}={toml_value(value)}" for name, value in parameters.items() for key in keys_of(name)]
     recipe = load_recipe(path, [*overrides, *changes])
     (chosen,) = [entry for entry in recipe.arms if entry.name == arm]
     own = chosen.model_copy(update={"name": f"{arm}-t{number:03d}"})
@@ -131,7 +134,9 @@ def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]
             )
             assert outcome is not None  # a sweep is no launch of several ranks (`run_sweep` has seen to it)
             study = outcome.study
-        trial = replace(trial, status=FINISHED, values=_values(study, job.objectives))
+        trial = replace(
+            trial, status=FINISHED, values=_values(study, job.objectives), prepare_j=_prepare_j(study.final_points)
+        )
     except TrialEnded as err:
         trial = replace(trial, status=PRUNED, why_not=str(err))
     except (MissingInputError, MissingExtraError):
@@ -235,12 +240,18 @@ def _values(study: Study, objectives: Sequence[str]) -> dict[str, float]:
     return {name: statistics.fmean(_value(point, name) for point in points) for name in objectives}
 
 
+def _prepare_j(points: Sequence[ArmPoint]) -> float | None:
+    known = [point.prepare_energy.value_j for point in points if not isinstance(point.prepare_energy, NoTotal)]
+    return statistics.fmean(known) if known else None
+
+
 def _value(point: ArmPoint, name: str) -> float:
     if name == "energy":
-        energy = point.energy_under("one-off")
+        energy, prepare = point.energy_under("one-off"), point.prepare_energy
         if isinstance(energy, NoTotal):
             raise StillwattError(f"the energy of {point.key} is not known: {energy.reason}")
-        return energy.value_j
+        # what is not known of the preparation is in no total either
+        return energy.value_j - (0.0 if isinstance(prepare, NoTotal) else prepare.value_j)
     if name == "loss":
         loss = _held_out_loss([asdict(score) for score in point.scores])
         if loss is None:

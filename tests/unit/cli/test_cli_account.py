@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +47,23 @@ def test_a_total_always_says_its_interval_basis_and_holes(
 def test_seconds_without_readings_are_incomplete_too() -> None:
     total = Total(value_j=1.0, low_j=1.0, high_j=1.0, basis=Basis.MEASURED, complete=False)
     assert total_text(total).endswith("measured; incomplete")
+
+
+@pytest.mark.parametrize(
+    ("value_j", "shown"),
+    [(17.1, "17.10 J"), (36.0, "= 0.01 Wh"), (1500.0, "= 0.417 Wh"), (3.5e5, "= 97.2 Wh"), (3.6e6, "1.000 kWh")],
+)
+def test_a_whole_total_is_told_in_watt_hours_where_that_can_be_read(
+    make_record: Callable[..., RunRecord], value_j: float, shown: str
+) -> None:
+    total = Total(value_j=value_j, low_j=value_j, high_j=value_j, basis=Basis.MEASURED, complete=True)
+    (line,) = [line for line in record_lines(replace(make_record(), total=total)) if line.startswith("total  ")]
+    assert shown in line
+    assert ("Wh" in shown) == ("Wh" in line)
+    assert "e-" not in line
+    part = replace(total, complete=False, absent=("gpu0",))
+    (line,) = [line for line in record_lines(replace(make_record(), total=part)) if line.startswith("total  ")]
+    assert line.endswith("incomplete, without gpu0")  # and no figure behind the part's name
 
 
 def test_an_unknown_total_is_not_a_number() -> None:

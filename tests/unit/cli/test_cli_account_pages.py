@@ -53,7 +53,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
     assert "stands alone" in ask(str(report), "latest").stderr
     same = str(tmp_path / "x")
     assert "a file each" in ask(str(report), "--html", same, "--markdown", same).stderr
-    assert ask(str(tmp_path / "none.json")).exit_code == 1
+    assert ask(str(tmp_path / "none.json")).exit_code == 2
     report.write_text(json.dumps({**bare(), "schema": "else/1"}), encoding="utf-8")
     other = ask(str(report), "--html", same)
     assert other.exit_code == 1

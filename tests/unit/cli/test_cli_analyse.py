@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,17 @@ def test_the_same_table_gives_the_same_bytes_in_any_order(stillwatt: Stillwatt, 
         assert {k: pytest.approx(v) for k, v in mine.items()} == theirs
 
 
+def test_a_table_whose_name_is_not_utf_8_has_a_page_that_spells_it_out(
+    stillwatt: Stillwatt, points: Points, tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    table = Path(points(ROWS)).rename(folder / "points.csv")
+    done = stillwatt("analyse", "--table", str(table), "--html", str(folder / "page.html"))
+    assert done.exit_code == 0, done.output
+    assert "caf\\\\xe9/points.csv" in (folder / "page.html").read_text(encoding="utf-8")
+
+
 def test_never_and_always_are_answers(stillwatt: Stillwatt, points: Points) -> None:
     rows = "a,sft,1B,,0.7,,0,6,1,\nb,kd,1B,,0.7,,11,9,1,\nc,syn,1B,,0.7,,0.1,2,1,\n"
     found = answer(stillwatt("analyse", "--table", points(rows), "--json"))
@@ -108,7 +121,9 @@ def test_never_and_always_are_answers(stillwatt: Stillwatt, points: Points) -> N
     words = stillwatt("analyse", "--table", points(rows)).stdout
     assert "No reuse repays the teacher of b: nothing is saved against a" in words
     assert "c is worth it from the first student" in words
-    assert words.startswith("On one seed, c repays its teacher from 1 student on")
+    assert words.startswith(
+        "On one seed, 1 of 2 distilled labels repays its teacher at matched quality: c's N* is 0.0250"
+    )
 
 
 def test_boundaries_and_impacts(stillwatt: Stillwatt, points: Points) -> None:
@@ -122,14 +137,17 @@ def test_boundaries_and_impacts(stillwatt: Stillwatt, points: Points) -> None:
     assert carbon["amounts"]["one-off"]["sft-7b"] == pytest.approx(19.0 * 1.2 * 0.5)
     assert carbon["on_frontier_probability"] == found["on_frontier_probability"]
     words = stillwatt("analyse", "--table", points(ROWS), *options).stdout
-    assert "By kgco2e [kgCO2e] under one-off, on the frontier: sft-1b, kd-1b, sft-7b." in words
+    assert "By carbon [kgCO2e] under one-off, on the frontier: sft-1b, kd-1b, sft-7b." in words
+    assert "carbon of one student  one-off [kgCO2e]" in words
+    assert re.search(r"^sft-7b +11\.4", words, re.MULTILINE)
 
 
 def test_words_for_a_table(stillwatt: Stillwatt, points: Points) -> None:
     result = stillwatt("analyse", "--table", points(ROWS), "--reuse", "20")
     assert result.exit_code == 0
-    words = result.stdout
-    assert "kd-1b repays its teacher from 10 students on" in words
+    words = " ".join(result.stdout.split())
+    assert "repays its teacher at matched quality: kd-1b's N* is 0.84 [0.73, 0.98] against sft-7b" in words
+    assert "; at an equal token budget it is " in words
     assert "reuse:20 [kWh]" in words
     assert "teacher's share" in words
     assert "reuse:2 is the most students that one method distilled here" in words
@@ -181,6 +199,15 @@ def test_misuse(stillwatt: Stillwatt, arguments: tuple[str, ...], why: str) -> N
     assert why in str(result.exception) + result.stderr
 
 
+def test_energies_have_their_half_widths_within_the_usual_columns(stillwatt: Stillwatt, points: Points) -> None:
+    lines = stillwatt("analyse", "--table", points(ROWS)).stdout.splitlines()
+    head = next(n for n, line in enumerate(lines) if line.startswith("label") and "seeds" in line)
+    rows = lines[head : lines.index("", head)]
+    assert all(" ± " in line for line in rows if line.startswith(("sft-1b", "kd-1b")))
+    assert max(map(len, rows)) <= 100
+    assert any(line.startswith("* on the frontier, p: how surely; ± is a 95 % half-width; reuse:2") for line in lines)
+
+
 def test_nothing_placed_has_no_footnote(stillwatt: Stillwatt, points: Points) -> None:
     words = stillwatt("analyse", "--table", points("a,sft,1B,,,,,6,1,\n")).stdout
     assert "* on the frontier" not in words
@@ -204,7 +231,7 @@ def test_runs_whose_energy_is_not_whole_exit_with_3(stillwatt: Stillwatt, monkey
 
 def test_runs_list_what_is_on_no_bill(stillwatt: Stillwatt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stillwatt.workflows.analyse.show_run", lambda runs_dir, reference: quickstart())
-    words = stillwatt("analyse", "latest").stdout
+    words = " ".join(stillwatt("analyse", "latest").stdout.split())  # folded to fit
     assert "on no bill" in words
     assert "idle power, measured to be compared with" in words
     found = json.loads(stillwatt("analyse", "latest", "--json").stdout)

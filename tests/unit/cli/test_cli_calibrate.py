@@ -51,7 +51,7 @@ def test_a_gain_as_json(stillwatt: Stillwatt, asked: list[Any]) -> None:
 
 def test_a_log_that_is_not_there_is_named(stillwatt: Stillwatt, tmp_path: Path) -> None:
     shown = stillwatt("doctor", "--calibrate", str(tmp_path / "none.csv"), "--runs", str(tmp_path))
-    assert shown.exit_code == 1
+    assert shown.exit_code == 2
     assert "none.csv" in shown.stderr
 
 

@@ -30,7 +30,11 @@ def test_of_a_run(tmp_path: Path) -> None:
     result = ask("latest", "--runs", str(tmp_path), "--region", "FRA", "--format", "cyclonedx", "-o", str(out))
     assert result.exit_code == 0, result.output
     assert "checked by cyclonedx-python-lib" in result.stdout
-    assert "lost: " in result.stderr
+    losses = json.loads(out.with_name("bom.json.losses.json").read_text(encoding="utf-8"))["losses"]
+    told = [line for line in result.stderr.splitlines() if line.startswith("lost: ")]
+    assert len(told) == 3
+    assert f"… and {len(losses) - 3} more, all in {out}.losses.json" in result.stderr
+    assert f"{len(losses)} losses in" in result.stdout
     assert json.loads(out.read_text(encoding="utf-8"))["specVersion"] == "1.6"
     assert out.with_name("bom.json.losses.json").is_file()
     again = ask("latest", "--runs", str(tmp_path), "--region", "FRA", "--format", "cyclonedx", "-o", str(out))
@@ -78,7 +82,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "what"),
     [
-        (("nowhere.json", "--format", "sci", "-o", "x"), 1, "report not found"),
+        (("nowhere.json", "--format", "sci", "-o", "x"), 2, "report not found"),
         (("latest", "--format", "sci", "-o", "x", "--detail", "nonsense"), 2, "KEY=VALUE"),
         (("latest", "--format", "word", "-o", "x"), 2, "Invalid value"),
     ],

@@ -181,7 +181,7 @@ def test_compare_an_account_cell_by_cell(tmp_path: Path) -> None:
 def test_an_account_that_is_none(tmp_path: Path) -> None:
     assert "no such" not in ask("compare", "--account", account(tmp_path)).stderr
     assert ask("compare", "--account", account(tmp_path)).exit_code == 2
-    assert ask("compare", "--account", str(tmp_path / "none.json")).exit_code == 1
+    assert ask("compare", "--account", str(tmp_path / "none.json")).exit_code == 2
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
     assert "is not JSON" in ask("compare", "--account", str(tmp_path / "bad.json")).stderr
     (tmp_path / "list.json").write_text("[]", encoding="utf-8")
@@ -205,4 +205,4 @@ def test_check_names_each_fault_and_fails(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert {one["column"] for one in json.loads(result.stdout)["problems"]} == {"unit", "year"}
     assert ask("list", "--corpus", str(path)).exit_code == 2
-    assert ask("check", str(tmp_path / "none.csv")).exit_code == 1
+    assert ask("check", str(tmp_path / "none.csv")).exit_code == 2

@@ -41,6 +41,17 @@ def test_every_option_with_a_number_has_the_one_type() -> None:
     assert [(names, option.name) for names, option, kind in FOUND if not isinstance(kind, Number)] == []
 
 
+@pytest.mark.parametrize("names", sorted({names for names, *_ in FOUND}), ids=" ".join)
+def test_help_says_no_end_that_there_is_not(stillwatt: Stillwatt, names: tuple[str, ...]) -> None:
+    assert "None" not in stillwatt(*names, "--help").stdout
+
+
+def test_a_least_quality_below_nothing_is_refused(stillwatt: Stillwatt) -> None:
+    done = stillwatt("advise", "--budget", "1 kWh", "--quality", "-1")
+    assert done.exit_code == 2
+    assert "--quality" in done.stderr
+
+
 @pytest.mark.parametrize("said", ["nan", "inf", "-inf", "NaN"])
 @pytest.mark.parametrize(
     ("names", "option"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,16 @@ def test_the_exit_status_is_what_a_shell_would_say(command: tuple[str, ...], sta
     assert "Traceback" not in done.stderr
 
 
+def test_a_run_below_a_name_that_is_not_utf_8_keeps_its_energy(tmp_path: Path) -> None:
+    runs = tmp_path / os.fsdecode(b"caf\xe9") / "runs"
+    done = _stillwatt("measure", *SYNTHETIC, "--", sys.executable, "-c", "import time; time.sleep(0.5)", runs_dir=runs)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(_stillwatt("ledger", "show", "latest", "--json", runs_dir=runs).stdout)
+    assert all(channel["energy"]["value_j"] > 0.0 for stage in record["stages"] for channel in stage["channels"])
+    assert _stillwatt("ledger", "verify", "latest", runs_dir=runs).returncode == 0
+    assert _stillwatt("report", "latest", runs_dir=runs).returncode == 0
+
+
 def test_asking_for_a_run_that_is_not_there_is_one_sentence(measured: Path) -> None:
     done = _stillwatt("ledger", "show", "dmeo", runs_dir=measured)
     assert done.returncode == 2
@@ -70,5 +81,6 @@ def test_a_runs_directory_that_cannot_be_made_is_one_sentence(tmp_path: Path) ->
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
     done = _stillwatt("measure", *SYNTHETIC, "--", "true", runs_dir=blocked / "runs")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: Not a directory")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Not a directory; nothing was run" in done.stderr

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +125,44 @@ def test_an_interrupt_says_how_to_go_on(stillwatt: Stillwatt, install: Callable[
     assert result.stdout == ""
 
 
+class InterruptedWhileItEnds:
+    """Stands in for `run_recipe`: interrupted, and once more while it closes its books."""
+
+    def __init__(self, *, apart_s: float = 0.0) -> None:
+        self.apart_s, self.is_closed = apart_s, False
+
+    def __call__(self, _recipe: Recipe, **_options: Any) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            time.sleep(self.apart_s)
+            signal.raise_signal(signal.SIGINT)
+            self.is_closed = True
+
+
+@pytest.fixture
+def hears_sigint() -> Iterator[None]:
+    """An interrupt is heard, though whoever starts the tests may have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_sigint")
+def test_interrupts_in_a_burst_are_one_and_the_books_are_closed(
+    stillwatt: Stillwatt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stillwatt.workflows.pipeline.run_recipe", ending := InterruptedWhileItEnds())
+    result = stillwatt("run", "smoke_cpu")
+    assert (result.exit_code, ending.is_closed) == (130, True)
+    assert result.stderr.count("interrupted: ") == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr("stillwatt.cli.interrupts._BURST_NS", 1_000_000)
+    monkeypatch.setattr("stillwatt.workflows.pipeline.run_recipe", stuck := InterruptedWhileItEnds(apart_s=0.01))
+    result = stillwatt("run", "smoke_cpu")
+    assert (result.exit_code, stuck.is_closed) == (130, False)  # whoever has waited is heard again
+
+
 def test_an_error_is_one_sentence(stillwatt: Stillwatt, install: Callable[..., Workflow]) -> None:
     install(MissingExtraError("torch", "distill"))
     result = stillwatt("run", "smoke_cpu")
@@ -145,6 +186,16 @@ def test_what_cannot_be_meant_runs_nothing(
     assert result.exit_code == 2
     assert words in result.stderr
     assert workflow.recipe is None
+
+
+def test_a_folder_that_models_cannot_be_saved_in_is_refused_before_anything_is_made(
+    stillwatt: Stillwatt, tmp_path: Path
+) -> None:
+    runs = tmp_path / os.fsdecode(b"caf\xe9")
+    result = stillwatt("run", "smoke_cpu", "--runs", str(runs))
+    assert result.exit_code == 2
+    assert "caf\\xe9: models cannot be saved under a name that is not UTF-8; name another folder" in result.stderr
+    assert not runs.exists()
 
 
 class Cluster:

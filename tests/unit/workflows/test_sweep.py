@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,30 @@ import pytest
 
 pytest.importorskip("optuna", reason="the sweep extra is not installed")
 
+from planned_runs import smoke, study_run
+from stillwatt.cli.sweep import _best
 from stillwatt.config.bundled import find_recipe
-from stillwatt.errors import StillwattError
+from stillwatt.config.sweep import ParameterSettings
+from stillwatt.errors import StillwattError, UsageError
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.records.energy import NoTotal, Total
+from stillwatt.records.finding import Bill
 from stillwatt.workflows import sweep as sweep_module
+from stillwatt.workflows.books import show_run
+from stillwatt.workflows.publish import summarise_run
 from stillwatt.workflows.sweep import SweepOutcome, run_sweep
-from stillwatt.workflows.trials import FAILED, FINISHED, PRUNED, Trial, TrialEnded, TrialJob, _Watch, keep
+from stillwatt.workflows.trials import (
+    FAILED,
+    FINISHED,
+    PRUNED,
+    Trial,
+    TrialEnded,
+    TrialJob,
+    _value,
+    _Watch,
+    keep,
+    trial_recipe,
+)
 
 HEAD = """
 [sweep]
@@ -100,6 +117,39 @@ def tried(engine: FakeEngine) -> list[Mapping[str, Any]]:
 
 def table(method: str, more: str = "") -> str:
     return f'{HEAD}method = "{method}"\nobjectives = ["loss"]\n{more}\n{GRID}'
+
+
+def test_trials_are_compared_without_what_the_first_one_loads(tmp_path: Path) -> None:
+    study = summarise_run(show_run(study_run(tmp_path, smoke()).path.parent, "latest"), runs_dir=tmp_path)
+    (point, *_) = study.final_points
+    prepare = point.prepare_energy
+    (allocated,) = (entry for entry in point.allocated if entry.allocation.label == "one-off")
+    assert isinstance(prepare, Bill)
+    assert isinstance(allocated.energy, Bill)
+    own_j = _value(point, "energy")
+    assert own_j == pytest.approx(allocated.energy.value_j - prepare.value_j)
+    loading_j = 54.0
+    first = replace(
+        point,
+        prepare_energy=replace(prepare, value_j=prepare.value_j + loading_j),
+        allocated=tuple(
+            replace(entry, energy=replace(entry.energy, value_j=entry.energy.value_j + loading_j))
+            for entry in point.allocated
+            if isinstance(entry.energy, Bill)
+        ),
+    )
+    assert _value(first, "energy") == pytest.approx(own_j)
+
+
+def test_the_winner_by_energy_says_what_is_left_out() -> None:
+    trials = [
+        Trial(number=n, parameters={}, status=FINISHED, values={"energy": 26.0 - n}, prepare_j=prepare_j)
+        for n, prepare_j in enumerate((182.0, 0.83))
+    ]
+    winner, beside = _best(trials, ["energy"])
+    assert winner == "least energy: trial 1, 25 J"
+    assert "182 J in trial 0, in the others at most 830 mJ" in beside
+    assert len(_best(trials[:1], ["loss"])) == 0
 
 
 def test_a_grid_tries_every_combination_once(tmp_path: Path) -> None:
@@ -218,6 +268,12 @@ def test_pruned_trials_are_told_to_the_search(tmp_path: Path) -> None:
         (table("grid").replace('["loss"]', '["loss", "loss"]'), "objectives must differ"),
         (table("grid").replace("smoke_cpu", "smoke_cpus"), "did you mean 'smoke_cpu'?"),
         (table("grid").replace("seed = 1", "sead = 1"), "did you mean 'seed'?"),
+        (table("grid").replace("[0.0, 0.5, 1.0]", "[0.5, 0.1, 0.5]"), "0.5 stands among the choices twice"),
+        (table("grid").replace("[0.0, 0.5, 1.0]", "[1, 1.0]"), "1.0 stands among the choices twice"),
+        (table("grid").replace("train.learning_rate", "sweep.seed"), "sweep.seed alters nothing of a trial"),
+        (table("grid") + 'name = { choices = ["a", "b"] }', "name alters nothing of a trial, so all would be the same"),
+        (table("grid").replace("train.learning_rate", "arms.kd.alpha + train.seed"), "arms.kd.alpha is set by two"),
+        (table("grid").replace("train.learning_rate", "train.learning_rate +"), "KEY.KEY=VALUE"),
     ],
 )
 def test_a_sweep_that_cannot_be_meant_is_refused_before_anything_is_spent(
@@ -229,6 +285,51 @@ def test_a_sweep_that_cannot_be_meant_is_refused_before_anything_is_spent(
     assert words in str(caught.value)
     assert engine.seen == []
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_range_written_in_whole_steps_is_of_whole_numbers(tmp_path: Path) -> None:
+    for number, method in enumerate(("grid", "random")):
+        text = table(method, "trials = 12").replace("train.learning_rate", "train.batch_size")
+        text = text.replace("low = 0.001, high = 0.003, step = 0.001", "low = 1, high = 4, step = 1")
+        (tmp_path / str(number)).mkdir()
+        engine = FakeEngine()
+        sweep(tmp_path / str(number), text, engine)
+        sizes = [job.parameters["train.batch_size"] for job in engine.seen]
+        assert len(sizes) == 12
+        assert all(type(size) is int for size in sizes)
+        assert set(sizes) <= {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "tpe"])
+def test_a_search_begun_when_whole_steps_were_no_whole_numbers_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    text = table(method, "trials = 12").replace("train.learning_rate", "train.max_grad_norm")
+    text = text.replace("low = 0.001, high = 0.003, step = 0.001", "low = 1, high = 4, step = 1")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(ParameterSettings, "steps_are_whole", property(lambda settings: settings.is_whole))
+        killed = FakeEngine(kill_at=3)
+        with pytest.raises(Killed):
+            sweep(tmp_path, text, killed)
+    rest = FakeEngine()
+    outcome = sweep(tmp_path, text, rest)
+    assert [trial.number for trial in outcome.trials] == list(range(12))
+    assert [job.number for job in rest.seen] == list(range(3, 12))
+    norms = [job.parameters["train.max_grad_norm"] for job in (*killed.seen, *rest.seen)]
+    assert set(norms) <= {1, 2, 3, 4}
+
+
+def test_a_parameter_may_set_several_keys_to_one_value(tmp_path: Path) -> None:
+    """A cache is read at the temperature that it was written at, so that the two are changed together."""
+    both = "arms.kd.temperature + teacher_logits.temperature"
+    text = table("grid").replace("train.learning_rate", both)
+    engine = FakeEngine()
+    sweep(tmp_path, text.replace("low = 0.001, high = 0.003, step = 0.001", "choices = [1.0, 2.0]"), engine)
+    assert {job.parameters[both] for job in engine.seen} == {1.0, 2.0}
+    job = next(job for job in engine.seen if job.parameters[both] == 2.0)
+    recipe = trial_recipe(Path(job.folder) / "recipe.toml", (), job.parameters, "kd", 3)
+    assert recipe.teacher_logits is not None
+    assert recipe.arms[0].temperature == recipe.teacher_logits.temperature == 2.0
 
 
 def test_a_sweep_is_no_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,3 +351,5 @@ def test_a_recipe_without_the_table_says_where_to_look(tmp_path: Path) -> None:
 def test_a_budget_on_the_command_line_is_checked_too(tmp_path: Path) -> None:
     with pytest.raises(StillwattError, match="budget of the sweep: 'much' must be an amount"):
         sweep(tmp_path, table("grid"), FakeEngine(), budget="much")
+    with pytest.raises(UsageError, match="budget of the sweep: '1__0 J' must be an amount"):
+        sweep(tmp_path, table("grid"), FakeEngine(), budget="1__0 J")

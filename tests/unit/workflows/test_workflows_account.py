@@ -325,6 +325,8 @@ def test_what_is_no_report_is_refused(text: str | bytes, says: str, tmp_path: Pa
         (("--region", "FRA", "--lifetime", "-3"), 2, "--lifetime"),
         (("--region", "FRA", "--keep-days", "0"), 2, "--keep-days"),
         (("--region", "FRA", "--factors", "YEARLESS"), 2, "year"),
+        (("--region", "FRA", "--device", "H1000"), 2, "--device: unknown device 'H1000'; did you mean 'H100'?; or say"),
+        (("--region", "FRA", "--device", "host:our-server*0.5"), 2, "--factor 'embodied_gwp@our-server="),
     ],
 )
 def test_bad_input_is_refused(arguments: tuple[str, ...], status: int, says: str, runs: Path, tmp_path: Path) -> None:
@@ -345,3 +347,26 @@ def test_an_unknown_energy_makes_the_account_incomplete(tmp_path: Path) -> None:
     found = ask("account", "latest", "--runs", str(folder), "--region", "FRA", "--draws", "200")
     assert found.exit_code == 3, found.output
     assert "not whole" in found.stdout or "no stage is counted" in found.stdout
+
+
+@pytest.mark.parametrize(("name", "is_named"), [("train", True), ("python", False), ("bash", False)])
+def test_other_runs_of_the_name_are_lacking_unless_the_name_is_an_interpreters(
+    name: str, is_named: bool, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        quick_run(tmp_path, number=number, name=name)
+    found = ask("account", "latest", "--runs", str(tmp_path), "--region", "FRA", "--draws", "200")
+    assert ("runs of the same name" in found.stdout) is is_named
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--device", "nvidia h100 80gb HBM3"),
+        ("--device", "host:our-server*0.5", "--factor", "embodied_gwp@our-server=2500kgCO2e/device"),
+        ("--device", "my card", "--factor", "embodied_gwp@my card=150kgCO2e/device"),
+    ],
+)
+def test_a_device_that_the_tables_or_the_user_know_is_taken(arguments: tuple[str, ...], runs: Path) -> None:
+    found = ask("account", "latest", "--runs", str(runs), "--region", "FRA", "--draws", "200", *arguments)
+    assert found.exit_code == 0, found.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,26 @@ def test_the_cache_that_is_there_and_no_training_at_all_are_answers(studies: Pat
     assert served.ranked[0].option.name == "serve the teacher as it is"
 
 
+def test_where_serving_was_not_measured_what_serves_is_left_out_and_named(runs_dir: Path) -> None:
+    study_run(runs_dir, smoke(), number=1, without=("serve.teacher",))
+    found = advise_from_runs(request(runs_dir, tokens_served=1e6))
+    assert all(entry.option.student for entry in found.ranked)
+    ((name, why),) = ((name, why) for name, why in found.left_out if "serving" in why)
+    assert name == "what serves the teacher"
+    assert why.startswith("what serving it takes is not known (run ")
+
+
+def test_without_any_serving_tokens_to_serve_are_refused_with_the_next_step(runs_dir: Path) -> None:
+    study_run(runs_dir, smoke(), number=1, without=("serve.teacher", "serve.student"))
+    assert advise_from_runs(request(runs_dir)).ranked
+    with pytest.raises(
+        StillwattError,
+        match=r"what serves tiny.*: what serving it takes is not known .*measure a training with its quality and its "
+        r"serving first",
+    ):
+        advise_from_runs(request(runs_dir, tokens_served=5e7))
+
+
 def test_runs_in_a_place_have_carbon_under_a_budget(studies: Path) -> None:
     found = advise_from_runs(request(studies, limits=Limits(kgco2e=1e6), region="Deutschland"))
     assert all(entry.kgco2e is not None for entry in found.ranked)
@@ -235,8 +256,13 @@ def test_what_cannot_be_compared_is_left_out_and_named(runs_dir: Path) -> None:
     study_run(runs_dir, smoke("evaluate.choice_items=9"), number=2)
     study_run(runs_dir, smoke(), number=3, quality=float("nan"))
     study_run(runs_dir, smoke(), number=4)
-    left_out = dict(advise_from_runs(request(runs_dir)).left_out)
-    assert "it carried out no recipe" in left_out.values()
+    for number in (5, 6):
+        quick_run(runs_dir, number=number)
+    found = advise_from_runs(request(runs_dir))
+    left_out = dict(found.left_out)
+    (runs,) = [name for name, reason in left_out.items() if reason == "no recipe was carried out"]
+    assert re.fullmatch(r"3 runs \(\S+, \S+ and 1 more\)", runs)
+    assert not any("no recipe was carried out" in note for note in found.notes)
     assert any("unlike qualities are not mixed" in reason for reason in left_out.values())
     assert any("no scores" in reason for reason in left_out.values())
 

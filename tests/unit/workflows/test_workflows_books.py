@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import stillwatt
-from stillwatt.errors import MissingInputError, RunNotFoundError
+from stillwatt.errors import LedgerError, MissingInputError, RunNotFoundError
 from stillwatt.workflows import books
 
 
@@ -32,6 +32,15 @@ def test_a_run_is_found_listed_and_verified(kept: Path) -> None:
     assert [finding for finding in books.verify(kept) if finding.severity == "error"] == []
     with pytest.raises(RunNotFoundError, match="did you mean 'kept'"):
         books.show_run(kept, "kep_t")
+
+
+def test_a_run_that_is_there_and_cannot_be_posted_is_not_called_unknown(kept: Path) -> None:
+    (manifest,) = kept.glob("*/manifest.json")
+    run_id = manifest.parent.name
+    manifest.write_text("{")
+    with pytest.raises(LedgerError, match=rf"run '{run_id}' in .* cannot be posted.*manifest.*ledger verify") as raised:
+        books.show_run(kept, run_id)
+    assert not isinstance(raised.value, RunNotFoundError)
 
 
 def test_a_change_of_the_files_is_posted_before_it_is_verified(kept: Path) -> None:

@@ -89,8 +89,8 @@ def test_a_known_gain_is_found_written_and_used(tmp_path: Path) -> None:
 
 
 def test_a_gain_in_the_journal_scales_energies_and_no_counts(tmp_path: Path) -> None:
-    plain = build_record(run_under_load(tmp_path / "a").path, liveness=FakeLiveness(False))
-    run = run_under_load(tmp_path / "b", gain=1.1)
+    plain = build_record(run_under_load(tmp_path / "a", witness=False).path, liveness=FakeLiveness(False))
+    run = run_under_load(tmp_path / "b", gain=1.1, witness=False)
     found = build_record(run.path, liveness=FakeLiveness(False))
     assert isinstance(plain.total, Total)
     assert isinstance(found.total, Total)

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from fake_devices import jetson_tree
+from fakes import FakeClock, fake_proc
 from stillwatt.errors import UnknownNameError
+from stillwatt.sensors.host_model import HostModelSensor
+from stillwatt.sensors.jetson import JetsonSensor
 from stillwatt.workflows import doctor
 from stillwatt.workflows.doctor import Health, examine
 
@@ -45,3 +49,13 @@ def test_nothing_readable_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "probe_all", lambda _clock: ())
     (finding,) = [f for f in examine() if f.subject == "energy"]
     assert finding.status is Health.MISSING
+
+
+def test_what_a_modules_supplies_hold_is_not_said_to_be_modelled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    jetson = JetsonSensor(FakeClock(), root=jetson_tree(tmp_path))
+    model = HostModelSensor(FakeClock(), proc_root=fake_proc(tmp_path / "proc"))
+    monkeypatch.setattr(doctor, "probe_all", lambda _clock: (jetson.probe(), model.probe()))
+    (finding,) = [f for f in examine() if f.subject == "energy"]
+    assert finding.detail == "measured: module0, rail-vdd-cpu-gpu-cv, rail-vdd-soc"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import threading
 import time
 import warnings
@@ -18,6 +20,7 @@ from stillwatt.ledger.rundir import sessions
 from stillwatt.records import StageRecord
 
 LENGTH_S = 0.2
+PATIENCE_S = 60
 
 
 def fork(work: Callable[[], object]) -> int:
@@ -27,6 +30,7 @@ def fork(work: Callable[[], object]) -> int:
         pid = os.fork()
     if pid == 0:
         status = 1
+        _end_in_time()
         try:
             work()
             status = 0
@@ -35,9 +39,16 @@ def fork(work: Callable[[], object]) -> int:
     return pid
 
 
+def _end_in_time() -> None:
+    """Have this process say where it stands, and end, should it wait for something that never comes."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    faulthandler.register(signal.SIGALRM, chain=True)
+    signal.alarm(PATIENCE_S)
+
+
 def join(*pids: int) -> None:
     for pid in pids:
-        assert os.waitpid(pid, 0)[1] == 0
+        assert os.waitpid(pid, 0)[1] == 0  # it ends itself, and says where it stood, after `PATIENCE_S`
 
 
 def by_name(run: stillwatt.Run) -> dict[str, StageRecord]:

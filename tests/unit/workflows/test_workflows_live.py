@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import stillwatt
-from stillwatt.errors import UnknownNameError
+from stillwatt.errors import RunNotFoundError, RunsDirError, UnknownNameError
 from stillwatt.metering.meter import MeterWarning
 from stillwatt.records import Absent, Energy, NoTotal, RunRecord, StageStatus, Total
 from stillwatt.workflows.books import show_run
@@ -113,6 +114,22 @@ def test_a_run_is_entered_before_it_measures(runs_dir: Path) -> None:
     run = stillwatt.Run("outside", runs_dir=runs_dir)
     with pytest.raises(RuntimeError, match="with"), run.stage("never"):
         pass
+
+
+def test_a_result_asked_for_too_early_is_not_the_one_that_stays(runs_dir: Path) -> None:
+    with stillwatt.Run("early", runs_dir=runs_dir, sensors=SYNTHETIC) as run:
+        with run.stage("first"):
+            time.sleep(0.2)
+        early = run.result
+        assert ([stage.name for stage in early.stages], early.status) == (["first"], StageStatus.RUNNING)
+        with run.stage("second"):
+            time.sleep(0.2)
+    assert [stage.name for stage in run.result.stages] == ["first", "second"]
+    assert run.result.status is StageStatus.ENDED
+    assert run.result is run.result
+    with run, run.stage("again"):
+        time.sleep(0.2)
+    assert [stage.name for stage in run.result.stages] == ["again"]
 
 
 def test_losing_the_sampler_is_not_an_exception(runs_dir: Path) -> None:
@@ -251,3 +268,32 @@ def test_a_wait_that_is_interrupted_ends_the_session_and_its_sampling_process(
     with pytest.raises(KeyboardInterrupt), run:
         pass
     assert run.result.status is StageStatus.FAILED
+
+
+@pytest.mark.parametrize("below", ["", "runs"])
+def test_a_folder_that_no_run_can_be_kept_in_is_refused_with_a_cure(tmp_path: Path, below: str) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    with pytest.raises(RunsDirError, match=r"notes\.txt.*`runs_dir`.*`--runs`") as raised:
+        stillwatt.Run("nowhere", runs_dir=file / below, sensors=SYNTHETIC).__enter__()
+    assert isinstance(raised.value, OSError)
+    assert raised.value.errno
+    assert file.read_text() == "mine"
+
+
+def test_a_session_whose_journal_cannot_be_opened_is_refused_with_a_cure(runs_dir: Path) -> None:
+    with pytest.raises(RunsDirError, match="gone-1"):
+        stillwatt.Run("again", runs_dir=runs_dir, run_id="gone-1", sensors=SYNTHETIC).__enter__()
+
+
+def test_a_run_whose_directory_goes_away_goes_on(runs_dir: Path) -> None:
+    with stillwatt.Run("swept", runs_dir=runs_dir, sensors=SYNTHETIC) as run:
+        with run.stage("before") as stage:
+            stage.add_tokens(1)
+        shutil.rmtree(runs_dir)
+        with run.stage("after") as stage:
+            stage.add_tokens(1)
+            stage.record({"score": 1})
+            time.sleep(1.2)
+    with pytest.raises(RunNotFoundError):
+        _ = run.result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stillwatt.errors import UnknownNameError
+from stillwatt.errors import UnknownNameError, UsageError
 from stillwatt.records import StageStatus
 from stillwatt.workflows.measure import measure_command
 
@@ -57,6 +58,23 @@ def test_unknown_kind_runs_nothing(runs_dir: Path, tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_a_folder_that_no_run_can_be_kept_in_runs_nothing_and_says_so(tmp_path: Path) -> None:
+    mark, file = tmp_path / "ran", tmp_path / "notes.txt"
+    file.write_text("mine")
+    measured = subprocess.run(
+        [sys.executable, "-m", "stillwatt", "measure", "--runs", str(file / "runs"), "--", "touch", str(mark)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert measured.returncode == 2
+    assert measured.stdout == ""
+    assert measured.stderr.startswith("error: no run can be kept in ")
+    assert "`--runs`" in measured.stderr
+    assert "nothing was run" in measured.stderr
+    assert not mark.exists()
+
+
 def test_a_ledger_that_cannot_be_posted_keeps_the_exit_status(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs_dir.mkdir()
     (runs_dir / "ledger.sqlite").write_bytes(b"this is no database, and long enough to look like a file" * 4)
@@ -87,6 +105,56 @@ def test_interrupt_reaches_the_command_and_the_account_is_written(runs_dir: Path
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert '"status": "failed"' in shown.stdout, shown.stderr
+
+
+def _measuring(runs_dir: Path, *words: str) -> subprocess.Popen[str]:
+    """A measured command in a group of its own, as a terminal has it; it has said `up`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stillwatt", "measure", "--runs", str(runs_dir), "--sensors", "synthetic", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+def test_an_interrupt_in_the_rest_after_a_command_leaves_its_status_and_its_account(runs_dir: Path) -> None:
+    process = _measuring(runs_dir, "--idle", "3", "--", "echo", "up")
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
+    assert "interrupted: the idle machine after the command was measured for a shorter time" in stderr
+    assert "idle_baseline" in stderr
+    assert "total  " in stderr
+    (note,) = [line for line in stderr.splitlines() if "idle stage" in line]
+    assert re.fullmatch(
+        r"note: idle stage 'idle_after' \(\S+\) was interrupted after \S+ s, before the time asked for was over", note
+    )
+    assert "KeyboardInterrupt" not in stderr
+
+
+def test_impatience_does_not_cost_the_account(runs_dir: Path) -> None:
+    process = _measuring(runs_dir, "--", "sh", "-c", "echo up; sleep 30")
+    for _ in range(8):
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "total  " in stderr
+
+
+def test_a_run_is_called_after_its_script(runs_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("", encoding="utf-8")
+    outcome = measure_command([sys.executable, str(tmp_path / "train.py")], runs_dir=runs_dir, sensors=SYNTHETIC)
+    assert outcome.record is not None
+    assert (outcome.record.name, outcome.record.stages[0].name) == ("train", "train")
+
+
+def test_an_empty_word_is_no_command(runs_dir: Path) -> None:
+    with pytest.raises(UsageError, match="the command is an empty word; write it after --"):
+        measure_command([""], runs_dir=runs_dir, sensors=SYNTHETIC)
+    assert not runs_dir.exists()
 
 
 @pytest.mark.parametrize(("code", "names"), [(0, ["idle_baseline", "sh", "idle_after"]), (3, ["idle_baseline", "sh"])])

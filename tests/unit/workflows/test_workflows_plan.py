@@ -6,23 +6,35 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
 from planned_runs import POWER_W, lasting, smoke, study_run
 from run_dirs import SyntheticRun, constant_counter, cpu_counter, quick_run
+from stillwatt.analysis.costs.counts import read
 from stillwatt.config.bundled import bundled_recipes
 from stillwatt.config.jobs import ASSUMED_QUESTION_TOKENS, jobs_of, remarks_on
 from stillwatt.config.load import load_recipe
+from stillwatt.config.model_size import size_of_teacher
 from stillwatt.config.models import Recipe
 from stillwatt.errors import ConfigError, UnknownNameError, UsageError
+from stillwatt.pipelines.evaluate import total_work
+from stillwatt.records.channel import Basis
 from stillwatt.records.forecast import Device
-from stillwatt.report.forecasts import comparison_line
+from stillwatt.records.kinds import StageStatus
+from stillwatt.report.forecasts import comparison_dict, comparison_line, comparison_table, prediction_sentences
 from stillwatt.units import J_PER_UJ
 from stillwatt.workflows.history import costs_of, read_history, read_runs
-from stillwatt.workflows.plan import MODELLED, compare_with_run, plan_recipe
-from stillwatt.workflows.predictions import FILE_NAME, adopt_prediction, load_prediction, save_prediction
+from stillwatt.workflows.plan import MODELLED, _compared, compare_with_run, plan_recipe
+from stillwatt.workflows.predictions import (
+    FILE_NAME,
+    adopt_prediction,
+    load_prediction,
+    prediction_dict,
+    save_prediction,
+)
 from stillwatt.workflows.probe import shrink
 from stillwatt.workflows.publish import write_report
 
@@ -83,19 +95,42 @@ def test_what_cannot_be_learnt_from_says_why(runs_dir: Path) -> None:
     study_run(runs_dir, smoke(), number=2, reused=True)
     runs, notes = read_runs(runs_dir)
     history = read_history(runs, notes)
-    assert any("it carried out no recipe" in note for note in history.notes)
+    assert any("no recipe was carried out" in note for note in history.notes)
     assert not any(outcome.job.name.startswith("teacher_") for outcome in history.outcomes)
     other = history.like(Device(name="x", is_gpu=True, parts=("gpu",)))
     assert other.outcomes == ()
-    assert "metered were other parts than gpu" in other.notes[-1]
+    assert "cpu was metered there, without gpu and with cpu, and what is predicted covers gpu" in other.notes[-1]
+
+
+def test_many_runs_that_teach_nothing_are_one_line(runs_dir: Path) -> None:
+    for number in range(1, 6):
+        quick_run(runs_dir, number=number)
+    history = read_history(read_runs(runs_dir)[0])
+    (said,) = history.notes
+    assert re.fullmatch(r"not learnt from 5 runs \(\S+, \S+ and 3 more\): no recipe was carried out, so .*", said)
+
+
+def test_runs_of_a_part_of_the_machine_are_said_to_lack_the_rest(runs_dir: Path) -> None:
+    study_run(runs_dir, smoke(), number=1)
+    history = read_history(read_runs(runs_dir)[0])
+    said = history.like(Device(name="x", is_gpu=True, parts=("cpu", "dram", "gpu"))).notes[-1]
+    assert "cpu was metered there, without dram and gpu, and what is predicted covers cpu, dram and gpu" in said
+    assert "with cpu" not in said
 
 
 def test_another_device_is_planned_for_from_its_data_sheet(learnt: Path) -> None:
     known = plan_recipe(smoke(), runs_dir=learnt, device_name="NVIDIA H100").prediction
     unknown = plan_recipe(smoke(), runs_dir=learnt, device_name="Fantasia 9000").prediction
-    assert any("its peak rates are not known here" in note for note in unknown.notes)
+    assert any("an average one's peak rates stand in" in note for note in unknown.notes)
     assert not any("peak rates" in note for note in known.notes)
     assert MODELLED not in known.notes
+
+
+def test_a_device_that_nobody_knows_is_named_with_the_nearest(tmp_path: Path) -> None:
+    found = plan_recipe(smoke(), runs_dir=tmp_path / "none", device_name="H1000").prediction
+    assert any("no GPU called 'H1000' is known here (did you mean 'H100'?)" in note for note in found.notes)
+    known = plan_recipe(smoke(), runs_dir=tmp_path / "none", device_name="NVIDIA H100 PCIe").prediction
+    assert not any("is known here" in note for note in known.notes)
 
 
 def test_a_region_gives_kgco2e_through_the_factors(learnt: Path) -> None:
@@ -136,9 +171,25 @@ def test_a_teacher_beside_the_student_and_a_harness_are_counted() -> None:
     assert jobs["teacher_online.kd.1.0"].counts.flops > 0.0
     assert jobs["train.kd.1.0"].method == "kd/forward_kl"
     plain = {job.name: job for job in jobs_of(smoke().to_spec(), Device(name="NVIDIA H100", is_gpu=True))}
-    more = (jobs["evaluate.teacher"].tokens or 0.0) - (plain["evaluate.teacher"].tokens or 0.0)
-    assert more == 10 * ASSUMED_QUESTION_TOKENS
+    asked, same = jobs["evaluate.teacher"], plain["evaluate.teacher"]
+    size, batch = size_of_teacher(spec), spec.evaluate.batch_size
+    assert size is not None
+    harness = read(size, tokens=10 * ASSUMED_QUESTION_TOKENS, sequence=ASSUMED_QUESTION_TOKENS, batch=batch)
+    assert asked.counts.flops - same.counts.flops == pytest.approx(harness.flops)
+    assert (asked.tokens or 0.0) - (same.tokens or 0.0) == asked.assumed_tokens == 10 * ASSUMED_QUESTION_TOKENS
     assert any("an assumption" in remark for remark in remarks_on(recipe.to_spec()))
+
+
+def test_a_stage_that_vllm_runs_is_said_to_be_predicted_as_another_engine_would(tmp_path: Path) -> None:
+    assert not any("vLLM" in remark for remark in remarks_on(smoke().to_spec()))
+    one = smoke("teacher_logits.engine=vllm")
+    (said,) = [remark for remark in remarks_on(one.to_spec()) if "vLLM" in remark]
+    assert said.startswith("teacher_logits runs in vLLM, and is taken to cost what transformers would: an assumption")
+    prediction = plan_recipe(one, runs_dir=tmp_path / "none").prediction
+    assert f"note: {said}" in list(prediction_sentences(prediction))
+    assert said in prediction_dict(prediction)["notes"]
+    both = smoke("teacher_logits.engine=vllm", "teacher_generate.engine=vllm")
+    assert any("teacher_logits and teacher_generate run in vLLM" in remark for remark in remarks_on(both.to_spec()))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -191,6 +242,54 @@ def test_what_is_opened_again_and_again_inside_a_stage_is_one_stage(runs_dir: Pa
     ]
 
 
+def test_what_ranks_do_together_is_one_piece_of_work_and_a_try_of_it_is_another(runs_dir: Path) -> None:
+    """Each rank has a part of tokens and joules; a part alone would be no training, or half an evaluation."""
+    recipe = smoke()
+    run = SyntheticRun(runs_dir, name=recipe.name, settings=recipe.resolved())
+    session = run.session(start_s=100.0)
+    session.sampler([cpu_counter()])
+    tokens = recipe.to_spec().data.train_tokens / 2.0
+    for begin_s, attempt, status in ((101.0, 1, "failed"), (111.0, 2, "ended")):
+        for rank, at_s, length_s in (("0", begin_s, 2.0), ("1", begin_s + 2.0, 3.0)):
+            ours: dict[str, Any] = {"labels": {"rank": rank}, "attempt": attempt, "status": status}
+            session.stage(
+                "train.sft.0.5", at_s, at_s + length_s, kind="student_train", workload={"tokens": tokens}, **ours
+            )
+        for rank, at_s, length_s in (("0", begin_s + 5.0, 1.0), ("1", begin_s + 6.0, 2.0)):
+            outer = session.begin("evaluate.sft.0.5", at_s, kind="evaluate", labels={"rank": rank}, attempt=attempt)
+            session.stage("answer.sft.0.5", at_s + 0.25, at_s + 0.75, parent=outer, labels={"rank": rank})
+            session.finish(outer, at_s + length_s, status=status)
+    session.samples("cpu0.energy_counter", constant_counter(POWER_W, J_PER_UJ), until_s=121.0)
+    session.end(120.5)
+    (record,), _ = read_runs(runs_dir)
+    costs = costs_of(record)
+    assert [cost.name for cost in costs] == 2 * ["train.sft.0.5", "evaluate.sft.0.5", "answer.sft.0.5"]
+    assert [cost.is_whole for cost in costs] == 3 * [False] + 3 * [True]
+    for cost, joint_s, longest_s in zip(costs[3:], (5.0, 2.0, 1.0), (3.0, 1.5, 0.5), strict=True):
+        assert cost.energy_j == pytest.approx(POWER_W * joint_s, rel=0.1), cost.name
+        assert cost.duration_s == pytest.approx(longest_s)
+    assert costs[3].tokens == 2 * tokens
+    assert {outcome.job.name for outcome in read_history([record]).outcomes} >= {"train.sft.0.5", "evaluate.sft.0.5"}
+
+
+@pytest.mark.parametrize(("share", "is_learnt"), [(1.0, True), (0.5, False)])
+def test_an_evaluation_is_learnt_from_whose_harness_read_less_than_assumed(
+    runs_dir: Path, share: float, is_learnt: bool
+) -> None:
+    recipe = smoke('evaluate.lm_eval_tasks=["mmlu"]')
+    told = recipe.to_spec().evaluate
+    run = SyntheticRun(runs_dir, name=recipe.name, settings=recipe.resolved())
+    session = run.session(start_s=100.0)
+    session.sampler([cpu_counter()])
+    tokens = share * total_work(told)  # next to nothing of the harness'
+    session.stage("evaluate.sft.0.5", 101.0, 105.0, kind="evaluate", workload={"tokens": tokens})
+    session.samples("cpu0.energy_counter", constant_counter(POWER_W, J_PER_UJ), until_s=107.0)
+    session.end(106.0)
+    records, _ = read_runs(runs_dir)
+    found = [outcome.job.name for outcome in read_history(records).outcomes]
+    assert found == (["evaluate.sft.0.5"] if is_learnt else [])
+
+
 def test_a_prediction_goes_with_the_run_and_is_held_against_it(learnt: Path) -> None:
     recipe = smoke()
     planned = plan_recipe(recipe, runs_dir=learnt)
@@ -203,6 +302,48 @@ def test_a_prediction_goes_with_the_run_and_is_held_against_it(learnt: Path) -> 
     assert found.energy[-1].name == "total"
     assert found.energy[-1].measured == pytest.approx(sum(held.measured or 0.0 for held in found.energy[:-1]))
     assert found.duration[-1].error is not None
+
+
+def test_a_prediction_that_learnt_from_the_run_was_not_made_before_it(learnt: Path) -> None:
+    recipe = smoke()
+    run = study_run(learnt, recipe, number=9)
+    seen = replace(plan_recipe(recipe, runs_dir=learnt).prediction, learnt_from=(run.run_id,))
+    assert save_prediction(seen, learnt) is not None
+    adopt_prediction(learnt, run.path, recipe.settings_sha256)
+    assert load_prediction(run.path) is None
+    assert write_report(run.run_id, runs_dir=learnt).comparison is None
+    found = compare_with_run(run.run_id, runs_dir=learnt, recipe=recipe)
+    assert not found.is_from_before
+
+
+def test_a_comparison_says_how_the_energies_are_known_and_what_no_row_holds(learnt: Path) -> None:
+    recipe = smoke()
+    plan_recipe(recipe, runs_dir=learnt)
+    run = study_run(learnt, recipe, number=9)
+    adopt_prediction(learnt, run.path, recipe.settings_sha256)
+    found = compare_with_run(run.run_id, runs_dir=learnt)
+    assert found.basis is Basis.MEASURED
+    assert "what lies between stages" in found.uncompared
+    rows_j = sum(held.measured or 0.0 for held in found.energy[:-1] if held.predicted is not None)
+    assert found.whole_j == pytest.approx(rows_j + sum(found.uncompared.values()))
+    table = comparison_table(comparison_dict(replace(found, basis=Basis.MODELLED)))
+    assert table.title == "Predicted and modelled"
+    assert [column.title for column in table.columns].count("measured") == 1  # seconds are read off a clock
+    assert "J in all; beside the predicted stages that went into " in table.note
+    assert "modelled" in comparison_line(replace(found, basis=Basis.MODELLED))
+
+
+def test_a_comparison_names_what_was_spent_again_and_what_was_not_predicted(learnt: Path) -> None:
+    recipe = smoke()
+    run = study_run(learnt, recipe, number=9)
+    prediction = plan_recipe(recipe, runs_dir=learnt).prediction
+    (record,) = (one for one in read_runs(learnt)[0] if one.run_id == run.run_id)
+    first, *rest = (stage for stage in record.stages if stage.name != "idle_after")
+    lost = replace(first, stage_id="lost", status=StageStatus.FAILED)
+    unnamed = replace(prediction, stages=tuple(s for s in prediction.stages if s.name != "idle_after"))
+    idle = tuple(stage for stage in record.stages if stage.name == "idle_after")
+    found = _compared(replace(record, stages=(lost, first, *rest, *idle)), unnamed, is_from_before=True)
+    assert {"attempts that were cut off or failed", "stages that were not predicted"} <= set(found.uncompared)
 
 
 def test_a_report_shows_what_was_predicted_beside_what_was_measured(learnt: Path) -> None:

@@ -39,8 +39,9 @@ def all_news(keeper: Keeper) -> tuple[dict[str, bytes], News]:
 
 
 def sleeping(runs_dir: Path) -> list[str]:
-    """A command of ours that lasts until it is ended, and then ends its session."""
-    return ["measure", "--runs", str(runs_dir), "--sensors", "synthetic", "--", "sleep", "300"]
+    """A command of ours that lasts until it is ended, and then ends its session; it leaves `up` behind once it runs."""
+    lasting = ["sh", "-c", 'touch "$0"; exec sleep 300', str(runs_dir / "up")]
+    return ["measure", "--runs", str(runs_dir), "--sensors", "synthetic", "--", *lasting]
 
 
 def wait_for_session(runs_dir: Path) -> Path:
@@ -52,6 +53,13 @@ def wait_for_session(runs_dir: Path) -> Path:
                 return path
         time.sleep(0.02)
     raise AssertionError("no session began")
+
+
+def state_of(pid: int, runs_dir: Path) -> str:
+    """What can be told of a rank that has not ended its session: what it waits for, and all that it wrote down."""
+    told = [path for name in ("status", "wchan") if (path := Path(f"/proc/{pid}/{name}")).exists()]
+    told += sorted(runs_dir.glob("2*/journal.*.jsonl"))
+    return "\n".join(f"{path}:\n{path.read_text(encoding='utf-8')[-3000:]}" for path in told)
 
 
 @contextmanager
@@ -86,8 +94,12 @@ def test_of_a_rank_that_is_not_shown_the_last_lines_are_kept() -> None:
 def test_a_rank_hears_that_it_is_to_end_though_its_starter_may_not(tmp_path: Path) -> None:
     keeper = Keeper()
     with interrupt_blocked():
-        keeper.start(sleeping(tmp_path), {}, str(tmp_path), True)
+        pid = keeper.start(sleeping(tmp_path), {}, str(tmp_path), True)
         journal = wait_for_session(tmp_path)
+        deadline = time.monotonic() + PATIENCE_S
+        while not (tmp_path / "up").exists():  # an interrupt before the command is there would be nobody's
+            assert time.monotonic() < deadline, state_of(pid, tmp_path)
+            time.sleep(0.02)
         keeper.stop(signal.SIGINT)
         _, news = all_news(keeper)
     assert news.status == 130
@@ -111,7 +123,7 @@ def test_a_rank_whose_keeper_is_killed_ends_its_session(tmp_path: Path) -> None:
     keeper.communicate()
     deadline = time.monotonic() + PATIENCE_S
     while '"session_ended"' not in journal.read_text(encoding="utf-8"):
-        assert time.monotonic() < deadline, pid
+        assert time.monotonic() < deadline, state_of(pid, tmp_path)
         time.sleep(0.02)
 
 
