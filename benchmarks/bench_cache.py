@@ -7,12 +7,11 @@ from training topics, and everything below is taken on held-out ones. Bytes are 
 reader; `prior` is what prior and tables add to each token of a text as long as the one the prior was learned from.
 KL is the mean of KL(teacher || rebuilt) over all held-out tokens, nats; no KL exists for draws, whose expectation is
 exact. `err` is ||g - g0|| / ||g0|| of the parameter gradient of a student, the teacher without layers 10 to 19.
-Rows at a vocabulary of 128,256 stand in for a teacher that has one: each token is one of 2.6, drawn anew at every
-position, so that nothing tells which; in a real vocabulary something does. Writing is timed in turns with the teacher,
-sequence by sequence: the share is the median of these pairs, closing the cache included. Seconds are of the processor,
-which other programs on the machine make longer for one than for the other; the wall's stand beside them. Rows named
-`peer` are computed from exact values and the bytes of a published layout: their own rounding is left out, in their
-favour.
+Rows at a vocabulary of 128,256 stand in for a teacher that has one (`cache_wider.py`). Writing is timed in turns with
+the teacher, sequence by sequence: the share is the median of these pairs, closing the cache included. Seconds are of
+the processor, which other programs on the machine make longer for one than for the other; the wall's stand beside
+them. Rows named `peer` are computed from exact values and the bytes of a published layout: their own rounding is left
+out, in their favour.
 
 Shapes: T positions of a sequence, V vocabulary, K kept tokens.
 """
@@ -22,19 +21,21 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from bench_clock import Stopwatch, Times, cpu_s
+from cache_wider import WiderWorld, even_tail
 from torch import Tensor
 
 from stillwatt.clock import SystemClock
 from stillwatt.pipelines.cache.cut import cut_logits
 from stillwatt.pipelines.cache.reader import CodedCache, rebuilt_logp
 from stillwatt.pipelines.cache.scheme import Scheme
-from stillwatt.pipelines.cache.writer import CodedCacheWriter, Cut
+from stillwatt.pipelines.cache.writer import CodedCacheWriter
 from stillwatt.pipelines.corpus import load_corpus, pack_documents, split_documents, tokenise
 from stillwatt.pipelines.losses import cross_entropy_head
 from stillwatt.pipelines.model_sources import resolve_model
@@ -60,8 +61,11 @@ PEERS = {
     "peer: fixed rows, k64 (format 1)": (64, 260.0),
 }
 SIZES = (1, 2, 4, 8, 16)
-WIDER_VOCAB = 128_256
-WIDER = ("topk k76", "topk k64")
+WIDER = ("topk k128", "topk k76", "topk k64", "topp .95 cap 128")
+WIDER_PEERS = {
+    "peer: DistillKit layout k128, normalize_t": (128, 328.0),
+    "peer: harness top-100 as written": (100, 1612.0),
+}
 
 
 def main() -> None:
@@ -115,13 +119,22 @@ class Bench:
         for name, (cache, cost) in written.items():
             rows.append(self.row(name, cache, learned[name], cost))
             print(json.dumps(rows[-1]), flush=True)
-        for name in [name for name in WIDER if name in schemes]:
-            rows.append(wider(scratch / name, name, learned[name][0], written[name][0]))
-            print(json.dumps(rows[-1]), flush=True)
         for name, (kept, size) in PEERS.items():
             rows.append(self.peer(name, kept, size))
             print(json.dumps(rows[-1]), flush=True)
+        for row in self.wider(scratch, {name: schemes[name] for name in WIDER if name in schemes}):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
         return rows
+
+    def wider(self, scratch: Path, schemes: dict[str, Scheme]) -> Iterator[dict[str, Any]]:
+        """The rows at the larger vocabulary."""
+        if schemes:
+            world = WiderWorld(self, SIZES)
+            for name, fitted in world.learn(scratch, schemes).items():
+                yield world.row(scratch / f"wider {name}", name, fitted)
+            for name, (kept, size) in WIDER_PEERS.items():
+                yield world.peer(name, kept, size)
 
     def learn(self, scratch: Path, schemes: dict[str, Scheme]) -> dict[str, tuple[CodedCache, float]]:
         """Caches of the training text, for their priors; and the share of the teacher's time that they took."""
@@ -305,57 +318,6 @@ class Bench:
             best = min(best, (cpu_s() - start_s) / (LENGTH - 1))
             self.student.zero_grad(set_to_none=True)
         return best
-
-
-def wider(scratch: Path, name: str, learned: CodedCache, cache: CodedCache) -> dict[str, Any]:
-    """The same distributions over a larger vocabulary, whose tokens share those of the real one by chance."""
-    rng = np.random.default_rng(0)
-    extra = rng.integers(0, cache.vocab_size, WIDER_VOCAB - cache.vocab_size)
-    owner = np.concatenate([np.arange(cache.vocab_size), extra])
-    order, counts = np.argsort(owner, kind="stable"), np.bincount(owner)
-    first = np.cumsum(counts) - counts
-
-    def spread(ids: Any) -> Any:
-        return order[first[ids] + (rng.random(ids.shape) * counts[ids]).astype(np.int64)]
-
-    def copy(source: CodedCache, directory: Path, **more: Any) -> CodedCache:
-        with CodedCacheWriter(
-            directory, scheme=source.scheme, vocab_size=WIDER_VOCAB, temperature=1.0, inputs={}, **more
-        ) as writer:
-            for index in source.sequence_indices:
-                found = source.batch([index])
-                ids_TK, none = spread(found.ids_BTK[0].numpy()), np.zeros((len(found.ids_BTK[0]), 0), dtype=np.int64)
-                cut = Cut(
-                    ids_TK=ids_TK, logp_TK=found.logp_BTK[0].numpy(), tail_logmass_T=found.tail_logmass_BT[0].numpy(),
-                    draw_ids_TU=none, draw_counts_TU=none,
-                )  # fmt: skip
-                writer.add(index, spread(source.tokens(index)), cut)
-        return CodedCache.open(directory)
-
-    fitted = copy(learned, scratch / "train", prior_rows=10**9)
-    parts = copy(cache, scratch / "held-out", prior=fitted.codec).bytes_per_token_of
-    return {
-        "bench": "cache",
-        "name": f"{name}, ids spread",
-        "vocab": WIDER_VOCAB,
-        "k": cache.scheme.top_k,
-        "bytes_per_token": round(sum(parts.values()) - parts["prior"], 2),
-        "bytes_of": {part: round(size, 2) for part, size in parts.items() if part != "prior"},
-        "prior_bytes": fitted.prior_bytes,
-        "prior_bytes_per_token": round(fitted.prior_bytes / learned.num_rows, 2),
-        "kl_to_full": None,
-        "gradient_error": {},
-        "is_unbiased": False,
-        "write_share_of_teacher_time": None,
-        "read_ratio_to_sft": None,
-    }
-
-
-def even_tail(logp_TV: Tensor, kept: int) -> Tensor:
-    found = logp_TV.topk(kept, -1)
-    rest_T1 = torch.log1p(-found.values.exp().sum(-1, keepdim=True).clamp_max(1 - 1e-7))
-    even_T1 = rest_T1 - float(np.log(logp_TV.shape[-1] - kept))
-    return even_T1.expand(-1, logp_TV.shape[-1]).clone().scatter_(-1, found.indices, found.values)
 
 
 def read_s(cache: CodedCache) -> float:

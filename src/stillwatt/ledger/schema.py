@@ -115,7 +115,7 @@ def connect(path: Path | None) -> sqlite3.Connection:
         database.execute("PRAGMA foreign_keys = ON")
         if _version(database) != SCHEMA_VERSION:
             _make_tables(database)
-    except sqlite3.Error:
+    except BaseException:
         database.close()
         raise
     return database

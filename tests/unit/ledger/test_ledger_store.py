@@ -196,13 +196,24 @@ def test_a_ledger_of_another_version_is_made_again(runs_dir: Path) -> None:
         assert store.dump() == before
 
 
-def test_somebody_elses_database_is_left_alone(runs_dir: Path) -> None:
+def test_somebody_elses_database_is_left_alone(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs_dir.mkdir()
     database = sqlite3.connect(runs_dir / LEDGER_FILE)
     database.execute("CREATE TABLE recipes (name TEXT)")
     database.commit()
+    opened: list[sqlite3.Connection] = []
+
+    def noted(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **options))
+        return opened[-1]
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", noted)
     with pytest.raises(LedgerError, match="recipes"):
         _open(runs_dir)
+    (own,) = opened
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        own.execute("SELECT 1")
     assert database.execute("SELECT count(*) FROM recipes").fetchone() == (0,)
     database.close()
 
