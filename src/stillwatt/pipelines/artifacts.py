@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ __all__ = [
 ARTIFACT_SCHEMA = "stillwatt.artifact/1"
 RECORD_NAME = "artifact.json"
 _BLOCK_BYTES = 1 << 20
+_SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""Names that `tempfile.mkstemp` gives files before they have their own (`write_json`, `write_array`, `write_bytes`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,12 @@ def seal_artifact(
     results: Mapping[str, Any],
     made_by: Mapping[str, str],
 ) -> Artifact:
-    """Hash a finished folder, write its `artifact.json`, and move it to its place in one step."""
+    """Hash a finished folder, write its `artifact.json`, and move it to its place in one step.
+
+    What a killed attempt had written there and not yet given its name is no part of it.
+    """
+    for scratch in [path for path in _content(directory) if _SCRATCH.fullmatch(path.name)]:
+        scratch.unlink()
     files = _hash_files(directory)
     record = {
         "schema": ARTIFACT_SCHEMA,

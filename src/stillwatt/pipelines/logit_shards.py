@@ -153,6 +153,6 @@ def open_shard(directory: Path, number: int, shard: Mapping[str, Any], dtype: np
 
 def remove_scratch(directory: Path) -> None:
     """Remove what a killed writer had not yet given its name."""
-    for pattern in (".shard-*", f".{INDEX_NAME}.*"):
+    for pattern in (".shard-*", f".{INDEX_NAME}.*", ".prior.bin.*"):
         for scratch in directory.glob(pattern):
             scratch.unlink()

@@ -16,12 +16,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from stillwatt.errors import ArtifactError, LostTouchError
+from stillwatt.errors import ArtifactError, LaunchError, LostTouchError
 
 __all__ = ["Ranks", "join_launch"]
 
 _PATIENCE = timedelta(days=30)
 """A rank may wait for as long as another works alone; one that dies takes the others along through its launcher."""
+_TO_MEET = timedelta(minutes=30)
+"""For all ranks to come: machines may begin long after each other, and one that never does is found by nobody else."""
 
 Part = TypeVar("Part")
 Found = TypeVar("Found")
@@ -157,10 +159,37 @@ def join_launch() -> Ranks:
 
     No GPU is touched: what is agreed on goes over gloo, and a CUDA context would raise the idle power that is yet to
     be measured.
+
+    Raises:
+        LaunchError: The others do not come.
     """
     is_launch = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
     if is_launch and torch.distributed.is_available() and not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(backend, timeout=_PATIENCE)
+        rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        torch.distributed.init_process_group(
+            backend, store=_meet(rank, count), rank=rank, world_size=count, timeout=_PATIENCE
+        )
         atexit.register(torch.distributed.destroy_process_group)
     return Ranks()
+
+
+def _meet(rank: int, count: int) -> Any:
+    """The launch's store, once every rank has come to it.
+
+    Raises:
+        LaunchError: One has not, or the first one's port is taken.
+    """
+    distributed: Any = torch.distributed  # public, though its stubs do not export all of it
+    try:
+        store, _, _ = next(distributed.rendezvous("env://", timeout=_TO_MEET))
+        store.set(f"here.{rank}", b"")
+        store.wait([f"here.{each}" for each in range(count)], _TO_MEET)
+    except RuntimeError as err:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        cause = str(err).strip().splitlines()[0].rstrip(".")
+        detail = f"has not met the other {count - 1} of its launch at {place} ({cause})"
+        cure = "a launcher such as `torchrun` starts all ranks and ends them together; nothing was spent"
+        raise LaunchError(f"rank {rank}", detail, cure) from err
+    store.set_timeout(_PATIENCE)
+    return distributed.PrefixStore("default_pg", store)

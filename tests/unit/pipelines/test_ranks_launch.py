@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import socket
+from datetime import timedelta
+
 import pytest
 import torch
 
-from stillwatt.errors import LostTouchError, StillwattError
+from stillwatt.errors import LaunchError, LostTouchError, StillwattError
+from stillwatt.pipelines import ranks as ranks_module
 from stillwatt.pipelines.budget import Follow
 from stillwatt.pipelines.ranks import Ranks, join_launch
 from stillwatt.pipelines.sharding import as_kept, gathered, spread_over
@@ -22,6 +26,37 @@ def test_a_count_of_processes_without_a_number_is_no_launch(monkeypatch: pytest.
     monkeypatch.delenv("RANK", raising=False)
     assert join_launch().count == 1
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_meets_nobody_says_so_in_a_sentence(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
+    monkeypatch.setattr(ranks_module, "_TO_MEET", timedelta(seconds=1))
+    with socket.socket() as kept:  # bound and not listened at: nobody else's, and nobody's who connects
+        kept.bind(("127.0.0.1", 0))
+        port = kept.getsockname()[1]
+        if rank == 0:
+            kept.close()
+        told = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in told.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(LaunchError) as caught:
+            join_launch()
+    said = str(caught.value)
+    assert said.startswith(f"rank {rank} has not met the other 1 of its launch at 127.0.0.1:{port} (")
+    assert said.endswith("); a launcher such as `torchrun` starts all ranks and ends them together; nothing was spent")
+    assert "\n" not in said
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_port_that_is_taken_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        told = {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": taken.getsockname()[1]}
+        for name, value in told.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(LaunchError, match=r"rank 0 has not met .*(in use|EADDRINUSE)"):
+            join_launch()
 
 
 def test_a_rank_that_follows_never_ends_by_itself() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -38,7 +40,7 @@ def test_an_id_depends_on_the_inputs_and_not_on_their_order(inputs: dict[str, ob
 
 def _seal(artifacts: Path, content: bytes = b"abc") -> Artifact:
     scratch = artifacts / ".making"
-    (scratch / "sub").mkdir(parents=True)
+    (scratch / "sub").mkdir(parents=True, exist_ok=True)
     (scratch / "one.bin").write_bytes(content)
     (scratch / "sub" / "two.bin").write_bytes(b"def")
     target = artifacts / artifact_id("logits", _INPUTS)
@@ -53,6 +55,24 @@ def test_what_was_sealed_is_found_again(tmp_path: Path) -> None:
     assert made.made_by == {"run_id": "r1", "stage_id": "a5"}
     assert [path.name for path in tmp_path.iterdir()] == [made.artifact_id]
     assert find_artifact(tmp_path / "logits-none") is None
+
+
+def test_what_a_killed_attempt_had_not_named_yet_is_no_part_of_an_artefact(tmp_path: Path) -> None:
+    undisturbed = _seal(tmp_path / "undisturbed")
+    scratch = tmp_path / ".making"
+    (scratch / "sub").mkdir(parents=True)
+    for place in (scratch / "artifact.json", scratch / "one.bin", scratch / "sub" / "two.bin"):
+        descriptor, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)  # as a kill leaves it
+        os.write(descriptor, b"half")
+        os.close(descriptor)
+        assert Path(name).exists()
+    (scratch / ".hidden").write_bytes(b"ours")
+    made = _seal(tmp_path)
+    (made.directory / ".hidden").unlink()
+    assert sorted(path.relative_to(made.directory) for path in made.directory.rglob("*")) == sorted(
+        path.relative_to(undisturbed.directory) for path in undisturbed.directory.rglob("*")
+    )
+    assert made.bytes == undisturbed.bytes + len(b"ours")
 
 
 @pytest.mark.parametrize("damage", ["change", "remove", "add", "receipt", "inputs"])
