@@ -128,8 +128,10 @@ class Outcome:
             if stage.parent_id is None:
                 attempts.setdefault(f"{stage.name} {stage.labels.get('rank', '')}".strip(), []).append(stage)
         for name, tries in attempts.items():
-            numbers, statuses = [each.attempt for each in tries], [each.status for each in tries]
             beside = [each for each in self.record.stages if each.parent_id is None and each.name == tries[0].name]
+            # what was whole when its stage was cut off is found by a stage that is no rank's
+            tries += [each for each in beside if "reused_from" in each.labels and each not in tries]
+            numbers, statuses = [each.attempt for each in tries], [each.status for each in tries]
             # of several ranks one may not have begun when it was killed
             known = sorted({each.attempt for each in beside})
             is_numbered = known == list(range(1, len(known) + 1)) and numbers == sorted(set(numbers))

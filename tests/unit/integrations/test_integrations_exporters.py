@@ -351,13 +351,21 @@ def test_unknown_runs_and_folders_are_refused(runs_dir: Path) -> None:
 
 def test_the_command_serves_until_it_is_asked_to_end(runs_dir: Path) -> None:
     command = [sys.executable, "-m", "stillwatt", "serve-metrics", "--runs", str(runs_dir), "--port", "0", "--json"]
-    with live_program(runs_dir, "served") as run_id:
-        with subprocess.Popen([*command, run_id], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+    with (
+        live_program(runs_dir, "served") as run_id,
+        subprocess.Popen([*command, run_id], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server,
+    ):
+        try:
             assert server.stdout is not None
-            told = "".join(server.stdout.readline() for _ in range(5))
-            assert energy_j(scrape(json.loads(told)["url"]), run=run_id) > 0
+            url = json.loads("".join(server.stdout.readline() for _ in range(5)))["url"]
+            deadline = time.monotonic() + 30.0
+            while energy_j(scrape(url), run=run_id) == 0:  # what is told ends a second before the latest reading
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
             server.send_signal(signal.SIGTERM)
             _, errors = server.communicate(timeout=30)
+        finally:
+            server.kill()  # leaving the block waits for its end
     assert (server.returncode, errors) == (0, "")
 
 
