@@ -178,17 +178,18 @@ def _meet(rank: int, count: int) -> Any:
     """The launch's store, once every rank has come to it.
 
     Raises:
-        LaunchError: One has not, or the first one's port is taken.
+        LaunchError: One has not, the first one's port is taken, or nobody says where to meet.
     """
     distributed: Any = torch.distributed  # public, though its stubs do not export all of it
     try:
         store, _, _ = next(distributed.rendezvous("env://", timeout=_TO_MEET))
         store.set(f"here.{rank}", b"")
         store.wait([f"here.{each}" for each in range(count)], _TO_MEET)
-    except RuntimeError as err:
-        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    except (RuntimeError, ValueError) as err:  # the latter where the launcher has not said where to meet
+        where = [os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT")]
+        place = f" at {':'.join(where)}" if all(where) else ""
         cause = str(err).strip().splitlines()[0].rstrip(".")
-        detail = f"has not met the other {count - 1} of its launch at {place} ({cause})"
+        detail = f"has not met the other {count - 1} of its launch{place} ({cause})"
         cure = "a launcher such as `torchrun` starts all ranks and ends them together; nothing was spent"
         raise LaunchError(f"rank {rank}", detail, cure) from err
     store.set_timeout(_PATIENCE)

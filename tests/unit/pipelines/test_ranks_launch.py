@@ -59,6 +59,14 @@ def test_a_port_that_is_taken_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -
             join_launch()
 
 
+def test_a_launch_that_does_not_say_where_to_meet_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(LaunchError, match=r"rank 0 has not met the other 1 of its launch \(.*MASTER_ADDR expected"):
+        join_launch()
+
+
 def test_a_rank_that_follows_never_ends_by_itself() -> None:
     stop = Follow()
     stop.begin()
