@@ -127,20 +127,21 @@ class Outcome:
         for stage in self.record.stages:
             if stage.parent_id is None:
                 attempts.setdefault(f"{stage.name} {stage.labels.get('rank', '')}".strip(), []).append(stage)
-        for name, tries in attempts.items():
-            beside = [each for each in self.record.stages if each.parent_id is None and each.name == tries[0].name]
+        for name, own in attempts.items():
+            beside = [each for each in self.record.stages if each.parent_id is None and each.name == own[0].name]
             # what was whole when its stage was cut off is found by a stage that is no rank's
-            tries += [each for each in beside if "reused_from" in each.labels and each not in tries]
+            found = [each for each in beside if "reused_from" in each.labels and each not in own]
+            tries = [*own, *found]
             numbers, statuses = [each.attempt for each in tries], [each.status for each in tries]
             # of several ranks one may not have begun when it was killed
             known = sorted({each.attempt for each in beside})
             is_numbered = known == list(range(1, len(known) + 1)) and numbers == sorted(set(numbers))
-            # another rank may have been through its part when the first one, and with it the stage, was killed
-            first = {each.attempt: each.status for each in attempts.get(f"{tries[0].name} 0", tries)}
-            ended = [each.attempt for each in tries if each.status is StageStatus.ENDED]
+            # a rank's part goes the way of the first one's: done, though it was cut off itself, or not, though it ended
+            first = {each.attempt: each.status for each in [*attempts.get(f"{own[0].name} 0", own), *found]}
+            ended = [each.attempt for each in tries if first.get(each.attempt, each.status) is StageStatus.ENDED]
             # and what a damaged checkpoint held is done over by an attempt that says so
             over = {each.attempt - 1 for each in tries if DOES_OVER in each.labels}
-            is_told = all(first.get(number) is not StageStatus.ENDED or number in over for number in ended[:-1])
+            is_told = all(number in over for number in ended[:-1])
             if not is_numbered or numbers[-1] != known[-1] or ended[-1:] != numbers[-1:] or not is_told:
                 yield f"{name}: attempts {numbers} with {[str(status) for status in statuses]}"
         if self.record.status is not StageStatus.ENDED:

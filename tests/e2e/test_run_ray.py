@@ -111,11 +111,16 @@ def disturb(folder: Path, address: str, stage: str, act: Callable[[int, list[int
 
 
 def _tokens(outcome: Outcome, name: str) -> float:
-    """Of what was finished under that name; of an artefact that was whole before its stage was, of who made it."""
+    """Of what was finished under that name; of an artefact that was whole before its stage was, of who made it.
+
+    A rank's part goes the way of the first one's, which may have ended when the other was still to be told so.
+    """
     stages = [stage for stage in outcome.record.stages if stage.name == name]
-    ended = [stage for stage in stages if stage.status is StageStatus.ENDED]
-    is_found = any("reused_from" in stage.labels for stage in ended)
-    return sum(stage.workload.get("tokens", 0.0) for stage in (stages if is_found else ended))
+    is_found = any("reused_from" in stage.labels for stage in stages if stage.status is StageStatus.ENDED)
+    done = {
+        stage.attempt for stage in stages if stage.labels.get("rank", "0") == "0" and stage.status is StageStatus.ENDED
+    }
+    return sum(stage.workload.get("tokens", 0.0) for stage in stages if is_found or stage.attempt in done)
 
 
 def check_same(ours: Outcome, one: Outcome) -> None:
