@@ -63,7 +63,8 @@ def records(folder: Path, runs: str = "runs") -> list[RunRecord]:
 
 
 def stage(record: RunRecord, name: str) -> StageRecord:
-    return next(each for each in record.stages if each.name == name)
+    """The first rank's, which has the results, whichever rank began first."""
+    return next(each for each in record.stages if each.name == name and each.labels.get("rank", "0") == "0")
 
 
 def report(folder: Path, record: RunRecord, runs: str = "runs") -> dict[str, Any]:
