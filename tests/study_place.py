@@ -49,11 +49,13 @@ class Place:
 
     directory: Path
     said: list[str] = dataclasses.field(default_factory=list)
+    journal: ListJournal = dataclasses.field(default_factory=ListJournal)
+    """Of the latest session, one that raised among them."""
 
     def run(
         self, spec: PipelineSpec, run_id: str = "r1", *, progress: SilentProgress | None = None, prefix: str = "a"
     ) -> ListJournal:
-        meter, journal = list_meter(prefix)
+        meter, self.journal = list_meter(prefix)
         try:
             run_pipeline(
                 spec,
@@ -65,8 +67,8 @@ class Place:
                 announce=self.said.append,
             )
         except Killed:
-            journal.events.append({"event": "killed"})
-        return journal
+            self.journal.events.append({"event": "killed"})
+        return self.journal
 
     def weights(self, arm: str, run_id: str = "r1") -> dict[str, torch.Tensor]:
         path = self.directory / run_id / "state" / "checkpoints" / arm / "1.0" / "model.safetensors"

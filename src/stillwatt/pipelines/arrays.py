@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatt.errors import ArtifactError
-from stillwatt.pipelines.artifacts import file_sha256
+from stillwatt.pipelines.artifacts import file_sha256, whole_file
 
 __all__ = ["read_array", "write_array"]
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> str:
     """Write an array so that its name appears only once all of it is on disk; returns the file's sha256."""
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
+    with whole_file(path) as file:
         np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
     return file_sha256(path)
 
 

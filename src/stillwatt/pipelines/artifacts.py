@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from stillwatt.errors import ArtifactError
 
@@ -29,14 +29,16 @@ __all__ = [
     "open_artifact",
     "publish_dir",
     "read_record",
+    "remove_unfinished",
     "seal_artifact",
+    "whole_file",
 ]
 
 ARTIFACT_SCHEMA = "stillwatt.artifact/1"
 RECORD_NAME = "artifact.json"
 _BLOCK_BYTES = 1 << 20
-_SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
-"""Names that `tempfile.mkstemp` gives files before they have their own (`write_json`, `write_array`, `write_bytes`)."""
+_UNFINISHED = ".unfinished"
+"""How the name of a file ends that does not have its own yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +89,7 @@ def seal_artifact(
 
     What a killed attempt had written there and not yet given its name is no part of it.
     """
-    for scratch in [path for path in _content(directory) if _SCRATCH.fullmatch(path.name)]:
-        scratch.unlink()
+    remove_unfinished(directory)
     files = _hash_files(directory)
     record = {
         "schema": ARTIFACT_SCHEMA,
@@ -168,12 +169,25 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file so that a reader sees the old one or the new one, never half of one."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    with whole_file(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, whose name appears only once all of it is on disk; a kill leaves one that has none."""
+    descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
-    os.replace(scratch, path)
+    os.replace(unfinished, path)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what a killed writer had not yet given its name."""
+    for unfinished in [*directory.rglob(f".*{_UNFINISHED}")]:
+        unfinished.unlink()
 
 
 def file_sha256(path: Path) -> str:

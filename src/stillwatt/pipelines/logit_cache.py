@@ -29,7 +29,7 @@ from torch import Tensor
 from stillwatt.errors import ArtifactError
 from stillwatt.pipelines import logit_text
 from stillwatt.pipelines.arrays import write_array
-from stillwatt.pipelines.artifacts import file_sha256
+from stillwatt.pipelines.artifacts import file_sha256, remove_unfinished
 from stillwatt.pipelines.logit_headers import MOST_TOKENS, broken, check_complete, not_vouched_for, write_header
 from stillwatt.pipelines.logit_shards import (
     INDEX_NAME,
@@ -39,7 +39,6 @@ from stillwatt.pipelines.logit_shards import (
     check_rows,
     open_shard,
     read_index,
-    remove_scratch,
     renormalised,
     row_dtype,
     shard_paths,
@@ -139,7 +138,7 @@ class LogitCacheWriter:
             "shards": [],
         }
         directory.mkdir(parents=True, exist_ok=True)
-        remove_scratch(directory)
+        remove_unfinished(directory)
         self._sealed = self._resume()
         shards = self._index["shards"]
         self._holds_text = logit_text.has_text(shards[0]) if shards else None

@@ -33,7 +33,6 @@ __all__ = [
     "check_rows",
     "open_shard",
     "read_index",
-    "remove_scratch",
     "renormalised",
     "row_dtype",
     "shard_paths",
@@ -149,10 +148,3 @@ def open_shard(directory: Path, number: int, shard: Mapping[str, Any], dtype: np
     if not fits or int(offsets["rows"].sum()) != len(rows):
         raise broken(directory, f"shard {number}: {offsets_path.name} does not share out the {len(rows)} rows")
     return Shard(rows, offsets)
-
-
-def remove_scratch(directory: Path) -> None:
-    """Remove what a killed writer had not yet given its name."""
-    for pattern in (".shard-*", f".{INDEX_NAME}.*", ".prior.bin.*"):
-        for scratch in directory.glob(pattern):
-            scratch.unlink()

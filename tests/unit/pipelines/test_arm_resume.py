@@ -3,22 +3,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from killed_studies import Killed, KillingProgress
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.checkpoint import damage_of
-from stillwatt.pipelines.runner import run_pipeline
 from stillwatt.pipelines.spec import PipelineSpec
 from stillwatt.pipelines.state import RunState
 from stillwatt.records.run import DOES_OVER
-from tiny_models import ListJournal, list_meter, smoke_spec
+from study_place import KillingProgress, Place
+from tiny_models import ListJournal, smoke_spec
 
 
 def _spec(*checkpoints: float) -> PipelineSpec:
@@ -29,27 +27,14 @@ def _spec(*checkpoints: float) -> PipelineSpec:
 
 
 @dataclass
-class _Run:
+class _Run(Place):
     """One run that goes on after each kill."""
 
-    directory: Path
-    said: list[str] = field(default_factory=list)
     sessions: int = 0
 
     def go(self, spec: PipelineSpec, kill_at: str = "") -> ListJournal:
         self.sessions += 1
-        meter, journal = list_meter(f"s{self.sessions}-")
-        with suppress(Killed):
-            run_pipeline(
-                spec,
-                meter=meter,
-                run_id="r1",
-                run_dir=self.directory / "r1",
-                artifacts_dir=self.directory / "artifacts",
-                progress=KillingProgress(kill_at),
-                announce=self.said.append,
-            )
-        return journal
+        return self.run(spec, progress=KillingProgress(kill_at), prefix=f"s{self.sessions}-")
 
     def checkpoint(self, share: float) -> Path:
         return self.directory / "r1" / "state" / "checkpoints" / "sft" / str(share)

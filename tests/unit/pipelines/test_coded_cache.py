@@ -195,7 +195,7 @@ def test_a_killed_writer_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     for killed_after in (1, 4, 6):
         directory = tmp_path / f"killed{killed_after}"
         write(directory, TOPK, sequences[:killed_after])  # never closed
-        for name in (".shard-00009.bin.x", ".prior.bin.x", ".index.json.x"):
+        for name in (".shard-00009.bin.x.unfinished", ".prior.bin.x.unfinished", ".index.json.x.unfinished"):
             (directory / name).write_bytes(b"half")
         with pytest.raises(ArtifactError, match="never completed"):
             CodedCache.open(directory)

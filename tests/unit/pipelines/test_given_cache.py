@@ -21,8 +21,6 @@ from stillwatt.ledger.post import build_record
 from stillwatt.pipelines.logit_cache import LogitCache, LogitCacheWriter
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_tokenizer, tokenizer_sha256
-from stillwatt.pipelines.progress import SilentProgress
-from stillwatt.pipelines.runner import run_pipeline
 from stillwatt.pipelines.schedule import learning_rate
 from stillwatt.pipelines.spec import (
     EndpointSpec,
@@ -36,7 +34,6 @@ from stillwatt.pipelines.spec import (
 from stillwatt.pipelines.study import check
 from stillwatt.units import J_PER_UJ
 from study_place import KillingProgress, Place
-from tiny_models import list_meter
 
 VOCAB = 257
 LENGTHS = (20, 32, 9, 15, 32, 11, 28, 7, 30, 32, 32, 24, 32, 31)
@@ -271,19 +268,10 @@ def test_a_budget_of_joules_cannot_bear_a_share_that_nobody_knows(place: Place, 
 
 def stages_of_refused(place: Place, spec: PipelineSpec, match: str, error: type[Exception] = StillwattError) -> None:
     """Refused in one line, before anything is trained or evaluated."""
-    meter, journal = list_meter("a")
     with pytest.raises(error, match=match) as caught:
-        run_pipeline(
-            spec,
-            meter=meter,
-            run_id="r1",
-            run_dir=place.directory / "r1",
-            artifacts_dir=place.directory / "artifacts",
-            progress=SilentProgress(),
-            announce=place.said.append,
-        )
+        place.run(spec)
     assert "\n" not in str(caught.value)
-    assert set(journal.stages()) <= {"prepare_data"}
+    assert set(place.journal.stages()) <= {"prepare_data"}
 
 
 def test_a_cache_that_is_not_there_not_sealed_or_damaged_is_refused(place: Place, tmp_path: Path) -> None:

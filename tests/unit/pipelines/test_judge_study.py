@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from judge_models import ALWAYS_A, judge_spec, plant_judge
-from killed_studies import Killed, KillingProgress
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.artifacts import file_sha256
-from stillwatt.pipelines.runner import run_pipeline
 from stillwatt.pipelines.spec import PipelineSpec
 from stillwatt.pipelines.spec_evaluate import OWN_TEACHER
-from tiny_models import ListJournal, list_meter, smoke_spec
+from study_place import KillingProgress, Place
+from tiny_models import ListJournal, smoke_spec
 
 STAGES = [
     "prepare_data",
@@ -34,28 +33,6 @@ STAGES = [
     "judge.start",
     "judge.sft.1.0",
 ]
-
-
-@dataclasses.dataclass
-class _Place:
-    directory: Path
-    said: list[str] = dataclasses.field(default_factory=list)
-
-    def run(self, spec: PipelineSpec, *, kill: str = "", prefix: str = "a") -> ListJournal:
-        meter, journal = list_meter(prefix)
-        try:
-            run_pipeline(
-                spec,
-                meter=meter,
-                run_id="r1",
-                run_dir=self.directory / "r1",
-                artifacts_dir=self.directory / "artifacts",
-                progress=KillingProgress(kill),
-                announce=self.said.append,
-            )
-        except Killed:
-            assert kill
-        return journal
 
 
 def study(**judge: Any) -> PipelineSpec:
@@ -94,19 +71,19 @@ def planted(home: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(planted: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[_Place, ListJournal]:
+def whole(planted: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, ListJournal]:
     """One uninterrupted study, judged by a model that takes whatever stands first."""
-    place = _Place(tmp_path_factory.mktemp("whole"))
+    place = Place(tmp_path_factory.mktemp("whole"))
     return place, place.run(study(source=planted))
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> _Place:
-    return _Place(tmp_path)
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
 
 
 def test_answers_are_written_inside_evaluations_and_judged_after_all_training(
-    whole: tuple[_Place, ListJournal],
+    whole: tuple[Place, ListJournal],
 ) -> None:
     _, journal = whole
     assert journal.stages() == STAGES
@@ -120,7 +97,7 @@ def test_answers_are_written_inside_evaluations_and_judged_after_all_training(
     assert journal.labels("judge.planted").keys() == {"judged_as"}
 
 
-def test_what_was_written_and_read_is_counted_on_the_arms_own_labels(whole: tuple[_Place, ListJournal]) -> None:
+def test_what_was_written_and_read_is_counted_on_the_arms_own_labels(whole: tuple[Place, ListJournal]) -> None:
     _, journal = whole
     written = journal.workload("answer.sft.1.0")
     assert written["samples"] == 6
@@ -135,7 +112,7 @@ def test_what_was_written_and_read_is_counted_on_the_arms_own_labels(whole: tupl
     assert journal.labels("judge.start")["arm"] == "start"
 
 
-def test_a_judge_of_positions_says_nothing_and_its_flips_say_so(whole: tuple[_Place, ListJournal]) -> None:
+def test_a_judge_of_positions_says_nothing_and_its_flips_say_so(whole: tuple[Place, ListJournal]) -> None:
     _, journal = whole
     score = score_of(journal, "judge.sft.1.0")
     assert score["value"] == pytest.approx(0.5, abs=1e-6)
@@ -153,7 +130,7 @@ def test_a_judge_of_positions_says_nothing_and_its_flips_say_so(whole: tuple[_Pl
     assert score_of(journal, "judge.teacher")["se"] == 0.0
 
 
-def test_the_record_tells_the_judge_its_rubric_and_its_template(whole: tuple[_Place, ListJournal]) -> None:
+def test_the_record_tells_the_judge_its_rubric_and_its_template(whole: tuple[Place, ListJournal]) -> None:
     _, journal = whole
     kept = journal.results("prepare_data")["judge"]
     told = journal.results("judge.sft.1.0")["judge"]
@@ -164,9 +141,9 @@ def test_the_record_tells_the_judge_its_rubric_and_its_template(whole: tuple[_Pl
 
 @pytest.mark.parametrize("stage", ["evaluate.sft.1.0", "judge.sft.1.0"])
 def test_a_killed_run_goes_on_and_is_judged_as_if_it_had_not_been(
-    whole: tuple[_Place, ListJournal], planted: str, place: _Place, stage: str
+    whole: tuple[Place, ListJournal], planted: str, place: Place, stage: str
 ) -> None:
-    killed = place.run(study(source=planted), kill=stage)
+    killed = place.run(study(source=planted), progress=KillingProgress(stage))
     assert killed.status()[stage] == "failed"
     rest = place.run(study(source=planted), prefix="b")
     assert rest.stages()[0] == stage
@@ -179,12 +156,12 @@ def test_a_killed_run_goes_on_and_is_judged_as_if_it_had_not_been(
             assert (place.directory / "r1" / "state" / kind / path.name).read_bytes() == path.read_bytes()
 
 
-def test_what_changed_or_went_since_the_run_began_is_refused(planted: str, place: _Place, tmp_path: Path) -> None:
+def test_what_changed_or_went_since_the_run_began_is_refused(planted: str, place: Place, tmp_path: Path) -> None:
     rubric = tmp_path / "rubric.txt"
     text = "{question} {answer_a} {answer_b}: "
     rubric.write_text(text, encoding="utf-8")
     spec = study(source=planted, rubric=f"path:{rubric}", against="start")
-    journal = place.run(spec, kill="judge.sft.1.0")
+    journal = place.run(spec, progress=KillingProgress("judge.sft.1.0"))
     assert (score_of(journal, "judge.start")["value"], score_of(journal, "judge.start")["se"]) == (0.5, 0.0)
     assert score_of(journal, "judge.teacher")["task"].startswith("judge:win_vs_start@")
     rubric.write_text("{question} {answer_b} {answer_a}: ", encoding="utf-8")
@@ -196,7 +173,7 @@ def test_what_changed_or_went_since_the_run_began_is_refused(planted: str, place
         place.run(spec, prefix="c")
 
 
-def test_the_teacher_as_its_own_judge_grades_and_is_cautioned_against(home: Path, place: _Place) -> None:
+def test_the_teacher_as_its_own_judge_grades_and_is_cautioned_against(home: Path, place: Place) -> None:
     verdicts = tuple("12345")
     spec = study(mode="score", against=None, rubric="continuation-grade-1", verdicts=verdicts, in_quality=True)
     journal = place.run(spec)
@@ -212,7 +189,7 @@ def test_the_teacher_as_its_own_judge_grades_and_is_cautioned_against(home: Path
     assert journal.workload("judge.teacher")["samples"] == 6
 
 
-def test_what_the_judge_cannot_read_stops_the_study_before_any_model_is_asked(home: Path, place: _Place) -> None:
+def test_what_the_judge_cannot_read_stops_the_study_before_any_model_is_asked(home: Path, place: Place) -> None:
     with pytest.raises(StillwattError, match="reads 512 tokens at most"):
         place.run(study(answer_tokens=140))
     with pytest.raises(StillwattError, match="are not single tokens"):
@@ -221,9 +198,9 @@ def test_what_the_judge_cannot_read_stops_the_study_before_any_model_is_asked(ho
     assert not (place.directory / "r1" / "state" / "evaluate.teacher.json").exists()
 
 
-def test_empty_answers_are_judged_and_counted(planted: str, place: _Place) -> None:
+def test_empty_answers_are_judged_and_counted(planted: str, place: Place) -> None:
     spec = study(source=planted, against="text", try_planted=False)
-    place.run(spec, kill="judge.teacher")
+    place.run(spec, progress=KillingProgress("judge.teacher"))
     state = place.directory / "r1" / "state"
     path, mark = state / "answers" / "sft.1.0.json", state / "evaluate.sft.1.0.json"
     path.write_text(json.dumps({"texts": ["", " ", "a", "b", "c", "d"]}), encoding="utf-8")

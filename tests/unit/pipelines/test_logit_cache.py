@@ -223,7 +223,7 @@ def test_a_stopped_writer_is_continued_to_the_same_bytes(tmp_path: Path) -> None
         writer.add(index, *random_rows(index, num_rows))
     writer.add(3, *random_rows(3, 0))
     writer.add(4, *random_rows(4, 4))  # in memory only: lost here
-    (broken / ".shard-00001.rows.npy.x").write_bytes(b"torn")
+    (broken / ".shard-00001.rows.npy.x.unfinished").write_bytes(b"torn")
     (broken / "shard-00001.rows.npy").write_bytes(b"torn")
     with new_writer(broken) as again:
         assert again.sealed_sequences == {0, 1, 2}

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from stillwatt.pipelines.artifacts import (
     open_artifact,
     publish_dir,
     seal_artifact,
+    whole_file,
     write_json,
 )
 from stillwatt.pipelines.state import RunState
@@ -62,10 +61,10 @@ def test_what_a_killed_attempt_had_not_named_yet_is_no_part_of_an_artefact(tmp_p
     scratch = tmp_path / ".making"
     (scratch / "sub").mkdir(parents=True)
     for place in (scratch / "artifact.json", scratch / "one.bin", scratch / "sub" / "two.bin"):
-        descriptor, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)  # as a kill leaves it
-        os.write(descriptor, b"half")
-        os.close(descriptor)
-        assert Path(name).exists()
+        with pytest.raises(RuntimeError, match="killed"), whole_file(place) as file:
+            file.write(b"half")
+            raise RuntimeError("killed")
+    assert sum(path.is_file() for path in scratch.rglob("*")) == 3
     (scratch / ".hidden").write_bytes(b"ours")
     made = _seal(tmp_path)
     (made.directory / ".hidden").unlink()

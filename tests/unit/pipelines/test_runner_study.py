@@ -19,12 +19,12 @@ from stillwatt.pipelines import bench as bench_module
 from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.progress import SilentProgress
-from stillwatt.pipelines.runner import _libraries_set_aside, run_pipeline
+from stillwatt.pipelines.runner import _libraries_set_aside
 from stillwatt.pipelines.spec import ArmSpec, Method, OwnTextSpec, PipelineSpec
 from stillwatt.pipelines.state import RunState
 from stillwatt.pipelines.study import arm_id
 from study_place import Killed, KillingProgress, KillingTask, Place
-from tiny_models import CountingTask, ListJournal, files_below, list_meter, smoke_spec
+from tiny_models import CountingTask, ListJournal, files_below, smoke_spec
 
 _TASKS = ("perplexity", "choice4")
 _ARMS = ("sft", "kd", "synthetic")
@@ -251,18 +251,9 @@ def test_a_run_whose_artefact_is_gone_makes_it_again(place: Place) -> None:
 def test_a_stage_that_fails_is_failed_and_not_kept(place: Place) -> None:
     spec = _only("sft")
     wild = dataclasses.replace(spec.train, learning_rate=1e30, warmup_steps=0, max_grad_norm=1e9)
-    meter, journal = list_meter()
     with pytest.raises(StillwattError, match="arm 'sft': the loss is"):
-        run_pipeline(
-            dataclasses.replace(spec, train=wild),
-            meter=meter,
-            run_id="r1",
-            run_dir=place.directory / "r1",
-            artifacts_dir=place.directory / "artifacts",
-            progress=SilentProgress(),
-            announce=place.said.append,
-        )
-    assert journal.status()["train.sft.0.5"] == "failed"
+        place.run(dataclasses.replace(spec, train=wild))
+    assert place.journal.status()["train.sft.0.5"] == "failed"
     assert not (place.directory / "r1" / "state" / "train.sft.0.5.json").exists()
     assert (place.directory / "r1" / "state" / "evaluate.start.json").exists()
 
@@ -429,18 +420,9 @@ def test_clearing_up_passes_by_what_was_there_before_until_the_run_is_over(place
 def test_models_that_must_be_fetched_are_a_stage_outside_all_arms(place: Place) -> None:
     spec = _only("sft")
     hub = dataclasses.replace(spec, teacher=dataclasses.replace(spec.teacher, source="hf:nobody/nothing"))
-    meter, journal = list_meter()
     with pytest.raises(MissingInputError, match="hf:nobody/nothing"):
-        run_pipeline(
-            hub,
-            meter=meter,
-            run_id="r1",
-            run_dir=place.directory / "r1",
-            artifacts_dir=place.directory / "artifacts",
-            progress=SilentProgress(),
-            announce=place.said.append,
-        )
-    started = journal.of("stage_started")
+        place.run(hub)
+    started = place.journal.of("stage_started")
     assert [(event["name"], event["kind"]) for event in started] == [("fetch_models", "other")]
 
 

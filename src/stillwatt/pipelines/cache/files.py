@@ -8,8 +8,6 @@ Shapes: S sequences of a shard, B blocks of a shard, T tokens of all its sequenc
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping
@@ -21,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatt.errors import ArtifactError, MissingExtraError, UsageError
-from stillwatt.pipelines.artifacts import file_sha256
+from stillwatt.pipelines.artifacts import file_sha256, whole_file
 from stillwatt.pipelines.cache.codec import Codec, expected_shape
 from stillwatt.pipelines.cache.grid import TAIL_LEVELS
 from stillwatt.pipelines.cache.prior import Prior
@@ -187,12 +185,8 @@ def shard_path(directory: Path, number: int) -> Path:
 
 def write_bytes(path: Path, payload: bytes) -> str:
     """Write a file so that its name appears only once all of it is on disk; returns its sha256."""
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
+    with whole_file(path) as file:
         file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
     return file_sha256(path)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatt.errors import ArtifactError
+from stillwatt.pipelines.artifacts import remove_unfinished
 from stillwatt.pipelines.cache.codec import Codec, Rows, Wide, fit_codec
 from stillwatt.pipelines.cache.files import (
     CODED_SCHEMA,
@@ -33,7 +34,7 @@ from stillwatt.pipelines.cache.files import (
 from stillwatt.pipelines.cache.grid import tail_level
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.logit_headers import MOST_TOKENS, write_header
-from stillwatt.pipelines.logit_shards import INDEX_NAME, remove_scratch
+from stillwatt.pipelines.logit_shards import INDEX_NAME
 
 __all__ = ["CodedCacheWriter", "Cut"]
 
@@ -131,7 +132,7 @@ class CodedCacheWriter:
         self._codec: Codec | None = None
         self._start_shard()
         directory.mkdir(parents=True, exist_ok=True)
-        remove_scratch(directory)
+        remove_unfinished(directory)
         self._sealed = self._resume()
         if self._codec is None and prior is not None:
             self._take_prior(prior)
