@@ -28,12 +28,13 @@ from typing import Any
 import numpy as np
 import torch
 from bench_clock import Stopwatch, Times, cpu_s
-from cache_wider import WiderWorld, even_tail
+from cache_fidelity import Gradients, StandIn, even_tail, mean_kl, rebuilt
+from cache_wider import WiderWorld
 from torch import Tensor
 
 from stillwatt.clock import SystemClock
 from stillwatt.pipelines.cache.cut import cut_logits
-from stillwatt.pipelines.cache.reader import CodedCache, rebuilt_logp
+from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.writer import CodedCacheWriter
 from stillwatt.pipelines.corpus import load_corpus, pack_documents, split_documents, tokenise
@@ -105,6 +106,13 @@ class Bench:
             for side, count in zip(sides, (arguments.prior, arguments.held_out), strict=True)
         )
         self.gradient_sequences = arguments.gradient
+        self.gradients = Gradients(
+            parameters=[each for each in self.student.parameters() if each.requires_grad],
+            student_TV=lambda index: self.student_logits(self.held_out[index]),
+            teacher_TV=lambda index: self.exact[index],
+            sequences=arguments.gradient,
+            sizes=SIZES,
+        )
         self.vocab_size = head_weight(self.teacher).shape[0]
         self.sft_s_per_token = 0.0
         # gigabytes, once, instead of the teacher again for every scheme
@@ -203,7 +211,6 @@ class Bench:
     ) -> dict[str, Any]:
         """One scheme."""
         parts = cache.bytes_per_token_of
-        errors = self.gradient_errors(lambda index, logp_TV: self.stand_in(cache, index))
         return {
             "bench": "cache",
             "name": name,
@@ -213,9 +220,9 @@ class Bench:
             "bytes_of": {part: round(size, 2) for part, size in parts.items() if part != "prior"},
             "prior_bytes": cache.prior_bytes,
             "prior_bytes_per_token": round(cache.prior_bytes / self.train.size, 2),
-            "kl_to_full": None if cache.scheme.is_unbiased else round(self.mean_kl(cache), 4),
+            "kl_to_full": None if cache.scheme.is_unbiased else self.mean_kl(lambda index, _: rebuilt(cache, index)),
             "kept_mass": cache.kept_mass,
-            "gradient_error": errors,
+            "gradient_error": self.gradients.errors(lambda index, _: self.stand_in(cache, index)),
             "is_unbiased": cache.scheme.is_unbiased,
             "write_share_of_teacher_time": round(cost["write"], 4),
             "write_share_quartiles": [round(cost["low"], 4), round(cost["high"], 4)],
@@ -227,17 +234,10 @@ class Bench:
 
     def peer(self, name: str, kept: int, size: float) -> dict[str, Any]:
         """Top-k with an even tail."""
-        kls: list[Tensor] = []
-
-        def rebuilt(_index: int, logp_TV: Tensor) -> Tensor:
-            return even_tail(logp_TV, kept).exp()
-
-        for logits_TV in self.exact:
-            logp_TV = torch.log_softmax(logits_TV, -1)
-            kls.append((logp_TV.exp() * (logp_TV - even_tail(logp_TV, kept))).sum(-1))
         return {
             "bench": "cache", "name": name, "vocab": self.vocab_size, "k": kept, "bytes_per_token": size,
-            "kl_to_full": round(float(torch.cat(kls).mean()), 4), "gradient_error": self.gradient_errors(rebuilt),
+            "kl_to_full": self.mean_kl(lambda _, logp_TV: even_tail(logp_TV, kept)),
+            "gradient_error": self.gradients.errors(lambda _, logp_TV: even_tail(logp_TV, kept).exp()),
             "is_unbiased": False, "write_share_of_teacher_time": None, "read_ratio_to_sft": None,
         }  # fmt: skip
 
@@ -248,53 +248,11 @@ class Bench:
             dense = torch.zeros(found.ids_BTK.shape[1], self.vocab_size)
             weight_TK = found.weight_BTK[0].masked_fill(found.ids_BTK[0] < 0, 0.0)
             return dense.scatter_add_(1, found.ids_BTK[0].clamp_min(0), weight_TK)
-        return self.rebuilt(cache, index).exp()
+        return rebuilt(cache, index).exp()
 
-    def rebuilt(self, cache: CodedCache, index: int) -> Tensor:
-        """Log of the distribution with the tail in the prior's shape, [T, V]."""
-        kept = cache.batch([index])
-        mean_TV = torch.from_numpy(cache.mean_logp(index))
-        return rebuilt_logp(kept.ids_BTK[0], kept.logp_BTK[0], kept.tail_logmass_BT[0], mean_TV)
-
-    def mean_kl(self, cache: CodedCache) -> float:
+    def mean_kl(self, found: StandIn) -> float:
         """Over all held-out tokens."""
-        kls = []
-        for index, logits_TV in enumerate(self.exact):
-            logp_TV = torch.log_softmax(logits_TV, -1)
-            kls.append((logp_TV.exp() * (logp_TV - self.rebuilt(cache, index))).sum(-1))
-        return float(torch.cat(kls).mean())
-
-    def gradient_errors(self, stand_in: Any) -> dict[str, float]:
-        """Error over the first 1, 2, 4, .. sequences: the difference of gradients is the gradient of a difference."""
-        parameters = [p for p in self.student.parameters() if p.requires_grad]
-        wrong = [torch.zeros_like(p) for p in parameters]
-        found = {}
-        exact = self.exact_norms(parameters)
-        for index, tokens in enumerate(self.held_out[: self.gradient_sequences]):
-            p_TV = torch.softmax(self.exact[index], -1)
-            w_TV = stand_in(index, p_TV.log())
-            student_TV = self.student_logits(tokens)
-            q_TV = torch.softmax(student_TV.detach(), -1)
-            slope_TV = (w_TV.sum(-1, keepdim=True) - 1.0) * q_TV - (w_TV - p_TV)
-            for total, part in zip(wrong, torch.autograd.grad(student_TV, parameters, slope_TV), strict=True):
-                total += part
-            if index + 1 in SIZES:
-                norm = float(sum(part.square().sum() for part in wrong)) ** 0.5
-                found[str((index + 1) * (LENGTH - 1))] = round(norm / exact[index + 1], 4)
-        return found
-
-    def exact_norms(self, parameters: list[Tensor]) -> dict[int, float]:
-        """Norms of the exact gradient over the first sequences; computed once."""
-        if not hasattr(self, "_exact"):
-            sums = [torch.zeros_like(p) for p in parameters]
-            self._exact: dict[int, float] = {}
-            for index, tokens in enumerate(self.held_out[: self.gradient_sequences]):
-                student_TV = self.student_logits(tokens)
-                slope_TV = torch.softmax(student_TV.detach(), -1) - torch.softmax(self.exact[index], -1)
-                for total, part in zip(sums, torch.autograd.grad(student_TV, parameters, slope_TV), strict=True):
-                    total += part
-                self._exact[index + 1] = float(sum(part.square().sum() for part in sums)) ** 0.5
-        return self._exact
+        return mean_kl(len(self.exact), lambda index: self.exact[index], found)
 
     def student_logits(self, tokens: Any) -> Tensor:
         """With their graph, [T, V]."""

@@ -10,16 +10,17 @@ Shapes: T positions of a sequence, V real vocabulary, W the wider one, D hidden,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from cache_fidelity import Gradients, StandIn, even_tail, mean_kl, rebuilt
 from torch import Tensor
 
 from stillwatt.pipelines.cache.cut import cut_logits
-from stillwatt.pipelines.cache.reader import CodedCache, rebuilt_logp
+from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.writer import CodedCacheWriter
 from stillwatt.pipelines.models import head_weight, hidden_states
@@ -36,7 +37,7 @@ class WiderWorld:
     """The bench's teacher, student and text over the wider vocabulary."""
 
     def __init__(self, bench: Bench, sizes: tuple[int, ...]) -> None:
-        self._bench, self._sizes = bench, sizes
+        self._bench = bench
         rng = np.random.default_rng(0)
         extra = rng.integers(0, bench.vocab_size, VOCAB - bench.vocab_size)
         self._owner = np.concatenate([np.arange(bench.vocab_size), extra])
@@ -44,7 +45,13 @@ class WiderWorld:
         self._counts = np.bincount(self._owner)
         self._first = np.cumsum(self._counts) - self._counts
         self._head_WD = head_weight(bench.student).detach()[torch.from_numpy(self._owner)].requires_grad_()
-        self._exact: dict[int, float] = {}
+        self._gradients = Gradients(
+            parameters=[*bench.gradients.parameters, self._head_WD],
+            student_TV=self._student_logits,
+            teacher_TV=self._logits_TW,
+            sequences=bench.gradient_sequences,
+            sizes=sizes,
+        )
 
     def learn(self, scratch: Path, schemes: Mapping[str, Scheme]) -> dict[str, CodedCache]:
         """Caches of the training text, for their priors."""
@@ -78,7 +85,7 @@ class WiderWorld:
             "bytes_of": {part: round(size, 2) for part, size in parts.items() if part != "prior"},
             "prior_bytes": cache.prior_bytes,
             "prior_bytes_per_token": round(cache.prior_bytes / self._bench.train.size, 2),
-            **self._fidelity(lambda index, _: _rebuilt(cache, index)),
+            **self._fidelity(lambda index, _: rebuilt(cache, index)),
             "is_unbiased": False,
             "write_share_of_teacher_time": None,
             "read_ratio_to_sft": None,
@@ -122,64 +129,13 @@ class WiderWorld:
                 writer.add(index, self._likenesses(1, index, tokens_S), cut)
         return CodedCache.open(directory)
 
-    def _fidelity(self, rebuilt: Callable[[int, Tensor], Tensor]) -> dict[str, Any]:
-        """Mean divergence of what is rebuilt over all held-out tokens, and the errors of the student's gradient."""
-        parameters, errors, kls = self._parameters(), {}, []
-        wrong = [torch.zeros_like(each) for each in parameters]
-        exact = self._exact_norms(parameters)
-        for index in range(len(self._bench.held_out)):
-            logp_TW = torch.log_softmax(self._logits_TW(index), -1)
-            found_TW, p_TW = rebuilt(index, logp_TW), logp_TW.exp()
-            kls.append((p_TW * (logp_TW - found_TW)).sum(-1))
-            if index >= self._bench.gradient_sequences:
-                continue
-            student_TW, w_TW = self._student_logits(index), found_TW.exp()
-            q_TW = torch.softmax(student_TW.detach(), -1)
-            _add(wrong, student_TW, parameters, (w_TW.sum(-1, keepdim=True) - 1.0) * q_TW - (w_TW - p_TW))
-            if index + 1 in self._sizes:
-                tokens = sum(len(each) - 1 for each in self._bench.held_out[: index + 1])
-                errors[str(tokens)] = round(_norm(wrong) / exact[index + 1], 4)
-        return {"kl_to_full": round(float(torch.cat(kls).mean()), 4), "gradient_error": errors}
-
-    def _exact_norms(self, parameters: list[Tensor]) -> dict[int, float]:
-        """Norms of the exact gradient over the first sequences; computed once."""
-        if not self._exact:
-            sums = [torch.zeros_like(each) for each in parameters]
-            for index in range(self._bench.gradient_sequences):
-                student_TW = self._student_logits(index)
-                slope_TW = torch.softmax(student_TW.detach(), -1) - torch.softmax(self._logits_TW(index), -1)
-                _add(sums, student_TW, parameters, slope_TW)
-                self._exact[index + 1] = _norm(sums)
-        return self._exact
-
-    def _parameters(self) -> list[Tensor]:
-        return [*(each for each in self._bench.student.parameters() if each.requires_grad), self._head_WD]
+    def _fidelity(self, found: StandIn) -> dict[str, Any]:
+        """Divergence of what is rebuilt over all held-out tokens, and the errors of the student's gradient."""
+        return {
+            "kl_to_full": mean_kl(len(self._bench.held_out), self._logits_TW, found),
+            "gradient_error": self._gradients.errors(lambda index, logp_TW: found(index, logp_TW).exp()),
+        }
 
     def _student_logits(self, index: int) -> Tensor:
         tokens_BS = torch.from_numpy(self._bench.held_out[index].astype(np.int64))[None]
         return hidden_states(self._bench.student, tokens_BS)[0, :-1] @ self._head_WD.T
-
-
-def _rebuilt(cache: CodedCache, index: int) -> Tensor:
-    kept = cache.batch([index])
-    mean_TW = torch.from_numpy(cache.mean_logp(index))
-    return rebuilt_logp(kept.ids_BTK[0], kept.logp_BTK[0], kept.tail_logmass_BT[0], mean_TW)
-
-
-def _add(sums: list[Tensor], logits_TW: Tensor, parameters: list[Tensor], slope_TW: Tensor) -> None:
-    """Add the parameters' gradients."""
-    for total, part in zip(sums, torch.autograd.grad(logits_TW, parameters, slope_TW, allow_unused=True), strict=True):
-        if part is not None:  # a tied head is an input's embedding alone here, where the wider one stands apart
-            total += part
-
-
-def _norm(parts: list[Tensor]) -> float:
-    return float(sum(part.square().sum() for part in parts)) ** 0.5
-
-
-def even_tail(logp_TV: Tensor, kept: int) -> Tensor:
-    """Log of the distribution that keeps the most probable tokens and spreads the rest evenly."""
-    found = logp_TV.topk(kept, -1)
-    rest_T1 = torch.log1p(-found.values.exp().sum(-1, keepdim=True).clamp_max(1 - 1e-7))
-    even_T1 = rest_T1 - float(np.log(logp_TV.shape[-1] - kept))
-    return even_T1.expand(-1, logp_TV.shape[-1]).clone().scatter_(-1, found.indices, found.values)
