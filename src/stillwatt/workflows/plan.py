@@ -223,13 +223,14 @@ def _uncompared(whole_j: float, energy: Sequence[Held], costs: Sequence[Cost]) -
     again, unnamed = found
     spent_j = 0.0
     for cost in costs:
-        energy_j = cost.energy_j or 0.0
+        energy_j = cost.energy_j or 0.0  # one that is not known stays in the rest, which says so
         spent_j += energy_j
         if cost.name not in named:
             found[unnamed] += energy_j
         elif cost is not last[cost.name]:
             found[again] += energy_j
-    found["what lies between stages"] = whole_j - spent_j
+    unknown = ", and in those whose energy is not whole" if any(cost.energy_j is None for cost in costs) else ""
+    found[f"what lies between stages{unknown}"] = whole_j - spent_j
     return {what: energy_j for what, energy_j in found.items() if energy_j > _LEAST_SHARE * whole_j}
 
 

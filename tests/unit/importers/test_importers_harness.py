@@ -62,6 +62,15 @@ def test_the_cpu_figure_is_known_by_its_value(tmp_path: Path, run_import: Import
     assert "one wrap" in rapl.source
 
 
+def test_a_figure_that_the_file_does_not_have_is_no_zero(tmp_path: Path, run_import: Import) -> None:
+    stage = harness_stage(tokens_processed=5)
+    stage["joules_per_token"] = None
+    write_harness(tmp_path / "h", stage)
+    record = only_record(run_import(tmp_path / "h"))
+    assert record.stages[0].workload["tokens"] == 5
+    assert "harness_j_per_token" not in record.stages[0].results
+
+
 def test_zeros_of_the_file_are_absent(tmp_path: Path, run_import: Import) -> None:
     stage = harness_stage(
         tokens_processed=0, cpu_energy_joules=0.0, codecarbon_cpu_energy_kwh=0.0, codecarbon_ram_energy_kwh=0.0

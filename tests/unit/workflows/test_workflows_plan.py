@@ -26,8 +26,9 @@ from stillwatt.records.forecast import Device
 from stillwatt.records.kinds import StageStatus
 from stillwatt.report.forecasts import comparison_dict, comparison_line, comparison_table, prediction_sentences
 from stillwatt.units import J_PER_UJ
+from stillwatt.workflows.books import show_run
 from stillwatt.workflows.history import costs_of, read_history, read_runs
-from stillwatt.workflows.plan import MODELLED, _compared, compare_with_run, plan_recipe
+from stillwatt.workflows.plan import MODELLED, _compared, _uncompared, compare_with_run, plan_recipe
 from stillwatt.workflows.predictions import (
     FILE_NAME,
     adopt_prediction,
@@ -324,6 +325,11 @@ def test_a_comparison_says_how_the_energies_are_known_and_what_no_row_holds(lear
     found = compare_with_run(run.run_id, runs_dir=learnt)
     assert found.basis is Basis.MEASURED
     assert "what lies between stages" in found.uncompared
+    costs = costs_of(show_run(learnt, run.run_id))
+    torn = [replace(cost, energy_j=None) if cost.name.startswith("train.") else cost for cost in costs]
+    assert found.whole_j is not None
+    told = _uncompared(found.whole_j, found.energy, torn)
+    assert "what lies between stages, and in those whose energy is not whole" in told
     rows_j = sum(held.measured or 0.0 for held in found.energy[:-1] if held.predicted is not None)
     assert found.whole_j == pytest.approx(rows_j + sum(found.uncompared.values()))
     table = comparison_table(comparison_dict(replace(found, basis=Basis.MODELLED)))
