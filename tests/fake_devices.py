@@ -85,6 +85,8 @@ class FakeAmd:
     """On the bus; none where the binding does not tell."""
     partition_ids: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
+    hip: tuple[tuple[Any, Any], ...] = ()
+    """Number and UUID under which HIP knows each; none where the binding does not tell."""
     error: str = ""
     inits: int = 0
     is_initialised: bool = False
@@ -146,6 +148,7 @@ class FakeAmd:
             "amdsmi_get_gpu_device_bdf": self.addresses,
             "amdsmi_get_gpu_kfd_info": [{"current_partition_id": number} for number in self.partition_ids],
             "amdsmi_get_gpu_asic_info": [{"market_name": name} for name in self.names],
+            "amdsmi_get_gpu_enumeration_info": [{"hip_id": number, "hip_uuid": uuid} for number, uuid in self.hip],
         }
         return {call: answers.__getitem__ for call, answers in told.items() if answers}
 

@@ -98,9 +98,14 @@ class Card:
     """A card of this machine as far as choosing it goes, whether its power can be read or not."""
 
     part: str
-    index: int
-    """The driver's number, which follows the places on the PCI bus."""
+    index: int | None
+    """The number that a list of cards means: the driver's, which follows the places on the PCI bus, or for `hip` that
+    of HIP; None where nobody tells it."""
     uuid: str
     model: str = ""
     instances: tuple[str, ...] = ()
     """UUIDs of its instances."""
+    runtime: str = "cuda"
+    """Whose variables choose it: `cuda` or `hip`."""
+    holds_cpu: bool = False
+    """Whether the part is a CPU's too, so that a program uses it whatever cards it chooses."""

@@ -36,7 +36,7 @@ from stillwatt.records import (
     Reading,
     Role,
 )
-from stillwatt.sensors.amd_sockets import Socket, num_cards_seen, sockets
+from stillwatt.sensors.amd_sockets import Socket, as_hip_counts, num_cards_seen, sockets
 from stillwatt.sensors.base import Probe
 from stillwatt.sensors.processes import Processes
 from stillwatt.units import J_PER_UJ, NS_PER_MS, seconds
@@ -104,6 +104,8 @@ class AmdSensor:
         self._absent: list[Absent] = []
         self._notes: list[str] = []
         """What is left out without being missed."""
+        self._shown_by: dict[str, str] = {}
+        """Of second dies, the part that shows what they draw."""
 
     def probe(self) -> Probe:
         """List the cards and what can be read of each."""
@@ -127,7 +129,7 @@ class AmdSensor:
             SensorUnavailableError: no binding, no library, no card, or no card with power or energy.
         """
         if self._smi is None:
-            self._absent, self._notes = [], []
+            self._absent, self._notes, self._shown_by = [], [], {}
             smi = _load()
             try:
                 smi.amdsmi_init()
@@ -147,8 +149,16 @@ class AmdSensor:
         return [self._read_one(channel, read) for card in self._cards for channel, read in card.channels]
 
     def cards(self) -> tuple[Card, ...]:
-        """None: no variable that chooses among AMD cards is followed, so all of them count as used."""
-        return ()
+        """Every card that the library lists; a partition is one that HIP counts, and its socket's part."""
+        smi = self._smi
+        if smi is None:
+            return ()
+        try:
+            found = sockets(smi, smi.amdsmi_get_processor_handles(), self._pci_root)
+        except smi.AmdSmiException:
+            return ()
+        names = [self._shown_by.get(name, name) for name in _names(found)]
+        return tuple(as_hip_counts(smi, found, names))
 
     def users(self, parts: Container[str]) -> tuple[DeviceUse, ...]:
         """The processes on these cards with their memory; AMD states no share of time by process."""
@@ -249,6 +259,7 @@ class AmdSensor:
         reason = f"{card.part} shows 0 W and 0 J, as the second die of a card does whose first shows what both draw"
         if self._cards and self._cards[-1].socket.index == card.socket.index - 1:
             self._notes.append(f"{reason}: left out")
+            self._shown_by[card.part] = self._cards[-1].part
         else:
             self._absent.append(Absent(part=card.part, boundary=Boundary.BOARD, reason=f"amdsmi: {reason}"))
 

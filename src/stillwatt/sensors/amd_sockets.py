@@ -10,15 +10,17 @@ Power of an APU is that of its whole socket, CPU included (the kernel's document
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillwatt.records import Card
 from stillwatt.sensors.counting_files import first_line
 
 _PROPERTY = re.compile(r"^(domain|location_id) (\d+)$", re.MULTILINE)
 _SLOT = re.compile(r"([0-9a-f]+:[0-9a-f]+:[0-9a-f]+)\.[0-9a-f]+", re.IGNORECASE)
+_UUID = re.compile(r"GPU-[0-9a-f]{16}", re.IGNORECASE)
 _APU_TABLES = (2, 3)
 """Revisions of the kernel's table of metrics that are an APU's; those of cards are 1."""
 _APU_NAME = re.compile(r"\bMI300A\b", re.IGNORECASE)
@@ -61,6 +63,28 @@ def sockets(smi: Any, handles: Sequence[Any], pci_root: Path) -> list[Socket]:
             found.append(Socket(index, (handle,), _holds_cpu(smi, handle, pci_root / str(address))))
         last_slot = slot
     return found
+
+
+def as_hip_counts(smi: Any, found: Sequence[Socket], parts: Sequence[str]) -> Iterator[Card]:
+    """Each processor of these sockets as HIP counts it, under the part that its socket's power is.
+
+    Args:
+        smi: The binding, initialised.
+        found: All sockets.
+        parts: The part of each.
+    """
+    for socket, part in zip(found, parts, strict=True):
+        for handle in socket.handles:
+            about = _asked(smi, "amdsmi_get_gpu_enumeration_info", handle)  # from ROCm 6.4 on
+            told = about if isinstance(about, dict) else {}
+            number, uuid = told.get("hip_id"), told.get("hip_uuid")
+            yield Card(
+                part=part,
+                index=number if type(number) is int else None,
+                uuid=uuid if isinstance(uuid, str) and _UUID.fullmatch(uuid) else "",
+                runtime="hip",
+                holds_cpu=socket.holds_cpu,
+            )
 
 
 def num_cards_seen(kfd_root: Path, pci_root: Path) -> int:

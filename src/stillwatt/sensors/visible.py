@@ -1,4 +1,4 @@
-"""Which cards a program may use: CUDA_VISIBLE_DEVICES held against the cards that there are.
+"""Which cards a program may use: CUDA_VISIBLE_DEVICES, and HIP's variables, held against the cards that there are.
 
 What a process may use and what its node draws are different questions: the node's cards are all measured, and those
 that a program cannot use are reported beside its energy, not in it. Where the choice cannot be told for certain, every
@@ -12,38 +12,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from stillwatt.records import Card
+from stillwatt.sensors.choice import UnclearError, UsedParts, shown
+from stillwatt.sensors.visible_hip import used_of_hip
 
-VARIABLE = "CUDA_VISIBLE_DEVICES"
+__all__ = ["used_parts"]
+
+_VARIABLE = "CUDA_VISIBLE_DEVICES"
 _ORDER = "CUDA_DEVICE_ORDER"
 _BY_PLACE = "PCI_BUS_ID"
 _NUMBER = re.compile(r"\s*([+-]?\d+)")
 _OLD_INSTANCE = re.compile(r"MIG-(GPU-[^/]+)/(\d+)/(\d+)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsedParts:
-    """The cards that a program may use."""
-
-    parts: frozenset[str]
-    reason: str
-    """Why these: the variable that chooses them, or why it cannot be told."""
-    is_certain: bool = True
-    """False where the choice could not be understood, and every card is taken for used."""
-
-
-class _UnclearError(Exception):
-    """The choice cannot be understood; says why."""
-
-
 def used_parts(environment: Mapping[str, str], cards: Sequence[Card]) -> UsedParts:
     """The cards that a program with this environment may use.
 
-    The list ends at its first entry that names no card, as CUDA has it, and a card that is named twice leaves none.
-    Numbers are places on the PCI bus only with `CUDA_DEVICE_ORDER=PCI_BUS_ID` or where all cards are alike;
-    otherwise CUDA puts the fastest first, by an order that NVML does not know.
+    CUDA's list ends at its first entry that names no card, and a card that is named twice leaves none. Numbers are
+    places on the PCI bus only with `CUDA_DEVICE_ORDER=PCI_BUS_ID` or where all cards are alike; otherwise CUDA puts
+    the fastest first, by an order that NVML does not know. AMD's cards are chosen as `used_of_hip` says.
 
     >>> cards = [Card(part="gpu0", index=0, uuid="GPU-a1"), Card(part="gpu1", index=1, uuid="GPU-b2")]
     >>> sorted(used_parts({"CUDA_VISIBLE_DEVICES": "1"}, cards).parts)
@@ -53,17 +41,27 @@ def used_parts(environment: Mapping[str, str], cards: Sequence[Card]) -> UsedPar
     >>> sorted(used_parts({}, cards).parts)
     ['gpu0', 'gpu1']
     """
+    of_hip = tuple(card for card in cards if card.runtime == "hip")
+    of_cuda = tuple(card for card in cards if card.runtime != "hip")
+    if not of_hip:
+        return _used_of_cuda(environment, of_cuda)
+    found = used_of_hip(environment, of_hip)
+    return _used_of_cuda(environment, of_cuda).and_also(found) if of_cuda else found
+
+
+def _used_of_cuda(environment: Mapping[str, str], cards: Sequence[Card]) -> UsedParts:
     every = frozenset(card.part for card in cards)
-    text = environment.get(VARIABLE)
+    text = environment.get(_VARIABLE)
     if text is None:
-        return UsedParts(parts=every, reason=f"{VARIABLE} is not set")
+        return UsedParts(parts=every, reason=f"{_VARIABLE} is not set")
+    said, by = f"{_VARIABLE}={shown(text)}", (_VARIABLE,)
     try:
         chosen = _chosen(text, environment, cards)
-    except _UnclearError as err:
-        return UsedParts(parts=every, reason=f"{VARIABLE}={_short(text)}: {err}; every card counts", is_certain=False)
+    except UnclearError as err:
+        return UsedParts(parts=every, reason=f"{said}: {err}; every card counts", chosen_by=by, unclear=by)
     if len(set(chosen)) < len(chosen) and not text.lstrip().startswith("MIG-"):
-        return UsedParts(parts=frozenset(), reason=f"{VARIABLE}={_short(text)} names a card twice, so CUDA shows none")
-    return UsedParts(parts=frozenset(chosen), reason=f"{VARIABLE}={_short(text)}")
+        return UsedParts(parts=frozenset(), reason=f"{said} names a card twice, so CUDA shows none", chosen_by=by)
+    return UsedParts(parts=frozenset(chosen), reason=said, chosen_by=by)
 
 
 def _chosen(text: str, environment: Mapping[str, str], cards: Sequence[Card]) -> list[str]:
@@ -95,9 +93,9 @@ def _by_uuid(entry: str, cards: Sequence[Card]) -> str | None:
         return None
     found = [card.part for card in cards if card.uuid.startswith(entry)]
     if len(found) > 1:
-        raise _UnclearError(f"{entry} fits {len(found)} cards")
+        raise UnclearError(f"{entry} fits {len(found)} cards")
     if not found and any(not card.uuid for card in cards):
-        raise _UnclearError(f"{entry} is not among the UUIDs that can be read")
+        raise UnclearError(f"{entry} is not among the UUIDs that can be read")
     return found[0] if found else None
 
 
@@ -110,9 +108,7 @@ def _instance(entry: str, cards: Sequence[Card]) -> str | None:
         return _by_uuid(old.group(1), cards)
     found = [card.part for card in cards if any(uuid.startswith(entry) for uuid in card.instances)]
     if len(found) != 1:
-        raise _UnclearError(
-            f"{entry} fits {len(found)} instances that can be seen" if found else f"{entry} is not seen"
-        )
+        raise UnclearError(f"{entry} fits {len(found)} instances that can be seen" if found else f"{entry} is not seen")
     return found[0]
 
 
@@ -134,10 +130,4 @@ def _check_order(text: str, environment: Mapping[str, str], cards: Sequence[Card
     numbers = [_number(entry) for entry in text.split(",")]
     if {card.index for card in cards} != set(numbers[: len(cards)]):
         models = ", ".join(sorted({card.model or "a card that cannot be read" for card in cards}))
-        raise _UnclearError(f"the cards differ ({models}) and CUDA numbers the fastest first; set {_ORDER}={_BY_PLACE}")
-
-
-def _short(text: str) -> str:
-    """The variable's value for a sentence; anybody may have put anything into it."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return f"'{shown[:77]}...'" if len(shown) > 80 else f"'{shown}'"
+        raise UnclearError(f"the cards differ ({models}) and CUDA numbers the fastest first; set {_ORDER}={_BY_PLACE}")

@@ -9,7 +9,7 @@ from stillwatt.errors import SensorUnavailableError
 from stillwatt.records import Card, DeviceUse, DeviceUser
 from stillwatt.sensors.base import SeesUsers, Sensor
 from stillwatt.sensors.processes import Processes
-from stillwatt.sensors.visible import VARIABLE, used_parts
+from stillwatt.sensors.visible import used_parts
 from stillwatt.units import BYTES_PER_GIB
 from stillwatt.workflows.doctor_finding import DoctorFinding, Health
 
@@ -20,6 +20,11 @@ _NAMESPACE_CURE = (
 )
 _TENANT_CURE = (
     "measure on a card of your own, or wait: what others draw cannot be taken out of its energy, only flagged"
+)
+
+_CURES_OF_CHOICE = (
+    "name the cards by UUID (`nvidia-smi -L`) in CUDA_VISIBLE_DEVICES",
+    "`amd-smi list -e` shows how HIP counts the cards; ROCm 6.4 and newer tell it",
 )
 
 
@@ -91,13 +96,13 @@ def _instances(use: DeviceUse) -> Iterator[str]:
 
 def _choice_findings(cards: Sequence[Card], environment: Mapping[str, str]) -> Iterator[DoctorFinding]:
     used = used_parts(environment, cards)
-    if cards and VARIABLE in environment:
+    if cards and used.chosen_by:
         yield DoctorFinding(
             subject="cards to use",
             status=Health.OK if used.is_certain else Health.DEGRADED,
             detail=f"{used.reason}: a program started here uses {', '.join(sorted(used.parts)) or 'none'} of"
-            f" {len(cards)}; the others are reported beside its energy",
-            cure="" if used.is_certain else f"name the cards by UUID (`nvidia-smi -L`) in {VARIABLE}",
+            f" {len({card.part for card in cards})}; the others are reported beside its energy",
+            cure="" if used.is_certain else _CURES_OF_CHOICE[any(card.runtime == "hip" for card in cards)],
         )
 
 

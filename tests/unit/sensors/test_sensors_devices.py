@@ -433,6 +433,7 @@ def test_amd_lists_processes_with_their_memory_and_no_share(monkeypatch: pytest.
     sensor, fake, clock = _amd(monkeypatch)
     assert (sensor.users({"gpu_amd0"}), sensor.cards()) == ((), ())
     sensor.open()
+    assert [card.index for card in sensor.cards()] == [None, None]
     fake.processes = [
         {"name": "secret", "pid": os.getpid(), "mem": 9, "memory_usage": {"vram_mem": 5}, "engine_usage": {"gfx": 1}},
         {"name": "secret", "pid": 99_999_999, "memory_usage": {"vram_mem": "N/A"}},
@@ -458,6 +459,29 @@ def test_amd_that_lists_no_processes_says_why(monkeypatch: pytest.MonkeyPatch, a
     (use,) = sensor.users({"gpu_amd1"})
     assert use.users is None
     assert use.reason.startswith("amdsmi_get_gpu_process_list: ")
+
+
+def test_amd_tells_how_hip_counts_its_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    uuids = [f"GPU-{number:016x}" for number in range(3)]
+    sensor, _, _ = _amd(
+        monkeypatch,
+        watts=(200.0, 0.0, 100.0),
+        stuck=frozenset(),
+        hip=((1, uuids[1]), (2, "N/A"), (0, uuids[0])),
+    )
+    sensor.open()
+    found = [(card.part, card.index, card.uuid, card.runtime, card.holds_cpu) for card in sensor.cards()]
+    assert found == [
+        ("gpu_amd0", 1, uuids[1], "hip", False),
+        ("gpu_amd0", 2, "", "hip", False),  # a second die: what it draws is shown by the first
+        ("gpu_amd2", 0, uuids[0], "hip", False),
+    ]
+    untold, _, _ = _amd(monkeypatch, hip=(("N/A", ""), (True, None)))
+    untold.open()
+    assert [card.index for card in untold.cards()] == [None, None]
+    apu, _, _ = _amd(monkeypatch, names=("AMD Instinct MI300A", "MI300X"), hip=((0, uuids[0]), (1, uuids[1])))
+    apu.open()
+    assert [(card.part, card.holds_cpu) for card in apu.cards()] == [("cpu0", True), ("gpu_amd1", False)]
 
 
 def test_amd_that_cannot_be_initialised_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatt.records import Card
-from stillwatt.sensors.visible import UsedParts, used_parts
+from stillwatt.sensors.choice import UsedParts
+from stillwatt.sensors.visible import used_parts
 
 ALIKE = tuple(
     Card(part=f"gpu{i}", index=i, uuid=f"GPU-{i}{i}ab-cd", model="H100", instances=(f"MIG-{i}a", f"MIG-{i}b"))
@@ -92,7 +93,9 @@ def test_numbers_are_places_where_cuda_is_told_so_or_takes_all() -> None:
     assert _parts("0", MIXED, CUDA_DEVICE_ORDER="PCI_BUS_ID") == ["gpu0"]
     assert not _used("0", MIXED, CUDA_DEVICE_ORDER="FASTEST_FIRST").is_certain
     assert _used("2,0,1", MIXED) == UsedParts(
-        parts=frozenset({"gpu0", "gpu1", "gpu2"}), reason="CUDA_VISIBLE_DEVICES='2,0,1'"
+        parts=frozenset({"gpu0", "gpu1", "gpu2"}),
+        reason="CUDA_VISIBLE_DEVICES='2,0,1'",
+        chosen_by=("CUDA_VISIBLE_DEVICES",),
     )
     assert _parts("", MIXED) == _parts("-1", MIXED, CUDA_DEVICE_ORDER="PCI_BUS_ID") == []
 
@@ -104,7 +107,8 @@ def test_what_the_container_toolkit_reads_is_not_followed() -> None:
 
 
 def test_a_machine_without_cards_has_none_to_use() -> None:
-    assert _used("0", ()) == UsedParts(parts=frozenset(), reason="CUDA_VISIBLE_DEVICES='0'")
+    used = _used("0", ())
+    assert (used.parts, used.reason) == (frozenset(), "CUDA_VISIBLE_DEVICES='0'")
 
 
 @given(st.text(max_size=200), st.sampled_from([ALIKE, MIXED, ()]))

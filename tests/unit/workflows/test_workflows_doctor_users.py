@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
+from fake_devices import FakeAmd
 from fakes import FakeClock, FakeSensor
 from nvml_simulator_build import NvmlSimulator, nvml_simulator, nvml_simulator_path
 from stillwatt.clock import SystemClock
+from stillwatt.sensors.amd import AmdSensor
 from stillwatt.sensors.nvml import NvmlSensor
 from stillwatt.sensors.processes import Processes
 from stillwatt.workflows.doctor import DoctorFinding, Health, examine
@@ -94,6 +96,21 @@ def test_the_choice_of_cards_is_told_where_one_was_made(nvml_simulator: NvmlSimu
     assert "uses none of 2" in none.detail
     unclear = _findings(nvml_simulator, "gpu name=a;gpu name=b", CUDA_VISIBLE_DEVICES="0")["cards to use"]
     assert (unclear.status, "by UUID" in unclear.cure) == (Health.DEGRADED, True)
+
+
+def test_a_choice_of_amds_cards_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "amdsmi", FakeAmd(lambda: 0.0, hip=((1, ""), (0, ""))).module())
+    clock = FakeClock()
+
+    def chosen(**environment: str) -> DoctorFinding:
+        found = user_findings([AmdSensor(clock, sleep=clock.advance)], environment)
+        return next(finding for finding in found if finding.subject == "cards to use")
+
+    told = chosen(HIP_VISIBLE_DEVICES="0")
+    assert told.detail.startswith("HIP_VISIBLE_DEVICES='0': a program started here uses gpu_amd1 of 2;")
+    monkeypatch.setitem(sys.modules, "amdsmi", FakeAmd(lambda: 0.0).module())
+    unclear = chosen(ROCR_VISIBLE_DEVICES="0")
+    assert (unclear.status, unclear.cure[:18]) == (Health.DEGRADED, "`amd-smi list -e` ")
 
 
 def test_sensors_that_see_nobody_or_are_gone_by_now_say_nothing() -> None:
