@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -262,7 +262,8 @@ class _Resolver:
             self._absent.append(Absent(part=part, boundary=boundary, reason=f"{name}: {probe.detail}"))
 
     def finish(self) -> Resolution:
-        """What came of it; a part that some sensor gives is not absent."""
+        """What came of it; a part that some sensor gives is not absent, and a model of what one holds is left out."""
+        self._leave_out_held()
         channels = [channel for opened in self.opened for channel in opened.channels]
         parts = {channel.part for channel in channels}
         modelled = {kind_of(one.part) for one in channels if one.driver == _MODEL and one.role is Role.LEDGER}
@@ -280,11 +281,29 @@ class _Resolver:
             absent=tuple(absent[part] for part in sorted(absent)),
         )
 
+    def _leave_out_held(self) -> None:
+        """Drop models of parts that lie inside what an instrument meters, and say so: they would be added twice."""
+        channels = [channel for opened in self.opened for channel in opened.channels]
+        held = held_kinds(channels)
+        inside = [one for one in channels if one.driver == _MODEL and kind_of(one.part) in held]
+        if inside:
+            self._drop(lambda one: one in inside)
+            holders = " and ".join(sorted({one.driver for one in channels} & set(_HOLDS)))
+            note = f"; left out, as metered by {holders}: {', '.join(sorted({one.part for one in inside}))}"
+            self._probes = [
+                replace(probe, detail=probe.detail + note) if probe.driver == _MODEL else probe
+                for probe in self._probes
+            ]
+
     def _give_way(self, streams: set[str]) -> None:
         """Drop what `auto` chose of these streams: they were asked of somebody else by name."""
+        self._drop(lambda one: one.driver in self._unasked and one.stream in streams)
+
+    def _drop(self, is_dropped: Callable[[Channel], bool]) -> None:
+        """Drop channels; a sensor that has none left is closed."""
         kept = []
         for opened in self.opened:
-            left = tuple(one for one in opened.channels if one.driver not in self._unasked or one.stream not in streams)
+            left = tuple(one for one in opened.channels if not is_dropped(one))
             if left:
                 kept.append(replace(opened, channels=left))
             else:

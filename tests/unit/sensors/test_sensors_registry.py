@@ -340,6 +340,19 @@ def test_memory_that_is_metered_with_its_socket_is_not_modelled_beside_it(machin
     resolution.close()
 
 
+@pytest.mark.parametrize("names", [("jetson", "host_model"), ("host_model", "jetson")])
+def test_a_model_of_what_a_jetson_meters_is_left_out_in_any_order(
+    machine: Machine, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    resolution = machine.resolve(*names, jetson={"root": str(jetson_tree(tmp_path / "i2c"))})
+    assert {channel.driver for channel in resolution.channels} == {"jetson"}
+    (told,) = [probe.detail for probe in resolution.probes if probe.driver == "host_model"]
+    assert told.endswith("; left out, as metered by jetson: cpu0, dram0")
+    assert told.count("left out") == 1
+    machine_alone = machine.resolve(*names, jetson={"root": str(tmp_path / "none")})
+    assert {channel.part for channel in machine_alone.channels} == {"cpu0", "dram0"}
+
+
 def test_what_a_jetsons_supplies_hold_is_neither_modelled_nor_missing(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidia0").touch()  # of the display: there is a card for NVML, and it has no power
