@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillwatt.pipelines.cache.reader import CodedCache, rebuilt_logp
+from stillwatt.pipelines.cache.reader import CodedCache
+from stillwatt.pipelines.cache.whole import TAIL_POWER, rebuilt_logp
 
 StandIn = Callable[[int, Tensor], Tensor]
 """Of a sequence's number and the log of the teacher's distributions: what stands in for these, [T, V]."""
@@ -73,11 +74,11 @@ class Gradients:
         return found
 
 
-def rebuilt(cache: CodedCache, index: int) -> Tensor:
-    """Log of the distribution with the tail in the prior's shape."""
+def rebuilt(cache: CodedCache, index: int, power: float = TAIL_POWER) -> Tensor:
+    """Log of the distribution with the tail in the prior's shape, raised to that power."""
     kept = cache.batch([index])
     mean_TV = torch.from_numpy(cache.mean_logp(index))
-    return rebuilt_logp(kept.ids_BTK[0], kept.logp_BTK[0], kept.tail_logmass_BT[0], mean_TV)
+    return rebuilt_logp(kept.ids_BTK[0], kept.logp_BTK[0], kept.tail_logmass_BT[0], mean_TV, power=power)
 
 
 def even_tail(logp_TV: Tensor, kept: int) -> Tensor:

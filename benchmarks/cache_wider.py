@@ -45,10 +45,10 @@ class WiderWorld:
         self._counts = np.bincount(self._owner)
         self._first = np.cumsum(self._counts) - self._counts
         self._head_WD = head_weight(bench.student).detach()[torch.from_numpy(self._owner)].requires_grad_()
-        self._gradients = Gradients(
+        self.gradients = Gradients(
             parameters=[*bench.gradients.parameters, self._head_WD],
             student_TV=self._student_logits,
-            teacher_TV=self._logits_TW,
+            teacher_TV=self.logits_TW,
             sequences=bench.gradient_sequences,
             sizes=sizes,
         )
@@ -74,7 +74,7 @@ class WiderWorld:
 
     def row(self, directory: Path, name: str, fitted: CodedCache) -> dict[str, Any]:
         """One scheme under its prior: bytes of the files, divergence, error of the student's gradient."""
-        cache = self._write(fitted, directory)
+        cache = self.write(fitted, directory)
         parts = cache.bytes_per_token_of
         return {
             "bench": "cache",
@@ -115,25 +115,26 @@ class WiderWorld:
         logits_TW = torch.full((len(logits_TV), VOCAB), _NEVER)
         return logits_TW.scatter_(1, torch.from_numpy(drawn_TV), logits_TV)
 
-    def _logits_TW(self, index: int) -> Tensor:
+    def logits_TW(self, index: int) -> Tensor:
         """The teacher's, of a held-out sequence."""
         logits_TV = self._bench.exact[index]
         return self._spread(logits_TV, self._drawn_TV(1, index, len(logits_TV)))
 
-    def _write(self, fitted: CodedCache, directory: Path) -> CodedCache:
+    def write(self, fitted: CodedCache, directory: Path) -> CodedCache:
+        """The held-out text under that prior."""
         with CodedCacheWriter(
             directory, scheme=fitted.scheme, vocab_size=VOCAB, temperature=1.0, inputs={}, prior=fitted.codec
         ) as writer:
             for index, tokens_S in enumerate(self._bench.held_out):
-                cut = cut_logits(self._logits_TW(index), fitted.scheme, temperature=1.0, sequence_index=index)
+                cut = cut_logits(self.logits_TW(index), fitted.scheme, temperature=1.0, sequence_index=index)
                 writer.add(index, self._likenesses(1, index, tokens_S), cut)
         return CodedCache.open(directory)
 
     def _fidelity(self, found: StandIn) -> dict[str, Any]:
         """Divergence of what is rebuilt over all held-out tokens, and the errors of the student's gradient."""
         return {
-            "kl_to_full": mean_kl(len(self._bench.held_out), self._logits_TW, found),
-            "gradient_error": self._gradients.errors(lambda index, logp_TW: found(index, logp_TW).exp()),
+            "kl_to_full": mean_kl(len(self._bench.held_out), self.logits_TW, found),
+            "gradient_error": self.gradients.errors(lambda index, logp_TW: found(index, logp_TW).exp()),
         }
 
     def _student_logits(self, index: int) -> Tensor:

@@ -92,7 +92,7 @@ def _divergence(cache: LogitCache | CodedCache, index: int, logits_TV: Tensor) -
         if mean_TV is None:
             q_CV = _even_tail(ids_TK[part], logp_TK[part], tail_T[part], p_CV.shape[1])
         else:
-            from stillwatt.pipelines.cache.reader import rebuilt_logp
+            from stillwatt.pipelines.cache.whole import rebuilt_logp
 
             q_CV = rebuilt_logp(ids_TK[part], logp_TK[part], tail_T[part], mean_TV[part])
         # where the teacher's probability is nothing, so is its term

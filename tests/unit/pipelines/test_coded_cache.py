@@ -18,8 +18,9 @@ from stillwatt.pipelines.cache.coder import Reading, Writing, binomial, frequenc
 from stillwatt.pipelines.cache.cut import cut_logits
 from stillwatt.pipelines.cache.files import read_codec
 from stillwatt.pipelines.cache.grid import Grid, tail_level, tail_logmass
-from stillwatt.pipelines.cache.reader import CodedCache, rebuilt_logp
+from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.cache.scheme import Scheme
+from stillwatt.pipelines.cache.whole import rebuilt_logp
 from stillwatt.pipelines.cache.writer import CodedCacheWriter
 
 VOCAB = 320
@@ -310,6 +311,18 @@ def test_a_rebuilt_distribution_is_one_and_nears_the_teacher(tmp_path: Path) -> 
         assert float((q.exp().sum(-1) - 1).abs().max()) < 1e-4
         kl.append(float((exact.exp() * (exact - q)).sum(-1).mean()))
     assert 0 < kl[0] < 0.6 * kl[1]
+
+
+def test_a_tail_of_no_power_is_even_and_one_of_more_power_is_steeper() -> None:
+    ids, logp, tail = torch.tensor([[5, 0]]), torch.tensor([[0.6, 0.2]]).log(), torch.tensor([0.2]).log()
+    mean = torch.tensor([[0.3, 0.02, 0.08, 0.05, 0.1, 0.4, 0.03, 0.02]]).log()
+    found = {power: rebuilt_logp(ids, logp, tail, mean.clone(), power=power).exp()[0] for power in (0.0, 0.5, 1.0)}
+    for q in found.values():
+        assert float(q.sum()) == pytest.approx(1.0)
+        assert q[[5, 0]].tolist() == pytest.approx([0.6, 0.2])
+    assert found[0.0][[1, 2, 3, 4, 6, 7]].tolist() == pytest.approx([0.2 / 6] * 6)
+    assert float(found[0.5][4] / found[0.5][1]) == pytest.approx(5**0.5)
+    assert float(found[1.0][4] / found[1.0][1]) == pytest.approx(5.0)
 
 
 def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:

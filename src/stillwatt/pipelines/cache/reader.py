@@ -37,14 +37,12 @@ from stillwatt.pipelines.logit_cache import CachedLogits
 from stillwatt.pipelines.logit_headers import INDEX_NAME, broken, check_complete, not_vouched_for
 from stillwatt.pipelines.logit_text import SequenceText, ShardText
 
-__all__ = ["CachedWeights", "CodedCache", "rebuilt_logp"]
+__all__ = ["CachedWeights", "CodedCache"]
 
 _HELD_BLOCKS = 8
 """Blocks kept decoded: short sequences share one."""
 _HELD_TEXTS = 16
 """Shards whose text is in memory: a megabyte each."""
-_SMALLEST_P = np.float32(-103.0)
-"""Log of the least positive float32: nothing rebuilt is rarer."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -376,24 +374,3 @@ class CodedCache:
         if sequence_index not in self._places:
             raise IndexError(f"{self.directory} holds no sequence {sequence_index}")
         return self._places[sequence_index]
-
-
-def rebuilt_logp(ids_NK: Tensor, logp_NK: Tensor, tail_logmass_N: Tensor, mean_logp_NV: Tensor) -> Tensor:
-    """A whole distribution from kept tokens, tail and prior, in place of `mean_logp_NV` (method.md, eq. 86).
-
-    The tail has the prior's shape, but no token outside is held more probable than the least of the kept ones.
-
-    >>> kept = torch.tensor([[2]]), torch.tensor([[0.8]]).log(), torch.tensor([0.2]).log()
-    >>> rebuilt_logp(*kept, torch.tensor([[0.3, 0.1, 0.6]]).log()).exp().numpy().round(4)
-    array([[0.15, 0.05, 0.8 ]], dtype=float32)
-    """
-    is_filler_NK = ids_NK < 0
-    at_NK = torch.where(is_filler_NK, ids_NK[:, :1], ids_NK)
-    least_N1 = logp_NK.masked_fill(is_filler_NK, torch.inf).amin(-1, keepdim=True).clamp_min(float(_SMALLEST_P))
-    shape_NV = mean_logp_NV.scatter_(-1, at_NK, -torch.inf)
-    for _ in range(2):  # clipping takes mass away, which is spread again and clipped once more
-        shape_NV += tail_logmass_N[:, None] - torch.logsumexp(shape_NV, -1, keepdim=True)
-        shape_NV.clamp_max_(least_N1)
-    shape_NV += tail_logmass_N[:, None] - torch.logsumexp(shape_NV, -1, keepdim=True)
-    kept_NK = torch.where(is_filler_NK, logp_NK[:, :1], logp_NK)
-    return shape_NV.nan_to_num_(nan=-torch.inf).scatter_(-1, at_NK, kept_NK.to(shape_NV.dtype))
