@@ -284,8 +284,9 @@ def _workload(stage: Stage, said: list[str]) -> tuple[dict[str, float], dict[str
         "harness_total_energy_j": stage.number("total_energy_joules"),
         "codecarbon_total_kwh": stage.number("total_codecarbon_energy_kwh"),
         "codecarbon_gpu_kwh": stage.number("codecarbon_gpu_energy_kwh"),
-        "harness_j_per_token": stage.number("joules_per_token") if tokens > 0 else 0.0,
     }
+    if tokens > 0:
+        results["harness_j_per_token"] = stage.number("joules_per_token")
     kept = {key: value for key, value in results.items() if value > 0}  # 0 is what the harness does not know
     if tokens <= 0:
         said.append(f"stage {stage.stage_id!r}: tokens_processed is 0; the count is absent, and so is J/token")

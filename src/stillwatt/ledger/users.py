@@ -122,7 +122,7 @@ def use_event(use: DeviceUse) -> dict[str, Any]:
 def parts_of_program(resolution: Resolution, environment: Mapping[str, str]) -> dict[str, Any]:
     """The parts that the measured program uses with their devices, the cards beside them that it cannot use, and why.
 
-    Parts that no variable chooses (CPUs, DRAM, cards of other makers) are always used.
+    Parts that no variable chooses (CPUs, DRAM, Intel's cards) are always used.
     """
     cards = [card for item in resolution.opened if isinstance(item.sensor, SeesUsers) for card in item.sensor.cards()]
     here = {channel.part: channel.device for channel in resolution.channels}

@@ -184,8 +184,8 @@ def _of_uninvited(part: str, steps: Mapping[str, Sequence[UseStep]], programs: M
                 lengths_ns[session] = lengths_ns.get(session, 0) + step.end_ns - step.start_ns
     for session in sorted(lengths_ns):
         length = _seconds(seconds(lengths_ns[session]))
-        lists = "ROCR_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES" if part.startswith("gpu_amd") else "CUDA_VISIBLE_DEVICES"
-        yield f"session {session} used it for {length} although it could not when it began; check {lists}"
+        told = "check what chooses its cards (CUDA_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES)"
+        yield f"session {session} used it for {length} although it could not when it began; {told}"
 
 
 def _seen_in(steps: Sequence[UseStep], spans: Sequence[Span]) -> Iterator[tuple[int, Seen]]:

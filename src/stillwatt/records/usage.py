@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Rule(StrEnum):
@@ -105,7 +105,7 @@ class Card:
     model: str = ""
     instances: tuple[str, ...] = ()
     """UUIDs of its instances."""
-    runtime: str = "cuda"
-    """Whose variables choose it: `cuda` or `hip`."""
+    runtime: Literal["cuda", "hip"] = "cuda"
+    """Whose variables choose it."""
     holds_cpu: bool = False
     """Whether the part is a CPU's too, so that a program uses it whatever cards it chooses."""

@@ -14,23 +14,18 @@ class UsedParts:
     parts: frozenset[str]
     reason: str
     """Why these: the variables that choose them, or why it cannot be told."""
-    chosen_by: tuple[str, ...] = ()
-    """The variables that were set."""
-    unclear: tuple[str, ...] = ()
-    """Those of them whose choice could not be understood, so that every card is taken for used."""
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether the choice was understood."""
-        return not self.unclear
+    is_chosen: bool = True
+    """Whether a variable chooses at all."""
+    is_certain: bool = True
+    """False where the choice could not be understood, and every card is taken for used."""
 
     def and_also(self, other: UsedParts) -> UsedParts:
         """These together with the cards of another maker."""
         return UsedParts(
             parts=self.parts | other.parts,
             reason=f"{self.reason}; {other.reason}",
-            chosen_by=tuple(dict.fromkeys([*self.chosen_by, *other.chosen_by])),
-            unclear=tuple(dict.fromkeys([*self.unclear, *other.unclear])),
+            is_chosen=self.is_chosen or other.is_chosen,
+            is_certain=self.is_certain and other.is_certain,
         )
 
 

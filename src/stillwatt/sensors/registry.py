@@ -288,7 +288,7 @@ class _Resolver:
         inside = [one for one in channels if one.driver == _MODEL and kind_of(one.part) in held]
         if inside:
             self._drop(lambda one: one in inside)
-            holders = " and ".join(sorted({one.driver for one in channels} & set(_HOLDS)))
+            holders = " and ".join(sorted({one.driver for one in channels if held_kinds([one])}))
             note = f"; left out, as metered by {holders}: {', '.join(sorted({one.part for one in inside}))}"
             self._probes = [
                 replace(probe, detail=probe.detail + note) if probe.driver == _MODEL else probe

@@ -53,15 +53,15 @@ def _used_of_cuda(environment: Mapping[str, str], cards: Sequence[Card]) -> Used
     every = frozenset(card.part for card in cards)
     text = environment.get(_VARIABLE)
     if text is None:
-        return UsedParts(parts=every, reason=f"{_VARIABLE} is not set")
-    said, by = f"{_VARIABLE}={shown(text)}", (_VARIABLE,)
+        return UsedParts(parts=every, reason=f"{_VARIABLE} is not set", is_chosen=False)
+    said = f"{_VARIABLE}={shown(text)}"
     try:
         chosen = _chosen(text, environment, cards)
     except UnclearError as err:
-        return UsedParts(parts=every, reason=f"{said}: {err}; every card counts", chosen_by=by, unclear=by)
+        return UsedParts(parts=every, reason=f"{said}: {err}; every card counts", is_certain=False)
     if len(set(chosen)) < len(chosen) and not text.lstrip().startswith("MIG-"):
-        return UsedParts(parts=frozenset(), reason=f"{said} names a card twice, so CUDA shows none", chosen_by=by)
-    return UsedParts(parts=frozenset(chosen), reason=said, chosen_by=by)
+        return UsedParts(parts=frozenset(), reason=f"{said} names a card twice, so CUDA shows none")
+    return UsedParts(parts=frozenset(chosen), reason=said)
 
 
 def _chosen(text: str, environment: Mapping[str, str], cards: Sequence[Card]) -> list[str]:

@@ -32,22 +32,21 @@ def used_of_hip(environment: Mapping[str, str], cards: Sequence[Card]) -> UsedPa
     >>> sorted(used_of_hip({"ROCR_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "1"}, cards).parts)
     ['gpu_amd3']
     """
-    by = tuple(name for name in (_ROCR, _list_of_hip(environment)) if name in environment)
+    every, list_of_hip = frozenset(card.part for card in cards), _list_of_hip(environment)
+    by = [_ROCR] * (_ROCR in environment) + [list_of_hip] * bool(environment.get(list_of_hip))
     if not by:
-        every = frozenset(card.part for card in cards)
-        return UsedParts(parts=every, reason=f"{_ROCR} and {_HIP} are not set")
+        return UsedParts(parts=every, reason=f"{_ROCR} and {_HIP} choose none", is_chosen=False)
     said = ", ".join(f"{name}={shown(environment[name])}" for name in by)
     try:
         chosen = _left_by_hip(environment, _left_by_rocr(environment, _in_order(cards)))
     except UnclearError as err:
-        every = frozenset(card.part for card in cards)
-        return UsedParts(parts=every, reason=f"{said}: {err}; every card counts", chosen_by=by, unclear=by)
+        return UsedParts(parts=every, reason=f"{said}: {err}; every card counts", is_certain=False)
     always = {card.part for card in cards if card.holds_cpu}
-    return UsedParts(parts=frozenset({card.part for card in chosen} | always), reason=said, chosen_by=by)
+    return UsedParts(parts=frozenset({card.part for card in chosen} | always), reason=said)
 
 
 def _list_of_hip(environment: Mapping[str, str]) -> str:
-    return _HIP if environment.get(_HIP) or _CUDA not in environment else _CUDA
+    return _HIP if environment.get(_HIP) else _CUDA
 
 
 def _in_order(cards: Sequence[Card]) -> list[Card]:

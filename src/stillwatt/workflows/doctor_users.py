@@ -21,11 +21,10 @@ _NAMESPACE_CURE = (
 _TENANT_CURE = (
     "measure on a card of your own, or wait: what others draw cannot be taken out of its energy, only flagged"
 )
-
-_CURES_OF_CHOICE = (
-    "name the cards by UUID (`nvidia-smi -L`) in CUDA_VISIBLE_DEVICES",
-    "`amd-smi list -e` shows how HIP counts the cards; ROCm 6.4 and newer tell it",
-)
+_CHOICE_CURES = {
+    "cuda": "name the cards by UUID (`nvidia-smi -L`) in CUDA_VISIBLE_DEVICES",
+    "hip": "ROCm 6.4 and newer tell how HIP counts the cards (`amd-smi list -e`)",
+}
 
 
 def user_findings(
@@ -96,13 +95,13 @@ def _instances(use: DeviceUse) -> Iterator[str]:
 
 def _choice_findings(cards: Sequence[Card], environment: Mapping[str, str]) -> Iterator[DoctorFinding]:
     used = used_parts(environment, cards)
-    if cards and used.chosen_by:
+    if cards and used.is_chosen:
         yield DoctorFinding(
             subject="cards to use",
             status=Health.OK if used.is_certain else Health.DEGRADED,
             detail=f"{used.reason}: a program started here uses {', '.join(sorted(used.parts)) or 'none'} of"
             f" {len({card.part for card in cards})}; the others are reported beside its energy",
-            cure="" if used.is_certain else _CURES_OF_CHOICE[any(card.runtime == "hip" for card in cards)],
+            cure="" if used.is_certain else _CHOICE_CURES[cards[0].runtime],
         )
 
 

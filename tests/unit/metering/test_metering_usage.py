@@ -147,7 +147,8 @@ def test_a_session_gets_nothing_of_a_part_it_may_not_use_unless_it_was_there() -
     assert [dict(step.weights.sessions) for step in found["gpu1"]] == [{"student": 1.0}]
     said = findings(use_steps(uses, who, 0, 10 * NS_PER_S), who, 0, 10 * NS_PER_S)
     assert said == (
-        "gpu0: session student used it for 5.0 s although it could not when it began; check CUDA_VISIBLE_DEVICES",
+        "gpu0: session student used it for 5.0 s although it could not when it began; "
+        "check what chooses its cards (CUDA_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES)",
     )
 
 

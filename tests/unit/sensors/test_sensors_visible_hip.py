@@ -87,8 +87,10 @@ def test_what_hip_leaves(name: str, text: str, numbers: list[int]) -> None:
 
 def test_no_list_leaves_all_and_says_so() -> None:
     used = _used()
-    assert (len(used.parts), used.chosen_by) == (4, ())
-    assert used.reason == "ROCR_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES are not set"
+    assert (len(used.parts), used.is_chosen) == (4, False)
+    assert used.reason == "ROCR_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES choose none"
+    untold = [replace(card, index=None) for card in CARDS]
+    assert _used(*untold, **{HIP: "", CUDA: ""}).is_certain, "empty lists of HIP leave all, in whatever order"
 
 
 def test_hip_counts_what_rocr_left_in_the_order_of_its_list() -> None:
@@ -103,7 +105,6 @@ def test_hips_own_list_comes_before_cudas_where_it_holds_anything() -> None:
     assert _numbers(**{HIP: "1", CUDA: "2"}) == [1]
     assert _numbers(**{HIP: "", CUDA: "2"}) == [2]
     used = _used(**{ROCR: "0,1", HIP: "", CUDA: "1"})
-    assert used.chosen_by == (ROCR, CUDA)
     assert used.reason == "ROCR_VISIBLE_DEVICES='0,1', CUDA_VISIBLE_DEVICES='1'"
 
 
@@ -111,7 +112,7 @@ def test_hips_own_list_comes_before_cudas_where_it_holds_anything() -> None:
 def test_an_order_that_is_not_told_makes_every_card_count(numbers: tuple[int | None, ...]) -> None:
     cards = [replace(card, index=number) for card, number in zip(CARDS, numbers, strict=True)]
     used = _used(*cards, **{HIP: "0"})
-    assert (len(used.parts), used.unclear) == (4, (HIP,))
+    assert (len(used.parts), used.is_certain) == (4, False)
     assert used.reason == (
         "HIP_VISIBLE_DEVICES='0': amdsmi does not tell in which order HIP counts the cards (ROCm 6.4 and newer do); "
         "every card counts"
@@ -140,12 +141,11 @@ def test_each_makers_cards_follow_their_own_lists() -> None:
     assert used.parts == {"gpu1"}, "HIP reads CUDA's list too, and one card is left to count"
     used = _used(*NVIDIA, *CARDS, **{CUDA: "1", HIP: "0"})
     assert used.parts == {"gpu1", "gpu_amd1"}
-    assert used.chosen_by == (CUDA, HIP)
     assert used.reason == "CUDA_VISIBLE_DEVICES='1'; HIP_VISIBLE_DEVICES='0'"
     mixed = [replace(NVIDIA[0], model="T4"), replace(NVIDIA[1], model="H100")]
     unclear = _used(*mixed, *CARDS, **{CUDA: "0", HIP: "0"})
     assert unclear.parts == {"gpu0", "gpu1", "gpu_amd1"}
-    assert unclear.unclear == (CUDA,)
+    assert not unclear.is_certain
 
 
 @given(

@@ -110,7 +110,7 @@ def test_a_choice_of_amds_cards_is_told_too(monkeypatch: pytest.MonkeyPatch) -> 
     assert told.detail.startswith("HIP_VISIBLE_DEVICES='0': a program started here uses gpu_amd1 of 2;")
     monkeypatch.setitem(sys.modules, "amdsmi", FakeAmd(lambda: 0.0).module())
     unclear = chosen(ROCR_VISIBLE_DEVICES="0")
-    assert (unclear.status, unclear.cure[:18]) == (Health.DEGRADED, "`amd-smi list -e` ")
+    assert (unclear.status, "ROCm 6.4" in unclear.cure) == (Health.DEGRADED, True)
 
 
 def test_sensors_that_see_nobody_or_are_gone_by_now_say_nothing() -> None:
