@@ -116,13 +116,11 @@ def poll(path: str, fields: tuple[str, ...]) -> None:
 
 def readers_of(nvml: Any) -> dict[str, Any]:
     """The driver's own readers of each quantity, so that what is timed is what the meter calls."""
-    import ctypes
-
     from stillwatt.sensors import nvml_library
 
     return {
-        "counter": nvml_library.number_reader(nvml, "nvmlDeviceGetTotalEnergyConsumption", ctypes.c_uint64),
-        "usage": nvml_library.number_reader(nvml, "nvmlDeviceGetPowerUsage", ctypes.c_uint32),
+        "counter": nvml_library.number_reader(nvml, "nvmlDeviceGetTotalEnergyConsumption"),
+        "usage": nvml_library.number_reader(nvml, "nvmlDeviceGetPowerUsage"),
         "instant": nvml_library.field_reader(nvml, nvml_library.POWER_INSTANT),
         "average": nvml_library.field_reader(nvml, nvml_library.POWER_AVERAGE),
     }

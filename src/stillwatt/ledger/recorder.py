@@ -237,6 +237,10 @@ class Recorder:
         self._sampler.tick(waits=False)
         self._pace.look()
 
+    def quick_turn(self) -> Callable[[], bool] | None:
+        """A reading of every stream with next to nothing around it (`Sampler.quick_turn`)."""
+        return self._sampler.quick_turn()
+
     def flush(self) -> None:
         """Have everything written; a disk that still works on the flush before is left to it."""
         self._sampler.settle()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from stillwatt.records import (
     Card,
     Channel,
     DeviceUse,
-    NotDue,
     Quantity,
     ReadFailure,
     Role,
@@ -36,6 +35,7 @@ from stillwatt.records import (
 from stillwatt.sensors import nvml_library, nvml_users
 from stillwatt.sensors.base import Probe, Result, Urgency
 from stillwatt.sensors.nvml_buffer import PowerBuffer
+from stillwatt.sensors.nvml_cards import ReadCard, Stream, Turn, seen_cards, turn
 from stillwatt.sensors.nvml_sources import COUNTER_EVERY_NS, Chip, Source, counter_source, module_source, power_sources
 from stillwatt.sensors.nvml_windows import Field, window
 from stillwatt.sensors.processes import Processes
@@ -51,17 +51,6 @@ _REOPEN_NS = 5 * NS_PER_S
 _REOPEN_MAX_NS = 320 * NS_PER_S
 _TRIES = 3
 """How often a call is tried at `open` before a passing error is taken for a lasting one."""
-
-
-@dataclass(slots=True)
-class _Card:
-    """A physical GPU, with what can be read of it."""
-
-    part: str
-    uuid: str
-    handle: Any
-    buffer: PowerBuffer
-    channels: list[tuple[Channel, Source]] = field(default_factory=list)
 
 
 class NvmlSensor:
@@ -94,9 +83,9 @@ class NvmlSensor:
         self._users = nvml_users.NvmlUsers(clock, Processes(device_prefix=f"{device_root}/nvidia"))
         self.urgency = Urgency.IN_TURN
         self._nvml: Any = None
-        self._cards: list[_Card] = []
-        self._turns: list[tuple[_Card, Source, NotDue]] = []
-        """What is read, in order, with what is said of it while it is not due."""
+        self._cards: list[ReadCard] = []
+        self._turns: list[Turn] = []
+        """What is read, in order."""
         self._streams: tuple[str, ...] = ()
         self._absent: list[Absent] = []
         self._driver_version = ""
@@ -109,7 +98,7 @@ class NvmlSensor:
         try:
             channels = self.open()
         except SensorUnavailableError as err:
-            absent = tuple(self._absent) or self._seen_cards(err.detail)
+            absent = tuple(self._absent) or seen_cards(self._device_root, err.detail)
             return Probe(driver=self.driver, usable=False, detail=err.detail, cure=err.cure, absent=absent)
         parts = ", ".join(f"{card.part} {card.uuid}" for card in self._cards if card.channels)
         detail = "; ".join([f"driver {self._driver_version}: {parts}", *(item.reason for item in self._absent)])
@@ -146,22 +135,22 @@ class NvmlSensor:
         """Read every stream; an error of NVML becomes a failure in its own words, and a lost NVML is tried again."""
         if self._nvml is None:
             return []
-        self._reopen_when_due()
-        now_ns, error = self._clock.monotonic_ns, self._nvml.NVMLError
+        if self._reopen_at_ns is not None:
+            self._reopen_when_due(self._reopen_at_ns)
+        now_ns, plain = self._clock.monotonic_ns, nvml_library.UNSIGNED
         t_ns = now_ns()
         flat: list[Any] = [t_ns]
-        for card, source, not_due in self._turns:
-            try:
-                if source.every_ns and not source.is_due(t_ns, self.urgency):
-                    flat.append(not_due)
-                elif source.is_buffer:
-                    flat.append(card.buffer.read(self._nvml, card.handle))
-                else:
-                    flat.append(source.read(card.handle))
-            except error as err:
-                flat.append(self._failure(source, err, t_ns))
+        value: Any
+        for function, arguments, seen, stream in self._turns:
+            # at ten readings a second this loop runs with cold caches, so that each call in it costs microseconds
+            if function is None:
+                value = self._take(stream, t_ns)
+            else:
+                code = function(*arguments)
+                is_number = not code and not seen.code and seen.value_type == plain
+                value = seen.number if is_number else self._answer(stream.source, code, t_ns)
             t_ns = now_ns()
-            flat.append(t_ns)
+            flat += value, t_ns
         return Row(self._streams, flat)
 
     @property
@@ -187,14 +176,32 @@ class NvmlSensor:
         self._nvml, self._cards, self._turns = None, [], []
         self._reopen_at_ns, self._reopen_wait_ns = None, _REOPEN_NS
 
+    def _take(self, stream: Stream, t_ns: int) -> Any:
+        """What is more than a call: a buffer, or what has its turns."""
+        card, source = stream.card, stream.source
+        if source.every_ns and not source.is_due(t_ns, self.urgency):
+            return stream.not_due
+        try:
+            return card.buffer.read(self._nvml, card.handle) if source.is_buffer else source.read(card.handle)
+        except self._nvml.NVMLError as err:
+            return self._failure(source, err, t_ns)
+
+    def _answer(self, source: Source, code: int, t_ns: int) -> Any:
+        """What a bare call brought that is no plain number."""
+        assert isinstance(source.read, nvml_library.Reader)
+        try:
+            return source.read.answer(code)
+        except self._nvml.NVMLError as err:
+            return self._failure(source, err, t_ns)
+
     def _failure(self, source: Source, err: Any, begun_ns: int) -> ReadFailure:
         if err.value in nvml_library.REOPEN and self._reopen_at_ns is None:
             self._reopen_at_ns = begun_ns + self._reopen_wait_ns
         return ReadFailure(stream=source.stream, t_ns=self._clock.monotonic_ns(), reason=f"{source.call}: {err}")
 
-    def _reopen_when_due(self) -> None:
+    def _reopen_when_due(self, due_ns: int) -> None:
         """Initialise NVML again some seconds after it was lost, then ever more rarely: it takes long on big nodes."""
-        if self._reopen_at_ns is None or self._clock.monotonic_ns() < self._reopen_at_ns:
+        if self._clock.monotonic_ns() < due_ns:
             return
         self._shutdown()
         with contextlib.suppress(self._nvml.NVMLError):  # the reads that follow report it in NVML's words
@@ -202,6 +209,7 @@ class NvmlSensor:
         for card in self._cards:
             with contextlib.suppress(self._nvml.NVMLError):
                 card.handle = self._nvml.nvmlDeviceGetHandleByUUID(card.uuid)
+        self._plan()
         self._reopen_at_ns = None
         self._reopen_wait_ns = min(2 * self._reopen_wait_ns, _REOPEN_MAX_NS)
 
@@ -218,7 +226,7 @@ class NvmlSensor:
             found.add(index)
             try:
                 handle = self._patiently(nvml.nvmlDeviceGetHandleByIndex, index)
-                card = _Card(
+                card = ReadCard(
                     part=part,
                     uuid=self._patiently(nvml.nvmlDeviceGetUUID, handle),
                     handle=handle,
@@ -232,10 +240,12 @@ class NvmlSensor:
             if self._is_wanted(index, card.uuid):
                 self._describe(card)
         self._check_found(found)
-        self._turns = [
-            (card, source, NotDue(stream=source.stream)) for card in self._cards for _, source in card.channels
-        ]
-        self._streams = tuple(source.stream for _, source, _ in self._turns)
+        self._plan()
+        self._streams = tuple(turn.stream.source.stream for turn in self._turns)
+
+    def _plan(self) -> None:
+        """Put down what is read in which order, with the calls made ready for the cards' handles."""
+        self._turns = [turn(card, source) for card in self._cards for _, source in card.channels]
 
     def _check_found(self, found: set[int | str]) -> None:
         """Note devices that were asked for and are not there; refuse to open when nothing can be read."""
@@ -253,7 +263,7 @@ class NvmlSensor:
     def _is_wanted(self, index: int, uuid: str | None) -> bool:
         return self._wanted is None or index in self._wanted or uuid in self._wanted
 
-    def _describe(self, card: _Card) -> None:
+    def _describe(self, card: ReadCard) -> None:
         """Find the card's counter and its best power reading."""
         reasons: list[str] = []
         counter = self._first_readable(card, [counter_source(self._nvml)], reasons)
@@ -284,7 +294,7 @@ class NvmlSensor:
             reason = f"nvml: {card.part}: {'; '.join(reasons)}"
             self._absent.append(Absent(part=card.part, boundary=Boundary.BOARD, reason=reason))
 
-    def _add_module(self, card: _Card, about: str, chip: Chip) -> None:
+    def _add_module(self, card: ReadCard, about: str, chip: Chip) -> None:
         """Power of the module around a card: it holds the card and a CPU, so it stands beside their sum.
 
         Its part is not called `module0`, which is what hwmon calls the same module in the order of its sockets.
@@ -303,7 +313,7 @@ class NvmlSensor:
         source.stream = channel.stream
         card.channels.append((channel, source))
 
-    def _channel(self, card: _Card, source: Source, role: Role, about: str, chip: Chip) -> Channel:
+    def _channel(self, card: ReadCard, source: Source, role: Role, about: str, chip: Chip) -> Channel:
         is_counter = source.quantity is Quantity.ENERGY_COUNTER
         seen = window(*chip, self._driver_version, source.field)
         often_ns = max(seen.update_ns // 2, _LEAST_SAMPLING_NS)
@@ -335,17 +345,17 @@ class NvmlSensor:
             source=f"{source.call}; {about}{source.pace}",
         )
 
-    def _limit_w(self, card: _Card) -> float | None:
+    def _limit_w(self, card: ReadCard) -> float | None:
         limit_mw = self._ask(self._nvml.nvmlDeviceGetEnforcedPowerLimit, card.handle)
         return limit_mw * W_PER_MW_MILLI if limit_mw else None
 
-    def _about(self, card: _Card) -> str:
+    def _about(self, card: ReadCard) -> str:
         name = self._ask(self._nvml.nvmlDeviceGetName, card.handle) or "unnamed card"
         mode = self._ask(self._nvml.nvmlDeviceGetMigMode, card.handle)
         whole = "; MIG mode: the whole card, all instances together" if mode and mode[0] == 1 else ""
         return f"{name}; driver {self._driver_version}{whole}"
 
-    def _with_buffer(self, card: _Card, power: Source) -> Source:
+    def _with_buffer(self, card: ReadCard, power: Source) -> Source:
         """The driver's own buffer of plain power readings, where it has one and that field is the one to read."""
         if power.field is not Field.USAGE:
             return power
@@ -356,7 +366,7 @@ class NvmlSensor:
         card.buffer.begin(max(times_us, default=self._clock.utc_ns() // NS_PER_US))
         return replace(power, call="nvmlDeviceGetSamples(NVML_TOTAL_POWER_SAMPLES)", is_buffer=True)
 
-    def _first_readable(self, card: _Card, sources: Sequence[Source], reasons: list[str]) -> Source | None:
+    def _first_readable(self, card: ReadCard, sources: Sequence[Source], reasons: list[str]) -> Source | None:
         for source in sources:
             try:
                 self._patiently(source.read, card.handle)
@@ -386,12 +396,4 @@ class NvmlSensor:
     def _unavailable(self, err: Any) -> SensorUnavailableError:
         return SensorUnavailableError(
             self.driver, str(err), nvml_library.CURES.get(err.value, "`nvidia-smi` may say more")
-        )
-
-    def _seen_cards(self, detail: str) -> tuple[Absent, ...]:
-        """Cards that have a device file here, so this process was meant to use them, and that cannot be read."""
-        files = sorted(path.name for path in self._device_root.glob("nvidia[0-9]*"))
-        numbers = sorted(int(name[6:]) for name in files if name[6:].isdigit())
-        return tuple(
-            Absent(part=f"gpu{number}", boundary=Boundary.BOARD, reason=f"nvml: {detail}") for number in numbers
         )

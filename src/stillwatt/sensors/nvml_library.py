@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from stillwatt.errors import SensorUnavailableError
 
@@ -31,7 +31,8 @@ POWER_AVERAGE, POWER_INSTANT = 185, 186
 SCOPE_MODULE = 1
 """NVML_POWER_SCOPE_MODULE."""
 
-_UNSIGNED = 1
+UNSIGNED = 1
+"""NVML_VALUE_TYPE_UNSIGNED_INT."""
 _SAMPLES = dict(enumerate("dIQQqi"))
 """Formats of the value in nvmlSample_t, a time and a union of eight bytes, by NVML's number of its type."""
 _SAMPLE_BYTES = 16
@@ -67,9 +68,16 @@ def load(library: str | None) -> Any:
     return pynvml
 
 
+class _Value(ctypes.Union):
+    """The value in nvmlFieldValue_t, whole and as the unsigned number that nearly all fields are."""
+
+    _fields_ = (("value", ctypes.c_uint64), ("number", ctypes.c_uint32))
+
+
 class _FieldValue(ctypes.Structure):
     """nvmlFieldValue_t as NVML's header has it. The binding's own class is made for printing and slow to read."""
 
+    _anonymous_ = ("value_union",)
     _fields_ = (
         ("field_id", ctypes.c_uint32),
         ("scope_id", ctypes.c_uint32),
@@ -77,8 +85,14 @@ class _FieldValue(ctypes.Structure):
         ("latency_us", ctypes.c_int64),
         ("value_type", ctypes.c_int32),
         ("code", ctypes.c_int32),
-        ("value", ctypes.c_uint64),
+        ("value_union", _Value),
     )
+
+
+class _Number(ctypes.Structure):
+    """A bare number that NVML writes, with what a field says of itself and a number never does."""
+
+    _fields_ = (("number", ctypes.c_uint64), ("value_type", ctypes.c_int32), ("code", ctypes.c_int32))
 
 
 _VALUE_TYPES: dict[int, Any] = {
@@ -92,52 +106,75 @@ _VALUE_TYPES: dict[int, Any] = {
 """C types by NVML's number of the value's type."""
 
 
-def number_reader(nvml: Any, call: str, number_type: Any) -> Callable[[Any], int]:
-    """A function that makes one NVML call of the form `call(device, *number)`, with nothing made anew for each.
+class BareCall(NamedTuple):
+    """An NVML call of one device with nothing left to be made, for a loop that runs a million times a day.
+
+    Where `function(*arguments)` gives 0, `seen.code` is 0 and `seen.value_type` is `UNSIGNED`, the answer is
+    `seen.number`; anything else is for `Reader.answer`.
+    """
+
+    function: Callable[..., int]
+    arguments: tuple[Any, ...]
+    seen: Any
+
+
+class Reader:
+    """One NVML call that writes a number: `call(device, *arguments)`, with nothing made anew for each.
 
     The sampling process makes these calls a million times a day for every card; the binding's own functions look the
-    symbol up and make their buffer each time. The function raises `pynvml.NVMLError` as they do.
+    symbol up and make their buffer each time.
     """
-    number = number_type()
-    reference = ctypes.byref(number)
-    function = None
 
-    def read(handle: Any) -> int:
-        nonlocal function
-        if function is None:  # a library that has no such call says so when it is called
-            function = nvml._nvmlGetFunctionPointer(call)
-        code = function(handle, reference)
-        if code:
-            raise nvml.NVMLError(code)
-        return int(number.value)
+    def __init__(self, nvml: Any, call: str, seen: ctypes.Structure, *arguments: Any) -> None:
+        self._nvml, self._call, self._seen, self._arguments = nvml, call, seen, arguments
+        self._function: Callable[..., int] | None = None
 
-    return read
+    def __call__(self, handle: Any) -> int:
+        """Ask one device.
 
+        Raises:
+            pynvml.NVMLError: the library has no such call, or the call failed, or the field in it.
+        """
+        function, arguments, _ = self.bare(handle)
+        return self.answer(function(*arguments))
 
-def field_reader(nvml: Any, number: int, scope: int = 0) -> Callable[[Any], int]:
-    """The same for one field, of the card alone or of its module.
+    def bare(self, handle: Any) -> BareCall:
+        """The call for one device, to be made by somebody else.
 
-    What it gives raises `pynvml.NVMLError` where the call or this field in it failed.
-    """
-    field = _FieldValue(field_id=number, scope_id=scope)
-    reference, one = ctypes.byref(field), ctypes.c_int32(1)
-    function = None
+        Raises:
+            pynvml.NVMLError: the library has no such call.
+        """
+        if self._function is None:
+            self._function = self._nvml._nvmlGetFunctionPointer(self._call)
+        return BareCall(self._function, (handle, *self._arguments), self._seen)
 
-    def read(handle: Any) -> int:
-        nonlocal function
-        if function is None:
-            function = nvml._nvmlGetFunctionPointer("nvmlDeviceGetFieldValues")
-        code = function(handle, one, reference)
-        if code or field.code:
-            raise nvml.NVMLError(code or field.code)
-        if field.value_type == _UNSIGNED:
-            return int(field.value & 0xFFFFFFFF)
-        value_type = _VALUE_TYPES.get(field.value_type)
+    def answer(self, code: int) -> int:
+        """What the call brought that has just returned that code.
+
+        Raises:
+            pynvml.NVMLError: it failed.
+        """
+        seen = self._seen
+        if code or seen.code:
+            raise self._nvml.NVMLError(code or seen.code)
+        if seen.value_type == UNSIGNED:
+            return int(seen.number)
+        value_type = _VALUE_TYPES.get(seen.value_type)
         if value_type is None:
-            raise nvml.NVMLError(NOT_SUPPORTED)
-        return int(value_type.from_buffer_copy(field, _FieldValue.value.offset).value)
+            raise self._nvml.NVMLError(NOT_SUPPORTED)
+        return int(value_type.from_buffer_copy(seen, _FieldValue.value.offset).value)
 
-    return read
+
+def number_reader(nvml: Any, call: str) -> Reader:
+    """Reads what a call of the form `call(device, *number)` gives, of 32 or 64 bits."""
+    number = _Number(value_type=UNSIGNED)
+    return Reader(nvml, call, number, ctypes.byref(number))
+
+
+def field_reader(nvml: Any, number: int, scope: int = 0) -> Reader:
+    """Reads one field, of the card alone or of its module."""
+    field = _FieldValue(field_id=number, scope_id=scope)
+    return Reader(nvml, "nvmlDeviceGetFieldValues", field, ctypes.c_int32(1), ctypes.byref(field))
 
 
 def power_samples(nvml: Any, handle: Any, since_us: int) -> tuple[list[int], list[int]]:

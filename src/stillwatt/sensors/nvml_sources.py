@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 import time
 from collections.abc import Callable
@@ -42,6 +41,7 @@ class Source:
     quantity: Quantity
     call: str
     read: Callable[[Any], int]
+    """Gives the number, of one device; a `Reader` where it is nothing but a call."""
     field: Field = Field.USAGE
     stream: str = ""
     """The channel's name, kept here because it is needed at every reading."""
@@ -74,7 +74,7 @@ class Source:
 def counter_source(nvml: Any) -> Source:
     """The energy counter."""
     call = "nvmlDeviceGetTotalEnergyConsumption"
-    return Source(Quantity.ENERGY_COUNTER, call, nvml_library.number_reader(nvml, call, ctypes.c_uint64))
+    return Source(Quantity.ENERGY_COUNTER, call, nvml_library.number_reader(nvml, call))
 
 
 def buffer_source(nvml: Any, sleep: Callable[[float], None] = time.sleep) -> Source:
@@ -97,7 +97,7 @@ def power_sources(nvml: Any, chip: Chip, driver_version: str, *, is_witness: boo
     """The ways to read power, best first for the use that is made of it."""
     kept = [buffer_source(nvml)] if window(*chip, driver_version, Field.BUFFER).averaging_ns is not None else []
     call = Field.USAGE.value
-    usage = Source(Quantity.POWER, call, nvml_library.number_reader(nvml, call, ctypes.c_uint32))
+    usage = Source(Quantity.POWER, call, nvml_library.number_reader(nvml, call))
     average = _field_source(nvml, Field.AVERAGE, nvml_library.POWER_AVERAGE)
     instant = _field_source(nvml, Field.INSTANT, nvml_library.POWER_INSTANT)
     if is_witness:

@@ -75,17 +75,19 @@ class Relay:
         """Whether the calling thread is the one that runs the loop."""
         return threading.get_ident() == self._runner
 
-    def enter(self, worker: QuickWorker) -> None:
-        """Note that the loop is in that worker's job."""
-        self._since_ns = self.clock.monotonic_ns()
-        self._inside = worker
-
-    def leave(self, worker: QuickWorker) -> int:
-        """Note that the job has returned; gives the nanoseconds it took.
+    def do(self, worker: QuickWorker) -> int:
+        """Do a worker's job in the loop's thread; gives the nanoseconds it took.
 
         Raises:
             Overtaken: the loop has gone on without this thread.
         """
+        self._since_ns = self.clock.monotonic_ns()
+        self._inside = worker
+        try:
+            worker.error_here = None
+            worker.job()
+        except BaseException as err:  # noqa: BLE001 - as in Worker
+            worker.error_here = err
         with self._lock:
             if worker.is_left_behind:
                 worker.come_back()
@@ -126,18 +128,20 @@ class QuickWorker:
     def __init__(self, name: str, job: Job, relay: Relay) -> None:
         self.is_left_behind = False
         """Whether a job that the loop was in has hung, and has not returned yet."""
-        self._name, self._job, self._relay = name, job, relay
+        self.job = job
+        self._name, self._relay = name, relay
         self._apart: Worker | None = None
         self._is_apart = False
         """Whether the last job was done in the other thread."""
-        self._error: BaseException | None = None
+        self.error_here: BaseException | None = None
+        """What the last job raised that was done in the loop's thread."""
         self._returned = threading.Event()
         self._quick_readings, self._needed = 0, _QUICK_READINGS
 
     @property
     def error(self) -> BaseException | None:
         """What the last job raised."""
-        return self._apart.error if self._is_apart and self._apart is not None else self._error
+        return self._apart.error if self._is_apart and self._apart is not None else self.error_here
 
     def ask(self) -> bool:
         """Do the job, here or in the other thread; False where that cannot be done now."""
@@ -148,14 +152,20 @@ class QuickWorker:
             if self._apart is None:
                 self._apart = Worker(self._name, self._time)
             return self._apart.ask()
-        self._relay.enter(self)
-        try:
-            self._error = None
-            self._job()
-        except BaseException as err:  # noqa: BLE001 - as in Worker
-            self._error = err
-        self._judge(self._relay.leave(self))
+        self._judge(self._relay.do(self))
         return True
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the next job will be done in the loop's thread, and this is that thread."""
+        return self._quick_readings >= self._needed and not self.is_left_behind and self._relay.is_here
+
+    def do_at_once(self) -> bool:
+        """Do the job of a worker that is trusted, as `ask` does, with less around it; False where it failed."""
+        self._is_apart = False
+        if self._relay.do(self) >= _QUICK_NS:
+            self._lose_trust()
+        return self.error_here is None
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until the job has returned; False where it has not in that time."""
@@ -182,7 +192,7 @@ class QuickWorker:
     def _time(self) -> None:
         begun_ns = self._relay.clock.monotonic_ns()
         try:
-            self._job()
+            self.job()
         finally:
             self._judge(self._relay.clock.monotonic_ns() - begun_ns)
 

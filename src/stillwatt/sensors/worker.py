@@ -18,8 +18,17 @@ class WorkerLike(Protocol):
         """What the last job raised."""
         ...
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether `do_at_once` may be called: the job is done in the calling thread, and has proved quick there."""
+        ...
+
     def ask(self) -> bool:
         """Run the job; False where that cannot be done now."""
+        ...
+
+    def do_at_once(self) -> bool:
+        """Run the job of a worker that is trusted; False where it failed."""
         ...
 
     def wait(self, timeout_s: float) -> bool:
@@ -39,6 +48,9 @@ class Worker:
     `close` belong to one thread.
     """
 
+    is_trusted = False
+    """What it does, it does elsewhere."""
+
     def __init__(self, name: str, job: Job) -> None:
         self.error: BaseException | None = None
         self._job = job
@@ -55,6 +67,10 @@ class Worker:
         self._is_busy = True
         self._asked.put(True)
         return True
+
+    def do_at_once(self) -> bool:
+        """Run the job to its end."""
+        return self.ask() and self.wait(threading.TIMEOUT_MAX) and self.error is None
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until the job has returned; False where it has not in that time."""
@@ -85,6 +101,8 @@ class Worker:
 class InlineWorker:
     """The same doors without a thread: `ask` runs the job before it returns. For tests at a set time."""
 
+    is_trusted = True
+
     def __init__(self, name: str, job: Job) -> None:
         self.name = name
         self.error: BaseException | None = None
@@ -98,6 +116,10 @@ class InlineWorker:
         except BaseException as err:  # noqa: BLE001 - as in Worker
             self.error = err
         return True
+
+    def do_at_once(self) -> bool:
+        """Run the job."""
+        return self.ask() and self.error is None
 
     def wait(self, timeout_s: float) -> bool:
         """Nothing is ever left to wait for."""

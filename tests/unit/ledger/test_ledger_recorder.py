@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fakes import FakeClock, FakeSensor, fake_channel
 from run_dirs import raw_records
@@ -298,6 +301,11 @@ class FakeCommands:
         self.clock.advance(timeout_s)
         return None
 
+    def speaks_within(self, timeout_ns: int) -> bool:
+        due_ns = self.begun_ns + round(next(iter(self.lines)) * NS_PER_S)
+        self.clock.now_ns = max(self.clock.now_ns, min(due_ns, self.clock.now_ns + timeout_ns))
+        return due_ns <= self.clock.now_ns
+
     def listen(self, ears: object) -> None:
         """Other ranks say nothing here."""
 
@@ -322,6 +330,35 @@ def test_a_line_that_means_nothing_is_passed_over(tmp_path: Path) -> None:
     rig = _rig(tmp_path)
     assert _run(rig, {0.15: "what", 0.35: "stop"}) is False
     assert rig.sensor.reads == 3
+
+
+@given(
+    delays_ms=st.lists(st.sampled_from([0, 1, 5, 60, 99, 100, 140, 260, 1_300]), max_size=30),
+    marks_ms=st.lists(st.integers(1, 3_000), max_size=4),
+    failing=st.sets(st.integers(0, 30), max_size=3),
+)
+def test_readings_with_little_around_them_are_those_of_the_usual_way(
+    tmp_path_factory: pytest.TempPathFactory, delays_ms: list[int], marks_ms: list[int], failing: set[int]
+) -> None:
+    def books(*, is_quick: bool) -> tuple[object, ...]:
+        clock, delays, number = FakeClock(), iter(delays_ms), itertools.count()
+
+        def before_read() -> None:
+            clock.advance(next(delays, 0) / 1e3)
+            if next(number) in failing:
+                raise OSError("the driver fell over")
+
+        rig = Rig(tmp_path_factory.mktemp("run"), FakeSensor(clock, before_read=before_read), clock)
+        if not is_quick:
+            rig.recorder.quick_turn = lambda: None  # type: ignore[method-assign]
+        _run(rig, {**{mark_ms / 1e3: "mark" for mark_ms in marks_ms}, 3.05: "stop"})
+        rig.recorder.account()
+        rig.recorder.finish(is_parent_lost=False)
+        gaps = [{**gap, "reason": str(gap["reason"]).split(":")[0]} for gap in rig.journal.named("gap")]
+        account = {key: value for key, value in rig.journal.named("meter")[-1].items() if key != "cpu_s"}
+        return rig.stored() if account["samples"] else [], gaps, account
+
+    assert books(is_quick=True) == books(is_quick=False)
 
 
 def test_late_ticks_are_skipped_and_counted_and_not_made_up(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -306,18 +307,19 @@ def test_a_reading_is_stamped_in_the_middle_of_its_call(
     nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(nvml_simulator, "gpu instant=0 average=0 power=0")
-    make = nvml_library.number_reader
+    find = pynvml._nvmlGetFunctionPointer
 
-    def slow(*arguments: Any) -> Callable[[Any], int]:
-        read = make(*arguments)
+    def slow(name: str) -> Callable[..., int]:
+        function = find(name)
 
-        def wait_and_read(handle: Any) -> int:
+        def wait_and_call(*arguments: Any) -> int:
             rig.clock.advance(0.02)
-            return read(handle)
+            code: int = function(*arguments)
+            return code
 
-        return wait_and_read
+        return wait_and_call
 
-    monkeypatch.setattr(nvml_library, "number_reader", slow)
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer", slow)
     rig.sensor.open()
     begun_ns = rig.clock.now_ns
     (reading,) = rig.sensor.read()

@@ -92,7 +92,8 @@ def test_an_error_is_kept_until_the_next_run_wherever_the_job_is_done() -> None:
     worker.close()
 
 
-def test_where_a_reading_hangs_the_loop_goes_on_and_the_sensor_waits_for_its_return() -> None:
+@pytest.mark.parametrize("door", ["ask", "do_at_once"])
+def test_where_a_reading_hangs_the_loop_goes_on_and_the_sensor_waits_for_its_return(door: str) -> None:
     relay, hanging, sound = Relay(SystemClock()), Instrument(), Instrument()
     workers = [_trusted(relay, instrument) for instrument in (hanging, sound)]
     threads: list[int] = []
@@ -101,14 +102,15 @@ def test_where_a_reading_hangs_the_loop_goes_on_and_the_sensor_waits_for_its_ret
         threads.append(threading.get_ident())
         if len(threads) == 1:
             hanging.hangs = True
-            workers[0].ask()
+            assert workers[0].is_trusted
+            getattr(workers[0], door)()
             raise AssertionError("a thread that was left behind does nothing more")
-        said = [workers[0].ask(), workers[0].wait(0.0), workers[1].ask()]
+        said = [workers[0].ask(), workers[0].is_trusted, workers[0].wait(0.0), workers[1].do_at_once()]
         hanging.hangs = False
         hanging.release.set()
         return [*said, workers[0].wait(LONG_S), not workers[0].is_left_behind]
 
-    assert relay.run(loop) == [False, False, True, True, True]
+    assert relay.run(loop) == [False, False, False, True, True, True]
     assert len(threads) == 2
     assert sound.readers[-1] == threads[1]
     relay.run(lambda: _ask(workers[0]))
@@ -163,4 +165,25 @@ def test_a_sensor_that_was_slow_has_to_be_quick_for_longer_each_time() -> None:
         return [*found, readings_apart()]
 
     assert relay.run(loop) == [20, 320, 5120]
+    worker.close()
+
+
+def test_a_worker_is_trusted_once_quick_in_the_loop_alone_and_not_after_it_was_slow() -> None:
+    clock, instrument = _Steps(), Instrument()
+    relay = Relay(clock)
+    worker = relay.worker("read-fake", _slow_once(clock, instrument))
+
+    def loop() -> list[bool]:
+        found = [worker.is_trusted]
+        _ask(worker, relay_module._QUICK_READINGS)
+        found.append(worker.is_trusted)
+        instrument.error = OSError("gone")
+        found.append(worker.do_at_once())
+        instrument.error = None
+        found += [worker.do_at_once(), worker.is_trusted]
+        clock.next_ns = 50_000_000
+        return [*found, worker.do_at_once(), worker.is_trusted]
+
+    assert relay.run(loop) == [False, True, False, True, True, True, False]
+    assert not worker.is_trusted
     worker.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import sys
@@ -366,3 +367,58 @@ def test_readings_from_before_an_edge_do_not_end_its_close_look() -> None:
         clock.advance(0.004)
         sampler.tick_closely()
     assert not sampler.closeup.is_on
+
+
+def test_a_quick_turn_reads_every_sensor_and_what_failed_is_found_afterwards() -> None:
+    clock, sink = FakeClock(), ListSink()
+    bad = FakeSensor(clock, outcomes={"gpu0.power": (1.0, 2.0, RuntimeError("fell over"), 4.0)})
+    good = FakeSensor(clock, (fake_channel(part="gpu1"),), {"gpu1.power": (5.0, 6.0, 7.0, 8.0)})
+    sampler = _sampler(clock, sink, bad, good)
+    turn = sampler.quick_turn()
+    assert turn is not None
+    found = []
+    for _ in range(3):
+        clock.advance(0.1)
+        found.append(turn())
+    assert found == [True, True, False]
+    clock.advance(0.1)
+    sampler.tick(waits=False)
+    sampler.settle()
+    assert [count for stream, _, count in sink.samples if stream == "gpu0.power"] == [1.0, 2.0, 4.0]
+    assert [count for stream, _, count in sink.samples if stream == "gpu1.power"] == [5.0, 6.0, 7.0, 8.0]
+    (gap,) = [event for event in sink.events if event["event"] == "gap"]
+    assert (gap["stream"], gap["failed_reads"]) == ("gpu0.power", 1)
+    assert "fell over" in gap["reason"]
+
+
+def test_a_quick_turn_that_stalled_has_no_time_to_stand_by() -> None:
+    clock, sink = FakeClock(), ListSink()
+    sampler = _sampler(clock, sink, FakeSensor(clock, before_read=lambda: clock.advance(1.2)))
+    turn = sampler.quick_turn()
+    assert turn is not None
+    assert not turn()
+    sampler.settle()
+    assert (sampler.samples, sampler.failed_reads) == (0, 1)
+
+
+def test_there_is_no_quick_turn_while_a_sensor_is_read_elsewhere_or_more_often() -> None:
+    clock, sink = FakeClock(), ListSink()
+    often = FakeSensor(clock, (dataclasses.replace(fake_channel(part="gpu1"), sampling_period_ns=PERIOD_NS // 4),))
+    assert _sampler(clock, sink, FakeSensor(clock), often).quick_turn() is None
+    sensor = FakeSensor(clock)
+    opened = [OpenSensor(sensor=sensor, channels=sensor.open())]
+    apart = Sampler(opened, sink, clock, PERIOD_NS, make_worker=Worker)
+    assert apart.quick_turn() is None
+    apart.close()
+
+
+def test_a_quick_turn_is_in_turn_though_an_edge_was_before_it() -> None:
+    clock, sink = FakeClock(), ListSink()
+    sensor = PacedSensor(clock)
+    sampler = _sampler(clock, sink, sensor)
+    sampler.tick(urgency=Urgency.AT_EDGE)
+    turn = sampler.quick_turn()
+    assert turn is not None
+    clock.advance(0.1)
+    assert turn()
+    assert sensor.asked == [Urgency.AT_EDGE, Urgency.IN_TURN]
