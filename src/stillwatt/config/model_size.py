@@ -128,7 +128,7 @@ def size_of_source(source: str, *, is_student: bool = False) -> ModelSize | None
 
 def size_of_teacher(spec: PipelineSpec) -> ModelSize | None:
     """The teacher's size; that of an endpoint is the server's to know."""
-    if spec.teacher.endpoint is not None:
+    if not spec.teacher.has_weights:
         return None
     return size_of_source(spec.teacher.source)
 

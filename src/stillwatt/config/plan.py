@@ -113,7 +113,7 @@ def _stages(spec: PipelineSpec) -> Iterator[PlannedStage]:
         detail = "only where the models are not on this machine yet"
         yield PlannedStage(name="fetch_models", kind=StageKind.OTHER, tokens=None, detail=detail)
     yield PlannedStage(name="prepare_data", kind=StageKind.PREPARE_DATA, tokens=None, detail=_preparation(spec))
-    if spec.teacher.endpoint is None:
+    if spec.teacher.has_weights:
         yield from _evaluation(spec, "teacher")
     for suffix in suffixes:
         yield from _evaluation(spec, f"start{suffix}")
@@ -131,7 +131,7 @@ def _stages(spec: PipelineSpec) -> Iterator[PlannedStage]:
 def _servings(spec: PipelineSpec, suffixes: list[str]) -> Iterator[PlannedStage]:
     if spec.serve is None:
         return
-    teacher = ["serve.teacher"] if spec.teacher.endpoint is None else []
+    teacher = ["serve.teacher"] if spec.teacher.has_weights else []
     for name in [*teacher, *(f"serve.student{suffix}" for suffix in suffixes)]:
         tokens = spec.serve.prompts * spec.serve.new_tokens
         detail = f"{spec.serve.prompts} prompts of {spec.serve.prompt_tokens} tokens"
@@ -237,7 +237,7 @@ def _cache_bytes(spec: PipelineSpec) -> tuple[int | None, int | None]:
 
 def _models(spec: PipelineSpec) -> list[str]:
     judge = spec.evaluate.judge
-    teacher = [spec.teacher.source] if spec.teacher.endpoint is None else []
+    teacher = [spec.teacher.source] if spec.teacher.has_weights else []
     named = [*teacher, *(student.source for student in spec.students)]
     return named + ([judge.source] if judge is not None and judge.source not in ("teacher", *named) else [])
 

@@ -1,4 +1,4 @@
-"""What a teacher that is a server rules out, and what it needs."""
+"""What a teacher that is a server rules out, and what it needs; and what a study without one cannot do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stillwatt.config.problem import Place, Problem
 from stillwatt.config.rules_on_policy import is_online
 from stillwatt.config.teachers import ENDPOINT, is_in_the_clear
 from stillwatt.errors import UsageError
-from stillwatt.pipelines.spec import DISTILLING, LimitKind, Method
+from stillwatt.pipelines.spec import DISTILLING, NO_TEACHER, LimitKind, Method
 
 if TYPE_CHECKING:
     from stillwatt.config.arms import ArmSettings
@@ -20,17 +20,29 @@ _TEXT_ONLY = (
     "the teacher is an endpoint, which gives text and no distribution over the student's vocabulary; take method "
     "synthetic_sft, or a teacher on this machine"
 )
+_NOBODY = (
+    "the recipe has no teacher; name one under [teacher], or a cache that is there already: [teacher_logits] source = "
+    '"path:DIR"'
+)
+_NO_TEXT = "text that a teacher writes, and the recipe has none; name a teacher, or take method sft on text of your own"
+
+
+def absence_of(recipe: Recipe) -> str | None:
+    """Why no teacher's weights are on this machine; None where they are."""
+    return {ENDPOINT: "the teacher is an endpoint", NO_TEACHER: "the recipe has no teacher"}.get(recipe.teacher.source)
 
 
 def endpoint(recipe: Recipe) -> Iterator[Problem]:
-    """Every broken rule about a teacher that is a server."""
+    """Every broken rule about a teacher that is a server, or that there is none."""
     teacher, server = recipe.teacher, recipe.teacher_endpoint
     if teacher.source != ENDPOINT:
-        if teacher.dtype is None:
+        if teacher.dtype is None and teacher.source != NO_TEACHER:
             yield Problem(place=("teacher", "dtype"), message=f"the teacher {teacher.source!r} needs a dtype")
         if server is not None:
             text = '[teacher_endpoint] needs [teacher] source = "endpoint"; remove the table, or change the source'
             yield Problem(place=("teacher_endpoint",), message=text)
+        if teacher.source == NO_TEACHER:
+            yield from _nobody(recipe)
         return
     if server is None:
         text = 'source = "endpoint" needs the table [teacher_endpoint] with url, model and api'
@@ -42,6 +54,20 @@ def endpoint(recipe: Recipe) -> Iterator[Problem]:
     yield from _server(server)
     yield from _students(recipe)
     yield from _budgets(recipe)
+
+
+def _nobody(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.teacher.dtype is not None:
+        text = "there are no weights where there is no teacher; remove dtype"
+        yield Problem(place=("teacher", "dtype"), message=text)
+    yield from _students(recipe)
+    if recipe.teacher_generate is not None:
+        text = "nobody writes text: the recipe has no teacher; remove this table, or name a teacher"
+        yield Problem(place=("teacher_generate",), message=text)
+    for number, arm in enumerate(recipe.arms):
+        if arm.method is Method.SYNTHETIC_SFT:
+            text = f"arm {arm.name!r}: method synthetic_sft learns from {_NO_TEXT}"
+            yield Problem(place=("arms", number, "method"), message=text)
 
 
 def _server(server: EndpointSettings) -> Iterator[Problem]:
@@ -64,17 +90,18 @@ def _server(server: EndpointSettings) -> Iterator[Problem]:
 
 
 def _students(recipe: Recipe) -> Iterator[Problem]:
+    absence, why = absence_of(recipe), _NOBODY if recipe.teacher.source == NO_TEACHER else _TEXT_ONLY
     for number, student in enumerate(recipe.students):
         if student.source == "prune-teacher":
-            text = f"student {student.name!r}: the teacher is an endpoint, so there are no layers to leave out"
+            text = f"student {student.name!r}: {absence}, so there are no layers to leave out"
             yield Problem(place=("students", number, "source"), message=text)
     is_given = recipe.teacher_logits is not None and recipe.teacher_logits.is_given
     for number, arm in enumerate(recipe.arms):
         reads_given = is_given and arm.method is Method.KD and not is_online(arm)
         if arm.method in DISTILLING and not reads_given:
-            yield Problem(place=("arms", number, "method"), message=f"arm {arm.name!r}: {_how(arm)}{_TEXT_ONLY}")
+            yield Problem(place=("arms", number, "method"), message=f"arm {arm.name!r}: {_how(arm)}{why}")
     if recipe.teacher_logits is not None and not is_given:
-        yield Problem(place=("teacher_logits",), message=_TEXT_ONLY)
+        yield Problem(place=("teacher_logits",), message=why)
 
 
 def _how(arm: ArmSettings) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stillwatt.config.judge import LETTERS
 from stillwatt.config.problem import Place, Problem
+from stillwatt.config.rules_endpoint import absence_of
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.rubrics import BUILT_IN, read_rubric
 
@@ -23,8 +24,8 @@ def judging(recipe: Recipe) -> Iterator[Problem]:
     if judge is None:
         return
     yield from _against(judge, num_students=len(recipe.students))
-    if recipe.teacher_endpoint is not None:
-        elsewhere = "the teacher is an endpoint, and neither judges nor answers here"
+    if (absence := absence_of(recipe)) is not None:
+        elsewhere = f"{absence}, so that it neither judges nor answers"
         if judge.source == "teacher":
             yield _problem("source", f"{elsewhere}; name a model of this machine")
         if judge.against == "teacher":

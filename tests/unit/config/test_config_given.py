@@ -97,6 +97,19 @@ def test_a_cache_that_no_arm_reads_is_refused(at: Path) -> None:
     assert "no arm uses [teacher_logits]" in refusal(at, GIVEN, 'arms.kd.loss="forward_kl"')
 
 
+def test_who_has_a_cache_alone_needs_no_teacher(at: Path) -> None:
+    nobody = GIVEN.replace('[teacher]\nsource = "tiny-random"\ndtype = "float32"\n', '[teacher]\nsource = "none"\n')
+    at.write_text(nobody, encoding="utf-8")
+    spec = load_recipe(at).to_spec()
+    assert (spec.teacher.source, spec.teacher.has_weights) == ("none", False)
+    names = [stage.name for stage in plan(spec).stages]
+    assert "teacher_logits" in names
+    assert not [name for name in names if name in ("evaluate.teacher", "serve.teacher")]
+    assert "its loss runs the teacher beside the student: the recipe has no teacher" in refusal(
+        at, nobody, 'arms.kd.loss="forward_kl"'
+    )
+
+
 def test_the_teacher_of_a_given_cache_may_be_a_server_that_nobody_asks(at: Path) -> None:
     server = GIVEN.replace('[teacher]\nsource = "tiny-random"\ndtype = "float32"\n', '[teacher]\nsource = "endpoint"\n')
     at.write_text(server + ENDPOINT, encoding="utf-8")

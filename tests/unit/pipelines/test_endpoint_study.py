@@ -47,6 +47,28 @@ def run(spec: PipelineSpec, directory: Path, run_id: str = "r1") -> tuple[ListJo
     return journal, said
 
 
+def nobody_spec() -> PipelineSpec:
+    """Students that learn from text that is there, and nobody to ask."""
+    spec = spec_of("http://127.0.0.1:1/v1")
+    arms = tuple(arm for arm in spec.arms if arm.method is Method.SFT)
+    teacher = TeacherSpec(source="none", revision=None, dtype=None)
+    return replace(spec, teacher=teacher, arms=arms, generate=None)
+
+
+def test_a_study_without_a_teacher_has_students_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLWATT_HOME", str(tmp_path / "home"))
+    journal, said = run(nobody_spec(), tmp_path)
+    assert not [name for name in journal.stages() if "teacher" in name]
+    assert {"evaluate.start", "train.sft.1.0", "evaluate.sft.1.0"} <= set(journal.stages())
+    assert set(journal.status().values()) == {"ended"}
+    assert sum("the recipe has no teacher" in line for line in said) == 2
+    assert not journal.of("stated_energy")
+    asked = replace(nobody_spec().evaluate, judge=judge_spec(source="tiny-random", against="start"))
+    judged, _ = run(replace(nobody_spec(), evaluate=asked), tmp_path, "r2")
+    assert "judge.sft.1.0" in judged.stages()
+    assert "judge.teacher" not in judged.stages()
+
+
 def test_a_study_has_the_stages_that_text_alone_allows_and_its_text_is_used_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,8 +103,12 @@ def test_what_a_server_cannot_do_is_refused_before_anything_is_spent(tmp_path: P
     whole, server = smoke_spec(), EndpointServer(url="http://127.0.0.1:9/v1")
     cases = {
         "arm 'kd': the teacher is an endpoint": replace(spec_of(server.url), arms=whole.arms, logits=whole.logits),
-        "has no layers here": replace(
+        "the teacher is an endpoint, so there are no layers": replace(
             spec_of(server.url), students=(replace(whole.students[0], source="prune-teacher"),)
+        ),
+        "arm 'kd': the recipe has no teacher": replace(nobody_spec(), arms=whole.arms, logits=whole.logits),
+        "arm 'synthetic': the recipe has no teacher, and nobody writes text": replace(
+            spec_of(server.url), teacher=nobody_spec().teacher
         ),
     }
     for message, spec in cases.items():

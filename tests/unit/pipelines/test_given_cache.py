@@ -120,13 +120,19 @@ def test_the_teacher_gives_no_logits_and_what_the_cache_took_is_absent(place: Pl
     assert place.run(given_spec(other), "r2").labels("teacher_logits")["artifact"] != labels["artifact"]
 
 
-def test_a_teacher_that_is_used_for_nothing_else_is_never_loaded(place: Place, tmp_path: Path) -> None:
+SERVER = EndpointSpec(
+    url="http://127.0.0.1:1/v1", model="m", api="chat", api_key_env=None, concurrency=1, timeout_s=1.0, max_retries=0
+)
+
+
+@pytest.mark.parametrize("teacher", [
+    TeacherSpec(source="endpoint", revision=None, dtype=None, endpoint=SERVER),
+    TeacherSpec(source="none", revision=None, dtype=None),
+], ids=["server", "none"])  # fmt: skip
+def test_a_teacher_that_is_used_for_nothing_else_is_never_loaded(
+    place: Place, tmp_path: Path, teacher: TeacherSpec
+) -> None:
     cache = converted(tmp_path, "harness", rows_of(VOCAB, LENGTHS), VOCAB)
-    server = EndpointSpec(
-        url="http://127.0.0.1:1/v1", model="m", api="chat", api_key_env=None, concurrency=1, timeout_s=1.0,
-        max_retries=0,
-    )  # fmt: skip
-    teacher = TeacherSpec(source="endpoint", revision=None, dtype=None, endpoint=server)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stillwatt.pipelines.bench.Bench.teacher", None)
         journal = place.run(given_spec(cache, teacher=teacher))
