@@ -126,7 +126,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def test_it_runs_but_its_energy_is_incomplete_and_the_reason_is_said(study: Study) -> None:
     assert study.codes == [-signal.SIGKILL, 3], study.said[-1]
-    assert "the teacher is an endpoint: it is not evaluated, so there is no quality" in study.said[1]
+    assert (
+        "the teacher is an endpoint: none is evaluated, so quality is relative to the first student as it starts"
+        in study.said[1]
+    )
     assert "the teacher is an endpoint: its serving is not measured, so there is no T*" in study.said[1]
     record = study.record
     names = [stage.name for stage in record.stages]
@@ -169,7 +172,8 @@ def test_the_report_tells_what_is_not_known(study: Study) -> None:
     (path,) = study.runs.rglob("report.json")
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     text = json.dumps(found)
-    assert "the teacher was not evaluated: there is no quality Q" in text
+    assert "no teacher was evaluated: quality Q is relative to pruned as it starts, which is 1" in text
+    assert [model["quality"]["value"] for model in found["references"]] == [1.0]
     assert "bills are incomplete for synthetic" in text
     (said,) = [each for each in found["answer"]["sentences"] if "nobody knows how much" in each]
     assert "endpoint in teacher_generate: the teacher is an endpoint" in said

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from stillwatt.analysis.allocation import choose_allocations, teacher_share, token_shares
 from stillwatt.analysis.bills import Weights, add, price
 from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of, artifacts_of, weights_of
-from stillwatt.analysis.quality import all_scores, relative_quality, unread_scores
+from stillwatt.analysis.quality import Yardstick, all_scores, relative_quality, unread_scores
 from stillwatt.records.energy import NoTotal
-from stillwatt.records.finding import AllocatedEnergy, Allocation, ArmPoint, ArtifactUse, Bill, Score
+from stillwatt.records.finding import AllocatedEnergy, Allocation, ArmPoint, ArtifactUse, Bill
 from stillwatt.records.run import StageRecord
 from stillwatt.records.window import ONLINE_TEACHER, StageKind
 
@@ -81,13 +81,13 @@ def find_problems(bookings: Bookings) -> tuple[str, ...]:
 
 
 def build_points(
-    bookings: Bookings, teacher_scores: Sequence[Score], reuse: Sequence[int]
+    bookings: Bookings, yardstick: Yardstick, reuse: Sequence[int]
 ) -> tuple[tuple[ArmPoint, ...], tuple[Allocation, ...]]:
     """Every arm at every checkpoint, and the allocations its bills are given under (method.md, eq. 20).
 
     Args:
         bookings: The run's stages, sorted.
-        teacher_scores: What quality is relative to; may be empty.
+        yardstick: What quality is relative to.
         reuse: Hypothetical numbers of students that share an artefact.
     """
     arms = _find_arms(bookings)
@@ -96,7 +96,7 @@ def build_points(
         for artifact in sorted({name for arm in arms for name in arm.artifacts})
     }
     allocations = choose_allocations(reuse, [len(using) for using in users.values()])
-    builder = _Builder(bookings=bookings, users=users, teacher_scores=tuple(teacher_scores), allocations=allocations)
+    builder = _Builder(bookings=bookings, users=users, yardstick=yardstick, allocations=allocations)
     points = [builder.point(arm, checkpoint) for arm in arms for checkpoint in arm.checkpoints]
     return tuple(points), allocations
 
@@ -139,7 +139,7 @@ class _Builder:
 
     bookings: Bookings
     users: Mapping[str, Sequence[_Arm]]
-    teacher_scores: tuple[Score, ...]
+    yardstick: Yardstick
     allocations: tuple[Allocation, ...]
 
     def point(self, arm: _Arm, checkpoint: str) -> ArmPoint:
@@ -176,7 +176,7 @@ class _Builder:
                 for rule in self.allocations
             ),
             scores=scores,
-            quality=relative_quality(scores, self.teacher_scores),
+            quality=relative_quality(scores, self.yardstick),
         )
 
     def _price(self, weights: Weights | NoTotal) -> Bill | NoTotal:

@@ -91,8 +91,10 @@ def _is_incomplete(point: ArmPoint) -> bool:
 
 
 def _quality_caveats(points: Sequence[ArmPoint], references: Sequence[ReferenceModel]) -> Iterator[str]:
-    if not any(model.model == "teacher" for model in references):
-        yield "the teacher was not evaluated: there is no quality Q"
+    if not references:
+        yield "neither a teacher nor a start was evaluated: there is no quality Q"
+    elif not any(model.model == "teacher" for model in references):
+        yield f"no teacher was evaluated: quality Q is relative to {references[0].student} as it starts, which is 1"
     counted = [score for point in points for score in point.scores if score.in_quality]
     items = {score.task: score.n for score in counted if score.n is not None}
     few = {task: n for task, n in items.items() if n < _FEW_ITEMS}

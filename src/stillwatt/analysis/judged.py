@@ -26,7 +26,7 @@ def is_judged(task: str) -> bool:
     return task.startswith(_PREFIX)
 
 
-def unlike_judges(student: Sequence[Score], teacher: Sequence[Score]) -> str | None:
+def unlike_judges(student: Sequence[Score], teacher: Sequence[Score], word: str = "teacher") -> str | None:
     """Why the scores of unlike judges, or by unlike rubrics, cannot be set in relation; None where they are alike.
 
     >>> given = [Score(task=f"judge:win_vs_text@{who}", value=0.4, se=0.1, n=9, higher_is_better=True) for who in "ab"]
@@ -38,7 +38,7 @@ def unlike_judges(student: Sequence[Score], teacher: Sequence[Score]) -> str | N
     if not own or not theirs or own & theirs:
         return None
     return (
-        f"judged as {', '.join(sorted(own))}, and the teacher as {', '.join(sorted(theirs))}: scores of unlike judges "
+        f"judged as {', '.join(sorted(own))}, and the {word} as {', '.join(sorted(theirs))}: scores of unlike judges "
         "or rubrics are not compared"
     )
 

@@ -1,14 +1,15 @@
-"""Quality of a student relative to its teacher (method.md, eq. 22)."""
+"""Quality of a student relative to its teacher, or to the start of one (method.md, eq. 22)."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stillwatt.analysis.judged import unlike_judges
-from stillwatt.records.finding import NoQuality, Quality, Score, TaskRatio
+from stillwatt.records.finding import TEACHER_YARDSTICK, NoQuality, Quality, Score, TaskRatio
 from stillwatt.records.run import StageRecord
 
 _TRAINING_LOSS = re.compile(r"(train|kd|distil)\w*[\W_]*loss|loss[\W_]*(train|kd|distil)")
@@ -76,26 +77,50 @@ def _task(entry: Mapping[str, Any]) -> str:
     return str(entry.get("task", "unnamed"))
 
 
-def relative_quality(student: Sequence[Score], teacher: Sequence[Score]) -> Quality | NoQuality:
-    """Unweighted mean over tasks of student over teacher, or teacher over student where lower is better.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yardstick:
+    """What quality is relative to: the teacher where it was evaluated, and else the first student as it starts."""
+
+    scores: tuple[Score, ...]
+    """Empty where neither was evaluated."""
+    student: str = ""
+    """Empty for the teacher."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a sentence.
+
+        >>> Yardstick(scores=(), student="small").name
+        'small as it starts'
+        """
+        return f"{self.student} as it starts" if self.student else TEACHER_YARDSTICK
+
+    @property
+    def word(self) -> str:
+        """The same in one word."""
+        return "start" if self.student else "teacher"
+
+
+def relative_quality(student: Sequence[Score], yardstick: Yardstick) -> Quality | NoQuality:
+    """Unweighted mean over tasks of student over yardstick, or yardstick over student where lower is better.
 
         Q = 1/K sum_k r_k ;  r_k = s_k / t_k  (higher is better)   or   t_k / s_k  (lower is better)
         SE(Q) = 1/K sqrt(sum_k SE(r_k)^2), SE(r_k) by first-order propagation                              [1]
 
-    The student's and the teacher's errors are taken as independent. They answer the same items, so the true error
+    The student's and the yardstick's errors are taken as independent. They answer the same items, so the true error
     of the ratio is mostly smaller.
     """
-    if not student or not teacher:
-        return NoQuality(reason="no scores" if not student else "the teacher was not evaluated")
-    counted, theirs = ([score for score in scores if score.in_quality] for scores in (student, teacher))
-    if unlike := unlike_judges(counted, theirs):
+    if not student or not yardstick.scores:
+        return NoQuality(reason="no scores" if not student else "neither teacher nor start was evaluated")
+    counted, theirs = ([score for score in scores if score.in_quality] for scores in (student, yardstick.scores))
+    if unlike := unlike_judges(counted, theirs, yardstick.word):
         return NoQuality(reason=unlike)
     by_task = {score.task: score for score in theirs}
     ratios: list[tuple[TaskRatio, float | None]] = []
     left_out = [f"{score.task}: the recipe shows it beside Q" for score in student if not score.in_quality]
     for score in counted:
         reference = by_task.pop(score.task, None)
-        why = _why_no_ratio(score, reference)
+        why = _why_no_ratio(score, reference, yardstick.word)
         if reference is not None and not why:
             ratios.append(_ratio(score, reference))
         else:
@@ -112,16 +137,16 @@ def relative_quality(student: Sequence[Score], teacher: Sequence[Score]) -> Qual
     )
 
 
-def _why_no_ratio(student: Score, teacher: Score | None) -> str:
+def _why_no_ratio(student: Score, teacher: Score | None, word: str) -> str:
     """Why two scores have no ratio; empty where they have one."""
     if teacher is None:
-        return "the teacher has no score"
+        return f"the {word} has no score"
     if teacher.higher_is_better != student.higher_is_better:
-        return "student and teacher disagree on which way is better"
+        return f"student and {word} disagree on which way is better"
     if min(student.value, teacher.value) < 0.0:
         return "a score below 0 has no ratio"
     if _denominator(student, teacher) == 0.0:
-        return f"the {'teacher' if student.higher_is_better else 'student'} scored 0"
+        return f"the {word if student.higher_is_better else 'student'} scored 0"
     return ""
 
 

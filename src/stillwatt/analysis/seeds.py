@@ -19,7 +19,7 @@ from stillwatt.analysis.words import listed
 from stillwatt.errors import UsageError
 from stillwatt.records.comparison import CardEnergy, Observation, Unbilled
 from stillwatt.records.energy import NoTotal
-from stillwatt.records.finding import ArmPoint, Bill, Quality, Study
+from stillwatt.records.finding import TEACHER_YARDSTICK, ArmPoint, Bill, Quality, Study
 from stillwatt.records.run import RunRecord
 from stillwatt.records.window import StageKind
 
@@ -176,18 +176,19 @@ def _name_of(said: str, own: Any, run: RunRecord, names: dict[str, list[tuple[An
 
 
 def _yardsticks(summed: Sequence[SummedRun]) -> Iterator[str]:
-    """Where qualities are relative to unlike teachers, or were scored on unlike text: they share no axis."""
+    """Where qualities are relative to unlike models, or were scored on unlike text: they share no axis."""
     found: dict[str, list[str]] = {}
     for entry in summed:
         tables = [_unseeded(entry.run.settings.get(name)) for name in ("teacher", "evaluate")]
         if any(tables) and any(isinstance(point.quality, Quality) for point in entry.study.final_points):
             data = _unseeded(entry.run.settings.get("data")) or {}
-            key = json.dumps([*tables, data.get("source")], sort_keys=True, default=str)
+            start = None if entry.study.yardstick == TEACHER_YARDSTICK else entry.run.settings.get("students")
+            key = json.dumps([*tables, data.get("source"), start and start[0]], sort_keys=True, default=str)
             found.setdefault(key, []).append(entry.run.run_id)
     if len(found) > 1:
         runs = "; ".join(listed(own) for own in found.values())
         yield (
-            f"qualities are relative to unlike teachers, or of unlike text or evaluation: those of {runs} do not stand "
+            f"qualities are relative to unlike models, or of unlike text or evaluation: those of {runs} do not stand "
             "on one axis; no frontier, matched quality or gap between them means anything, compare them apart"
         )
 

@@ -12,7 +12,7 @@ from stillwatt.analysis.breakeven import matched_quality_break_even, reuse_break
 from stillwatt.analysis.caveats import find_caveats
 from stillwatt.analysis.frontier import Candidate, frontier_probabilities, place_points
 from stillwatt.analysis.judged import judged_caveats
-from stillwatt.analysis.quality import all_scores, relative_quality
+from stillwatt.analysis.quality import Yardstick, all_scores, relative_quality
 from stillwatt.analysis.repeat import repeatability
 from stillwatt.analysis.stages import stage_table
 from stillwatt.records.energy import NoTotal
@@ -45,9 +45,8 @@ def summarise(
         others: Earlier runs that may have made artefacts this run used again.
     """
     bookings = sort_stages(run, others)
-    references = _references(bookings)
-    teacher_scores = next((model.scores for model in references if model.model == "teacher"), ())
-    points, allocations = build_points(bookings, teacher_scores, reuse)
+    references, yardstick = _references(bookings)
+    points, allocations = build_points(bookings, yardstick, reuse)
     serving = _serving_rates(bookings)
     repeat = repeatability(bookings)
     frontier, rejected = _frontiers(points, allocations if points else (), repeat.rel)
@@ -73,21 +72,27 @@ def summarise(
             *((repeat.sentence,) if break_evens else ()),
         ),
         repeat_rel=repeat.rel,
+        yardstick=yardstick.name,
     )
 
 
-def _references(bookings: Bookings) -> tuple[ReferenceModel, ...]:
+def _references(bookings: Bookings) -> tuple[tuple[ReferenceModel, ...], Yardstick]:
+    """The models that no arm made, and the one among them that quality is relative to."""
     stages: dict[tuple[str, str], list[StageRecord]] = {}
     for stage in bookings.ended:
         model = stage.labels.get("arm")
         if stage.kind is StageKind.EVALUATE and model in ("teacher", "start"):
             stages.setdefault((model, stage.labels.get("student", "")), []).append(stage)
     found = {key: all_scores(own) for key, own in stages.items()}
-    teacher = next((scores for (model, _), scores in found.items() if model == "teacher"), ())
-    return tuple(
-        ReferenceModel(model=model, student=student, scores=scores, quality=relative_quality(scores, teacher))
+    (model, student), scores = next(
+        (entry for entry in found.items() if entry[0][0] == "teacher"), next(iter(found.items()), (("teacher", ""), ()))
+    )
+    yardstick = Yardstick(scores=scores, student=student if model == "start" else "")
+    references = (
+        ReferenceModel(model=model, student=student, scores=scores, quality=relative_quality(scores, yardstick))
         for (model, student), scores in found.items()
     )
+    return tuple(references), yardstick
 
 
 def _serving_rates(bookings: Bookings) -> tuple[ServingRate, ...]:

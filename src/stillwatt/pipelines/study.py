@@ -214,7 +214,7 @@ def evaluate_teacher(bench: Bench) -> None:
     """Score the teacher; its scores are what qualities are relative to. Where there is none here, that is said."""
     if not bench.spec.teacher.has_weights:
         absence = bench.spec.teacher.absence
-        bench.announce(f"{absence}: none is evaluated, so there is no quality relative to it")
+        bench.announce(f"{absence}: none is evaluated, so quality is relative to the first student as it starts")
         return
     name, labels = "evaluate.teacher", {"arm": "teacher"}
 

@@ -109,7 +109,7 @@ class TaskRatio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """Quality relative to the teacher (method.md, eq. 22)."""
+    """Quality relative to the teacher, or to what stands in its place (method.md, eq. 22)."""
 
     value: float
     se: float | None
@@ -349,6 +349,9 @@ class StageTable:
     closes: bool | None
 
 
+TEACHER_YARDSTICK = "the teacher"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """All findings of one run."""
@@ -367,6 +370,8 @@ class Study:
     warnings: tuple[str, ...]
     repeat_rel: float = 0.0
     """Half-width, 95 %, of one training's energy around that of its repeats, as a share of it (method.md, eq. 28)."""
+    yardstick: str = TEACHER_YARDSTICK
+    """Whose quality is 1 (method.md, eq. 22): the teacher, or a student as it starts where no teacher was evaluated."""
 
     @property
     def final_points(self) -> tuple[ArmPoint, ...]:

@@ -126,7 +126,12 @@ def answer_dict(run: RunRecord, study: Study) -> dict[str, Any]:
     if not study.arms:
         title, sentences = _without_arms(run)
     elif not comparisons:
-        title = f"{len(study.final_points)} arms were trained; none could be held against a baseline"
+        count = len(study.final_points)
+        title = (
+            "1 arm was trained; it could not be held against a baseline"
+            if count == 1
+            else f"{count} arms were trained; none could be held against a baseline"
+        )
         sentences = [f"No other arm stands beside {study.baseline_arm} with the same student and seed."]
     else:
         title = _title(comparisons)

@@ -13,6 +13,7 @@ from typing import Any
 
 from stillwatt.records.energy import Absent, Energy, NoTotal
 from stillwatt.records.finding import (
+    TEACHER_YARDSTICK,
     ArmPoint,
     Bill,
     BreakEven,
@@ -42,6 +43,7 @@ def report_dict(run: RunRecord, study: Study, comparison: PredictionCheck | None
         "answer": answer_dict(run, study),
         "warnings": [*study.warnings, *run.warnings],
         "baseline_arm": study.baseline_arm,
+        **({} if study.yardstick == TEACHER_YARDSTICK else {"yardstick": study.yardstick}),
         "allocations": [allocation.label for allocation in study.allocations],
         "stage_table": {
             "rows": [_row_dict(row) for row in study.table.rows],

@@ -53,6 +53,7 @@ def frontier_panels(data: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
     domain_y = padded([v[key] for v in values for key in ("worst", "best")])
     finals = {(point["arm"], percent_text(point["budget_share"])) for point in data["arms"] if point["is_final"]}
     is_crowded = len(data["arms"]) > _MOST_NAMED
+    axes = f"energy of one student ({unit.symbol})", f"quality Q ({data.get('yardstick', 'teacher')} = 1)"
     for label in data["allocations"]:
         chosen = [value for value in values if value["allocation"] == label]
         if chosen:
@@ -60,7 +61,7 @@ def frontier_panels(data: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
             chosen.sort(key=lambda value: (value["arm"], value["budget"]) not in finals)
             named = [v for v in chosen if not is_crowded or (v["arm"], v["budget"]) in finals]
             give_corners(named, chosen, domain_x, domain_y)
-            yield allocation_title(label), _plane(chosen, arm_scale(data), unit, domain_x, domain_y)
+            yield allocation_title(label), _plane(chosen, arm_scale(data), axes, domain_x, domain_y)
 
 
 def give_corners(
@@ -116,14 +117,13 @@ def _point(point: Mapping[str, Any], unit: Unit) -> dict[str, Any]:
 def _plane(
     values: Sequence[Mapping[str, Any]],
     scale: Spec,
-    unit: Unit,
+    axes: tuple[str, str],
     domain_x: Sequence[float],
     domain_y: Sequence[float],
 ) -> Spec:
-    title = f"energy of one student ({unit.symbol})"
     at = {
-        "x": x("energy", title, scale={"domain": list(domain_x), "nice": False}, axis=TICKS),
-        "y": x("quality", "quality Q (teacher = 1)", scale={"domain": list(domain_y), "nice": False}),
+        "x": x("energy", axes[0], scale={"domain": list(domain_x), "nice": False}, axis=TICKS),
+        "y": x("quality", axes[1], scale={"domain": list(domain_y), "nice": False}),
     }
     arm = by_colour("arm", scale)
     shape = by_colour("arm", {"domain": scale["domain"], "range": arm_shapes(scale["domain"])})

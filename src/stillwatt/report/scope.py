@@ -55,7 +55,8 @@ _ARM_METHOD: tuple[Mapping[str, str], ...] = (
     {
         "equation": "22",
         "text": "Quality Q is the unweighted mean over tasks of student score over teacher score (inverted where lower "
-        "is better); 1 is as good as the teacher. The ± is a 95 % interval from the items alone.",
+        "is better); 1 is as good as the teacher, or as the first student before training where no teacher was "
+        "evaluated. The ± is a 95 % interval from the items alone.",
     },
     {
         "equation": "23, 24",

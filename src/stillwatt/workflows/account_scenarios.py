@@ -14,7 +14,7 @@ from stillwatt.factors.serving import ASSUMED_RATIO, modelled_token
 from stillwatt.impact.operational import NOTHING_RAN
 from stillwatt.records.channel import Basis, worst_basis
 from stillwatt.records.energy import Energy, Total
-from stillwatt.records.finding import Quality
+from stillwatt.records.finding import TEACHER_YARDSTICK, Quality
 from stillwatt.records.impact import LifeStage, Use
 from stillwatt.records.lifecycle import Count, Held, Lack, Role
 from stillwatt.records.run import RunRecord, StageRecord
@@ -218,13 +218,10 @@ def _sum(unit: str, name: str, stages: Sequence[StageRecord], means: str, none: 
 
 
 def _points(runs: Sequence[RunRecord], student: str | None, runs_dir: Path) -> Count:
-    means = "hundredths of the teacher's score that the student reaches (method eq. 22)"
-    points = [
-        point
-        for run in runs
-        for point in summarise_run(run, runs_dir=runs_dir).final_points
-        if student in (None, point.arm)
-    ]
+    studies = [summarise_run(run, runs_dir=runs_dir) for run in runs]
+    points = [point for study in studies for point in study.final_points if student in (None, point.arm)]
+    yardsticks = {study.yardstick for study in studies if study.final_points} or {TEACHER_YARDSTICK}
+    means = f"hundredths of the score of {' or '.join(sorted(yardsticks))} that the student reaches (method eq. 22)"
     if len(points) != 1:
         why = (
             f"{len(points)} students were evaluated, name one with --student" if points else "no student was evaluated"

@@ -16,6 +16,7 @@ from stillwatt.analysis.costs.posterior import Floats
 from stillwatt.analysis.learning import Asked, LearningCurve, why_undetermined
 from stillwatt.analysis.words import counted, listed
 from stillwatt.config.jobs import jobs_of
+from stillwatt.config.rules_endpoint import absence_of
 from stillwatt.records.advice import Answer, Option, Scored
 from stillwatt.records.channel import Boundary
 from stillwatt.records.finding import NoQuality
@@ -37,8 +38,11 @@ __all__ = ["judge_runs"]
 
 _BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Of the budget that was tried."""
-_QUALITY = "qualities are relative to the teacher's, which is 1 (method.md, eq. 22)"
 _GIVEN = "its cache of logits was there already, and what the teacher's side of another takes cannot be told from it"
+_UNLIKE = (
+    "its teacher (or its first student, where no teacher is at hand), text or evaluation is another: unlike qualities "
+    "are not mixed"
+)
 _MADE_BY_TEACHERS = (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)
 
 
@@ -99,21 +103,21 @@ def judge_runs(request: Request) -> Judged:
             known = ways.setdefault(way.key, way)
             ways[way.key] = replace(known, runs=tuple(dict.fromkeys((*known.runs, run.run_id))))
             scores.append(_score(run, way, point))
+    left_out += [(f"{way.method}, {way.student}", why) for way in ways.values() if (why := _not_foretold(way))]
     plans = [plan for way in ways.values() for plan in _plans(way)]
     if not plans:
         return Judged(options=(), drawn=Drawn.nothing(DRAWS), left_out=tuple(left_out), notes=said)
     history = read_history([run for run in runs if recipe_of(run)], said).like(plans[0].way.device)
     drawn, off = _draw(plans, scores, history.outcomes, request)
     newest = comparable[0][0]
-    every = with_untrained(
-        [plan.option for plan in plans], drawn, newest, summarise_run(newest, runs_dir=request.runs_dir), request
-    )
+    study = summarise_run(newest, runs_dir=request.runs_dir)
+    every = with_untrained([plan.option for plan in plans], drawn, newest, study, request)
     return Judged(
         options=every.options,
         drawn=every.drawn,
         left_out=(*left_out, *every.left_out),
         notes=(
-            "qualities are relative to the teacher's, which is 1 (eq. 22)",
+            f"qualities are relative to {study.yardstick}, whose own is 1 (eq. 22)",
             *history.notes,
             *_cost_notes(off),
             *_notes(scores),
@@ -136,12 +140,14 @@ def _comparable(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Recipe
         told = recipe.resolved()
         server = recipe.teacher_endpoint
         who = [told["teacher"], server and [server.url, server.model, server.api]]
+        if absence_of(recipe) is not None:  # then it is the first student's start that qualities are relative to
+            who.append(told["students"][0])
         what = json.dumps([who, told["evaluate"], told["data"]["source"]], sort_keys=True)
         first = first or what
         if what == first:
             found.append((run, recipe))
         else:
-            left_out.append((run.run_id, "its teacher, text or evaluation is another: unlike qualities are not mixed"))
+            left_out.append((run.run_id, _UNLIKE))
     if without:
         left_out.append((counted(without, "runs"), "no recipe was carried out"))
     return found, left_out
@@ -205,10 +211,22 @@ def _plans(way: _Way) -> Iterator[_Plan]:
     for share in _BUDGETS:
         tokens = max(sequence, int(tried * share) // sequence * sequence)
         once, each = _stages(_spec_at(way, tokens), way)
-        yield _plan(way, tokens, once, each, is_reused=False, is_tried=share == 1.0)
-        if way.artifact is not None and tokens <= tried:
-            kept = tuple(job for job in once if job.kind not in _MADE_BY_TEACHERS)
+        if not _unknown(once, each):
+            yield _plan(way, tokens, once, each, is_reused=False, is_tried=share == 1.0)
+        kept = tuple(job for job in once if job.kind not in _MADE_BY_TEACHERS)
+        if way.artifact is not None and tokens <= tried and not _unknown(kept, each):
             yield _plan(way, tokens, kept, each, is_reused=True, is_tried=share == 1.0)
+
+
+def _not_foretold(way: _Way) -> str:
+    """Why a way has no option in which everything is made anew; empty where it has one."""
+    once, each = _stages(_spec_at(way, way.recipe.data.train_tokens), way)
+    return _unknown(once, each)
+
+
+def _unknown(once: Sequence[Job], each: Sequence[Job]) -> str:
+    """Why what these stages take cannot be told: a stage that nothing is known of is no stage for nothing."""
+    return next((f"{job.name}: {job.unknown}" for job in (*once, *each) if job.unknown), "")
 
 
 def _spec_at(way: _Way, tokens: int) -> PipelineSpec:
@@ -230,7 +248,7 @@ def _spec_at(way: _Way, tokens: int) -> PipelineSpec:
 
 def _stages(spec: PipelineSpec, way: _Way) -> tuple[tuple[Job, ...], tuple[Job, ...]]:
     """Stages that are run once for all students, and those of each."""
-    jobs = [job for job in jobs_of(spec, way.device) if not job.unknown]
+    jobs = jobs_of(spec, way.device)
     evaluations = [f"{verb}.{way.arm}.1.0" for verb in ("evaluate", "answer", "judge")]
     each = tuple(job for job in jobs if job.labels.get("arm") == way.arm or job.name in evaluations)
     shared = (StageKind.PREPARE_DATA, *_MADE_BY_TEACHERS)

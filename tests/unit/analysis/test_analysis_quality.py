@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillwatt.analysis.quality import read_scores, relative_quality
+from stillwatt.analysis.quality import Yardstick, read_scores, relative_quality
 from stillwatt.records.finding import NoQuality, Quality, Score
 
 
@@ -20,7 +20,7 @@ def score(
 
 
 def quality(student: Sequence[Score], teacher: Sequence[Score]) -> Quality:
-    found = relative_quality(student, teacher)
+    found = relative_quality(student, Yardstick(scores=tuple(teacher)))
     assert isinstance(found, Quality)
     return found
 
@@ -109,14 +109,16 @@ def test_tasks_that_cannot_be_compared_are_named() -> None:
     ("student", "teacher", "reason"),
     [
         ([], [score(1.0)], "no scores"),
-        ([score(1.0)], [], "the teacher was not evaluated"),
+        ([score(1.0)], [], "neither teacher nor start was evaluated"),
         ([score(1.0)], [score(0.0)], "acc: the teacher scored 0"),
         ([score(0.0, is_higher_better=False)], [score(2.0, is_higher_better=False)], "acc: the student scored 0"),
         ([score(-1.0)], [score(2.0)], "acc: a score below 0 has no ratio"),
     ],
 )
 def test_no_quality_says_why(student: list[Score], teacher: list[Score], reason: str) -> None:
-    assert relative_quality(student, teacher) == NoQuality(reason=reason)
+    assert relative_quality(student, Yardstick(scores=tuple(teacher))) == NoQuality(reason=reason)
+    of_start = Yardstick(scores=tuple(teacher), student="small")
+    assert relative_quality(student, of_start) == NoQuality(reason=reason.replace("the teacher", "the start"))
 
 
 def test_a_student_that_scores_nothing_has_quality_nought() -> None:

@@ -424,13 +424,28 @@ def test_a_student_of_the_same_name_that_is_another_model_has_its_own_baseline()
 def test_qualities_relative_to_unlike_teachers_are_said_first() -> None:
     found = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "bigger", "hf:small"))
     assert found.warnings[0].startswith(
-        "qualities are relative to unlike teachers, or of unlike text or evaluation: those of r1; r2 do"
+        "qualities are relative to unlike models, or of unlike text or evaluation: those of r1; r2 do"
     )
     # two models, an artefact each: nothing is shared
     apart = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "bigger", "hf:large"))
     assert compare(apart.rows, source="two").reuse_students == 1
     alike = gathered(of_models("r1", "big", "hf:small"), of_models("r2", "big", "hf:large"))
-    assert not any("unlike teachers" in warning for warning in alike.warnings)
+    assert not any("unlike models" in warning for warning in alike.warnings)
+
+
+def test_qualities_relative_to_unlike_starts_are_said_first() -> None:
+    def without_teacher(run_id: str, student: str) -> RunRecord:
+        run = of_models(run_id, "none", student)
+        return replace(run, stages=tuple(one for one in run.stages if one.name != "evaluate.teacher"))
+
+    unlike = gathered(without_teacher("r1", "hf:small"), without_teacher("r2", "hf:large"))
+    assert unlike.warnings[0].startswith("qualities are relative to unlike models")
+    alike = gathered(without_teacher("r1", "hf:small"), without_teacher("r2", "hf:small"))
+    assert not any("unlike models" in warning for warning in alike.warnings)
+    # one run whose teacher was evaluated, and one whose was not, though it is the same
+    settings = of_models("r2", "big", "hf:small").settings
+    mixed = gathered(of_models("r1", "big", "hf:small"), replace(without_teacher("r2", "hf:small"), settings=settings))
+    assert mixed.warnings[0].startswith("qualities are relative to unlike models")
 
 
 def test_a_run_knows_how_large_its_student_is() -> None:

@@ -26,7 +26,7 @@ from stillwatt.records import (
     StageStatus,
     Total,
 )
-from stillwatt.records.finding import ArmPoint, Bill, BreakEvenKind, NoQuality, StageGroup, Study, Verdict
+from stillwatt.records.finding import ArmPoint, Bill, BreakEvenKind, NoQuality, Quality, StageGroup, Study, Verdict
 from stillwatt.records.run import DOES_OVER
 from stillwatt.records.window import ONLINE_TEACHER
 
@@ -90,6 +90,42 @@ def test_an_arm_at_full_budget_by_hand() -> None:
     assert (kd.tokens, kd.supervised_tokens, kd.is_final) == (32768, 32704, True)
     with pytest.raises(KeyError):
         kd.energy_under("tokens")
+
+
+def _start(student: str = "pruned", found: dict[str, Any] | None = None) -> StageRecord:
+    return stage(
+        f"e-{student}",
+        f"evaluate.start.{student}",
+        StageKind.EVALUATE,
+        joules=7.0,
+        labels={"arm": "start", "student": student},
+        results=found or scores(60.0, 0.4),
+    )
+
+
+def test_without_a_teacher_quality_is_relative_to_the_first_student_as_it_starts() -> None:
+    stages = [one for one in two_arms(_start(), _start("large", scores(40.0, 0.5))) if one.name != "evaluate.teacher"]
+    study = summary(stages)
+    assert study.yardstick == "pruned as it starts"
+    told = {model.student: model.quality for model in study.references}
+    assert {student: found.value for student, found in told.items() if isinstance(found, Quality)} == {
+        "pruned": pytest.approx(1.0),
+        "large": pytest.approx((60.0 / 40.0 + 0.5 / 0.4) / 2.0),
+    }
+    sft = at(study, "sft")
+    assert isinstance(sft.quality, Quality)
+    assert sft.quality.value == pytest.approx((60.0 / 25.0 + 0.7 / 0.4) / 2.0)
+    assert "no teacher was evaluated: quality Q is relative to pruned as it starts, which is 1" in study.warnings
+    assert {point.arm for point in study.frontier} == {"sft", "kd"}
+
+
+def test_a_teacher_that_was_evaluated_is_what_quality_is_relative_to() -> None:
+    study = summary(two_arms(_start()))
+    assert study.yardstick == "the teacher"
+    assert [model.quality.value for model in study.references if isinstance(model.quality, Quality)] == [
+        pytest.approx(1.0),
+        pytest.approx((15.0 / 60.0 + 0.4 / 0.8) / 2.0),
+    ]
 
 
 def test_half_the_budget_bears_half_the_artefact_and_its_own_evaluation_only() -> None:
@@ -403,7 +439,7 @@ def test_a_stage_labelled_by_hand_stands_for_the_whole_budget() -> None:
     assert (mine.name, mine.budget_share, mine.seed, mine.student) == ("mine", 1.0, "", "")
     assert mine.quality == NoQuality(reason="no scores")
     assert any("no arm is called 'sft'" in text for text in study.warnings)
-    assert any("teacher was not evaluated" in text for text in study.warnings)
+    assert any("neither a teacher nor a start was evaluated" in text for text in study.warnings)
 
 
 @pytest.mark.parametrize("checkpoint", ["late", "-1", "0", "200", "nan"])

@@ -136,10 +136,22 @@ def test_a_page_without_any_energy_is_still_a_page() -> None:
 
 
 def test_arms_that_no_one_could_place_are_named_with_the_reason() -> None:
-    run = run_record([entry for entry in quickstart().stages if entry.name != "evaluate.teacher"])
+    gone = ("evaluate.teacher", "evaluate.start")
+    run = run_record([one for one in quickstart().stages if not one.name.startswith(gone)])
     words = " ".join(Page(report_html(made(run))).words)
     assert "No point has both an energy and a quality." in words
-    assert "because the teacher was not evaluated" in words
+    assert "because neither teacher nor start was evaluated" in words
+
+
+def test_where_no_teacher_was_evaluated_the_page_says_what_quality_is_relative_to() -> None:
+    data = made(run_record([entry for entry in quickstart().stages if entry.name != "evaluate.teacher"]))
+    assert data["yardstick"] == "pruned as it starts"
+    page = report_html(data)
+    words = " ".join(Page(page).words)
+    assert "no teacher was evaluated: quality Q is relative to pruned as it starts, which is 1" in words
+    assert "quality Q (pruned as it starts = 1)" in page
+    assert "quality Q (teacher = 1)" not in page
+    assert "No point has both an energy and a quality." not in words
 
 
 def test_without_the_template_engine_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

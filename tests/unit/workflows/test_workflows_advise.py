@@ -11,6 +11,9 @@ import pytest
 from planned_runs import smoke, study_run
 from run_dirs import quick_run
 from stillwatt.config.amounts import Amount
+from stillwatt.config.bundled import find_recipe
+from stillwatt.config.load import load_recipe
+from stillwatt.config.models import Recipe
 from stillwatt.errors import ConfigError, MissingInputError, StillwattError, UnknownNameError, UsageError
 from stillwatt.factors.catalog import Catalog
 from stillwatt.records.advice import Answer, Limits
@@ -274,3 +277,35 @@ def test_one_run_is_little_and_no_run_is_nothing(runs_dir: Path) -> None:
     found = advise_from_runs(request(runs_dir))
     assert any("is undetermined: 2 scores at 2 token budgets" in note for note in found.notes)
     assert any("all evidence is one run" in note for note in found.notes)
+
+
+def _of_server(folder: Path) -> Recipe:
+    """The smoke recipe with a server for a teacher: text alone."""
+    text = find_recipe("smoke_cpu").read_text(encoding="utf-8")
+    text = text.replace('[teacher]\nsource = "tiny-random"\ndtype = "float32"\n', '[teacher]\nsource = "endpoint"\n')
+    for table in ('[[arms]]\nname = "kd"', '[[arms]]\nname = "gkd"', "[teacher_logits]", "[student_generate]"):
+        head, _, rest = text.partition(f"{table}\n")
+        text = head + rest[rest.index("\n[") + 1 :]
+    server = '[teacher_endpoint]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\napi = "chat"\n'
+    path = folder / "server.toml"
+    path.write_text(text + "\n" + server, encoding="utf-8")
+    return load_recipe(path)
+
+
+def test_what_nobody_can_foretell_is_never_taken_for_nothing(tmp_path: Path, runs_dir: Path) -> None:
+    study_run(runs_dir, _of_server(tmp_path), number=1, without=("serve.teacher",))
+    found = advise_from_runs(request(runs_dir))
+    assert {entry.option.method for entry in found.ranked if entry.option.tokens} == {"sft"}
+    assert dict(found.left_out)["synthetic_sft, tiny"].startswith("teacher_generate: the teacher is an endpoint: how")
+    assert "qualities are relative to tiny as it starts, whose own is 1 (eq. 22)" in found.notes
+    # text that is there takes nothing more of the server
+    (runs_dir / "artifacts" / "text-1").mkdir(parents=True)
+    reused = [entry for entry in advise_from_runs(request(runs_dir)).ranked if entry.option.method == "synthetic_sft"]
+    assert reused
+    assert {entry.option.answer for entry in reused} == {Answer.REUSE}
+
+
+def test_a_student_of_unknown_size_is_no_option_for_nothing(runs_dir: Path, tmp_path: Path) -> None:
+    study_run(runs_dir, smoke(f'students.0.source="path:{tmp_path}/gone"'), number=1)
+    with pytest.raises(StillwattError, match="the model's size is not known: its configuration is not on this machine"):
+        advise_from_runs(request(runs_dir))
