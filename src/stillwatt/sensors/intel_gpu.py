@@ -9,12 +9,14 @@ the source says. GPUs inside a CPU show no counter here: their energy is in the 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stillwatt.clock import Clock
 from stillwatt.errors import SensorUnavailableError, UsageError
-from stillwatt.records import Basis, Boundary, Channel, Quantity, Role
+from stillwatt.records import Absent, Basis, Boundary, Channel, Quantity, Role
+from stillwatt.sensors.base import Probe
 from stillwatt.sensors.counting_files import FileSensor, NumberFile, bus_address, first_line, folders
 from stillwatt.units import J_PER_UJ, NS_PER_MS
 
@@ -25,18 +27,44 @@ _CURE = "a discrete Intel GPU with a kernel of 6.2 (i915) or 6.9 (xe) or later s
 
 
 class IntelGpuSensor(FileSensor):
-    """Energy counters of Intel's discrete GPUs; `gain_rel` bounds their systematic error, which is stated nowhere."""
+    """Energy counters of Intel's discrete GPUs.
+
+    `devices` limits it to some, by number or by address on the bus. `gain_rel` bounds the systematic error, which is
+    stated nowhere.
+    """
 
     driver = "intel_gpu"
 
     def __init__(
-        self, clock: Clock, *, root: str | os.PathLike[str] = "/sys/class/hwmon", gain_rel: float = 0.05
+        self,
+        clock: Clock,
+        *,
+        devices: Sequence[int | str] | None = None,
+        root: str | os.PathLike[str] = "/sys/class/hwmon",
+        gain_rel: float = 0.05,
     ) -> None:
         if not 0.0 <= gain_rel < 1.0:
             raise UsageError(f"sensor 'intel_gpu': gain_rel = {gain_rel} must be a fraction from 0 to below 1")
         super().__init__(clock)
+        self._wanted = None if devices is None else tuple(devices)
         self._root = Path(root)
         self._gain_rel = gain_rel
+
+    def probe(self) -> Probe:
+        """Read every counter once; a card that was asked for and is not there is named."""
+        found = super().probe()
+        there = {name for number, (folder, _) in enumerate(self._cards()) for name in (number, bus_address(folder))}
+        missing = tuple(
+            Absent(
+                part=f"gpu_intel{wanted}" if isinstance(wanted, int) else wanted,
+                boundary=Boundary.BOARD,
+                reason=f"{self.driver}: no card {wanted} in {self._root}",
+            )
+            for wanted in self._wanted or ()
+            if wanted not in there
+        )
+        detail = "; ".join([found.detail, *(absent.reason for absent in missing)])
+        return replace(found, detail=detail, absent=(*found.absent, *missing))
 
     def find(self) -> list[NumberFile]:
         """One counter a card.
@@ -44,16 +72,24 @@ class IntelGpuSensor(FileSensor):
         Raises:
             SensorUnavailableError: no such card.
         """
-        # by address: the numbers of hwmon folders change with the order in which modules are loaded
-        cards = [
+        found = [
+            file
+            for number, (folder, name) in enumerate(self._cards())
+            if self._wanted is None or number in self._wanted or bus_address(folder) in self._wanted
+            for file in self._card(number, folder, name)
+        ]
+        if not found:
+            whose = "an Intel GPU" if self._wanted is None else f"Intel GPU {', '.join(map(str, self._wanted))}"
+            raise SensorUnavailableError(self.driver, f"no energy counter of {whose} in {self._root}", _CURE)
+        return found
+
+    def _cards(self) -> list[tuple[Path, str]]:
+        """By address: the numbers of hwmon folders change with the order in which modules are loaded."""
+        return [
             (folder, first_line(folder / "name"))
             for folder in sorted(folders(self._root, "hwmon*"), key=bus_address)
             if first_line(folder / "name") in _DRIVERS
         ]
-        found = [file for number, (folder, name) in enumerate(cards) for file in self._card(number, folder, name)]
-        if not found:
-            raise SensorUnavailableError(self.driver, f"no energy counter of an Intel GPU in {self._root}", _CURE)
-        return found
 
     def _card(self, number: int, folder: Path, kernel_driver: str) -> Iterator[NumberFile]:
         counters = sorted(folder.glob("energy*_input"))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
+from stillwatt.analysis.words import listed
 from stillwatt.errors import SensorUnavailableError
 from stillwatt.records import Card, DeviceUse, DeviceUser
 from stillwatt.sensors.base import SeesUsers, Sensor
+from stillwatt.sensors.choice import shown
+from stillwatt.sensors.intel_gpu import IntelGpuSensor
 from stillwatt.sensors.processes import Processes
 from stillwatt.sensors.visible import used_parts
 from stillwatt.units import BYTES_PER_GIB
@@ -21,6 +24,7 @@ _NAMESPACE_CURE = (
 _TENANT_CURE = (
     "measure on a card of your own, or wait: what others draw cannot be taken out of its energy, only flagged"
 )
+_INTEL_MASK = "ZE_AFFINITY_MASK"
 _CHOICE_CURES = {
     "cuda": "name the cards by UUID (`nvidia-smi -L`) in CUDA_VISIBLE_DEVICES",
     "hip": "ROCm 6.4 and newer tell how HIP counts the cards (`amd-smi list -e`)",
@@ -35,6 +39,7 @@ def user_findings(
     own = processes or Processes()
     for sensor in sensors:
         if not isinstance(sensor, SeesUsers):
+            found += _intel_findings(sensor, environment)
             continue
         try:
             channels = sensor.open()
@@ -102,6 +107,22 @@ def _choice_findings(cards: Sequence[Card], environment: Mapping[str, str]) -> I
             detail=f"{used.reason}: a program started here uses {', '.join(sorted(used.parts)) or 'none'} of"
             f" {len({card.part for card in cards})}; the others are reported beside its energy",
             cure="" if used.is_certain else _CHOICE_CURES[cards[0].runtime],
+        )
+
+
+def _intel_findings(sensor: Sensor, environment: Mapping[str, str]) -> Iterator[DoctorFinding]:
+    """Level Zero counts tiles or cards, integrated GPUs too, in an order of its own: its mask is not followed."""
+    mask = environment.get(_INTEL_MASK)
+    if sensor.driver != IntelGpuSensor.driver or not mask:
+        return
+    parts = [channel.part for channel in sensor.probe().channels]
+    if len(parts) > 1:
+        yield DoctorFinding(
+            subject="cards to use",
+            status=Health.DEGRADED,
+            detail=f"{_INTEL_MASK}={shown(mask)} is not followed: a program started here is billed for all of"
+            f" {listed(parts)}",
+            cure="name the cards it uses: [meter.options.intel_gpu] devices = [NUMBER or ADDRESS, …]",
         )
 
 

@@ -147,6 +147,18 @@ def test_intel_cards_are_numbered_by_their_addresses(tmp_path: Path) -> None:
     assert channels[0].source.endswith("(i915, card or its package)")
 
 
+def test_intel_cards_can_be_chosen_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for number in (4, 5, 6):
+        write_tree(tmp_path, {f"hwmon{number}/name": "xe", f"hwmon{number}/energy1_input": 1_000_000 * number})
+    _linked(tmp_path, hwmon4="0000:83:00.0", hwmon5="0000:03:00.0", hwmon6="0000:a1:00.0")
+    sensor = IntelGpuSensor(FakeClock(), root=tmp_path, devices=[0, "0000:83:00.0", 7])
+    assert _values(sensor) == {"gpu_intel0.energy_counter": 5.0, "gpu_intel1.energy_counter": 4.0}
+    (absent,) = sensor.probe().absent
+    assert (absent.part, absent.reason) == ("gpu_intel7", f"intel_gpu: no card 7 in {tmp_path}")
+    with pytest.raises(SensorUnavailableError, match=r"no energy counter of Intel GPU 0000:ff:00\.0"):
+        IntelGpuSensor(FakeClock(), root=tmp_path, devices=["0000:ff:00.0"]).open()
+
+
 def test_a_jetson_books_its_input_and_keeps_the_rails_inside_it(tmp_path: Path) -> None:
     sensor = JetsonSensor(FakeClock(), root=jetson_tree(tmp_path))
     assert _values(sensor) == pytest.approx(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from fake_devices import FakeAmd
+from fake_devices import FakeAmd, write_tree
 from fakes import FakeClock, FakeSensor
 from nvml_simulator_build import NvmlSimulator, nvml_simulator, nvml_simulator_path
 from stillwatt.clock import SystemClock
 from stillwatt.sensors.amd import AmdSensor
+from stillwatt.sensors.intel_gpu import IntelGpuSensor
 from stillwatt.sensors.nvml import NvmlSensor
 from stillwatt.sensors.processes import Processes
 from stillwatt.workflows.doctor import DoctorFinding, Health, examine
@@ -117,3 +119,15 @@ def test_sensors_that_see_nobody_or_are_gone_by_now_say_nothing() -> None:
     clock = FakeClock()
     assert user_findings([FakeSensor(clock), NvmlSensor(clock, library="/nowhere/lib.so")], {}) == []
     assert not [finding for finding in examine(["synthetic"]) if finding.subject.endswith("users")]
+
+
+def test_a_mask_of_intels_cards_is_not_followed_and_said(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_tree(tmp_path, {f"hwmon{number}/name": "xe", f"hwmon{number}/energy1_input": 7})
+    both = IntelGpuSensor(FakeClock(), root=tmp_path)
+    assert user_findings([both], {}) == []
+    (found,) = user_findings([both], {"ZE_AFFINITY_MASK": "0.1"})
+    assert found.status is Health.DEGRADED
+    assert found.detail.endswith("is billed for all of gpu_intel0 and gpu_intel1")
+    assert "devices" in found.cure
+    assert user_findings([IntelGpuSensor(FakeClock(), root=tmp_path, devices=[1])], {"ZE_AFFINITY_MASK": "1"}) == []
