@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from stillwatt.analysis.bills import SUMMED_BOUNDARIES
+from stillwatt.analysis.quality import Yardstick
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import Absent, Energy, NoTotal
 from stillwatt.records.finding import (
     ArmPoint,
     Bill,
     Quality,
-    ReferenceModel,
     ServingRate,
     StageTable,
 )
@@ -24,7 +24,7 @@ _FEW_ITEMS = 1000
 def find_caveats(
     run: RunRecord,
     points: Sequence[ArmPoint],
-    references: Sequence[ReferenceModel],
+    yardstick: Yardstick,
     serving: Sequence[ServingRate],
     table: StageTable,
     baseline_arm: str,
@@ -32,7 +32,7 @@ def find_caveats(
     """Everything to beware of in a run's findings."""
     return (
         *_energy_caveats(run, table),
-        *(_arm_caveats(points, references, serving, baseline_arm) if points else ()),
+        *(_arm_caveats(points, yardstick, serving, baseline_arm) if points else ()),
     )
 
 
@@ -62,13 +62,13 @@ def _is_outside(part: Energy | Absent) -> bool:
 
 def _arm_caveats(
     points: Sequence[ArmPoint],
-    references: Sequence[ReferenceModel],
+    yardstick: Yardstick,
     serving: Sequence[ServingRate],
     baseline_arm: str,
 ) -> Iterator[str]:
     if len({point.arm for point in points}) > 1 and len({point.seed for point in points}) == 1:
         yield "one seed: each arm was trained once, so a difference between arms is not a significance"
-    yield from _quality_caveats(points, references)
+    yield from _quality_caveats(points, yardstick)
     if baseline_arm not in {point.name for point in points}:
         yield f"no arm is called {baseline_arm!r}: there is no baseline, so no N*"
     if not any(rate.is_teacher for rate in serving) or all(rate.is_teacher for rate in serving):
@@ -90,11 +90,11 @@ def _is_incomplete(point: ArmPoint) -> bool:
     return any(isinstance(entry.energy, Bill) and not entry.energy.complete for entry in point.allocated)
 
 
-def _quality_caveats(points: Sequence[ArmPoint], references: Sequence[ReferenceModel]) -> Iterator[str]:
-    if not references:
+def _quality_caveats(points: Sequence[ArmPoint], yardstick: Yardstick) -> Iterator[str]:
+    if not yardstick.scores:
         yield "neither a teacher nor a start was evaluated: there is no quality Q"
-    elif not any(model.model == "teacher" for model in references):
-        yield f"no teacher was evaluated: quality Q is relative to {references[0].student} as it starts, which is 1"
+    elif yardstick.student:
+        yield f"no teacher was evaluated: quality Q is relative to {yardstick.name}, which is 1"
     counted = [score for point in points for score in point.scores if score.in_quality]
     items = {score.task: score.n for score in counted if score.n is not None}
     few = {task: n for task, n in items.items() if n < _FEW_ITEMS}

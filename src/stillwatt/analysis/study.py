@@ -67,7 +67,7 @@ def summarise(
         warnings=(
             *bookings.problems,
             *find_problems(bookings),
-            *find_caveats(run, points, references, serving, table, baseline_arm),
+            *find_caveats(run, points, yardstick, serving, table, baseline_arm),
             *judged_caveats(bookings),
             *((repeat.sentence,) if break_evens else ()),
         ),
@@ -84,10 +84,10 @@ def _references(bookings: Bookings) -> tuple[tuple[ReferenceModel, ...], Yardsti
         if stage.kind is StageKind.EVALUATE and model in ("teacher", "start"):
             stages.setdefault((model, stage.labels.get("student", "")), []).append(stage)
     found = {key: all_scores(own) for key, own in stages.items()}
-    (model, student), scores = next(
-        (entry for entry in found.items() if entry[0][0] == "teacher"), next(iter(found.items()), (("teacher", ""), ()))
-    )
-    yardstick = Yardstick(scores=scores, student=student if model == "start" else "")
+    teacher_first = sorted(found.items(), key=lambda entry: entry[0][0] != "teacher")
+    scored = (entry for entry in teacher_first if entry[1])
+    (model, student), scores = next(scored, (("teacher", ""), ()))
+    yardstick = Yardstick(scores=scores, student=student or "a student" if model == "start" else "")
     references = (
         ReferenceModel(model=model, student=student, scores=scores, quality=relative_quality(scores, yardstick))
         for (model, student), scores in found.items()

@@ -119,6 +119,17 @@ def test_without_a_teacher_quality_is_relative_to_the_first_student_as_it_starts
     assert {point.arm for point in study.frontier} == {"sft", "kd"}
 
 
+def test_an_evaluation_without_scores_is_no_yardstick() -> None:
+    bare = [replace(one, results={}) if one.name == "evaluate.teacher" else one for one in two_arms(_start())]
+    assert summary(bare).yardstick == "pruned as it starts"
+    unnamed = [one for one in two_arms(replace(_start(), labels={"arm": "start"})) if one.name != "evaluate.teacher"]
+    assert summary(unnamed).yardstick == "a student as it starts"
+    nothing = [replace(one, results={}) if one.name.startswith("evaluate.start") else one for one in unnamed]
+    study = summary(nothing)
+    assert isinstance(at(study, "sft").quality, NoQuality)
+    assert any("neither a teacher nor a start was evaluated" in text for text in study.warnings)
+
+
 def test_a_teacher_that_was_evaluated_is_what_quality_is_relative_to() -> None:
     study = summary(two_arms(_start()))
     assert study.yardstick == "the teacher"
