@@ -172,7 +172,7 @@ def test_the_report_tells_what_is_not_known(study: Study) -> None:
     (path,) = study.runs.rglob("report.json")
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     text = json.dumps(found)
-    assert "no teacher was evaluated: quality Q is relative to pruned as it starts, which is 1" in text
+    assert "no teacher was evaluated: quality Q is relative to tiny as it starts, which is 1" in text
     assert [model["quality"]["value"] for model in found["references"]] == [1.0]
     assert "bills are incomplete for synthetic" in text
     (said,) = [each for each in found["answer"]["sentences"] if "nobody knows how much" in each]
