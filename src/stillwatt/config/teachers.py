@@ -18,8 +18,6 @@ from stillwatt.units import S_PER_H
 
 Dtype = Literal["float32", "bfloat16"]
 """Number format of a model's weights."""
-ENDPOINT = "endpoint"
-"""The source of a teacher that is a server."""
 MAY_HOLD_KEYS = ("address", "variable")
 """Kinds of faults whose text is not repeated, since a key may stand in it."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -33,8 +33,10 @@ class Method(StrEnum):
     """As `kd` with an online teacher, on the student's own text in some steps and on given text in the others."""
 
 
-NO_TEACHER = "none"
-"""The source of a study that asks no teacher anything: its text, and its logit cache if there is one, are given."""
+ENDPOINT, NO_TEACHER = "endpoint", "none"
+"""Sources of a teacher that is a server, and of a study that asks none: its text, and its logit cache, are given."""
+ABSENCES = {ENDPOINT: "the teacher is an endpoint", NO_TEACHER: "the recipe has no teacher"}
+"""Why a teacher of that source has no weights on this machine."""
 DISTILLING = (Method.KD, Method.GKD)
 """Methods that compare with the teacher's distribution."""
 
@@ -112,12 +114,12 @@ class TeacherSpec:
         >>> TeacherSpec(source="none", revision=None, dtype=None).has_weights
         False
         """
-        return self.endpoint is None and self.source != NO_TEACHER
+        return self.source not in ABSENCES
 
     @property
     def absence(self) -> str:
-        """Why there is no model to be loaded, where there is none."""
-        return "the recipe has no teacher" if self.endpoint is None else "the teacher is an endpoint"
+        """Why there is no model to be loaded; empty where there is one."""
+        return ABSENCES.get(self.source, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

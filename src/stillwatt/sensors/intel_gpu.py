@@ -51,20 +51,25 @@ class IntelGpuSensor(FileSensor):
         self._gain_rel = gain_rel
 
     def probe(self) -> Probe:
-        """Read every counter once; a card that was asked for and is not there is named."""
+        """Read every counter once; a card that was asked for and is not there, or counts nothing, is named."""
         found = super().probe()
-        there = {name for number, (folder, _) in enumerate(self._cards()) for name in (number, bus_address(folder))}
+        there = {
+            name
+            for number, (folder, kernel_driver) in enumerate(self._cards())
+            if any(self._card(number, folder, kernel_driver))
+            for name in (number, bus_address(folder))
+        }
         missing = tuple(
             Absent(
                 part=f"gpu_intel{wanted}" if isinstance(wanted, int) else wanted,
                 boundary=Boundary.BOARD,
-                reason=f"{self.driver}: no card {wanted} in {self._root}",
+                reason=f"{self.driver}: no energy counter of card {wanted} in {self._root}",
             )
             for wanted in self._wanted or ()
             if wanted not in there
         )
-        detail = "; ".join([found.detail, *(absent.reason for absent in missing)])
-        return replace(found, detail=detail, absent=(*found.absent, *missing))
+        said = [absent.reason for absent in missing] if found.usable else []  # else its detail says it of all
+        return replace(found, detail="; ".join([found.detail, *said]), absent=(*found.absent, *missing))
 
     def find(self) -> list[NumberFile]:
         """One counter a card.

@@ -13,7 +13,7 @@ from stillwatt.sensors.base import Paced, Rests, Result, Sensor, Urgency
 from stillwatt.sensors.closeup import CloseUp
 from stillwatt.sensors.registry import OpenSensor
 from stillwatt.sensors.runs import are_numbers, follow, joined, singles
-from stillwatt.sensors.worker import Job, Worker, WorkerLike
+from stillwatt.sensors.worker import AtOnce, Job, Worker, WorkerLike
 from stillwatt.units import NS_PER_S, seconds
 
 _STALL_NS = NS_PER_S
@@ -187,19 +187,19 @@ class Sampler:
         What is given says whether it may be called again; where not, `tick` or `settle` finds what there is to find.
         Its readings are booked at the next `settle`.
         """
-        lanes, stalled_ns, now_ns = self._lanes, max(self._period_ns, _STALL_NS), self._clock.monotonic_ns
-        for lane in lanes:
-            self._collect(lane)
-            if lane.asked_ns is not None or lane.period_ns < self._period_ns or not lane.worker.is_trusted:
-                return None
+        quick = self._quick_lanes()
+        if quick is None:
+            return None
+        for lane, _ in quick:
             if lane.paced is not None:
                 lane.paced.urgency = Urgency.IN_TURN
+        stalled_ns, now_ns = max(self._period_ns, _STALL_NS), self._clock.monotonic_ns
 
         def turn() -> bool:
             is_well = True
-            for lane in lanes:
+            for lane, worker in quick:
                 lane.asked_ns = asked_ns = now_ns()
-                if lane.worker.do_at_once() and lane.returned_ns - asked_ns <= stalled_ns:
+                if worker.do_at_once() and lane.returned_ns - asked_ns <= stalled_ns:
                     lane.asked_ns = None
                     lane.unbooked.append(lane.results)
                 else:
@@ -207,6 +207,16 @@ class Sampler:
             return is_well
 
         return turn
+
+    def _quick_lanes(self) -> list[tuple[_Lane, AtOnce]] | None:
+        """All lanes with their workers; None unless each is read in this thread, at the run's period, and idle now."""
+        quick = [(lane, lane.worker) for lane in self._lanes if isinstance(lane.worker, AtOnce)]
+        if len(quick) < len(self._lanes) or not all(worker.is_trusted for _, worker in quick):
+            return None
+        for lane, _ in quick:
+            self._collect(lane)
+        is_idle = all(lane.asked_ns is None for lane, _ in quick)
+        return quick if is_idle and self.own_period_ns is None else None
 
     def settle(self) -> None:
         """Book what has come and is not booked yet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Job = Callable[[], None]
 
@@ -18,17 +18,8 @@ class WorkerLike(Protocol):
         """What the last job raised."""
         ...
 
-    @property
-    def is_trusted(self) -> bool:
-        """Whether `do_at_once` may be called: the job is done in the calling thread, and has proved quick there."""
-        ...
-
     def ask(self) -> bool:
         """Run the job; False where that cannot be done now."""
-        ...
-
-    def do_at_once(self) -> bool:
-        """Run the job of a worker that is trusted; False where it failed."""
         ...
 
     def wait(self, timeout_s: float) -> bool:
@@ -40,6 +31,20 @@ class WorkerLike(Protocol):
         ...
 
 
+@runtime_checkable
+class AtOnce(Protocol):
+    """A worker that can do its job in the calling thread, with nothing around it."""
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether it may be called that way now: the job has proved quick, and this is the thread to do it in."""
+        ...
+
+    def do_at_once(self) -> bool:
+        """Run the job; False where it failed."""
+        ...
+
+
 class Worker:
     """Runs the same job again and again, each time it is asked to, in a daemon thread.
 
@@ -47,9 +52,6 @@ class Worker:
     that ends does not wait for it. An exception of the job is kept in `error` until the next run. `ask`, `wait` and
     `close` belong to one thread.
     """
-
-    is_trusted = False
-    """What it does, it does elsewhere."""
 
     def __init__(self, name: str, job: Job) -> None:
         self.error: BaseException | None = None
@@ -67,10 +69,6 @@ class Worker:
         self._is_busy = True
         self._asked.put(True)
         return True
-
-    def do_at_once(self) -> bool:
-        """Run the job to its end."""
-        return self.ask() and self.wait(threading.TIMEOUT_MAX) and self.error is None
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until the job has returned; False where it has not in that time."""

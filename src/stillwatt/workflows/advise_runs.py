@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,10 +16,9 @@ from stillwatt.analysis.costs.posterior import Floats
 from stillwatt.analysis.learning import Asked, LearningCurve, why_undetermined
 from stillwatt.analysis.words import counted, listed
 from stillwatt.config.jobs import jobs_of
-from stillwatt.config.rules_endpoint import absence_of
 from stillwatt.records.advice import Answer, Option, Scored
 from stillwatt.records.channel import Boundary
-from stillwatt.records.finding import NoQuality
+from stillwatt.records.finding import TEACHER_YARDSTICK, NoQuality, Quality
 from stillwatt.records.window import StageKind
 from stillwatt.workflows.advise import DRAWS, Judged
 from stillwatt.workflows.advise_untrained import with_untrained
@@ -29,7 +28,7 @@ from stillwatt.workflows.publish import summarise_run
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
     from stillwatt.pipelines.spec import PipelineSpec
-    from stillwatt.records.finding import ArmPoint
+    from stillwatt.records.finding import ArmPoint, Study
     from stillwatt.records.forecast import Device, Job, LeftOut, Outcome
     from stillwatt.records.run import RunRecord
     from stillwatt.workflows.advise import Request
@@ -40,8 +39,8 @@ _BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Of the budget that was tried."""
 _GIVEN = "its cache of logits was there already, and what the teacher's side of another takes cannot be told from it"
 _UNLIKE = (
-    "its teacher (or its first student, where no teacher is at hand), text or evaluation is another: unlike qualities "
-    "are not mixed"
+    "its teacher (or its first student, where no teacher was evaluated), text or evaluation is another: unlike "
+    "qualities are not mixed"
 )
 _MADE_BY_TEACHERS = (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)
 
@@ -87,11 +86,11 @@ def judge_runs(request: Request) -> Judged:
     """Draws of every way of training at budgets around those tried, anew and with what the teacher left."""
     runs, said = read_runs(request.runs_dir)
     studies = [run for run in runs if not run.name.startswith(PROBE)]
-    comparable, left_out = _comparable(studies)
+    comparable, left_out = _comparable(studies, request.runs_dir)
     ways: dict[str, _Way] = {}
     scores: list[Scored] = []
-    for run, recipe in comparable:
-        for point in summarise_run(run, runs_dir=request.runs_dir).arms:
+    for run, recipe, study in comparable:
+        for point in study.arms:
             if _reads_given(recipe, point):
                 left_out.append((f"{point.key} of {run.run_id}", _GIVEN))
                 continue
@@ -109,15 +108,15 @@ def judge_runs(request: Request) -> Judged:
         return Judged(options=(), drawn=Drawn.nothing(DRAWS), left_out=tuple(left_out), notes=said)
     history = read_history([run for run in runs if recipe_of(run)], said).like(plans[0].way.device)
     drawn, off = _draw(plans, scores, history.outcomes, request)
-    newest = comparable[0][0]
-    study = summarise_run(newest, runs_dir=request.runs_dir)
+    newest, _, study = comparable[0]
     every = with_untrained([plan.option for plan in plans], drawn, newest, study, request)
+    yardstick = next(study.yardstick for _, _, study in comparable if _has_quality(study))
     return Judged(
         options=every.options,
         drawn=every.drawn,
         left_out=(*left_out, *every.left_out),
         notes=(
-            f"qualities are relative to {study.yardstick}, whose own is 1 (eq. 22)",
+            f"qualities are relative to {yardstick}, whose own is 1 (eq. 22)",
             *history.notes,
             *_cost_notes(off),
             *_notes(scores),
@@ -126,12 +125,14 @@ def judge_runs(request: Request) -> Judged:
     )
 
 
-def _comparable(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Recipe]], list[tuple[str, str]]]:
+def _comparable(
+    runs: Sequence[RunRecord], runs_dir: str
+) -> tuple[list[tuple[RunRecord, Recipe, Study]], list[tuple[str, str]]]:
     """Runs whose qualities mean the same as the newest one's; the others are named."""
-    found: list[tuple[RunRecord, Recipe]] = []
+    found: list[tuple[RunRecord, Recipe, Study]] = []
     left_out: list[tuple[str, str]] = []
     without: list[str] = []
-    first = ""
+    first = yardstick = ""
     for run in runs:
         recipe = recipe_of(run)
         if recipe is None:
@@ -140,17 +141,28 @@ def _comparable(runs: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Recipe
         told = recipe.resolved()
         server = recipe.teacher_endpoint
         who = [told["teacher"], server and [server.url, server.model, server.api]]
-        if absence_of(recipe) is not None:  # then it is the first student's start that qualities are relative to
-            who.append(told["students"][0])
         what = json.dumps([who, told["evaluate"], told["data"]["source"]], sort_keys=True)
         first = first or what
-        if what == first:
-            found.append((run, recipe))
+        study = summarise_run(run, runs_dir=runs_dir) if what == first else None
+        own = "" if study is None or not _has_quality(study) else _yardstick(study, told)
+        yardstick = yardstick or own
+        if study is not None and own in ("", yardstick):
+            found.append((run, recipe, study))
         else:
             left_out.append((run.run_id, _UNLIKE))
     if without:
         left_out.append((counted(without, "runs"), "no recipe was carried out"))
     return found, left_out
+
+
+def _has_quality(study: Study) -> bool:
+    return any(isinstance(point.quality, Quality) for point in study.arms)
+
+
+def _yardstick(study: Study, told: Mapping[str, Any]) -> str:
+    """What tells the model that qualities are relative to from others; the teacher is told from others already."""
+    start = None if study.yardstick == TEACHER_YARDSTICK else told["students"][0]
+    return json.dumps([study.yardstick, start], sort_keys=True)
 
 
 def _reads_given(recipe: Recipe, point: ArmPoint) -> bool:

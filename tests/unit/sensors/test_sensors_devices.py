@@ -151,10 +151,12 @@ def test_intel_cards_can_be_chosen_and_one_that_is_not_there_is_named(tmp_path: 
     for number in (4, 5, 6):
         write_tree(tmp_path, {f"hwmon{number}/name": "xe", f"hwmon{number}/energy1_input": 1_000_000 * number})
     _linked(tmp_path, hwmon4="0000:83:00.0", hwmon5="0000:03:00.0", hwmon6="0000:a1:00.0")
-    sensor = IntelGpuSensor(FakeClock(), root=tmp_path, devices=[0, "0000:83:00.0", 7])
+    (tmp_path / "hwmon6" / "energy1_input").unlink()
+    sensor = IntelGpuSensor(FakeClock(), root=tmp_path, devices=[0, "0000:83:00.0", 2, 7])
     assert _values(sensor) == {"gpu_intel0.energy_counter": 5.0, "gpu_intel1.energy_counter": 4.0}
-    (absent,) = sensor.probe().absent
-    assert (absent.part, absent.reason) == ("gpu_intel7", f"intel_gpu: no card 7 in {tmp_path}")
+    silent, missing = sensor.probe().absent
+    assert (silent.part, missing.part) == ("gpu_intel2", "gpu_intel7")
+    assert missing.reason == f"intel_gpu: no energy counter of card 7 in {tmp_path}"
     with pytest.raises(SensorUnavailableError, match=r"no energy counter of Intel GPU 0000:ff:00\.0"):
         IntelGpuSensor(FakeClock(), root=tmp_path, devices=["0000:ff:00.0"]).open()
 

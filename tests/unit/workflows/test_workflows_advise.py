@@ -309,3 +309,13 @@ def test_a_student_of_unknown_size_is_no_option_for_nothing(runs_dir: Path, tmp_
     study_run(runs_dir, smoke(f'students.0.source="path:{tmp_path}/gone"'), number=1)
     with pytest.raises(StillwattError, match="the model's size is not known: its configuration is not on this machine"):
         advise_from_runs(request(runs_dir))
+
+
+def test_qualities_by_another_yardstick_are_not_mixed(runs_dir: Path) -> None:
+    for number, without in ((1, ("evaluate.teacher",)), (2, ()), (3, ())):
+        study_run(runs_dir, smoke(), number=number, without=without)
+    found = advise_from_runs(request(runs_dir))
+    assert "qualities are relative to the teacher, whose own is 1 (eq. 22)" in found.notes
+    (why,) = [why for name, why in found.left_out if "unlike qualities" in why]
+    assert "where no teacher was evaluated" in why
+    assert {len(entry.option.evidence) for entry in found.ranked if entry.option.tokens} == {2}
