@@ -86,7 +86,7 @@ class Relay:
         try:
             worker.error_here = None
             worker.job()
-        except BaseException as err:  # noqa: BLE001 - kept for whoever asked: a driver may raise anything, the loop lives on
+        except BaseException as err:  # noqa: BLE001 - kept for whoever asks: drivers raise anything, the loop lives
             worker.error_here = err
         with self._lock:
             if worker.is_left_behind:

@@ -210,7 +210,9 @@ class Sampler:
 
     def _quick_lanes(self) -> list[tuple[_Lane, AtOnce]] | None:
         """All lanes with their workers; None unless each is read in this thread, at the run's period, and idle now."""
-        quick = [(lane, lane.worker) for lane in self._lanes if isinstance(lane.worker, AtOnce)]
+        quick: list[tuple[_Lane, AtOnce]] = [
+            (lane, lane.worker) for lane in self._lanes if isinstance(lane.worker, AtOnce)
+        ]
         if len(quick) < len(self._lanes) or not all(worker.is_trusted for _, worker in quick):
             return None
         for lane, _ in quick:
