@@ -219,8 +219,9 @@ def _sum(unit: str, name: str, stages: Sequence[StageRecord], means: str, none: 
 
 def _points(runs: Sequence[RunRecord], student: str | None, runs_dir: Path) -> Count:
     studies = [summarise_run(run, runs_dir=runs_dir) for run in runs]
-    points = [point for study in studies for point in study.final_points if student in (None, point.arm)]
-    yardsticks = {study.yardstick for study in studies if study.final_points} or {TEACHER_YARDSTICK}
+    found = [(study, point) for study in studies for point in study.final_points if student in (None, point.arm)]
+    points = [point for _, point in found]
+    yardsticks = {study.yardstick for study, _ in found} or {TEACHER_YARDSTICK}
     means = f"hundredths of the score of {' or '.join(sorted(yardsticks))} that the student reaches (method eq. 22)"
     if len(points) != 1:
         why = (
