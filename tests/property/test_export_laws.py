@@ -31,6 +31,7 @@ VALIDATOR = JsonStrictValidator(SchemaVersion.V1_6)
 @settings(max_examples=6)
 @given(NAMES)
 @example("a|b")
+@example("=\xa0")
 @example("<script>alert(1)</script>")
 @example("x\n---\n# y [z](w)")
 @example("<!-- stillwatt: end -->")
@@ -46,6 +47,7 @@ def test_any_name_is_carried_whole_or_escaped(name: str) -> None:
     card.data["co2_eq_emissions"] = dict(parts.emissions or {})
     card.text = with_section(card.text, parts.section)
     again = ModelCard(str(card))
+    assert again.data["co2_eq_emissions"]["geographical_location"] == " ".join(name.split())
     assert again.data["co2_eq_emissions"]["emissions"] == (parts.emissions or {})["emissions"]
     assert yaml.safe_load(card.data.to_yaml())["license"] == "mit"
     inside = parts.section.removeprefix(BEGIN).removesuffix(END)

@@ -72,7 +72,12 @@ def plain(text: str) -> str:
     >>> print(plain("a|b <script>"))
     a\|b \<script\>
     """
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", _on_one_line(text))
+
+
+def _on_one_line(text: str) -> str:
+    # the library that writes the front matter cuts blanks off its end, and what is left may mean something else there
+    return " ".join(text.split())
 
 
 def _emissions(reading: Reading, gwp_kg: float) -> dict[str, Any]:
@@ -86,8 +91,8 @@ def _emissions(reading: Reading, gwp_kg: float) -> dict[str, Any]:
         "source": f"{tool} {version}: location-based GWP of electricity in {', '.join(stages)}; "
         f"report sha256 {reading.sha256}",
         "training_type": "pre-training" if was_trained else "fine-tuning",
-        "geographical_location": reading.place["name"],
-        **({"hardware_used": hardware} if hardware else {}),
+        "geographical_location": _on_one_line(reading.place["name"]),
+        **({"hardware_used": _on_one_line(hardware)} if hardware else {}),
     }
 
 
