@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from stillwatt.metering.meter import warn_user
+from stillwatt.metering.values import plain_number
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -56,16 +57,9 @@ def json_numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept: dict[str, Any] = {}
     for name, value in values.items():
-        plain = _scalar(value)
+        plain = plain_number(value)
         if isinstance(plain, float):
             kept[str(name)] = plain if math.isfinite(plain) else str(plain)
         elif isinstance(plain, (bool, int, str)):
             kept[str(name)] = plain
     return kept
-
-
-def _scalar(value: Any) -> Any:
-    """The number in an array or tensor of one element; anything else as it is."""
-    numel = getattr(value, "numel", None)
-    count = numel() if callable(numel) else getattr(value, "size", None)
-    return value.item() if count == 1 else value

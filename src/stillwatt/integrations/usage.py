@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillwatt.integrations.contained import Contained, contained
-from stillwatt.metering.measured import StageLike, SupportsStages, Unmeasured, open_run
+from stillwatt.metering.measured import StageLike, SupportsNotes, SupportsStages, Unmeasured, open_run
 from stillwatt.metering.meter import Stage
 
 
@@ -65,8 +65,9 @@ def _first_count(found: Any, *names: str) -> int | None:
 class UsageCounter(Contained):
     """Knows which stage a request belongs to, and counts what came of it.
 
-    A request belongs to the stage that is open where it is made. In a thread that has none open, it belongs to the
-    stage that was open where the client was given to the counter, as long as that one lasts.
+    A request belongs to the stage that is open where it is made. In a thread that has none open, as in a pool of them,
+    it belongs to the stage that was open where the client was given to the counter, as long as that one lasts, and then
+    to the run's only open stage. Where there are several, nobody can tell, and the run keeps a warning of it.
     """
 
     def __init__(self, run: SupportsStages | None) -> None:
@@ -76,9 +77,9 @@ class UsageCounter(Contained):
     @contained
     def begin(self) -> StageLike:
         """Count a request; the stage that it belongs to."""
-        stage = self._current() or self._home
+        stage = self._current() or (self._home if self._home is not None and self._home.is_open else self._only())
         if stage is None or not stage.is_open:
-            self.warn("requests are made outside any stage; their tokens are counted nowhere")
+            self._uncounted()
             return Unmeasured()
         stage.add(requests=1)
         return stage
@@ -101,6 +102,23 @@ class UsageCounter(Contained):
             stage.add(failed_requests=1)
             stage.record({"last_failure": f"{type(error).__name__}: {error}"[:300]})
             self.finish(stage, usage, reason=f"the request failed with {type(error).__name__}")
+
+    def _uncounted(self) -> None:
+        message = "requests are made outside any stage; their tokens are counted nowhere"
+        whole = self._whole()
+        if whole is None:
+            self.warn(message)
+        else:
+            whole.note(message)
+
+    def _only(self) -> Stage | None:
+        whole = self._whole()
+        return None if whole is None else whole.only_stage
+
+    def _whole(self) -> SupportsNotes | None:
+        """The run, where it knows the stages of all its threads."""
+        run: Any = self._run or open_run()
+        return run if isinstance(run, SupportsNotes) else None
 
     def _current(self) -> Stage | None:
         run = self._run or open_run()

@@ -9,22 +9,20 @@ own. Where they share a folder of runs, the first creates the run directory and 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stillwatt.ledger.environment import host_name
-from stillwatt.ledger.rundir import names_run, slug
 
-_FOLDER = ".groups"
-_POLL_S = 0.05
-_PATIENCE_S = 20.0
 _SLURM_SPECIAL_STEPS = 0xFFFF_FFF0
 """Step numbers from here on are no launches: an interactive shell, a batch script, what SLURM does for itself."""
+
+
+STARTED_AGAIN = "started again"
+"""What stands for the launcher of a rank that the program itself has started (`ledger.launched`)."""
+_THIS_HOST = ("localhost", "127.0.0.1", "::1")
 
 
 class LaunchGroup(NamedTuple):
@@ -51,6 +49,11 @@ class LaunchGroup(NamedTuple):
         """What sets this process's stage ids apart."""
         return f"p{os.getpid()}" if self.rank is None else f"r{self.rank}"
 
+    def place(self, name: str) -> dict[str, Any]:
+        """What a session says of itself that is of this launch."""
+        launch = "" if self.launcher == STARTED_AGAIN else self.key(name)
+        return {"rank": self.rank, "world_size": self.world_size or None, "launch": launch}
+
     def key(self, name: str) -> str:
         """What names this run among all: launch and name, hashed."""
         import hashlib
@@ -64,12 +67,13 @@ def launch_group(environment: Mapping[str, str]) -> LaunchGroup | None:
 
     Looked for are, innermost launcher first: `STILLWATT_RUN_GROUP` (with `STILLWATT_RANK` and `STILLWATT_WORLD_SIZE`
     where processes have numbers: Ray's workers have none); torchrun; Open MPI; MPICH and others that speak PMI; SLURM
-    steps. Numbers that make no sense count as no launch.
+    steps; the variables by which torch's own ranks find each other, which DeepSpeed's launcher and others set. Numbers
+    that make no sense count as no launch.
 
     >>> launch_group({"STILLWATT_RUN_GROUP": "job7", "STILLWATT_RANK": "1", "STILLWATT_WORLD_SIZE": "4"}).rank
     1
     """
-    for find in (_by_hand, _torchrun, _open_mpi, _pmi, _slurm):
+    for find in (_by_hand, _torchrun, _open_mpi, _pmi, _slurm, _rendezvous):
         with contextlib.suppress(KeyError, ValueError):
             found = find(environment)
             if found is not None and (found.rank is None or 0 <= found.rank < found.world_size):
@@ -90,6 +94,8 @@ def _torchrun(env: Mapping[str, str]) -> LaunchGroup | None:
     if int(env.get("GROUP_WORLD_SIZE", "1")) == 1:
         # the default run id and port come again with every launch
         launch_id += f" {_starter(env, 'RANK', 'MASTER_PORT', 'TORCHELASTIC_RUN_ID')}"
+    else:
+        launch_id += f" {env.get('SLURM_JOB_ID', '')}"
     return LaunchGroup(
         launcher="torchrun",
         launch_id=launch_id,
@@ -130,6 +136,16 @@ def _slurm(env: Mapping[str, str]) -> LaunchGroup | None:
     )
 
 
+def _rendezvous(env: Mapping[str, str]) -> LaunchGroup | None:
+    rank, size = int(env["RANK"]), int(env["WORLD_SIZE"])
+    if size < 2:
+        return None  # a program on its own that was told so
+    launch_id = f"{env['MASTER_ADDR']}:{env['MASTER_PORT']} {env.get('SLURM_JOB_ID', '')}"
+    if env["MASTER_ADDR"] in _THIS_HOST or size == int(env.get("LOCAL_WORLD_SIZE") or env.get("LOCAL_SIZE") or 0):
+        launch_id += f" {_starter(env, 'RANK', 'WORLD_SIZE', 'MASTER_PORT')}"
+    return LaunchGroup(launcher="rendezvous", launch_id=launch_id, rank=rank, world_size=size)
+
+
 def _starter(env: Mapping[str, str], *names: str) -> str:
     """The process that started this rank: the nearest above it without the rank's own variables.
 
@@ -160,70 +176,3 @@ def _environment(pid: int) -> set[bytes]:
         return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
     except OSError:
         return set()
-
-
-def join_run(
-    runs_dir: Path,
-    key: str,
-    member: str,
-    create: Callable[[], str],
-    *,
-    sleep: Callable[[float], object] = time.sleep,
-    patience_s: float = _PATIENCE_S,
-) -> str:
-    """The run id that all with this key agree on: created by the first, read by the others.
-
-    The n-th time that a member joins under one key is the n-th run of that key: a program that measures one name twice,
-    or a launch that cannot be told from an earlier one, gets a new run and never adds to a finished one. Where the
-    first dies before it has created the run, a later one waits `patience_s` and creates one in its place.
-
-    Args:
-        runs_dir: where runs are kept; the agreement lies in a hidden folder there.
-        key: launch and name of the run (`LaunchGroup.key`).
-        member: who asks: rank and restart, or the process where there are no ranks.
-        create: makes a run directory and gives its id.
-        sleep: waits that many seconds.
-        patience_s: how long to wait for whoever came first.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    folder = Path(runs_dir) / _FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    number = next(n for n in itertools.count() if _is_first(folder / f"{key}.{n}.{slug(member)}"))
-    agreed, claim = folder / f"{key}.{number}.json", folder / f"{key}.{number}.claim"
-    waited_s = 0.0
-    while True:
-        run_id = _agreed(runs_dir, agreed)
-        if run_id is not None:
-            return run_id
-        if _is_first(claim) or waited_s >= patience_s:
-            run_id = create()
-            _write(agreed, {"run_id": run_id})
-            return run_id
-        sleep(_POLL_S)
-        waited_s += _POLL_S
-
-
-def _is_first(path: Path) -> bool:
-    """Whether this call made the file; just one call of all processes does."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-    except FileExistsError:
-        return False
-    return True
-
-
-def _agreed(runs_dir: Path, path: Path) -> str | None:
-    """What was agreed on, if that run is still there."""
-    try:
-        run_id = str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return run_id if names_run(runs_dir, run_id) else None
-
-
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(document) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

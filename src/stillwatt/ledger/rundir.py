@@ -284,3 +284,17 @@ def _to_json(value: Mapping[str, Any], what: str) -> str:
         return json.dumps(dict(value), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as err:
         raise UsageError(f"{what} must hold JSON values only: {err}") from err
+
+
+def session_prefix(number: int) -> str:
+    """The prefix of stage ids in a run's n-th session, counted like a spreadsheet's columns.
+
+    >>> [session_prefix(n) for n in (0, 1, 25, 26)]
+    ['a', 'b', 'z', 'aa']
+    """
+    letters = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("a") + rest) + letters
+    return letters

@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
-from typing import Any, Protocol, TypeVar, cast, overload
+from typing import Any, Protocol, TypeVar, cast, overload, runtime_checkable
 
 from stillwatt.metering.meter import Stage, parse_kind, warn_user
 from stillwatt.records.kinds import StageKind
@@ -53,6 +53,20 @@ class SupportsStages(Protocol):
     @property
     def current_stage(self) -> Stage | None:
         """The innermost stage that this thread or task has open."""
+        ...
+
+
+@runtime_checkable
+class SupportsNotes(Protocol):
+    """A run that knows the stages of all its threads, and keeps warnings in its record."""
+
+    @property
+    def only_stage(self) -> Stage | None:
+        """The innermost open stage of all threads, where there is just one."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Warn, and keep the warning."""
         ...
 
 

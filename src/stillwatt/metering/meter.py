@@ -1,7 +1,8 @@
 """The in-process half of the meter: stages that nest, counts, results; everything goes to a journal.
 
 This module runs inside the measured program, so it imports nothing heavy and lets no error of its own out:
-a journal that cannot be written is warned of once and counted (`Meter.lost_events`).
+a journal that cannot be written is warned of once and counted (`Meter.lost_events`), and what a program hands over
+that is no count or no result is left out, warned of, and named in the run's record.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from stillwatt.units import NS_PER_S
 _WORKLOAD_EVERY_NS = NS_PER_S // 2
 """Counts are journalled at most this often, so that a kill loses less than a second of them."""
 
+_MOST_WARNINGS = 20
+"""Different things that are warned of; a program that does all wrong must not be flooded."""
 _MOST = 1e100
 """More than anybody counts, and no sum of counts below it is too big for a float."""
 
@@ -51,8 +54,9 @@ def _why(err: BaseException) -> str:
 class Stage:
     """One running stage; made by `Meter.stage`."""
 
-    def __init__(self, meter: Meter, stage_id: str, name: str) -> None:
+    def __init__(self, meter: Meter, stage_id: str, name: str, parent: Stage | None = None) -> None:
         self._meter = meter
+        self.parent = parent
         self._lock = threading.Lock()
         self._pending: dict[str, float] = {}
         self._written_ns = meter.clock.monotonic_ns()
@@ -79,28 +83,49 @@ class Stage:
     def add(self, **counts: float) -> None:
         """Add to the stage's workload, by name.
 
-        What is no count (not a number, below 0, not finite or beyond 1e100) is left out with a warning.
+        What is no count (not a number, below 0, not finite or beyond 1e100) is left out, with a warning that the run
+        keeps. In a forked process each call is written at once: count batches there rather than single tokens.
         """
         now_ns = self._meter.clock.monotonic_ns()
+        left_out: dict[str, Any] = {}
         with self._lock:
             for key, amount in counts.items():
-                if isinstance(amount, (int, float)) and 0 <= amount <= _MOST:  # of a NaN no comparison holds
-                    self._pending[key] = self._pending.get(key, 0) + amount
+                count = amount if isinstance(amount, (int, float)) else _other_number(amount)
+                if count is not None and 0 <= count <= _MOST:  # of a NaN no comparison holds
+                    self._pending[key] = self._pending.get(key, 0) + count
                 else:
-                    from stillwatt.records.sample import shown_count  # a program that counts well never pays for it
-
-                    self._meter.warn(f"stage {self.name!r}: {key}={shown_count(amount)} is no count; left out")
-            # what comes after the end, as from a stream that is read later, has nobody to write it but itself
-            if self._is_closed or now_ns - self._written_ns >= _WORKLOAD_EVERY_NS:
+                    left_out[key] = amount
+            # what comes after the end, as from a stream that is read later, has nobody to write it but itself; a forked
+            # process may end without leaving the block, or be ended
+            if self._is_closed or now_ns - self._written_ns >= _WORKLOAD_EVERY_NS or not self.is_own:
                 self._flush(now_ns)
+        for key, amount in left_out.items():
+            self._refuse(key, amount)
+
+    def _refuse(self, key: str, amount: Any) -> None:
+        from stillwatt.records.sample import shown_count  # a program that counts well never pays for it
+
+        message = f"stage {self.name!r}: {key}={shown_count(amount)} is no count; left out"
+        self._meter.note(message, about=f"count {self.name} {key}", stacklevel=6)
 
     def add_tokens(self, count: int) -> None:
         """Add tokens that the stage processed (docs/glossary.md: token)."""
         self.add(tokens=count)
 
     def record(self, results: Mapping[str, Any]) -> None:
-        """Keep what the stage found (scores, sizes, hashes); JSON values only."""
-        self._meter.write("result", stage_id=self.stage_id, results=dict(results))
+        """Keep what the stage found (scores, sizes, hashes), as JSON has it.
+
+        Numbers of numpy and torch are numbers, those that are not finite are kept by their names. What JSON has no form
+        for is left out, with a warning that the run keeps.
+        """
+        from stillwatt.metering.values import json_values
+
+        kept, left_out = json_values(results)
+        for name, kind in left_out.items():
+            message = f"stage {self.name!r}: the result {name!r} is of type {kind}, which is no JSON value; left out"
+            self._meter.note(message, about=f"result {self.name} {name}", stacklevel=5)
+        if kept or not left_out:
+            self._meter.write("result", stage_id=self.stage_id, results=kept)
 
     def state_energy(self, part: str, **said: Any) -> None:
         """Say what another machine drew for this stage, or why nobody knows: no instrument here sees it.
@@ -154,7 +179,7 @@ class Meter:
         self._attempts = dict(earlier_attempts or {})
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._has_warned = False
+        self._warned: set[str] = set()
         self._open: weakref.WeakSet[Stage] = weakref.WeakSet()
         self._current: contextvars.ContextVar[Stage | None] = contextvars.ContextVar("stage", default=None)
 
@@ -162,6 +187,15 @@ class Meter:
     def current_stage(self) -> Stage | None:
         """The innermost stage that this thread or task has open; None outside any."""
         return self._current.get()
+
+    @property
+    def only_stage(self) -> Stage | None:
+        """The innermost open stage of all threads, where there is just one; None where there are several, or none."""
+        with self._lock:
+            stages = [stage for stage in self._open if stage.is_open]
+        outer = {stage.parent for stage in stages}
+        inner = [stage for stage in stages if stage not in outer]
+        return inner[0] if len(inner) == 1 else None
 
     @contextmanager
     def stage(
@@ -199,7 +233,7 @@ class Meter:
         self._journal, self._prefix = journal, prefix
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self.lost_events, self._has_warned = 0, False
+        self.lost_events, self._warned = 0, set()
         for stage in self._open:
             stage.forget_pending()
 
@@ -210,20 +244,27 @@ class Meter:
             self._journal.write({"event": event, "t_ns": stamp_ns, **fields})
         except (OSError, TypeError, ValueError) as err:
             self.lost_events += 1
-            self.warn(f"the journal cannot be written ({err}); the energy of this run will have gaps")
+            self.warn(f"the journal cannot be written ({err}); the energy of this run will have gaps", about="journal")
 
-    def warn(self, message: str) -> None:
-        """Warn once per meter; later messages only count."""
-        if not self._has_warned:
-            self._has_warned = True
-            warn_user(message, stacklevel=4)
+    def warn(self, message: str, *, about: str = "", stacklevel: int = 4) -> bool:
+        """Warn once of one thing (by default of what the message says); gives whether this was the first time."""
+        if (about or message) in self._warned or len(self._warned) >= _MOST_WARNINGS:
+            return False
+        self._warned.add(about or message)
+        warn_user(message, stacklevel=stacklevel)
+        return True
+
+    def note(self, message: str, *, about: str = "", stacklevel: int = 5) -> None:
+        """Warn once of one thing, and keep the warning in the run's record."""
+        if self.warn(message, about=about, stacklevel=stacklevel):
+            self.write("warning", message=message)
 
     def _start(self, name: str, kind: StageKind, labels: Mapping[str, str]) -> Stage:
         parent = self._current.get()
         with self._lock:
             self._attempts[name] = self._attempts.get(name, 0) + 1
             attempt = self._attempts[name]
-            stage = Stage(self, f"{self._prefix}{next(self._numbers)}", name)
+            stage = Stage(self, f"{self._prefix}{next(self._numbers)}", name, parent)
             self._open.add(stage)
         self._synchronise()
         t_ns = self.clock.monotonic_ns()
@@ -255,6 +296,17 @@ def warn_user(message: str, *, stacklevel: int = 3) -> None:
         # a user's `-W error` must not turn the meter's warning into the exception it promises not to raise
         warnings.simplefilter("default", MeterWarning)
         warnings.warn(message, MeterWarning, stacklevel=stacklevel)
+
+
+def _other_number(amount: Any) -> float | None:
+    """The number that another library's number is; None for what is none."""
+    from stillwatt.metering.values import plain_number
+
+    try:
+        plain = plain_number(amount)
+    except Exception:  # noqa: BLE001 - a stranger's object may raise anything, and the program goes on
+        return None
+    return plain if isinstance(plain, (int, float)) else None
 
 
 def _nobody() -> None:

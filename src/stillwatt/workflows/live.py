@@ -20,16 +20,18 @@ from stillwatt import __version__
 from stillwatt.clock import Clock, SystemClock
 from stillwatt.errors import RunsDirError
 from stillwatt.ledger.environment import boot_id, capture_environment, host_name
-from stillwatt.ledger.group import LaunchGroup, join_run, launch_group
+from stillwatt.ledger.group import STARTED_AGAIN, LaunchGroup, launch_group
+from stillwatt.ledger.joining import began_s, join_run
 from stillwatt.ledger.journal import ForkJournal, JournalWriter
-from stillwatt.ledger.rundir import create_run_dir, fork_journal, session_name
+from stillwatt.ledger.launched import leave_word, run_begun_before, take_back
+from stillwatt.ledger.rundir import create_run_dir, fork_journal, session_name, session_prefix
 from stillwatt.metering.measured import Measured, measured, note_closed, note_open
 from stillwatt.metering.meter import Meter, Stage
 from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE, rest
 from stillwatt.records.kinds import StageKind, StageStatus
 from stillwatt.units import NS_PER_MS, nanoseconds
 from stillwatt.workflows.home import calibration_path
-from stillwatt.workflows.sampler_start import first_line, sampler_environment
+from stillwatt.workflows.sampler_start import first_line, sampler_environment, sigpipe_held
 
 if TYPE_CHECKING:
     import subprocess
@@ -110,6 +112,8 @@ class Run(AbstractContextManager["Run"]):
         self._earlier_attempts = dict(earlier_attempts or {})
         # a run that is gone on with has one program, unless told; a launch may well stand around it
         self._group = launch_group(os.environ) if run_id is None or with_launch else None
+        if self._group is None and run_id is None:
+            self._group = run_begun_before(os.environ, self.runs_dir, name)
         number = session_number if self._group is None or run_id is not None else self._group.restart
         self._prefix = session_prefix(number)
         if self._group is not None:
@@ -131,7 +135,7 @@ class Run(AbstractContextManager["Run"]):
         session = self._session
         try:
             if self._is_new:
-                self.run_id = self._create() if self._group is None else self._join(self._group)
+                self.run_id = self._begin_alone() if self._group is None else self._join(self._group)
             journal_path = self.run_dir / f"journal.{session}.jsonl"
             self._journal = JournalWriter(journal_path)
         except OSError as err:
@@ -154,7 +158,7 @@ class Run(AbstractContextManager["Run"]):
             boot_id=boot_id(),
             stillwatt=__version__,
             python=sys.version.split()[0],
-            **self._place_in_launch(),
+            **({} if self._group is None else self._group.place(self.name)),
         )
         self._start_sampler(session, journal_path)
         _open_runs.add(self)
@@ -178,16 +182,11 @@ class Run(AbstractContextManager["Run"]):
         finally:
             self._end("ended" if kind is None else "failed")
 
-    def _place_in_launch(self) -> dict[str, Any]:
-        group = self._group
-        if group is None:
-            return {}
-        return {"rank": group.rank, "world_size": group.world_size or None, "launch": group.key(self.name)}
-
     def _end(self, status: str) -> None:
         """Write the session's end, then let the sampling process take its last reading."""
         meter = self.meter
         _open_runs.discard(self)
+        take_back(os.environ, self.run_id)
         usage = os.times()
         # the sampler's last reading must lie after the session's end, or the last stage's edge has no reading behind it
         meter.write(
@@ -238,6 +237,15 @@ class Run(AbstractContextManager["Run"]):
         """The innermost stage that this thread or task has open; None outside any, and outside the `with` block."""
         return None if self._meter is None else self._meter.current_stage
 
+    @property
+    def only_stage(self) -> Stage | None:
+        """The innermost open stage of all threads, where there is just one; a thread pool's work is most likely its."""
+        return None if self._meter is None else self._meter.only_stage
+
+    def note(self, message: str) -> None:
+        """Warn of something that whoever reads the run's record must know, and keep it there; once for each message."""
+        self.meter.note(message)
+
     def idle(self, seconds: float, *, name: str = "idle") -> None:
         """Measure the idle machine for so long, as a stage of kind `idle_baseline`; 0 s measure nothing.
 
@@ -276,6 +284,12 @@ class Run(AbstractContextManager["Run"]):
         self._journal = None
         self._meter.go_on_forked(journal, f"{self._prefix}f{os.getpid()}x")
 
+    def _begin_alone(self) -> str:
+        """A run of this program's own; further ranks of it that it starts itself may join."""
+        run_id = self._create()
+        leave_word(os.environ, self.runs_dir, self.name, run_id)
+        return run_id
+
     def _create(self, group: str = "") -> str:
         return create_run_dir(
             self.runs_dir,
@@ -288,8 +302,17 @@ class Run(AbstractContextManager["Run"]):
 
     def _join(self, group: LaunchGroup) -> str:
         """The run that all ranks of this launch measure under this name."""
+        if group.launcher == STARTED_AGAIN:
+            return group.launch_id
         key = group.key(self.name)
-        return join_run(self.runs_dir, key, group.member, lambda: self._create(key))
+        return join_run(
+            self.runs_dir,
+            key,
+            group.member,
+            lambda: self._create(key),
+            world_size=group.world_size,
+            began_s=began_s(self._clock) if group.restart == 0 and group.rank is not None else None,
+        )
 
     def _start_sampler(self, session: str, journal_path: Path) -> None:
         import subprocess
@@ -312,27 +335,32 @@ class Run(AbstractContextManager["Run"]):
             )
             stdin = self._sampler.stdin
             assert stdin is not None
-            stdin.write(json.dumps(config).encode() + b"\n")
-            stdin.flush()
+            with sigpipe_held():
+                stdin.write(json.dumps(config).encode() + b"\n")
+                stdin.flush()
             answer = first_line(self._sampler, _READY_TIMEOUT_S)
             if answer == "ready":
                 os.set_blocking(stdin.fileno(), False)
                 self._edge_fd = stdin.fileno()
             else:
                 why = f"cannot measure ({answer.removeprefix('failed ')})" if answer else "did not answer"
-                self.meter.warn(f"the sampling process {why}; this run's energy will be absent or incomplete")
+                self._warn(f"{why}; this run's energy will be absent or incomplete")
         except OSError as err:
-            self.meter.warn(f"the sampling process cannot be started ({err}); this run's energy will be absent")
+            self._warn(f"cannot be started ({err}); this run's energy will be absent")
 
     def _mark_edge(self) -> None:
         """Tell the sampling process of a stage's edge, so that it looks closely; one write that never waits."""
         if self._edge_fd >= 0:
             try:
-                os.write(self._edge_fd, b"mark\n")
+                with sigpipe_held():
+                    os.write(self._edge_fd, b"mark\n")
             except BlockingIOError:
                 return  # it has more edges to look at than it can
             except OSError:
                 self._edge_fd = -1  # it is gone; the end of the run says so
+
+    def _warn(self, what: str) -> None:
+        self.meter.warn(f"the sampling process {what}", about="sampling process", stacklevel=5)
 
     def _stop_sampler(self) -> None:
         sampler = self._sampler
@@ -344,17 +372,18 @@ class Run(AbstractContextManager["Run"]):
             os.set_blocking(self._edge_fd, True)
             self._edge_fd = -1
         try:
-            sampler.communicate(b"stop\n", timeout=_STOP_TIMEOUT_S)
+            with sigpipe_held():
+                sampler.communicate(b"stop\n", timeout=_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             sampler.kill()
             sampler.communicate()
-            self.meter.warn("the sampling process did not stop by itself and was ended; its last second may be lost")
+            self._warn("did not stop by itself and was ended; its last second may be lost")
         except (OSError, ValueError) as err:
-            self.meter.warn(f"the sampling process was lost ({err}); see `stillwatt ledger verify`")
+            self._warn(f"was lost ({err}); see `stillwatt ledger verify`")
         if sampler.stdout is not None:
             sampler.stdout.close()
         if sampler.returncode:
-            self.meter.warn(f"the sampling process was lost (status {sampler.returncode}); this run has a gap")
+            self._warn(f"was lost (status {sampler.returncode}); this run has a gap")
 
 
 _open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
@@ -366,17 +395,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def session_prefix(number: int) -> str:
-    """The prefix of stage ids in a run's n-th session, counted like a spreadsheet's columns.
-
-    >>> [session_prefix(n) for n in (0, 1, 25, 26)]
-    ['a', 'b', 'z', 'aa']
-    """
-    letters = ""
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        letters = chr(ord("a") + rest) + letters
-    return letters

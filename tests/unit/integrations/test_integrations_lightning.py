@@ -14,6 +14,7 @@ import pytest
 import stillwatt
 from integration_runs import assert_books_close, message_without, stages, synthetic_run
 from stillwatt.records import StageKind, StageStatus
+from stillwatt.workflows.books import show_run
 
 torch = pytest.importorskip("torch", reason="the extra 'distill' is not installed")
 lightning = pytest.importorskip("lightning.pytorch", reason="the extra 'lightning' is not installed")
@@ -193,6 +194,43 @@ def test_without_a_run_the_fit_goes_on(tmp_path: Path) -> None:
         trainer.fit(Module(), loader(), loader(4))
     assert trainer.global_step == 5
     assert [warning for warning in caught if warning.category is stillwatt.MeterWarning]
+
+
+DDP = """
+import sys, warnings, torch, stillwatt
+warnings.simplefilter("ignore")
+from lightning.pytorch import LightningModule, Trainer
+from stillwatt.integrations.lightning_callback import StillwattCallback
+
+class Module(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 1)
+    def training_step(self, batch, number):
+        return self.layer(batch[0]).mean()
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.01)
+
+data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(16, 4)), batch_size=2)
+with stillwatt.Run("student", runs_dir=sys.argv[1], sensors=("synthetic",)) as run:
+    callback = StillwattCallback(run, count_tokens=False)
+    Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, callbacks=[callback]).fit(Module(), data)
+"""
+
+
+def test_ranks_that_the_trainer_starts_itself_measure_one_run(tmp_path: Path) -> None:
+    script, runs_dir = tmp_path / "train.py", tmp_path / "runs"
+    script.write_text(DDP)
+    subprocess.run([sys.executable, str(script), str(runs_dir)], capture_output=True, check=True, timeout=300)
+    (run_dir,) = [path for path in runs_dir.iterdir() if (path / "manifest.json").exists()]
+    record = show_run(runs_dir, run_dir.name)
+    trained = [stage for stage in record.stages if stage.kind is StageKind.STUDENT_TRAIN]
+    assert sorted(stage.workload.get("steps", 0) for stage in trained) == [0, 4]
+    assert [stage.workload["examples"] for stage in trained] == [8, 8]
+    assert record.complete
+    assert not record.warnings
+    assert_books_close(record)
 
 
 def test_the_package_that_the_program_uses_gives_the_class() -> None:

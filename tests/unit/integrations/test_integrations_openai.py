@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -179,6 +180,32 @@ def test_threads_count_into_the_stage_around_the_client(address: str, run: still
             pool.submit(contextvars.copy_context().run, lambda: client.chat.completions.create(**ASK)).result()
     assert finished(run).workload == times(8)
     assert stages(run.result, "inner")[0].workload == times(1)
+
+
+def test_a_pool_of_threads_asks_for_the_only_stage_that_is_open(address: str, run: stillwatt.Run) -> None:
+    with openai.OpenAI(base_url=address, api_key="none") as client:
+        openai_client.count_tokens(client, run)
+        with run.stage("all"), run.stage("ask"), ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: client.chat.completions.create(**ASK), range(8)))
+    assert stages(run.result, "ask")[0].workload == times(8)
+
+
+def test_where_several_stages_are_open_the_runs_record_says_that_requests_are_not_counted(
+    address: str, run: stillwatt.Run
+) -> None:
+    def ask_beside() -> None:
+        with run.stage("beside"):
+            pool.submit(lambda: client.chat.completions.create(**ASK)).result()
+
+    with openai.OpenAI(base_url=address, api_key="none") as client, ThreadPoolExecutor(2) as pool:
+        openai_client.count_tokens(client, run)
+        with pytest.warns(stillwatt.MeterWarning, match="outside any stage"), run.stage("ask"):
+            beside = threading.Thread(target=ask_beside)
+            beside.start()
+            beside.join()
+    assert all(not stage.workload for stage in run.result.stages)
+    run.__exit__(None, None, None)
+    assert any("outside any stage" in warning for warning in run.result.warnings)
 
 
 def test_a_stage_that_is_over_gets_no_more_requests(address: str, run: stillwatt.Run) -> None:

@@ -8,12 +8,17 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
-from stillwatt.ledger.group import LaunchGroup, join_run, launch_group
+from stillwatt.clock import SystemClock
+from stillwatt.ledger.group import LaunchGroup, launch_group
+from stillwatt.ledger.joining import began_s, join_run
+from stillwatt.ledger.launched import OPEN_RUN, leave_word, run_begun_before, take_back
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -24,6 +29,8 @@ TORCHRUN = {
     "GROUP_WORLD_SIZE": "2",
     "TORCHELASTIC_RESTART_COUNT": "1",
 }
+RENDEZVOUS = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "node-a", "MASTER_PORT": "29500"}
+"""What DeepSpeed's launcher and others set, by which torch's ranks find each other."""
 OPEN_MPI = {"PMIX_NAMESPACE": "prterun-host-7@1", "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4"}
 MPICH = {"PMI_RANK": "0", "PMI_SIZE": "2", "PMI_JOBID": "77"}
 SLURM = {
@@ -40,6 +47,8 @@ SLURM = {
     ("environment", "launcher", "rank", "world_size", "restart"),
     [
         (TORCHRUN, "torchrun", 2, 8, 1),
+        (RENDEZVOUS, "rendezvous", 1, 4, 0),
+        ({**SLURM, **RENDEZVOUS}, "slurm", 5, 16, 2),
         (OPEN_MPI, "openmpi", 3, 4, 0),
         (MPICH, "pmi", 0, 2, 0),
         (SLURM, "slurm", 5, 16, 2),
@@ -76,10 +85,25 @@ def test_every_launcher_is_told_by_its_environment(
         # the shell that `salloc` gives, as SLURM 22.05 sets it up: one task, in a job of 16
         {**SLURM, "SLURM_PROCID": "0", "SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1"},
         {"RANK": "0", "WORLD_SIZE": "2"},  # nothing says of which launch
+        {**RENDEZVOUS, "RANK": "0", "WORLD_SIZE": "1"},  # a program on its own that was told so
     ],
 )
 def test_what_makes_no_sense_is_no_launch(environment: Mapping[str, str]) -> None:
     assert launch_group(environment) is None
+
+
+def test_ranks_of_a_bare_rendezvous_have_one_key_on_all_nodes() -> None:
+    nodes = [launch_group({**RENDEZVOUS, "RANK": rank, "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}) for rank in "02"]
+    here = launch_group({**RENDEZVOUS, "MASTER_ADDR": "127.0.0.1"})
+    keys = [group.key("train") for group in (*nodes, here) if group is not None]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_launches_of_torchrun_on_many_nodes_are_told_apart_by_the_job() -> None:
+    torchrun = {**TORCHRUN, "GROUP_WORLD_SIZE": "2"}
+    groups = [launch_group({**torchrun, "SLURM_JOB_ID": job}) for job in ("7", "7", "8")]
+    keys = [group.key("train") for group in groups if group is not None]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_one_key_for_all_ranks_and_another_for_another_launch_or_name() -> None:
@@ -112,7 +136,12 @@ SAID = "import os; from stillwatt.ledger.group import launch_group; print(launch
 
 
 @pytest.mark.parametrize(
-    "launch", [{"PMI_RANK": "{}", "PMI_SIZE": "2"}, {**TORCHRUN, "RANK": "{}", "GROUP_WORLD_SIZE": "1"}]
+    "launch",
+    [
+        {"PMI_RANK": "{}", "PMI_SIZE": "2"},
+        {**TORCHRUN, "RANK": "{}", "GROUP_WORLD_SIZE": "1"},
+        {**RENDEZVOUS, "RANK": "{}", "MASTER_ADDR": "localhost"},
+    ],
 )
 def test_a_script_between_launcher_and_program_hides_the_launcher_from_nobody(launch: Mapping[str, str]) -> None:
     """Whoever started the ranks is this process, with and without shells between."""
@@ -169,6 +198,82 @@ def test_the_second_time_is_a_second_run_for_all(tmp_path: Path) -> None:
     assert times == [["run-0"] * 3, ["run-1"] * 3]
     # a rank that was started anew is another session of the first
     assert join_run(tmp_path, "k", "1-1", runs.create) == "run-0"
+
+
+def _left_alone(runs: Runs, run_id: str, for_s: float) -> None:
+    """As a run is that nothing has been written to for so long."""
+    folder = runs.folder / run_id
+    (folder / "samples").mkdir(exist_ok=True)
+    for path in (folder / "journal.a.jsonl", folder / "samples" / "a.raw"):
+        path.touch()
+    for path in [*folder.rglob("*"), folder]:
+        os.utime(path, (time.time() - for_s,) * 2)
+
+
+@pytest.mark.parametrize(("last_sign_s", "joins"), [(3600.0, "run-1"), (8.0, "run-1"), (4.0, "run-0"), (0.0, "run-0")])
+def test_a_rank_that_an_earlier_launch_never_had_passes_over_its_run(
+    tmp_path: Path, last_sign_s: float, joins: str
+) -> None:
+    """Launch 1 lost rank 1 before it opened its run; of launch 2 it is the first to come."""
+    runs, began_s = Runs(tmp_path), time.time() - 5.0
+    assert join_run(tmp_path, "k", "0-0", runs.create, world_size=2) == "run-0"
+    _left_alone(runs, "run-0", last_sign_s)
+    assert join_run(tmp_path, "k", "1-0", runs.create, world_size=2, began_s=began_s) == joins
+    if joins == "run-1":
+        assert join_run(tmp_path, "k", "0-0", runs.create, world_size=2, began_s=began_s) == "run-1"
+
+
+def test_one_file_that_is_still_written_keeps_a_run_going(tmp_path: Path) -> None:
+    runs, began_s = Runs(tmp_path), time.time()
+    join_run(tmp_path, "k", "0-0", runs.create)
+    _left_alone(runs, "run-0", 60.0)
+    (tmp_path / "run-0" / "samples" / "b.raw").touch()
+    os.utime(tmp_path / "run-0" / "samples", (began_s - 60.0,) * 2)
+    assert join_run(tmp_path, "k", "1-0", runs.create, began_s=began_s) == "run-0"
+
+
+def test_a_rank_that_is_started_anew_goes_on_with_what_was_left_alone(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    join_run(tmp_path, "k", "0-0", runs.create, world_size=2)
+    _left_alone(runs, "run-0", 3600.0)
+    assert join_run(tmp_path, "k", "0-1", runs.create, world_size=2) == "run-0"
+
+
+def test_a_launch_of_another_size_has_a_run_of_its_own(tmp_path: Path) -> None:
+    runs, now_s = Runs(tmp_path), time.time()
+    assert join_run(tmp_path, "k", "0-0", runs.create, world_size=2, began_s=now_s) == "run-0"
+    assert join_run(tmp_path, "k", "3-0", runs.create, world_size=4, began_s=now_s) == "run-1"
+    assert join_run(tmp_path, "k", "0-0", runs.create, world_size=4, began_s=now_s) == "run-1"
+    assert json.loads((tmp_path / ".groups" / "k.1.json").read_text())["world_size"] == 4
+
+
+def test_a_process_began_when_the_kernel_says() -> None:
+    found_s = began_s(SystemClock())
+    assert found_s is not None
+    assert time.time() - found_s > 0
+    assert found_s == pytest.approx(psutil.Process().create_time(), abs=2.0)
+
+
+def test_a_further_rank_finds_the_run_of_the_program_that_started_it(tmp_path: Path) -> None:
+    (tmp_path / "run-0").mkdir()
+    (tmp_path / "run-0" / "manifest.json").write_text("{}")
+    environment: dict[str, str] = {}
+    leave_word(environment, tmp_path, "student", "run-0")
+    further = {**environment, "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
+    found = run_begun_before(further, tmp_path, "student")
+    assert found is not None
+    assert (found.launch_id, found.rank) == ("run-0", None)
+    assert run_begun_before({**environment, "NODE_RANK": "1", "WORLD_SIZE": "2"}, tmp_path, "student") is not None
+    for other in ({"LOCAL_RANK": "0"}, {"WORLD_SIZE": "1"}, {"WORLD_SIZE": "x"}, {OPEN_RUN: "no"}, {OPEN_RUN: "[1]"}):
+        assert run_begun_before({**further, **other}, tmp_path, "student") is None
+    assert run_begun_before(environment, tmp_path, "student") is None
+    assert run_begun_before(further, tmp_path, "teacher") is None
+    assert run_begun_before(further, tmp_path / "elsewhere", "student") is None
+    take_back(environment, "run-1")
+    assert OPEN_RUN in environment
+    take_back(environment, "run-0")
+    assert environment == {}
+    take_back(environment, "run-0")
 
 
 def test_whoever_comes_first_and_dies_is_not_waited_for_for_ever(tmp_path: Path) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stillwatt.errors import UnknownNameError
-from stillwatt.metering.meter import Meter, MeterWarning, parse_kind
+from stillwatt.metering.meter import Meter, MeterWarning, Stage, parse_kind
 from stillwatt.records import StageKind
 from stillwatt.units import NS_PER_MS, NS_PER_S
 
@@ -233,11 +236,113 @@ def test_a_full_disk_costs_events_but_never_an_exception(meter: Meter, journal: 
     assert journal.events == []
 
 
-def test_a_result_that_is_no_json_costs_an_event_but_never_an_exception(meter: Meter, journal: MemoryJournal) -> None:
-    with pytest.warns(MeterWarning, match="not JSON serializable"), meter.stage("evaluate") as stage:
-        stage.record({"scores": object()})
-    assert meter.lost_events == 1
-    assert journal.named("result") == []
+def test_a_result_that_is_no_json_costs_itself_alone_and_the_run_says_so(meter: Meter, journal: MemoryJournal) -> None:
+    class Odd:
+        def item(self) -> float:
+            raise RuntimeError("on another device")
+
+        size = 1
+
+    told = "stage 'evaluate': the result 'scores' is of type object, which is no JSON value; left out"
+    with warnings.catch_warnings(record=True) as seen, meter.stage("evaluate") as stage:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            stage.record({"scores": object(), "n": 3})
+        stage.record({"odd": Odd()})
+    assert str(seen[0].message) == told
+    assert [one.filename for one in seen] == [__file__] * 2
+    assert journal.named("warning")[0]["message"] == told
+    assert len(journal.named("warning")) == 2
+    assert [event["results"] for event in journal.named("result")] == [{"n": 3}, {"n": 3}]
+    assert meter.lost_events == 0
+
+
+class _Tensor:
+    """As a tensor of one element is."""
+
+    def __init__(self, number: float) -> None:
+        self._number = number
+
+    def numel(self) -> int:
+        return 1
+
+    def item(self) -> float:
+        return self._number
+
+
+def test_results_are_kept_as_json_has_them(meter: Meter, journal: MemoryJournal) -> None:
+    results = {
+        "accuracy": np.float32(0.5),
+        "count": np.int64(3),
+        "one": _Tensor(2.5),
+        "curve": np.array([1.0, math.nan]),
+        "loss": math.inf,
+        "nested": {"path": Path("a/b"), 3: (True, None)},
+    }
+    with meter.stage("evaluate") as stage:
+        stage.record(results)
+    (event,) = journal.named("result")
+    assert json.loads(json.dumps(event["results"], allow_nan=False)) == {
+        "accuracy": 0.5,
+        "count": 3,
+        "one": 2.5,
+        "curve": [1.0, "nan"],
+        "loss": "inf",
+        "nested": {"path": "a/b", "3": [True, None]},
+    }
+
+
+def test_other_libraries_numbers_count_and_what_is_none_is_on_the_record(meter: Meter, journal: MemoryJournal) -> None:
+    several: Any = np.array([1, 2])
+    three: Any = _Tensor(3)
+    with pytest.warns(MeterWarning) as seen, meter.stage("train") as stage:
+        stage.add_tokens(np.array([5, 7, 9]).sum())
+        stage.add(examples=three, tokens=np.float64(1.0))
+        for _ in range(3):
+            stage.add(examples=several, losses=math.nan)
+    counts = [event["counts"] for event in journal.named("workload")]
+    assert sum(each.get("tokens", 0) for each in counts) == 22
+    assert sum(each.get("examples", 0) for each in counts) == 3
+    told = [str(one.message) for one in seen]
+    assert len(told) == 2
+    assert all("is no count; left out" in message for message in told)
+    assert [event["message"] for event in journal.named("warning")] == told
+
+
+def test_a_program_that_does_all_wrong_is_not_flooded(meter: Meter) -> None:
+    with pytest.warns(MeterWarning) as seen, meter.stage("train") as stage:
+        for number in range(100):
+            stage.add(**{f"count{number}": -1})
+    assert len(seen) == 20
+
+
+def test_the_only_stage_is_the_innermost_of_the_one_chain_that_is_open(meter: Meter) -> None:
+    def only() -> Stage | None:
+        return meter.only_stage
+
+    found: list[Any] = []
+    assert only() is None
+    with meter.stage("outer") as outer:
+        assert only() is outer
+        with meter.stage("inner") as inner:
+            assert only() is inner
+            _in_a_thread(lambda: found.append((meter.current_stage, only())))
+        with meter.stage("beside"):
+            _in_a_thread(lambda: found.append(_in_a_stage(meter)))
+        assert only() is outer
+    assert only() is None
+    assert found == [(None, inner), None]
+
+
+def _in_a_thread(what: Callable[[], None]) -> None:
+    thread = threading.Thread(target=what)
+    thread.start()
+    thread.join()
+
+
+def _in_a_stage(meter: Meter) -> object:
+    with meter.stage("of another thread"):
+        return meter.only_stage
 
 
 def test_the_meter_warns_once_and_counts_the_rest(meter: Meter, journal: MemoryJournal) -> None:
@@ -292,12 +397,12 @@ def test_a_forked_process_goes_on_with_a_journal_of_its_own(monkeypatch: pytest.
             pass
     assert [event["event"] for event in parents.events] == ["stage_started"]
     assert [(event["event"], event["stage_id"]) for event in childs.events] == [
+        ("workload", "a1"),
         ("stage_started", "af1x1"),
         ("stage_ended", "af1x1"),
-        ("workload", "a1"),
     ]
-    assert childs.events[0]["parent_id"] == "a1"
-    assert childs.events[2]["counts"] == {"tokens": 7}
+    assert childs.events[0]["counts"] == {"tokens": 7}
+    assert childs.events[1]["parent_id"] == "a1"
 
 
 def test_a_stage_says_what_another_machine_drew_for_it(clock: SteppingClock, journal: MemoryJournal) -> None:

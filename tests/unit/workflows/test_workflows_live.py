@@ -17,10 +17,10 @@ import pytest
 
 import stillwatt
 from stillwatt.errors import RunNotFoundError, RunsDirError, UnknownNameError
+from stillwatt.ledger.rundir import session_prefix
 from stillwatt.metering.meter import MeterWarning
 from stillwatt.records import Absent, Energy, NoTotal, RunRecord, StageStatus, Total
 from stillwatt.workflows.books import show_run
-from stillwatt.workflows.live import session_prefix
 
 SYNTHETIC = ("synthetic",)
 
@@ -297,3 +297,72 @@ def test_a_run_whose_directory_goes_away_goes_on(runs_dir: Path) -> None:
             time.sleep(1.2)
     with pytest.raises(RunNotFoundError):
         _ = run.result
+
+
+def _said_by(script: str, runs_dir: Path) -> list[str]:
+    """What a program of its own prints; it must end well."""
+    program = textwrap.dedent(script).replace("RUNS", repr(str(runs_dir)))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("disposition", ["SIG_DFL", "SIG_IGN"])
+def test_a_program_that_ends_on_a_broken_pipe_survives_its_sampling_process(runs_dir: Path, disposition: str) -> None:
+    script = f"""
+        import os, signal, subprocess, sys, warnings, stillwatt
+        warnings.simplefilter("ignore")
+        signal.signal(signal.SIGPIPE, signal.{disposition})
+        sys.stderr = open(os.devnull, "w")
+        with stillwatt.Run("p", runs_dir=RUNS, sensors=("synthetic",)) as run:
+            os.kill(run._sampler.pid, signal.SIGKILL)
+            run._sampler.stdout.read()
+            with run.stage("train"):
+                print("training", flush=True)
+        assert signal.getsignal(signal.SIGPIPE) == signal.{disposition}
+        assert signal.SIGPIPE not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        assert signal.SIGPIPE not in signal.sigpending()
+        print("done")
+    """
+    assert _said_by(script, runs_dir) == ["training", "done"]
+
+
+def test_tokens_that_forked_workers_count_are_all_counted(runs_dir: Path) -> None:
+    """Workers that end in their own way, that are ended by their pool, and that leave at once."""
+    script = """
+        import multiprocessing, os, stillwatt
+        def work(number):
+            for _ in range(10):
+                stage.add_tokens(10)
+            return number
+        context = multiprocessing.get_context("fork")
+        with stillwatt.Run("forks", runs_dir=RUNS, sensors=("synthetic",)) as run:
+            with run.stage("generate", kind="teacher_generate") as stage:
+                workers = [context.Process(target=work, args=(number,)) for number in range(2)]
+                for worker in workers:
+                    worker.start()
+                for worker in workers:
+                    worker.join()
+                with context.Pool(2) as pool:
+                    pool.map(work, range(4), chunksize=1)
+                child = os.fork()
+                if not child:
+                    work(0)
+                    os._exit(0)
+                os.waitpid(child, 0)
+        print(run.result.stages[0].workload)
+    """
+    assert _said_by(script, runs_dir) == ["{'tokens': 700}"]
+
+
+def test_what_a_program_should_not_have_handed_over_is_in_the_runs_record(runs_dir: Path) -> None:
+    with pytest.warns(MeterWarning), stillwatt.Run("odd", runs_dir=runs_dir, sensors=SYNTHETIC) as run:
+        with run.stage("evaluate") as stage:
+            stage.record({"scores": object(), "loss": float("nan")})
+            stage.add_tokens(-1)
+        run.note("the data came twice")
+    (record,) = run.result.stages
+    assert record.results == {"loss": "nan"}
+    told = [warning for warning in run.result.warnings if "left out" in warning or "twice" in warning]
+    assert len(told) == 3
+    assert run.result.complete
