@@ -114,6 +114,13 @@ def _extra_fields(server: EndpointSettings) -> Iterator[Problem]:
 
 def _text(generate: GenerateSettings, server: EndpointSettings) -> Iterator[Problem]:
     """What a server cannot be asked for."""
+    for key in ("min_mean_logprob", "max_mean_logprob"):
+        if getattr(generate, key) is not None:
+            text = (
+                "the teacher is an endpoint, whose server is not asked how probable its tokens were: what servers call "
+                "that differs; remove the bound"
+            )
+            yield Problem(place=("teacher_generate", key), message=text)
     for key in ("chat", "system"):
         if getattr(generate, key) and server.api == "completions":
             yield Problem(place=("teacher_generate", key), message=f"conversations: {NO_CONVERSATION}")

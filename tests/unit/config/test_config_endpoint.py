@@ -200,6 +200,12 @@ def test_a_server_is_run_by_nobody_here(at: Path) -> None:
     assert "teacher_generate.engine: the teacher is an endpoint, whose server runs it; remove engine" in told
 
 
+@pytest.mark.parametrize("key", ["min_mean_logprob", "max_mean_logprob"])
+def test_a_server_is_not_asked_how_probable_its_text_was(at: Path, key: str) -> None:
+    told = refusal(at, recipe_text(), f"teacher_generate.{key}=-2.0")
+    assert f"teacher_generate.{key}: the teacher is an endpoint, whose server is not asked how probable" in told
+
+
 CONVERSING = 'teacher_generate.prompts="path:p.jsonl"'
 
 
