@@ -89,7 +89,7 @@ def make(
     Raises:
         ArtifactError: `out_dir` holds text of other prompts or settings.
         StillwattError: Mean log-probabilities are bounded and the writer cannot tell them; or every prompt of the first
-            batch is refused, which is then not the prompts' fault.
+            batch is refused, or all at the end, which is then not the prompts' fault.
         ValueError: There are no prompts, or one of them has no tokens.
     """
     _check_prompts(prompts, spec)
@@ -121,6 +121,7 @@ def make(
             for finished in refusals.let_through(batch, written):
                 batches.finish(*finished)
             verdicts.hand_in(batch, written)
+    refusals.check_end(needed_tokens - accepted.tokens)
     return ranks.of_first(
         lambda: batches.end(save(accepted, out_dir, inputs=inputs, needed_tokens=needed_tokens, rounds=rounds))
     )

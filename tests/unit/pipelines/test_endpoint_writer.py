@@ -326,6 +326,29 @@ def test_where_the_whole_first_batch_is_refused_the_request_is_wrong_and_nothing
     assert "refused" not in found["rejects"]
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_where_nothing_is_answered_any_more_the_same_command_asks_for_the_rest(tmp_path: Path, batch: int) -> None:
+    def spent(number: int, _asked: Asked) -> Behaviour:
+        return OK if number < 4 else Behaviour(status=400, body="no credit left")
+
+    with endpoint_server() as server:
+        whole = made(server, tmp_path / "whole", Stage(), batch=batch)
+    with endpoint_server(spent) as server:
+        for stage in (first := Stage(), second := Stage()):
+            with pytest.raises(StillwattError, match=r"the last 6 prompts that were asked were all refused.*no credit"):
+                made(server, tmp_path / "cut", stage, batch=batch, concurrency=1)
+    assert first.counts["requests"] == 4 + 6  # the rest of the first round, and in the second whom it had answered
+    assert second.counts["requests"] == 6
+    with endpoint_server() as server:
+        assert made(server, tmp_path / "cut", Stage(), batch=batch) == whole
+
+
+def test_a_few_refusals_at_the_end_are_the_prompts(tmp_path: Path) -> None:
+    with endpoint_server(refusing(3, 4, 5)) as server:
+        found = made(server, tmp_path, Stage(), needed=10**6, batch=1)
+    assert (found["rejects"]["refused"], found["samples"]) == (3, 3 * SAMPLING.max_rounds)
+
+
 def test_without_n_each_of_a_prompts_samples_is_a_request_of_its_own(tmp_path: Path) -> None:
     with endpoint_server() as server:
         found = made(server, tmp_path, Stage(), needed=10**6, leave_out=("n", "seed"))
