@@ -105,9 +105,9 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             with self.state.lock:
                 self.state.at_once -= 1
-        self._act(how, asked)
+        self._act(how, asked, number)
 
-    def _act(self, how: Behaviour, asked: Asked) -> None:
+    def _act(self, how: Behaviour, asked: Asked, number: int) -> None:
         if how.breaks == "hang":
             self.state.released.wait()
         if how.breaks in ("hang", "reset"):
@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             self.close_connection = True
             return
-        data = (how.body if how.body is not None else self._answer(how, asked)).encode("utf-8", "surrogatepass")
+        data = (how.body if how.body is not None else self._answer(how, asked, number)).encode("utf-8", "surrogatepass")
         self.send_response(how.status)
         for name, value in how.headers.items():
             self.send_header(name, value)
@@ -125,11 +125,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[: len(data) // 2] if how.breaks == "torn" else data)
         self.close_connection = True
 
-    def _answer(self, how: Behaviour, asked: Asked) -> str:
+    def _answer(self, how: Behaviour, asked: Asked, number: int) -> str:
         if how.status != 200:
             return json.dumps({"error": {"message": f"made up {how.status}", "type": "test"}})
         most = asked.body["max_tokens" if "max_tokens" in asked.body else "max_completion_tokens"]
-        text = written(asked.prompt, asked.body["seed"], most) if how.text is None else how.text
+        text = written(asked.prompt, asked.body.get("seed", number), most) if how.text is None else how.text
         is_chat = asked.path.endswith("/chat/completions")
         choice: dict[str, Any] = {"index": 0, "finish_reason": how.finish}
         choice |= {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}

@@ -23,6 +23,7 @@ StillwattError                    exit 1
 ├── ReportError                   a report that does not hold what it should, with the place in it
 ├── GridError                     a live grid service gave no answer that can be used
 ├── EndpointError                 a teacher behind a network address gave no text that can be used
+│   └── RequestRefusedError       it answers, and will not do what this one request asks
 ├── FileExistsAlreadyError        exit 2: a file would be written over, and nobody asked for that
 ├── LaunchError               processes over machines cannot be started, or one of them was lost
 │   └── LostTouchError            a rank whose peer has gone
@@ -224,6 +225,10 @@ class EndpointError(StillwattError):
     def __init__(self, url: str, detail: str, cure: str = "") -> None:
         self.url, self.detail, self.cure = url, detail, cure
         super().__init__(f"endpoint {url}: {detail}" + (f"; {cure}" if cure else ""))
+
+
+class RequestRefusedError(EndpointError):
+    """A server will not do what a request asks: its prompt is not to its taste, or the request is wrong as such."""
 
 
 class FileExistsAlreadyError(UsageError):

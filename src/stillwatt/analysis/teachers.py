@@ -18,7 +18,10 @@ OWN = "teacher"
 def server_of(run: RunRecord) -> Any:
     """Which server the teacher is; how patiently it was asked makes no other text."""
     table = run.settings.get("teacher_endpoint")
-    return {name: table.get(name) for name in ("url", "model", "api")} if isinstance(table, Mapping) else None
+    if not isinstance(table, Mapping):
+        return None
+    asked = {name: table[name] for name in ("leave_out", "extra_body") if table.get(name)}
+    return {**{name: table.get(name) for name in ("url", "model", "api")}, **asked}
 
 
 def given_caches(run: RunRecord, point: ArmPoint) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -66,7 +66,7 @@ def type_text(annotation: Any) -> str:
         entry = type_text(arguments[0])
         return f"array of {_PLURALS.get(entry, entry)}"
     if origin is dict:
-        return "tables"
+        return "table" if arguments[1] is JsonValue else "tables"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return " or ".join(f"`{toml_value(member.value)}`" for member in annotation)
     return _TYPE_NAMES[annotation]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,12 @@ from stillwatt.config.problem import Place, Problem
 from stillwatt.config.rules_on_policy import is_online
 from stillwatt.config.teachers import is_in_the_clear
 from stillwatt.errors import UsageError
+from stillwatt.pipelines.endpoint_prompts import CUT_CONVERSATION, NO_CONVERSATION
 from stillwatt.pipelines.spec import ABSENCES, DISTILLING, ENDPOINT, NO_TEACHER, LimitKind, Method
 
 if TYPE_CHECKING:
     from stillwatt.config.arms import ArmSettings
-    from stillwatt.config.models import Recipe
+    from stillwatt.config.models import GenerateSettings, Recipe
     from stillwatt.config.teachers import EndpointSettings
 
 _TEXT_ONLY = (
@@ -25,6 +27,19 @@ _NOBODY = (
     '"path:DIR"'
 )
 _NO_TEXT = "text that a teacher writes, and the recipe has none; name a teacher, or take method sft on text of your own"
+_SAID_ELSEWHERE = {
+    "model": "teacher_endpoint.model",
+    "prompt": "[teacher_generate]",
+    "messages": "[teacher_generate]",
+    "max_tokens": "teacher_generate.max_new_tokens, and how it is called by length_field",
+    "max_completion_tokens": "teacher_generate.max_new_tokens, and how it is called by length_field",
+    "temperature": "teacher_generate.temperature",
+    "top_p": "teacher_generate.top_p",
+    "seed": "teacher_generate.seed",
+    "n": "no key: each request is for one answer",
+    "stream": "no key: each answer is read as a whole",
+}
+"""Fields of a request that `extra_body` cannot have, and what says them."""
 
 
 def endpoint(recipe: Recipe) -> Iterator[Problem]:
@@ -47,6 +62,8 @@ def endpoint(recipe: Recipe) -> Iterator[Problem]:
         text = "the weights of an endpoint are not on this machine; remove dtype"
         yield Problem(place=("teacher", "dtype"), message=text)
     yield from _server(server)
+    if recipe.teacher_generate is not None:
+        yield from _text(recipe.teacher_generate, server)
     yield from _students(recipe)
     yield from _budgets(recipe)
 
@@ -69,6 +86,7 @@ def _server(server: EndpointSettings) -> Iterator[Problem]:
     if server.api_key_env is not None and is_in_the_clear(server.url):
         text = f"the key would go to {server.url} in the clear; use https, or a tunnel that ends on this machine"
         yield Problem(place=("teacher_endpoint", "url"), message=text)
+    yield from _extra_fields(server)
     sizes = {"active_parameters": server.active_parameters, "total_parameters": server.total_parameters}
     given = [name for name, value in (*sizes.items(), ("provider", server.provider)) if value is not None]
     if server.energy == "absent":
@@ -82,6 +100,38 @@ def _server(server: EndpointSettings) -> Iterator[Problem]:
     elif (server.active_parameters or 0.0) > (server.total_parameters or 0.0):
         text = f"{server.active_parameters:g} billion at work are more than {server.total_parameters:g} billion in all"
         yield Problem(place=("teacher_endpoint", "active_parameters"), message=text)
+
+
+def _extra_fields(server: EndpointSettings) -> Iterator[Problem]:
+    place: Place = ("teacher_endpoint", "extra_body")
+    for name in sorted(_SAID_ELSEWHERE.keys() & server.extra_body.keys()):
+        yield Problem(place=(*place, name), message=f"{name} is said by {_SAID_ELSEWHERE[name]}; remove it here")
+    try:
+        json.dumps(server.extra_body, allow_nan=False)
+    except ValueError:
+        yield Problem(place=place, message="requests are JSON, which has no infinite numbers; write another")
+
+
+def _text(generate: GenerateSettings, server: EndpointSettings) -> Iterator[Problem]:
+    """What a server cannot be asked for."""
+    for key in ("min_mean_logprob", "max_mean_logprob"):
+        if getattr(generate, key) is not None:
+            text = (
+                "the teacher is an endpoint, whose server is not asked how probable its tokens were: what servers call "
+                "that differs; remove the bound"
+            )
+            yield Problem(place=("teacher_generate", key), message=text)
+    for key in ("chat", "system"):
+        if getattr(generate, key) and server.api == "completions":
+            yield Problem(place=("teacher_generate", key), message=f"conversations: {NO_CONVERSATION}")
+    if (generate.chat or generate.system is not None) and generate.long_prompts == "cut":
+        yield Problem(place=("teacher_generate", "long_prompts"), message=CUT_CONVERSATION)
+    if generate.temperature == 0.0 and "temperature" in server.leave_out:
+        text = (
+            "0 takes the most probable token, and in one round; the server, which is not told so (leave_out), draws as "
+            "it likes; set 1.0"
+        )
+        yield Problem(place=("teacher_generate", "temperature"), message=text)
 
 
 def _students(recipe: Recipe) -> Iterator[Problem]:

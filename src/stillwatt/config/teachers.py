@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
 from stillwatt.config.names import TeacherSource
 from stillwatt.config.settings import Count, Settings, unit
 from stillwatt.factors.serving import known_parameters, modelled_reply_token
-from stillwatt.pipelines.spec import EndpointSpec, TeacherSpec
+from stillwatt.pipelines.spec import TeacherSpec
+from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.units import S_PER_H
 
 Dtype = Literal["float32", "bfloat16"]
@@ -100,14 +101,16 @@ class TeacherSettings(Settings):
 class EndpointSettings(Settings):
     """The teacher's server, which speaks the OpenAI protocol; needed by `source = "endpoint"`, for text alone."""
 
+    later_keys: ClassVar[frozenset[str]] = frozenset({"leave_out", "extra_body"})
+
     url: Annotated[str, AfterValidator(check_url)] = Field(
         description="Address of the interface, such as `http://127.0.0.1:8000/v1`; `/completions` or "
         "`/chat/completions` is added."
     )
     model: str = Field(min_length=1, description="Name of the model, as the server knows it.")
     api: Literal["completions", "chat"] = Field(
-        description="`completions` continues the prompt; `chat` answers it as a user's message, for servers that "
-        "have nothing else."
+        description="`completions` continues the prompt; `chat` answers it as a user's message, and is what "
+        "conversations need: their messages are sent as they are."
     )
     api_key_env: Annotated[str, AfterValidator(check_variable)] | None = Field(
         default=None,
@@ -133,6 +136,16 @@ class EndpointSettings(Settings):
     length_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens",
         description="Under which name a request bounds its answer; some servers take the newer one alone.",
+    )
+    leave_out: tuple[Literal["temperature", "top_p", "seed", "n", "stream"], ...] = Field(
+        default=(),
+        description="Fields that requests do not have, for servers that refuse them; what each says is then the "
+        "server's own affair.",
+    )
+    extra_body: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description='Further fields of every request, such as `{reasoning_effort = "low"}`, as the server knows '
+        "them; none that is said elsewhere, and no key.",
     )
     energy: Literal["absent", "ecologits"] = Field(
         default="absent",

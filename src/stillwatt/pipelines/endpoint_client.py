@@ -9,9 +9,10 @@ import itertools
 import json
 import os
 import random
+import re
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -20,8 +21,9 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from stillwatt.clock import Clock, SystemClock
-from stillwatt.errors import EndpointError, UsageError
-from stillwatt.pipelines.spec import EndpointSpec
+from stillwatt.errors import EndpointError, RequestRefusedError, UsageError
+from stillwatt.pipelines.prompts import Said
+from stillwatt.pipelines.spec_endpoint import LEAVABLE, EndpointSpec
 from stillwatt.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST_PAUSE_S", "Answer", "EndpointClient", "check_answer", "read_key"]
 
-_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses of a busy or broken server; any other that is no answer is a refusal."""
+_AGAIN = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+"""Statuses of a busy or broken server, those that proxies made up included; any other that is no answer is final."""
+_REFUSED = frozenset({400, 413, 422, 451})
+"""Statuses of a server that works, and will not do this: what is wrong may be the one prompt."""
 _NO_WORK = frozenset({408, 429})
 """Of them, those that say that nothing was generated."""
 _FIRST_PAUSE_S = 1.0
@@ -82,8 +86,8 @@ class EndpointClient:
     Args:
         spec: The server.
         key: Sent as a bearer token; empty sends none.
-        count: Told what happens, by name, as it happens: `requests`, `retries`, `failed_requests`, and
-            `unanswered_tries`, after which the server may have worked for nothing.
+        count: Told what happens, by name, as it happens: `requests`, `retries`, `failed_requests`,
+            `refused_requests`, and `unanswered_tries`, after which the server may have worked for nothing.
         sleep: Waits so many seconds; `stop` cuts it short where it is ours.
         clock: Tells the time of day for pauses that end at one.
         chance: Numbers between 0 and 1 that spread the pauses of several askers.
@@ -111,23 +115,42 @@ class EndpointClient:
         """Ask for nothing again: another request has failed for good."""
         self._stopped.set()
 
-    def ask(self, prompt: str, *, max_tokens: int, temperature: float, top_p: float, seed: int) -> Answer:
-        """The text that the server puts behind a prompt.
+    def ask(self, prompt: Said, *, max_tokens: int, temperature: float, top_p: float, seed: int) -> Answer:
+        """The text that the server puts behind a prompt, or answers a conversation with.
+
+        Args:
+            prompt: A text, which is a user's message where the server chats; or the messages of a conversation.
+            max_tokens: Longest answer, in the server's tokens.
+            temperature: As the server means it, like `top_p` and `seed`; none is sent that the spec leaves out.
+            top_p: See there.
+            seed: See there.
 
         Raises:
-            EndpointError: It refuses, or it gave no usable answer in any of the tries.
+            RequestRefusedError: It will not do what this request asks.
+            EndpointError: It fails for good, or it gave no usable answer in any of the tries.
         """
-        asked: dict[str, Any] = {"model": self.spec.model, self.spec.length_field: max_tokens}
-        asked |= {"temperature": temperature, "top_p": top_p, "seed": seed, "n": 1, "stream": False}
-        asked["prompt" if self.spec.api == "completions" else "messages"] = (
-            prompt if self.spec.api == "completions" else [{"role": "user", "content": prompt}]
-        )
+        told = {"temperature": temperature, "top_p": top_p, "seed": seed, "n": 1, "stream": False}
+        asked = dict(self.spec.extra_body)
+        asked |= {name: value for name, value in told.items() if name not in self.spec.leave_out}
+        asked |= {"model": self.spec.model, self.spec.length_field: max_tokens, **self._put(prompt)}
         self._count(requests=1)
         try:
             return self._patient(json.dumps(asked).encode())
+        except RequestRefusedError:
+            self._count(refused_requests=1)
+            raise
         except EndpointError:
             self._count(failed_requests=1)
             raise
+
+    def _put(self, prompt: Said) -> dict[str, Any]:
+        """The prompt as the server's way of asking has it."""
+        if isinstance(prompt, str):
+            is_chat = self.spec.api == "chat"
+            return {"messages": [{"role": "user", "content": prompt}]} if is_chat else {"prompt": prompt}
+        if self.spec.api != "chat":
+            raise ValueError("a conversation cannot be put to a server that goes on from text")
+        return {"messages": [dict(message) for message in prompt]}
 
     def _patient(self, body: bytes) -> Answer:
         """Ask, and ask again after a pause that grows, and differs from asker to asker (full jitter)."""
@@ -196,14 +219,16 @@ class EndpointClient:
         from http.client import HTTPException
 
         try:
-            said = self._clean(_said(err.read(_MOST_SAID_BYTES)))
+            whole = _said(err.read(_MOST_SAID_BYTES))
         except (OSError, HTTPException):
-            said = ""
+            whole = ""
+        said = self._clean(whole)
         detail = f"status {err.code}" + (f": {said}" if said else "")
         if err.code in _AGAIN:
             pause_s = _pause_s(err.headers.get("Retry-After"), self._clock)
             raise _AskAgain(detail, pause_s=pause_s, may_have_worked=err.code not in _NO_WORK) from None
-        raise EndpointError(self.url, detail, self._cure(err.code, said)) from None
+        kind = RequestRefusedError if err.code in _REFUSED else EndpointError
+        raise kind(self.url, detail, self._cure(err.code, whole)) from None
 
     def _cure(self, status: int, said: str) -> str:
         if status in (401, 403):
@@ -218,6 +243,11 @@ class EndpointClient:
         other = next(name for name in ("max_completion_tokens", "max_tokens") if name != self.spec.length_field)
         if other in said:
             return f"write length_field = {other!r} in [teacher_endpoint]"
+        if status in _REFUSED and (extra := _named(self.spec.extra_body, said)):
+            return f"remove {' and '.join(extra)} from teacher_endpoint.extra_body, or change it"
+        if status in _REFUSED and (fields := _named(LEAVABLE, said)):
+            names = json.dumps(sorted({*self.spec.leave_out, *fields}))
+            return f"write leave_out = {names} in [teacher_endpoint], which leaves what it names out of the requests"
         return "it does not take the request: check teacher_endpoint.model and api, and [teacher_generate]"
 
     def _read(self, data: bytes) -> Answer:
@@ -298,6 +328,19 @@ def _said(body: bytes) -> str:
     error = found.get("error", found) if isinstance(found, Mapping) else found
     message = error.get("message") if isinstance(error, Mapping) else error
     return message if isinstance(message, str) else text
+
+
+def _named(fields: Iterable[str], said: str) -> list[str]:
+    """Which fields of a request a refusal names, in quotes, or as words that are nothing else.
+
+    >>> _named(LEAVABLE, "'n' and top_p are not supported: n can be 1"), _named(LEAVABLE, "no seeds in n rows")
+    (['top_p', 'n'], [])
+    """
+    return [
+        name
+        for name in fields
+        if re.search(rf"""["'`]{re.escape(name)}["'`]""" + (rf"|\b{re.escape(name)}\b" if len(name) > 1 else ""), said)
+    ]
 
 
 def _count(usage: Any, name: str) -> int | None:

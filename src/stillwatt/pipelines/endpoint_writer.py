@@ -1,4 +1,4 @@
-"""A teacher behind a network address as a writer of text: prompts go out as text, answers come in as text.
+"""A teacher behind a network address as a writer of text: prompts go out as words, answers come in as text.
 
 Tokens are the server's, as its `usage` tells them; where it tells none they are counted by the student's tokenizer, and
 marked so. They are billed as each answer comes in, so that a kill loses those under way and no others.
@@ -14,14 +14,22 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from stillwatt.errors import RequestRefusedError
 from stillwatt.pipelines.endpoint_client import Answer, EndpointClient, read_key
-from stillwatt.pipelines.spec import EndpointSpec, GenerateSpec
+from stillwatt.pipelines.endpoint_prompts import Prompt, decoded
+from stillwatt.pipelines.prompts import Said
+from stillwatt.pipelines.sampling import Written
+from stillwatt.pipelines.spec import GenerateSpec
+from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.records.channel import Basis, Boundary
 
 __all__ = ["PART", "EndpointWriter", "TextTokenizer"]
 
 PART = "endpoint"
 """Name of the server in a stage's account."""
+_MOST_REASONS = 8
+"""How many reasons for refusals are kept apart: servers put numbers of requests into them."""
+_OTHER_REASONS = "other reasons"
 _NO_USAGE = "the server's answer has no usage: tokens are counted by the student's tokenizer"
 
 
@@ -92,6 +100,7 @@ class EndpointWriter:
         self._counts: Counter[str] = Counter()
         self._finishes: Counter[str] = Counter()
         self._models: Counter[str] = Counter()
+        self._refusals: Counter[str] = Counter()
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -99,29 +108,35 @@ class EndpointWriter:
         return frozenset((int(self._tokenizer.eos_token_id),))
 
     def write(self, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
+        """What `answer` gives for the prompts' text; nothing behind one that is refused."""
+        return [one.tokens for one in self.answer([Prompt(ids=ids) for ids in prompts], seed)]
+
+    def answer(self, prompts: Sequence[Prompt], seed: int) -> list[Written]:
         """Each prompt's completion in the student's tokens, its end token included where the server says `stop`.
+
+        One that the server refuses has a `refusal` and no tokens.
 
         Raises:
             EndpointError: A request failed for good; what the others of the batch took is billed all the same.
         """
-        texts = [str(self._tokenizer.decode(list(prompt), skip_special_tokens=True)) for prompt in prompts]
-        self._state_energy(under_way=len(texts))
+        self._state_energy(under_way=len(prompts))
         try:
-            answers = self._ask_all(texts, seed)
+            answers = self._ask_all(prompts, seed)
         finally:
             self._state_energy()
             self._record()
-        return [self._tokens(text, answer) for text, answer in zip(texts, answers, strict=True)]
+        return [self._written(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
 
-    def _ask_all(self, texts: Sequence[str], seed: int) -> list[Answer | None]:
+    def _ask_all(self, prompts: Sequence[Prompt], seed: int) -> list[Answer | RequestRefusedError | None]:
         """The answers in the order of the prompts; None for one without text, which no server would take."""
         pool = ThreadPoolExecutor(max_workers=self._spec.concurrency, thread_name_prefix="stillwatt-endpoint")
-        asked = {n: pool.submit(self._ask, text, _seed(seed, n)) for n, text in enumerate(texts) if text}
+        said = [decoded(self._tokenizer, each.ids) if each.said is None else each.said for each in prompts]
+        asked = {n: pool.submit(self._ask, prompts[n], words, _seed(seed, n)) for n, words in enumerate(said) if words}
         try:
             done, _ = wait(asked.values(), return_when=FIRST_EXCEPTION)
             for each in done:
                 each.result()  # raises what it failed with
-            return [asked[n].result() if n in asked else None for n in range(len(texts))]
+            return [asked[n].result() if n in asked else None for n in range(len(prompts))]
         except BaseException:
             # of a batch that failed nobody will use the rest: what is not begun is left, what waits gives up
             self._client.stop()
@@ -129,31 +144,44 @@ class EndpointWriter:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _ask(self, text: str, seed: int) -> Answer:
+    def _ask(self, prompt: Prompt, words: Said, seed: int) -> Answer | RequestRefusedError:
         told = self._sampling
-        answer = self._client.ask(
-            text, max_tokens=told.max_new_tokens, temperature=told.temperature, top_p=told.top_p, seed=seed
-        )
-        self._bill(text, answer)
+        try:
+            answer = self._client.ask(
+                words, max_tokens=told.max_new_tokens, temperature=told.temperature, top_p=told.top_p, seed=seed
+            )
+        except RequestRefusedError as err:
+            with self._lock:
+                is_known = err.detail in self._refusals or len(self._refusals) < _MOST_REASONS
+                self._refusals[err.detail if is_known else _OTHER_REASONS] += 1
+            return err
+        # of a conversation the student's own form is what its tokenizer can count
+        num_read = len(self._encoded(words)) if isinstance(words, str) else len(prompt.ids)
+        self._bill(num_read, answer)
         return answer
 
-    def _bill(self, text: str, answer: Answer) -> None:
+    def _bill(self, num_read: int, answer: Answer) -> None:
         """Count an answer's tokens at once, whatever becomes of its text."""
         prompt, generated = answer.prompt_tokens, answer.generated_tokens
         with self._lock:
             self._finishes[answer.finish or "not said"] += 1
             self._models[answer.model or "not said"] += 1
         if prompt is None or generated is None:
-            prompt = len(self._encoded(text)) if prompt is None else prompt
+            prompt = num_read if prompt is None else prompt
             generated = len(self._encoded(answer.text)) if generated is None else generated
             self._count(requests_without_usage=1, tokens_counted_here=prompt + generated)
         self._count(prompt_tokens=prompt, generated_tokens=generated, tokens=prompt + generated)
 
-    def _tokens(self, prompt: str, answer: Answer | None) -> list[int]:
-        """The student's tokens of an answer, as they stand behind its prompt; no more than a continuation may have."""
+    def _written(self, prompt: Prompt, answer: Answer | RequestRefusedError | None) -> Written:
+        if isinstance(answer, RequestRefusedError):
+            return Written(tokens=[], refusal=str(answer))
         if answer is None:
             self._count(prompts_without_text=1)
-            return []
+            return Written(tokens=[])
+        return Written(tokens=self._tokens(decoded(self._tokenizer, prompt.ids), answer))
+
+    def _tokens(self, prompt: str, answer: Answer) -> list[int]:
+        """The student's tokens of an answer, as they stand behind its prompt; no more than a continuation may have."""
         before, whole = self._encoded(prompt), self._encoded(prompt + answer.text)
         is_joined = whole[: len(before)] == before  # where a token would span both, the answer is taken by itself
         ids = whole[len(before) :] if is_joined else self._encoded(answer.text)
@@ -177,6 +205,8 @@ class EndpointWriter:
         found: dict[str, Any] = {"models": dict(self._models), "finish_reasons": dict(self._finishes)}
         if self._counts["requests_without_usage"]:
             found["usage_absent"] = _NO_USAGE
+        if self._refusals:
+            found["refusals"] = dict(self._refusals)
         self._stage.record({"endpoint": {**self._spec.identity, **found}})
 
     def _state_energy(self, *, under_way: int = 0) -> None:

@@ -34,6 +34,8 @@ __all__ = [
     "save",
 ]
 
+REFUSED = "refused"
+"""Why there is no completion to look at; counted where it occurs alone, as writers of this machine refuse nothing."""
 GENERATED_SCHEMA = "stillwatt.generated/1"
 INDEX_NAME = "index.json"
 REJECT_REASONS = (
@@ -131,6 +133,10 @@ class Accepted:
         self.prompt_lengths.append(len(prompt))
         self.tokens += len(sequence)
         return None
+
+    def refuse(self) -> None:
+        """Count a prompt that the teacher would not go on from."""
+        self.rejects[REFUSED] = self.rejects.get(REFUSED, 0) + 1
 
     def _form(self, completion: Sequence[int], text: Sequence[int]) -> str | None:
         if not text:

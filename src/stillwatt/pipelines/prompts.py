@@ -28,14 +28,18 @@ __all__ = [
     "SEED_TEMPLATE",
     "NewSample",
     "PromptSet",
+    "Said",
     "check_prompts",
     "file_prompts",
+    "first_conversation",
     "prompts_identity",
     "seed_prompts",
     "seed_template",
     "source_of",
 ]
 
+Said = str | Sequence[Mapping[str, Any]]
+"""What is put to a teacher that takes words: a text to go on from, or the messages of a conversation."""
 PROMPT_PLACE = "{prompt}"
 """Where a plain prompt stands in its template."""
 SEED_PLACE = "{text}"
@@ -97,6 +101,8 @@ class PromptSet:
     """`read` rows (or prompts drawn); of them `cut`, `refused` and `answers_left_out`."""
     sample: NewSample | None = None
     """Where examples are shown; None where the prompt is part of the student's text."""
+    said: tuple[Said | None, ...] = ()
+    """Of each prompt, as it was before it became tokens; None where it was cut. Empty where there are tokens alone."""
 
 
 def source_of(spec: GenerateSpec) -> Path | None:
@@ -133,6 +139,19 @@ def check_prompts(spec: GenerateSpec) -> None:
         _seeds(path, spec.shots)
 
 
+def first_conversation(spec: GenerateSpec) -> str | None:
+    """Where the first conversation of a file of prompts stands; None where there is none.
+
+    Raises:
+        MissingInputError: The file is not there.
+        StillwattError: It is empty, or a row is not as it should be.
+    """
+    path = source_of(spec)
+    if path is None or spec.seeds is not None:
+        return None
+    return next((asked.place for asked in _asked(path, spec) if asked.messages), None)
+
+
 def file_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> PromptSet:
     """The prompts of a file, in its order.
 
@@ -148,11 +167,13 @@ def file_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> Prom
     path = source_of(spec)
     assert path is not None  # asked where there is one
     prompts, counts = list[tuple[int, ...]](), dict.fromkeys(("read", "cut", "refused", "answers_left_out"), 0)
+    said = list[Said | None]()
     for asked in _asked(path, spec):
         counts["read"] += 1
         counts["answers_left_out"] += asked.has_answer
-        _add(_ids(tokenizer, asked.as_text(tokenizer)), asked.place, spec, prompts, counts)
-    return PromptSet(ids=_some(prompts, path, spec), counts=counts)
+        ids = _ids(tokenizer, asked.as_text(tokenizer))
+        said += _add(ids, asked.place, spec, prompts, counts, said=asked.messages or asked.text)
+    return PromptSet(ids=_some(prompts, path, spec), counts=counts, said=tuple(said))
 
 
 def seed_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_tokens: int) -> PromptSet:
@@ -172,12 +193,13 @@ def seed_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_
     count = min(_MOST_DRAWN, max(1, math.ceil(needed_tokens / spec.max_new_tokens)))
     rng = random.Random(spec.shots_seed)
     prompts, counts = list[tuple[int, ...]](), dict.fromkeys(("read", "cut", "refused"), 0)
+    said = list[Said | None]()
     for number in range(count):
         counts["read"] += 1
-        shown = "".join(f"{before}{seed}{after}" for seed in rng.sample(seeds, spec.shots))
-        _add(_ids(tokenizer, shown + before.rstrip(" ")), f"draw {number + 1}", spec, prompts, counts)
+        shown = "".join(f"{before}{seed}{after}" for seed in rng.sample(seeds, spec.shots)) + before.rstrip(" ")
+        said += _add(_ids(tokenizer, shown), f"draw {number + 1}", spec, prompts, counts, said=shown)
     sample = NewSample(separator=after, tokenizer=tokenizer, seeds=frozenset(seed.strip() for seed in seeds))
-    return PromptSet(ids=_some(prompts, path, spec), counts=counts, sample=sample)
+    return PromptSet(ids=_some(prompts, path, spec), counts=counts, sample=sample, said=tuple(said))
 
 
 def seed_template(template: str | None) -> tuple[str, str]:
@@ -191,16 +213,26 @@ def seed_template(template: str | None) -> tuple[str, str]:
 
 
 def _add(
-    ids: Sequence[int], place: str, spec: GenerateSpec, prompts: list[tuple[int, ...]], counts: dict[str, int]
-) -> None:
-    """Take a prompt in, if its length allows; one that is too long is cut from the left or left out, and counted."""
+    ids: Sequence[int],
+    place: str,
+    spec: GenerateSpec,
+    prompts: list[tuple[int, ...]],
+    counts: dict[str, int],
+    *,
+    said: Said,
+) -> list[Said | None]:
+    """Take a prompt in, if its length allows; one that is too long is cut from the left or left out, and counted.
+
+    Returns what it says, nothing where it is left out.
+    """
     if not ids:
         raise StillwattError(f"{place}: the prompt has no tokens; remove the row")
     if len(ids) > spec.prompt_tokens:
         counts["cut" if spec.long_prompts == "cut" else "refused"] += 1
         if spec.long_prompts != "cut":
-            return
+            return []
     prompts.append(tuple(ids[-spec.prompt_tokens :]))
+    return [said if len(ids) <= spec.prompt_tokens else None]
 
 
 def _some(prompts: Sequence[tuple[int, ...]], path: Path, spec: GenerateSpec) -> tuple[tuple[int, ...], ...]:

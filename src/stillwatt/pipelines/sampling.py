@@ -10,12 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-__all__ = ["Sampling", "ScoringWriter", "Speaker", "TextWriter", "Tokenizer", "Writer", "Written", "end_ids"]
+if TYPE_CHECKING:
+    from stillwatt.pipelines.endpoint_prompts import Prompt
+
+__all__ = [
+    "AskingWriter",
+    "Sampling",
+    "ScoringWriter",
+    "Speaker",
+    "TextWriter",
+    "Tokenizer",
+    "Writer",
+    "Written",
+    "end_ids",
+]
 
 
 class Sampling(Protocol):
@@ -90,6 +103,8 @@ class Written:
     tokens: list[int]
     logprobs: list[float] | None = None
     """Of each token, by the model's own distribution (temperature 1, nothing cut off), in nats; None if not asked."""
+    refusal: str | None = None
+    """Why whoever was asked would not write anything after this prompt; None where it did."""
 
 
 @runtime_checkable
@@ -98,6 +113,15 @@ class ScoringWriter(TextWriter, Protocol):
 
     def write_scored(self, prompts: Sequence[Sequence[int]], seed: int) -> list[Written]:
         """The completions that `write` gives, with the log-probabilities of their tokens."""
+        ...
+
+
+@runtime_checkable
+class AskingWriter(TextWriter, Protocol):
+    """A writer that is asked in words, and that may refuse a prompt."""
+
+    def answer(self, prompts: Sequence[Prompt], seed: int) -> list[Written]:
+        """Each prompt's completion, as `write` gives it, or why there is none."""
         ...
 
 

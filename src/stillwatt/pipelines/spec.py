@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, Source, described, find_objective
+from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
-from stillwatt.records.energy import Total
 
 CACHE_SCHEME = "cache:"
 """What stands before the folder of a logit cache whose text is trained on."""
@@ -66,33 +66,6 @@ class Limit:
         '1,234 J'
         """
         return f"{amount:,.0f} {self.kind.value}" if amount >= 100.0 else f"{amount:.3g} {self.kind.value}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointSpec:
-    """A server that writes text, and how it is asked; its key lies in the environment alone."""
-
-    url: str
-    """What `/completions` or `/chat/completions` is added to."""
-    model: str
-    api: str
-    """`completions` or `chat`."""
-    api_key_env: str | None
-    concurrency: int
-    timeout_s: float
-    max_retries: int
-    """Of one request, after its first try."""
-    length_field: str = "max_tokens"
-    """Under which name a request bounds its answer."""
-    token_energy: Total | None = None
-    """Of one generated token, modelled; None where the server's energy stays absent."""
-    energy_source: str = ""
-    """Whose model that is, its release and its parameters."""
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What tells one teacher from another, as far as can be told from here."""
-        return {"endpoint": self.url, "model": self.model, "api": self.api}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.cached_text import cache_dir
 from stillwatt.pipelines.corpus import Packed, prompts_of
 from stillwatt.pipelines.endpoint_client import read_key
+from stillwatt.pipelines.endpoint_prompts import check_conversations, check_template
 from stillwatt.pipelines.given_cache import NO_TOKENIZER, Models, check_given
 from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
 from stillwatt.pipelines.judges import TEACHER
@@ -93,6 +94,8 @@ def check(spec: PipelineSpec) -> None:
     check_arms(spec)
     if spec.generate is not None:
         check_prompts(spec.generate)
+        if spec.teacher.endpoint is not None:
+            check_conversations(spec.generate, spec.teacher.endpoint)
 
 
 def fetch_models(bench: Bench) -> None:
@@ -123,6 +126,8 @@ def prepare(bench: Bench) -> None:
     spec = bench.spec
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
+        if spec.teacher.endpoint is not None and spec.generate is not None:
+            check_template(spec.generate, bench.tokenizer(), spec.students[0])
         results = prepare_data.make(spec.data, spec.evaluate, bench.tokenizer(), bench.data_dir(), task=task)
         train = prepare_data.load(bench.data_dir()).train
         if train.starts_ST is not None:

@@ -20,12 +20,14 @@ from stillwatt.pipelines.bench import Bench, found_or_announced
 from stillwatt.pipelines.cache_fidelity import measure_fidelity
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, prompts_of
+from stillwatt.pipelines.endpoint_prompts import said_sha256, unlike_tokens
 from stillwatt.pipelines.given_artifact import given_artifact, point_to_maker
 from stillwatt.pipelines.logit_text import sequences_sha256
 from stillwatt.pipelines.models import tokenizer_sha256
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.prompts import (
     PromptSet,
+    Said,
     file_prompts,
     prompts_identity,
     seed_prompts,
@@ -144,6 +146,7 @@ def _text_maker(bench: Bench) -> _Maker:
                 stage=stage,
                 sample=given.sample,
                 decode=lambda tokens: str(bench.tokenizer().decode(list(tokens))),
+                said=_said(bench, given),
                 is_shared=is_shared,
             )
         if found["shortfall_tokens"]:
@@ -167,7 +170,14 @@ def _prompts_inputs(bench: Bench, settings: GenerateSpec, train: Packed) -> dict
     """What tells one text of a teacher from another."""
     if source_of(settings) is None:
         return {"text_sha256": _ids_sha256(train), "settings": settings.identity}
-    return {"prompts": prompts_identity(settings, bench.tokenizer()), "settings": settings.identity}
+    found = {"prompts": prompts_identity(settings, bench.tokenizer()), "settings": settings.identity}
+    said = _said(bench, _prompts(bench, settings, train)) if bench.spec.teacher.endpoint is not None else ()
+    return {**found, "said_sha256": said_sha256(said)} if said else found
+
+
+def _said(bench: Bench, given: PromptSet) -> tuple[Said | None, ...]:
+    """What a server is sent where the prompts' tokens do not say the same."""
+    return () if bench.spec.teacher.endpoint is None else unlike_tokens(given, bench.tokenizer())
 
 
 def _prompts(bench: Bench, settings: GenerateSpec, train: Packed) -> PromptSet:

@@ -18,11 +18,13 @@ from typing import Any, Protocol
 from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.pipelines.artifacts import canonical_json, write_json
 from stillwatt.pipelines.batches import WINDOW_BATCHES, Batch, Schedule
+from stillwatt.pipelines.endpoint_prompts import Prompt, said_sha256
 from stillwatt.pipelines.generated import INDEX_NAME, Accepted, Generated, load, results, save
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.prompts import NewSample
+from stillwatt.pipelines.prompts import NewSample, Said
 from stillwatt.pipelines.ranks import Ranks
-from stillwatt.pipelines.sampling import ScoringWriter, TextWriter, Written
+from stillwatt.pipelines.refusals import Refusals
+from stillwatt.pipelines.sampling import AskingWriter, ScoringWriter, TextWriter, Written
 from stillwatt.pipelines.spec import GenerateSpec
 
 __all__ = ["Generated", "load", "make"]
@@ -51,6 +53,7 @@ def make(
     stage: Counter,
     sample: NewSample | None = None,
     decode: Callable[[Sequence[int]], str] | None = None,
+    said: Sequence[Said | None] = (),
     is_shared: bool = False,
 ) -> dict[str, Any]:
     """Generate until the kept samples hold `needed_tokens`, or every prompt has been used `max_rounds` times.
@@ -61,7 +64,8 @@ def make(
     before. A finished batch is on disk at once; in a folder where an earlier attempt was stopped, finished batches are
     taken over and not billed again. At temperature 0 the most probable token is always taken, and there is one round,
     as a second could only repeat the first. Where it `is_shared`, each rank of the launch writes some of the batches
-    and bills them, and the first one judges and keeps all: the text is that of one process.
+    and bills them, and the first one judges and keeps all: the text is that of one process. A prompt that the writer
+    refuses counts once as a rejected sample, and is not asked again, neither in a later round nor in a later attempt.
 
     Args:
         writer: The teacher, however it is run (`text_writers.open_writer`).
@@ -75,6 +79,7 @@ def make(
             had done some.
         sample: Where the prompts are examples: what ends a new one, which is kept without them.
         decode: Turns tokens into text; where there is a blocklist.
+        said: What a writer that is asked in words is told for each prompt, where its tokens do not say the same.
         is_shared: Whether every rank of the launch is here, with a writer of its own.
 
     Returns:
@@ -83,13 +88,15 @@ def make(
 
     Raises:
         ArtifactError: `out_dir` holds text of other prompts or settings.
-        StillwattError: Mean log-probabilities are bounded and the writer cannot tell them.
+        StillwattError: Mean log-probabilities are bounded and the writer cannot tell them; or every prompt of the first
+            batch is refused, or all at the end, which is then not the prompts' fault.
         ValueError: There are no prompts, or one of them has no tokens.
     """
     _check_prompts(prompts, spec)
-    write = _scored(writer) if spec.takes_logprobs else _plain(writer)
+    write = _write_of(writer, prompts, said, spec)
     ranks = Ranks(is_alone=not is_shared)
     inputs = {"spec": spec.identity, "needed_tokens": needed_tokens, "prompts_sha256": _prompts_sha256(prompts)}
+    inputs |= {"said_sha256": said_sha256(said)} if said else {}
     batches = _Batches(out_dir, inputs)
     found = ranks.agree(ranks.of_first_or_damage(batches.begin))
     if found is not None:
@@ -100,9 +107,10 @@ def make(
     if not ranks.is_first:
         stage.add(**dict.fromkeys(_KEPT, 0))  # the first one judges
     accepted = Accepted(spec, writer.end_ids, decode, sample)
-    verdicts, rounds = _Verdicts(accepted, prompts, stage, task), 0
+    refusals = Refusals(len(prompts))
+    verdicts, rounds = _Verdicts(accepted, prompts, stage, task, refusals), 0
     schedule = Schedule([len(prompt) for prompt in prompts], spec)
-    work = _billed(write, prompts, spec.seed, None if getattr(writer, "bills_itself", False) else stage)
+    work = _billed(write, prompts, refusals, spec.seed, None if getattr(writer, "bills_itself", False) else stage)
     while (kept := ranks.agree(accepted.tokens)) < needed_tokens and (window := schedule.next(kept, needed_tokens)):
         rounds = window[0].round_number + 1
         verdicts.begin(window)
@@ -110,41 +118,52 @@ def make(
         if ranks.is_first:
             verdicts.take_over(earlier)
         for batch, written in ranks.spread([batch for batch in window if batch not in earlier], work):
-            batches.finish(batch, written)
+            for finished in refusals.let_through(batch, written):
+                batches.finish(*finished)
             verdicts.hand_in(batch, written)
+    refusals.check_end(needed_tokens - accepted.tokens)
     return ranks.of_first(
         lambda: batches.end(save(accepted, out_dir, inputs=inputs, needed_tokens=needed_tokens, rounds=rounds))
     )
 
 
-_Write = Callable[[Sequence[Sequence[int]], int], list[Written]]
+_Write = Callable[[Sequence[int], int], list[Written]]
+"""Called with the prompts' numbers and a seed."""
 
 
-def _scored(writer: TextWriter) -> _Write:
+def _write_of(
+    writer: TextWriter, prompts: Sequence[Sequence[int]], said: Sequence[Said | None], spec: GenerateSpec
+) -> _Write:
+    if spec.takes_logprobs:
+        scored = _scored(writer)
+        return lambda numbers, seed: scored.write_scored([prompts[n] for n in numbers], seed)
+    if isinstance(writer, AskingWriter):
+        asked = [Prompt(ids=ids, said=said[n] if said else None) for n, ids in enumerate(prompts)]
+        return lambda numbers, seed: writer.answer([asked[n] for n in numbers], seed)
+    return lambda numbers, seed: [Written(tokens=t) for t in writer.write([prompts[n] for n in numbers], seed)]
+
+
+def _scored(writer: TextWriter) -> ScoringWriter:
     if not isinstance(writer, ScoringWriter):
         raise StillwattError(
             f"teacher_generate.min_mean_logprob and max_mean_logprob: {type(writer).__name__} does not tell how "
             "probable its tokens were; leave both out, or let a model of this process write"
         )
-    return writer.write_scored
-
-
-def _plain(writer: TextWriter) -> _Write:
-    return lambda prompts, seed: [Written(tokens=tokens) for tokens in writer.write(prompts, seed)]
+    return writer
 
 
 def _billed(
-    write: _Write, prompts: Sequence[Sequence[int]], seed: int, stage: Counter | None
+    write: _Write, prompts: Sequence[Sequence[int]], refusals: Refusals, seed: int, stage: Counter | None
 ) -> Callable[[Batch], list[Written]]:
     """Writes a batch and bills it; not where the writer does so itself, as one does that asks an endpoint."""
 
     def work(batch: Batch) -> list[Written]:
-        asked = [prompts[number] for number in batch.prompts]
-        written = write(asked, _seed(seed, batch.round_number, batch.number))
+        asked = refusals.not_refused(batch)
+        written = write(asked, _seed(seed, batch.round_number, batch.number)) if asked else []
         if stage is not None:
             generated = sum(len(one.tokens) for one in written)
-            stage.add(tokens=sum(map(len, asked)) + generated, generated_tokens=generated)
-        return written
+            stage.add(tokens=sum(len(prompts[n]) for n in asked) + generated, generated_tokens=generated)
+        return refusals.filled_up(batch, written)
 
     return work
 
@@ -157,6 +176,7 @@ class _Verdicts:
     prompts: Sequence[Sequence[int]]
     stage: Counter
     task: Task
+    refusals: Refusals
     _waiting: dict[int, tuple[Written, bool]] = field(default_factory=dict)
     """By prompt, and whether it was written in this attempt."""
     _next: int = 0
@@ -168,7 +188,9 @@ class _Verdicts:
     def take_over(self, earlier: Mapping[Batch, Sequence[Written]]) -> None:
         """Batches that an earlier attempt wrote, and billed."""
         for batch, written in earlier.items():
-            processed = sum(len(self.prompts[number]) + len(one.tokens) for number, one in self._rows(batch, written))
+            self.refusals.take_over(written)
+            rows = [(number, one) for number, one in self._rows(batch, written) if one.refusal is None]
+            processed = sum(len(self.prompts[number]) + len(one.tokens) for number, one in rows)
             self.stage.add(taken_over_tokens=processed)
             self._judge(batch, written, is_new=False)
 
@@ -183,16 +205,26 @@ class _Verdicts:
         self._waiting |= {number: (one, is_new) for number, one in self._rows(batch, written)}
         counts: dict[str, int] = {}
         while self._next in self._waiting:
-            one, is_of_now = self._waiting.pop(self._next)
-            tokens_before, samples_before = self.accepted.tokens, len(self.accepted.sequences)
-            self.accepted.judge(self.prompts[self._next], one.tokens, one.logprobs)
-            tokens, samples = self.accepted.tokens - tokens_before, len(self.accepted.sequences) - samples_before
-            self._next += 1
+            number, self._next = self._next, self._next + 1
+            one, is_of_now = self._waiting.pop(number)
+            if number in self.refusals.numbers:
+                continue  # of an earlier round, and counted there
+            tokens, samples = self._verdict(number, one)
             self.task.advance(tokens)
             if is_of_now:
                 for name, amount in zip(_KEPT, (tokens, samples, 1 - samples), strict=True):
                     counts[name] = counts.get(name, 0) + amount
         self.stage.add(**counts)
+
+    def _verdict(self, number: int, one: Written) -> tuple[int, int]:
+        """Tokens and samples that are kept of what was written."""
+        if one.refusal is not None:
+            self.refusals.numbers[number] = one.refusal
+            self.accepted.refuse()
+            return 0, 0
+        tokens_before, samples_before = self.accepted.tokens, len(self.accepted.sequences)
+        self.accepted.judge(self.prompts[number], one.tokens, one.logprobs)
+        return self.accepted.tokens - tokens_before, len(self.accepted.sequences) - samples_before
 
 
 class _Batches:
@@ -224,6 +256,8 @@ class _Batches:
         kept: dict[str, Any] = {"completions": [one.tokens for one in written]}
         if written and written[0].logprobs is not None:
             kept["logprobs"] = [one.logprobs for one in written]
+        if any(one.refusal is not None for one in written):
+            kept["refusals"] = [one.refusal for one in written]
         write_json(self._place(batch), kept)
 
     def end(self, found: dict[str, Any]) -> dict[str, Any]:
@@ -234,8 +268,13 @@ class _Batches:
     def _read(self, place: Path) -> list[Written]:
         kept = json.loads(place.read_text(encoding="utf-8"))
         completions: list[list[int]] = kept["completions"]
-        logprobs: list[list[float] | None] = kept.get("logprobs", [None] * len(completions))
-        return [Written(tokens=t, logprobs=row) for t, row in zip(completions, logprobs, strict=True)]
+        nothing = [None] * len(completions)
+        logprobs: list[list[float] | None] = kept.get("logprobs", nothing)
+        refusals: list[str | None] = kept.get("refusals", nothing)
+        return [
+            Written(tokens=tokens, logprobs=row, refusal=refusal)
+            for tokens, row, refusal in zip(completions, logprobs, refusals, strict=True)
+        ]
 
     def _place(self, batch: Batch) -> Path:
         return self._directory / f"{batch.round_number:04d}-{batch.number:06d}.json"

@@ -140,7 +140,7 @@ def _comparable(
             continue
         told = recipe.resolved()
         server = recipe.teacher_endpoint
-        who = [told["teacher"], server and [server.url, server.model, server.api]]
+        who = [told["teacher"], server and [server.url, server.model, server.api, server.leave_out, server.extra_body]]
         what = json.dumps([who, told["evaluate"], told["data"]["source"]], sort_keys=True)
         first = first or what
         study = summarise_run(run, runs_dir=runs_dir) if what == first else None

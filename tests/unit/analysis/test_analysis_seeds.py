@@ -363,6 +363,8 @@ def test_what_an_arm_was_made_with_goes_along() -> None:
         ("teacher_generate", {"max_new_tokens": 80}, {"max_new_tokens": 160}),
         ("train", {"learning_rate": 0.1}, {"learning_rate": 0.2}),
         ("teacher_endpoint", {"url": "u", "model": "a"}, {"url": "u", "model": "b"}),
+        ("teacher_endpoint", {"url": "u", "model": "a"}, {"url": "u", "model": "a", "leave_out": ["top_p"]}),
+        ("teacher_endpoint", {"url": "u", "model": "a"}, {"url": "u", "model": "a", "extra_body": {"effort": "low"}}),
     ],
 )
 def test_arms_made_with_other_settings_are_no_repeats(key: str, one: object, two: object) -> None:

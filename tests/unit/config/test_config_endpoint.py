@@ -14,6 +14,7 @@ from stillwatt.config.model_size import size_of_teacher
 from stillwatt.config.plan import plan
 from stillwatt.errors import MissingExtraError, UsageError
 from stillwatt.factors import serving
+from stillwatt.pipelines.spec_endpoint import LEAVABLE
 from stillwatt.records.forecast import Device
 
 ENDPOINT = """
@@ -197,3 +198,83 @@ def test_a_server_neither_judges_nor_answers_a_judges_questions(at: Path, judge:
 def test_a_server_is_run_by_nobody_here(at: Path) -> None:
     told = refusal(at, recipe_text(), "teacher_generate.engine=vllm")
     assert "teacher_generate.engine: the teacher is an endpoint, whose server runs it; remove engine" in told
+
+
+@pytest.mark.parametrize("key", ["min_mean_logprob", "max_mean_logprob"])
+def test_a_server_is_not_asked_how_probable_its_text_was(at: Path, key: str) -> None:
+    told = refusal(at, recipe_text(), f"teacher_generate.{key}=-2.0")
+    assert f"teacher_generate.{key}: the teacher is an endpoint, whose server is not asked how probable" in told
+
+
+CONVERSING = 'teacher_generate.prompts="path:p.jsonl"'
+
+
+@pytest.mark.parametrize("change", ["teacher_generate.chat=true", "teacher_generate.system=be brief"])
+def test_conversations_are_for_a_server_that_chats_and_are_not_cut(at: Path, change: str) -> None:
+    goes_on = recipe_text(ENDPOINT.replace('api = "chat"', 'api = "completions"'))
+    key = change.partition("=")[0]
+    told = refusal(at, goes_on, CONVERSING, change)
+    assert f'{key}: conversations: api "completions" goes on from a text, and how the server' in told
+    assert 'set teacher_endpoint.api = "chat", or write the turns into teacher_generate.template' in told
+    told = refusal(at, recipe_text(), CONVERSING, change, "teacher_generate.long_prompts=cut")
+    assert "teacher_generate.long_prompts: a server is sent whole messages" in told
+    at.write_text(recipe_text(), encoding="utf-8")
+    load_recipe(at, (CONVERSING, change))
+    at.write_text(goes_on, encoding="utf-8")
+    load_recipe(at, (CONVERSING, "teacher_generate.long_prompts=cut"))
+
+
+ASKED_OTHERWISE = ENDPOINT + 'leave_out = ["top_p", "seed", "seed"]\nextra_body = {reasoning_effort = "low", a = [1]}\n'
+
+
+def test_fields_that_are_left_out_and_extra_ones_make_another_teacher(at: Path) -> None:
+    at.write_text(recipe_text(ASKED_OTHERWISE), encoding="utf-8")
+    endpoint = load_recipe(at).to_spec().teacher.endpoint
+    assert endpoint is not None
+    assert endpoint.identity == {
+        "endpoint": "https://api.example.org/v1",
+        "model": "big",
+        "api": "chat",
+        "leave_out": ["seed", "top_p"],
+        "extra_body": {"reasoning_effort": "low", "a": [1]},
+    }
+
+
+def test_a_recipe_that_asks_as_ever_has_the_hash_it_always_had(at: Path) -> None:
+    hashes = set()
+    for more in ("", "leave_out = []\n", "extra_body = {}\n"):
+        at.write_text(recipe_text(ENDPOINT + more), encoding="utf-8")
+        recipe = load_recipe(at)
+        assert sorted(recipe.resolved()["teacher_endpoint"]) == [
+            "active_parameters", "api", "api_key_env", "concurrency", "energy", "length_field", "max_retries", "model",
+            "provider", "timeout_s", "total_parameters", "url",
+        ]  # fmt: skip
+        hashes.add(recipe.settings_sha256)
+    at.write_text(recipe_text(ASKED_OTHERWISE), encoding="utf-8")
+    assert len(hashes) == 1
+    other = load_recipe(at)
+    assert other.settings_sha256 not in hashes
+    assert other.resolved()["teacher_endpoint"]["leave_out"] == ["top_p", "seed", "seed"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        *(
+            (f"extra_body = {{{name} = 1}}", f"teacher_endpoint.extra_body.{name}: {name} is said by")
+            for name in ("model", "prompt", "messages", "max_tokens", "max_completion_tokens", *LEAVABLE)
+        ),
+        ('leave_out = ["model"]', "teacher_endpoint.leave_out"),
+        ('leave_out = ["top-p"]', "did you mean 'top_p'"),
+        ("extra_body = {penalty = inf}", "teacher_endpoint.extra_body"),
+    ],
+)
+def test_what_a_request_says_already_is_said_once(at: Path, more: str, message: str) -> None:
+    told = refusal(at, recipe_text(f"{ENDPOINT}{more}\n"))
+    assert message in told
+    assert told.startswith(f"{at}:")
+
+
+def test_a_temperature_of_nothing_cannot_be_left_out(at: Path) -> None:
+    told = refusal(at, recipe_text(f'{ENDPOINT}leave_out = ["temperature"]\n'), "teacher_generate.temperature=0.0")
+    assert "teacher_generate.temperature: 0 takes the most probable token, and in one round; the server" in told

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from endpoint_server import OK, Asked, Behaviour, EndpointServer, endpoint_server, written
 from fakes import FakeClock
-from stillwatt.errors import EndpointError, UsageError
+from stillwatt.errors import EndpointError, RequestRefusedError, UsageError
 from stillwatt.pipelines.endpoint_client import LONGEST_PAUSE_S, Answer, EndpointClient, check_answer, read_key
-from stillwatt.pipelines.spec import EndpointSpec
+from stillwatt.pipelines.spec_endpoint import LEAVABLE, EndpointSpec
 from stillwatt.units import NS_PER_S
 
 KEY = "sk-never-to-be-seen-0123456789"
@@ -74,7 +74,7 @@ def test_both_ways_of_asking_give_text_usage_and_why_it_ended(api: str) -> None:
 @pytest.mark.parametrize(
     "how",
     [
-        *(Behaviour(status=status) for status in (408, 429, 500, 502, 503, 504)),
+        *(Behaviour(status=status) for status in (408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529)),
         Behaviour(breaks="reset"),
         Behaviour(breaks="torn"),
         Behaviour(body="<html>a proxy's page</html>"),
@@ -129,7 +129,9 @@ def test_a_refusal_is_final_and_says_what_to_do(status: int, cure: str) -> None:
             client.ask()
     assert len(server.asked) == 1
     assert client.pauses_s == []
-    assert client.counts == Counter({"requests": 1, "failed_requests": 1})
+    is_of_the_request = status in (400, 422)
+    assert isinstance(caught.value, RequestRefusedError) is is_of_the_request
+    assert client.counts == Counter({"requests": 1, "refused_requests" if is_of_the_request else "failed_requests": 1})
     assert str(caught.value).startswith(f"endpoint {server.url}/completions: status {status}: ")
     assert cure in str(caught.value)
 
@@ -149,6 +151,62 @@ def test_a_server_that_bounds_answers_under_the_other_name_says_what_to_write(mi
     assert found.text == written("say it", 7, 8)
     assert server.asked[-1].body[other] == 8
     assert mine not in server.asked[-1].body
+
+
+CONVERSATION = (
+    {"role": "system", "content": "You are terse."},
+    {"role": "user", "content": "1 plus 1?"},
+    {"role": "assistant", "content": "2"},
+    {"role": "user", "content": "2 plus 2?", "name": "ann"},
+)
+
+
+def test_a_conversation_is_sent_message_by_message_and_never_as_a_text() -> None:
+    with endpoint_server() as server:
+        Client(server, api="chat").client.ask(CONVERSATION, **ASK)  # type: ignore[arg-type]  # as above
+        with pytest.raises(ValueError, match="cannot be put to a server that goes on from text"):
+            Client(server).client.ask(CONVERSATION, **ASK)  # type: ignore[arg-type]  # as above
+    (asked,) = server.asked
+    assert asked.body["messages"] == list(CONVERSATION)
+
+
+@given(left_out=st.sets(st.sampled_from(LEAVABLE)), extra=st.sampled_from([{}, {"reasoning_effort": "low", "a": [1]}]))
+@settings(max_examples=10, deadline=None)
+def test_a_request_has_its_own_fields_but_those_left_out_and_the_extra_ones(
+    left_out: set[str], extra: dict[str, Any]
+) -> None:
+    with endpoint_server() as server:
+        Client(server).ask()
+        Client(server, leave_out=tuple(left_out), extra_body=extra).ask()
+    usual, asked = (each.body for each in server.asked)
+    assert set(LEAVABLE) < set(usual)
+    assert asked == {**{name: value for name, value in usual.items() if name not in left_out}, **extra}
+
+
+def test_no_extra_field_stands_in_the_place_of_the_requests_own() -> None:
+    with endpoint_server() as server:
+        Client(server, extra_body={"model": "other", "prompt": "other", "seed": 1, "max_tokens": 1}).ask("mine")
+    body = server.asked[0].body
+    assert (body["model"], body["prompt"], body["seed"], body["max_tokens"]) == ("m", "mine", 7, 8)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "cure"),
+    [
+        (422, '{"detail":[{"type":"extra_forbidden","loc":["body","seed"]}]}', 'write leave_out = ["n", "seed"]'),
+        (422, '{"detail":["' + "x" * 300 + '","top_p"]}', 'write leave_out = ["n", "top_p"]'),
+        (400, "Unsupported parameter: 'temperature' is not supported", 'write leave_out = ["n", "temperature"]'),
+        (400, "stream must be set", 'write leave_out = ["n", "stream"]'),
+        (400, "n prompts in 'reasoning_effort' are bad", "remove reasoning_effort from teacher_endpoint.extra_body"),
+        (400, "seeds of n temperatures", "it does not take the request: check teacher_endpoint.model"),
+    ],
+)
+def test_a_refusal_that_names_a_field_says_how_to_be_rid_of_it(status: int, said: str, cure: str) -> None:
+    extra = {"reasoning_effort": "low"}
+    with endpoint_server(always(Behaviour(status=status, body=said))) as server:
+        with pytest.raises(RequestRefusedError) as caught:
+            Client(server, leave_out=("n",), extra_body=extra).ask()
+    assert cure in str(caught.value)
 
 
 def test_retry_after_is_waited_for_in_seconds_and_until_a_date() -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from byte_tokenizer import TEMPLATE, byte_tokenizer
 from endpoint_server import EndpointServer, endpoint_server
 from judge_models import judge_spec
 from stillwatt.errors import StillwattError, UsageError
+from stillwatt.pipelines import teacher_generate
+from stillwatt.pipelines.artifacts import RECORD_NAME
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import run_pipeline
-from stillwatt.pipelines.spec import EndpointSpec, Method, PipelineSpec, TeacherSpec
+from stillwatt.pipelines.spec import Method, PipelineSpec, TeacherSpec
+from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import Total
 from tiny_models import ListJournal, list_meter, smoke_spec
@@ -120,3 +126,83 @@ def test_what_a_server_cannot_do_is_refused_before_anything_is_spent(tmp_path: P
     with pytest.raises(UsageError, match=r"NO_SUCH_TEACHER_KEY, which .* names, is not set"):
         run(replace(keyed, teacher=teacher), tmp_path)
     assert not list(tmp_path.rglob("stages*"))
+
+
+def chatting(directory: Path, *, chat_template: str | None = TEMPLATE) -> str:
+    """A tiny student with a tokenizer of bytes; the source that names it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = byte_tokenizer(chat_template=chat_template)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+    )
+    LlamaForCausalLM(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return f"path:{directory}"
+
+
+def conversing(url: str, student: str, rows: Path, **generate: object) -> PipelineSpec:
+    """A study of the teacher's answers alone."""
+    spec = spec_of(url, serve=None)
+    assert spec.teacher.endpoint is not None
+    assert spec.generate is not None
+    told = replace(spec.generate, prompts=f"path:{rows}", prompt_tokens=200, max_new_tokens=64, **generate)  # type: ignore[arg-type]  # of its fields
+    return replace(
+        spec,
+        teacher=replace(spec.teacher, endpoint=replace(spec.teacher.endpoint, api="chat")),
+        students=(replace(spec.students[0], source=student),),
+        arms=tuple(arm for arm in spec.arms if arm.method is Method.SYNTHETIC_SFT),
+        train=replace(spec.train, checkpoints=(1.0,)),
+        generate=told,
+    )
+
+
+def inputs_of(directory: Path, journal: ListJournal) -> dict[str, Any]:
+    place = directory / "artifacts" / journal.labels("teacher_generate")["artifact"] / RECORD_NAME
+    found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))["inputs"]
+    return found
+
+
+def test_conversations_go_out_as_messages_and_stand_in_the_students_text_as_its_template_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLWATT_HOME", str(tmp_path / "home"))
+    rows = tmp_path / "prompts.jsonl"
+    asked = [f"What is {number} plus 1?" for number in range(8)]
+    rows.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in asked), encoding="utf-8")
+    student = chatting(tmp_path / "student")
+    with endpoint_server() as server:
+        spec = conversing(server.url, student, rows, chat=True, system="You are terse.")
+        journal, _ = run(spec, tmp_path)
+        sent = [each.body["messages"] for each in server.asked]
+        plain, _ = run(conversing(server.url, student, rows), tmp_path, "r2")
+    system = {"role": "system", "content": "You are terse."}
+    assert sorted(map(json.dumps, sent)) == sorted(
+        json.dumps([system, {"role": "user", "content": text}]) for text in asked[: len(sent)]
+    )
+    place = tmp_path / "artifacts" / journal.labels("teacher_generate")["artifact"]
+    text, tokenizer = teacher_generate.load(place), byte_tokenizer()
+    begun = {tokenizer.decode(s[:n]) for s, n in zip(text.sequences, text.prompt_lengths, strict=True)}
+    assert begun <= {f"[system]You are terse.\n[user]{text}\n[assistant]" for text in asked}
+    # another way of asking is another text; what is sent as it ever was is found under its old name
+    assert "said_sha256" in inputs_of(tmp_path, journal)
+    assert sorted(inputs_of(tmp_path, plain)) == ["needed_tokens", "prompts", "settings", "teacher", "tokenizer_sha256"]
+
+
+def test_a_student_that_cannot_be_told_of_a_conversation_is_named_before_anybody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLWATT_HOME", str(tmp_path / "home"))
+    rows = tmp_path / "prompts.jsonl"
+    rows.write_text('{"prompt": "a"}\n', encoding="utf-8")
+    student = chatting(tmp_path / "student", chat_template=None)
+    with endpoint_server() as server:
+        with pytest.raises(StillwattError, match=f"the tokenizer of student 'pruned' .{student}. has none"):
+            run(conversing(server.url, student, rows, chat=True), tmp_path)
+        assert not server.asked
+        spec = conversing(server.url, student, rows, chat=True)
+        assert spec.teacher.endpoint is not None
+        goes_on = replace(spec.teacher, endpoint=replace(spec.teacher.endpoint, api="completions"))
+        with pytest.raises(StillwattError, match='a conversation, and api "completions" goes on from a text'):
+            run(replace(spec, teacher=goes_on), tmp_path, "r2")
+    assert not (tmp_path / "r2").exists()

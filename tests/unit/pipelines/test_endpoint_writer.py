@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endpoint_server import OK, Asked, Behaviour, EndpointServer, endpoint_server, written
-from stillwatt.errors import EndpointError
+from stillwatt.errors import EndpointError, StillwattError
 from stillwatt.pipelines import teacher_generate
 from stillwatt.pipelines.endpoint_client import EndpointClient
 from stillwatt.pipelines.endpoint_writer import PART, EndpointWriter
-from stillwatt.pipelines.spec import EndpointSpec, GenerateSpec
+from stillwatt.pipelines.spec import GenerateSpec
+from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import Total
 
@@ -93,10 +94,13 @@ def ids(text: str) -> list[int]:
     return [ord(character) for character in text]
 
 
-def made(server: EndpointServer, out_dir: Path, stage: Stage, *, needed: int = 400, **changes: Any) -> dict[str, Any]:
+def made(
+    server: EndpointServer, out_dir: Path, stage: Stage, *, needed: int = 400, batch: int = 4, **changes: Any
+) -> dict[str, Any]:
     prompts = [ids(f"prompt {number}") for number in range(6)]
     writer = writer_for(server, stage, **changes)
-    return teacher_generate.make(writer, prompts, SAMPLING, needed, out_dir, task=stage, stage=stage)
+    sampling = replace(SAMPLING, batch_size=batch)
+    return teacher_generate.make(writer, prompts, sampling, needed, out_dir, task=stage, stage=stage)
 
 
 @settings(max_examples=8, deadline=None)
@@ -208,9 +212,9 @@ def test_a_prompt_without_text_is_not_asked() -> None:
 
 def test_a_request_that_fails_for_good_ends_the_batch_and_what_the_others_took_is_billed() -> None:
     stage = Stage()
-    bad = Behaviour(status=400)
+    bad = Behaviour(status=403)
     with endpoint_server(lambda _n, asked: bad if asked.prompt == "p2" else OK) as server:
-        with pytest.raises(EndpointError, match="status 400"):
+        with pytest.raises(EndpointError, match="status 403"):
             writer_for(server, stage).write([ids(f"p{number}") for number in range(8)], seed=1)
     assert stage.counts["failed_requests"] == 1
     assert stage.counts["generated_tokens"] == server.generated
@@ -258,3 +262,112 @@ def test_a_stage_that_was_cut_off_takes_over_finished_batches_and_asks_for_the_r
     assert len(server.asked) < all_asked
     assert stage.counts["taken_over_tokens"] > 0
     assert stage.counts["generated_tokens"] == server.generated
+
+
+FILTERED = Behaviour(status=400, body='{"error": {"message": "the content filter was triggered"}}')
+
+
+def refusing(*prompts: int, how: Behaviour = FILTERED) -> Callable[[int, Asked], Behaviour]:
+    return lambda _number, asked: how if asked.prompt in {f"prompt {number}" for number in prompts} else OK
+
+
+@settings(max_examples=12, deadline=None)
+@given(bad=st.sets(st.integers(0, 5), max_size=5), batch=st.sampled_from([1, 4, 8]), status=st.sampled_from([400, 422]))
+def test_a_prompt_that_is_refused_is_one_rejected_sample_and_is_asked_once(
+    tmp_path_factory: pytest.TempPathFactory, bad: set[int], batch: int, status: int
+) -> None:
+    if set(range(4)) <= bad:  # a whole first batch
+        bad = bad - {0}
+    stage = Stage()
+    with endpoint_server(refusing(*bad, how=replace(FILTERED, status=status))) as server:
+        found = made(server, tmp_path_factory.mktemp("made"), stage, needed=10**6, batch=batch)
+    assert found["rejects"].get("refused", 0) == stage.counts["refused_requests"] == len(bad)
+    asked = Counter(each.prompt for each in server.asked)
+    assert asked == {f"prompt {number}": 1 if number in bad else SAMPLING.max_rounds for number in range(6)}
+    assert found["samples"] + sum(found["rejects"].values()) == len(server.asked)
+    assert stage.counts["accepted_samples"] + stage.counts["rejected_samples"] == len(server.asked)
+    assert stage.counts["requests"] == len(server.asked)
+    assert stage.counts["failed_requests"] == 0
+    assert stage.counts["generated_tokens"] == server.generated
+    reasons = {f"status {status}: the content filter was triggered": len(bad)} if bad else None
+    assert stage.results["endpoint"].get("refusals") == reasons
+
+
+def test_what_was_refused_is_not_asked_again_by_a_later_attempt(tmp_path: Path) -> None:
+    def dies_at(count: int) -> Callable[[int, Asked], Behaviour]:
+        return lambda number, asked: Behaviour(status=403) if number >= count else refusing(1)(number, asked)
+
+    with endpoint_server(refusing(1)) as server:
+        whole = made(server, tmp_path / "whole", Stage())
+    with endpoint_server(dies_at(5)) as server:
+        with pytest.raises(EndpointError, match="status 403"):
+            made(server, tmp_path / "cut", Stage(), concurrency=1)
+    stage = Stage()
+    with endpoint_server(refusing(1)) as server:
+        assert made(server, tmp_path / "cut", stage) == whole
+    assert "prompt 1" not in {each.prompt for each in server.asked}
+    assert whole["rejects"]["refused"] == 1
+    assert stage.counts["rejected_samples"] == 0
+
+
+@pytest.mark.parametrize(("batch", "asked_before"), [(1, 4), (2, 4), (4, 4), (8, 6)])
+def test_where_the_whole_first_batch_is_refused_the_request_is_wrong_and_nothing_is_kept(
+    tmp_path: Path, batch: int, asked_before: int
+) -> None:
+    strict = Behaviour(status=422, body='{"detail":[{"type":"extra_forbidden","loc":["body","seed"]}]}')
+    with endpoint_server(lambda _n, asked: strict if "seed" in asked.body else OK) as server:
+        with pytest.raises(
+            StillwattError, match=rf"first {asked_before} prompts was refused.*leave_out = \[\"seed\"\]"
+        ):
+            made(server, tmp_path, Stage(), batch=batch)
+        assert len(server.asked) == asked_before
+        found = made(server, tmp_path, Stage(), batch=batch, leave_out=("seed",))
+    assert found["samples"] > 0
+    assert "refused" not in found["rejects"]
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_where_nothing_is_answered_any_more_the_same_command_asks_for_the_rest(tmp_path: Path, batch: int) -> None:
+    def spent(number: int, _asked: Asked) -> Behaviour:
+        return OK if number < 4 else Behaviour(status=400, body="no credit left")
+
+    with endpoint_server() as server:
+        whole = made(server, tmp_path / "whole", Stage(), batch=batch)
+    with endpoint_server(spent) as server:
+        for stage in (first := Stage(), second := Stage()):
+            with pytest.raises(StillwattError, match=r"the last 6 prompts that were asked were all refused.*no credit"):
+                made(server, tmp_path / "cut", stage, batch=batch, concurrency=1)
+    assert first.counts["requests"] == 4 + 6  # the rest of the first round, and in the second whom it had answered
+    assert second.counts["requests"] == 6
+    with endpoint_server() as server:
+        assert made(server, tmp_path / "cut", Stage(), batch=batch) == whole
+
+
+def test_a_few_refusals_at_the_end_are_the_prompts(tmp_path: Path) -> None:
+    with endpoint_server(refusing(3, 4, 5)) as server:
+        found = made(server, tmp_path, Stage(), needed=10**6, batch=1)
+    assert (found["rejects"]["refused"], found["samples"]) == (3, 3 * SAMPLING.max_rounds)
+
+
+def test_without_n_each_of_a_prompts_samples_is_a_request_of_its_own(tmp_path: Path) -> None:
+    with endpoint_server() as server:
+        found = made(server, tmp_path, Stage(), needed=10**6, leave_out=("n", "seed"))
+    assert found["samples"] == len(server.asked) == 6 * SAMPLING.max_rounds
+    assert not [each for each in server.asked if {"n", "seed"} & set(each.body)]
+
+
+def test_words_are_sent_as_they_are_and_answers_stand_behind_the_students_tokens(tmp_path: Path) -> None:
+    said = ({"role": "system", "content": "be brief"}, {"role": "user", "content": "why?"})
+    stage = Stage()
+    with endpoint_server(lambda _n, _a: Behaviour(text="so", usage=False)) as server:
+        writer = writer_for(server, stage, api="chat")
+        found = teacher_generate.make(
+            writer, [ids("<why?>"), ids("Once")], SAMPLING, 14, tmp_path, task=stage, stage=stage, said=[said, None]
+        )
+    sent = sorted((each.body["messages"] for each in server.asked), key=len)
+    assert sent == [[{"role": "user", "content": "Once"}], list(said)]
+    kept = teacher_generate.load(tmp_path)
+    assert kept.sequences == ((*ids("<why?>so"), END), (*ids("Onceso"), END))
+    assert found["samples"] == 2
+    # what the server does not tell is counted in the student's form of the conversation
+    assert stage.counts["prompt_tokens"] == len("<why?>") + len("Once")

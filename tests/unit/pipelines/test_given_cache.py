@@ -23,7 +23,6 @@ from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_tokenizer, tokenizer_sha256
 from stillwatt.pipelines.schedule import learning_rate
 from stillwatt.pipelines.spec import (
-    EndpointSpec,
     GivenCacheSpec,
     Limit,
     LimitKind,
@@ -31,6 +30,7 @@ from stillwatt.pipelines.spec import (
     PipelineSpec,
     TeacherSpec,
 )
+from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.pipelines.study import check
 from stillwatt.units import J_PER_UJ
 from study_place import KillingProgress, Place
