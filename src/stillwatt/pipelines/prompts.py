@@ -1,7 +1,8 @@
-"""What the teacher goes on from: beginnings of training text, prompts of a file, or examples drawn from a set of seeds.
+"""What is gone on from: beginnings of training text, prompts of a file, or examples drawn from a set of seeds.
 
-A prompt of the first two kinds stays before the completion in the student's text and is not supervised. Examples are
-shown to the teacher alone: a student's text is the new sample, as if it were a document of a corpus.
+A prompt of the first two kinds stays before the completion in the student's text and is not supervised; a student that
+writes for itself begins with such prompts, too. Examples are shown to the teacher alone: a student's text is the new
+sample, as if it were a document of a corpus.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.jsonl import read_rows, read_text
-from stillwatt.pipelines.spec import CORPUS, GenerateSpec
+from stillwatt.pipelines.prompt_bounds import check_enough
+from stillwatt.pipelines.spec import GenerateSpec
+from stillwatt.pipelines.spec_text import CORPUS, Asking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,7 +32,9 @@ __all__ = [
     "NewSample",
     "PromptSet",
     "check_prompts",
+    "count_asked",
     "file_prompts",
+    "given_prompts",
     "prompts_identity",
     "seed_prompts",
     "seed_template",
@@ -102,7 +107,11 @@ class PromptSet:
 def source_of(spec: GenerateSpec) -> Path | None:
     """The file that prompts or seeds are in; None where the teacher continues training text."""
     source = spec.seeds if spec.seeds is not None else spec.prompts
-    return None if source == CORPUS else Path(source.removeprefix("path:")).expanduser()
+    return None if source == CORPUS else _path(source)
+
+
+def _path(source: str) -> Path:
+    return Path(source.removeprefix("path:")).expanduser()
 
 
 def prompts_identity(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -117,23 +126,47 @@ def prompts_identity(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> 
     }
 
 
-def check_prompts(spec: GenerateSpec) -> None:
-    """Refuse, before anything is spent, a file that no prompts can be made of.
+def check_prompts(spec: GenerateSpec, needed_tokens: int = 0) -> None:
+    """Refuse, before anything is spent, a file that no prompts, or too few, can be made of.
 
     Raises:
         MissingInputError: It is not there.
-        StillwattError: It is empty, a row is not as it should be, or there are fewer seeds than shots.
+        StillwattError: It is empty, a row is not as it should be, there are fewer seeds than shots, or the prompts
+            cannot give `needed_tokens`, however long they and their completions are.
     """
     path = source_of(spec)
     if path is None:
         return
     if spec.seeds is None:
-        _asked(path, spec)
+        count = count_asked(spec)
     else:
         _seeds(path, spec.shots)
+        count = _num_drawn(spec, needed_tokens)
+    check_enough(spec, needed_tokens, count, count * spec.prompt_tokens)
 
 
-def file_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> PromptSet:
+def count_asked(spec: Asking) -> int:
+    """Prompts of a file, as many as there are rows.
+
+    Raises:
+        MissingInputError: It is not there.
+        StillwattError: It is empty, or a row is not as it should be.
+    """
+    return len(_asked(_path(spec.prompts), spec))
+
+
+def given_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_tokens: int) -> PromptSet:
+    """The teacher's prompts where they come from a file, of prompts or of seeds.
+
+    Raises:
+        StillwattError: As `file_prompts` and `seed_prompts`, or all of them together cannot give `needed_tokens`.
+    """
+    found = file_prompts(spec, tokenizer) if spec.seeds is None else seed_prompts(spec, tokenizer, needed_tokens)
+    check_enough(spec, needed_tokens, len(found.ids), sum(map(len, found.ids)))
+    return found
+
+
+def file_prompts(spec: Asking, tokenizer: PreTrainedTokenizerBase) -> PromptSet:
     """The prompts of a file, in its order.
 
     A row's `prompt` is put into the template, where there is one. With `chat` it is then the user's message of a
@@ -145,13 +178,12 @@ def file_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> Prom
         StillwattError: The file cannot be used, the tokenizer has no chat template and a conversation needs one, or no
             prompt is short enough.
     """
-    path = source_of(spec)
-    assert path is not None  # asked where there is one
+    path = _path(spec.prompts)
     prompts, counts = list[tuple[int, ...]](), dict.fromkeys(("read", "cut", "refused", "answers_left_out"), 0)
     for asked in _asked(path, spec):
         counts["read"] += 1
         counts["answers_left_out"] += asked.has_answer
-        _add(_ids(tokenizer, asked.as_text(tokenizer)), asked.place, spec, prompts, counts)
+        _add(_ids(tokenizer, asked.as_text(tokenizer, spec.table)), asked.place, spec, prompts, counts)
     return PromptSet(ids=_some(prompts, path, spec), counts=counts)
 
 
@@ -169,7 +201,7 @@ def seed_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_
     assert path is not None  # asked where there is one
     seeds = _seeds(path, spec.shots)
     before, after = seed_template(spec.template)
-    count = min(_MOST_DRAWN, max(1, math.ceil(needed_tokens / spec.max_new_tokens)))
+    count = _num_drawn(spec, needed_tokens)
     rng = random.Random(spec.shots_seed)
     prompts, counts = list[tuple[int, ...]](), dict.fromkeys(("read", "cut", "refused"), 0)
     for number in range(count):
@@ -178,6 +210,10 @@ def seed_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_
         _add(_ids(tokenizer, shown + before.rstrip(" ")), f"draw {number + 1}", spec, prompts, counts)
     sample = NewSample(separator=after, tokenizer=tokenizer, seeds=frozenset(seed.strip() for seed in seeds))
     return PromptSet(ids=_some(prompts, path, spec), counts=counts, sample=sample)
+
+
+def _num_drawn(spec: GenerateSpec, needed_tokens: int) -> int:
+    return min(_MOST_DRAWN, max(1, math.ceil(needed_tokens / spec.max_new_tokens)))
 
 
 def seed_template(template: str | None) -> tuple[str, str]:
@@ -190,9 +226,7 @@ def seed_template(template: str | None) -> tuple[str, str]:
     return before, after
 
 
-def _add(
-    ids: Sequence[int], place: str, spec: GenerateSpec, prompts: list[tuple[int, ...]], counts: dict[str, int]
-) -> None:
+def _add(ids: Sequence[int], place: str, spec: Asking, prompts: list[tuple[int, ...]], counts: dict[str, int]) -> None:
     """Take a prompt in, if its length allows; one that is too long is cut from the left or left out, and counted."""
     if not ids:
         raise StillwattError(f"{place}: the prompt has no tokens; remove the row")
@@ -203,18 +237,18 @@ def _add(
     prompts.append(tuple(ids[-spec.prompt_tokens :]))
 
 
-def _some(prompts: Sequence[tuple[int, ...]], path: Path, spec: GenerateSpec) -> tuple[tuple[int, ...], ...]:
+def _some(prompts: Sequence[tuple[int, ...]], path: Path, spec: Asking) -> tuple[tuple[int, ...], ...]:
     if not prompts:
+        others = ', show fewer, or set long_prompts = "cut"' if isinstance(spec, GenerateSpec) else ""
         raise StillwattError(
-            f"{path}: every prompt has more than {spec.prompt_tokens} tokens; raise teacher_generate.prompt_tokens, "
-            'show fewer, or set long_prompts = "cut"'
+            f"{path}: every prompt has more than {spec.prompt_tokens} tokens; raise {spec.table}.prompt_tokens{others}"
         )
     return tuple(prompts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a row asks the teacher: a text to go on with, or the messages of a conversation."""
+    """What a row asks: a text to go on with, or the messages of a conversation."""
 
     place: str
     text: str = ""
@@ -222,16 +256,16 @@ class _Asked:
     has_answer: bool = False
     """Whether an assistant's message at the end was left out."""
 
-    def as_text(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        """What the teacher reads."""
-        return _chat_text(tokenizer, self.messages, self.place) if self.messages else self.text
+    def as_text(self, tokenizer: PreTrainedTokenizerBase, table: str) -> str:
+        """What is read; `table` has the settings."""
+        return _chat_text(tokenizer, self.messages, self.place, table) if self.messages else self.text
 
 
-def _asked(path: Path, spec: GenerateSpec) -> list[_Asked]:
+def _asked(path: Path, spec: Asking) -> list[_Asked]:
     return [_parse(f"{path}:{number}", row, spec) for number, row in read_rows(path, "the prompts", _FORM)]
 
 
-def _parse(place: str, row: Mapping[str, Any], spec: GenerateSpec) -> _Asked:
+def _parse(place: str, row: Mapping[str, Any], spec: Asking) -> _Asked:
     prompt, messages = row.get("prompt"), row.get("messages")
     if isinstance(prompt, str) and prompt.strip():
         text = (spec.template or PROMPT_PLACE).replace(PROMPT_PLACE, prompt)
@@ -239,7 +273,7 @@ def _parse(place: str, row: Mapping[str, Any], spec: GenerateSpec) -> _Asked:
             return _Asked(place, messages=_with_system([{"role": "user", "content": text}], spec.system))
         if spec.system is not None:
             raise StillwattError(
-                f"{place}: a plain `prompt` has no system message; set teacher_generate.chat = true, or remove system"
+                f"{place}: a plain `prompt` has no system message; set {spec.table}.chat = true, or remove system"
             )
         return _Asked(place, text)
     if isinstance(messages, list):
@@ -258,7 +292,7 @@ def _check_messages(messages: list[Any], place: str) -> bool:
             raise StillwattError(f"{place}: a message is an object with `role` and `content`, both strings")
     has_answer = bool(messages) and messages[-1]["role"] == "assistant"
     if len(messages) == has_answer:
-        raise StillwattError(f"{place}: there is no message for the teacher to answer")
+        raise StillwattError(f"{place}: there is no message to answer")
     return has_answer
 
 
@@ -268,13 +302,15 @@ def _with_system(messages: Sequence[Mapping[str, str]], system: str | None) -> S
     return [{"role": "system", "content": system}, *messages]
 
 
-def _chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], place: str) -> str:
+def _chat_text(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], place: str, table: str
+) -> str:
     from jinja2.exceptions import TemplateError
 
     if getattr(tokenizer, "chat_template", None) is None:
         raise StillwattError(
             f"{place}: the teacher's tokenizer has no chat template, so it cannot be asked in a conversation; give "
-            "`prompt` rows, and write the turns into teacher_generate.template"
+            f"`prompt` rows, and write the turns into {table}.template"
         )
     try:
         said = [dict(message) for message in messages]
