@@ -43,7 +43,7 @@ def list_recipes(as_json: bool) -> None:
 def check(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check a recipe and say what it would run.
 
-    Everything that is wrong is listed, each with its line; files of prompts are read where they are here. Models and
+    Everything that is wrong is listed, each with its line; files of text are read where they are here. Models and
     other data are not looked at, so what only they can tell (a top_k above the vocabulary) shows when it runs.
     """
     from dataclasses import replace

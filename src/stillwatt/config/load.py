@@ -17,9 +17,9 @@ from stillwatt.config.bundled import find_recipe
 from stillwatt.config.lines import Place, key_lines, line_of
 from stillwatt.config.models import Recipe
 from stillwatt.config.overrides import Override, apply_override
-from stillwatt.config.prompt_files import look_into
 from stillwatt.config.shape import dotted, known_keys, table_name
 from stillwatt.config.teachers import MAY_HOLD_KEYS
+from stillwatt.config.text_files import look_into
 from stillwatt.config.tomlvalue import toml_value
 from stillwatt.errors import ConfigError, suggest
 
@@ -66,13 +66,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def check_recipe(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, tuple[str, ...]]:
-    """Read a recipe as `load_recipe` does, and look into the files of prompts that it names, where they are here.
+    """Read a recipe as `load_recipe` does, and look into the files of text that it names, where they are here.
 
     Returns:
         The recipe, and what is to be known of those files though nothing is wrong.
 
     Raises:
-        ConfigError: as `load_recipe`, or a file is no file of prompts, or has too few for the budget.
+        ConfigError: as `load_recipe`, or a file's rows are not as they should be, or too few for the budget.
     """
     recipe = load_recipe(path, overrides)
     found = look_into(recipe.to_spec())

@@ -1,4 +1,4 @@
-"""What `recipe check` says of files of prompts: their rows, and whether there are enough of them."""
+"""What `recipe check` says of files of text: their rows, and whether there are enough of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from stillwatt.cli.main import cli
+from stillwatt.config import corpus_file
 from stillwatt.config.bundled import find_recipe
 from stillwatt.config.load import check_recipe, load_recipe
 from stillwatt.errors import ConfigError
@@ -71,6 +72,32 @@ def test_own_prompts_that_come_again_are_told_of(tmp_path: Path) -> None:
     assert "1 prompts for the 16 sequences of a training" in caution
     rows = [{"prompt": f"row {number}"} for number in range(16)]
     assert checked(f"{STUDENT}={written(tmp_path / 'asked.jsonl', *rows)}") == ()
+
+
+def test_a_corpus_that_is_smaller_than_the_budget_is_refused_at_its_line(tmp_path: Path) -> None:
+    budget = load_recipe(RECIPE).data.train_tokens
+    rows = [{"text": "ü" * 31} for _ in range(8)]  # 64 tokens at most, each with a beginning and an end
+    source = f"data.source={written(tmp_path / 'text.jsonl', *rows)}"
+    words = f"the 6 documents of .* hold 384 tokens at most, and the budget is {budget:,}; every token is used at most"
+    with pytest.raises(ConfigError, match=f"data.train_tokens: {words} once"):
+        checked(source)
+    assert checked(source, "data.train_tokens=384") == ()
+    more = f"data.source={written(tmp_path / 'more.jsonl', *rows * 4)}"
+    assert checked(more) == ()
+    # what a chat template writes around conversations is not known
+    said = {"messages": [{"role": "user", "content": "a"}]}
+    assert checked(f"data.source={written(tmp_path / 'said.jsonl', *[said] * 8)}") == ()
+
+
+def test_a_corpus_is_read_where_it_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "text.jsonl"
+    (caution,) = checked(f"data.source=path:{path}")
+    assert caution.startswith(f"data.source: the corpus not found at {path}; ")
+    written(path, {"text": "a" * 999}, {"txt": "b"})
+    with pytest.raises(ConfigError, match=r"data\.source: .*text\.jsonl:2: neither `text`"):
+        checked(f"data.source=path:{path}")
+    monkeypatch.setattr(corpus_file, "_MOST_BYTES", 100)  # a large one is let be
+    assert checked(f"data.source=path:{path}") == ()
 
 
 def test_the_command_says_where(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What can be said of the files of prompts that a recipe names, with no model and no tokenizer at hand."""
+"""What can be said of the files of text that a recipe names, with no model and no tokenizer at hand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from stillwatt.config.corpus_file import check_size, read_corpus
 from stillwatt.config.problem import Place, Problem
 from stillwatt.errors import MissingInputError, StillwattError
 from stillwatt.pipelines.prompts import check_prompts, count_asked
@@ -36,8 +37,11 @@ class Look:
 
 
 def look_into(spec: PipelineSpec) -> Look:
-    """Read the rows of each file of prompts or seeds, and hold their number against the budget."""
+    """Read the rows of each file of text, prompts or seeds, and hold what they can give against the budget."""
     found, generate, own = Look(), spec.generate, spec.own_text
+    corpus = found.at(("data", "source"), lambda: read_corpus(spec.data))
+    if corpus is not None:
+        found.at(("data", "train_tokens"), lambda: check_size(spec.data, corpus))
     if generate is not None:
         key = "prompts" if generate.seeds is None else "seeds"
         found.at(("teacher_generate", key), lambda: check_prompts(generate, spec.data.train_tokens))
