@@ -162,7 +162,7 @@ def _all_but_first(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
 
 def _save(out_dir: Path, packed: Packed, documents: list[npt.NDArray[np.int32]]) -> str:
     out_dir.mkdir(parents=True, exist_ok=True)
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "train_ids": packed.ids_ST,
         "dropped_tokens": np.asarray([packed.dropped_tokens], dtype=np.int64),
         "held_out_ids": np.concatenate(documents),
