@@ -43,15 +43,18 @@ def list_recipes(as_json: bool) -> None:
 def check(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check a recipe and say what it would run.
 
-    Everything that is wrong is listed, each with its line. Models and data are not looked at, so what only they can
-    tell (a top_k above the vocabulary, a missing file) shows when it runs.
+    Everything that is wrong is listed, each with its line; files of text are read where they are here. Models and
+    other data are not looked at, so what only they can tell (a top_k above the vocabulary) shows when it runs.
     """
+    from dataclasses import replace
+
     from stillwatt.config.bundled import find_recipe
-    from stillwatt.config.load import load_recipe
+    from stillwatt.config.load import check_recipe
     from stillwatt.config.plan import plan
 
-    loaded = load_recipe(find_recipe(recipe), overrides)
+    loaded, cautions = check_recipe(find_recipe(recipe), overrides)
     would = plan(loaded.to_spec())
+    would = replace(would, cautions=would.cautions + cautions)
     if as_json:
         say_json(plan_dict(loaded, would))
         return

@@ -43,6 +43,7 @@ Such a table:
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="How many trials, at most.")
 @click.option("--budget", metavar="AMOUNT", help="Of all trials together, such as `0.5 kWh` or `2 h`.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help=_ENGINE_HELP)
+@click.option("--retry-failed", is_flag=True, help="Run trials that failed again, each as its own run.")
 @sensors_option
 @json_option
 @click.pass_context
@@ -54,13 +55,15 @@ def sweep(
     trials: int | None,
     budget: str | None,
     engine: str,
+    retry_failed: bool,
     sensors: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Search over settings of a recipe; each trial is a measured run, and teacher artefacts are made once.
 
     RECIPE has a table `[sweep]`, or is a file with that table alone, which names its recipe. The same command goes
-    on with a search that was cut short. Exits with 3 where the energy of a trial is not known or not whole.
+    on with a search that was cut short. What is a server's or the machine's fault ends it and leaves the trial open;
+    one that fails of itself stays failed. Exits with 3 where the energy of a trial is not known or not whole.
     """
     from stillwatt.cli.progress import reporter
     from stillwatt.clock import SystemClock
@@ -86,6 +89,7 @@ def sweep(
                 trials=trials,
                 budget=budget,
                 sensors=sensors,
+                retry_failed=retry_failed,
             )
     except KeyboardInterrupt:
         note("interrupted: trials that are over are kept and booked; the same command goes on from there")

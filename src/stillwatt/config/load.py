@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -19,6 +19,7 @@ from stillwatt.config.models import Recipe
 from stillwatt.config.overrides import Override, apply_override
 from stillwatt.config.shape import dotted, known_keys, table_name
 from stillwatt.config.teachers import MAY_HOLD_KEYS
+from stillwatt.config.text_files import look_into
 from stillwatt.config.tomlvalue import toml_value
 from stillwatt.errors import ConfigError, suggest
 
@@ -64,6 +65,27 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return _checked(path, text, _parse(str(path), text), overrides)
 
 
+def check_recipe(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, tuple[str, ...]]:
+    """Read a recipe as `load_recipe` does, and look into the files of text that it names, where they are here.
+
+    Returns:
+        The recipe, and what is to be known of those files though nothing is wrong.
+
+    Raises:
+        ConfigError: as `load_recipe`, or a file's rows are not as they should be, or too few for the budget.
+    """
+    recipe = load_recipe(path, overrides)
+    found = look_into(recipe.to_spec())
+    if found.problems:
+        lines, settings = key_lines(_read(Path(path))), _parse(str(path), _read(Path(path)))
+        changes = [apply_override(settings, override) for override in overrides]
+        _raise(
+            _placed(each.place, f"{dotted(each.place)}: {each.message}", str(path), lines, changes)
+            for each in found.problems
+        )
+    return recipe, found.cautions
+
+
 def sweep_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, Recipe]:
     """Read a recipe with its table `[sweep]`, or a file with that table alone that names its recipe.
 
@@ -94,8 +116,12 @@ def _checked(path: str | Path, text: str, settings: dict[str, Any], overrides: S
     try:
         return Recipe.model_validate_json(document)
     except ValidationError as err:
-        faults = sorted(_faults(err, str(path), key_lines(text), changes), key=lambda fault: fault.line or 0)
-    first, *others = faults
+        faults = tuple(_faults(err, str(path), key_lines(text), changes))
+    _raise(faults)
+
+
+def _raise(faults: Iterable[_Fault]) -> NoReturn:
+    first, *others = sorted(faults, key=lambda fault: fault.line or 0)
     message = "\n".join([first.message, *(fault.text() for fault in others)])
     raise ConfigError(first.origin, message, line=first.line)
 

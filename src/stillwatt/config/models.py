@@ -17,19 +17,17 @@ from stillwatt.config.budgets import BudgetSettings, BudgetText
 from stillwatt.config.caches import CacheSettings, LogitsSettings
 from stillwatt.config.judge import JudgeSettings
 from stillwatt.config.names import DataSource, Name, StudentSource
+from stillwatt.config.own_text import OwnTextSettings
 from stillwatt.config.reading import AnalysisSettings, RunSettings
 from stillwatt.config.rules import problems
-from stillwatt.config.settings import Count, Seed, Settings, unit
+from stillwatt.config.settings import Count, Seed, Settings, Share, unit
 from stillwatt.config.sweep import SweepSettings
 from stillwatt.config.teachers import Dtype, EndpointSettings, TeacherSettings
 from stillwatt.config.texts import TextSettings
 from stillwatt.ledger.rundir import settings_hash
-from stillwatt.pipelines.spec import DataSpec, GenerateSpec, Limit, OwnTextSpec, PipelineSpec, StudentSpec, TrainSpec
+from stillwatt.pipelines.spec import DataSpec, GenerateSpec, Limit, PipelineSpec, StudentSpec, TrainSpec
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
 from stillwatt.units import S_PER_H
-
-Share = Annotated[float, Field(gt=0.0, le=1.0)]
-"""A part of a whole, more than nothing."""
 
 
 class MeterSettings(Settings):
@@ -185,25 +183,6 @@ class GenerateSettings(TextSettings):
     def to_spec(self) -> GenerateSpec:
         """The generation, for the runner."""
         return GenerateSpec(**self.model_dump())
-
-
-class OwnTextSettings(Settings):
-    """How a student writes its own training text; needed by arms of method `gkd`."""
-
-    prompt_tokens: Count = Field(
-        description="Tokens of training text the student continues.", json_schema_extra=unit("tokens")
-    )
-    max_new_tokens: Count = Field(description="Longest continuation.", json_schema_extra=unit("tokens"))
-    temperature: float = Field(
-        ge=0.0,
-        le=100.0,
-        description="Sampling temperature, of the writing alone; at 0 the most probable token is always taken.",
-    )
-    top_p: Share = Field(description="Nucleus sampling: the smallest set of tokens with this probability.")
-
-    def to_spec(self) -> OwnTextSpec:
-        """The student's writing, for the runner."""
-        return OwnTextSpec(**self.model_dump())
 
 
 class TrainSettings(Settings):

@@ -202,11 +202,12 @@ def _arm(spec: PipelineSpec, arm_id: str, arm: ArmSpec) -> Iterator[PlannedStage
         reached = sequences_at(share, spec.data, spec.train)
         if arm.own_text_share and spec.own_text is not None:
             new_tokens = spec.own_text.max_new_tokens
+            source = f", after prompts of {spec.own_text.prompts}" if spec.own_text.has_file else ""
             yield PlannedStage(
                 name=f"student_generate.{arm_id}.{share}",
                 kind=StageKind.OTHER,
                 tokens=None,
-                detail=f"in {arm.own_text_share:.0%} of the steps, {new_tokens} new tokens a sequence at most",
+                detail=f"in {arm.own_text_share:.0%} of the steps, {new_tokens} new tokens a sequence at most{source}",
             )
         if arm.is_online:
             yield PlannedStage(

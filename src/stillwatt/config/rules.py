@@ -25,6 +25,7 @@ from stillwatt.errors import UnknownNameError, UsageError, suggest
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, OBJECTIVES, Source, check_parameter, find_objective
 from stillwatt.pipelines.spec import DISTILLING, Method
+from stillwatt.pipelines.spec_text import CORPUS
 from stillwatt.sensors.registry import check_names, make_sensor
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def _budget(recipe: Recipe) -> Iterator[Problem]:
         settings = getattr(recipe, table)
         if table == "teacher_generate" and not continues_corpus(recipe):
             continue
+        if table == "student_generate" and settings is not None and settings.prompts != CORPUS:
+            continue  # held against a sequence together with what is written
         if settings is not None and settings.prompt_tokens > length:
             text = f"prompts are cut from sequences of {length} tokens, so {settings.prompt_tokens} cannot be had"
             yield Problem(place=(table, "prompt_tokens"), message=text)

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stillwatt.config.problem import Problem
+from stillwatt.config.rules_text import OF_CONVERSATIONS, place_faults
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, OBJECTIVES
+from stillwatt.pipelines.prompts import PROMPT_PLACE
 from stillwatt.pipelines.spec import Method
+from stillwatt.pipelines.spec_text import CORPUS
 
 if TYPE_CHECKING:
     from stillwatt.config.arms import ArmSettings
     from stillwatt.config.models import Recipe
+    from stillwatt.config.own_text import OwnTextSettings
 
 _NEEDED = ("alpha", "temperature", "loss", "own_text_share")
 _OF_GKD_ALONE = ("own_text_share", "text")
@@ -58,10 +62,11 @@ def _settings(recipe: Recipe) -> Iterator[Problem]:
     if not users:
         text = "no arm uses [student_generate]; remove the table or add an arm of method gkd"
         yield Problem(place=("student_generate",), message=text)
-    if recipe.data.packing == "documents":
+    yield from (Problem(place=("student_generate", key), message=text) for key, text in _prompts(settings))
+    if recipe.data.packing == "documents" and settings.prompts == CORPUS:
         text = (
             "a student goes on from beginnings of packed sequences, which may hold several documents, so own text "
-            'cannot be kept apart; set packing = "stream" or leave out arms of method gkd'
+            'cannot be kept apart; set packing = "stream", name a file of prompts, or leave out arms of method gkd'
         )
         yield Problem(place=("data", "packing"), message=text)
     length = recipe.data.sequence_tokens
@@ -71,3 +76,12 @@ def _settings(recipe: Recipe) -> Iterator[Problem]:
             "a step on own text would be larger than one on given text"
         )
         yield Problem(place=("student_generate", "max_new_tokens"), message=text)
+
+
+def _prompts(settings: OwnTextSettings) -> Iterator[tuple[str, str]]:
+    if settings.prompts == CORPUS:
+        for key, default in {**OF_CONVERSATIONS, "template": None}.items():
+            if getattr(settings, key) != default:
+                yield key, f'only prompts = "path:FILE.jsonl" takes {key}'
+    elif settings.template is not None:
+        yield from (("template", text) for text in place_faults(settings.template, PROMPT_PLACE))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from stillwatt.config.problem import Problem
 from stillwatt.pipelines.prompts import PROMPT_PLACE, SEED_PLACE, seed_template
-from stillwatt.pipelines.spec import CORPUS
+from stillwatt.pipelines.spec_text import CORPUS
 
 if TYPE_CHECKING:
     from stillwatt.config.models import GenerateSettings, Recipe
 
-_OF_CONVERSATIONS = {"chat": False, "system": None}
+OF_CONVERSATIONS = {"chat": False, "system": None}
 """Keys that only prompts of a file have a use for, each with its default."""
 
 
@@ -50,7 +50,7 @@ def _prompts(generate: GenerateSettings) -> Iterator[tuple[str, str]]:
     if generate.seeds is None and generate.shots:
         yield "shots", "shots says how many seeds a prompt shows, and there are no seeds"
     if generate.prompts == CORPUS:
-        for key, default in _OF_CONVERSATIONS.items():
+        for key, default in OF_CONVERSATIONS.items():
             if getattr(generate, key) != default:
                 yield key, f'only prompts = "path:FILE.jsonl" takes {key}'
 
@@ -63,10 +63,15 @@ def _template(generate: GenerateSettings) -> Iterator[str]:
         yield "beginnings of training text take no template; it is for prompts of a file and for seeds"
         return
     place = PROMPT_PLACE if generate.seeds is None else SEED_PLACE
+    yield from place_faults(template, place)
+    if template.count(place) == 1 and generate.seeds is not None and not seed_template(template)[1].strip(" "):
+        yield f"nothing stands behind {SEED_PLACE}, so nothing would tell where a new sample ends; add a line's end"
+
+
+def place_faults(template: str, place: str) -> Iterator[str]:
+    """What is wrong with a template that has a place."""
     if template.count(place) != 1:
         yield f"the template has the place {place} {template.count(place)} times; it needs it once"
-    elif generate.seeds is not None and not seed_template(template)[1].strip(" "):
-        yield f"nothing stands behind {SEED_PLACE}, so nothing would tell where a new sample ends; add a line's end"
 
 
 def _filters(generate: GenerateSettings) -> Iterator[tuple[str, str]]:
@@ -81,8 +86,7 @@ def _filters(generate: GenerateSettings) -> Iterator[tuple[str, str]]:
 
 
 def _enough(recipe: Recipe, generate: GenerateSettings) -> Iterator[Problem]:
-    # at temperature 0 a second round would only repeat the first
-    rounds = generate.max_rounds if generate.temperature > 0 else 1
+    rounds = generate.to_spec().rounds
     prompts = recipe.data.train_tokens // recipe.data.sequence_tokens
     most = prompts * rounds * (generate.prompt_tokens + generate.max_new_tokens)
     if most < recipe.data.train_tokens:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 Count = Annotated[int, Field(ge=1)]
 """A number of things, at least one."""
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+"""A part of a whole, more than nothing."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """Start of a random sequence."""
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from stillwatt.config.settings import Seed, Settings, unit
-from stillwatt.pipelines.spec import CORPUS
+from stillwatt.pipelines.spec_text import CORPUS
 
 
 def check_file(source: str) -> str:

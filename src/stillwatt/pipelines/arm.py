@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import BudgetError, StillwattError
 from stillwatt.metering.meter import Stage
-from stillwatt.pipelines import evaluate, student_train, teacher_generate
+from stillwatt.pipelines import evaluate, own_prompts, student_train, teacher_generate
 from stillwatt.pipelines.arm_resume import Again, checkpoint_dir, evaluation_name, find_damaged, training_name
 from stillwatt.pipelines.artifacts import Artifact
 from stillwatt.pipelines.bench import Bench
@@ -21,6 +21,7 @@ from stillwatt.pipelines.judge import answer, total_answers
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.models import CausalModel, device, load_model
 from stillwatt.pipelines.on_policy import OwnText
+from stillwatt.pipelines.own_prompts import StepPrompts
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import ArmSpec, LimitKind, Method, PipelineSpec, StudentSpec
 from stillwatt.pipelines.teacher_online import OnlineTeacher
@@ -212,6 +213,18 @@ def _own_text(bench: Bench, arm: ArmSpec, seed: int, labels: Mapping[str, str]) 
         prompts=bench.data().train,
         tokenizer=bench.tokenizer(),
         open_stage=lambda: bench.meter.stage(name, kind=StageKind.OTHER, labels=marks),
+        asked=_asked(bench, seed) if settings.has_file else None,
+    )
+
+
+def _asked(bench: Bench, seed: int) -> StepPrompts:
+    """The prompts that `prepare_data` kept, in the order of a seed."""
+    kept = (bench.state.finished("prepare_data") or {})["own_prompts"]
+    train = bench.spec.train
+    return StepPrompts(
+        ids=own_prompts.load(bench.data_dir(), str(kept["sha256"])),
+        seed=seed,
+        per_step=train.batch_size * train.accumulation_steps,
     )
 
 

@@ -27,10 +27,10 @@ def check_arms(spec: PipelineSpec) -> None:
             continue
         if spec.own_text is None:
             raise StillwattError(f"arm {arm.name!r}: method {arm.method.value} needs settings for the student's text")
-        if spec.data.packing == "documents":
+        if spec.data.packing == "documents" and not spec.own_text.has_file:
             raise StillwattError(
                 f"arm {arm.name!r}: own text goes on from beginnings of packed sequences, which may hold several "
-                'documents, so they cannot be kept apart; set data.packing = "stream"'
+                'documents, so they cannot be kept apart; set data.packing = "stream", or name a file of prompts'
             )
 
 

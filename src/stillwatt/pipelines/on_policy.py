@@ -21,8 +21,9 @@ from torch import Tensor
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.corpus import Packed, positions_of
 from stillwatt.pipelines.models import CausalModel
+from stillwatt.pipelines.own_prompts import StepPrompts
 from stillwatt.pipelines.sampling import Tokenizer, Writer, end_ids
-from stillwatt.pipelines.spec import OwnTextSpec
+from stillwatt.pipelines.spec_text import OwnTextSpec
 
 __all__ = ["Batch", "OwnText", "given_batch", "takes_own_text"]
 
@@ -35,7 +36,7 @@ class Batch:
     """Sequences that go through the models together; what is longer than a sequence's own text is padding."""
 
     rows: tuple[int, ...]
-    """Numbers of the sequences in the training text; for the student's own text, of those its prompts are from."""
+    """Numbers of the sequences in the training text; for the student's own text, of those in whose place it stands."""
     ids_BT: Tensor
     predicted_BT: Tensor
     """Which of the tokens from the second on are to be predicted; False on padding. Shape [B, T - 1]."""
@@ -91,10 +92,12 @@ class OwnText:
     """Probability that a step trains on own text."""
     seed: int
     prompts: Packed
-    """Text whose sequences begin with the prompts."""
+    """Text whose sequences begin with the prompts, unless there are prompts of a file."""
     tokenizer: Tokenizer
     open_stage: Callable[[], AbstractContextManager[Stage]]
     """Opens the stage that the student's writing is billed to."""
+    asked: StepPrompts | None = None
+    """Prompts of a file; None where beginnings of training text are continued."""
     steps: int = 0
     """Steps that took own text so far, in this increment."""
     generated_tokens: int = field(default=0)
@@ -104,13 +107,15 @@ class OwnText:
         return takes_own_text(self.share, seed=self.seed, step=step)
 
     def write(self, model: CausalModel, groups: Sequence[tuple[int, ...]], step: int) -> list[Batch]:
-        """Let the student continue the beginnings of those sequences, all at once; one microbatch for each group.
+        """Let the student continue that step's prompts, all at once; one microbatch for each group of sequences.
+
+        The prompts are the beginnings of those sequences, or as many prompts of the file.
 
         Tokens counted are the prompts' and those generated, each end token included; padding and what stands behind
         an end token are nothing.
         """
         rows = [row for group in groups for row in group]
-        prompts = [self.prompts.row(row)[: self.spec.prompt_tokens] for row in rows]
+        prompts = self._prompts(rows, step)
         was_training = model.training
         with self.open_stage() as stage:
             writer = Writer(model, self.tokenizer, self.spec, end_ids(model, self.tokenizer))
@@ -124,6 +129,11 @@ class OwnText:
         self.generated_tokens += generated
         texts = dict(zip(rows, zip(prompts, completions, strict=True), strict=True))
         return [_own_batch(group, [texts[row] for row in group]) for group in groups]
+
+    def _prompts(self, rows: Sequence[int], step: int) -> list[list[int]]:
+        if self.asked is not None:
+            return self.asked.of_step(step, len(rows))
+        return [self.prompts.row(row)[: self.spec.prompt_tokens] for row in rows]
 
 
 def _own_batch(rows: tuple[int, ...], texts: Sequence[tuple[list[int], list[int]]]) -> Batch:

@@ -23,7 +23,7 @@ from stillwatt.pipelines.corpus import (
     tokenise,
 )
 from stillwatt.pipelines.judge_answers import needed_tokens
-from stillwatt.pipelines.models import tokenizer_sha256
+from stillwatt.pipelines.models import disk_errors, tokenizer_sha256
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.spec import DataSpec
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec
@@ -162,17 +162,16 @@ def _all_but_first(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
 
 def _save(out_dir: Path, packed: Packed, documents: list[npt.NDArray[np.int32]]) -> str:
     out_dir.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {
-            "train_ids": packed.ids_ST,
-            "dropped_tokens": np.asarray([packed.dropped_tokens], dtype=np.int64),
-            "held_out_ids": np.concatenate(documents),
-            "held_out_lengths": np.asarray([len(ids) for ids in documents], dtype=np.int64),
-            **({} if packed.starts_ST is None else {"train_starts": packed.starts_ST.astype(np.uint8)}),
-            **_as_they_are(packed),
-        },
-        out_dir / _FILE,
-    )
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "train_ids": packed.ids_ST,
+        "dropped_tokens": np.asarray([packed.dropped_tokens], dtype=np.int64),
+        "held_out_ids": np.concatenate(documents),
+        "held_out_lengths": np.asarray([len(ids) for ids in documents], dtype=np.int64),
+        **({} if packed.starts_ST is None else {"train_starts": packed.starts_ST.astype(np.uint8)}),
+        **_as_they_are(packed),
+    }
+    with disk_errors(out_dir / _FILE):
+        save_file(arrays, out_dir / _FILE)
     return _hash(packed, documents)
 
 

@@ -1,7 +1,8 @@
-"""What the teacher goes on from: beginnings of training text, prompts of a file, or examples drawn from a set of seeds.
+"""What is gone on from: beginnings of training text, prompts of a file, or examples drawn from a set of seeds.
 
-A prompt of the first two kinds stays before the completion in the student's text and is not supervised. Examples are
-shown to the teacher alone: a student's text is the new sample, as if it were a document of a corpus.
+A prompt of the first two kinds stays before the completion in the student's text and is not supervised; a student that
+writes for itself begins with such prompts, too. Examples are shown to the teacher alone: a student's text is the new
+sample, as if it were a document of a corpus.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.jsonl import read_rows, read_text
-from stillwatt.pipelines.spec import CORPUS, GenerateSpec
+from stillwatt.pipelines.prompt_bounds import check_enough
+from stillwatt.pipelines.spec import GenerateSpec
+from stillwatt.pipelines.spec_text import CORPUS, Asking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,8 +33,10 @@ __all__ = [
     "PromptSet",
     "Said",
     "check_prompts",
+    "count_asked",
     "file_prompts",
     "first_conversation",
+    "given_prompts",
     "prompts_identity",
     "seed_prompts",
     "seed_template",
@@ -108,7 +113,11 @@ class PromptSet:
 def source_of(spec: GenerateSpec) -> Path | None:
     """The file that prompts or seeds are in; None where the teacher continues training text."""
     source = spec.seeds if spec.seeds is not None else spec.prompts
-    return None if source == CORPUS else Path(source.removeprefix("path:")).expanduser()
+    return None if source == CORPUS else _path(source)
+
+
+def _path(source: str) -> Path:
+    return Path(source.removeprefix("path:")).expanduser()
 
 
 def prompts_identity(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -123,20 +132,23 @@ def prompts_identity(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> 
     }
 
 
-def check_prompts(spec: GenerateSpec) -> None:
-    """Refuse, before anything is spent, a file that no prompts can be made of.
+def check_prompts(spec: GenerateSpec, needed_tokens: int = 0) -> None:
+    """Refuse, before anything is spent, a file that no prompts, or too few, can be made of.
 
     Raises:
         MissingInputError: It is not there.
-        StillwattError: It is empty, a row is not as it should be, or there are fewer seeds than shots.
+        StillwattError: It is empty, a row is not as it should be, there are fewer seeds than shots, or the prompts
+            cannot give `needed_tokens`, however long they and their completions are.
     """
     path = source_of(spec)
     if path is None:
         return
     if spec.seeds is None:
-        _asked(path, spec)
+        count = count_asked(spec)
     else:
         _seeds(path, spec.shots)
+        count = _num_drawn(spec, needed_tokens)
+    check_enough(spec, needed_tokens, count, count * spec.prompt_tokens)
 
 
 def first_conversation(spec: GenerateSpec) -> str | None:
@@ -152,7 +164,28 @@ def first_conversation(spec: GenerateSpec) -> str | None:
     return next((asked.place for asked in _asked(path, spec) if asked.messages), None)
 
 
-def file_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> PromptSet:
+def count_asked(spec: Asking) -> int:
+    """Prompts of a file, as many as there are rows.
+
+    Raises:
+        MissingInputError: It is not there.
+        StillwattError: It is empty, or a row is not as it should be.
+    """
+    return len(_asked(_path(spec.prompts), spec))
+
+
+def given_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_tokens: int) -> PromptSet:
+    """The teacher's prompts where they come from a file, of prompts or of seeds.
+
+    Raises:
+        StillwattError: As `file_prompts` and `seed_prompts`, or all of them together cannot give `needed_tokens`.
+    """
+    found = file_prompts(spec, tokenizer) if spec.seeds is None else seed_prompts(spec, tokenizer, needed_tokens)
+    check_enough(spec, needed_tokens, len(found.ids), sum(map(len, found.ids)))
+    return found
+
+
+def file_prompts(spec: Asking, tokenizer: PreTrainedTokenizerBase) -> PromptSet:
     """The prompts of a file, in its order.
 
     A row's `prompt` is put into the template, where there is one. With `chat` it is then the user's message of a
@@ -164,14 +197,13 @@ def file_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> Prom
         StillwattError: The file cannot be used, the tokenizer has no chat template and a conversation needs one, or no
             prompt is short enough.
     """
-    path = source_of(spec)
-    assert path is not None  # asked where there is one
+    path = _path(spec.prompts)
     prompts, counts = list[tuple[int, ...]](), dict.fromkeys(("read", "cut", "refused", "answers_left_out"), 0)
     said = list[Said | None]()
     for asked in _asked(path, spec):
         counts["read"] += 1
         counts["answers_left_out"] += asked.has_answer
-        ids = _ids(tokenizer, asked.as_text(tokenizer))
+        ids = _ids(tokenizer, asked.as_text(tokenizer, spec.table))
         said += _add(ids, asked.place, spec, prompts, counts, said=asked.messages or asked.text)
     return PromptSet(ids=_some(prompts, path, spec), counts=counts, said=tuple(said))
 
@@ -190,7 +222,7 @@ def seed_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_
     assert path is not None  # asked where there is one
     seeds = _seeds(path, spec.shots)
     before, after = seed_template(spec.template)
-    count = min(_MOST_DRAWN, max(1, math.ceil(needed_tokens / spec.max_new_tokens)))
+    count = _num_drawn(spec, needed_tokens)
     rng = random.Random(spec.shots_seed)
     prompts, counts = list[tuple[int, ...]](), dict.fromkeys(("read", "cut", "refused"), 0)
     said = list[Said | None]()
@@ -200,6 +232,10 @@ def seed_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_
         said += _add(_ids(tokenizer, shown), f"draw {number + 1}", spec, prompts, counts, said=shown)
     sample = NewSample(separator=after, tokenizer=tokenizer, seeds=frozenset(seed.strip() for seed in seeds))
     return PromptSet(ids=_some(prompts, path, spec), counts=counts, sample=sample, said=tuple(said))
+
+
+def _num_drawn(spec: GenerateSpec, needed_tokens: int) -> int:
+    return min(_MOST_DRAWN, max(1, math.ceil(needed_tokens / spec.max_new_tokens)))
 
 
 def seed_template(template: str | None) -> tuple[str, str]:
@@ -215,7 +251,7 @@ def seed_template(template: str | None) -> tuple[str, str]:
 def _add(
     ids: Sequence[int],
     place: str,
-    spec: GenerateSpec,
+    spec: Asking,
     prompts: list[tuple[int, ...]],
     counts: dict[str, int],
     *,
@@ -235,18 +271,18 @@ def _add(
     return [said if len(ids) <= spec.prompt_tokens else None]
 
 
-def _some(prompts: Sequence[tuple[int, ...]], path: Path, spec: GenerateSpec) -> tuple[tuple[int, ...], ...]:
+def _some(prompts: Sequence[tuple[int, ...]], path: Path, spec: Asking) -> tuple[tuple[int, ...], ...]:
     if not prompts:
+        others = ', show fewer, or set long_prompts = "cut"' if isinstance(spec, GenerateSpec) else ""
         raise StillwattError(
-            f"{path}: every prompt has more than {spec.prompt_tokens} tokens; raise teacher_generate.prompt_tokens, "
-            'show fewer, or set long_prompts = "cut"'
+            f"{path}: every prompt has more than {spec.prompt_tokens} tokens; raise {spec.table}.prompt_tokens{others}"
         )
     return tuple(prompts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a row asks the teacher: a text to go on with, or the messages of a conversation."""
+    """What a row asks: a text to go on with, or the messages of a conversation."""
 
     place: str
     text: str = ""
@@ -254,16 +290,16 @@ class _Asked:
     has_answer: bool = False
     """Whether an assistant's message at the end was left out."""
 
-    def as_text(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        """What the teacher reads."""
-        return _chat_text(tokenizer, self.messages, self.place) if self.messages else self.text
+    def as_text(self, tokenizer: PreTrainedTokenizerBase, table: str) -> str:
+        """What is read; `table` has the settings."""
+        return _chat_text(tokenizer, self.messages, self.place, table) if self.messages else self.text
 
 
-def _asked(path: Path, spec: GenerateSpec) -> list[_Asked]:
+def _asked(path: Path, spec: Asking) -> list[_Asked]:
     return [_parse(f"{path}:{number}", row, spec) for number, row in read_rows(path, "the prompts", _FORM)]
 
 
-def _parse(place: str, row: Mapping[str, Any], spec: GenerateSpec) -> _Asked:
+def _parse(place: str, row: Mapping[str, Any], spec: Asking) -> _Asked:
     prompt, messages = row.get("prompt"), row.get("messages")
     if isinstance(prompt, str) and prompt.strip():
         text = (spec.template or PROMPT_PLACE).replace(PROMPT_PLACE, prompt)
@@ -271,7 +307,7 @@ def _parse(place: str, row: Mapping[str, Any], spec: GenerateSpec) -> _Asked:
             return _Asked(place, messages=_with_system([{"role": "user", "content": text}], spec.system))
         if spec.system is not None:
             raise StillwattError(
-                f"{place}: a plain `prompt` has no system message; set teacher_generate.chat = true, or remove system"
+                f"{place}: a plain `prompt` has no system message; set {spec.table}.chat = true, or remove system"
             )
         return _Asked(place, text)
     if isinstance(messages, list):
@@ -290,7 +326,7 @@ def _check_messages(messages: list[Any], place: str) -> bool:
             raise StillwattError(f"{place}: a message is an object with `role` and `content`, both strings")
     has_answer = bool(messages) and messages[-1]["role"] == "assistant"
     if len(messages) == has_answer:
-        raise StillwattError(f"{place}: there is no message for the teacher to answer")
+        raise StillwattError(f"{place}: there is no message to answer")
     return has_answer
 
 
@@ -300,13 +336,15 @@ def _with_system(messages: Sequence[Mapping[str, str]], system: str | None) -> S
     return [{"role": "system", "content": system}, *messages]
 
 
-def _chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], place: str) -> str:
+def _chat_text(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], place: str, table: str
+) -> str:
     from jinja2.exceptions import TemplateError
 
     if getattr(tokenizer, "chat_template", None) is None:
         raise StillwattError(
             f"{place}: the teacher's tokenizer has no chat template, so it cannot be asked in a conversation; give "
-            "`prompt` rows, and write the turns into teacher_generate.template"
+            f"`prompt` rows, and write the turns into {table}.template"
         )
     try:
         said = [dict(message) for message in messages]

@@ -13,11 +13,10 @@ from typing import Any
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, Source, described, find_objective
 from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
+from stillwatt.pipelines.spec_text import CORPUS, OwnTextSpec
 
 CACHE_SCHEME = "cache:"
 """What stands before the folder of a logit cache whose text is trained on."""
-CORPUS = "corpus"
-"""Where the teacher's prompts come from unless a file is named: the beginnings of training sequences."""
 
 
 class Method(StrEnum):
@@ -229,6 +228,16 @@ class GenerateSpec:
         return self.min_mean_logprob is not None or self.max_mean_logprob is not None
 
     @property
+    def table(self) -> str:
+        """Where these settings stand in a recipe."""
+        return "teacher_generate"
+
+    @property
+    def rounds(self) -> int:
+        """Passes over the prompts that can give new text, at most: at temperature 0 a second one repeats the first."""
+        return self.max_rounds if self.temperature > 0.0 else 1
+
+    @property
     def shown_prompt_tokens(self) -> int:
         """Tokens of a prompt that are part of the student's text, at most."""
         return self.prompt_tokens if self.seeds is None else 0
@@ -242,16 +251,6 @@ class GenerateSpec:
         """
         own = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
         return {name: value for name, value in own.items() if name not in ("prompts", "seeds")}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnTextSpec:
-    """How a student writes its own training text."""
-
-    prompt_tokens: int
-    max_new_tokens: int
-    temperature: float
-    top_p: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ import torch
 
 from stillwatt.errors import StillwattError
 from stillwatt.metering.meter import Stage
-from stillwatt.pipelines import prepare_data, serve
+from stillwatt.pipelines import own_prompts, prepare_data, serve
 from stillwatt.pipelines.arm import (
     arm_id,
     check_share,
@@ -46,9 +46,7 @@ from stillwatt.pipelines.models import (
 )
 from stillwatt.pipelines.objectives.vocabulary import shared_rows
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.prompts import (
-    check_prompts,
-)
+from stillwatt.pipelines.prompts import check_prompts, count_asked, given_prompts, source_of
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
 from stillwatt.pipelines.study_artifacts import make_artifacts
@@ -93,9 +91,11 @@ def check(spec: PipelineSpec) -> None:
     check_judge(spec.evaluate)
     check_arms(spec)
     if spec.generate is not None:
-        check_prompts(spec.generate)
+        check_prompts(spec.generate, spec.data.train_tokens)
         if spec.teacher.endpoint is not None:
             check_conversations(spec.generate, spec.teacher.endpoint)
+    if spec.own_text is not None and spec.own_text.has_file:
+        count_asked(spec.own_text)
 
 
 def fetch_models(bench: Bench) -> None:
@@ -134,7 +134,7 @@ def prepare(bench: Bench) -> None:
             check_apart(bench.teacher(), "the teacher")
         text, given = results.pop("names_tokenizer", True), _given_facts(bench, train)
         _warn_of_tokens(bench, text=text, given=given.pop("names_tokenizer", True))
-        results |= given
+        results |= {**given, **_prompts_facts(bench, train)}
         chosen: dict[str, list[int]] = {}
         losses: dict[str, dict[str, float]] = {}
         for student in spec.students:
@@ -163,6 +163,17 @@ def _given_facts(bench: Bench, train: Packed) -> dict[str, Any]:
     )
     found = check_given(spec, train, models)
     return {"names_tokenizer": found.pop("names_tokenizer"), "given_cache": found}
+
+
+def _prompts_facts(bench: Bench, train: Packed) -> dict[str, Any]:
+    """What became of prompts that students begin with; refuses the teacher's where they cannot give the budget."""
+    spec, tokenizer = bench.spec, bench.tokenizer()
+    if spec.generate is not None and source_of(spec.generate) is not None:
+        given_prompts(spec.generate, tokenizer, int(train.ids_ST.size))
+    if spec.own_text is None or not spec.own_text.has_file:
+        return {}
+    sequences, place = len(train.ids_ST), bench.data_dir()
+    return {"own_prompts": own_prompts.make(spec.own_text, tokenizer, sequences, place, announce=bench.announce)}
 
 
 def _warn_of_tokens(bench: Bench, *, text: bool, given: bool) -> None:

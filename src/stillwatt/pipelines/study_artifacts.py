@@ -25,14 +25,8 @@ from stillwatt.pipelines.given_artifact import given_artifact, point_to_maker
 from stillwatt.pipelines.logit_text import sequences_sha256
 from stillwatt.pipelines.models import tokenizer_sha256
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.prompts import (
-    PromptSet,
-    Said,
-    file_prompts,
-    prompts_identity,
-    seed_prompts,
-    source_of,
-)
+from stillwatt.pipelines.prompt_bounds import check_enough
+from stillwatt.pipelines.prompts import PromptSet, Said, given_prompts, prompts_identity, source_of
 from stillwatt.pipelines.spec import GenerateSpec, LogitsSpec
 from stillwatt.pipelines.text_writers import open_writer
 from stillwatt.pipelines.vllm_teacher import vllm_teacher
@@ -152,7 +146,8 @@ def _text_maker(bench: Bench) -> _Maker:
         if found["shortfall_tokens"]:
             raise StillwattError(
                 f"the teacher's kept text holds {found['tokens']} tokens and the budget is {needed} (rejected samples: "
-                f"{found['rejects']}); raise teacher_generate.max_rounds, or reject less"
+                f"{found['rejects']}); raise teacher_generate.max_rounds, or reject less (that is another text, and "
+                "the teacher writes all of it again)"
             )
         return {**found, **({"prompts": dict(given.counts)} if given.counts else {})}
 
@@ -183,10 +178,9 @@ def _said(bench: Bench, given: PromptSet) -> tuple[Said | None, ...]:
 def _prompts(bench: Bench, settings: GenerateSpec, train: Packed) -> PromptSet:
     if source_of(settings) is None:
         ids = tuple(tuple(prompt) for prompt in prompts_of(train.ids_ST, settings.prompt_tokens, train.lengths_S))
+        check_enough(settings, int(train.ids_ST.size), len(ids), sum(map(len, ids)))
         return PromptSet(ids=ids, counts={})
-    if settings.seeds is None:
-        return file_prompts(settings, bench.tokenizer())
-    return seed_prompts(settings, bench.tokenizer(), int(train.ids_ST.size))
+    return given_prompts(settings, bench.tokenizer(), int(train.ids_ST.size))
 
 
 def _teacher_inputs(bench: Bench) -> dict[str, Any]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stillwatt.config.sweep import ParameterSettings, Scalar, SweepSettings
 
 JOURNAL_NAME = "search.journal"
+_SECOND_TRY = "second_try_of"
 _DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {
     "energy": "minimize",
     "quality": "maximize",
@@ -78,16 +79,32 @@ class Search:
         return trial.number, values
 
     def tell(self, trial: Trial) -> None:
-        """Take note of what a trial came to; one that is known already is left as it is."""
+        """Take note of what a trial came to; one that is known already is left as it is, unless it had failed."""
         states = self._optuna.trial.TrialState
         if trial.status == FINISHED:
             values = [trial.values[name] for name in self._sweep.objectives]
-            self._study.tell(trial.number, values, skip_if_finished=True)
+            told = self._study.tell(trial.number, values, skip_if_finished=True)
+            if told.state is states.FAIL:
+                self._note_second_try(told, values)
             return
         state = {PRUNED: states.PRUNED, FAILED: states.FAIL}[trial.status]
         if state is states.PRUNED and len(self._sweep.objectives) > 1:
             state = states.FAIL  # optuna prunes for one objective only
         self._study.tell(trial.number, state=state, skip_if_finished=True)
+
+    def _note_second_try(self, failed: Any, values: list[float]) -> None:
+        """Let the search learn of a failed trial that was run again: beside it, as optuna closes a trial for good."""
+        known = {each.user_attrs.get(_SECOND_TRY) for each in self._study.get_trials(deepcopy=False)}
+        if self._sweep.method == "grid" or failed.number in known:
+            return  # a grid learns nothing, and counts its trials
+        again = self._optuna.trial.create_trial(
+            values=values,
+            params=failed.params,
+            distributions=failed.distributions,
+            user_attrs={_SECOND_TRY: failed.number},
+            system_attrs=failed.system_attrs,
+        )
+        self._study.add_trial(again)
 
     def _begun_real(self) -> set[str]:
         """Ranges that trials took real numbers from: whole steps once did, and optuna keeps one kind to a search."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from stillwatt.config.bundled import find_recipe
 from stillwatt.config.load import sweep_recipe
-from stillwatt.errors import UnknownNameError, UsageError
+from stillwatt.errors import StillwattError, UnknownNameError, UsageError
 from stillwatt.pipelines.spec import Limit, LimitKind
 from stillwatt.records.channel import worst_basis
 from stillwatt.records.energy import NoTotal, Total
@@ -32,6 +32,8 @@ from stillwatt.workflows.trials import (
     TrialJob,
     carry_out,
     kept_trials,
+    open_again,
+    opened_again,
     trial_recipe,
 )
 
@@ -108,6 +110,7 @@ def run_sweep(
     trials: int | None = None,
     budget: str | None = None,
     sensors: Sequence[str] | None = None,
+    retry_failed: bool = False,
 ) -> SweepOutcome:
     """Search, or go on with a search that was cut short.
 
@@ -121,10 +124,12 @@ def run_sweep(
         trials: How many trials, in stead of the table's number.
         budget: Of all trials together, in stead of the table's.
         sensors: Instruments in stead of the recipe's.
+        retry_failed: Whether trials that failed are run again, each as its own run.
 
     Raises:
         ConfigError: The recipe, or a value that is tried, cannot be meant.
         UsageError: There is no table `[sweep]`, its arm or budget cannot be meant, or several ranks were launched.
+        TrialLeftOpen: A server, an instrument or the machine failed; so does MissingInputError end it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("a sweep is one process; start it without torchrun, and --engine ray takes it over machines")
@@ -136,6 +141,8 @@ def run_sweep(
     check(path, overrides, recipe, settings)
     folder = _folder(Path(runs_dir), recipe, settings)
     _begin(folder, path, recipe)
+    if retry_failed:
+        open_again(folder, [trial for trial in kept_trials(folder).values() if trial.status == FAILED])
     search = Search(folder, settings)
     desk = _Desk(folder, settings, tuple(overrides), tuple(sensors) if sensors else None, search, limit, trials)
     stopped_by = desk.run(engine(), progress, announce)
@@ -235,13 +242,14 @@ class _Desk:
         self._overrides, self._sensors = overrides, sensors
         self._most = trials or settings.trials
         self.done = kept_trials(folder)
+        self._cut_short: StillwattError | None = None
 
     def run(self, engine: Engine, progress: Progress, announce: Callable[[str], None]) -> str:
         """Carry trials out until there are enough; returns why it ended before."""
         for trial in self.done.values():
             self._search.tell(trial)
         if self.done:
-            announce(f"{self._folder}: {len(self.done)} trials are over and not run again")
+            announce(self._over_already())
         waiting, under_way, stopped_by = self._next_trials(), 0, ""
         with progress.task("sweep", total=self._most or self._grid_size(), unit="trials") as bar:
             bar.advance(len(self.done))
@@ -255,21 +263,45 @@ class _Desk:
                     engine.submit(self._job(*asked))
                     under_way += 1
                 if not under_way:
-                    return stopped_by
-                trial = engine.wait()
+                    return self._ended(stopped_by)
                 under_way -= 1
-                self.done[trial.number] = trial
-                self._search.tell(trial)
-                bar.advance()
-                announce(over_line(trial))
+                if self._take_back(engine, announce):
+                    bar.advance()
+                else:
+                    stopped_by = "a trial that was cut short"
+
+    def _take_back(self, engine: Engine, announce: Callable[[str], None]) -> bool:
+        """Take note of the next trial that is over; False where it was cut short, and so ends the sweep.
+
+        Trials that others have under way come to their own end first.
+        """
+        try:
+            trial = engine.wait()
+        except StillwattError as err:
+            self._cut_short = self._cut_short or err
+            return False
+        self.done[trial.number] = trial
+        self._search.tell(trial)
+        announce(over_line(trial))
+        return True
+
+    def _ended(self, stopped_by: str) -> str:
+        if self._cut_short is not None:
+            raise self._cut_short
+        return stopped_by
+
+    def _over_already(self) -> str:
+        failed = sum(trial.status == FAILED for trial in self.done.values())
+        told = f" ({failed} of them failed: --retry-failed runs those again)" if failed else ""
+        return f"{self._folder}: {len(self.done)} trials are over and not run again{told}"
 
     def _slots(self, engine: Engine) -> int:
         """How many at once: one alone until one has left the teacher's artefacts behind, which all others then use."""
         return engine.slots if any(trial.status != FAILED for trial in self.done.values()) else 1
 
     def _next_trials(self) -> Iterator[tuple[int, Mapping[str, Scalar]]]:
-        """Those a kill left open, then new ones."""
-        left = self._search.open_trials()
+        """Those to be run again and those left open, then new ones."""
+        left = {**opened_again(self._folder), **self._search.open_trials()}
         begun = len(self.done) + len(left)
         yield from left.items()
         while self._most is None or begun < self._most:

@@ -6,17 +6,27 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
-from stillwatt.errors import StillwattError
+from stillwatt.errors import MissingExtraError, MissingInputError, StillwattError
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.workflows.ray_cluster import connect, machines
-from stillwatt.workflows.trials import Trial, TrialJob, carry_out
+from stillwatt.workflows.trials import Trial, TrialJob, TrialLeftOpen, carry_out
+
+_CUT_SHORT = "cut_short"
 
 
 def carry_out_far(job: dict[str, Any]) -> dict[str, Any]:
-    """Carry out a trial on whatever machine this is; plain values both ways."""
+    """Carry out a trial on whatever machine this is; plain values both ways.
+
+    What ends the sweep comes back as a value, too: raised over there it would arrive as a stack and no sentence.
+    """
     sensors = job["sensors"]
     told = TrialJob(**{**job, "sensors": None if sensors is None else tuple(sensors)})
-    return asdict(carry_out(told, SilentProgress(), _nobody))
+    try:
+        return asdict(carry_out(told, SilentProgress(), _nobody))
+    except TrialLeftOpen as err:
+        return {_CUT_SHORT: err.cause, "number": err.number}
+    except (MissingInputError, MissingExtraError) as err:
+        return {_CUT_SHORT: str(err), "number": told.number}
 
 
 class RayEngine:
@@ -47,10 +57,25 @@ class RayEngine:
         self._at_work[task.remote(asdict(job))] = (node_id, cpus)
 
     def wait(self) -> Trial:
-        """The next that is over; an error of the machinery comes out here."""
+        """The next that is over; an error of the machinery comes out here.
+
+        Raises:
+            TrialLeftOpen: What no trial could help has cut one short.
+        """
         (over,), _ = self._ray.wait(list(self._at_work), num_returns=1)
         self._free.append(self._at_work.pop(over))
-        return Trial(**self._ray.get(over))
+        return trial_of(self._ray.get(over))
+
+
+def trial_of(told: dict[str, Any]) -> Trial:
+    """What a trial that was carried out far away came to.
+
+    Raises:
+        TrialLeftOpen: It was cut short.
+    """
+    if _CUT_SHORT in told:
+        raise TrialLeftOpen(told["number"], told[_CUT_SHORT])
+    return Trial(**told)
 
 
 def _nobody(_text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from stillwatt.config.load import load_recipe
 from stillwatt.config.sweep import keys_of
 from stillwatt.config.tomlvalue import toml_value
-from stillwatt.errors import LedgerError, MissingExtraError, MissingInputError, StillwattError
+from stillwatt.errors import (
+    EndpointError,
+    LedgerError,
+    MissingExtraError,
+    MissingInputError,
+    SensorError,
+    StillwattError,
+)
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.kinds import StageStatus
@@ -29,6 +36,10 @@ if TYPE_CHECKING:
 FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"
 RECIPE_NAME = "recipe.toml"
 _TRIALS = "trials"
+_AGAIN = "again."
+"""What stands before the name of a failed trial's file once it is to be run again."""
+_NOT_ITS_OWN = (EndpointError, SensorError, OSError)
+"""Faults of a server, an instrument or the machine, a full disk among them: they say nothing of a trial's settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +98,17 @@ class TrialEnded(StillwattError):
     """A trial that is worse than the median of those before it; the sweep takes note and goes on."""
 
 
+class TrialLeftOpen(StillwattError):
+    """A trial was cut short by what no trial could help; the sweep ends, and the same command goes on with it."""
+
+    def __init__(self, number: int, cause: str) -> None:
+        self.number, self.cause = number, cause
+        super().__init__(
+            f"trial {number} was cut short: {cause}; the sweep ends here, what it spent stays on the books, and the "
+            "same command goes on with that trial"
+        )
+
+
 def trial_recipe(
     path: Path, overrides: Sequence[str], parameters: Mapping[str, Scalar], arm: str, number: int
 ) -> Recipe:
@@ -109,6 +131,8 @@ def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]
     Raises:
         MissingInputError: A model or data set is not there: no other trial could do better.
         MissingExtraError: A package is not installed.
+        TrialLeftOpen: A server, an instrument or the machine failed. The trial has no outcome and goes on when it is
+            carried out again.
     """
     folder, runs, watch = Path(job.folder), list[str](), _Watch(job.others)
     recipe = trial_recipe(folder / RECIPE_NAME, job.overrides, job.parameters, job.arm, job.number)
@@ -141,7 +165,9 @@ def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]
         trial = replace(trial, status=PRUNED, why_not=str(err))
     except (MissingInputError, MissingExtraError):
         raise
-    except (StillwattError, RuntimeError, ValueError, OSError) as err:
+    except _NOT_ITS_OWN as err:
+        raise TrialLeftOpen(job.number, str(err)) from err
+    except (StillwattError, RuntimeError, ValueError, MemoryError) as err:
         trial = replace(trial, why_not=f"{type(err).__name__}: {err}"[:500])
     trial = _with_energy(replace(trial, losses=watch.means), folder, runs)
     keep(folder, trial)
@@ -202,12 +228,34 @@ def keep(folder: Path, trial: Trial) -> None:
     """Put a trial's outcome on disk, whole or not at all."""
     from stillwatt.pipelines.artifacts import write_json
 
-    write_json(folder / _TRIALS / f"{trial.number:04d}.json", asdict(trial))
+    write_json(_place(folder, trial.number), asdict(trial))
+    _place(folder, trial.number, _AGAIN).unlink(missing_ok=True)
 
 
 def kept_trials(folder: Path) -> dict[int, Trial]:
     """Trials that are over, by number."""
-    found = [Trial(**json.loads(path.read_text(encoding="utf-8"))) for path in (folder / _TRIALS).glob("[0-9]*.json")]
+    return _read(folder, "")
+
+
+def open_again(folder: Path, trials: Iterable[Trial]) -> None:
+    """Let trials that are over be run again, now or, after a kill, when the sweep is gone on with."""
+    for trial in trials:
+        _place(folder, trial.number).replace(_place(folder, trial.number, _AGAIN))
+
+
+def opened_again(folder: Path) -> dict[int, Mapping[str, Scalar]]:
+    """Trials that are to be run again and have no new outcome yet, with their values."""
+    over = kept_trials(folder)
+    return {number: trial.parameters for number, trial in _read(folder, _AGAIN).items() if number not in over}
+
+
+def _place(folder: Path, number: int, before: str = "") -> Path:
+    return folder / _TRIALS / f"{before}{number:04d}.json"
+
+
+def _read(folder: Path, before: str) -> dict[int, Trial]:
+    paths = (folder / _TRIALS).glob(f"{before}[0-9]*.json")
+    found = [Trial(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
     return {trial.number: trial for trial in sorted(found, key=lambda trial: trial.number)}
 
 

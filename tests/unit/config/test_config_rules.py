@@ -207,6 +207,18 @@ OWN = "student_generate={prompt_tokens=32, max_new_tokens=64, temperature=1.0, t
 ON_POLICY = [GKD, OWN, "arms.gkd.text=teacher"]  # so that [teacher_generate] of the recipe has its user
 
 
+OF_FILE = "student_generate.prompts=path:asked.jsonl"
+
+
+def test_own_text_after_prompts_of_a_file_may_be_kept_apart() -> None:
+    spec = load_recipe(
+        RECIPE,
+        [*ON_POLICY, OF_FILE, "student_generate.chat=true", "student_generate.system=s", "data.packing=documents"],
+    ).to_spec()
+    assert spec.own_text is not None
+    assert (spec.own_text.has_file, spec.own_text.chat, spec.own_text.system) == (True, True, "s")
+
+
 def test_an_on_policy_arm_is_read() -> None:
     arm = load_recipe(RECIPE, ON_POLICY).to_spec().arms[-1]
     assert (arm.artifact_kind, arm.is_online) == ("text", True)
@@ -227,6 +239,12 @@ def test_an_on_policy_arm_is_read() -> None:
         ([*ON_POLICY, "data.packing=documents"], "data.packing: a student goes on from beginnings of packed sequences"),
         ([*ON_POLICY, "student_generate.max_new_tokens=225"], "32 + 225 tokens are longer than a sequence, 256"),
         ([*ON_POLICY, "student_generate.prompt_tokens=257"], "prompts are cut from sequences of 256 tokens"),
+        ([*ON_POLICY, "student_generate.chat=true"], 'only prompts = "path:FILE.jsonl" takes chat'),
+        ([*ON_POLICY, "student_generate.template=Q {prompt}"], 'only prompts = "path:FILE.jsonl" takes template'),
+        ([*ON_POLICY, OF_FILE, "student_generate.template=Q"], "has the place {prompt} 0 times; it needs it once"),
+        ([*ON_POLICY, OF_FILE, "student_generate.prompt_tokens=257"], "257 + 64 tokens are longer than a sequence"),
+        ([*ON_POLICY, "student_generate.prompts=asked.jsonl"], "known: corpus or path:FILE.jsonl"),
+        ([*ON_POLICY, OF_FILE, "student_generate.sytem=s"], "did you mean 'system'?"),
         (['arms.synthetic={name="gkd", method="gkd"}', OWN], "arm 'gkd': method gkd needs own_text_share"),
         ([*ON_POLICY, "arms.gkd.own_text_share=1.5"], "less than or equal to 1; it is 1.5"),
     ],

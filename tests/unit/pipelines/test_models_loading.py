@@ -14,13 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines import prepare_data
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import choose_layers, load_model, load_tokenizer, save_model
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import run_pipeline
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec, TeacherSpec
 from stillwatt.pipelines.whole_folder import check_folder
-from tiny_models import list_meter, smoke_spec
+from tiny_models import CountingTask, list_meter, smoke_spec
 
 
 @pytest.fixture
@@ -124,6 +125,12 @@ def test_a_disk_that_is_full_is_the_systems_own_error(folder: Path, tmp_path: Pa
         save_model(model, tokenizer, tmp_path / "out")
     assert caught.value.errno == errno.EFBIG
     assert caught.value.filename == str(tmp_path / "out")
+
+
+def test_prepared_text_that_finds_no_room_says_so_too(folder: Path, tmp_path: Path) -> None:
+    spec, tokenizer = smoke_spec(), load_tokenizer(folder)
+    with pytest.raises(OSError, match="while tensors were written; make room"), _small_files():
+        prepare_data.make(spec.data, spec.evaluate, tokenizer, tmp_path / "out", task=CountingTask())
 
 
 def test_a_teacher_that_gives_nan_prunes_no_student(folder: Path) -> None:

@@ -19,7 +19,8 @@ from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import CausalModel, device, load_model, load_tokenizer
 from stillwatt.pipelines.objectives.reference import divergence
 from stillwatt.pipelines.on_policy import OwnText, takes_own_text
-from stillwatt.pipelines.spec import ArmSpec, Method, OwnTextSpec
+from stillwatt.pipelines.spec import ArmSpec, Method
+from stillwatt.pipelines.spec_text import OwnTextSpec
 from stillwatt.pipelines.student_train import TrainJob, train
 from stillwatt.pipelines.teacher_online import OnlineTeacher
 from stillwatt.records.window import StageKind

@@ -30,7 +30,8 @@ from stillwatt.pipelines.models import check_apart, head_weight, hidden_states
 from stillwatt.pipelines.on_policy import given_batch
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import run_pipeline
-from stillwatt.pipelines.spec import ArmSpec, LogitsSpec, Method, OwnTextSpec
+from stillwatt.pipelines.spec import ArmSpec, LogitsSpec, Method
+from stillwatt.pipelines.spec_text import OwnTextSpec
 from stillwatt.pipelines.student_train import TrainJob, train
 from stillwatt.pipelines.teacher_online import OnlineTeacher
 from stillwatt.records.window import StageKind

@@ -201,7 +201,7 @@ def test_a_copy_of_a_seed_is_told() -> None:
         ('{"text": "a"}\n', ":1: neither `prompt` (a string with something in it) nor `messages` (a list); found text"),
         ('{"prompt": "a"}\n{"prompt": " "}\n', ":2: neither `prompt`"),
         ("{}\n", "found nothing"),
-        ('{"messages": []}\n', "there is no message for the teacher to answer"),
+        ('{"messages": []}\n', "there is no message to answer"),
         ('{"messages": [{"role": "assistant", "content": "a"}]}\n', "there is no message"),
         ('{"messages": [{"role": "user"}]}\n', "`role` and `content`, both strings"),
         ('{"messages": ["hi"]}\n', "`role` and `content`, both strings"),

@@ -20,7 +20,8 @@ from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.runner import _libraries_set_aside
-from stillwatt.pipelines.spec import ArmSpec, Method, OwnTextSpec, PipelineSpec
+from stillwatt.pipelines.spec import ArmSpec, Method, PipelineSpec
+from stillwatt.pipelines.spec_text import OwnTextSpec
 from stillwatt.pipelines.state import RunState
 from stillwatt.pipelines.study import arm_id
 from study_place import Killed, KillingProgress, KillingTask, Place
