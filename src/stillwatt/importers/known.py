@@ -67,8 +67,18 @@ def same_run(run: ImportedRun, known: Iterable[KnownRun]) -> KnownRun | None:
     by_identity = next((other for other in own if other.told.get("identity") == run.identity), None)
     if by_identity is not None or run.form != carbontracker.FORM:
         return by_identity
-    # releases whose identity was the file's name: what they took is still the same
-    return next((k for k in own if k.holds(run) or carbontracker.is_other_log(k.told, run.settings)), None)
+    # releases whose identity was the file's name, or which took less from the same file: it is still the same run
+    files = {source.sha256 for source in run.sources}
+    return next(
+        (
+            other
+            for other in own
+            if other.holds(run)
+            or carbontracker.is_other_log(other.told, run.settings)
+            or any(sha256 in files for _, sha256 in _sources(other.told))
+        ),
+        None,
+    )
 
 
 def harness_figures(known: Sequence[KnownRun]) -> list[Figure]:
