@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from stillwatt.importers import bounds
 from stillwatt.importers.codecarbon_rows import COMPONENTS, CarbonRow, last_rows, read_rows
+from stillwatt.importers.codecarbon_trackers import with_trackers_said
 from stillwatt.importers.copies import Figures
 from stillwatt.importers.intake import LogFile
 from stillwatt.importers.model import Found, ImportedRun, ImportedSession, ImportedStage, Statement
@@ -54,7 +55,7 @@ def read(files: Sequence[LogFile], elsewhere: Figures = _NONE) -> Found:
     for run_id in dict.fromkeys(row.run_id for row in last):
         own = [row for row in tasks if row.run_id == run_id]
         runs.append(_run(wholes.get(run_id), own))
-    return Found(runs=tuple(runs), left_out=(*left_out, *repeats))
+    return Found(runs=tuple(with_trackers_said(runs)), left_out=(*left_out, *repeats))
 
 
 def _run(whole: CarbonRow | None, tasks: Sequence[CarbonRow]) -> ImportedRun:
