@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from stillwatt.importers import bounds
 from stillwatt.importers.codecarbon_rows import COMPONENTS, CarbonRow, last_rows, read_rows
-from stillwatt.importers.codecarbon_trackers import with_trackers_said
+from stillwatt.importers.codecarbon_trackers import TRACKED_KEY, facts_of
 from stillwatt.importers.copies import Figures
 from stillwatt.importers.intake import LogFile
 from stillwatt.importers.model import Found, ImportedRun, ImportedSession, ImportedStage, Statement
@@ -55,7 +55,7 @@ def read(files: Sequence[LogFile], elsewhere: Figures = _NONE) -> Found:
     for run_id in dict.fromkeys(row.run_id for row in last):
         own = [row for row in tasks if row.run_id == run_id]
         runs.append(_run(wholes.get(run_id), own))
-    return Found(runs=tuple(with_trackers_said(runs)), left_out=(*left_out, *repeats))
+    return Found(runs=tuple(runs), left_out=(*left_out, *repeats))
 
 
 def _run(whole: CarbonRow | None, tasks: Sequence[CarbonRow]) -> ImportedRun:
@@ -73,6 +73,8 @@ def _run(whole: CarbonRow | None, tasks: Sequence[CarbonRow]) -> ImportedRun:
     files = {row.file.name: row.file for row in rows}
     warnings += _general_warnings(first)
     span_ns = (min(row.start_utc_ns for row in rows), max(row.end_utc_ns for row in rows))
+    environment = _environment(first.row)
+    mode = first.row.get("tracking_mode")
     session = ImportedSession(stages=tuple(stages), start_utc_ns=span_ns[0], end_utc_ns=span_ns[1])
     return ImportedRun(
         form=FORM,
@@ -84,10 +86,11 @@ def _run(whole: CarbonRow | None, tasks: Sequence[CarbonRow]) -> ImportedRun:
         sessions=(session,),
         sources=tuple(files[name].source for name in sorted(files)),
         warnings=tuple(dict.fromkeys(warnings)),
-        environment=_environment(first.row),
+        environment=environment,
         settings={
-            "tracking_mode": first.row.get("tracking_mode") or None,
+            "tracking_mode": mode or None,
             "pue": first.pue if first.is_pue_told else None,
+            TRACKED_KEY: facts_of(environment, mode, span_ns),
         },
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from stillwatt.errors import LedgerError
 from stillwatt.importers import carbontracker, codecarbon, energy_harness
+from stillwatt.importers.codecarbon_trackers import Tracked, tracked
 from stillwatt.importers.copies import Figure
 from stillwatt.importers.model import ImportedRun
 from stillwatt.importers.write import IMPORT_KEY, content_hash
@@ -98,6 +99,12 @@ def harness_figures(known: Sequence[KnownRun]) -> list[Figure]:
 def codecarbon_figures(known: Sequence[KnownRun]) -> list[Figure]:
     """CodeCarbon's totals that its own runs hold."""
     return [figure for run in known if run.told.get("form") == codecarbon.FORM for figure in _own_figures(run)]
+
+
+def codecarbon_trackers(known: Sequence[KnownRun]) -> list[Tracked]:
+    """CodeCarbon's trackers of its own runs."""
+    own = [run.told for run in known if run.told.get("form") == codecarbon.FORM]
+    return [found for told in own if (found := tracked(str(told.get("identity")), told)) is not None]
 
 
 def _own_figures(run: KnownRun) -> Iterator[Figure]:

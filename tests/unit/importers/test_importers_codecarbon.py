@@ -132,7 +132,7 @@ def task_rows(pue: float) -> list[dict[str, Any]]:
     ]
 
 
-def scaled(factor: float) -> dict[str, float]:
+def scaled(factor: float) -> dict[str, Any]:
     """The energies of a row, multiplied."""
     names = ("gpu_energy", "cpu_energy", "ram_energy", "energy_consumed")
     return {name: carbon_row()[name] * factor for name in names}

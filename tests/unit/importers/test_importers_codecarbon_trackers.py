@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from import_files import START_S, Import, carbon_row, stamp, write_carbon
-from stillwatt.importers.codecarbon_trackers import with_trackers_said
+from stillwatt.importers.codecarbon_trackers import TRACKED_KEY, facts_of, with_trackers_said
 from stillwatt.importers.model import ImportedRun, ImportedSession
 from stillwatt.units import NS_PER_S
-from stillwatt.workflows.import_logs import ImportReport
+from stillwatt.workflows.import_logs import ImportReport, Outcome
 
 
 def said(report: ImportReport) -> dict[str, list[str]]:
@@ -42,6 +42,18 @@ def test_files_of_ranks_beside_each_other_are_seen_together(tmp_path: Path, run_
         write_carbon(tmp_path / "logs" / f"rank{rank}" / "emissions.csv", [carbon_row(f"rank-{rank}")])
     report = run_import(tmp_path / "logs")
     assert ["counts the machine 2 times" in warnings[0] for warnings in said(report).values()] == [True, True]
+
+
+def test_a_rank_that_is_imported_later_names_those_that_are_there(tmp_path: Path, run_import: Import) -> None:
+    first = run_import(write_carbon(tmp_path / "rank0.csv", [carbon_row("rank-0")]))
+    assert not any(said(first).values())
+    second = run_import(write_carbon(tmp_path / "rank1.csv", [carbon_row("rank-1")]))
+    assert "rank-0 was tracked at the same time" in said(second)["rank-1"][0]
+    assert "counts the machine 2 times" in said(second)["rank-1"][0]
+    alone = run_import(tmp_path / "rank1.csv")
+    assert [line.outcome for line in alone.lines] == [Outcome.ALREADY_THERE]
+    both = run_import(tmp_path / "rank0.csv", tmp_path / "rank1.csv")
+    assert [warnings[0].count("rank-") for warnings in said(both).values()] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -87,10 +99,10 @@ def test_a_tracker_around_others_is_counted_once_more_by_each_and_not_by_all(
     assert "around was tracked" in said(report)["part-2"][0]
 
 
-def tracked(run_id: str, start_s: int, length_s: int) -> ImportedRun:
+def tracker(run_id: str, start_s: int, length_s: int) -> ImportedRun:
     """A run of one machine, with nothing in it but its span."""
     start_ns = (int(START_S) + start_s) * NS_PER_S
-    session = ImportedSession(stages=(), start_utc_ns=start_ns, end_utc_ns=start_ns + length_s * NS_PER_S)
+    end_ns = start_ns + length_s * NS_PER_S
     return ImportedRun(
         form="codecarbon",
         tool="CodeCarbon",
@@ -98,10 +110,9 @@ def tracked(run_id: str, start_s: int, length_s: int) -> ImportedRun:
         identity=run_id,
         name="",
         host="",
-        sessions=(session,),
+        sessions=(ImportedSession(stages=(), start_utc_ns=start_ns, end_utc_ns=end_ns),),
         sources=(),
-        environment={"cpu_model": "EPYC"},
-        settings={"tracking_mode": "machine"},
+        settings={TRACKED_KEY: facts_of({"cpu_model": "EPYC"}, "machine", (start_ns, end_ns))},
     )
 
 
@@ -109,7 +120,7 @@ def tracked(run_id: str, start_s: int, length_s: int) -> ImportedRun:
 def test_each_names_whatever_went_on_beside_it_and_counts_what_did_at_once(spans: list[tuple[int, int]]) -> None:
     spans.sort(key=lambda span: (span[0], -span[1]))
     places = range(len(spans))
-    runs = [tracked(f"run-{place:02d}", *span) for place, span in enumerate(spans)]
+    runs = [tracker(f"run-{place:02d}", *span) for place, span in enumerate(spans)]
     told = with_trackers_said(runs[::-1])[::-1]
     assert [run.identity for run in told] == [run.identity for run in runs]
 
