@@ -19,6 +19,9 @@ _HAS_COUNTER = re.compile(
 )
 """Volta and later, all of which have an energy counter."""
 
+MOST_PUE = 2.0
+"""What a facility takes for each joule of its machines where nobody tells: few take more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -56,6 +59,15 @@ def counter_or_polled(gpu_model: str) -> Bound:
     2.0
     """
     return COUNTER if _HAS_COUNTER.search(gpu_model) else POLLED_1S
+
+
+def low_with_untold_pue(low_rel: float) -> float:
+    """How far below a value the truth may lie where a PUE from 1 to MOST_PUE may be multiplied into it.
+
+    >>> low_with_untold_pue(0.06)
+    0.53
+    """
+    return 1.0 - (1.0 - low_rel) / MOST_PUE
 
 
 def edge_j(value_j: float, length_s: float) -> float:

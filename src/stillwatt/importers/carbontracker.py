@@ -17,7 +17,7 @@ from typing import Any
 
 from stillwatt.importers import bounds
 from stillwatt.importers.bounds import Bound
-from stillwatt.importers.carbontracker_log import Epoch, Log, read_output, read_standard
+from stillwatt.importers.carbontracker_log import Epoch, Log, is_one_reading, read_output, read_standard
 from stillwatt.importers.intake import LogFile
 from stillwatt.importers.model import Found, ImportedRun, ImportedSession, ImportedStage, LeftOut, Statement
 from stillwatt.records.channel import Basis, Boundary
@@ -183,7 +183,7 @@ def _epoch_statement(log: Log, epoch: Epoch, name: str, warnings: list[str]) -> 
 
 def _factor(name: str, devices: Sequence[str], powers_w: Sequence[float], warnings: list[str]) -> int:
     """What a mean power over several devices is multiplied by, with a word."""
-    if len(powers_w) > 1 or len(devices) <= 1:
+    if len(powers_w) > 1 or is_one_reading(devices):
         return 1
     warnings.append(
         f"{name}: CarbonTracker lists {len(devices)} devices and writes one mean power (2.4.7 takes the mean over "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from stillwatt.importers.intake import LogFile
@@ -20,6 +21,9 @@ _EPOCH = re.compile(r"Epoch (\S+):")
 _DURATION = re.compile(r"Duration: (.+)")
 _TIME = re.compile(r"(\d{1,9}):(\d\d):(\d\d(?:\.\d{1,9})?)", re.ASCII)
 _POWER = re.compile(r"Average power usage \(W\) for (\S+): (.+)")
+_ARRAY = re.compile(r"\[([^\[\]]*)\]")
+_ONE_READING = frozenset({("GPU", "ANE")})
+"""Devices that the tool lists apart and reads as one: Apple's graphics and neural engine."""
 _ACTUAL = re.compile(
     r"Actual consumption(?: for (\S+) epoch\(s\))?:[^\S\n]*\n\s*Time:\s*(\S.*?)\s*\n\s*Energy:\s*(\S+) kWh"
 )
@@ -73,12 +77,11 @@ def read_standard(file: LogFile, log: Log) -> None:
         ConfigError: the file is no text.
     """
     reader = _Standard(log)
-    for line, text in enumerate(file.text.splitlines(), start=1):
-        if match := _LINE.fullmatch(text.strip()):
-            try:
-                reader.take(line, *match.groups())
-            except ValueError as err:
-                log.faults.append(LeftOut(name=file.name, line=line, reason=str(err)))
+    for line, stamp, message in _messages(file.text):
+        try:
+            reader.take(line, stamp, message)
+        except ValueError as err:
+            log.faults.append(LeftOut(name=file.name, line=line, reason=str(err)))
     first: dict[tuple[object, ...], Epoch] = {}
     for epoch in log.epochs:
         if first.setdefault(epoch.facts, epoch) is not epoch:
@@ -87,6 +90,32 @@ def read_standard(file: LogFile, log: Log) -> None:
             )
             log.faults.append(LeftOut(name=file.name, line=epoch.line, reason=reason))
     log.epochs = list(first.values())
+
+
+def _messages(text: str) -> Iterator[tuple[int, str, str]]:
+    """The line, stamp and words of each message; powers that numpy prints over several lines are one."""
+    line, stamp, words, is_open = 0, "", [""], False
+    for number, written in enumerate(text.splitlines(), start=1):
+        bare = written.strip()
+        if match := _LINE.fullmatch(bare):
+            if line:
+                yield line, stamp, " ".join(words)
+            line, stamp, words = number, match.group(1), [match.group(2)]
+            is_open = _POWER.fullmatch(words[0]) is not None and "[" in bare and "]" not in bare
+        elif is_open:
+            words.append(bare)
+            is_open = "]" not in bare
+    if line:
+        yield line, stamp, " ".join(words)
+
+
+def is_one_reading(devices: Sequence[str]) -> bool:
+    """Whether one power is all that the tool reads of some devices.
+
+    >>> is_one_reading(["NVIDIA A100"]), is_one_reading(["GPU", "ANE"]), is_one_reading(["NVIDIA A100"] * 2)
+    (True, True, False)
+    """
+    return len(devices) <= 1 or tuple(devices) in _ONE_READING
 
 
 class _Standard:
@@ -121,10 +150,11 @@ class _Standard:
             epoch.powers_w[part] = "the epoch was too short for a reading"
             return
         try:
-            epoch.powers_w[part] = _powers(text)
-        except ValueError:
-            epoch.powers_w[part] = f"CarbonTracker wrote {text.strip()[:40]} W, which cannot be meant"
-            raise
+            epoch.powers_w[part] = _powers(text, self._log.devices.get(part, ()))
+        except ValueError as err:
+            reason = f"CarbonTracker wrote {text.strip()[:40]} W, which cannot be meant: {err}"
+            epoch.powers_w[part] = reason
+            raise ValueError(f"{part}: {reason}") from err
 
     def _head(self, message: str) -> None:
         if match := _VERSION.search(message):
@@ -166,15 +196,22 @@ def _total(before: str, line: int, epochs: str | None, length: str, kwh: str) ->
     return Total(line=line, end_ns=moment(stamps[-1]).utc_ns, epochs=number, length_s=length_s, kwh=value_kwh)
 
 
-def _powers(text: str) -> tuple[float, ...]:
-    """A number, or numbers in brackets as numpy prints them.
+def _powers(text: str, devices: Sequence[str]) -> tuple[float, ...]:
+    """A number, or as many in brackets as there are devices, as numpy prints them.
 
     Raises:
-        ValueError: a power is no number, or no machine's.
+        ValueError: a power is no number or no machine's, or some are missing.
     """
-    powers = tuple(needed(word, "power") for word in re.sub(r"[\[\],]", " ", text).split())
+    array = _ARRAY.fullmatch(text.strip())
+    if array is None and ("[" in text or "]" in text):
+        raise ValueError("its brackets do not close, so powers of some devices may be missing")
+    words = (array.group(1) if array else text).replace(",", " ").split()
+    powers = tuple(needed(word, "power") for word in words)
     if not powers or any(power < 0 for power in powers) or math.fsum(powers) > MAX_W:
-        raise ValueError(f"a power of {text.strip()[:40]} W cannot be meant")
+        raise ValueError("no machine draws that")
+    num_devices = 1 if is_one_reading(devices) else len(devices)
+    if array and devices and len(powers) != num_devices:
+        raise ValueError(f"{len(powers)} powers for {num_devices} devices")
     return powers
 
 

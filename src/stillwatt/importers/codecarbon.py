@@ -1,59 +1,33 @@
 """CodeCarbon's emissions.csv and its files of tasks: energies in kWh by component, one row a run (or a flush of it).
 
-Rows add up within a run (`run_id`), so the last one counts. Figures are divided by the row's PUE, which the tool has
-multiplied into them. A backup (`.bak`) is read only where it is named; rows that a file beside it has are left out.
+Rows add up within a run (`run_id`), so the last one counts. Figures are divided by the run's PUE, which the tool has
+multiplied into them and into those of its tasks, whose files do not tell it. A backup (`.bak`) is read only where it is
+named; rows that a file beside it has are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stillwatt.importers import bounds
+from stillwatt.importers.codecarbon_rows import COMPONENTS, CarbonRow, last_rows, read_rows
+from stillwatt.importers.codecarbon_trackers import TRACKED_KEY, facts_of
 from stillwatt.importers.copies import Figures
 from stillwatt.importers.intake import LogFile
-from stillwatt.importers.model import Found, ImportedRun, ImportedSession, ImportedStage, LeftOut, Statement
-from stillwatt.importers.numbers import energy_kwh, length_s, needed, number
-from stillwatt.importers.tables import Row, header_of, moment, read_table
+from stillwatt.importers.model import Found, ImportedRun, ImportedSession, ImportedStage, Statement
+from stillwatt.importers.numbers import number
+from stillwatt.importers.tables import Row, header_of
 from stillwatt.records.channel import Basis, Boundary
 from stillwatt.records.window import StageKind
-from stillwatt.units import J_PER_KWH, KilowattHours, from_kwh, nanoseconds
+from stillwatt.units import J_PER_KWH
 
 FORM = "codecarbon"
 TOTAL_KEY = "codecarbon_energy_consumed_kwh"
 """The result that keeps a row's total."""
 _NONE = Figures()
 _NEEDED = {"timestamp", "duration"}
-_COMPONENTS = ("cpu", "gpu", "ram")
 _SUM_SLACK = 0.001
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CarbonRow:
-    """One row, checked."""
-
-    file: LogFile
-    row: Row
-    run_id: str
-    """The tool's own, or one made of the project and the time for versions that had none."""
-    project: str
-    task: str
-    """Empty for the row of a whole run."""
-    end_utc_ns: int
-    duration_s: float
-    pue: float
-    energies_kwh: dict[str, float | None]
-    """By component and `total`, as written; None where the column is empty or not there."""
-
-    @property
-    def start_utc_ns(self) -> int:
-        """When it began; the tool writes whole seconds of the time at the end."""
-        return self.end_utc_ns - nanoseconds(self.duration_s)
-
-    def joules(self, name: str) -> float | None:
-        """One component's energy without the PUE."""
-        value = self.energies_kwh[name]
-        return None if value is None else from_kwh(KilowattHours(value)) / self.pue
 
 
 def recognises(file: LogFile) -> bool:
@@ -61,11 +35,6 @@ def recognises(file: LogFile) -> bool:
     header = set(header_of(file))
     has_energy = bool(header & {"energy_consumed", "emissions"})
     return header >= _NEEDED and has_energy and bool(header & {"project_name", "experiment_id", "run_id"})
-
-
-def is_backup(file: LogFile) -> bool:
-    """Whether CodeCarbon set this file aside; it then began a new one of the old name."""
-    return file.name.endswith(".bak")
 
 
 def read(files: Sequence[LogFile], elsewhere: Figures = _NONE) -> Found:
@@ -79,7 +48,7 @@ def read(files: Sequence[LogFile], elsewhere: Figures = _NONE) -> Found:
         ConfigError: a file is no text or no table.
     """
     rows, left_out = read_rows(files, elsewhere)
-    last, repeats = _last_rows(rows)
+    last, repeats = last_rows(rows)
     tasks = [row for row in last if row.task]
     wholes = {row.run_id: row for row in last if not row.task}
     runs = []
@@ -87,102 +56,6 @@ def read(files: Sequence[LogFile], elsewhere: Figures = _NONE) -> Found:
         own = [row for row in tasks if row.run_id == run_id]
         runs.append(_run(wholes.get(run_id), own))
     return Found(runs=tuple(runs), left_out=(*left_out, *repeats))
-
-
-def read_rows(files: Sequence[LogFile], elsewhere: Figures) -> tuple[list[CarbonRow], list[LeftOut]]:
-    """The rows of live files, and of backups that were named; the others' are left out, each with the reason."""
-    live = [file for file in files if not is_backup(file)]
-    backups = [file for file in files if is_backup(file)]
-    rows: list[CarbonRow] = []
-    left_out: list[LeftOut] = []
-    for file in live:
-        found, faults = _file_rows(file, elsewhere)
-        rows += found
-        left_out += faults
-    known = {(row.run_id, row.task) for row in rows}
-    for file in backups:
-        found, faults = _file_rows(file, elsewhere)
-        left_out += faults
-        for row in found:
-            if (row.run_id, row.task) in known:
-                left_out.append(_out(row, f"run {row.run_id} is in the file beside this backup already"))
-            elif not file.is_named:
-                reason = (
-                    f"an older session ({row.project}, run {row.run_id}), only in this backup; name it to import it"
-                )
-                left_out.append(_out(row, reason))
-            else:
-                rows.append(row)
-    return rows, left_out
-
-
-def _out(row: CarbonRow, reason: str) -> LeftOut:
-    return LeftOut(name=row.file.name, line=row.row.line, reason=reason)
-
-
-def _file_rows(file: LogFile, elsewhere: Figures) -> tuple[list[CarbonRow], list[LeftOut]]:
-    table = read_table(file)
-    if not table.rows and not table.misfits:
-        return [], [LeftOut(name=file.name, reason="a header and no row: the tool was stopped before it wrote one")]
-    rows, left_out = [], []
-    for line, what in table.misfits:
-        reason = f"{what}: its values stand under the wrong names (releases before 3.3 drop empty columns on appending)"
-        left_out.append(LeftOut(name=file.name, line=line, reason=reason))
-    for row in table.rows:
-        try:
-            parsed = _parse(file, row)
-        except ValueError as err:
-            left_out.append(LeftOut(name=file.name, line=row.line, reason=str(err)))
-            continue
-        copy = elsewhere.find(parsed.project, parsed.energies_kwh["total"])
-        if copy is None:
-            rows.append(parsed)
-        else:
-            reason = (
-                f"the figures of run {parsed.run_id} are in {copy.where} already, which the harness copied them into; "
-                f"that is kept, so that the work is not counted twice; {copy.instead}"
-            )
-            left_out.append(replace(_out(parsed, reason), is_in_ledger=bool(copy.run_id)))
-    return rows, left_out
-
-
-def _parse(file: LogFile, row: Row) -> CarbonRow:
-    end_ns = moment(row.get("timestamp")).utc_ns
-    duration_s = length_s(needed(row.get("duration"), "duration"), "duration")
-    pue = number(row.get("pue")) or 1.0
-    if not 1.0 <= pue <= 10.0:
-        raise ValueError(f"a PUE of {pue} cannot be meant")
-    energies: dict[str, float | None] = {name: number(row.get(f"{name}_energy")) for name in _COMPONENTS}
-    energies["total"] = number(row.get("energy_consumed"))
-    for name, value in energies.items():
-        if value is not None and energy_kwh(value, f"{name} energy", duration_s) < 0:
-            raise ValueError(f"{name} energy of {value} kWh cannot be meant")
-    project = row.get("project_name", "experiment_id") or "codecarbon"
-    run_id = row.get("run_id") or f"{project}@{row.get('timestamp')}"
-    return CarbonRow(
-        file=file,
-        row=row,
-        run_id=run_id,
-        project=project,
-        task=row.get("task_name"),
-        end_utc_ns=end_ns,
-        duration_s=duration_s,
-        pue=pue,
-        energies_kwh=energies,
-    )
-
-
-def _last_rows(rows: Sequence[CarbonRow]) -> tuple[list[CarbonRow], list[LeftOut]]:
-    """Of the rows of one run (or of one task of it) the longest, in order of time; the others are in it."""
-    best: dict[tuple[str, str], CarbonRow] = {}
-    for row in sorted(rows, key=lambda row: (row.duration_s, row.end_utc_ns, row.file.name, -row.row.line)):
-        best[row.run_id, row.task] = row
-    left_out = [
-        _out(row, f"run {row.run_id} goes on in a later row; rows add up, so only the last one counts")
-        for row in rows
-        if best[row.run_id, row.task] is not row
-    ]
-    return sorted(best.values(), key=lambda row: (row.start_utc_ns, row.run_id, row.task)), left_out
 
 
 def _run(whole: CarbonRow | None, tasks: Sequence[CarbonRow]) -> ImportedRun:
@@ -200,6 +73,8 @@ def _run(whole: CarbonRow | None, tasks: Sequence[CarbonRow]) -> ImportedRun:
     files = {row.file.name: row.file for row in rows}
     warnings += _general_warnings(first)
     span_ns = (min(row.start_utc_ns for row in rows), max(row.end_utc_ns for row in rows))
+    environment = _environment(first.row)
+    mode = first.row.get("tracking_mode")
     session = ImportedSession(stages=tuple(stages), start_utc_ns=span_ns[0], end_utc_ns=span_ns[1])
     return ImportedRun(
         form=FORM,
@@ -211,8 +86,12 @@ def _run(whole: CarbonRow | None, tasks: Sequence[CarbonRow]) -> ImportedRun:
         sessions=(session,),
         sources=tuple(files[name].source for name in sorted(files)),
         warnings=tuple(dict.fromkeys(warnings)),
-        environment=_environment(first.row),
-        settings={"tracking_mode": first.row.get("tracking_mode") or None, "pue": first.pue},
+        environment=environment,
+        settings={
+            "tracking_mode": mode or None,
+            "pue": first.pue if first.is_pue_told else None,
+            TRACKED_KEY: facts_of(environment, mode, span_ns),
+        },
     )
 
 
@@ -220,6 +99,12 @@ def _general_warnings(row: CarbonRow) -> list[str]:
     said = ["times are CodeCarbon's local ones, to the second and without a zone; they are taken for UTC"]
     if row.pue != 1.0:
         said.append(f"CodeCarbon multiplied its energies by a PUE of {row.pue:g}; it is divided out")
+    if not row.is_pue_told:
+        said.append(
+            "files of tasks do not tell the PUE that CodeCarbon multiplied into their energies, and no row of the run "
+            "itself does: they are booked as written, and the lower ends of their intervals allow for a PUE of up to "
+            f"{bounds.MOST_PUE:g}; to have it divided out, import the run's emissions.csv together with them"
+        )
     if row.row.get("tracking_mode") == "process":
         said.append("tracking_mode=process: CPU and memory are this process's share, not the machine's")
     if not row.row.get("codecarbon_version"):
@@ -254,18 +139,21 @@ def _stage(row: CarbonRow, parent: int | None, warnings: list[str]) -> ImportedS
 
 def statements(row: CarbonRow) -> list[Statement]:
     """What a row says of each component; a file of a version without components states a total alone."""
-    if all(row.energies_kwh[name] is None for name in _COMPONENTS):
-        return [_total_only(row)]
-    return [
-        statement
-        for statement in (_gpu(row), _cpu(row), _ram(row))
-        if statement.value_j is not None or _is_there(row, statement.part)
-    ]
+    if all(row.energies_kwh[name] is None for name in COMPONENTS):
+        found = [_total_only(row)]
+    else:
+        found = [line for line in (_gpu(row), _cpu(row), _ram(row)) if line.value_j is not None or _is_there(row, line)]
+    return found if row.is_pue_told else [_with_untold_pue(line) for line in found]
 
 
-def _is_there(row: CarbonRow, part: str) -> bool:
+def _with_untold_pue(line: Statement) -> Statement:
+    source = f"{line.source}; a PUE of up to {bounds.MOST_PUE:g}, which is not told, may be in it"
+    return replace(line, low_rel=bounds.low_with_untold_pue(line.low_rel), source=source)
+
+
+def _is_there(row: CarbonRow, line: Statement) -> bool:
     """Whether a component without an energy is one of the machine's: its silence is then a gap, not a fact."""
-    if part != "gpu":
+    if line.part != "gpu":
         return True
     try:
         return bool(row.row.get("gpu_model")) or (number(row.row.get("gpu_count")) or 0) > 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from stillwatt.errors import ConfigError, UnknownNameError
 from stillwatt.importers import carbontracker, codecarbon, energy_harness, power_csv, zeus
+from stillwatt.importers.codecarbon_trackers import Tracked, with_trackers_said
 from stillwatt.importers.copies import Figure, Figures
 from stillwatt.importers.intake import LogFile, left_with
 from stillwatt.importers.model import Found, ImportedRun, ImportedStage, LeftOut
@@ -33,7 +34,12 @@ _UNKNOWN = "not a log that is known here; name its kind with --format if it is o
 
 
 def find_runs(
-    files: Sequence[LogFile], form: str = AUTO, *, copied: Sequence[Figure] = (), booked: Sequence[Figure] = ()
+    files: Sequence[LogFile],
+    form: str = AUTO,
+    *,
+    copied: Sequence[Figure] = (),
+    booked: Sequence[Figure] = (),
+    known: Iterable[Tracked] = (),
 ) -> Found:
     """All runs in some files, each run once, and every file or line that was not taken.
 
@@ -42,6 +48,7 @@ def find_runs(
         form: One of FORMATS; `auto` asks each importer.
         copied: CodeCarbon's totals that the harness's runs in the ledger have copied.
         booked: CodeCarbon's totals that its own runs in the ledger hold.
+        known: CodeCarbon's trackers of runs in the ledger.
 
     Raises:
         UnknownNameError: no such format.
@@ -59,6 +66,8 @@ def find_runs(
     runs, repeats = _without_repeats(runs)
     left_out = list(dict.fromkeys([*left_out, *repeats]))
     ordered = sorted(runs, key=lambda run: (run.start_utc_ns, run.form, run.identity))
+    found_here = {run.identity for run in runs}
+    ordered = with_trackers_said(ordered, [tracker for tracker in known if tracker.run not in found_here])
     return Found(runs=tuple(_with_constants_said(ordered)), left_out=tuple(sorted(left_out, key=_place)))
 
 

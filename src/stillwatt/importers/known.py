@@ -9,6 +9,7 @@ from typing import Any
 
 from stillwatt.errors import LedgerError
 from stillwatt.importers import carbontracker, codecarbon, energy_harness
+from stillwatt.importers.codecarbon_trackers import Tracked, tracked
 from stillwatt.importers.copies import Figure
 from stillwatt.importers.model import ImportedRun
 from stillwatt.importers.write import IMPORT_KEY, content_hash
@@ -67,8 +68,18 @@ def same_run(run: ImportedRun, known: Iterable[KnownRun]) -> KnownRun | None:
     by_identity = next((other for other in own if other.told.get("identity") == run.identity), None)
     if by_identity is not None or run.form != carbontracker.FORM:
         return by_identity
-    # releases whose identity was the file's name: what they took is still the same
-    return next((k for k in own if k.holds(run) or carbontracker.is_other_log(k.told, run.settings)), None)
+    # releases whose identity was the file's name, or which took less from the same file: it is still the same run
+    files = {source.sha256 for source in run.sources}
+    return next(
+        (
+            other
+            for other in own
+            if other.holds(run)
+            or carbontracker.is_other_log(other.told, run.settings)
+            or any(sha256 in files for _, sha256 in _sources(other.told))
+        ),
+        None,
+    )
 
 
 def harness_figures(known: Sequence[KnownRun]) -> list[Figure]:
@@ -88,6 +99,12 @@ def harness_figures(known: Sequence[KnownRun]) -> list[Figure]:
 def codecarbon_figures(known: Sequence[KnownRun]) -> list[Figure]:
     """CodeCarbon's totals that its own runs hold."""
     return [figure for run in known if run.told.get("form") == codecarbon.FORM for figure in _own_figures(run)]
+
+
+def codecarbon_trackers(known: Sequence[KnownRun]) -> list[Tracked]:
+    """CodeCarbon's trackers of its own runs."""
+    own = [run.told for run in known if run.told.get("form") == codecarbon.FORM]
+    return [found for told in own if (found := tracked(str(told.get("identity")), told)) is not None]
 
 
 def _own_figures(run: KnownRun) -> Iterator[Figure]:

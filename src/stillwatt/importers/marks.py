@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from stillwatt.importers.faults import Faults
 from stillwatt.importers.intake import LogFile
 from stillwatt.importers.model import ImportedStage, LeftOut
+from stillwatt.importers.nesting import Span, innermost_around
 from stillwatt.importers.numbers import count, is_missing, length_s, needed
 from stillwatt.importers.tables import Row, header_of, moment, read_table
 from stillwatt.records.window import StageKind
@@ -50,14 +51,14 @@ def _mark_time(text: str) -> int:
 
 
 def _stages(found: Sequence[tuple[int, int, Row]], faults: Faults) -> Iterator[ImportedStage]:
-    for place, (start_ns, end_ns, row) in enumerate(found):
-        around = [p for p in range(place) if found[p][1] >= end_ns and found[p][1] > start_ns]
+    around = innermost_around([Span(start_ns, end_ns) for start_ns, end_ns, _ in found])
+    for (start_ns, end_ns, row), parent in zip(found, around, strict=True):
         yield ImportedStage(
             name=row.get("name") or "stage",
             kind=_kind(row, faults),
             start_utc_ns=start_ns,
             end_utc_ns=end_ns,
-            parent=min(around, key=lambda p: (found[p][1] - found[p][0], -p), default=None),
+            parent=parent,
             workload=_tokens(row, faults),
         )
 

@@ -6,9 +6,7 @@ Stages come from a second CSV with the columns name, start and end.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from stillwatt.errors import ConfigError
@@ -18,67 +16,24 @@ from stillwatt.importers.intake import LogFile, left_with
 from stillwatt.importers.marks import is_marks, read_marks
 from stillwatt.importers.model import Found, ImportedRun, ImportedSession, ImportedStage, LeftOut, Trace
 from stillwatt.importers.numbers import length_s, needed, number
+from stillwatt.importers.power_columns import BY_ROW, RELATIVE_TIMES, TIMES, Column, chosen_columns, columns_of
 from stillwatt.importers.tables import Row, Table, header_of, moment, read_table
 from stillwatt.importers.told_apart import Cards, check_times
 from stillwatt.importers.traces import CARD_GAIN, UNKNOWN_GAIN, Instrument, hole_remarks, is_absurd, make_trace
-from stillwatt.records.channel import Boundary
 from stillwatt.records.window import StageKind
 from stillwatt.sensors.nvml_windows import Field
-from stillwatt.units import W_PER_MW_MILLI, W_PER_UW, nanoseconds
+from stillwatt.units import nanoseconds
 
 FORM = "power-csv"
 _WHOLE = "recorded"
-_TIMES = (
-    "timestamp",
-    "time",
-    "datetime",
-    "date",
-    "utc",
-    "utc_ns",
-    "unix_time",
-    "epoch",
-    "timestamp_ns",
-    "timestamp_ms",
-)
-_RELATIVE = ("t_s", "time_s", "elapsed_s", "seconds")
-_UNITS = {"w": 1.0, "watt": 1.0, "watts": 1.0, "mw": W_PER_MW_MILLI, "milliwatts": W_PER_MW_MILLI, "uw": W_PER_UW}
-_KILO = {"kw": 1 / W_PER_MW_MILLI, "kilowatts": 1 / W_PER_MW_MILLI}
-_POWER = re.compile(r"(?:^|[^a-z])(?:power|watts?|[mkµu]?w|draw|milliwatts|kilowatts)(?:$|[^a-z])")
-_UNIT = re.compile(r"[\[(]\s*([a-zµ]+)\s*[\])]$|(?:^|[_ .-])(w|mw|uw|kw|watts?|milliwatts|kilowatts)$")
-_CELL_UNIT = re.compile(r"\s*([mkuµ]?W)$")
-_NOT_POWER = re.compile(r"limit|max|min|cap|default|enforced|energy|util")
-_BY_ROW = "gpu"
-"""nvidia-smi's query: the row says which card it is of."""
 _WHOLES = ("wall", "node")
 """Parts of which a machine has one, so that several rows of them are several readings."""
-_PARTS = (
-    (re.compile(r"gpu[ _.-]?(\d+)"), "gpu{}", Boundary.BOARD),
-    (re.compile(r"gpu"), "gpu0", Boundary.BOARD),
-    (re.compile(r"(?:cpu|package|pkg)[ _.-]?(\d+)"), "cpu{}", Boundary.CHIP),
-    (re.compile(r"cpu|package|pkg"), "cpu", Boundary.CHIP),
-    (re.compile(r"dram|ram|memory"), "dram", Boundary.CHIP),
-    (re.compile(r"wall|plug|socket|mains|pdu"), "wall", Boundary.WALL),
-    (re.compile(r"node|psu|server|system"), "node", Boundary.NODE),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """One column of power."""
-
-    name: str
-    part: str
-    boundary: Boundary
-    unit: str
-    scale_w: float
-    is_numbered: bool
-    """Whether its name says which card or socket it is of."""
 
 
 def recognises(file: LogFile) -> bool:
     """Whether a file is a table with a time and a power, or one of stages for it."""
     header = header_of(file)
-    return bool(_time_column(header) and _columns(header)) or is_marks(file)
+    return bool(_time_column(header) and columns_of(header)) or is_marks(file)
 
 
 def read(files: Sequence[LogFile]) -> Found:
@@ -162,7 +117,7 @@ def read_traces(file: LogFile, table: Table) -> tuple[tuple[Trace, ...], list[st
             twice; says what to log.
     """
     time_column = _time_column(table.header)
-    columns, said = _chosen(table.header)
+    columns, said = chosen_columns(table)
     faults = Faults(file)
     for line, what in table.misfits:
         faults.add(line, what)
@@ -176,7 +131,7 @@ def read_traces(file: LogFile, table: Table) -> tuple[tuple[Trace, ...], list[st
             rows.add(row, utc_ns, has_zone=has_zone)
     if not rows.is_zoned:
         said.append("times have no zone; they are taken for UTC")
-    if time_column in _RELATIVE:
+    if time_column in RELATIVE_TIMES:
         said.append("times are seconds from an unknown start; dates are made up (1970)")
     traces, remarks = rows.traces()
     return traces, said + remarks, faults.left_out()
@@ -185,14 +140,15 @@ def read_traces(file: LogFile, table: Table) -> tuple[tuple[Trace, ...], list[st
 class _Rows:
     """Readings by part, as they stand in the table."""
 
-    def __init__(self, file: LogFile, table: Table, columns: Sequence[_Column], faults: Faults) -> None:
+    def __init__(self, file: LogFile, table: Table, columns: Sequence[Column], faults: Faults) -> None:
         self._file, self._columns, self._faults = file, columns, faults
-        is_query = any(column.part == _BY_ROW for column in columns)
+        is_by_row = any(column.part == BY_ROW for column in columns)
         is_alone = len(columns) == 1 and not columns[0].is_numbered
-        self._cards = Cards(table, is_query=is_query) if is_query or is_alone else None
+        is_query = any(column.is_query for column in columns)
+        self._cards = Cards(table, is_query=is_query) if is_by_row or is_alone else None
         self._readings: dict[str, list[tuple[int, float | None]]] = {}
         self._lines: dict[str, list[int]] = {}
-        self._first: dict[str, tuple[_Column, Row]] = {}
+        self._first: dict[str, tuple[Column, Row]] = {}
         self.is_zoned = True
 
     def add(self, row: Row, utc_ns: int, *, has_zone: bool) -> None:
@@ -208,11 +164,11 @@ class _Rows:
             self._readings.setdefault(part, []).append((utc_ns, _power_w(row, column, self._faults)))
             self._lines.setdefault(part, []).append(row.line)
 
-    def _part(self, row: Row, column: _Column) -> str:
+    def _part(self, row: Row, column: Column) -> str:
         """The part of one cell: by its column's name, or by the card that the row names."""
         if self._cards is None or column.is_numbered or column.part in _WHOLES:
             return column.part
-        is_told = bool(self._cards.column) or column.part == _BY_ROW
+        is_told = bool(self._cards.column) or column.part == BY_ROW
         return self._cards.part(row) if is_told else column.part
 
     def traces(self) -> tuple[tuple[Trace, ...], list[str]]:
@@ -243,65 +199,23 @@ class _Rows:
 
 
 def _time_column(header: Sequence[str]) -> str:
-    return next((name for name in (*_TIMES, *_RELATIVE) if name in header), "")
+    return next((name for name in (*TIMES, *RELATIVE_TIMES) if name in header), "")
 
 
 def _time(text: str, column: str) -> tuple[int, bool]:
-    if column in _RELATIVE:
+    if column in RELATIVE_TIMES:
         value = needed(text, column)
         return nanoseconds(length_s(value, column) if value else 0.0), True
     found = moment(text)
     return found.utc_ns, found.has_zone
 
 
-def _columns(header: Sequence[str]) -> list[_Column]:
-    """Columns that hold powers, by their names."""
-    found = []
-    for name in header:
-        if name in (*_TIMES, *_RELATIVE) or _NOT_POWER.search(name) or not _POWER.search(name):
-            continue
-        match = _UNIT.search(name)
-        unit = next((text for text in match.groups() if text), "w") if match else "w"
-        scale = {**_UNITS, **_KILO}.get(unit.replace("µ", "u"))
-        if scale is not None:
-            part, boundary = _part(name)
-            is_numbered = part != _BY_ROW and re.search(r"(gpu|cpu|package|pkg)[ _.-]?\d", name) is not None
-            found.append(_Column(name, part, boundary, unit, scale, is_numbered))
-    return found
-
-
-def _part(name: str) -> tuple[str, Boundary]:
-    if "power.draw" in name:
-        return _BY_ROW, Boundary.BOARD
-    for pattern, part, boundary in _PARTS:
-        if match := pattern.search(name):
-            return part.format(*match.groups()), boundary
-    return "machine", Boundary.COMPONENTS
-
-
-def _chosen(header: Sequence[str]) -> tuple[list[_Column], list[str]]:
-    """The columns to book: no sum beside what it sums, one field of nvidia-smi's."""
-    columns, said = _columns(header), []
-    sums = [column for column in columns if "total" in column.name or "sum" in column.name]
-    if sums and len(sums) < len(columns):
-        columns = [column for column in columns if column not in sums]
-        said.append(f"{', '.join(c.name for c in sums)}: the sum of other columns is not counted beside them")
-    chosen: dict[str, _Column] = {}
-    for column in sorted(columns, key=lambda column: "average" in column.name):
-        if column.part in chosen:
-            said.append(f"{column.name}: {chosen[column.part].name} is of the same part and is booked; this one is not")
-        else:
-            chosen[column.part] = column
-    return [column for column in columns if chosen[column.part] is column], said
-
-
-def _power_w(row: Row, column: _Column, faults: Faults) -> float | None:
-    text = row.get(column.name)
-    if match := _CELL_UNIT.search(text):
-        if match.group(1).lower().replace("µ", "u") != column.unit.replace("watts", "w").replace("watt", "w"):
-            faults.add(row.line, f"{column.name} = {text[:40]!r} is not in the column's unit, {column.unit}")
-            return None
-        text = text[: match.start()]
+def _power_w(row: Row, column: Column, faults: Faults) -> float | None:
+    try:
+        text = column.bare(row.get(column.name))
+    except ValueError as err:
+        faults.add(row.line, str(err))
+        return None
     try:
         value = number(text)
     except ValueError as err:
@@ -316,7 +230,7 @@ def _power_w(row: Row, column: _Column, faults: Faults) -> float | None:
     return power_w
 
 
-def _instrument(part: str, column: _Column, row: Row) -> Instrument:
+def _instrument(part: str, column: Column, row: Row) -> Instrument:
     is_card = part.startswith("gpu")
     field = Field.USAGE
     if "instant" in column.name:

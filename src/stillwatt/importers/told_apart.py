@@ -27,6 +27,8 @@ _OWN = (
     "gpu_serial",
 )
 """Columns of which two cards never have the same cell, best first."""
+CARD_COLUMNS = frozenset(_OWN) - {"index", "serial"}
+"""Of these, those that can be of nothing but cards."""
 _NAMES = ("name", "gpu_name")
 _MOST_TOGETHER = 16
 """Cards in the largest node."""

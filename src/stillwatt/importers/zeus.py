@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from stillwatt.importers import bounds
 from stillwatt.importers.intake import LogFile
 from stillwatt.importers.model import Found, ImportedRun, ImportedSession, ImportedStage, LeftOut, Statement
+from stillwatt.importers.nesting import Span, crossing, innermost_around
 from stillwatt.importers.numbers import length_s, needed, number
 from stillwatt.importers.tables import Row, header_of, moment, read_table
 from stillwatt.records.channel import Basis, Boundary
@@ -102,47 +103,25 @@ def _parse(row: Row) -> _Window:
 def _stages(windows: Sequence[_Window]) -> tuple[list[ImportedStage], list[str]]:
     """Windows as stages, outer ones first, each in the shortest one around it."""
     ordered = sorted(windows, key=lambda w: (w.start_ns, -w.end_ns, w.line))
-    crossing = _crossing(ordered)
+    spans = [Span(window.start_ns, window.end_ns) for window in ordered]
+    crosses = crossing(spans)
     stages: list[ImportedStage] = []
     warnings = []
-    for place, window in enumerate(ordered):
-        around = [p for p in range(place) if ordered[p].end_ns >= window.end_ns and ordered[p].end_ns > window.start_ns]
-        parent = min(around, key=lambda p: (ordered[p].end_ns - ordered[p].start_ns, -p), default=None)
+    for place, (window, parent) in enumerate(zip(ordered, innermost_around(spans), strict=True)):
         stage = _stage(window, parent)
-        if place in crossing:
+        if place in crosses:
             reason = (
-                f"the window overlaps {ordered[crossing[place]].name!r} in part; the joules of the overlap are in both"
+                f"the window overlaps {ordered[crosses[place]].name!r} in part; the joules of the overlap are in both"
             )
             stage = replace(stage, stated=tuple(replace(line, value_j=None, reason=reason) for line in stage.stated))
             warnings.append(f"stage {window.name!r}: {reason}, so its own figure is a result and not booked")
         warnings += [
             f"{line.part} in stage {window.name!r}: {line.reason}"
             for line in stage.stated
-            if line.value_j is None and place not in crossing
+            if line.value_j is None and place not in crosses
         ]
         stages.append(stage)
     return stages, warnings
-
-
-def _crossing(ordered: Sequence[_Window]) -> dict[int, int]:
-    """Windows that overlap a longer one in part, and which; the longer of two keeps its energy."""
-    kept: list[int] = []
-    crossing: dict[int, int] = {}
-    by_length = sorted(range(len(ordered)), key=lambda p: (ordered[p].start_ns - ordered[p].end_ns, p))
-    for place in by_length:
-        one = ordered[place]
-        for other in kept:
-            two = ordered[other]
-            if one.start_ns < two.end_ns and two.start_ns < one.end_ns and not _is_inside(one, two):
-                crossing[place] = other
-                break
-        else:
-            kept.append(place)
-    return crossing
-
-
-def _is_inside(one: _Window, two: _Window) -> bool:
-    return two.start_ns <= one.start_ns and one.end_ns <= two.end_ns
 
 
 def _stage(window: _Window, parent: int | None) -> ImportedStage:

@@ -147,7 +147,8 @@ def _with_part(
                 f"{whole.value_j - rest.value_j:.6g} J; both stand, with the difference in the interval"
             )
         gross[stage.stage_id], own[stage.stage_id] = whole, rest
-    outermost = [stage.stage_id for stage in stages if stage.stage_id not in _inside(children)]
+    inside = _inside(children)
+    outermost = [stage.stage_id for stage in stages if stage.stage_id not in inside]
     roots = [gross[stage_id] for stage_id in outermost]
     return _grown(account, part, (own, gross), roots, lengths, outermost), notes
 
@@ -165,12 +166,13 @@ def _with_elsewhere(
     if boundary is None or boundary is Boundary.COMPONENTS:
         boundary = Boundary.BOARD
     children = _children(stages)
+    inside = _inside(children)
     gross: dict[str, Energy | Absent] = {}
     own: dict[str, Energy | Absent] = {}
     for stage in reversed(stages):  # children begin after their parents, so they are settled first
-        inside = [child for child in children.get(stage.stage_id, ()) if child in gross]
-        found = [gross[child] for child in inside]
-        lengths_s = [lengths.gross_s[child] for child in inside]
+        below = [child for child in children.get(stage.stage_id, ()) if child in gross]
+        found = [gross[child] for child in below]
+        lengths_s = [lengths.gross_s[child] for child in below]
         if stage.stage_id in lines:
             own[stage.stage_id] = replace(_alone(lines[stage.stage_id]), boundary=boundary)
             found, lengths_s = [*found, own[stage.stage_id]], [*lengths_s, lengths.own_s[stage.stage_id]]
@@ -187,7 +189,7 @@ def _with_elsewhere(
         for stage_id, stage in account.stages.items()
         if stage_id in gross
     }
-    roots = [each.stage_id for each in stages if each.stage_id in gross and each.stage_id not in _inside(children)]
+    roots = [each.stage_id for each in stages if each.stage_id in gross and each.stage_id not in inside]
     lengths_s = [lengths.gross_s[each] for each in roots]
     total = sum_part([gross[each] for each in roots], lengths_s)
     return replace(

@@ -12,7 +12,14 @@ from stillwatt.errors import LedgerError, UsageError
 from stillwatt.importers.copies import Figure, Figures
 from stillwatt.importers.detect import AUTO, find_runs
 from stillwatt.importers.intake import take_in
-from stillwatt.importers.known import KnownRun, codecarbon_figures, harness_figures, known_runs, same_run
+from stillwatt.importers.known import (
+    KnownRun,
+    codecarbon_figures,
+    codecarbon_trackers,
+    harness_figures,
+    known_runs,
+    same_run,
+)
 from stillwatt.importers.model import ImportedRun, LeftOut
 from stillwatt.importers.write import write_run
 from stillwatt.ledger.booking import book_run
@@ -101,7 +108,9 @@ def import_logs(
     files, left_out = take_in(paths)
     runs_dir = Path(runs_dir)
     known = known_runs(runs_dir)
-    found = find_runs(files, form, copied=harness_figures(known), booked=_booked_once(known))
+    found = find_runs(
+        files, form, copied=harness_figures(known), booked=_booked_once(known), known=codecarbon_trackers(known)
+    )
     left_out += found.left_out
     runs = list(found.runs)
     if not runs and not any(left.is_in_ledger for left in found.left_out):

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from import_files import OUTPUT_LOG, STANDARD_LOG, Import, absent_of, energy_of, only_record, total_j
+from run_dirs import FixedClock
 from stillwatt.errors import UsageError
+from stillwatt.importers.carbontracker import FORM
+from stillwatt.importers.carbontracker_log import Log, read_standard
+from stillwatt.importers.intake import LogFile
+from stillwatt.importers.known import KnownRun, same_run
 from stillwatt.records import Basis
 from stillwatt.units import J_PER_KWH
+from stillwatt.workflows.import_logs import import_logs
 
 STEM = "10151_2026-01-25T120000Z"
 
@@ -63,6 +72,84 @@ def test_the_mean_over_cards_is_put_right_and_said(tmp_path: Path, run_import: I
 def test_a_power_for_each_card_is_a_sum(tmp_path: Path, run_import: Import) -> None:
     record = only_record(run_import(write_logs(tmp_path / "logs", gpu="[100. 300.]", devices="A100, A100")))
     assert energy_of(record, "gpu").value_j == pytest.approx(4000.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(powers_w=st.lists(st.floats(0.01, 1000.0), min_size=2, max_size=40))
+def test_every_card_is_booked_however_numpy_breaks_its_lines(
+    tmp_path_factory: pytest.TempPathFactory, powers_w: list[float]
+) -> None:
+    """Releases 1.x print the array of mean powers, which numpy wraps after 75 characters."""
+    array = np.array(powers_w)
+    folder = write_logs(tmp_path_factory.mktemp("wrap"), gpu=str(array), devices=", ".join(["A100"] * len(powers_w)))
+    log = Log()
+    read_standard(LogFile(path=folder / f"{STEM}_carbontracker.log", name="log", is_named=True), log)
+    assert log.faults == []
+    assert log.devices["gpu"] == ("A100",) * len(powers_w)
+    for epoch in log.epochs:
+        assert epoch.powers_w["gpu"] == pytest.approx(powers_w, rel=1e-3, abs=1e-6)
+        assert epoch.powers_w["cpu"] == (50.0,)
+
+
+def test_eight_cards_of_a_wrapped_line(tmp_path: Path, run_import: Import) -> None:
+    gpu = "[299.71134021 300.26804124 298.95876289 300.81443299 299.88659794\n 300.97938144 299.54639175 300.30927835]"
+    report = run_import(write_logs(tmp_path / "logs", gpu=gpu, devices=", ".join(["NVIDIA A100-SXM4-40GB"] * 8)))
+    assert energy_of(only_record(report), "gpu").value_j == pytest.approx(24_004.74, abs=0.01)
+    assert energy_of(only_record(report), "cpu").value_j == pytest.approx(500.0)
+    assert report.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "what"),
+    [
+        ("[300. 301.", "its brackets do not close"),
+        ("[300. 301.\n 302.", "its brackets do not close"),
+        ("300. 301. 302.]", "its brackets do not close"),
+        ("[[300. 301. 302.]", "its brackets do not close"),
+        ("[300. 301.]", "2 powers for 3 devices"),
+        ("[300.]", "1 powers for 3 devices"),
+        ("[300. 301.\n 302. 303.]", "4 powers for 3 devices"),
+    ],
+)
+def test_powers_of_which_some_may_be_missing_are_absent_and_no_smaller_number(
+    tmp_path: Path, run_import: Import, gpu: str, what: str
+) -> None:
+    report = run_import(write_logs(tmp_path / "logs", gpu=gpu, devices="A100, A100, A100"))
+    record = only_record(report)
+    for stage in (0, 1):
+        assert what in absent_of(record, "gpu", stage).reason
+        assert energy_of(record, "cpu", stage).value_j == pytest.approx(500.0)
+    assert [what in left.reason for left in report.left_out] == [True, True]
+    assert report.left_out[0].line == 7
+    assert not record.complete
+
+
+def test_a_log_that_stops_inside_a_line_of_powers(tmp_path: Path, run_import: Import) -> None:
+    folder = write_logs(tmp_path / "logs", gpu="[300. 301.\n 302.]", devices="A100, A100, A100")
+    path = folder / f"{STEM}_carbontracker.log"
+    path.write_text(path.read_text().rpartition("\n 302.]")[0])
+    record = only_record(run_import(folder))
+    assert energy_of(record, "gpu", 0).value_j == pytest.approx(9030.0)
+    assert "do not close" in absent_of(record, "gpu", 1).reason
+
+
+@pytest.mark.parametrize("gpu", ["5.0", "[5.0]"])
+def test_apples_graphics_and_neural_engine_are_one_reading(tmp_path: Path, run_import: Import, gpu: str) -> None:
+    record = only_record(run_import(write_logs(tmp_path / "logs", gpu=gpu, devices="GPU, ANE")))
+    assert energy_of(record, "gpu").value_j == pytest.approx(50.0)
+    assert not any("takes the mean" in warning for warning in record.warnings)
+
+
+def test_a_file_of_which_an_older_release_took_less_is_the_same_run(tmp_path: Path) -> None:
+    folder = write_logs(tmp_path / "logs")
+    (line,) = import_logs([folder], runs_dir=tmp_path / "runs", clock=FixedClock(), is_dry=True).lines
+    (source,) = line.found.sources
+    told = {"form": FORM, "identity": "less", "sources": [{"name": source.name, "sha256": source.sha256}]}
+    known = KnownRun(run_dir=tmp_path / "runs" / "old", told=told)
+    assert same_run(line.found, [known]) is known
+    assert "reads the same files otherwise" in known.differs(line.found)
+    other = KnownRun(run_dir=known.run_dir, told={**told, "sources": [{"name": source.name, "sha256": "0"}]})
+    assert same_run(line.found, [other]) is None
 
 
 @pytest.mark.parametrize(("cpu", "reason"), [("None", "too short"), ("[0.]", "may not read"), ("0.0", "may not read")])

@@ -121,6 +121,62 @@ def test_tasks_lie_in_their_run_and_the_books_close(tmp_path: Path, run_import: 
     assert record.total.value_j == pytest.approx(0.013 * J_PER_KWH)
 
 
+TASK_COLUMNS = ["task_name", *(name for name in CARBON_COLUMNS if name not in ("pue", "experiment_id"))]
+
+
+def task_rows(pue: float) -> list[dict[str, Any]]:
+    """Two tasks that fill a run of 100 s, with the PUE multiplied in as the tool does."""
+    return [
+        {"task_name": name, **carbon_row(end_s=end_s, duration_s=duration_s, **scaled(share * pue))}
+        for name, end_s, duration_s, share in (("load", 40.0, 40.0, 0.25), ("train", 100.0, 60.0, 0.75))
+    ]
+
+
+def scaled(factor: float) -> dict[str, Any]:
+    """The energies of a row, multiplied."""
+    names = ("gpu_energy", "cpu_energy", "ram_energy", "energy_consumed")
+    return {name: carbon_row()[name] * factor for name in names}
+
+
+@pytest.mark.parametrize("pue", [1.0, 1.5, 2.5])
+def test_tasks_take_the_pue_of_their_run(tmp_path: Path, run_import: Import, pue: float) -> None:
+    folder = tmp_path / "logs"
+    write_carbon(folder / "emissions.csv", [carbon_row(pue=pue, **scaled(pue))])
+    write_carbon(folder / "emissions_base_r1.csv", task_rows(pue), TASK_COLUMNS)
+    record = only_record(run_import(folder))
+    assert [stage.name for stage in record.stages] == ["demo", "load", "train"]
+    for part in ("gpu", "cpu", "dram"):
+        whole, *parts = (energy_of(record, part, stage) for stage in range(3))
+        assert sum(energy.value_j for energy in parts) == pytest.approx(whole.value_j)
+    assert energy_of(record, "gpu", 1).value_j == pytest.approx(9_000.0)
+    assert energy_of(record, "gpu", 1).systematic_low_j == pytest.approx(0.06 * 9_000.0)
+    assert not any("both stand" in warning or "do not tell the PUE" in warning for warning in record.warnings)
+    assert any("it is divided out" in warning for warning in record.warnings) == (pue != 1.0)
+
+
+def test_tasks_take_the_pue_of_a_run_that_only_a_backup_tells(tmp_path: Path, run_import: Import) -> None:
+    folder = tmp_path / "logs"
+    write_carbon(folder / "emissions.csv.bak", [carbon_row(pue=1.5, **scaled(1.5))])
+    write_carbon(folder / "emissions_base_r1.csv", task_rows(1.5), TASK_COLUMNS)
+    report = run_import(folder)
+    assert energy_of(only_record(report), "gpu", 0).value_j == pytest.approx(9_000.0)
+    assert any("older session" in left.reason for left in report.left_out)
+
+
+def test_tasks_of_which_nobody_tells_the_pue_may_hold_one(tmp_path: Path, run_import: Import) -> None:
+    report = run_import(write_carbon(tmp_path / "emissions_base_r1.csv", task_rows(1.5), TASK_COLUMNS))
+    record = only_record(report)
+    assert report.lines[0].found.settings["pue"] is None
+    for stage, truth_j in ((0, 9_000.0), (1, 27_000.0)):
+        gpu = energy_of(record, "gpu", stage)
+        assert gpu.value_j == pytest.approx(1.5 * truth_j)
+        assert gpu.value_j - gpu.systematic_low_j == pytest.approx(0.94 / 2 * gpu.value_j)
+        assert gpu.systematic_high_j == pytest.approx(0.06 * gpu.value_j)
+        assert "a PUE of up to 2, which is not told" in gpu.source
+    assert any("do not tell the PUE" in warning for warning in record.warnings)
+    assert not any("divided out" in warning and "multiplied its" in warning for warning in record.warnings)
+
+
 def test_tasks_that_add_up_to_more_than_their_run_are_said(tmp_path: Path, run_import: Import) -> None:
     write_carbon(tmp_path / "logs" / "emissions.csv", [carbon_row()])
     write_carbon(tmp_path / "logs" / "t.csv", [{"task_name": "load", **carbon_row(duration_s=30.0, gpu_energy=0.02)}])
