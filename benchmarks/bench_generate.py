@@ -34,7 +34,8 @@ import psutil
 import torch
 
 from stillwatt.pipelines.batches import Schedule
-from stillwatt.pipelines.corpus import load_corpus, tokenise
+from stillwatt.pipelines.document_tokens import tokenise
+from stillwatt.pipelines.documents import load_corpus
 from stillwatt.pipelines.model_sources import ModelPlace, resolve_model
 from stillwatt.pipelines.models import open_place, quieten
 from stillwatt.pipelines.sampling import TextWriter, Writer

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from judge_models import judge_spec
 from stillwatt.config.judge import LETTERS
-from stillwatt.pipelines.corpus import load_corpus, split_documents, tokenise
+from stillwatt.pipelines.document_tokens import tokenise
+from stillwatt.pipelines.documents import load_corpus, split_documents
 from stillwatt.pipelines.judge import _duels
 from stillwatt.pipelines.judge_answers import decoded, judged_pieces, shuffled
 from stillwatt.pipelines.judge_local import Coder, LocalJudge

@@ -13,15 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.cached_text import CachedCorpus, is_cached, load_cached
-from stillwatt.pipelines.corpus import (
-    Corpus,
-    Packed,
-    Prepared,
-    load_corpus,
-    pack_documents,
-    split_documents,
-    tokenise,
-)
+from stillwatt.pipelines.corpus import Packed, Prepared, pack_documents
+from stillwatt.pipelines.document_tokens import tokenise
+from stillwatt.pipelines.documents import Corpus, load_corpus, split_documents
 from stillwatt.pipelines.judge_answers import needed_tokens
 from stillwatt.pipelines.models import tokenizer_sha256
 from stillwatt.pipelines.progress import Task

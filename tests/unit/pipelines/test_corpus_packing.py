@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 
 from stillwatt.errors import MissingInputError, StillwattError, UnknownNameError
 from stillwatt.pipelines import prepare_data
-from stillwatt.pipelines.corpus import (
-    load_corpus,
-    pack_documents,
-    pack_samples,
-    prompts_of,
-    split_documents,
-    tokenise,
-)
+from stillwatt.pipelines.corpus import pack_documents, pack_samples, prompts_of
+from stillwatt.pipelines.document_tokens import tokenise
+from stillwatt.pipelines.documents import load_corpus, split_documents
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_tokenizer
 from tiny_models import CountingTask, smoke_spec

@@ -1,0 +1,137 @@
+"""Where documents come from, and how they are split into those that are trained on and those that are held out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillwatt.errors import MissingInputError, StillwattError, UnknownNameError
+from stillwatt.pipelines.jsonl import read_rows
+
+__all__ = ["SOURCES", "Corpus", "Document", "load_corpus", "split_documents"]
+
+SOURCES = ("pydoc-topics", "random-words", "path:FILE.jsonl", "hf:ORG/NAME")
+"""The forms that a source of documents can take; `pipelines.cached_text` has the one of sequences."""
+
+_RANDOM_DOCUMENTS = 64
+_RANDOM_WORDS = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document: plain text, or the messages of a conversation."""
+
+    name: str
+    text: str | None
+    messages: Sequence[Mapping[str, Any]] | None = None
+    place: str = ""
+    """File and line, for messages; empty where nobody wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Documents by name; their text is read when it is needed."""
+
+    names: Sequence[str]
+    read: Callable[[int], Document]
+
+
+def load_corpus(source: str, *, seed: int) -> Corpus:
+    """Open a corpus.
+
+    Args:
+        source: One of `SOURCES`.
+        seed: For `random-words` only.
+
+    Raises:
+        MissingInputError: The file or data set is not there.
+        UnknownNameError: The source has none of the known forms.
+    """
+    if source == "pydoc-topics":
+        from pydoc_data.topics import topics
+
+        return _in_memory([Document(name, topics[name]) for name in sorted(topics)])
+    if source == "random-words":
+        return _in_memory(list(_random_documents(seed)))
+    if source.startswith("path:"):
+        return _in_memory(_jsonl(Path(source.removeprefix("path:")).expanduser()))
+    if source.startswith("hf:"):
+        return _hub(source.removeprefix("hf:"))
+    raise UnknownNameError("corpus source", source, SOURCES)
+
+
+def split_documents(names: Sequence[str], *, held_out_share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Split documents into training and held-out ones, whole documents only; returns their indices.
+
+    Documents are ordered by the sha256 of seed and name, and the first `held_out_share` of them are held out. The
+    same name lands on the same side in every process and at every place in the file; the order is the training order.
+
+    Raises:
+        StillwattError: One side would be empty.
+
+    >>> train, held_out = split_documents(["a", "b", "c", "d"], held_out_share=0.25, seed=1)
+    >>> len(train), len(held_out), set(train) & set(held_out)
+    (3, 1, set())
+    """
+    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}:{names[i]}".encode()).digest())
+    num_held_out = math.ceil(held_out_share * len(names))
+    if not 0 < num_held_out < len(names):
+        raise StillwattError(
+            f"{num_held_out} of {len(names)} documents would be held out; training and evaluation both need some: "
+            "change data.held_out_share or bring more documents"
+        )
+    return order[num_held_out:], order[:num_held_out]
+
+
+def _in_memory(documents: Sequence[Document]) -> Corpus:
+    return Corpus([document.name for document in documents], lambda index: documents[index])
+
+
+def _random_documents(seed: int) -> Iterator[Document]:
+    rng = random.Random(seed)
+    words = ["".join(rng.choices("abcdefghij", k=rng.randint(1, 6))) for _ in range(40)]
+    for index in range(_RANDOM_DOCUMENTS):
+        yield Document(f"random-{index}", " ".join(rng.choices(words, k=_RANDOM_WORDS)))
+
+
+def _jsonl(path: Path) -> list[Document]:
+    rows = read_rows(path, "the corpus", 'one {"text": ...} or {"messages": [...]} a line')
+    return [_document(f"{number}", row, place=f"{path}:{number}") for number, row in rows]
+
+
+def _document(name: str, row: Mapping[str, Any], *, place: str) -> Document:
+    if isinstance(row.get("text"), str):
+        return Document(name, row["text"], place=place)
+    messages = row.get("messages")
+    if isinstance(messages, list):
+        if not all(isinstance(said, Mapping) and isinstance(said.get("role"), str) for said in messages):
+            raise StillwattError(
+                f'{place}: `messages` must be objects with a `role`, such as {{"role": "user", "content": "..."}}'
+            )
+        return Document(name, None, messages, place=place)
+    raise StillwattError(f"{place}: neither `text` (a string) nor `messages` (a list); found {', '.join(sorted(row))}")
+
+
+def _hub(name: str) -> Corpus:
+    from stillwatt.errors import MissingExtraError
+
+    try:
+        import datasets
+    except ImportError as err:
+        raise MissingExtraError("datasets", "distill") from err
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    try:
+        rows = datasets.load_dataset(name, split="train")
+    except (OSError, ValueError) as err:
+        cure = f"check the name and the network, or `hf download --repo-type dataset {name}` beforehand"
+        raise MissingInputError("a hub data set", f"hf:{name}", cure) from err
+    return Corpus(
+        [str(index) for index in range(len(rows))],
+        lambda index: _document(str(index), rows[index], place=f"hf:{name} row {index}"),
+    )
