@@ -122,7 +122,7 @@ def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def pieces(tokenizer: Any, count: int, longest: int = 512) -> list[list[int]]:
     """Beginnings of texts, of log-uniform lengths from 8 tokens on."""
     draw, corpus = random.Random(7), load_corpus("pydoc-topics", seed=42)
-    every = (list(map(int, tokenise(tokenizer, corpus.read(index)))) for index in range(len(corpus.names)))
+    every = (list(map(int, tokenise(tokenizer, corpus.read(index)).ids_T)) for index in range(len(corpus.names)))
     texts = [ids for ids in every if len(ids) > 8]
     lengths = [round(8 * (longest / 8) ** draw.random()) for _ in range(count)]
     long_enough = [[text for text in texts if len(text) >= length] for length in lengths]

@@ -101,7 +101,7 @@ def packed(tokenizer: Any, count: int, length: int) -> list[list[int]]:
     """The corpus's first tokens, in sequences."""
     corpus, ids = load_corpus("pydoc-topics", seed=42), list[int]()
     for index in range(len(corpus.names)):
-        ids += map(int, tokenise(tokenizer, corpus.read(index)))
+        ids += map(int, tokenise(tokenizer, corpus.read(index)).ids_T)
     return [ids[number * length : (number + 1) * length] for number in range(count)]
 
 

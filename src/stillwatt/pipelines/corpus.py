@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines.document_tokens import DocumentTokens
 
 __all__ = ["Packed", "Prepared", "pack_documents", "pack_samples", "positions_of", "prompts_of"]
 
@@ -57,7 +58,9 @@ class Prepared:
     train: Packed
     held_out_documents: tuple[npt.NDArray[np.int32], ...]
     sha256: str
-    """Over all token ids, training and held-out."""
+    """Over all token ids, training and held-out, and what else is kept of them."""
+    held_out_predicted: tuple[npt.NDArray[np.bool_], ...] | None = None
+    """Which tokens of each held-out document, and of the end token behind it, count in the perplexity; None: all."""
 
 
 def positions_of(starts_ST: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -71,7 +74,7 @@ def positions_of(starts_ST: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def pack_documents(
-    documents: Iterator[npt.NDArray[np.int32]], *, end_id: int, length: int, sequences: int, is_apart: bool = False
+    documents: Iterator[DocumentTokens], *, end_id: int, length: int, sequences: int, is_apart: bool = False
 ) -> Packed:
     """Join documents with an end token after each, and cut the stream into whole sequences.
 
@@ -80,29 +83,37 @@ def pack_documents(
     sequence as a document of its own, so that there is no padding.
 
     Raises:
-        StillwattError: The documents end before that.
+        StillwattError: The documents end before that, or no token of the sequences is to be predicted.
 
-    >>> packed = pack_documents(iter([np.array([1, 2]), np.array([3, 4, 5])]), end_id=0, length=3, sequences=2)
+    >>> given = map(DocumentTokens.whole, [np.array([1, 2]), np.array([3, 4, 5])])
+    >>> packed = pack_documents(given, end_id=0, length=3, sequences=2)
     >>> packed.ids_ST.tolist(), packed.dropped_tokens
     ([[1, 2, 0], [3, 4, 5]], 1)
     """
     pieces: list[npt.NDArray[np.int32]] = []
+    predicted: list[npt.NDArray[np.bool_]] = []
     total, starts = 0, list[int]()
-    for ids in documents:
+    for document in documents:
         starts.append(total)
-        pieces += [ids.astype(np.int32), np.array([end_id], dtype=np.int32)]
-        total += len(ids) + 1
+        pieces += [document.ids_T, np.array([end_id], dtype=np.int32)]
+        predicted.append(document.predicted_E)
+        total += len(document.predicted_E)
         if total >= length * sequences:
             break
-    stream = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
-    return _cut(
-        stream,
-        np.ones(len(stream), dtype=np.bool_),
+    packed = _cut(
+        np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32),
+        np.concatenate(predicted) if predicted else np.empty(0, dtype=np.bool_),
         starts if is_apart else None,
         length=length,
         sequences=sequences,
         what="training text",
     )
+    if not packed.supervised_ST.any():
+        raise StillwattError(
+            "no token of the training text is to be predicted: bring documents in which the assistant speaks, "
+            "of more than one token"
+        )
+    return packed
 
 
 def pack_samples(

@@ -12,8 +12,9 @@ from typing import Any
 
 from stillwatt.errors import MissingInputError, StillwattError, UnknownNameError
 from stillwatt.pipelines.jsonl import read_rows
+from stillwatt.pipelines.spec_data import ASSISTANT, DataSpec
 
-__all__ = ["SOURCES", "Corpus", "Document", "load_corpus", "split_documents"]
+__all__ = ["SOURCES", "Corpus", "Document", "check_answered", "check_corpus", "load_corpus", "split_documents"]
 
 SOURCES = ("pydoc-topics", "random-words", "path:FILE.jsonl", "hf:ORG/NAME")
 """The forms that a source of documents can take; `pipelines.cached_text` has the one of sequences."""
@@ -24,13 +25,29 @@ _RANDOM_WORDS = 150
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document: plain text, or the messages of a conversation."""
+    """One document: plain text, a prompt with its completion, or the messages of a conversation."""
 
     name: str
     text: str | None
     messages: Sequence[Mapping[str, Any]] | None = None
     place: str = ""
-    """File and line, for messages; empty where nobody wrote it."""
+    """File and line, for error messages; empty where nobody wrote it."""
+    asked: int | None = None
+    """How many characters of `text`, or of `messages` how many, are the prompt; None where that is not said."""
+
+
+def check_answered(document: Document) -> None:
+    """Refuse a document that does not say what is the assistant's.
+
+    Raises:
+        StillwattError: It is plain text.
+    """
+    if document.messages is None and document.asked is None:
+        raise StillwattError(
+            f"{document.place or document.name}: a `text` row does not say what is the assistant's, and data.predict = "
+            '"assistant" predicts nothing else; give `messages`, or `prompt` and `completion`, or set data.predict = '
+            '"all"'
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +76,24 @@ def load_corpus(source: str, *, seed: int) -> Corpus:
     if source == "random-words":
         return _in_memory(list(_random_documents(seed)))
     if source.startswith("path:"):
-        return _in_memory(_jsonl(Path(source.removeprefix("path:")).expanduser()))
+        return _in_memory(_jsonl(_file(source)))
     if source.startswith("hf:"):
         return _hub(source.removeprefix("hf:"))
     raise UnknownNameError("corpus source", source, SOURCES)
+
+
+def check_corpus(data: DataSpec) -> None:
+    """Refuse, before anything is spent, a file whose rows cannot be trained on as the recipe asks.
+
+    Raises:
+        MissingInputError: It is not there.
+        StillwattError: It is empty, a row is not as it should be, or does not say what is the assistant's.
+    """
+    if not data.source.startswith("path:"):
+        return
+    for document in _jsonl(_file(data.source)):
+        if data.predict == ASSISTANT:
+            check_answered(document)
 
 
 def split_documents(names: Sequence[str], *, held_out_share: float, seed: int) -> tuple[list[int], list[int]]:
@@ -99,8 +130,13 @@ def _random_documents(seed: int) -> Iterator[Document]:
         yield Document(f"random-{index}", " ".join(rng.choices(words, k=_RANDOM_WORDS)))
 
 
+def _file(source: str) -> Path:
+    return Path(source.removeprefix("path:")).expanduser()
+
+
 def _jsonl(path: Path) -> list[Document]:
-    rows = read_rows(path, "the corpus", 'one {"text": ...} or {"messages": [...]} a line')
+    form = 'one {"text": ...}, {"messages": [...]} or {"prompt": ..., "completion": ...} a line'
+    rows = read_rows(path, "the corpus", form)
     return [_document(f"{number}", row, place=f"{path}:{number}") for number, row in rows]
 
 
@@ -109,12 +145,34 @@ def _document(name: str, row: Mapping[str, Any], *, place: str) -> Document:
         return Document(name, row["text"], place=place)
     messages = row.get("messages")
     if isinstance(messages, list):
-        if not all(isinstance(said, Mapping) and isinstance(said.get("role"), str) for said in messages):
-            raise StillwattError(
-                f'{place}: `messages` must be objects with a `role`, such as {{"role": "user", "content": "..."}}'
-            )
-        return Document(name, None, messages, place=place)
-    raise StillwattError(f"{place}: neither `text` (a string) nor `messages` (a list); found {', '.join(sorted(row))}")
+        return Document(name, None, _said(messages, "messages", place), place=place)
+    if "prompt" in row and "completion" in row:
+        return _asked(name, row["prompt"], row["completion"], place)
+    raise StillwattError(
+        f"{place}: neither `text` (a string), `messages` (a list) nor `prompt` and `completion`; "
+        f"found {', '.join(sorted(row))}"
+    )
+
+
+def _said(messages: list[Any], key: str, place: str) -> list[Any]:
+    if not all(isinstance(said, Mapping) and isinstance(said.get("role"), str) for said in messages):
+        raise StillwattError(
+            f'{place}: `{key}` must be objects with a `role`, such as {{"role": "user", "content": "..."}}'
+        )
+    return messages
+
+
+def _asked(name: str, prompt: Any, completion: Any, place: str) -> Document:
+    if isinstance(prompt, str) and isinstance(completion, str) and completion:
+        return Document(name, prompt + completion, place=place, asked=len(prompt))
+    if isinstance(prompt, list) and isinstance(completion, list) and prompt:
+        messages = [*_said(prompt, "prompt", place), *_said(completion, "completion", place)]
+        if any(said["role"] == "assistant" for said in messages[len(prompt) :]):
+            return Document(name, None, messages, place=place, asked=len(prompt))
+    raise StillwattError(
+        f"{place}: `prompt` and `completion` are both strings, or both lists of messages, of which the assistant's are "
+        "in the completion; neither may be empty"
+    )
 
 
 def _hub(name: str) -> Corpus:

@@ -78,18 +78,15 @@ def make(
         StillwattError: The held-out text is too short for what is asked, or the model gives NaN on it.
         MissingExtraError: lm-evaluation-harness tasks are asked for and it is not installed.
     """
-    ids_ST, starts_ST = _held_out_sequences(data, spec, end_id=int(tokenizer.eos_token_id))
-    is_apart = data.train.starts_ST is not None
-    positions_ST = torch.from_numpy(positions_of(starts_ST)) if is_apart else None
+    held_out = _held_out_sequences(data, spec, end_id=int(tokenizer.eos_token_id))
     count = _Count(stage, task, ranks)
-    losses_ST = _losses_by_sequence(model, ids_ST, positions_ST, spec.batch_size, count)
+    losses_ST = _losses_by_sequence(model, held_out.ids_ST, held_out.positions_ST, spec.batch_size, count)
     if np.isnan(losses_ST).any():
         raise StillwattError(
             f"{model.name_or_path}: the model gives NaN on held-out text; look for NaN in its weights, or load it as "
             "float32 if it was made for another form of numbers"
         )
-    # a document's first token is predicted from nothing where no other document is seen
-    scores = [perplexity_score(losses_ST, ~starts_ST[:, 1:] if is_apart else None)]
+    scores = [perplexity_score(losses_ST, held_out.counted_ST[:, 1:])]
     if spec.choice_items:
         questions = choice_questions(data.held_out_documents, spec)
         scores.append(choice_score(_right_answers(model, questions, spec.batch_size, count)))
@@ -113,7 +110,7 @@ def perplexity_score(
     is the delta method.
 
     Args:
-        losses_ST: One row per sequence, at least two.
+        losses_ST: One row per sequence; S is the number of those of which something counts, at least two.
         counted_ST: Which of them count; all where None.
 
     Raises:
@@ -123,11 +120,15 @@ def perplexity_score(
     >>> round(score["value"], 6), score["se"], score["n"]
     (2.0, 0.0, 4)
     """
-    num_sequences = losses_ST.shape[0]
-    if num_sequences < 2:
-        raise StillwattError("perplexity needs at least two held-out sequences; raise evaluate.perplexity_tokens")
     counted_ST = np.ones(losses_ST.shape, dtype=np.bool_) if counted_ST is None else counted_ST
-    losses_ST, counts_S, num_tokens = losses_ST * counted_ST, counted_ST.sum(axis=1), int(counted_ST.sum())
+    num_sequences = int(counted_ST.any(axis=1).sum())
+    if num_sequences < 2:
+        raise StillwattError(
+            "perplexity needs at least two held-out sequences with tokens to be predicted; raise "
+            "evaluate.perplexity_tokens"
+        )
+    losses_ST = np.where(counted_ST, losses_ST, 0.0)
+    counts_S, num_tokens = counted_ST.sum(axis=1), int(counted_ST.sum())
     mean = float(losses_ST.sum()) / num_tokens
     residuals_S = losses_ST.sum(axis=1) - mean * counts_S
     variance = num_sequences / (num_sequences - 1) * float((residuals_S**2).sum()) / num_tokens**2
@@ -164,8 +165,18 @@ def _score(task: str, value: float, error: float, count: int, *, higher_is_bette
     return {"task": task, "value": value, "se": error, "n": count, "higher_is_better": higher_is_better}
 
 
-def _held_out_sequences(data: Prepared, spec: EvaluateSpec, *, end_id: int) -> tuple[Tensor, npt.NDArray[np.bool_]]:
-    """Sequences of held-out text, and where documents, or what a sequence's edge cut off of them, start in them."""
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """Sequences of held-out text, spread evenly over it."""
+
+    ids_ST: Tensor
+    positions_ST: Tensor | None
+    """Each token's place in its own document, where documents are kept apart; None otherwise."""
+    counted_ST: npt.NDArray[np.bool_]
+    """Which tokens count in the perplexity: those that training would predict in such text."""
+
+
+def _held_out_sequences(data: Prepared, spec: EvaluateSpec, *, end_id: int) -> _HeldOut:
     length, end = data.train.ids_ST.shape[1], np.array([end_id], dtype=np.int32)
     stream = np.concatenate([piece for ids in data.held_out_documents for piece in (ids, end)])
     wanted, available = spec.perplexity_tokens // length, len(stream) // length
@@ -174,14 +185,21 @@ def _held_out_sequences(data: Prepared, spec: EvaluateSpec, *, end_id: int) -> t
             f"evaluate.perplexity_tokens = {spec.perplexity_tokens} is {wanted} held-out sequences of {length} tokens; "
             f"at least 2 are needed and {available} are there: change it, or data.held_out_share"
         )
+    is_start, is_counted = np.zeros(len(stream), dtype=np.bool_), np.ones(len(stream), dtype=np.bool_)
+    is_start[np.cumsum([0, *(len(ids) + 1 for ids in data.held_out_documents[:-1])])] = True
+    if data.held_out_predicted is not None:
+        is_counted = np.concatenate(data.held_out_predicted)
     # spread evenly over the held-out text: the first sequences alone would be one or two documents
     chosen = [index * available // wanted for index in range(wanted)]
-    rows_ST = stream[: available * length].reshape(available, length)[chosen]
-    is_start = np.zeros(len(stream), dtype=np.bool_)
-    is_start[np.cumsum([0, *(len(ids) + 1 for ids in data.held_out_documents[:-1])])] = True
-    starts_ST = is_start[: available * length].reshape(available, length)[chosen]
+    ids_ST, starts_ST, counted_ST = (
+        each[: available * length].reshape(available, length)[chosen] for each in (stream, is_start, is_counted)
+    )
     starts_ST[:, 0] = True
-    return torch.from_numpy(rows_ST.astype(np.int64)), starts_ST
+    positions_ST = None
+    if data.train.starts_ST is not None:
+        # a document's first token is predicted from nothing where no other document is seen
+        positions_ST, counted_ST = torch.from_numpy(positions_of(starts_ST)), counted_ST & ~starts_ST
+    return _HeldOut(torch.from_numpy(ids_ST.astype(np.int64)), positions_ST, counted_ST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from stillwatt.pipelines.artifacts import Artifact, replace_dir
 from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.cached_text import cache_dir
 from stillwatt.pipelines.corpus import Packed, prompts_of
+from stillwatt.pipelines.documents import check_corpus
 from stillwatt.pipelines.endpoint_client import read_key
 from stillwatt.pipelines.given_cache import NO_TOKENIZER, Models, check_given
 from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
@@ -91,6 +92,7 @@ def check(spec: PipelineSpec) -> None:
         check_text_only(spec)
     check_judge(spec.evaluate)
     check_arms(spec)
+    check_corpus(spec.data)
     if spec.generate is not None:
         check_prompts(spec.generate)
 

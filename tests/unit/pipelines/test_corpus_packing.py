@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stillwatt.errors import MissingInputError, StillwattError, UnknownNameError
 from stillwatt.pipelines import prepare_data
 from stillwatt.pipelines.corpus import pack_documents, pack_samples, prompts_of
-from stillwatt.pipelines.document_tokens import tokenise
+from stillwatt.pipelines.document_tokens import DocumentTokens, tokenise
 from stillwatt.pipelines.documents import load_corpus, split_documents
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_tokenizer
@@ -53,7 +53,8 @@ def test_packing_keeps_every_token_in_order_and_adds_ends_only(documents: list[l
     count = len(stream) // length
     if count == 0:
         return
-    packed = pack_documents(iter(np.array(d) for d in documents), end_id=0, length=length, sequences=count)
+    given_tokens = (DocumentTokens.whole(np.array(d)) for d in documents)
+    packed = pack_documents(given_tokens, end_id=0, length=length, sequences=count)
     flat = packed.ids_ST.flatten().tolist()
     assert flat == stream[: len(flat)]
     assert packed.ids_ST.shape == (count, length)
@@ -66,7 +67,7 @@ def test_packing_keeps_every_token_in_order_and_adds_ends_only(documents: list[l
 
 def test_text_that_is_too_short_names_both_numbers() -> None:
     with pytest.raises(StillwattError, match="holds 3 tokens and the budget is 8"):
-        pack_documents(iter([np.array([1, 2])]), end_id=0, length=4, sequences=2)
+        pack_documents(iter([DocumentTokens.whole(np.array([1, 2]))]), end_id=0, length=4, sequences=2)
 
 
 @given(
@@ -131,8 +132,8 @@ def test_a_file_of_texts_and_conversations_is_read(tmp_path: Path) -> None:
     assert len(corpus.names) == 2
     tokenizer = load_tokenizer(resolve_model("tiny-random", revision=None, announce=lambda _: None).directory)
     tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
-    assert tokenizer.decode(tokenise(tokenizer, corpus.read(0)).tolist()) == "abc"
-    assert tokenizer.decode(tokenise(tokenizer, corpus.read(1)).tolist()) == "[user]hello[assistant]world"
+    assert tokenizer.decode(tokenise(tokenizer, corpus.read(0)).ids_T.tolist()) == "abc"
+    assert tokenizer.decode(tokenise(tokenizer, corpus.read(1)).ids_T.tolist()) == "[user]hello[assistant]world"
 
 
 @pytest.mark.parametrize(("row", "said"), [({"body": "x"}, "neither `text`"), ([1], "expected an object")])
