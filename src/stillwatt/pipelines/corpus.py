@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines.bos import begins_with_bos, with_bos
 from stillwatt.pipelines.document_tokens import DocumentTokens
 
-__all__ = ["Packed", "Prepared", "pack_documents", "pack_samples", "positions_of", "prompts_of"]
+__all__ = ["Cut", "Packed", "Prepared", "cut_stream", "pack_documents", "pack_samples", "positions_of", "prompts_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,8 @@ class Prepared:
     """Over all token ids, training and held-out, and what else is kept of them."""
     held_out_predicted: tuple[npt.NDArray[np.bool_], ...] | None = None
     """Which tokens of each held-out document, and of the end token behind it, count in the perplexity; None: all."""
+    bos_ids: tuple[int, ...] = ()
+    """What the tokenizer puts before every text, and so every document, prompt and question here begins with."""
 
 
 def positions_of(starts_ST: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -74,13 +78,20 @@ def positions_of(starts_ST: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def pack_documents(
-    documents: Iterator[DocumentTokens], *, end_id: int, length: int, sequences: int, is_apart: bool = False
+    documents: Iterator[DocumentTokens],
+    *,
+    end_id: int,
+    length: int,
+    sequences: int,
+    is_apart: bool = False,
+    bos_ids: tuple[int, ...] = (),
 ) -> Packed:
     """Join documents with an end token after each, and cut the stream into whole sequences.
 
     Documents are taken only until there are enough sequences. Where they are kept apart, the first token of each is
     not to be predicted: nothing stands before it. What a sequence's edge cuts off of a document stands in the next
-    sequence as a document of its own, so that there is no padding.
+    sequence as a document of its own, so that there is no padding. Where there is a BOS, which documents bring, every
+    sequence begins with it (`cut_stream`).
 
     Raises:
         StillwattError: The documents end before that, or no token of the sequences is to be predicted.
@@ -107,6 +118,7 @@ def pack_documents(
         length=length,
         sequences=sequences,
         what="training text",
+        bos_ids=bos_ids,
     )
     if not packed.supervised_ST.any():
         raise StillwattError(
@@ -124,6 +136,7 @@ def pack_samples(
     length: int,
     count: int,
     is_apart: bool = False,
+    bos_ids: tuple[int, ...] = (),
 ) -> Packed:
     """Pack generated samples as documents are packed; only the teacher's own tokens are supervised.
 
@@ -154,6 +167,7 @@ def pack_samples(
         length=length,
         sequences=count,
         what="generated text",
+        bos_ids=bos_ids,
     )
 
 
@@ -165,42 +179,102 @@ def _cut(
     length: int,
     sequences: int,
     what: str,
+    bos_ids: tuple[int, ...],
 ) -> Packed:
-    wanted = length * sequences
-    if len(stream) < wanted:
+    is_start = np.zeros(len(stream), dtype=np.bool_)
+    is_start[list(starts or ())] = True
+    cut = cut_stream(stream, supervised, is_start, length=length, most=sequences, bos_ids=bos_ids)
+    if len(cut.ids_ST) < sequences:
         raise StillwattError(
-            f"the {what} holds {len(stream)} tokens and the budget is {wanted}; every token is used at most once: "
-            "lower data.train_tokens" + (", or bring more text" if what == "training text" else " or reject less")
+            f"the {what} holds {len(stream)} tokens and the budget is {length * sequences}; every token is used at "
+            "most once: lower data.train_tokens"
+            + (", or bring more text" if what == "training text" else " or reject less")
         )
-    supervised_ST = supervised[:wanted].reshape(sequences, length).copy()
-    supervised_ST[:, 0] = False
-    starts_ST = None
-    if starts is not None:
-        is_start = np.zeros(len(stream), dtype=np.bool_)
-        is_start[list(starts)] = True
-        starts_ST = is_start[:wanted].reshape(sequences, length).copy()
-        starts_ST[:, 0] = True
-        supervised_ST &= ~starts_ST
     return Packed(
-        ids_ST=stream[:wanted].reshape(sequences, length).copy(),
-        supervised_ST=supervised_ST,
-        dropped_tokens=len(stream) - wanted,
-        starts_ST=starts_ST,
+        ids_ST=cut.ids_ST,
+        supervised_ST=cut.predicted_ST if starts is None else cut.predicted_ST & ~cut.starts_ST,
+        dropped_tokens=len(stream) - cut.used,
+        starts_ST=None if starts is None else cut.starts_ST,
     )
 
 
+class Cut(NamedTuple):
+    """A stream of tokens as sequences of one length."""
+
+    ids_ST: npt.NDArray[np.int32]
+    predicted_ST: npt.NDArray[np.bool_]
+    """Which of them are to be predicted; the first of a sequence never is, nor the first behind a BOS put there."""
+    starts_ST: npt.NDArray[np.bool_]
+    """The first token of each document, and of what a sequence's edge cut off of one."""
+    used: int
+    """Tokens of the stream in these sequences."""
+
+
+def cut_stream(
+    stream: npt.NDArray[np.int32],
+    predicted: npt.NDArray[np.bool_],
+    is_start: npt.NDArray[np.bool_],
+    *,
+    length: int,
+    most: int | None = None,
+    bos_ids: tuple[int, ...] = (),
+) -> Cut:
+    """Cut a stream into whole sequences, `most` of them at most.
+
+    One that begins within a document begins with the BOS all the same, as models that know it give next to nothing
+    where it is absent. That BOS says of what follows that it begins a document, which it does not: so its first token
+    is not to be predicted.
+
+    >>> ids = np.array([1, 7, 8, 9, 0, 1, 5, 0], dtype=np.int32)
+    >>> cut = cut_stream(ids, ids > 1, np.arange(8) % 5 == 0, length=4, bos_ids=(1,))
+    >>> cut.ids_ST.tolist(), cut.predicted_ST.tolist(), cut.used
+    ([[1, 7, 8, 9], [1, 0, 1, 5]], [[False, True, True, True], [False, False, False, True]], 7)
+    """
+    places_ST = _places(stream, length, len(stream) if most is None else most, bos_ids)
+    is_put_ST, places_ST = places_ST < 0, places_ST.clip(0)
+    ids_ST, predicted_ST, starts_ST = stream[places_ST], predicted[places_ST], is_start[places_ST]
+    if bos_ids:
+        is_cut_S = is_put_ST[:, 0]
+        ids_ST[is_cut_S, : len(bos_ids)] = bos_ids
+        predicted_ST[is_cut_S, : len(bos_ids) + 1] = starts_ST[is_cut_S, : len(bos_ids)] = False
+    predicted_ST[:, 0] = False
+    starts_ST[:, 0] = True
+    return Cut(ids_ST, predicted_ST, starts_ST, int(places_ST[-1, -1]) + 1 if len(places_ST) else 0)
+
+
+def _places(stream: npt.NDArray[np.int32], length: int, most: int, bos_ids: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Where in the stream each sequence's tokens stand; negative where a BOS is put before them."""
+    if not bos_ids:
+        count = min(most, len(stream) // length)
+        return np.arange(count * length).reshape(count, length)
+    rows, start = list[npt.NDArray[np.int64]](), 0
+    while len(rows) < most:
+        put = 0 if begins_with_bos(stream[start : start + len(bos_ids)].tolist(), bos_ids) else len(bos_ids)
+        if start + length - put > len(stream):
+            break
+        rows.append(np.concatenate([np.full(put, -1), np.arange(start, start + length - put)]))
+        start += length - put
+    return np.array(rows, dtype=np.int64).reshape(len(rows), length)
+
+
 def prompts_of(
-    ids_ST: npt.NDArray[np.int32], prompt_tokens: int, lengths_S: npt.NDArray[np.int64] | None = None
+    ids_ST: npt.NDArray[np.int32],
+    prompt_tokens: int,
+    lengths_S: npt.NDArray[np.int64] | None = None,
+    bos_ids: tuple[int, ...] = (),
 ) -> list[list[int]]:
     """Prompts for generation and serving: how each sequence begins, then its half, then its other quarters.
 
-    Prompts do not overlap; parts shorter than a prompt give none, and none reaches behind a sequence's length.
+    Prompts do not overlap; parts shorter than a prompt give none, and none reaches behind a sequence's length. Where
+    there is a BOS each begins with it, as the first of its tokens.
 
     >>> ids_ST = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], dtype=np.int32)
     >>> prompts_of(ids_ST, 2)
     [[1, 2], [5, 6], [3, 4], [7, 8]]
     >>> prompts_of(ids_ST, 2, np.array([4, 3]))
     [[1, 2], [5, 6], [3, 4]]
+    >>> prompts_of(ids_ST, 2, bos_ids=(1,))
+    [[1, 2], [1, 5], [1, 3], [1, 7]]
     """
     quarter = ids_ST.shape[1] // 4
     starts = [0, 2 * quarter, quarter, 3 * quarter]
@@ -208,7 +282,7 @@ def prompts_of(
         starts = starts[:2] if prompt_tokens <= 2 * quarter else starts[:1]
     ends = [ids_ST.shape[1]] * len(ids_ST) if lengths_S is None else lengths_S.tolist()
     return [
-        row[start : start + prompt_tokens].tolist()
+        with_bos(row[start : start + prompt_tokens].tolist(), bos_ids)[:prompt_tokens]
         for start in starts
         for row, end in zip(ids_ST, ends, strict=True)
         if start + min(prompt_tokens, row.size - start) <= end

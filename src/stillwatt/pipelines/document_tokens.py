@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from stillwatt.pipelines.bos import with_bos
 from stillwatt.pipelines.chat_text import answer_tokens, chat_text, special_ids
 from stillwatt.pipelines.documents import Document
 from stillwatt.pipelines.spec_data import ALL, Predict
@@ -39,8 +40,10 @@ class DocumentTokens:
         return cls(ids_T.astype(np.int32), np.ones(len(ids_T) + 1, dtype=np.bool_))
 
 
-def tokenise(tokenizer: PreTrainedTokenizerBase, document: Document, *, predict: Predict = ALL) -> DocumentTokens:
-    """Tokens of one document, without special tokens; conversations go through the chat template.
+def tokenise(
+    tokenizer: PreTrainedTokenizerBase, document: Document, *, predict: Predict = ALL, bos_ids: tuple[int, ...] = ()
+) -> DocumentTokens:
+    """Tokens of one document; conversations go through the chat template.
 
     Args:
         tokenizer: Whose tokens.
@@ -48,6 +51,8 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, document: Document, *, predict:
         predict: `all`, or `assistant`: only the assistant's own tokens are to be predicted, the end of each turn
             included. The end token behind the document is then one of them where the assistant's text reaches it
             without a special token of its own.
+        bos_ids: The tokenizer's BOS (`bos.bos_ids_of`): no other special token is put before the text, and this only
+            where the chat template has not. It is never to be predicted.
 
     Raises:
         StillwattError: It is a conversation, and there is no template or the template refuses it; or what is the
@@ -59,7 +64,14 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, document: Document, *, predict:
             text = chat_text(tokenizer, document.messages, document.place)
         # long documents are cut into sequences afterwards, so a warning about their length would be beside the point
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return DocumentTokens.whole(np.asarray(ids, dtype=np.int32))
+        return _begun(DocumentTokens.whole(np.asarray(ids, dtype=np.int32)), bos_ids)
     ids_T, answered_T = answer_tokens(tokenizer, document)
     is_open = bool(len(ids_T) and answered_T[-1]) and int(ids_T[-1]) not in special_ids(tokenizer)
-    return DocumentTokens(ids_T, np.append(answered_T, is_open))
+    return _begun(DocumentTokens(ids_T, np.append(answered_T, is_open)), bos_ids)
+
+
+def _begun(document: DocumentTokens, bos_ids: tuple[int, ...]) -> DocumentTokens:
+    ids_T = np.asarray(with_bos(document.ids_T.tolist(), bos_ids), dtype=np.int32)
+    predicted_E = np.append(np.zeros(len(ids_T) - len(document.ids_T), dtype=np.bool_), document.predicted_E)
+    predicted_E[: len(bos_ids)] = False
+    return DocumentTokens(ids_T, predicted_E)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from stillwatt.errors import StillwattError
 from stillwatt.metering.meter import Stage
-from stillwatt.pipelines.corpus import Prepared, positions_of
+from stillwatt.pipelines.bos import without_bos
+from stillwatt.pipelines.corpus import Prepared, cut_stream, positions_of
 from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, next_token_losses, token_losses
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
@@ -88,12 +89,12 @@ def make(
         )
     scores = [perplexity_score(losses_ST, held_out.counted_ST[:, 1:])]
     if spec.choice_items:
-        questions = choice_questions(data.held_out_documents, spec)
+        questions = choice_questions(data.held_out_documents, spec, data.bos_ids)
         scores.append(choice_score(_right_answers(model, questions, spec.batch_size, count)))
     if spec.lm_eval_tasks:
         from stillwatt.pipelines.evaluate_harness import harness_scores
 
-        scores += harness_scores(model, tokenizer, spec, stage=stage, ranks=ranks)
+        scores += harness_scores(model, tokenizer, spec, stage=stage, ranks=ranks, has_bos=bool(data.bos_ids))
     return scores
 
 
@@ -179,27 +180,25 @@ class _HeldOut:
 def _held_out_sequences(data: Prepared, spec: EvaluateSpec, *, end_id: int) -> _HeldOut:
     length, end = data.train.ids_ST.shape[1], np.array([end_id], dtype=np.int32)
     stream = np.concatenate([piece for ids in data.held_out_documents for piece in (ids, end)])
-    wanted, available = spec.perplexity_tokens // length, len(stream) // length
+    is_start, is_counted = np.zeros(len(stream), dtype=np.bool_), np.ones(len(stream), dtype=np.bool_)
+    is_start[np.cumsum([0, *(len(ids) + 1 for ids in data.held_out_documents[:-1])])] = True
+    if data.held_out_predicted is not None:
+        is_counted = np.concatenate(data.held_out_predicted)
+    cut = cut_stream(stream, is_counted, is_start, length=length, bos_ids=data.bos_ids)
+    wanted, available = spec.perplexity_tokens // length, len(cut.ids_ST)
     if wanted < 2 or available < wanted:
         raise StillwattError(
             f"evaluate.perplexity_tokens = {spec.perplexity_tokens} is {wanted} held-out sequences of {length} tokens; "
             f"at least 2 are needed and {available} are there: change it, or data.held_out_share"
         )
-    is_start, is_counted = np.zeros(len(stream), dtype=np.bool_), np.ones(len(stream), dtype=np.bool_)
-    is_start[np.cumsum([0, *(len(ids) + 1 for ids in data.held_out_documents[:-1])])] = True
-    if data.held_out_predicted is not None:
-        is_counted = np.concatenate(data.held_out_predicted)
     # spread evenly over the held-out text: the first sequences alone would be one or two documents
     chosen = [index * available // wanted for index in range(wanted)]
-    ids_ST, starts_ST, counted_ST = (
-        each[: available * length].reshape(available, length)[chosen] for each in (stream, is_start, is_counted)
-    )
-    starts_ST[:, 0] = True
-    positions_ST = None
+    positions_ST, counted_ST = None, cut.predicted_ST[chosen]
     if data.train.starts_ST is not None:
         # a document's first token is predicted from nothing where no other document is seen
+        starts_ST = cut.starts_ST[chosen]
         positions_ST, counted_ST = torch.from_numpy(positions_of(starts_ST)), counted_ST & ~starts_ST
-    return _HeldOut(torch.from_numpy(ids_ST.astype(np.int64)), positions_ST, counted_ST)
+    return _HeldOut(torch.from_numpy(cut.ids_ST[chosen].astype(np.int64)), positions_ST, counted_ST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,16 +237,20 @@ class Question:
     right: int
 
 
-def choice_questions(documents: Sequence[npt.NDArray[np.int32]], spec: EvaluateSpec) -> list[Question]:
+def choice_questions(
+    documents: Sequence[npt.NDArray[np.int32]], spec: EvaluateSpec, bos_ids: tuple[int, ...] = ()
+) -> list[Question]:
     """Make the questions: the same for every model, by `spec.seed`.
 
     Contexts with their real continuation are cut side by side from the held-out documents, so no text serves twice
-    as a context; the other three continuations are cut from other held-out documents, equally long.
+    as a context; the other three continuations are cut from other held-out documents, equally long. The BOS, where
+    there is one, stands before every context and in no piece.
 
     Raises:
         StillwattError: The held-out text holds too few such pieces, or only one document.
     """
     rng = random.Random(spec.seed)
+    documents = [without_bos(ids, bos_ids) for ids in documents]
     context, length = spec.choice_context_tokens, spec.choice_continuation_tokens
     pieces = [
         (index, start)
@@ -271,7 +274,7 @@ def choice_questions(documents: Sequence[npt.NDArray[np.int32]], spec: EvaluateS
         # the place of the right one is drawn, or a model that finds all four alike would always be right
         right = rng.randrange(OPTIONS)
         options.insert(right, real)
-        questions.append(Question(context=_ids(ids, start, context), options=tuple(options), right=right))
+        questions.append(Question(context=(*bos_ids, *_ids(ids, start, context)), options=tuple(options), right=right))
     return questions
 
 

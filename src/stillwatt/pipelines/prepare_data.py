@@ -12,6 +12,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines.bos import bos_ids_of
 from stillwatt.pipelines.cached_text import CachedCorpus, is_cached, load_cached
 from stillwatt.pipelines.corpus import Packed, Prepared, pack_documents
 from stillwatt.pipelines.document_tokens import DocumentTokens, tokenise
@@ -56,20 +57,22 @@ def make(
         StillwattError: The corpus is too small for the budget.
     """
     count = num_sequences(data)
+    bos_ids = bos_ids_of(tokenizer)
     if is_cached(data.source):
-        return _from_cache(load_cached(data, count, tokenizer_sha256(tokenizer)), out_dir, task)
+        return _from_cache(load_cached(data, count, tokenizer_sha256(tokenizer)), bos_ids, out_dir, task)
     corpus = load_corpus(data.source, seed=data.seed)
     train, held_out = split_documents(corpus.names, held_out_share=data.held_out_share, seed=data.seed)
     used: list[int] = []
     packed = pack_documents(
-        _tokenised(corpus, train, tokenizer, task, used, data.predict),
+        _tokenised(corpus, train, tokenizer, task, used, data.predict, bos_ids),
         end_id=int(tokenizer.eos_token_id),
         length=data.sequence_tokens,
         sequences=count,
         is_apart=data.packing == "documents",
+        bos_ids=bos_ids,
     )
-    documents = list(_enough_held_out(corpus, held_out, tokenizer, task, data=data, evaluate=evaluate))
-    sha256 = _save(out_dir, packed, documents)
+    documents = list(_enough_held_out(corpus, held_out, tokenizer, bos_ids, task, data=data, evaluate=evaluate))
+    sha256 = _save(out_dir, packed, documents, bos_ids)
     return {
         "train_documents": len(used),
         "train_documents_available": len(train),
@@ -79,11 +82,12 @@ def make(
         "dropped_tokens": packed.dropped_tokens,
         "held_out_tokens": int(sum(len(document.ids_T) for document in documents)),
         "corpus_sha256": sha256,
+        **({"bos_ids": list(bos_ids)} if bos_ids else {}),
         **({} if data.predict == ALL else {"supervised_tokens": int(packed.supervised_ST.sum())}),
     }
 
 
-def _from_cache(found: CachedCorpus, out_dir: Path, task: Task) -> dict[str, Any]:
+def _from_cache(found: CachedCorpus, bos_ids: tuple[int, ...], out_dir: Path, task: Task) -> dict[str, Any]:
     """Keep the sequences of a cache as they are; each stands for a document."""
     task.advance(found.train.ids_ST.size)
     return {
@@ -94,7 +98,8 @@ def _from_cache(found: CachedCorpus, out_dir: Path, task: Task) -> dict[str, Any
         "train_tokens": found.train.num_tokens,
         "dropped_tokens": 0,
         "held_out_tokens": int(sum(len(ids) for ids in found.held_out)),
-        "corpus_sha256": _save(out_dir, found.train, [DocumentTokens.whole(ids) for ids in found.held_out]),
+        "corpus_sha256": _save(out_dir, found.train, [DocumentTokens.whole(ids) for ids in found.held_out], bos_ids),
+        **({"bos_ids": list(bos_ids)} if bos_ids else {}),
         "names_tokenizer": found.names_tokenizer,
     }
 
@@ -110,6 +115,7 @@ def load(out_dir: Path) -> Prepared:
     predicted = None
     if "held_out_predicted" in arrays:
         predicted = tuple(np.split(arrays["held_out_predicted"].astype(np.bool_), np.cumsum(lengths + 1)[:-1]))
+    bos_ids = tuple(arrays["bos_ids"].tolist()) if "bos_ids" in arrays else ()
     packed = Packed(
         ids_ST=arrays["train_ids"],
         supervised_ST=supervised_ST,
@@ -121,8 +127,9 @@ def load(out_dir: Path) -> Prepared:
     return Prepared(
         train=packed,
         held_out_documents=documents,
-        sha256=_hash(packed.ids_ST, documents, _beside(packed, predicted)),
+        sha256=_hash(packed.ids_ST, documents, _beside(packed, predicted, bos_ids)),
         held_out_predicted=predicted,
+        bos_ids=bos_ids,
     )
 
 
@@ -133,9 +140,10 @@ def _tokenised(
     task: Task,
     used: list[int],
     predict: Predict,
+    bos_ids: tuple[int, ...],
 ) -> Iterator[DocumentTokens]:
     for index in indices:
-        document = tokenise(tokenizer, corpus.read(index), predict=predict)
+        document = tokenise(tokenizer, corpus.read(index), predict=predict, bos_ids=bos_ids)
         used.append(index)
         task.advance(len(document.ids_T))
         yield document
@@ -145,6 +153,7 @@ def _enough_held_out(
     corpus: Corpus,
     indices: list[int],
     tokenizer: PreTrainedTokenizerBase,
+    bos_ids: tuple[int, ...],
     task: Task,
     *,
     data: DataSpec,
@@ -155,7 +164,7 @@ def _enough_held_out(
     wanted = evaluate.perplexity_tokens + data.sequence_tokens + 2 * evaluate.choice_items * per_item
     wanted = max(wanted, needed_tokens(evaluate.judge) if evaluate.judge else 0)
     total, num_documents = 0, 0
-    for document in _tokenised(corpus, indices, tokenizer, task, [], data.predict):
+    for document in _tokenised(corpus, indices, tokenizer, task, [], data.predict, bos_ids):
         yield document
         total, num_documents = total + len(document.ids_T), num_documents + 1
         if total >= wanted and num_documents >= 8:
@@ -171,11 +180,11 @@ def _by_default(shape: tuple[int, ...], starts_ST: npt.NDArray[np.bool_] | None)
     return supervised_ST
 
 
-def _save(out_dir: Path, packed: Packed, documents: Sequence[DocumentTokens]) -> str:
+def _save(out_dir: Path, packed: Packed, documents: Sequence[DocumentTokens], bos_ids: tuple[int, ...]) -> str:
     out_dir.mkdir(parents=True, exist_ok=True)
     ids = [document.ids_T for document in documents]
     predicted = tuple(document.predicted_E for document in documents)
-    beside = _beside(packed, None if all(each.all() for each in predicted) else predicted)
+    beside = _beside(packed, None if all(each.all() for each in predicted) else predicted, bos_ids)
     save_file(
         {
             "train_ids": packed.ids_ST,
@@ -189,7 +198,9 @@ def _save(out_dir: Path, packed: Packed, documents: Sequence[DocumentTokens]) ->
     return _hash(packed.ids_ST, ids, beside)
 
 
-def _beside(packed: Packed, predicted: tuple[npt.NDArray[np.bool_], ...] | None) -> dict[str, npt.NDArray[Any]]:
+def _beside(
+    packed: Packed, predicted: tuple[npt.NDArray[np.bool_], ...] | None, bos_ids: tuple[int, ...]
+) -> dict[str, npt.NDArray[Any]]:
     """What is kept beside the tokens; nothing where all of plain text is to be predicted."""
     found: dict[str, npt.NDArray[Any]] = {}
     if packed.starts_ST is not None:
@@ -201,6 +212,8 @@ def _beside(packed: Packed, predicted: tuple[npt.NDArray[np.bool_], ...] | None)
         found["train_supervised"] = packed.supervised_ST.astype(np.uint8)
     if predicted is not None:
         found["held_out_predicted"] = np.concatenate(predicted).astype(np.uint8)
+    if bos_ids:
+        found["bos_ids"] = np.asarray(bos_ids, dtype=np.int32)
     return found
 
 

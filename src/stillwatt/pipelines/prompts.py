@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines.bos import last_with_bos, with_bos
 from stillwatt.pipelines.jsonl import read_rows, read_text
 from stillwatt.pipelines.spec import CORPUS, GenerateSpec
 
@@ -56,6 +57,8 @@ class NewSample:
     tokenizer: PreTrainedTokenizerBase
     seeds: frozenset[str]
     """Texts that were shown; a copy of one of them is no new sample."""
+    bos_ids: tuple[int, ...] = ()
+    """What a sample begins with in the student's text, as every document does."""
 
     def is_complete(self, tokens: Sequence[int]) -> bool:
         """Whether the separator has been written."""
@@ -133,13 +136,14 @@ def check_prompts(spec: GenerateSpec) -> None:
         _seeds(path, spec.shots)
 
 
-def file_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> PromptSet:
+def file_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, bos_ids: tuple[int, ...] = ()) -> PromptSet:
     """The prompts of a file, in its order.
 
     A row's `prompt` is put into the template, where there is one. With `chat` it is then the user's message of a
     conversation; without, it is the text itself. A row's `messages` are a conversation as they are; an assistant's
     message at their end is left out, as the teacher writes its own. Conversations go through the tokenizer's chat
-    template, which opens the assistant's turn. No special tokens are added beyond those the template writes.
+    template, which opens the assistant's turn. No special tokens are added beyond those the template writes, but for
+    the BOS that the tokenizer puts before every text (`bos_ids`), where the template has not.
 
     Raises:
         StillwattError: The file cannot be used, the tokenizer has no chat template and a conversation needs one, or no
@@ -151,11 +155,13 @@ def file_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> Prom
     for asked in _asked(path, spec):
         counts["read"] += 1
         counts["answers_left_out"] += asked.has_answer
-        _add(_ids(tokenizer, asked.as_text(tokenizer)), asked.place, spec, prompts, counts)
+        _add(_ids(tokenizer, asked.as_text(tokenizer)), asked.place, spec, prompts, counts, bos_ids)
     return PromptSet(ids=_some(prompts, path, spec), counts=counts)
 
 
-def seed_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_tokens: int) -> PromptSet:
+def seed_prompts(
+    spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_tokens: int, bos_ids: tuple[int, ...] = ()
+) -> PromptSet:
     """Prompts of a few examples each, drawn without repeats from the seeds; the teacher goes on with another.
 
     Each example fills the template's place; behind the last one stands what the template has before its place,
@@ -175,8 +181,9 @@ def seed_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_
     for number in range(count):
         counts["read"] += 1
         shown = "".join(f"{before}{seed}{after}" for seed in rng.sample(seeds, spec.shots))
-        _add(_ids(tokenizer, shown + before.rstrip(" ")), f"draw {number + 1}", spec, prompts, counts)
-    sample = NewSample(separator=after, tokenizer=tokenizer, seeds=frozenset(seed.strip() for seed in seeds))
+        _add(_ids(tokenizer, shown + before.rstrip(" ")), f"draw {number + 1}", spec, prompts, counts, bos_ids)
+    known = frozenset(seed.strip() for seed in seeds)
+    sample = NewSample(separator=after, tokenizer=tokenizer, seeds=known, bos_ids=bos_ids)
     return PromptSet(ids=_some(prompts, path, spec), counts=counts, sample=sample)
 
 
@@ -191,16 +198,22 @@ def seed_template(template: str | None) -> tuple[str, str]:
 
 
 def _add(
-    ids: Sequence[int], place: str, spec: GenerateSpec, prompts: list[tuple[int, ...]], counts: dict[str, int]
+    text: Sequence[int],
+    place: str,
+    spec: GenerateSpec,
+    prompts: list[tuple[int, ...]],
+    counts: dict[str, int],
+    bos_ids: tuple[int, ...],
 ) -> None:
     """Take a prompt in, if its length allows; one that is too long is cut from the left or left out, and counted."""
-    if not ids:
+    if not text:
         raise StillwattError(f"{place}: the prompt has no tokens; remove the row")
+    ids = with_bos(text, bos_ids)
     if len(ids) > spec.prompt_tokens:
         counts["cut" if spec.long_prompts == "cut" else "refused"] += 1
         if spec.long_prompts != "cut":
             return
-    prompts.append(tuple(ids[-spec.prompt_tokens :]))
+    prompts.append(tuple(last_with_bos(ids, spec.prompt_tokens, bos_ids)))
 
 
 def _some(prompts: Sequence[tuple[int, ...]], path: Path, spec: GenerateSpec) -> tuple[tuple[int, ...], ...]:

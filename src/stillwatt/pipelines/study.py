@@ -297,8 +297,8 @@ def _serve(bench: Bench, name: str, labels: Mapping[str, str], directory: Path |
 
     def work(stage: Stage, task: Task) -> dict[str, Any]:
         model = bench.teacher() if directory is None else load_model(directory, dtype=dtype or "float32")
-        train = bench.data().train
-        prompts = prompts_of(train.ids_ST, load.prompt_tokens, train.lengths_S)
+        data = bench.data()
+        prompts = prompts_of(data.train.ids_ST, load.prompt_tokens, data.train.lengths_S, data.bos_ids)
         end_id = int(bench.tokenizer().eos_token_id)
         return {"generated_tokens": serve.make(model, prompts, load, end_id=end_id, task=task, stage=stage)}
 
