@@ -14,7 +14,7 @@ from stillwatt.pipelines.spec_data import ALL, DataSpec, Predict
 class DataSettings(Settings):
     """The text, its split and its packing."""
 
-    later_keys: ClassVar[frozenset[str]] = frozenset({"predict"})
+    later_keys: ClassVar[frozenset[str]] = frozenset({"predict", "config", "split", "revision"})
 
     source: DataSource = Field(
         description="`pydoc-topics` (the help texts of this Python), `random-words`, `path:FILE.jsonl`, `hf:ORG/NAME` "
@@ -47,6 +47,18 @@ class DataSettings(Settings):
         description="Tokens that training predicts and that the perplexity counts: `all`, or those of the `assistant` "
         "in rows of `messages`, or of `prompt` and `completion`, the end of each turn included.",
     )
+    config: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Configuration of a hub data set, needed where it has several; `hf:` only.",
+    )
+    split: str = Field(
+        default="train",
+        min_length=1,
+        description="Split of a hub data set, or a part of one such as `train[:10%]`; `hf:` only. Held-out documents "
+        "are taken out of it.",
+    )
+    revision: str | None = Field(default=None, description="Hub revision: a commit, tag or branch; `hf:` only.")
 
     def to_spec(self) -> DataSpec:
         """The corpus, for the runner."""

@@ -23,3 +23,6 @@ def data(recipe: Recipe) -> Iterator[Problem]:
             "path:FILE.jsonl or hf:ORG/NAME"
         )
         yield Problem(place=("data", "predict"), message=text)
+    for key in ("config", "split", "revision"):
+        if scheme != "hf" and getattr(settings, key) != type(settings).model_fields[key].default:
+            yield Problem(place=("data", key), message=f"only a source hf:ORG/NAME has a {key}")

@@ -58,15 +58,21 @@ class Corpus:
     read: Callable[[int], Document]
 
 
-def load_corpus(source: str, *, seed: int) -> Corpus:
+def load_corpus(
+    source: str, *, seed: int, config: str | None = None, split: str = "train", revision: str | None = None
+) -> Corpus:
     """Open a corpus.
 
     Args:
         source: One of `SOURCES`.
         seed: For `random-words` only.
+        config: Which of a hub data set's configurations.
+        split: Which of its splits.
+        revision: Its branch, tag or commit.
 
     Raises:
         MissingInputError: The file or data set is not there.
+        StillwattError: The data set has several configurations, or not that one, or not that split.
         UnknownNameError: The source has none of the known forms.
     """
     if source == "pydoc-topics":
@@ -78,7 +84,7 @@ def load_corpus(source: str, *, seed: int) -> Corpus:
     if source.startswith("path:"):
         return _in_memory(_jsonl(_file(source)))
     if source.startswith("hf:"):
-        return _hub(source.removeprefix("hf:"))
+        return _hub(source.removeprefix("hf:"), config, split, revision)
     raise UnknownNameError("corpus source", source, SOURCES)
 
 
@@ -175,7 +181,7 @@ def _asked(name: str, prompt: Any, completion: Any, place: str) -> Document:
     )
 
 
-def _hub(name: str) -> Corpus:
+def _hub(name: str, config: str | None, split: str, revision: str | None) -> Corpus:
     from stillwatt.errors import MissingExtraError
 
     try:
@@ -185,11 +191,24 @@ def _hub(name: str) -> Corpus:
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     try:
-        rows = datasets.load_dataset(name, split="train")
-    except (OSError, ValueError) as err:
+        rows = datasets.load_dataset(name, config, split=split, revision=revision)
+    except OSError as err:
         cure = f"check the name and the network, or `hf download --repo-type dataset {name}` beforehand"
-        raise MissingInputError("a hub data set", f"hf:{name}", cure) from err
+        raise MissingInputError(f"a hub data set ({_words(err)})", f"hf:{name}", cure) from err
+    except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as err:
+        cure = "data.config names one of its configurations, data.split one of its splits"
+        raise StillwattError(f"data.source: hf:{name} cannot be read: {_words(err)}; {cure}") from err
     return Corpus(
         [str(index) for index in range(len(rows))],
         lambda index: _document(str(index), rows[index], place=f"hf:{name} row {index}"),
     )
+
+
+def _words(err: Exception) -> str:
+    r"""An error's own words on one line, those of what it came from behind them.
+
+    >>> _words(ValueError("Config name is missing.\\nPick one of ['main', 'socratic']"))
+    "Config name is missing. Pick one of ['main', 'socratic']"
+    """
+    said = " ".join(str(err).split()) or type(err).__name__
+    return f"{said}: {_words(err.__cause__)}" if isinstance(err.__cause__, Exception) else said

@@ -60,7 +60,7 @@ def make(
     bos_ids = bos_ids_of(tokenizer)
     if is_cached(data.source):
         return _from_cache(load_cached(data, count, tokenizer_sha256(tokenizer)), bos_ids, out_dir, task)
-    corpus = load_corpus(data.source, seed=data.seed)
+    corpus = load_corpus(data.source, seed=data.seed, config=data.config, split=data.split, revision=data.revision)
     train, held_out = split_documents(corpus.names, held_out_share=data.held_out_share, seed=data.seed)
     used: list[int] = []
     packed = pack_documents(

@@ -29,3 +29,9 @@ class DataSpec:
     """`stream`: documents of a sequence see those before them. `documents`: no document sees another."""
     predict: Predict = ALL
     """`assistant`: of conversations and completions only the assistant's own tokens."""
+    config: str | None = None
+    """Hub data sets: which of several configurations; None where there is one."""
+    split: str = "train"
+    """Hub data sets: which of its splits is read, and then split here once more."""
+    revision: str | None = None
+    """Hub data sets: branch, tag or commit."""

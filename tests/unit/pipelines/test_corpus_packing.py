@@ -187,6 +187,50 @@ def test_sources_that_are_not_there_say_so(tmp_path: Path) -> None:
         load_corpus("pydoc-topic", seed=1)
 
 
+@pytest.fixture
+def hub_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A data set with two configurations in the hub's form, in a folder; needs no network."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    entries = ["---", "configs:"]
+    for config in ("main", "socratic"):
+        entries += [f"- config_name: {config}", "  data_files:"]
+        for split in ("train", "test"):
+            path = tmp_path / "set" / config / f"{split}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _jsonl(path, [{"text": f"{config} {split} {number}"} for number in range(4)])
+            entries += [f"  - split: {split}", f"    path: {config}/{split}.jsonl"]
+    (tmp_path / "set" / "README.md").write_text("\n".join([*entries, "---", ""]))
+    return f"hf:{tmp_path / 'set'}"
+
+
+def test_of_a_hub_data_set_the_configuration_and_the_split_are_chosen(hub_set: str) -> None:
+    corpus = load_corpus(hub_set, seed=1, config="socratic", split="test")
+    assert [corpus.read(index).text for index in range(len(corpus.names))] == [f"socratic test {n}" for n in range(4)]
+    assert len(load_corpus(hub_set, seed=1, config="main", split="train[:50%]").names) == 2
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({}, "Config name is missing.*main.*socratic.*; data.config names one"),
+        ({"config": "maine"}, "BuilderConfig 'maine' not found. Available: .*socratic"),
+        ({"config": "main", "split": "dev"}, 'Unknown split "dev".*test'),
+    ],
+)
+def test_a_choice_that_the_data_set_does_not_have_is_told_in_its_own_words(
+    hub_set: str, how: dict[str, str], words: str
+) -> None:
+    with pytest.raises(StillwattError, match=f"data.source: hf:.* cannot be read: {words}"):
+        load_corpus(hub_set, seed=1, **how)
+
+
+def test_a_data_set_that_is_not_there_is_told_in_the_hubs_own_words() -> None:
+    with pytest.raises(MissingInputError, match=r"a hub data set \(.+\).*nobody/nothing"):
+        load_corpus("hf:nobody/nothing", seed=1)
+
+
 def test_preparing_twice_gives_the_same_tokens_and_no_overlap(tmp_path: Path) -> None:
     spec = smoke_spec()
     tokenizer = load_tokenizer(resolve_model("tiny-random", revision=None, announce=lambda _: None).directory)
