@@ -113,8 +113,13 @@ def load_model(
     asked["weights_only"] = True  # what torch pickled may hold code
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(str(directory), dtype=_DTYPES[dtype], **asked, **spread)
-    except (OSError, ValueError, KeyError, SafetensorError, UnpicklingError) as err:
+    except (OSError, ValueError, KeyError, SafetensorError) as err:
         raise StillwattError(f"{directory}: cannot be loaded as a causal language model ({err})") from err
+    except UnpicklingError as err:
+        raise StillwattError(
+            f"{directory}: pytorch_model*.bin holds more than weights, which may be code and is not run; have the "
+            "model saved as safetensors by somebody who trusts it"
+        ) from err
     model, info = loaded
     check_whole(directory, info)
     if info["unexpected_keys"] and announce is not None:
