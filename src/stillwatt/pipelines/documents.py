@@ -207,7 +207,7 @@ def _hub(name: str, config: str | None, split: str, revision: str | None) -> Cor
 def _words(err: Exception) -> str:
     r"""An error's own words on one line, those of what it came from behind them.
 
-    >>> _words(ValueError("Config name is missing.\\nPick one of ['main', 'socratic']"))
+    >>> _words(ValueError("Config name is missing.\nPick one of ['main', 'socratic']"))
     "Config name is missing. Pick one of ['main', 'socratic']"
     """
     said = " ".join(str(err).split()) or type(err).__name__
