@@ -37,7 +37,9 @@ from stillwatt.pipelines.cache.cut import cut_logits
 from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.writer import CodedCacheWriter
-from stillwatt.pipelines.corpus import load_corpus, pack_documents, split_documents, tokenise
+from stillwatt.pipelines.corpus import pack_documents
+from stillwatt.pipelines.document_tokens import tokenise
+from stillwatt.pipelines.documents import load_corpus, split_documents
 from stillwatt.pipelines.losses import cross_entropy_head
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import head_weight, hidden_states, open_place, prune_layers, quieten

@@ -34,7 +34,8 @@ import psutil
 import torch
 
 from stillwatt.pipelines.batches import Schedule
-from stillwatt.pipelines.corpus import load_corpus, tokenise
+from stillwatt.pipelines.document_tokens import tokenise
+from stillwatt.pipelines.documents import load_corpus
 from stillwatt.pipelines.model_sources import ModelPlace, resolve_model
 from stillwatt.pipelines.models import open_place, quieten
 from stillwatt.pipelines.sampling import TextWriter, Writer
@@ -121,7 +122,7 @@ def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def pieces(tokenizer: Any, count: int, longest: int = 512) -> list[list[int]]:
     """Beginnings of texts, of log-uniform lengths from 8 tokens on."""
     draw, corpus = random.Random(7), load_corpus("pydoc-topics", seed=42)
-    every = (list(map(int, tokenise(tokenizer, corpus.read(index)))) for index in range(len(corpus.names)))
+    every = (list(map(int, tokenise(tokenizer, corpus.read(index)).ids_T)) for index in range(len(corpus.names)))
     texts = [ids for ids in every if len(ids) > 8]
     lengths = [round(8 * (longest / 8) ** draw.random()) for _ in range(count)]
     long_enough = [[text for text in texts if len(text) >= length] for length in lengths]

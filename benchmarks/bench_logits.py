@@ -31,7 +31,8 @@ import torch
 from bench_generate import HERE, packages, processor_s
 
 from stillwatt.pipelines import teacher_logits
-from stillwatt.pipelines.corpus import load_corpus, tokenise
+from stillwatt.pipelines.document_tokens import tokenise
+from stillwatt.pipelines.documents import load_corpus
 from stillwatt.pipelines.logit_forms import told_top, top_k_with_tail
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_model, load_tokenizer, quieten
@@ -100,7 +101,7 @@ def packed(tokenizer: Any, count: int, length: int) -> list[list[int]]:
     """The corpus's first tokens, in sequences."""
     corpus, ids = load_corpus("pydoc-topics", seed=42), list[int]()
     for index in range(len(corpus.names)):
-        ids += map(int, tokenise(tokenizer, corpus.read(index)))
+        ids += map(int, tokenise(tokenizer, corpus.read(index)).ids_T)
     return [ids[number * length : (number + 1) * length] for number in range(count)]
 
 

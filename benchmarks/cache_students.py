@@ -31,7 +31,9 @@ from stillwatt.clock import SystemClock
 from stillwatt.pipelines import teacher_logits
 from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.caches import open_cache
-from stillwatt.pipelines.corpus import load_corpus, pack_documents, split_documents, tokenise
+from stillwatt.pipelines.corpus import pack_documents
+from stillwatt.pipelines.document_tokens import tokenise
+from stillwatt.pipelines.documents import load_corpus, split_documents
 from stillwatt.pipelines.evaluate import perplexity_score
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import (

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from judge_models import judge_spec
 from stillwatt.config.judge import LETTERS
-from stillwatt.pipelines.corpus import load_corpus, split_documents, tokenise
+from stillwatt.pipelines.document_tokens import tokenise
+from stillwatt.pipelines.documents import load_corpus, split_documents
 from stillwatt.pipelines.judge import _duels
 from stillwatt.pipelines.judge_answers import decoded, judged_pieces, shuffled
 from stillwatt.pipelines.judge_local import Coder, LocalJudge
@@ -65,7 +66,7 @@ def main() -> None:
 def _pieces(tokenizer: Any, count: int) -> tuple[Texts, Texts]:
     corpus = load_corpus("pydoc-topics", seed=_SEED)
     _, held_out = split_documents(corpus.names, held_out_share=0.2, seed=_SEED)
-    documents = [tokenise(tokenizer, corpus.read(index)) for index in held_out]
+    documents = [tokenise(tokenizer, corpus.read(index)).ids_T for index in held_out]
     pieces = judged_pieces(documents, judge_spec(prompts=count, prompt_tokens=48, answer_tokens=48, seed=_SEED))
     asked = [decoded(tokenizer, piece.prompt) for piece in pieces]
     really = [decoded(tokenizer, piece.really) for piece in pieces]

@@ -11,7 +11,6 @@ from typing import Any
 from stillwatt.metering.meter import Meter, Stage
 from stillwatt.pipelines.spec import (
     ArmSpec,
-    DataSpec,
     GenerateSpec,
     LogitsSpec,
     Method,
@@ -20,6 +19,7 @@ from stillwatt.pipelines.spec import (
     TeacherSpec,
     TrainSpec,
 )
+from stillwatt.pipelines.spec_data import DataSpec
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
 from stillwatt.units import NS_PER_MS
 

@@ -104,7 +104,7 @@ def show(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
         raise click.UsageError("--set changes settings, not the file's text; add --json")
     path = find_recipe(recipe)
     if as_json:
-        say_json(load_recipe(path, overrides).resolved())
+        say_json(load_recipe(path, overrides).model_dump(mode="json"))
         return
     say(path.read_text(encoding="utf-8").rstrip("\n"))
 

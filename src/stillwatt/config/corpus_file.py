@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from stillwatt.errors import StillwattError
 
 if TYPE_CHECKING:
-    from stillwatt.pipelines.corpus import Corpus
-    from stillwatt.pipelines.spec import DataSpec
+    from stillwatt.pipelines.documents import Corpus
+    from stillwatt.pipelines.spec_data import DataSpec
 
-__all__ = ["check_size", "read_corpus"]
+__all__ = ["check_answers", "check_size", "read_corpus"]
 
 _PATH = "path:"
 _MOST_BYTES = 64_000_000
@@ -25,7 +25,7 @@ def read_corpus(data: DataSpec) -> Corpus | None:
         MissingInputError: It is not there.
         StillwattError: It is empty, or a row is no document.
     """
-    from stillwatt.pipelines.corpus import load_corpus
+    from stillwatt.pipelines.documents import load_corpus
 
     if not data.source.startswith(_PATH):
         return None
@@ -33,6 +33,20 @@ def read_corpus(data: DataSpec) -> Corpus | None:
     if path.is_file() and path.stat().st_size > _MOST_BYTES:
         return None
     return load_corpus(data.source, seed=data.seed)
+
+
+def check_answers(data: DataSpec, corpus: Corpus) -> None:
+    """Refuse plain text where the assistant's part alone is to be predicted.
+
+    Raises:
+        StillwattError: With the row.
+    """
+    from stillwatt.pipelines.documents import check_answered
+    from stillwatt.pipelines.spec_data import ASSISTANT
+
+    if data.predict == ASSISTANT:
+        for index in range(len(corpus.names)):
+            check_answered(corpus.read(index))
 
 
 def check_size(data: DataSpec, corpus: Corpus) -> None:
@@ -43,7 +57,7 @@ def check_size(data: DataSpec, corpus: Corpus) -> None:
     Raises:
         StillwattError: With both figures.
     """
-    from stillwatt.pipelines.corpus import split_documents
+    from stillwatt.pipelines.documents import split_documents
 
     train, _ = split_documents(corpus.names, held_out_share=data.held_out_share, seed=data.seed)
     documents = [corpus.read(index) for index in train]

@@ -15,17 +15,18 @@ from pydantic_core import PydanticCustomError
 from stillwatt.config.arms import ArmSettings
 from stillwatt.config.budgets import BudgetSettings, BudgetText
 from stillwatt.config.caches import CacheSettings, LogitsSettings
+from stillwatt.config.data import DataSettings
 from stillwatt.config.judge import JudgeSettings
-from stillwatt.config.names import DataSource, Name, StudentSource
+from stillwatt.config.names import Name, StudentSource
 from stillwatt.config.own_text import OwnTextSettings
 from stillwatt.config.reading import AnalysisSettings, RunSettings
 from stillwatt.config.rules import problems
-from stillwatt.config.settings import Count, Seed, Settings, Share, unit
+from stillwatt.config.settings import Count, Seed, Settings, Share, at_defaults, unit
 from stillwatt.config.sweep import SweepSettings
 from stillwatt.config.teachers import Dtype, EndpointSettings, TeacherSettings
 from stillwatt.config.texts import TextSettings
 from stillwatt.ledger.rundir import settings_hash
-from stillwatt.pipelines.spec import DataSpec, GenerateSpec, Limit, PipelineSpec, StudentSpec, TrainSpec
+from stillwatt.pipelines.spec import GenerateSpec, Limit, PipelineSpec, StudentSpec, TrainSpec
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
 from stillwatt.units import S_PER_H
 
@@ -115,41 +116,6 @@ class StudentSettings(Settings):
             candidate_starts=self.candidate_starts,
             selection_tokens=self.selection_tokens,
         )
-
-
-class DataSettings(Settings):
-    """The text, its split and its packing."""
-
-    source: DataSource = Field(
-        description="`pydoc-topics` (the help texts of this Python), `random-words`, `path:FILE.jsonl`, `hf:ORG/NAME` "
-        "or `cache:DIR`, the sequences that a logit cache holds, as they are."
-    )
-    sequence_tokens: int = Field(
-        ge=8,
-        description="Length of one packed sequence; of a cache's, the most one may have.",
-        json_schema_extra=unit("tokens"),
-    )
-    train_tokens: Count = Field(
-        description="Budget of every arm: tokens that go through the student, padding excluded; a multiple of "
-        "`sequence_tokens`. Of a cache, so many sequences as that makes, however short they are.",
-        json_schema_extra=unit("tokens"),
-    )
-    held_out_share: float = Field(
-        gt=0.0,
-        lt=1.0,
-        description="Share of the documents kept for evaluation and never trained on; of a cache, of its sequences, "
-        "the last ones.",
-    )
-    seed: Seed = Field(description="Seed of the split and of the order.")
-    packing: Literal["stream", "documents"] = Field(
-        default="stream",
-        description="Documents that share a sequence: `stream` lets each see those before it, `documents` keeps them "
-        "apart, in training, in the teacher's logits and in the perplexity.",
-    )
-
-    def to_spec(self) -> DataSpec:
-        """The corpus, for the runner."""
-        return DataSpec(**self.model_dump())
 
 
 class GenerateSettings(TextSettings):
@@ -327,8 +293,11 @@ class Recipe(Settings):
         return None if text is None else self.budgets.limit(text)
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting with its value, defaults included, as JSON values; what the manifest keeps."""
-        return self.model_dump(mode="json")
+        """Every setting with its value as JSON values; what the manifest keeps.
+
+        Defaults are included, but for those of keys that came later (`Settings.later_keys`).
+        """
+        return self.model_dump(mode="json", exclude=at_defaults(self))
 
     @property
     def sensors(self) -> tuple[str, ...]:

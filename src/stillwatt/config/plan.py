@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stillwatt.pipelines.spec import ArmSpec, DataSpec, PipelineSpec, TrainSpec
+from stillwatt.pipelines.spec import ArmSpec, PipelineSpec, TrainSpec
+from stillwatt.pipelines.spec_data import DataSpec
 from stillwatt.pipelines.spec_evaluate import OWN_TEACHER
 from stillwatt.records.window import StageKind
 

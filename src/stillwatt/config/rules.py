@@ -15,6 +15,7 @@ from stillwatt.clock import SystemClock
 from stillwatt.config.plan import sequences_at
 from stillwatt.config.problem import Place, Problem
 from stillwatt.config.rules_budget import budgets
+from stillwatt.config.rules_data import data
 from stillwatt.config.rules_endpoint import endpoint
 from stillwatt.config.rules_given import given_cache
 from stillwatt.config.rules_judge import judging
@@ -41,6 +42,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _meter(recipe)
     yield from _names(recipe)
     yield from _sources(recipe)
+    yield from data(recipe)
     yield from endpoint(recipe)
     yield from given_cache(recipe)
     yield from _budget(recipe)

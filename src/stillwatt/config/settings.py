@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=1)]
 """A number of things, at least one."""
@@ -18,19 +18,30 @@ class Settings(BaseModel):
     """What every table of a recipe has in common: unknown keys, other types and infinite numbers are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
     later_keys: ClassVar[frozenset[str]] = frozenset()
-    """Keys that came after runs had been made without them: left out of the resolved settings where they are at their
-    default, so that a recipe that does not name them has the hash it always had, and its runs are gone on with."""
+    """Keys that came when runs had been made without them: at their defaults they are no part of resolved settings, so
+    that a recipe that does not use them keeps its hash and its runs can be gone on with."""
 
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        fields = type(self).model_fields
-        at_default = {
-            key for key in self.later_keys if getattr(self, key) == fields[key].get_default(call_default_factory=True)
-        }
-        return {key: value for key, value in values.items() if key not in at_default}
+
+def at_defaults(settings: Settings) -> dict[str, Any]:
+    """Later keys that stand at their defaults, in the form in which pydantic is told what to leave out."""
+    found: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name in settings.later_keys and value == field.get_default(call_default_factory=True):
+            found[name] = True
+        elif inner := _inside(value):
+            found[name] = inner
+    return found
+
+
+def _inside(value: Any) -> dict[Any, Any]:
+    if isinstance(value, Settings):
+        return at_defaults(value)
+    if not isinstance(value, tuple):
+        return {}
+    parts = ((number, _inside(each)) for number, each in enumerate(value))
+    return {number: part for number, part in parts if part}
 
 
 def unit(name: str) -> dict[str, Any]:

@@ -252,7 +252,8 @@ def _cache(artifact: Artifact) -> LogitCache | CodedCache:
 
 
 def _examples(bench: Bench, artifact: Artifact | None) -> Packed:
-    train = bench.data().train
+    data = bench.data()
+    train = data.train
     if artifact is None or artifact.kind != "text":
         return train
     text = teacher_generate.load(artifact.directory)
@@ -263,6 +264,7 @@ def _examples(bench: Bench, artifact: Artifact | None) -> Packed:
         length=train.ids_ST.shape[1],
         count=len(train.ids_ST),
         is_apart=train.starts_ST is not None,
+        bos_ids=data.bos_ids,
     )
 
 

@@ -22,7 +22,7 @@ from stillwatt.pipelines.spec import CACHE_SCHEME
 
 if TYPE_CHECKING:
     from stillwatt.pipelines.cache.reader import CodedCache
-    from stillwatt.pipelines.spec import DataSpec
+    from stillwatt.pipelines.spec_data import DataSpec
 
 __all__ = ["CachedCorpus", "cache_dir", "is_cached", "load_cached", "open_given"]
 

@@ -1,66 +1,22 @@
-"""Where text comes from, how it is split by document, and how token sequences are packed without padding.
+"""Token sequences of one length, and how documents and generated samples are packed into them without padding.
 
 Shapes: S sequences, T tokens of a sequence.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from stillwatt.errors import MissingInputError, StillwattError, UnknownNameError
-from stillwatt.pipelines.jsonl import read_rows
+from stillwatt.errors import StillwattError
+from stillwatt.pipelines.bos import begins_with_bos, with_bos
+from stillwatt.pipelines.document_tokens import DocumentTokens
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-__all__ = [
-    "SOURCES",
-    "Corpus",
-    "Document",
-    "Packed",
-    "Prepared",
-    "load_corpus",
-    "pack_documents",
-    "pack_samples",
-    "positions_of",
-    "prompts_of",
-    "split_documents",
-    "tokenise",
-]
-
-SOURCES = ("pydoc-topics", "random-words", "path:FILE.jsonl", "hf:ORG/NAME")
-"""The forms that a source of documents can take; `pipelines.cached_text` has the one of sequences."""
-
-_RANDOM_DOCUMENTS = 64
-_RANDOM_WORDS = 150
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One document: plain text, or the messages of a conversation."""
-
-    name: str
-    text: str | None
-    messages: Sequence[Mapping[str, Any]] | None = None
-    place: str = ""
-    """File and line, for messages; empty where nobody wrote it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """Documents by name; their text is read when it is needed."""
-
-    names: Sequence[str]
-    read: Callable[[int], Document]
+__all__ = ["Cut", "Packed", "Prepared", "cut_stream", "pack_documents", "pack_samples", "positions_of", "prompts_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,80 +60,11 @@ class Prepared:
     train: Packed
     held_out_documents: tuple[npt.NDArray[np.int32], ...]
     sha256: str
-    """Over all token ids, training and held-out."""
-
-
-def load_corpus(source: str, *, seed: int) -> Corpus:
-    """Open a corpus.
-
-    Args:
-        source: One of `SOURCES`.
-        seed: For `random-words` only.
-
-    Raises:
-        MissingInputError: The file or data set is not there.
-        UnknownNameError: The source has none of the known forms.
-    """
-    if source == "pydoc-topics":
-        from pydoc_data.topics import topics
-
-        return _in_memory([Document(name, topics[name]) for name in sorted(topics)])
-    if source == "random-words":
-        return _in_memory(list(_random_documents(seed)))
-    if source.startswith("path:"):
-        return _in_memory(_jsonl(Path(source.removeprefix("path:")).expanduser()))
-    if source.startswith("hf:"):
-        return _hub(source.removeprefix("hf:"))
-    raise UnknownNameError("corpus source", source, SOURCES)
-
-
-def split_documents(names: Sequence[str], *, held_out_share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Split documents into training and held-out ones, whole documents only; returns their indices.
-
-    Documents are ordered by the sha256 of seed and name, and the first `held_out_share` of them are held out. The
-    same name lands on the same side in every process and at every place in the file; the order is the training order.
-
-    Raises:
-        StillwattError: One side would be empty.
-
-    >>> train, held_out = split_documents(["a", "b", "c", "d"], held_out_share=0.25, seed=1)
-    >>> len(train), len(held_out), set(train) & set(held_out)
-    (3, 1, set())
-    """
-    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}:{names[i]}".encode()).digest())
-    num_held_out = math.ceil(held_out_share * len(names))
-    if not 0 < num_held_out < len(names):
-        raise StillwattError(
-            f"{num_held_out} of {len(names)} documents would be held out; training and evaluation both need some: "
-            "change data.held_out_share or bring more documents"
-        )
-    return order[num_held_out:], order[:num_held_out]
-
-
-def tokenise(tokenizer: PreTrainedTokenizerBase, document: Document) -> npt.NDArray[np.int32]:
-    """Token ids of one document, without special tokens; conversations go through the chat template.
-
-    Raises:
-        StillwattError: It is a conversation, and there is no template or the template refuses it.
-    """
-    text = _chat_text(tokenizer, document) if document.messages is not None else document.text or ""
-    # long documents are cut into sequences afterwards, so a warning about their length would be beside the point
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return np.asarray(ids, dtype=np.int32)
-
-
-def _chat_text(tokenizer: PreTrainedTokenizerBase, document: Document) -> str:
-    from jinja2.exceptions import TemplateError
-
-    if getattr(tokenizer, "chat_template", None) is None:
-        raise StillwattError(
-            f"{document.place}: the tokenizer has no chat template, so `messages` cannot be made text; give `text`, or "
-            "models with a template"
-        )
-    try:
-        return str(tokenizer.apply_chat_template([dict(said) for said in document.messages or ()], tokenize=False))
-    except (TemplateError, TypeError) as err:
-        raise StillwattError(f"{document.place}: the chat template refuses the messages ({err})") from err
+    """Over all token ids, training and held-out, and what else is kept of them."""
+    held_out_predicted: tuple[npt.NDArray[np.bool_], ...] | None = None
+    """Which tokens of each held-out document, and of the end token behind it, count in the perplexity; None: all."""
+    bos_ids: tuple[int, ...] = ()
+    """What the tokenizer puts before every text, and so every document, prompt and question here begins with."""
 
 
 def positions_of(starts_ST: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -191,38 +78,54 @@ def positions_of(starts_ST: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def pack_documents(
-    documents: Iterator[npt.NDArray[np.int32]], *, end_id: int, length: int, sequences: int, is_apart: bool = False
+    documents: Iterator[DocumentTokens],
+    *,
+    end_id: int,
+    length: int,
+    sequences: int,
+    is_apart: bool = False,
+    bos_ids: tuple[int, ...] = (),
 ) -> Packed:
     """Join documents with an end token after each, and cut the stream into whole sequences.
 
     Documents are taken only until there are enough sequences. Where they are kept apart, the first token of each is
     not to be predicted: nothing stands before it. What a sequence's edge cuts off of a document stands in the next
-    sequence as a document of its own, so that there is no padding.
+    sequence as a document of its own, so that there is no padding. Where there is a BOS, which documents bring, every
+    sequence begins with it (`cut_stream`).
 
     Raises:
-        StillwattError: The documents end before that.
+        StillwattError: The documents end before that, or no token of the sequences is to be predicted.
 
-    >>> packed = pack_documents(iter([np.array([1, 2]), np.array([3, 4, 5])]), end_id=0, length=3, sequences=2)
+    >>> given = map(DocumentTokens.whole, [np.array([1, 2]), np.array([3, 4, 5])])
+    >>> packed = pack_documents(given, end_id=0, length=3, sequences=2)
     >>> packed.ids_ST.tolist(), packed.dropped_tokens
     ([[1, 2, 0], [3, 4, 5]], 1)
     """
     pieces: list[npt.NDArray[np.int32]] = []
+    predicted: list[npt.NDArray[np.bool_]] = []
     total, starts = 0, list[int]()
-    for ids in documents:
+    for document in documents:
         starts.append(total)
-        pieces += [ids.astype(np.int32), np.array([end_id], dtype=np.int32)]
-        total += len(ids) + 1
+        pieces += [document.ids_T, np.array([end_id], dtype=np.int32)]
+        predicted.append(document.predicted_E)
+        total += len(document.predicted_E)
         if total >= length * sequences:
             break
-    stream = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
-    return _cut(
-        stream,
-        np.ones(len(stream), dtype=np.bool_),
+    packed = _cut(
+        np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32),
+        np.concatenate(predicted) if predicted else np.empty(0, dtype=np.bool_),
         starts if is_apart else None,
         length=length,
         sequences=sequences,
         what="training text",
+        bos_ids=bos_ids,
     )
+    if not packed.supervised_ST.any():
+        raise StillwattError(
+            "no token of the training text is to be predicted: bring documents in which the assistant speaks, "
+            "of more than one token"
+        )
+    return packed
 
 
 def pack_samples(
@@ -233,6 +136,7 @@ def pack_samples(
     length: int,
     count: int,
     is_apart: bool = False,
+    bos_ids: tuple[int, ...] = (),
 ) -> Packed:
     """Pack generated samples as documents are packed; only the teacher's own tokens are supervised.
 
@@ -263,6 +167,7 @@ def pack_samples(
         length=length,
         sequences=count,
         what="generated text",
+        bos_ids=bos_ids,
     )
 
 
@@ -274,42 +179,102 @@ def _cut(
     length: int,
     sequences: int,
     what: str,
+    bos_ids: tuple[int, ...],
 ) -> Packed:
-    wanted = length * sequences
-    if len(stream) < wanted:
+    is_start = np.zeros(len(stream), dtype=np.bool_)
+    is_start[list(starts or ())] = True
+    cut = cut_stream(stream, supervised, is_start, length=length, most=sequences, bos_ids=bos_ids)
+    if len(cut.ids_ST) < sequences:
         raise StillwattError(
-            f"the {what} holds {len(stream)} tokens and the budget is {wanted}; every token is used at most once: "
-            "lower data.train_tokens" + (", or bring more text" if what == "training text" else " or reject less")
+            f"the {what} holds {len(stream)} tokens and the budget is {length * sequences}; every token is used at "
+            "most once: lower data.train_tokens"
+            + (", or bring more text" if what == "training text" else " or reject less")
         )
-    supervised_ST = supervised[:wanted].reshape(sequences, length).copy()
-    supervised_ST[:, 0] = False
-    starts_ST = None
-    if starts is not None:
-        is_start = np.zeros(len(stream), dtype=np.bool_)
-        is_start[list(starts)] = True
-        starts_ST = is_start[:wanted].reshape(sequences, length).copy()
-        starts_ST[:, 0] = True
-        supervised_ST &= ~starts_ST
     return Packed(
-        ids_ST=stream[:wanted].reshape(sequences, length).copy(),
-        supervised_ST=supervised_ST,
-        dropped_tokens=len(stream) - wanted,
-        starts_ST=starts_ST,
+        ids_ST=cut.ids_ST,
+        supervised_ST=cut.predicted_ST if starts is None else cut.predicted_ST & ~cut.starts_ST,
+        dropped_tokens=len(stream) - cut.used,
+        starts_ST=None if starts is None else cut.starts_ST,
     )
 
 
+class Cut(NamedTuple):
+    """A stream of tokens as sequences of one length."""
+
+    ids_ST: npt.NDArray[np.int32]
+    predicted_ST: npt.NDArray[np.bool_]
+    """Which of them are to be predicted; the first of a sequence never is, nor the first behind a BOS put there."""
+    starts_ST: npt.NDArray[np.bool_]
+    """The first token of each document, and of what a sequence's edge cut off of one."""
+    used: int
+    """Tokens of the stream in these sequences."""
+
+
+def cut_stream(
+    stream: npt.NDArray[np.int32],
+    predicted: npt.NDArray[np.bool_],
+    is_start: npt.NDArray[np.bool_],
+    *,
+    length: int,
+    most: int | None = None,
+    bos_ids: tuple[int, ...] = (),
+) -> Cut:
+    """Cut a stream into whole sequences, `most` of them at most.
+
+    One that begins within a document begins with the BOS all the same, as models that know it give next to nothing
+    where it is absent. That BOS says of what follows that it begins a document, which it does not: so its first token
+    is not to be predicted.
+
+    >>> ids = np.array([1, 7, 8, 9, 0, 1, 5, 0], dtype=np.int32)
+    >>> cut = cut_stream(ids, ids > 1, np.arange(8) % 5 == 0, length=4, bos_ids=(1,))
+    >>> cut.ids_ST.tolist(), cut.predicted_ST.tolist(), cut.used
+    ([[1, 7, 8, 9], [1, 0, 1, 5]], [[False, True, True, True], [False, False, False, True]], 7)
+    """
+    places_ST = _places(stream, length, len(stream) if most is None else most, bos_ids)
+    is_put_ST, places_ST = places_ST < 0, places_ST.clip(0)
+    ids_ST, predicted_ST, starts_ST = stream[places_ST], predicted[places_ST], is_start[places_ST]
+    if bos_ids:
+        is_cut_S = is_put_ST[:, 0]
+        ids_ST[is_cut_S, : len(bos_ids)] = bos_ids
+        predicted_ST[is_cut_S, : len(bos_ids) + 1] = starts_ST[is_cut_S, : len(bos_ids)] = False
+    predicted_ST[:, 0] = False
+    starts_ST[:, 0] = True
+    return Cut(ids_ST, predicted_ST, starts_ST, int(places_ST[-1, -1]) + 1 if len(places_ST) else 0)
+
+
+def _places(stream: npt.NDArray[np.int32], length: int, most: int, bos_ids: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Where in the stream each sequence's tokens stand; negative where a BOS is put before them."""
+    if not bos_ids:
+        count = min(most, len(stream) // length)
+        return np.arange(count * length).reshape(count, length)
+    rows, start = list[npt.NDArray[np.int64]](), 0
+    while len(rows) < most:
+        put = 0 if begins_with_bos(stream[start : start + len(bos_ids)].tolist(), bos_ids) else len(bos_ids)
+        if start + length - put > len(stream):
+            break
+        rows.append(np.concatenate([np.full(put, -1), np.arange(start, start + length - put)]))
+        start += length - put
+    return np.array(rows, dtype=np.int64).reshape(len(rows), length)
+
+
 def prompts_of(
-    ids_ST: npt.NDArray[np.int32], prompt_tokens: int, lengths_S: npt.NDArray[np.int64] | None = None
+    ids_ST: npt.NDArray[np.int32],
+    prompt_tokens: int,
+    lengths_S: npt.NDArray[np.int64] | None = None,
+    bos_ids: tuple[int, ...] = (),
 ) -> list[list[int]]:
     """Prompts for generation and serving: how each sequence begins, then its half, then its other quarters.
 
-    Prompts do not overlap; parts shorter than a prompt give none, and none reaches behind a sequence's length.
+    Prompts do not overlap; parts shorter than a prompt give none, and none reaches behind a sequence's length. Where
+    there is a BOS each begins with it, as the first of its tokens.
 
     >>> ids_ST = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], dtype=np.int32)
     >>> prompts_of(ids_ST, 2)
     [[1, 2], [5, 6], [3, 4], [7, 8]]
     >>> prompts_of(ids_ST, 2, np.array([4, 3]))
     [[1, 2], [5, 6], [3, 4]]
+    >>> prompts_of(ids_ST, 2, bos_ids=(1,))
+    [[1, 2], [1, 5], [1, 3], [1, 7]]
     """
     quarter = ids_ST.shape[1] // 4
     starts = [0, 2 * quarter, quarter, 3 * quarter]
@@ -317,57 +282,8 @@ def prompts_of(
         starts = starts[:2] if prompt_tokens <= 2 * quarter else starts[:1]
     ends = [ids_ST.shape[1]] * len(ids_ST) if lengths_S is None else lengths_S.tolist()
     return [
-        row[start : start + prompt_tokens].tolist()
+        with_bos(row[start : start + prompt_tokens].tolist(), bos_ids)[:prompt_tokens]
         for start in starts
         for row, end in zip(ids_ST, ends, strict=True)
         if start + min(prompt_tokens, row.size - start) <= end
     ]
-
-
-def _in_memory(documents: Sequence[Document]) -> Corpus:
-    return Corpus([document.name for document in documents], lambda index: documents[index])
-
-
-def _random_documents(seed: int) -> Iterator[Document]:
-    rng = random.Random(seed)
-    words = ["".join(rng.choices("abcdefghij", k=rng.randint(1, 6))) for _ in range(40)]
-    for index in range(_RANDOM_DOCUMENTS):
-        yield Document(f"random-{index}", " ".join(rng.choices(words, k=_RANDOM_WORDS)))
-
-
-def _jsonl(path: Path) -> list[Document]:
-    rows = read_rows(path, "the corpus", 'one {"text": ...} or {"messages": [...]} a line')
-    return [_document(f"{number}", row, place=f"{path}:{number}") for number, row in rows]
-
-
-def _document(name: str, row: Mapping[str, Any], *, place: str) -> Document:
-    if isinstance(row.get("text"), str):
-        return Document(name, row["text"], place=place)
-    messages = row.get("messages")
-    if isinstance(messages, list):
-        if not all(isinstance(said, Mapping) and isinstance(said.get("role"), str) for said in messages):
-            raise StillwattError(
-                f'{place}: `messages` must be objects with a `role`, such as {{"role": "user", "content": "..."}}'
-            )
-        return Document(name, None, messages, place=place)
-    raise StillwattError(f"{place}: neither `text` (a string) nor `messages` (a list); found {', '.join(sorted(row))}")
-
-
-def _hub(name: str) -> Corpus:
-    from stillwatt.errors import MissingExtraError
-
-    try:
-        import datasets
-    except ImportError as err:
-        raise MissingExtraError("datasets", "distill") from err
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-    try:
-        rows = datasets.load_dataset(name, split="train")
-    except (OSError, ValueError) as err:
-        cure = f"check the name and the network, or `hf download --repo-type dataset {name}` beforehand"
-        raise MissingInputError("a hub data set", f"hf:{name}", cure) from err
-    return Corpus(
-        [str(index) for index in range(len(rows))],
-        lambda index: _document(str(index), rows[index], place=f"hf:{name} row {index}"),
-    )

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from stillwatt.errors import StillwattError
 from stillwatt.metering.meter import Stage
-from stillwatt.pipelines.corpus import Prepared, positions_of
+from stillwatt.pipelines.bos import without_bos
+from stillwatt.pipelines.corpus import Prepared, cut_stream, positions_of
 from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, next_token_losses, token_losses
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
@@ -78,25 +79,22 @@ def make(
         StillwattError: The held-out text is too short for what is asked, or the model gives NaN on it.
         MissingExtraError: lm-evaluation-harness tasks are asked for and it is not installed.
     """
-    ids_ST, starts_ST = _held_out_sequences(data, spec, end_id=int(tokenizer.eos_token_id))
-    is_apart = data.train.starts_ST is not None
-    positions_ST = torch.from_numpy(positions_of(starts_ST)) if is_apart else None
+    held_out = _held_out_sequences(data, spec, end_id=int(tokenizer.eos_token_id))
     count = _Count(stage, task, ranks)
-    losses_ST = _losses_by_sequence(model, ids_ST, positions_ST, spec.batch_size, count)
+    losses_ST = _losses_by_sequence(model, held_out.ids_ST, held_out.positions_ST, spec.batch_size, count)
     if np.isnan(losses_ST).any():
         raise StillwattError(
             f"{model.name_or_path}: the model gives NaN on held-out text; look for NaN in its weights, or load it as "
             "float32 if it was made for another form of numbers"
         )
-    # a document's first token is predicted from nothing where no other document is seen
-    scores = [perplexity_score(losses_ST, ~starts_ST[:, 1:] if is_apart else None)]
+    scores = [perplexity_score(losses_ST, held_out.counted_ST[:, 1:])]
     if spec.choice_items:
-        questions = choice_questions(data.held_out_documents, spec)
+        questions = choice_questions(data.held_out_documents, spec, data.bos_ids)
         scores.append(choice_score(_right_answers(model, questions, spec.batch_size, count)))
     if spec.lm_eval_tasks:
         from stillwatt.pipelines.evaluate_harness import harness_scores
 
-        scores += harness_scores(model, tokenizer, spec, stage=stage, ranks=ranks)
+        scores += harness_scores(model, tokenizer, spec, stage=stage, ranks=ranks, has_bos=bool(data.bos_ids))
     return scores
 
 
@@ -113,7 +111,7 @@ def perplexity_score(
     is the delta method.
 
     Args:
-        losses_ST: One row per sequence, at least two.
+        losses_ST: One row per sequence; S is the number of those of which something counts, at least two.
         counted_ST: Which of them count; all where None.
 
     Raises:
@@ -123,11 +121,15 @@ def perplexity_score(
     >>> round(score["value"], 6), score["se"], score["n"]
     (2.0, 0.0, 4)
     """
-    num_sequences = losses_ST.shape[0]
-    if num_sequences < 2:
-        raise StillwattError("perplexity needs at least two held-out sequences; raise evaluate.perplexity_tokens")
     counted_ST = np.ones(losses_ST.shape, dtype=np.bool_) if counted_ST is None else counted_ST
-    losses_ST, counts_S, num_tokens = losses_ST * counted_ST, counted_ST.sum(axis=1), int(counted_ST.sum())
+    num_sequences = int(counted_ST.any(axis=1).sum())
+    if num_sequences < 2:
+        raise StillwattError(
+            "perplexity needs at least two held-out sequences with tokens to be predicted; raise "
+            "evaluate.perplexity_tokens"
+        )
+    losses_ST = np.where(counted_ST, losses_ST, 0.0)
+    counts_S, num_tokens = counted_ST.sum(axis=1), int(counted_ST.sum())
     mean = float(losses_ST.sum()) / num_tokens
     residuals_S = losses_ST.sum(axis=1) - mean * counts_S
     variance = num_sequences / (num_sequences - 1) * float((residuals_S**2).sum()) / num_tokens**2
@@ -164,11 +166,26 @@ def _score(task: str, value: float, error: float, count: int, *, higher_is_bette
     return {"task": task, "value": value, "se": error, "n": count, "higher_is_better": higher_is_better}
 
 
-def _held_out_sequences(data: Prepared, spec: EvaluateSpec, *, end_id: int) -> tuple[Tensor, npt.NDArray[np.bool_]]:
-    """Sequences of held-out text, and where documents, or what a sequence's edge cut off of them, start in them."""
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """Sequences of held-out text, spread evenly over it."""
+
+    ids_ST: Tensor
+    positions_ST: Tensor | None
+    """Each token's place in its own document, where documents are kept apart; None otherwise."""
+    counted_ST: npt.NDArray[np.bool_]
+    """Which tokens count in the perplexity: those that training would predict in such text."""
+
+
+def _held_out_sequences(data: Prepared, spec: EvaluateSpec, *, end_id: int) -> _HeldOut:
     length, end = data.train.ids_ST.shape[1], np.array([end_id], dtype=np.int32)
     stream = np.concatenate([piece for ids in data.held_out_documents for piece in (ids, end)])
-    wanted, available = spec.perplexity_tokens // length, len(stream) // length
+    is_start, is_counted = np.zeros(len(stream), dtype=np.bool_), np.ones(len(stream), dtype=np.bool_)
+    is_start[np.cumsum([0, *(len(ids) + 1 for ids in data.held_out_documents[:-1])])] = True
+    if data.held_out_predicted is not None:
+        is_counted = np.concatenate(data.held_out_predicted)
+    cut = cut_stream(stream, is_counted, is_start, length=length, bos_ids=data.bos_ids)
+    wanted, available = spec.perplexity_tokens // length, len(cut.ids_ST)
     if wanted < 2 or available < wanted:
         raise StillwattError(
             f"evaluate.perplexity_tokens = {spec.perplexity_tokens} is {wanted} held-out sequences of {length} tokens; "
@@ -176,12 +193,12 @@ def _held_out_sequences(data: Prepared, spec: EvaluateSpec, *, end_id: int) -> t
         )
     # spread evenly over the held-out text: the first sequences alone would be one or two documents
     chosen = [index * available // wanted for index in range(wanted)]
-    rows_ST = stream[: available * length].reshape(available, length)[chosen]
-    is_start = np.zeros(len(stream), dtype=np.bool_)
-    is_start[np.cumsum([0, *(len(ids) + 1 for ids in data.held_out_documents[:-1])])] = True
-    starts_ST = is_start[: available * length].reshape(available, length)[chosen]
-    starts_ST[:, 0] = True
-    return torch.from_numpy(rows_ST.astype(np.int64)), starts_ST
+    positions_ST, counted_ST = None, cut.predicted_ST[chosen]
+    if data.train.starts_ST is not None:
+        # a document's first token is predicted from nothing where no other document is seen
+        starts_ST = cut.starts_ST[chosen]
+        positions_ST, counted_ST = torch.from_numpy(positions_of(starts_ST)), counted_ST & ~starts_ST
+    return _HeldOut(torch.from_numpy(cut.ids_ST[chosen].astype(np.int64)), positions_ST, counted_ST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,16 +237,20 @@ class Question:
     right: int
 
 
-def choice_questions(documents: Sequence[npt.NDArray[np.int32]], spec: EvaluateSpec) -> list[Question]:
+def choice_questions(
+    documents: Sequence[npt.NDArray[np.int32]], spec: EvaluateSpec, bos_ids: tuple[int, ...] = ()
+) -> list[Question]:
     """Make the questions: the same for every model, by `spec.seed`.
 
     Contexts with their real continuation are cut side by side from the held-out documents, so no text serves twice
-    as a context; the other three continuations are cut from other held-out documents, equally long.
+    as a context; the other three continuations are cut from other held-out documents, equally long. The BOS, where
+    there is one, stands before every context and in no piece.
 
     Raises:
         StillwattError: The held-out text holds too few such pieces, or only one document.
     """
     rng = random.Random(spec.seed)
+    documents = [without_bos(ids, bos_ids) for ids in documents]
     context, length = spec.choice_context_tokens, spec.choice_continuation_tokens
     pieces = [
         (index, start)
@@ -253,7 +274,7 @@ def choice_questions(documents: Sequence[npt.NDArray[np.int32]], spec: EvaluateS
         # the place of the right one is drawn, or a model that finds all four alike would always be right
         right = rng.randrange(OPTIONS)
         options.insert(right, real)
-        questions.append(Question(context=_ids(ids, start, context), options=tuple(options), right=right))
+        questions.append(Question(context=(*bos_ids, *_ids(ids, start, context)), options=tuple(options), right=right))
     return questions
 
 

@@ -27,14 +27,21 @@ _SHARES = frozenset({"exact_match", "em", "pass@1", "pass_at_1", "contains", "qu
 
 
 def harness_scores(
-    model: CausalModel, tokenizer: PreTrainedTokenizerBase, spec: EvaluateSpec, *, stage: Stage, ranks: Ranks
+    model: CausalModel,
+    tokenizer: PreTrainedTokenizerBase,
+    spec: EvaluateSpec,
+    *,
+    stage: Stage,
+    ranks: Ranks,
+    has_bos: bool = False,
 ) -> list[dict[str, Any]]:
     """Run the recipe's harness tasks; one score for each task and metric, named `lm_eval:<task>:<metric>`.
 
     A group has the scores that the harness makes of its tasks'; a tag is its tasks.
 
     Ranks share what the harness asks of the model, and the first one has the scores; on the others there are none. Each
-    counts its own `tokens`, read and written, and `generated_tokens`.
+    counts its own `tokens`, read and written, and `generated_tokens`. With `has_bos` the harness is told to begin every
+    text with the tokenizer's BOS, which its older releases do not do by themselves.
 
     Raises:
         MissingExtraError: The harness is not installed.
@@ -58,7 +65,10 @@ def harness_scores(
         with contextlib.redirect_stderr(io.StringIO()):
             found = simple_evaluate(
                 model=_shared(_counted(HFLM, stage), ranks)(
-                    pretrained=model, tokenizer=tokenizer, batch_size=spec.batch_size
+                    pretrained=model,
+                    tokenizer=tokenizer,
+                    batch_size=spec.batch_size,
+                    **({"add_bos_token": True} if has_bos else {}),
                 ),
                 tasks=tasks,
                 task_manager=manager,

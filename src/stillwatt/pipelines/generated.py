@@ -120,7 +120,7 @@ class Accepted:
         """
         if self.sample is not None:
             completion, own = self.sample.cut(completion)
-            prompt, logprobs = (), None if logprobs is None else logprobs[: max(own, 1)]
+            prompt, logprobs = self.sample.bos_ids, None if logprobs is None else logprobs[: max(own, 1)]
         sequence, text = (*prompt, *completion), [token for token in completion if token not in self.end_ids]
         reason = self._form(completion, text) or self._content(text, logprobs) or self._repeated(sequence, text)
         if reason is not None:

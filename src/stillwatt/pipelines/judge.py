@@ -94,7 +94,8 @@ def answer(bench: Bench, model: CausalModel, name: str, labels: Mapping[str, str
     if spec is None:
         return {}
     tokenizer = bench.tokenizer()
-    prompts = [piece.prompt for piece in judged_pieces(bench.data().held_out_documents, spec)]
+    data = bench.data()
+    prompts = [piece.prompt for piece in judged_pieces(data.held_out_documents, spec, data.bos_ids)]
     writer = Writer(model, tokenizer, spec, end_ids(model, tokenizer))
     own = bench.labels(labels, is_shared=True)
     with bench.meter.stage(_named("answer", name), kind=StageKind.OTHER, labels=own) as stage:
@@ -186,7 +187,8 @@ class _Court:
 
     @cached_property
     def _pieces(self) -> Sequence[Piece]:
-        return judged_pieces(self._read_data().held_out_documents, self.spec)
+        data = self._read_data()
+        return judged_pieces(data.held_out_documents, self.spec, data.bos_ids)
 
     def prompts(self, own: Sequence[str], other: Sequence[str]) -> list[str]:
         """What the judge reads: for each question both orders, or the one answer."""

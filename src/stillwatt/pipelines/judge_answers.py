@@ -20,6 +20,7 @@ import numpy.typing as npt
 from stillwatt.errors import StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.artifacts import file_sha256, write_json
+from stillwatt.pipelines.bos import without_bos
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.sampling import TextWriter
@@ -45,12 +46,17 @@ def needed_tokens(spec: JudgeSpec) -> int:
     return 2 * spec.prompts * (spec.prompt_tokens + spec.answer_tokens)
 
 
-def judged_pieces(documents: Sequence[npt.NDArray[np.int32]], spec: JudgeSpec) -> list[Piece]:
+def judged_pieces(
+    documents: Sequence[npt.NDArray[np.int32]], spec: JudgeSpec, bos_ids: tuple[int, ...] = ()
+) -> list[Piece]:
     """Cut the questions side by side from the held-out documents, and draw as many as are wanted by `spec.seed`.
+
+    The BOS, where there is one, stands before every prompt.
 
     Raises:
         StillwattError: The held-out text holds too few.
     """
+    documents = [without_bos(ids, bos_ids) for ids in documents]
     length, prompt = spec.prompt_tokens + spec.answer_tokens, spec.prompt_tokens
     starts = [
         (index, start) for index, ids in enumerate(documents) for start in range(0, len(ids) - length + 1, length)
@@ -62,7 +68,7 @@ def judged_pieces(documents: Sequence[npt.NDArray[np.int32]], spec: JudgeSpec) -
         )
     random.Random(spec.seed).shuffle(starts)
     pieces = [documents[index][start : start + length].tolist() for index, start in starts[: spec.prompts]]
-    return [Piece(prompt=tuple(ids[:prompt]), really=tuple(ids[prompt:])) for ids in pieces]
+    return [Piece(prompt=(*bos_ids, *ids[:prompt]), really=tuple(ids[prompt:])) for ids in pieces]
 
 
 def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,12 @@ _TINY = {False: ("tiny-random-teacher", 4, 20_260_101), True: ("tiny-random-stud
 """Folder, layers and seed, by whether it is a student."""
 _RECEIPT = "stillwatt.json"
 _DOWNLOAD_TIMEOUT_S = 600
+_WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+"""Of a hub model's files; weights as safetensors."""
+_PICKLED = "pytorch_model*.bin"
+"""Weights in torch's own form, fetched where there are no safetensors; `models.load_model` runs no code of theirs."""
+_SAME_WEIGHTS = ("*consolidated*.safetensors", "original/*")
+"""The same weights once more, for other loaders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +224,7 @@ def weights_sha256(directory: Path) -> str:
     Raises:
         MissingInputError: The folder holds no weights.
     """
-    weights = sorted([*directory.glob("*.safetensors"), *directory.glob("pytorch_model*.bin")])
+    weights = _weights(directory)
     if not weights:
         raise MissingInputError(
             "a model's weights", str(directory / "model.safetensors"), "save the model as safetensors"
@@ -229,24 +235,47 @@ def weights_sha256(directory: Path) -> str:
     return digest.hexdigest()
 
 
+def _weights(directory: Path) -> list[Path]:
+    return sorted([*directory.glob("*.safetensors"), *directory.glob(_PICKLED)])
+
+
 def _hub(name: str, revision: str | None, announce: Callable[[str], None]) -> ModelPlace:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     failures = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError)
     fetched_bytes = 0
+
+    def brought(wanted: Sequence[str], *, is_local: bool) -> Path:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                allow_patterns=list(wanted),
+                ignore_patterns=list(_SAME_WEIGHTS),
+                local_files_only=is_local,
+            )
+        )
+
     try:
-        directory = snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True)
+        directory = brought(_WANTED, is_local=True)
+        is_here = bool(_weights(directory))
     except failures:
+        is_here = False
+    if not is_here:
         announce(f"downloading {name} from the Hugging Face hub")
         try:
-            directory = snapshot_download(name, revision=revision, allow_patterns=wanted)
+            directory = brought(_WANTED, is_local=False)
+            if not _weights(directory):
+                directory = brought([*_WANTED, _PICKLED], is_local=False)
         except failures as err:
             cure = f"check the name and the network, or `hf download {name}` beforehand ({type(err).__name__})"
             raise MissingInputError("a hub model", f"hf:{name}", cure) from err
-        fetched_bytes = sum(path.stat().st_size for path in Path(directory).rglob("*") if path.is_file())
-    return ModelPlace(Path(directory), f"hf:{name}@{Path(directory).name}", fetched_bytes)
+        fetched_bytes = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    if not _weights(directory):
+        cure = f"transformers loads *.safetensors or {_PICKLED}; choose a repository that has them"
+        raise MissingInputError("a hub model's weights", f"hf:{name}", cure)
+    return ModelPlace(directory, f"hf:{name}@{directory.name}", fetched_bytes)
 
 
 def _write_receipt(directory: Path, *, made_from: str) -> None:

@@ -102,16 +102,24 @@ def load_model(
         StillwattError: The folder cannot be loaded, lacks tensors of the model (tied ones are not missed), or its
             output layer is one that the fused losses do not cover.
     """
+    from pickle import UnpicklingError  # noqa: TID251  # the error alone: torch refuses to unpickle more than weights
+
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     spread: dict[str, Any] = {"device_map": "auto"} if may_spread and torch.cuda.device_count() > 1 else {}
     # left to itself, transformers refuses a tensor of another shape without saying which
     asked: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "local_files_only": True}
+    asked["weights_only"] = True  # what torch pickled may hold code
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(str(directory), dtype=_DTYPES[dtype], **asked, **spread)
     except (OSError, ValueError, KeyError, SafetensorError) as err:
         raise StillwattError(f"{directory}: cannot be loaded as a causal language model ({err})") from err
+    except UnpicklingError as err:
+        raise StillwattError(
+            f"{directory}: pytorch_model*.bin holds more than weights, which may be code and is not run; have the "
+            "model saved as safetensors by somebody who trusts it"
+        ) from err
     model, info = loaded
     check_whole(directory, info)
     if info["unexpected_keys"] and announce is not None:

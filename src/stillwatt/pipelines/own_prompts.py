@@ -70,6 +70,7 @@ def make(
     sequences: int,
     out_dir: Path,
     *,
+    bos_ids: tuple[int, ...] = (),
     announce: Callable[[str], None],
 ) -> dict[str, Any]:
     """Read the prompts, keep their tokens in `out_dir`, and say what became of them.
@@ -79,6 +80,7 @@ def make(
         tokenizer: The study's.
         sequences: Of one training; fewer prompts than that come again.
         out_dir: A folder that is there.
+        bos_ids: What stands before every text of this tokenizer.
         announce: Told what was left out, and whether they come again.
 
     Returns:
@@ -88,7 +90,7 @@ def make(
         MissingInputError: The file is not there.
         StillwattError: It cannot be used, or no prompt is short enough.
     """
-    found = file_prompts(spec, tokenizer)
+    found = file_prompts(spec, tokenizer, bos_ids)
     counts = {name: found.counts[name] for name in ("read", "refused", "answers_left_out")}
     if counts["refused"]:
         announce(

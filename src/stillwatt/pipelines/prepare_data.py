@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +12,15 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines.bos import bos_ids_of
 from stillwatt.pipelines.cached_text import CachedCorpus, is_cached, load_cached
-from stillwatt.pipelines.corpus import (
-    Corpus,
-    Packed,
-    Prepared,
-    load_corpus,
-    pack_documents,
-    split_documents,
-    tokenise,
-)
+from stillwatt.pipelines.corpus import Packed, Prepared, pack_documents
+from stillwatt.pipelines.document_tokens import DocumentTokens, tokenise
+from stillwatt.pipelines.documents import Corpus, load_corpus, split_documents
 from stillwatt.pipelines.judge_answers import needed_tokens
 from stillwatt.pipelines.models import disk_errors, tokenizer_sha256
 from stillwatt.pipelines.progress import Task
-from stillwatt.pipelines.spec import DataSpec
+from stillwatt.pipelines.spec_data import ALL, DataSpec, Predict
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec
 
 if TYPE_CHECKING:
@@ -62,20 +57,22 @@ def make(
         StillwattError: The corpus is too small for the budget.
     """
     count = num_sequences(data)
+    bos_ids = bos_ids_of(tokenizer)
     if is_cached(data.source):
-        return _from_cache(load_cached(data, count, tokenizer_sha256(tokenizer)), out_dir, task)
-    corpus = load_corpus(data.source, seed=data.seed)
+        return _from_cache(load_cached(data, count, tokenizer_sha256(tokenizer)), bos_ids, out_dir, task)
+    corpus = load_corpus(data.source, seed=data.seed, config=data.config, split=data.split, revision=data.revision)
     train, held_out = split_documents(corpus.names, held_out_share=data.held_out_share, seed=data.seed)
     used: list[int] = []
     packed = pack_documents(
-        _tokenised(corpus, train, tokenizer, task, used),
+        _tokenised(corpus, train, tokenizer, task, used, data.predict, bos_ids),
         end_id=int(tokenizer.eos_token_id),
         length=data.sequence_tokens,
         sequences=count,
         is_apart=data.packing == "documents",
+        bos_ids=bos_ids,
     )
-    documents = list(_enough_held_out(corpus, held_out, tokenizer, task, data=data, evaluate=evaluate))
-    sha256 = _save(out_dir, packed, documents)
+    documents = list(_enough_held_out(corpus, held_out, tokenizer, bos_ids, task, data=data, evaluate=evaluate))
+    sha256 = _save(out_dir, packed, documents, bos_ids)
     return {
         "train_documents": len(used),
         "train_documents_available": len(train),
@@ -83,12 +80,14 @@ def make(
         "held_out_documents_available": len(held_out),
         "train_tokens": int(packed.ids_ST.size),
         "dropped_tokens": packed.dropped_tokens,
-        "held_out_tokens": int(sum(len(ids) for ids in documents)),
+        "held_out_tokens": int(sum(len(document.ids_T) for document in documents)),
         "corpus_sha256": sha256,
+        **({"bos_ids": list(bos_ids)} if bos_ids else {}),
+        **({} if data.predict == ALL else {"supervised_tokens": int(packed.supervised_ST.sum())}),
     }
 
 
-def _from_cache(found: CachedCorpus, out_dir: Path, task: Task) -> dict[str, Any]:
+def _from_cache(found: CachedCorpus, bos_ids: tuple[int, ...], out_dir: Path, task: Task) -> dict[str, Any]:
     """Keep the sequences of a cache as they are; each stands for a document."""
     task.advance(found.train.ids_ST.size)
     return {
@@ -99,7 +98,8 @@ def _from_cache(found: CachedCorpus, out_dir: Path, task: Task) -> dict[str, Any
         "train_tokens": found.train.num_tokens,
         "dropped_tokens": 0,
         "held_out_tokens": int(sum(len(ids) for ids in found.held_out)),
-        "corpus_sha256": _save(out_dir, found.train, list(found.held_out)),
+        "corpus_sha256": _save(out_dir, found.train, [DocumentTokens.whole(ids) for ids in found.held_out], bos_ids),
+        **({"bos_ids": list(bos_ids)} if bos_ids else {}),
         "names_tokenizer": found.names_tokenizer,
     }
 
@@ -107,12 +107,15 @@ def _from_cache(found: CachedCorpus, out_dir: Path, task: Task) -> dict[str, Any
 def load(out_dir: Path) -> Prepared:
     """Read what `make` wrote."""
     arrays = load_file(out_dir / _FILE)
-    ends = np.cumsum(arrays["held_out_lengths"])
-    documents = tuple(np.split(arrays["held_out_ids"], ends[:-1]))
+    lengths = arrays["held_out_lengths"]
     starts_ST = arrays["train_starts"].astype(np.bool_) if "train_starts" in arrays else None
-    supervised_ST = _all_but_first(arrays["train_ids"].shape) if starts_ST is None else ~starts_ST
+    supervised_ST = _by_default(arrays["train_ids"].shape, starts_ST)
     if "train_supervised" in arrays:
         supervised_ST = arrays["train_supervised"].astype(np.bool_)
+    predicted = None
+    if "held_out_predicted" in arrays:
+        predicted = tuple(np.split(arrays["held_out_predicted"].astype(np.bool_), np.cumsum(lengths + 1)[:-1]))
+    bos_ids = tuple(arrays["bos_ids"].tolist()) if "bos_ids" in arrays else ()
     packed = Packed(
         ids_ST=arrays["train_ids"],
         supervised_ST=supervised_ST,
@@ -120,72 +123,104 @@ def load(out_dir: Path) -> Prepared:
         starts_ST=starts_ST,
         lengths_S=arrays.get("train_lengths"),
     )
-    return Prepared(train=packed, held_out_documents=documents, sha256=_hash(packed, documents))
+    documents = tuple(np.split(arrays["held_out_ids"], np.cumsum(lengths)[:-1]))
+    return Prepared(
+        train=packed,
+        held_out_documents=documents,
+        sha256=_hash(packed.ids_ST, documents, _beside(packed, predicted, bos_ids)),
+        held_out_predicted=predicted,
+        bos_ids=bos_ids,
+    )
 
 
 def _tokenised(
-    corpus: Corpus, indices: list[int], tokenizer: PreTrainedTokenizerBase, task: Task, used: list[int]
-) -> Iterator[npt.NDArray[np.int32]]:
+    corpus: Corpus,
+    indices: list[int],
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    used: list[int],
+    predict: Predict,
+    bos_ids: tuple[int, ...],
+) -> Iterator[DocumentTokens]:
     for index in indices:
-        ids = tokenise(tokenizer, corpus.read(index))
+        document = tokenise(tokenizer, corpus.read(index), predict=predict, bos_ids=bos_ids)
         used.append(index)
-        task.advance(len(ids))
-        yield ids
+        task.advance(len(document.ids_T))
+        yield document
 
 
 def _enough_held_out(
     corpus: Corpus,
     indices: list[int],
     tokenizer: PreTrainedTokenizerBase,
+    bos_ids: tuple[int, ...],
     task: Task,
     *,
     data: DataSpec,
     evaluate: EvaluateSpec,
-) -> Iterator[npt.NDArray[np.int32]]:
+) -> Iterator[DocumentTokens]:
     """Held-out documents until perplexity, twice the choice items and the judge have text; distractors want a few."""
     per_item = evaluate.choice_context_tokens + evaluate.choice_continuation_tokens
     wanted = evaluate.perplexity_tokens + data.sequence_tokens + 2 * evaluate.choice_items * per_item
     wanted = max(wanted, needed_tokens(evaluate.judge) if evaluate.judge else 0)
     total, num_documents = 0, 0
-    for ids in _tokenised(corpus, indices, tokenizer, task, []):
-        yield ids
-        total, num_documents = total + len(ids), num_documents + 1
+    for document in _tokenised(corpus, indices, tokenizer, task, [], data.predict, bos_ids):
+        yield document
+        total, num_documents = total + len(document.ids_T), num_documents + 1
         if total >= wanted and num_documents >= 8:
             return
 
 
-def _all_but_first(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+def _by_default(shape: tuple[int, ...], starts_ST: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
+    """What is to be predicted where nothing else is kept: all but the first token of a sequence, or of a document."""
+    if starts_ST is not None:
+        return ~starts_ST
     supervised_ST = np.ones(shape, dtype=np.bool_)
     supervised_ST[:, 0] = False
     return supervised_ST
 
 
-def _save(out_dir: Path, packed: Packed, documents: list[npt.NDArray[np.int32]]) -> str:
+def _save(out_dir: Path, packed: Packed, documents: Sequence[DocumentTokens], bos_ids: tuple[int, ...]) -> str:
     out_dir.mkdir(parents=True, exist_ok=True)
+    ids = [document.ids_T for document in documents]
+    predicted = tuple(document.predicted_E for document in documents)
+    beside = _beside(packed, None if all(each.all() for each in predicted) else predicted, bos_ids)
     arrays: dict[str, npt.NDArray[Any]] = {
         "train_ids": packed.ids_ST,
         "dropped_tokens": np.asarray([packed.dropped_tokens], dtype=np.int64),
-        "held_out_ids": np.concatenate(documents),
-        "held_out_lengths": np.asarray([len(ids) for ids in documents], dtype=np.int64),
-        **({} if packed.starts_ST is None else {"train_starts": packed.starts_ST.astype(np.uint8)}),
-        **_as_they_are(packed),
+        "held_out_ids": np.concatenate(ids),
+        "held_out_lengths": np.asarray([len(each) for each in ids], dtype=np.int64),
+        **beside,
     }
     with disk_errors(out_dir / _FILE):
         save_file(arrays, out_dir / _FILE)
-    return _hash(packed, documents)
+    return _hash(packed.ids_ST, ids, beside)
 
 
-def _as_they_are(packed: Packed) -> dict[str, npt.NDArray[Any]]:
-    """What sequences that were not packed here have beside their tokens."""
-    if packed.lengths_S is None:
-        return {}
-    return {"train_lengths": packed.lengths_S, "train_supervised": packed.supervised_ST.astype(np.uint8)}
+def _beside(
+    packed: Packed, predicted: tuple[npt.NDArray[np.bool_], ...] | None, bos_ids: tuple[int, ...]
+) -> dict[str, npt.NDArray[Any]]:
+    """What is kept beside the tokens; nothing where all of plain text is to be predicted."""
+    found: dict[str, npt.NDArray[Any]] = {}
+    if packed.starts_ST is not None:
+        found["train_starts"] = packed.starts_ST.astype(np.uint8)
+    if packed.lengths_S is not None:
+        found["train_lengths"] = packed.lengths_S
+    is_plain = np.array_equal(packed.supervised_ST, _by_default(packed.ids_ST.shape, packed.starts_ST))
+    if packed.lengths_S is not None or not is_plain:
+        found["train_supervised"] = packed.supervised_ST.astype(np.uint8)
+    if predicted is not None:
+        found["held_out_predicted"] = np.concatenate(predicted).astype(np.uint8)
+    if bos_ids:
+        found["bos_ids"] = np.asarray(bos_ids, dtype=np.int32)
+    return found
 
 
-def _hash(packed: Packed, documents: list[npt.NDArray[np.int32]] | tuple[npt.NDArray[np.int32], ...]) -> str:
+def _hash(
+    ids_ST: npt.NDArray[np.int32], documents: Sequence[npt.NDArray[np.int32]], beside: Mapping[str, npt.NDArray[Any]]
+) -> str:
     digest = hashlib.sha256()
-    starts = () if packed.starts_ST is None else (packed.starts_ST.astype(np.int32),)
-    for ids in (packed.ids_ST, *documents, *starts, *_as_they_are(packed).values()):
+    for ids in (ids_ST, *documents, *beside.values()):
         digest.update(f"{ids.shape}".encode())
         digest.update(np.ascontiguousarray(ids, dtype="<i4").tobytes())
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines.bos import last_with_bos, with_bos
 from stillwatt.pipelines.jsonl import read_rows, read_text
 from stillwatt.pipelines.prompt_bounds import check_enough
 from stillwatt.pipelines.spec import GenerateSpec
@@ -65,6 +66,8 @@ class NewSample:
     tokenizer: PreTrainedTokenizerBase
     seeds: frozenset[str]
     """Texts that were shown; a copy of one of them is no new sample."""
+    bos_ids: tuple[int, ...] = ()
+    """What a sample begins with in the student's text, as every document does."""
 
     def is_complete(self, tokens: Sequence[int]) -> bool:
         """Whether the separator has been written."""
@@ -174,24 +177,30 @@ def count_asked(spec: Asking) -> int:
     return len(_asked(_path(spec.prompts), spec))
 
 
-def given_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_tokens: int) -> PromptSet:
+def given_prompts(
+    spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_tokens: int, bos_ids: tuple[int, ...] = ()
+) -> PromptSet:
     """The teacher's prompts where they come from a file, of prompts or of seeds.
 
     Raises:
         StillwattError: As `file_prompts` and `seed_prompts`, or all of them together cannot give `needed_tokens`.
     """
-    found = file_prompts(spec, tokenizer) if spec.seeds is None else seed_prompts(spec, tokenizer, needed_tokens)
+    if spec.seeds is None:
+        found = file_prompts(spec, tokenizer, bos_ids)
+    else:
+        found = seed_prompts(spec, tokenizer, needed_tokens, bos_ids)
     check_enough(spec, needed_tokens, len(found.ids), sum(map(len, found.ids)))
     return found
 
 
-def file_prompts(spec: Asking, tokenizer: PreTrainedTokenizerBase) -> PromptSet:
+def file_prompts(spec: Asking, tokenizer: PreTrainedTokenizerBase, bos_ids: tuple[int, ...] = ()) -> PromptSet:
     """The prompts of a file, in its order.
 
     A row's `prompt` is put into the template, where there is one. With `chat` it is then the user's message of a
     conversation; without, it is the text itself. A row's `messages` are a conversation as they are; an assistant's
     message at their end is left out, as the teacher writes its own. Conversations go through the tokenizer's chat
-    template, which opens the assistant's turn. No special tokens are added beyond those the template writes.
+    template, which opens the assistant's turn. No special tokens are added beyond those the template writes, but for
+    the BOS that the tokenizer puts before every text (`bos_ids`), where the template has not.
 
     Raises:
         StillwattError: The file cannot be used, the tokenizer has no chat template and a conversation needs one, or no
@@ -204,11 +213,13 @@ def file_prompts(spec: Asking, tokenizer: PreTrainedTokenizerBase) -> PromptSet:
         counts["read"] += 1
         counts["answers_left_out"] += asked.has_answer
         ids = _ids(tokenizer, asked.as_text(tokenizer, spec.table))
-        said += _add(ids, asked.place, spec, prompts, counts, said=asked.messages or asked.text)
+        said += _add(ids, asked.place, spec, prompts, counts, bos_ids, said=asked.messages or asked.text)
     return PromptSet(ids=_some(prompts, path, spec), counts=counts, said=tuple(said))
 
 
-def seed_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_tokens: int) -> PromptSet:
+def seed_prompts(
+    spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_tokens: int, bos_ids: tuple[int, ...] = ()
+) -> PromptSet:
     """Prompts of a few examples each, drawn without repeats from the seeds; the teacher goes on with another.
 
     Each example fills the template's place; behind the last one stands what the template has before its place,
@@ -229,8 +240,9 @@ def seed_prompts(spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase, needed_
     for number in range(count):
         counts["read"] += 1
         shown = "".join(f"{before}{seed}{after}" for seed in rng.sample(seeds, spec.shots)) + before.rstrip(" ")
-        said += _add(_ids(tokenizer, shown), f"draw {number + 1}", spec, prompts, counts, said=shown)
-    sample = NewSample(separator=after, tokenizer=tokenizer, seeds=frozenset(seed.strip() for seed in seeds))
+        said += _add(_ids(tokenizer, shown), f"draw {number + 1}", spec, prompts, counts, bos_ids, said=shown)
+    known = frozenset(seed.strip() for seed in seeds)
+    sample = NewSample(separator=after, tokenizer=tokenizer, seeds=known, bos_ids=bos_ids)
     return PromptSet(ids=_some(prompts, path, spec), counts=counts, sample=sample, said=tuple(said))
 
 
@@ -249,11 +261,12 @@ def seed_template(template: str | None) -> tuple[str, str]:
 
 
 def _add(
-    ids: Sequence[int],
+    text: Sequence[int],
     place: str,
     spec: Asking,
     prompts: list[tuple[int, ...]],
     counts: dict[str, int],
+    bos_ids: tuple[int, ...],
     *,
     said: Said,
 ) -> list[Said | None]:
@@ -261,13 +274,14 @@ def _add(
 
     Returns what it says, nothing where it is left out.
     """
-    if not ids:
+    if not text:
         raise StillwattError(f"{place}: the prompt has no tokens; remove the row")
+    ids = with_bos(text, bos_ids)
     if len(ids) > spec.prompt_tokens:
         counts["cut" if spec.long_prompts == "cut" else "refused"] += 1
         if spec.long_prompts != "cut":
             return []
-    prompts.append(tuple(ids[-spec.prompt_tokens :]))
+    prompts.append(tuple(last_with_bos(ids, spec.prompt_tokens, bos_ids)))
     return [said if len(ids) <= spec.prompt_tokens else None]
 
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, Source, described, find_objective
+from stillwatt.pipelines.spec_data import DataSpec
 from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
 from stillwatt.pipelines.spec_text import CORPUS, OwnTextSpec
@@ -105,22 +106,6 @@ class StudentSpec:
     """`prune-teacher`: first layers of the blocks tried; the one with the lowest loss on training text is left out."""
     selection_tokens: int
     """`prune-teacher`: training tokens on which the candidates are compared."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataSpec:
-    """The corpus, its split and its packing."""
-
-    source: str
-    """`pydoc-topics`, `random-words`, `path:FILE.jsonl`, `hf:ORG/NAME`, or `cache:DIR`."""
-    sequence_tokens: int
-    train_tokens: int
-    """Token budget of every arm at its full budget (tokens that go through the student, padding excluded)."""
-    held_out_share: float
-    """Share of documents (whole topics) kept for evaluation."""
-    seed: int
-    packing: str = "stream"
-    """`stream`: documents of a sequence see those before them. `documents`: no document sees another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

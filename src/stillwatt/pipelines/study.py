@@ -28,7 +28,8 @@ from stillwatt.pipelines.arm_check import check_arms, check_text_only
 from stillwatt.pipelines.artifacts import Artifact, replace_dir
 from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.cached_text import cache_dir
-from stillwatt.pipelines.corpus import Packed, prompts_of
+from stillwatt.pipelines.corpus import Packed, Prepared, prompts_of
+from stillwatt.pipelines.documents import check_corpus
 from stillwatt.pipelines.endpoint_client import read_key
 from stillwatt.pipelines.endpoint_prompts import check_conversations, check_template
 from stillwatt.pipelines.given_cache import NO_TOKENIZER, Models, check_given
@@ -90,6 +91,7 @@ def check(spec: PipelineSpec) -> None:
         check_text_only(spec)
     check_judge(spec.evaluate)
     check_arms(spec)
+    check_corpus(spec.data)
     if spec.generate is not None:
         check_prompts(spec.generate, spec.data.train_tokens)
         if spec.teacher.endpoint is not None:
@@ -129,12 +131,13 @@ def prepare(bench: Bench) -> None:
         if spec.teacher.endpoint is not None and spec.generate is not None:
             check_template(spec.generate, bench.tokenizer(), spec.students[0])
         results = prepare_data.make(spec.data, spec.evaluate, bench.tokenizer(), bench.data_dir(), task=task)
-        train = prepare_data.load(bench.data_dir()).train
+        prepared = prepare_data.load(bench.data_dir())
+        train = prepared.train
         if train.starts_ST is not None:
             check_apart(bench.teacher(), "the teacher")
         text, given = results.pop("names_tokenizer", True), _given_facts(bench, train)
         _warn_of_tokens(bench, text=text, given=given.pop("names_tokenizer", True))
-        results |= {**given, **_prompts_facts(bench, train)}
+        results |= {**given, **_prompts_facts(bench, prepared)}
         chosen: dict[str, list[int]] = {}
         losses: dict[str, dict[str, float]] = {}
         for student in spec.students:
@@ -165,15 +168,16 @@ def _given_facts(bench: Bench, train: Packed) -> dict[str, Any]:
     return {"names_tokenizer": found.pop("names_tokenizer"), "given_cache": found}
 
 
-def _prompts_facts(bench: Bench, train: Packed) -> dict[str, Any]:
+def _prompts_facts(bench: Bench, data: Prepared) -> dict[str, Any]:
     """What became of prompts that students begin with; refuses the teacher's where they cannot give the budget."""
     spec, tokenizer = bench.spec, bench.tokenizer()
     if spec.generate is not None and source_of(spec.generate) is not None:
-        given_prompts(spec.generate, tokenizer, int(train.ids_ST.size))
+        given_prompts(spec.generate, tokenizer, int(data.train.ids_ST.size), data.bos_ids)
     if spec.own_text is None or not spec.own_text.has_file:
         return {}
-    sequences, place = len(train.ids_ST), bench.data_dir()
-    return {"own_prompts": own_prompts.make(spec.own_text, tokenizer, sequences, place, announce=bench.announce)}
+    sequences, place = len(data.train.ids_ST), bench.data_dir()
+    found = own_prompts.make(spec.own_text, tokenizer, sequences, place, bos_ids=data.bos_ids, announce=bench.announce)
+    return {"own_prompts": found}
 
 
 def _warn_of_tokens(bench: Bench, *, text: bool, given: bool) -> None:
@@ -311,8 +315,8 @@ def _serve(bench: Bench, name: str, labels: Mapping[str, str], directory: Path |
 
     def work(stage: Stage, task: Task) -> dict[str, Any]:
         model = bench.teacher() if directory is None else load_model(directory, dtype=dtype or "float32")
-        train = bench.data().train
-        prompts = prompts_of(train.ids_ST, load.prompt_tokens, train.lengths_S)
+        data = bench.data()
+        prompts = prompts_of(data.train.ids_ST, load.prompt_tokens, data.train.lengths_S, data.bos_ids)
         end_id = int(bench.tokenizer().eos_token_id)
         return {"generated_tokens": serve.make(model, prompts, load, end_id=end_id, task=task, stage=stage)}
 

@@ -19,7 +19,7 @@ from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, 
 from stillwatt.pipelines.bench import Bench, found_or_announced
 from stillwatt.pipelines.cache_fidelity import measure_fidelity
 from stillwatt.pipelines.caches import open_cache
-from stillwatt.pipelines.corpus import Packed, prompts_of
+from stillwatt.pipelines.corpus import Packed, Prepared, prompts_of
 from stillwatt.pipelines.endpoint_prompts import said_sha256, unlike_tokens
 from stillwatt.pipelines.given_artifact import given_artifact, point_to_maker
 from stillwatt.pipelines.logit_text import sequences_sha256
@@ -120,14 +120,14 @@ def _fidelity(
 
 
 def _text_maker(bench: Bench) -> _Maker:
-    settings, train = bench.spec.generate, bench.data().train
+    settings, data = bench.spec.generate, bench.data()
     assert settings is not None  # `check` has seen to it
-    needed = int(train.ids_ST.size)
+    needed = int(data.train.ids_ST.size)
     # an endpoint is as quick whoever asks it, and two engines of vLLM would take one card
     is_shared = bench.spec.teacher.endpoint is None and settings.engine == "transformers"
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
-        given = _prompts(bench, settings, train)
+        given = _prompts(bench, settings, data)
         is_complete = given.sample.is_complete if given.sample else None
         with open_writer(bench, settings, is_complete=is_complete) as writer:
             found = teacher_generate.make(
@@ -154,19 +154,20 @@ def _text_maker(bench: Bench) -> _Maker:
     return _Maker(
         kind="text",
         stage_kind=StageKind.TEACHER_GENERATE,
-        inputs={**_teacher_inputs(bench), **_prompts_inputs(bench, settings, train), "needed_tokens": needed},
+        inputs={**_teacher_inputs(bench), **_prompts_inputs(bench, settings, data), "needed_tokens": needed},
         make=make,
         total=needed,
         is_shared=is_shared,
     )
 
 
-def _prompts_inputs(bench: Bench, settings: GenerateSpec, train: Packed) -> dict[str, Any]:
+def _prompts_inputs(bench: Bench, settings: GenerateSpec, data: Prepared) -> dict[str, Any]:
     """What tells one text of a teacher from another."""
+    own = {"settings": settings.identity, **({"bos_ids": list(data.bos_ids)} if data.bos_ids else {})}
     if source_of(settings) is None:
-        return {"text_sha256": _ids_sha256(train), "settings": settings.identity}
-    found = {"prompts": prompts_identity(settings, bench.tokenizer()), "settings": settings.identity}
-    said = _said(bench, _prompts(bench, settings, train)) if bench.spec.teacher.endpoint is not None else ()
+        return {"text_sha256": _ids_sha256(data.train), **own}
+    found = {"prompts": prompts_identity(settings, bench.tokenizer()), **own}
+    said = _said(bench, _prompts(bench, settings, data)) if bench.spec.teacher.endpoint is not None else ()
     return {**found, "said_sha256": said_sha256(said)} if said else found
 
 
@@ -175,12 +176,15 @@ def _said(bench: Bench, given: PromptSet) -> tuple[Said | None, ...]:
     return () if bench.spec.teacher.endpoint is None else unlike_tokens(given, bench.tokenizer())
 
 
-def _prompts(bench: Bench, settings: GenerateSpec, train: Packed) -> PromptSet:
+def _prompts(bench: Bench, settings: GenerateSpec, data: Prepared) -> PromptSet:
+    train = data.train
     if source_of(settings) is None:
-        ids = tuple(tuple(prompt) for prompt in prompts_of(train.ids_ST, settings.prompt_tokens, train.lengths_S))
+        ids = tuple(
+            tuple(prompt) for prompt in prompts_of(train.ids_ST, settings.prompt_tokens, train.lengths_S, data.bos_ids)
+        )
         check_enough(settings, int(train.ids_ST.size), len(ids), sum(map(len, ids)))
         return PromptSet(ids=ids, counts={})
-    return given_prompts(settings, bench.tokenizer(), int(train.ids_ST.size))
+    return given_prompts(settings, bench.tokenizer(), int(train.ids_ST.size), data.bos_ids)
 
 
 def _teacher_inputs(bench: Bench) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def test_show_prints_the_file_to_copy_from(stillwatt: Stillwatt) -> None:
 
 def test_show_json_is_every_setting(stillwatt: Stillwatt) -> None:
     answer = json.loads(stillwatt("recipe", "show", "quickstart", "--json", "--set", "run.threads=2").stdout)
-    assert answer == load_recipe(bundled_recipes()["quickstart"], ["run.threads=2"]).resolved()
+    assert answer == load_recipe(bundled_recipes()["quickstart"], ["run.threads=2"]).model_dump(mode="json")
     assert stillwatt("recipe", "show", "quickstart", "--set", "run.threads=2").exit_code == 2
 
 

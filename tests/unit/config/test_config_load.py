@@ -181,6 +181,16 @@ def test_a_whole_number_for_a_number_hashes_like_the_number(tmp_path: Path) -> N
     assert load_recipe(whole).settings_sha256 == load_recipe(STUDY).settings_sha256
 
 
+def test_a_key_that_came_later_changes_no_hash_until_it_is_used() -> None:
+    """Runs are gone on with by this hash: it is the one that the recipe had before `predict` was there."""
+    plain = load_recipe(STUDY)
+    assert plain.settings_sha256 == "959ed4e2fda34b8f6579dc974837e930f80b72b1152f5295062391c01165c03c"
+    assert load_recipe(STUDY, ["data.predict=all"]).settings_sha256 == plain.settings_sha256
+    used = load_recipe(STUDY, ["data.source=path:rows.jsonl", "data.predict=assistant"])
+    assert used.resolved()["data"]["predict"] == "assistant"
+    assert Recipe.model_validate_json(json.dumps(used.resolved())) == used
+
+
 @pytest.mark.parametrize("name", sorted(bundled_recipes()))
 def test_the_resolved_settings_are_the_recipe_again(name: str) -> None:
     recipe = load_recipe(bundled_recipes()[name])

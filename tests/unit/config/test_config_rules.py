@@ -34,6 +34,17 @@ SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
         (["students.0.source=tiny-random"], 'only source = "prune-teacher" takes drop_layers'),
         (["data.train_tokens=255"], "255 is not a multiple of sequence_tokens = 256; the nearest are 256 and 512"),
         (["data.train_tokens=8193"], "8193 is not a multiple of sequence_tokens = 256; the nearest are 8192 and 8448"),
+        (
+            ["data.predict=assistant"],
+            'data.predict: pydoc-topics holds nothing of an assistant\'s; predict = "assistant" needs conversations',
+        ),
+        (
+            ["data.predict=assistant", "data.source=cache:c"],
+            "data.predict: cache:c says itself what is predicted of it",
+        ),
+        (["data.config=main"], "data.config: only a source hf:ORG/NAME has a config"),
+        (["data.split=test"], "data.split: only a source hf:ORG/NAME has a split"),
+        (["data.revision=main"], "data.revision: only a source hf:ORG/NAME has a revision"),
         (["evaluate.perplexity_tokens=511"], "must be at least two sequences of 256 tokens"),
         (["teacher_generate.prompt_tokens=257"], "prompts are cut from sequences of 256 tokens"),
         (["serve.prompt_tokens=257"], "prompts are cut from sequences of 256 tokens"),

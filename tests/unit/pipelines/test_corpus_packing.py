@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 
 from stillwatt.errors import MissingInputError, StillwattError, UnknownNameError
 from stillwatt.pipelines import prepare_data
-from stillwatt.pipelines.corpus import (
-    load_corpus,
-    pack_documents,
-    pack_samples,
-    prompts_of,
-    split_documents,
-    tokenise,
-)
+from stillwatt.pipelines.corpus import pack_documents, pack_samples, prompts_of
+from stillwatt.pipelines.document_tokens import DocumentTokens, tokenise
+from stillwatt.pipelines.documents import load_corpus, split_documents
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_tokenizer
 from tiny_models import CountingTask, smoke_spec
@@ -58,7 +53,8 @@ def test_packing_keeps_every_token_in_order_and_adds_ends_only(documents: list[l
     count = len(stream) // length
     if count == 0:
         return
-    packed = pack_documents(iter(np.array(d) for d in documents), end_id=0, length=length, sequences=count)
+    given_tokens = (DocumentTokens.whole(np.array(d)) for d in documents)
+    packed = pack_documents(given_tokens, end_id=0, length=length, sequences=count)
     flat = packed.ids_ST.flatten().tolist()
     assert flat == stream[: len(flat)]
     assert packed.ids_ST.shape == (count, length)
@@ -71,7 +67,7 @@ def test_packing_keeps_every_token_in_order_and_adds_ends_only(documents: list[l
 
 def test_text_that_is_too_short_names_both_numbers() -> None:
     with pytest.raises(StillwattError, match="holds 3 tokens and the budget is 8"):
-        pack_documents(iter([np.array([1, 2])]), end_id=0, length=4, sequences=2)
+        pack_documents(iter([DocumentTokens.whole(np.array([1, 2]))]), end_id=0, length=4, sequences=2)
 
 
 @given(
@@ -136,8 +132,8 @@ def test_a_file_of_texts_and_conversations_is_read(tmp_path: Path) -> None:
     assert len(corpus.names) == 2
     tokenizer = load_tokenizer(resolve_model("tiny-random", revision=None, announce=lambda _: None).directory)
     tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
-    assert tokenizer.decode(tokenise(tokenizer, corpus.read(0)).tolist()) == "abc"
-    assert tokenizer.decode(tokenise(tokenizer, corpus.read(1)).tolist()) == "[user]hello[assistant]world"
+    assert tokenizer.decode(tokenise(tokenizer, corpus.read(0)).ids_T.tolist()) == "abc"
+    assert tokenizer.decode(tokenise(tokenizer, corpus.read(1)).ids_T.tolist()) == "[user]hello[assistant]world"
 
 
 @pytest.mark.parametrize(("row", "said"), [({"body": "x"}, "neither `text`"), ([1], "expected an object")])
@@ -189,6 +185,50 @@ def test_sources_that_are_not_there_say_so(tmp_path: Path) -> None:
         load_corpus(f"path:{tmp_path / 'none.jsonl'}", seed=1)
     with pytest.raises(UnknownNameError, match="pydoc-topics"):
         load_corpus("pydoc-topic", seed=1)
+
+
+@pytest.fixture
+def hub_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A data set with two configurations in the hub's form, in a folder; needs no network."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    entries = ["---", "configs:"]
+    for config in ("main", "socratic"):
+        entries += [f"- config_name: {config}", "  data_files:"]
+        for split in ("train", "test"):
+            path = tmp_path / "set" / config / f"{split}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _jsonl(path, [{"text": f"{config} {split} {number}"} for number in range(4)])
+            entries += [f"  - split: {split}", f"    path: {config}/{split}.jsonl"]
+    (tmp_path / "set" / "README.md").write_text("\n".join([*entries, "---", ""]))
+    return f"hf:{tmp_path / 'set'}"
+
+
+def test_of_a_hub_data_set_the_configuration_and_the_split_are_chosen(hub_set: str) -> None:
+    corpus = load_corpus(hub_set, seed=1, config="socratic", split="test")
+    assert [corpus.read(index).text for index in range(len(corpus.names))] == [f"socratic test {n}" for n in range(4)]
+    assert len(load_corpus(hub_set, seed=1, config="main", split="train[:50%]").names) == 2
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({}, "Config name is missing.*main.*socratic.*; data.config names one"),
+        ({"config": "maine"}, "BuilderConfig 'maine' not found. Available: .*socratic"),
+        ({"config": "main", "split": "dev"}, 'Unknown split "dev".*test'),
+    ],
+)
+def test_a_choice_that_the_data_set_does_not_have_is_told_in_its_own_words(
+    hub_set: str, how: dict[str, str], words: str
+) -> None:
+    with pytest.raises(StillwattError, match=f"data.source: hf:.* cannot be read: {words}"):
+        load_corpus(hub_set, seed=1, **how)
+
+
+def test_a_data_set_that_is_not_there_is_told_in_the_hubs_own_words() -> None:
+    with pytest.raises(MissingInputError, match=r"a hub data set \(.+\).*nobody/nothing"):
+        load_corpus("hf:nobody/nothing", seed=1)
 
 
 def test_preparing_twice_gives_the_same_tokens_and_no_overlap(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from stillwatt.pipelines import model_sources
 from stillwatt.pipelines.artifacts import file_sha256
 from stillwatt.pipelines.model_sources import is_ready, model_home, resolve_model, weights_sha256
 from stillwatt.pipelines.models import load_model
+from tiny_models import files_below
 
 
 def _silent(_message: str) -> None: ...
@@ -140,9 +142,108 @@ def test_bytes_of_a_hub_model_are_those_that_came_over_a_network(
     assert place.fetched_bytes == size
 
 
+class _Hub:
+    """Repositories by name, with their files, of which those that are asked for are fetched into a folder."""
+
+    def __init__(self, directory: Path, files: dict[str, bytes]) -> None:
+        self.directory, self.files = directory, files
+
+    def __call__(
+        self, name: str, *, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str],
+        local_files_only: bool,
+    ) -> str:  # fmt: skip
+        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub.utils._paths import filter_repo_objects
+
+        if local_files_only:
+            if not self.directory.exists():
+                raise LocalEntryNotFoundError(name)
+            return str(self.directory)
+        for path in filter_repo_objects(
+            list(self.files), allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
+        ):
+            (self.directory / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.directory / path).write_bytes(self.files[path])
+        return str(self.directory)
+
+
+_REST = ("config.json", "tokenizer.json", "README.md")
+
+
+@pytest.mark.parametrize(
+    ("weights", "fetched"),
+    [
+        (["pytorch_model.bin"], ["pytorch_model.bin"]),
+        (
+            ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"],
+            ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"],
+        ),
+        (["model.safetensors", "pytorch_model.bin"], ["model.safetensors"]),
+        (
+            ["model-00001-of-00001.safetensors", "consolidated.safetensors", "consolidated.00.pth"],
+            ["model-00001-of-00001.safetensors"],
+        ),
+        (["model.safetensors", "original/model.safetensors", "training_args.bin"], ["model.safetensors"]),
+    ],
+)
+def test_of_a_hub_model_weights_come_once(
+    weights: list[str], fetched: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub
+
+    hub = _Hub(tmp_path / "snapshot", {name: b"x" for name in (*_REST, *weights)})
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    place = _resolve("hf:org/model")
+    assert files_below(place.directory) == {"config.json", "tokenizer.json", *fetched}
+    assert place.fetched_bytes == 2 + len(fetched)
+    assert _resolve("hf:org/model").fetched_bytes == 0
+
+
+def test_a_snapshot_without_weights_is_completed_and_a_model_without_any_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Earlier releases left such a snapshot of a model with `pytorch_model.bin` alone."""
+    import huggingface_hub
+
+    hub = _Hub(tmp_path / "snapshot", {name: b"x" for name in (*_REST, "pytorch_model.bin")})
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    hub.directory.mkdir()
+    assert (_resolve("hf:org/model").directory / "pytorch_model.bin").exists()
+    del hub.files["pytorch_model.bin"]
+    shutil.rmtree(hub.directory)
+    with pytest.raises(MissingInputError, match=r"a hub model's weights.*hf:org/model"):
+        _resolve("hf:org/model")
+
+
 def test_a_receipt_that_cannot_be_read_means_making_it_again() -> None:
     place = _resolve("tiny-random")
     (place.directory / "stillwatt.json").write_text("{")
     assert _resolve("tiny-random") == place
     receipt = json.loads((place.directory / "stillwatt.json").read_text())
     assert place.identity.endswith(receipt["weights_sha256"])
+
+
+def test_pickled_weights_are_loaded_and_code_among_them_is_not_run(tmp_path: Path) -> None:
+    import torch
+
+    plain = load_model(_resolve("tiny-random").directory, dtype="float32")
+    shutil.copytree(_resolve("tiny-random").directory, tmp_path / "bin", ignore=shutil.ignore_patterns("*.safetensors"))
+    weights = tmp_path / "bin" / "pytorch_model.bin"
+    torch.save(plain.state_dict(), weights)
+    loaded = load_model(tmp_path / "bin", dtype="float32").state_dict()
+    assert all(torch.equal(loaded[name], each) for name, each in plain.state_dict().items())
+
+    torch.save({**plain.state_dict(), "lm_head.weight": _Trap(tmp_path / "sprung")}, weights)
+    with pytest.raises(StillwattError, match=r"pytorch_model\*\.bin holds more than weights"):
+        load_model(tmp_path / "bin", dtype="float32")
+    assert not (tmp_path / "sprung").exists()
+
+
+class _Trap:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)

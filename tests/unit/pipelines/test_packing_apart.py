@@ -24,6 +24,7 @@ from stillwatt.pipelines import teacher_logits
 from stillwatt.pipelines.arm_check import check_arms
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, pack_documents, pack_samples, positions_of
+from stillwatt.pipelines.document_tokens import DocumentTokens
 from stillwatt.pipelines.evaluate import perplexity_score
 from stillwatt.pipelines.losses import cross_entropy_head
 from stillwatt.pipelines.models import check_apart, head_weight, hidden_states
@@ -53,7 +54,7 @@ def llama(how: str = "sdpa") -> Any:
 
 
 def packed(documents: list[list[int]], length: int = 14, sequences: int = 2) -> Packed:
-    given = [np.asarray(document, dtype=np.int32) for document in documents]
+    given = [DocumentTokens.whole(np.asarray(document)) for document in documents]
     return pack_documents(iter(given), end_id=0, length=length, sequences=sequences, is_apart=True)
 
 
@@ -76,7 +77,8 @@ def test_edges_cut_documents_and_first_tokens_are_not_predicted() -> None:
     samples = pack_samples([[7, 1, 2], [8, 3, 0]], [1, 0], end_id=0, length=3, count=2, is_apart=True)
     assert samples.ids_ST.tolist() == [[7, 1, 2], [0, 8, 3]]
     assert samples.supervised_ST.tolist() == [[False, True, True], [False, False, True]]
-    assert pack_documents(iter([np.arange(9, dtype=np.int32)]), end_id=0, length=5, sequences=2).positions_ST is None
+    document = DocumentTokens.whole(np.arange(9))
+    assert pack_documents(iter([document]), end_id=0, length=5, sequences=2).positions_ST is None
 
 
 @given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=9), min_size=4, max_size=9), st.integers(2, 7))
@@ -84,7 +86,7 @@ def test_edges_cut_documents_and_first_tokens_are_not_predicted() -> None:
 def test_apart_or_not_the_tokens_are_the_same_and_each_piece_counts_from_0(
     documents: list[list[int]], length: int
 ) -> None:
-    given = [np.asarray(document, dtype=np.int32) for document in documents]
+    given = [DocumentTokens.whole(np.asarray(document)) for document in documents]
     stream = pack_documents(iter(given), end_id=0, length=length, sequences=1)
     apart = packed(documents, length, 1)
     assert stream.ids_ST.tolist() == apart.ids_ST.tolist()
