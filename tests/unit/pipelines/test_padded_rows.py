@@ -39,7 +39,9 @@ FORMS = {
     "rs_kd": dataclasses.replace(FIXED, top_k=0, cache=CacheSpec(scheme="rs_kd", draws=12)),
 }
 OWN_TEXT = OwnTextSpec(prompt_tokens=8, max_new_tokens=24, temperature=1.0, top_p=1.0)
-GENERATE = smoke_spec().generate
+_GENERATE = smoke_spec().generate
+assert _GENERATE is not None
+GENERATE: GenerateSpec = _GENERATE
 
 
 def padded(rows: int = PADDED, *, is_student: bool = False) -> CausalModel:
@@ -253,7 +255,7 @@ def test_what_an_engine_told_of_rows_left_out_is_in_no_sum() -> None:
 def test_an_engine_is_told_which_tokens_it_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "site", monkeypatch)
     model = model_folder(tmp_path / "model")
-    spec: GenerateSpec = dataclasses.replace(GENERATE, engine="vllm")
+    spec = dataclasses.replace(GENERATE, engine="vllm")
     written = []
     for count in (None, 30):
         writer = VllmWriter(model, "float32", spec, frozenset({2}), threads=1, num_tokens=count)
