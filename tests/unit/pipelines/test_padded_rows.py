@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from given_tables import converted, given_spec, rows_of
 from stillwatt.errors import StillwattError
@@ -277,3 +278,18 @@ def test_a_given_cache_with_a_row_that_no_student_has_is_refused_before_anything
     with pytest.raises(StillwattError, match=r"keeps output row 2\d\d of its teacher in sequence 0, and a student has"):
         place.run(given_spec(cache))
     assert not any(name.startswith("train.") for name in place.journal.stages())
+
+
+def test_a_teacher_that_reads_more_than_text_fills_a_cache(place: Place, tmp_path: Path) -> None:
+    text = {
+        **{"vocab_size": PADDED, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "head_dim": 8},
+        **{"num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0},
+    }
+    vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = Gemma3Config(text_config=text, vision_config={**vision, "image_size": 28, "patch_size": 14})
+    torch.manual_seed(0)
+    spec = study(tmp_path, teacher=TOKENS, students=(TOKENS,), arms=(kd(),))
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path / "teacher")
+    journal = place.run(spec)
+    assert journal.status()["evaluate.kd.1.0"] == "ended"
+    assert open_cache(inputs_of(place, "logits")[0]).vocab_size == TOKENS
