@@ -33,7 +33,7 @@ from stillwatt.pipelines.endpoint_client import read_key
 from stillwatt.pipelines.given_cache import NO_TOKENIZER, Models, check_given
 from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
 from stillwatt.pipelines.judges import TEACHER
-from stillwatt.pipelines.model_fit import PRUNED, check_fit, num_tokens, output_rows, start_of
+from stillwatt.pipelines.model_fit import PRUNED, check_fit, check_lengths, num_tokens, output_rows, start_of
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
     check_apart,
@@ -119,6 +119,7 @@ def prepare(bench: Bench) -> None:
     spec = bench.spec
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
+        check_lengths(bench)
         results = prepare_data.make(spec.data, spec.evaluate, bench.tokenizer(), bench.data_dir(), task=task)
         train = prepare_data.load(bench.data_dir()).train
         if train.starts_ST is not None:
