@@ -153,22 +153,21 @@ def _gemma() -> CausalModel:
 
 
 def _opt() -> CausalModel:
-    sizes = {"ffn_dim": 16, "max_position_embeddings": 8, "word_embed_proj_dim": 8}
+    sizes: dict[str, Any] = {"ffn_dim": 16, "max_position_embeddings": 8, "word_embed_proj_dim": 8}
     return OPTForCausalLM(OPTConfig(**{k: v for k, v in _SHAPE.items() if k != "intermediate_size"}, **sizes))
 
 
-class _Halved(LlamaForCausalLM):
-    """Does something to its states before they are multiplied, and does not say so."""
-
-    def forward(self, *given: Any, **named: Any) -> Any:
-        made = super().forward(*given, **named)
-        return SimpleNamespace(logits=0.5 * made.logits)
+def _halved() -> CausalModel:
+    """Does something to its logits, and its configuration does not say so."""
+    model: CausalModel = LlamaForCausalLM(LlamaConfig(**{**_SHAPE, "num_hidden_layers": 1}))
+    model.register_forward_hook(lambda _model, _inputs, made: SimpleNamespace(logits=0.5 * made.logits))
+    return model
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     "make",
-    [lambda: _falcon(8.0), lambda: _falcon(1.05), lambda: _griffin(30.0), lambda: _Halved(LlamaConfig(**_SHAPE))],
+    [lambda: _falcon(8.0), lambda: _falcon(1.05), lambda: _griffin(30.0), _halved],
     ids=["scaled", "hardly scaled", "capped", "by another's code"],
 )
 def test_a_head_that_no_name_tells_of_is_found_by_a_probe(make: Any, dtype: torch.dtype) -> None:
