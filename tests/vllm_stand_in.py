@@ -57,7 +57,8 @@ class LLM:
         if max(map(len, asked)) >= self.given["max_model_len"]: raise ValueError("longer than the maximum")
         if not isinstance(parameters, list): return [self.read(ids, parameters.given) for ids in asked]
         make = lambda ids: types.SimpleNamespace(outputs=[types.SimpleNamespace(token_ids=tuple(ids))])
-        return [make([*ids, int(p.given["seed"]) % 97, p.given["top_k"], 2]) for ids, p in zip(asked, parameters)]
+        drawn = [int(p.given["seed"]) % len(p.given.get("allowed_token_ids", range(97))) for p in parameters]
+        return [make([*ids, one, p.given["top_k"], 2]) for ids, one, p in zip(asked, drawn, parameters)]
     def read(self, ids, given):
         count = given["prompt_logprobs"]
         if count > self.given["max_logprobs"]: raise ValueError("greater than max allowed")
@@ -97,7 +98,8 @@ class TableTeacher:
     """The same teacher in this process, with whole logits."""
 
     def __init__(self) -> None:
-        self.config, self.device = SimpleNamespace(vocab_size=VOCABULARY), torch.device("cpu")
+        shape = SimpleNamespace(vocab_size=VOCABULARY)
+        self.config, self.device = SimpleNamespace(get_text_config=lambda: shape), torch.device("cpu")
         self.logits_VV = torch.from_numpy(table()).float()
 
     def eval(self) -> Any:

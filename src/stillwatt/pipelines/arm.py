@@ -19,6 +19,7 @@ from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.corpus import Packed, pack_samples
 from stillwatt.pipelines.judge import answer, total_answers
 from stillwatt.pipelines.logit_cache import LogitCache
+from stillwatt.pipelines.model_fit import num_tokens, shared_output_rows
 from stillwatt.pipelines.models import CausalModel, device, load_model
 from stillwatt.pipelines.on_policy import OwnText
 from stillwatt.pipelines.own_prompts import StepPrompts
@@ -212,6 +213,7 @@ def _own_text(bench: Bench, arm: ArmSpec, seed: int, labels: Mapping[str, str]) 
         seed=seed,
         prompts=bench.data().train,
         tokenizer=bench.tokenizer(),
+        num_tokens=num_tokens(bench.tokenizer()),
         open_stage=lambda: bench.meter.stage(name, kind=StageKind.OTHER, labels=marks),
         asked=_asked(bench, seed) if settings.has_file else None,
     )
@@ -237,6 +239,7 @@ def _online_teacher(bench: Bench, labels: Mapping[str, str], examples: Packed) -
         open_stage=lambda: bench.meter.stage(name, kind=StageKind.TEACHER_LOGITS, labels=marks),
         examples=examples,
         place=device(),
+        rows=shared_output_rows(bench),
     )
 
 

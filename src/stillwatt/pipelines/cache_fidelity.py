@@ -71,7 +71,9 @@ def measure_fidelity(
         with torch.inference_mode():
             place = teacher_model.device
             apart = places_in_documents(positions, [index], place)
-            logits_TV = teacher_model(input_ids=ids_1S.to(place), use_cache=False, **apart).logits[0, :-1]
+            whole_TV = teacher_model(input_ids=ids_1S.to(place), use_cache=False, **apart).logits[0, :-1]
+            # of a teacher with more output rows than are kept, the distribution over the kept ones
+            logits_TV = whole_TV[:, : cache.vocab_size]
             total += _divergence(cache, index, logits_TV)
         num_positions += len(sequences[index]) - 1
         stage.add(tokens=len(sequences[index]))

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from stillwatt.errors import ArtifactError, MissingInputError, StillwattError
 from stillwatt.pipelines.artifacts import file_sha256
+from stillwatt.pipelines.cached_rows import CachedReader
 from stillwatt.pipelines.cached_text import cache_dir, open_given
 from stillwatt.pipelines.caches import CODED_SCHEMA, check_tokenizer
 from stillwatt.pipelines.logit_cache import LogitCache
@@ -57,6 +60,8 @@ class Models:
     """One more than the tokenizer's greatest id."""
     rows: Mapping[str, int]
     """Rows of the output layers, by model."""
+    fewest_rows: int
+    """Rows of the student that has fewest."""
 
 
 def read_head(given: GivenCacheSpec) -> Head:
@@ -122,6 +127,7 @@ def check_given(spec: PipelineSpec, train: Packed, models: Models) -> dict[str, 
     names_tokenizer = "tokenizer_sha256" in cache.inputs
     _check_vocabulary(cache.vocab_size, models, directory, is_same=names_tokenizer)
     _check_text(cache, train, spec, directory)
+    _check_rows(cache, train, models, directory)
     return {
         "artifact_sha256": cache.sha256,
         "bytes": cache.bytes,
@@ -171,6 +177,21 @@ def _cure(cache: LogitCache | CodedCache, directory: Path) -> str:
     if cache.holds_text:
         return f'train on its own text with data.source = "cache:{directory}", or {_MAKE}'
     return f"bring back the text, sequence_tokens and train_tokens that it was made with, or {_MAKE}"
+
+
+def _check_rows(cache: LogitCache | CodedCache, train: Packed, models: Models, directory: Path) -> None:
+    """A teacher with more rows of padding may have kept one of them: a student has none to set against it."""
+    if cache.vocab_size <= models.fewest_rows:
+        return
+    reader = CachedReader(cache, is_even=True)
+    for number in range(len(train.ids_ST)):
+        ids_NK = reader.read([number], torch.ones(1, len(train.row(number)) - 1, dtype=torch.bool)).ids_NK
+        if ids_NK.numel() and int(ids_NK.max()) >= models.fewest_rows:
+            raise StillwattError(
+                f"{_KEY}: {directory} keeps output row {int(ids_NK.max())} of its teacher in sequence {number}, and a "
+                f"student has {models.fewest_rows}: no token has that row, and no student here learns it; {_MAKE}, "
+                "which leaves such rows out"
+            )
 
 
 def _check_packing(cache: LogitCache | CodedCache, train: Packed, directory: Path) -> None:

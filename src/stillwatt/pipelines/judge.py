@@ -33,6 +33,7 @@ from stillwatt.pipelines.judge_scores import (
     win_rate,
 )
 from stillwatt.pipelines.judges import open_judge
+from stillwatt.pipelines.model_fit import num_tokens
 from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.rubrics import Rubric, read_rubric
@@ -96,7 +97,7 @@ def answer(bench: Bench, model: CausalModel, name: str, labels: Mapping[str, str
     tokenizer = bench.tokenizer()
     data = bench.data()
     prompts = [piece.prompt for piece in judged_pieces(data.held_out_documents, spec, data.bos_ids)]
-    writer = Writer(model, tokenizer, spec, end_ids(model, tokenizer))
+    writer = Writer(model, tokenizer, spec, end_ids(model, tokenizer), num_tokens=num_tokens(tokenizer))
     own = bench.labels(labels, is_shared=True)
     with bench.meter.stage(_named("answer", name), kind=StageKind.OTHER, labels=own) as stage:
         kept = write_answers(

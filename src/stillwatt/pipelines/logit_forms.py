@@ -44,6 +44,26 @@ class Top:
     """Over the whole vocabulary, at temperature 1."""
     vocab_size: int
 
+    def cut(self, rows: int, count: int) -> Top:
+        """The `count` most probable of the first `rows` tokens, over these: as if the engine had no others.
+
+        The engine must have told of as many tokens more as there are others. What it told of these is taken out of
+        the distribution; the mass of others that are less probable than all it told of stays in the tail.
+
+        >>> told = Top(ids_TW=np.array([[3, 0, 1]]), logp_TW=np.log([[0.5, 0.25, 0.125]]), vocab_size=4)
+        >>> np.exp(told.cut(3, 2).logp_TW).round(3).tolist()
+        [[0.5, 0.25]]
+        """
+        is_out_TW = self.ids_TW >= rows
+        order_TK = np.argsort(is_out_TW, axis=1, kind="stable")[:, :count]
+        p_TW = np.exp(self.logp_TW.astype(np.float64))
+        logged_T1 = np.log1p(-np.minimum((p_TW * is_out_TW).sum(1, keepdims=True), 1.0 - _LEAST_TAIL))
+        return Top(
+            ids_TW=np.take_along_axis(self.ids_TW, order_TK, 1),
+            logp_TW=np.take_along_axis(self.logp_TW, order_TK, 1) - logged_T1,
+            vocab_size=rows,
+        )
+
 
 Told = Tensor | Top
 """What a teacher says of a sequence: whole logits [T, V], or the most probable tokens."""

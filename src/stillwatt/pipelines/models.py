@@ -26,6 +26,7 @@ from torch import Tensor
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.corpus import positions_of
 from stillwatt.pipelines.model_sources import ModelPlace
+from stillwatt.pipelines.output_layer import CausalModel, check_plain_head, head_weight, hidden_states
 from stillwatt.pipelines.spec import StudentSpec
 from stillwatt.pipelines.whole_folder import check_whole, named_tensors
 
@@ -36,6 +37,7 @@ __all__ = [
     "CausalModel",
     "LayerChoice",
     "check_apart",
+    "check_plain_head",
     "choose_layers",
     "device",
     "disk_errors",
@@ -52,9 +54,6 @@ __all__ = [
     "token_losses",
     "tokenizer_sha256",
 ]
-
-CausalModel = Any
-"""A transformers causal language model, whose own annotations do not pass strict checking."""
 
 _CHUNK = 256
 """Positions whose logits exist at once; never alters a result."""
@@ -151,42 +150,6 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     for token, index in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
         digest.update(f"{index}:{token}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-def check_plain_head(model: CausalModel) -> None:
-    """Refuse output layers that do more than `hidden @ weight.T`; the losses would silently be others.
-
-    Raises:
-        StillwattError: The head has a bias, or its logits are capped or scaled.
-    """
-    config = model.config.get_text_config()
-    for name, neutral in (("final_logit_softcapping", None), ("logit_scale", 1.0), ("logits_scaling", 1.0)):
-        value = getattr(config, name, None)
-        if value is not None and value != neutral:
-            raise StillwattError(f"{type(model).__name__} has {name} = {value}; the losses here do not cover that")
-    head = model.get_output_embeddings()
-    if head is None or getattr(head, "bias", None) is not None:
-        raise StillwattError(f"{type(model).__name__} has no output layer, or one with a bias; choose another model")
-
-
-def head_weight(model: CausalModel) -> Tensor:
-    """The output layer's matrix [V, D]."""
-    weight: Tensor = model.get_output_embeddings().weight
-    return weight
-
-
-def hidden_states(model: CausalModel, ids_BT: Tensor, positions_BT: Tensor | None = None) -> Tensor:
-    """The last hidden states [B, T, D], before the output layer; logits are left to the caller.
-
-    Args:
-        model: The model.
-        ids_BT: Token ids.
-        positions_BT: Each token's place in its own document, where no token may see another document.
-    """
-    decoder = model.get_decoder()
-    apart = {} if positions_BT is None else {"position_ids": positions_BT.to(ids_BT.device)}
-    states_BTD: Tensor = decoder(input_ids=ids_BT, use_cache=False, **apart).last_hidden_state
-    return states_BTD
 
 
 @torch.no_grad()

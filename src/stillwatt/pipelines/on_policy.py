@@ -101,6 +101,9 @@ class OwnText:
     steps: int = 0
     """Steps that took own text so far, in this increment."""
     generated_tokens: int = field(default=0)
+    num_tokens: int | None = None
+    """How many output rows, from the first, the student may draw, which are the tokenizer's: what pads its output layer
+    is no text, and the teacher may have no row to read it with. None where every row may."""
 
     def takes(self, step: int) -> bool:
         """Whether that step trains on own text."""
@@ -118,7 +121,8 @@ class OwnText:
         prompts = self._prompts(rows, step)
         was_training = model.training
         with self.open_stage() as stage:
-            writer = Writer(model, self.tokenizer, self.spec, end_ids(model, self.tokenizer))
+            ends = end_ids(model, self.tokenizer)
+            writer = Writer(model, self.tokenizer, self.spec, ends, num_tokens=self.num_tokens)
             try:
                 completions = writer.write(prompts, _number(self.seed, step, "text") >> 1)
             finally:

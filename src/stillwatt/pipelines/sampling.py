@@ -135,6 +135,9 @@ class Writer:
     end_ids: frozenset[int]
     is_complete: Callable[[Sequence[int]], bool] | None = None
     """Told what has been written after a prompt; True where it need not go on, though no end token was written."""
+    num_tokens: int | None = None
+    """How many of the model's output rows, from the first, may be drawn; the rows behind them are no tokens. None
+    where every row may."""
 
     def write(self, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
         """Each prompt's completion, its end token included where it came to one."""
@@ -151,7 +154,9 @@ class Writer:
         tokens_BP, mask_BP = _padded_left(prompts, self._pad_id())
         place, start = self.model.device, tokens_BP.shape[1]
         ends = None if self.is_complete is None else _Ends(self.is_complete, start, [None] * len(prompts))
-        hooks: dict[str, Any] = {} if scores is None else {"logits_processor": [scores.look]}
+        # what no token has is cut off first: probabilities are those of tokens
+        looks = [None if self.num_tokens is None else _Tokens(self.num_tokens), None if scores is None else scores.look]
+        hooks: dict[str, Any] = {"logits_processor": [one for one in looks if one is not None]} if any(looks) else {}
         criteria = [one for one in (None if scores is None else scores.note, ends) if one is not None]
         hooks |= {"stopping_criteria": criteria} if criteria else {}
         self.model.eval()
@@ -188,6 +193,18 @@ class Writer:
             pad_token_id=self._pad_id(),
             **sampling,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """Leaves nothing to draw behind the last token: padding of an output layer is no text."""
+
+    count: int
+
+    def __call__(self, tokens_BL: Tensor, logits_BV: Tensor) -> Tensor:
+        if self.count < logits_BV.shape[-1]:
+            logits_BV[:, self.count :] = -torch.inf
+        return logits_BV
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ from stillwatt.pipelines.losses import CHUNK_TOKENS, HeadLoss, cross_entropy_hea
 from stillwatt.pipelines.models import CausalModel, check_apart, head_weight, hidden_states, load_model
 from stillwatt.pipelines.objectives.dense import DENSE_CHUNK_TOKENS, DenseTeacher
 from stillwatt.pipelines.objectives.sparse import Weighted, cached_side
-from stillwatt.pipelines.objectives.vocabulary import cut_to_shared
+from stillwatt.pipelines.objectives.vocabulary import cut_to_shared, first_rows
 from stillwatt.pipelines.on_policy import Batch, OwnText, given_batch
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
@@ -287,6 +287,9 @@ class _Loop:
         if job.teacher is not None:
             side, weight_VD = _dense_side(job.arm, job.teacher, batch.rows, predicted_BT, weight_VD)
         else:
+            assert job.cache is not None
+            # as with the teacher beside it: what it has no row for is in no sum (method.md, eq. 59)
+            weight_VD = first_rows(weight_VD, job.cache.vocab_size)
             side = self._sparse_side(batch.rows, batch.predicted_BT, weight_VD.shape[0])
         return kd_head(
             states_ND,
@@ -317,7 +320,8 @@ class _Loop:
         if ids_NK.numel() and int(ids_NK.max()) >= num_rows:
             raise StillwattError(
                 f"arm {self._job.arm_id!r}: the logit cache keeps output row {int(ids_NK.max())} of the teacher and "
-                f"the student has {num_rows}; lower teacher_logits.top_k, or use a loss of the whole vocabulary"
+                f"the student has {num_rows}; begin a new run, whose cache has the rows of both alone, or use a loss "
+                "of the whole vocabulary"
             )
 
     def tell_reading(self, stage: Stage) -> None:

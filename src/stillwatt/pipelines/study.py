@@ -35,17 +35,16 @@ from stillwatt.pipelines.endpoint_prompts import check_conversations, check_temp
 from stillwatt.pipelines.given_cache import NO_TOKENIZER, Models, check_given
 from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
 from stillwatt.pipelines.judges import TEACHER
+from stillwatt.pipelines.model_fit import PRUNED, check_fit, check_lengths, num_tokens, output_rows, start_of
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
     check_apart,
     choose_layers,
     load_model,
-    load_tokenizer,
     prune_layers,
     save_model,
     tokenizer_sha256,
 )
-from stillwatt.pipelines.objectives.vocabulary import shared_rows
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.prompts import check_prompts, count_asked, given_prompts, source_of
 from stillwatt.pipelines.ranks import Ranks
@@ -67,9 +66,6 @@ __all__ = [
     "serve_student",
     "serve_teacher",
 ]
-
-PRUNED = "prune-teacher"
-"""The student source that is made from the teacher."""
 
 
 def check(spec: PipelineSpec) -> None:
@@ -128,6 +124,7 @@ def prepare(bench: Bench) -> None:
     spec = bench.spec
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
+        check_lengths(bench)
         if spec.teacher.endpoint is not None and spec.generate is not None:
             check_template(spec.generate, bench.tokenizer(), spec.students[0])
         results = prepare_data.make(spec.data, spec.evaluate, bench.tokenizer(), bench.data_dir(), task=task)
@@ -144,7 +141,7 @@ def prepare(bench: Bench) -> None:
             if student.source == PRUNED:
                 chosen[student.name], losses[student.name] = _prune(bench, student, train)
             else:
-                _check_fit(bench, student)
+                check_fit(bench, student)
         tried = try_judge(bench, lambda: prepare_data.load(bench.data_dir()))
         return {**results, "chosen_layers": chosen, "layer_losses": losses, **tried}
 
@@ -161,8 +158,9 @@ def _given_facts(bench: Bench, train: Packed) -> dict[str, Any]:
     places |= {s.name: bench.start_dir(s) for s in spec.students if s.source != PRUNED}
     models = Models(
         tokenizer_sha256=tokenizer_sha256(tokenizer),
-        num_tokens=max(tokenizer.get_vocab().values()) + 1,
-        rows={name: _output_rows(directory) for name, directory in places.items()},
+        num_tokens=num_tokens(tokenizer),
+        rows={name: output_rows(directory) for name, directory in places.items()},
+        fewest_rows=min(output_rows(start_of(bench, student)) for student in spec.students),
     )
     found = check_given(spec, train, models)
     return {"names_tokenizer": found.pop("names_tokenizer"), "given_cache": found}
@@ -212,22 +210,6 @@ def _real_text(train: Packed, num_rows: int) -> npt.NDArray[np.int32]:
         return train.ids_ST[:num_rows]
     longest = np.argsort(-train.lengths_S, kind="stable")[:num_rows]
     return train.ids_ST[longest, : max(2, int(train.lengths_S[longest].min()))]
-
-
-def _check_fit(bench: Bench, student: StudentSpec) -> None:
-    tokenizer, is_here = bench.tokenizer(), bench.spec.teacher.has_weights
-    # where no teacher is here all text is in the first student's tokens, so that the others are held against it
-    first = bench.teacher_place().directory if is_here else bench.start_dir(bench.spec.students[0])
-    sizes = [_output_rows(directory) for directory in (first, bench.start_dir(student))]
-    same = tokenizer_sha256(load_tokenizer(bench.start_dir(student))) == tokenizer_sha256(tokenizer)
-    num_tokens = max(tokenizer.get_vocab().values()) + 1
-    shared_rows(*sizes, num_tokens=num_tokens, same_tokens=same, student=student.name)
-
-
-def _output_rows(directory: Path) -> int:
-    from transformers import AutoConfig
-
-    return int(AutoConfig.from_pretrained(str(directory), local_files_only=True).get_text_config().vocab_size)
 
 
 def evaluate_teacher(bench: Bench) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import teacher_generate, teacher_logits
+from stillwatt.pipelines.arm import arm_id
+from stillwatt.pipelines.arm_resume import training_name
 from stillwatt.pipelines.artifacts import Artifact, artifact_id, find_artifact, seal_artifact
 from stillwatt.pipelines.bench import Bench, found_or_announced
 from stillwatt.pipelines.cache_fidelity import measure_fidelity
@@ -23,6 +25,7 @@ from stillwatt.pipelines.corpus import Packed, Prepared, prompts_of
 from stillwatt.pipelines.endpoint_prompts import said_sha256, unlike_tokens
 from stillwatt.pipelines.given_artifact import given_artifact, point_to_maker
 from stillwatt.pipelines.logit_text import sequences_sha256
+from stillwatt.pipelines.model_fit import cut_rows, num_tokens, shared_output_rows
 from stillwatt.pipelines.models import tokenizer_sha256
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.prompt_bounds import check_enough
@@ -33,6 +36,8 @@ from stillwatt.pipelines.vllm_teacher import vllm_teacher
 from stillwatt.records.window import StageKind
 
 __all__ = ["make_artifacts"]
+
+_CUT = "output_rows"
 
 
 def make_artifacts(bench: Bench) -> dict[str, Artifact]:
@@ -65,7 +70,7 @@ def _logits_maker(bench: Bench) -> _Maker:
 
     def make(out_dir: Path, stage: Stage, task: Task) -> dict[str, Any]:
         sequences = [train.row(number) for number in range(len(train.ids_ST))]
-        with _logits_teacher(bench, settings, sequences, stage) as teacher:
+        with _logits_teacher(bench, settings, sequences, stage, rows) as teacher:
             found = teacher_logits.make(
                 teacher,
                 sequences,
@@ -76,13 +81,14 @@ def _logits_maker(bench: Bench) -> _Maker:
                 inputs=known,
                 positions=positions,
                 is_shared=is_shared,
+                rows=rows,
             )
         return {**found, **_fidelity(bench, out_dir, sequences, positions)}
 
     positions = train.positions_ST
     is_shared = settings.engine == "transformers"  # two engines of vLLM would take one card
-    known = _teacher_inputs(bench)
-    inputs = {**known, "text_sha256": _ids_sha256(train), "settings": settings.identity}
+    known, rows = _teacher_inputs(bench), shared_output_rows(bench)
+    inputs = {**known, "text_sha256": _ids_sha256(train), "settings": settings.identity, **_cut(bench, rows)}
     if positions is not None:
         inputs["positions_sha256"] = hashlib.sha256(np.ascontiguousarray(positions, dtype="<i8").tobytes()).hexdigest()
     return _Maker(
@@ -97,7 +103,7 @@ def _logits_maker(bench: Bench) -> _Maker:
 
 @contextmanager
 def _logits_teacher(
-    bench: Bench, settings: LogitsSpec, sequences: Sequence[Sequence[int]], stage: Stage
+    bench: Bench, settings: LogitsSpec, sequences: Sequence[Sequence[int]], stage: Stage, rows: int | None
 ) -> Iterator[teacher_logits.Teacher | teacher_logits.TopTeacher]:
     """Whoever reads the corpus; its model is loaded in the stage that asks, and billed to it."""
     if settings.engine == "transformers":
@@ -105,7 +111,8 @@ def _logits_teacher(
         return
     bench.drop_teacher()  # the engine loads the teacher once more, beside this process
     directory, dtype = bench.teacher_place().directory, bench.spec.teacher.dtype or "float32"
-    with vllm_teacher(directory, dtype, settings, sequences, threads=bench.spec.threads, stage=stage) as teacher:
+    threads = bench.spec.threads
+    with vllm_teacher(directory, dtype, settings, sequences, threads=threads, stage=stage, rows=rows) as teacher:
         yield teacher
 
 
@@ -163,10 +170,12 @@ def _text_maker(bench: Bench) -> _Maker:
 
 def _prompts_inputs(bench: Bench, settings: GenerateSpec, data: Prepared) -> dict[str, Any]:
     """What tells one text of a teacher from another."""
-    own = {"settings": settings.identity, **({"bos_ids": list(data.bos_ids)} if data.bos_ids else {})}
+    tokenizer = bench.tokenizer()
+    own: dict[str, Any] = {"settings": settings.identity, **({"bos_ids": list(data.bos_ids)} if data.bos_ids else {})}
+    own |= _cut(bench, num_tokens(tokenizer))
     if source_of(settings) is None:
         return {"text_sha256": _ids_sha256(data.train), **own}
-    found = {"prompts": prompts_identity(settings, bench.tokenizer()), **own}
+    found = {"prompts": prompts_identity(settings, tokenizer), **own}
     said = _said(bench, _prompts(bench, settings, data)) if bench.spec.teacher.endpoint is not None else ()
     return {**found, "said_sha256": said_sha256(said)} if said else found
 
@@ -198,10 +207,36 @@ def _teacher_inputs(bench: Bench) -> dict[str, Any]:
     }
 
 
+def _cut(bench: Bench, rows: int | None) -> dict[str, int]:
+    """The first rows of the teacher's output, to which an artefact is cut; named only where that leaves some out."""
+    cut = cut_rows(bench, rows)
+    return {} if cut is None else {_CUT: cut}
+
+
 def _ids_sha256(packed: Packed) -> str:
     if packed.lengths_S is not None:
         return sequences_sha256(packed.row(number) for number in range(len(packed.ids_ST)))
     return hashlib.sha256(np.ascontiguousarray(packed.ids_ST, dtype="<i4").tobytes()).hexdigest()
+
+
+def _uncut(bench: Bench, name: str, maker: _Maker) -> Artifact | None:
+    """What an earlier release made for this run without leaving rows out, where arms were trained on it since.
+
+    They go on with it: half of a training on another artefact would be no arm of any recipe.
+    """
+    spec, inputs = bench.spec, {key: value for key, value in maker.inputs.items() if key != _CUT}
+    if _CUT not in maker.inputs or bench.state.finished(name) is None:
+        return None
+    begun = [
+        training_name(arm_id(spec, student, arm, seed), spec.train.checkpoints[0])
+        for student in spec.students
+        for arm in spec.arms
+        for seed in spec.train.seeds
+        if arm.artifact_kind == maker.kind
+    ]
+    if all(bench.state.finished(training) is None for training in begun):
+        return None
+    return find_artifact(bench.artifacts_dir / artifact_id(maker.kind, inputs))
 
 
 def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
@@ -209,7 +244,7 @@ def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
     target = bench.artifacts_dir / artifact_id(maker.kind, maker.inputs)
     labels = {"artifact": target.name, "artifact_kind": maker.kind}
     found: Artifact | None = bench.ranks.of_first(
-        lambda: found_or_announced(lambda: find_artifact(target), bench.announce)
+        lambda: found_or_announced(lambda: find_artifact(target) or _uncut(bench, name, maker), bench.announce)
     )
     if found is not None:
         point_to_maker(bench, name, maker.stage_kind, labels, found)

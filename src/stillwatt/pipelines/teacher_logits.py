@@ -54,7 +54,7 @@ class Teacher(Protocol):
 
     @property
     def config(self) -> Any:
-        """Its shape; has `vocab_size`."""
+        """Its shape; `get_text_config` gives the part that has `vocab_size`."""
         ...
 
     def __call__(self, *, input_ids: Tensor, use_cache: bool, **more: Tensor) -> Any:
@@ -72,7 +72,7 @@ class TopTeacher(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """Width of its output."""
+        """Width of its output, or of what it is asked to tell of that."""
         ...
 
     def top(self, sequences: Sequence[Sequence[int]], count: int) -> Sequence[Top]:
@@ -91,6 +91,7 @@ def make(
     inputs: Mapping[str, Any] | None = None,
     positions: Positions = None,
     is_shared: bool = True,
+    rows: int | None = None,
 ) -> dict[str, Any]:
     """Fill a logit cache with the teacher's distributions over `sequences`, whose positions become its indices.
 
@@ -111,6 +112,8 @@ def make(
         positions: Where documents are kept apart, the place of each token of `sequences` in its own document: the
             distributions are then those of each document by itself, and the index says so.
         is_shared: Whether every rank of the launch is here, with a teacher of its own.
+        rows: How many output rows of a teacher of this process, from the first, there is a student's row for: its
+            distributions are those over these alone (method.md, eq. 59). None for all that it has.
 
     Returns:
         `artifact_sha256`, `bytes`, `bytes_per_token` and `kept_mass` (method.md, eq. 46; None without positions),
@@ -124,7 +127,7 @@ def make(
     ranks = Ranks(is_alone=not is_shared)
     everything = {**(inputs or {}), **_text_identity(sequences, positions)}
     form = form_of(spec, sequences)
-    vocab_size, tell = _told_by(teacher_model, form, sequences, positions, spec)
+    vocab_size, tell = _told_by(teacher_model, form, sequences, positions, spec, rows)
     with ExitStack() as stack:
         writer = ranks.of_first_or_damage(lambda: form.open(out_dir, vocab_size, everything))
         if writer is not None:
@@ -209,12 +212,14 @@ def _told_by(
     sequences: Sequence[Sequence[int]],
     positions: Positions,
     spec: LogitsSpec,
+    rows: int | None,
 ) -> tuple[int, _Tell]:
-    """Width of the teacher's output, and how it is asked."""
+    """Width of what the teacher tells, and how it is asked."""
     if not isinstance(teacher_model, TopTeacher):
-        model = teacher_model
+        model, width = teacher_model, int(teacher_model.config.get_text_config().vocab_size)
         model.eval()
-        return int(model.config.vocab_size), lambda batch, _is_wide: _logits(model, sequences, batch, positions)
+        rows = width if rows is None else min(rows, width)
+        return rows, lambda batch, _is_wide: _logits(model, sequences, batch, positions, rows)
     engine = teacher_model
     if spec.temperature != 1.0 or positions is not None:
         raise StillwattError(
@@ -231,9 +236,11 @@ def _told_by(
 
 
 def _logits(
-    teacher_model: Teacher, sequences: Sequence[Sequence[int]], batch: Sequence[int], positions: Positions
+    teacher_model: Teacher, sequences: Sequence[Sequence[int]], batch: Sequence[int], positions: Positions, rows: int
 ) -> Iterator[tuple[int, Tensor]]:
     """Run one batch; each sequence's logits for positions 0 to n - 2: the last predicts a token not in the text.
+
+    What is behind the first `rows` of the output is left out before anything is made of it.
 
     One by one, as what is made of them is as large as they are.
     """
@@ -245,7 +252,7 @@ def _logits(
         if logits_BSV.is_cuda:
             torch.cuda.synchronize(logits_BSV.device)  # or the teacher's work would count as that of who asks for it
         for index, logits_SV in zip(batch, logits_BSV, strict=True):
-            yield index, logits_SV[:-1]
+            yield index, logits_SV[:-1, :rows].contiguous()
 
 
 def places_in_documents(positions: Positions, batch: Sequence[int], place: torch.device) -> dict[str, Tensor]:

@@ -42,6 +42,8 @@ class OnlineTeacher:
     examples: Packed
     place: torch.device
     """Where the student is."""
+    rows: int | None = None
+    """How many of the teacher's output rows, from the first, a student is compared on; None for all of them."""
     _model: CausalModel | None = None
     _weight_VD: Tensor | None = None
     _kept: dict[Microbatch, Tensor] = field(default_factory=dict)
@@ -61,7 +63,7 @@ class OnlineTeacher:
         with self.open_stage() as stage:
             if self._model is None:
                 self._model = self.load().eval()
-                self._weight_VD = head_weight(self._model).detach().to(self.place)
+                self._weight_VD = head_weight(self._model).detach()[: self.rows].to(self.place)
             for batch in batches:
                 # not inference mode: what is made there can be no operand of a training step
                 with torch.no_grad():

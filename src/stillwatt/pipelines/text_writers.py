@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 
 from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.endpoint_writer import EndpointWriter
+from stillwatt.pipelines.model_fit import cut_rows, num_tokens
 from stillwatt.pipelines.sampling import TextWriter, Writer, end_ids
 from stillwatt.pipelines.spec import GenerateSpec
 from stillwatt.pipelines.vllm_writer import VllmWriter, end_ids_of_folder
@@ -37,10 +38,16 @@ def open_writer(
         ends = end_ids_of_folder(directory, bench.tokenizer().eos_token_id)
         dtype = teacher.dtype or "float32"
         writer = VllmWriter(
-            directory, dtype, settings, ends, threads=bench.spec.threads, stage=bench.meter.current_stage
+            directory,
+            dtype,
+            settings,
+            ends,
+            threads=bench.spec.threads,
+            stage=bench.meter.current_stage,
+            num_tokens=cut_rows(bench, num_tokens(bench.tokenizer())),
         )
         with closing(writer):
             yield writer
     else:
         model, tokenizer = bench.teacher(), bench.tokenizer()
-        yield Writer(model, tokenizer, settings, end_ids(model, tokenizer), is_complete)
+        yield Writer(model, tokenizer, settings, end_ids(model, tokenizer), is_complete, num_tokens(tokenizer))

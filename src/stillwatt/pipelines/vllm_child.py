@@ -112,7 +112,9 @@ def _write(engine: Any, request: Mapping[str, Any]) -> list[list[int]]:
     from vllm import SamplingParams
 
     # top_k = 0: every token may be drawn; ignore_eos: the ends are those that are named
-    fixed = {"top_k": 0, "ignore_eos": True, "detokenize": False}
+    fixed: dict[str, Any] = {"top_k": 0, "ignore_eos": True, "detokenize": False}
+    if request["num_tokens"] is not None:
+        fixed["allowed_token_ids"] = list(range(request["num_tokens"]))
     parameters = [SamplingParams(seed=seed, **fixed, **request["sampling"]) for seed in request["seeds"]]
     prompts = [{"prompt_token_ids": prompt} for prompt in request["prompts"]]
     outputs = engine.generate(prompts, parameters, use_tqdm=False)

@@ -188,7 +188,17 @@ def kv_cache_bytes(config: Mapping[str, Any], longest: int, batch_size: int) -> 
 
 
 def config_of_folder(directory: Path) -> dict[str, Any]:
-    """A model's shape, without loading it; the part that is about text."""
-    config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    text: dict[str, Any] = config.get("text_config", config)  # of a model that reads more than text
-    return text
+    """A model's shape, without loading it; the part that is about text, with what its class takes for granted.
+
+    A nested configuration on the hub has only what differs from that. Names are those that most models have, where a
+    class has its own. Of a model that transformers does not know, what its file says.
+    """
+    from transformers import AutoConfig
+
+    try:
+        shape = AutoConfig.from_pretrained(str(directory), local_files_only=True).get_text_config()
+    except (OSError, ValueError, KeyError):
+        config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        text: dict[str, Any] = config.get("text_config", config)  # of a model that reads more than text
+        return text
+    return {**shape.to_dict(), **{name: getattr(shape, name) for name in shape.attribute_map}}

@@ -30,6 +30,8 @@ class VllmWriter:
     threads: int | None = None
     stage: Counter | None = None
     """Told what starting took, as `VllmEngine.stage` is."""
+    num_tokens: int | None = None
+    """How many output rows, from the first, may be drawn; None where every row may."""
     engine: VllmEngine = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,7 +55,8 @@ class VllmWriter:
         """
         seeds = [_prompt_seed(seed, index) for index in range(len(prompts))]
         texts = [list(prompt) for prompt in prompts]
-        answer, _ = self.engine.ask({"prompts": texts, "seeds": seeds, "sampling": self._sampling()})
+        request = {"prompts": texts, "seeds": seeds, "sampling": self._sampling(), "num_tokens": self.num_tokens}
+        answer, _ = self.engine.ask(request)
         completions: list[list[int]] = answer["completions"]
         return completions
 

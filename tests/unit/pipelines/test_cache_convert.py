@@ -14,11 +14,12 @@ import torch
 from click.testing import CliRunner, Result
 
 from stillwatt.cli.main import cli
-from stillwatt.errors import UsageError
+from stillwatt.errors import NoSuchInputError, UsageError
 from stillwatt.pipelines.cache import imports
 from stillwatt.pipelines.cache.cut import cut_logits
 from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.cache.scheme import Scheme
+from stillwatt.pipelines.cache.table_files import table_files
 from stillwatt.pipelines.cache.writer import CodedCacheWriter
 from stillwatt.pipelines.caches import open_cache
 from stillwatt.pipelines.logit_cache import LogitCache, LogitCacheWriter
@@ -206,6 +207,43 @@ def test_a_harness_table_is_imported_without_its_padding(tmp_path: Path, form: s
     found = cache.batch([1])
     assert float((found.logp_BTK[0] - exact.values).abs().max()) < 0.4
     assert found.ids_BTK[0].sort(-1).values.tolist() == exact.indices.sort(-1).values.tolist()
+
+
+@pytest.mark.parametrize("is_said", [True, False], ids=["with its state", "files alone"])
+def test_what_datasets_leaves_beside_a_table_is_no_part_of_it(tmp_path: Path, is_said: bool) -> None:
+    datasets, source = pytest.importorskip("datasets"), tmp_path / "table"
+    table = harness_table().to_pydict()
+    datasets.Dataset.from_dict(table).save_to_disk(str(source))
+    before = {path.name for path in source.iterdir()}
+    opened = datasets.Dataset.load_from_disk(str(source))
+    opened.map(lambda row: {"input_ids": [token + 0 for token in row["input_ids"]]})
+    left = {path.name for path in source.iterdir()} - before
+    assert [name for name in left if name.startswith("cache-")]
+    (source / "tmp1234.arrow").write_bytes(b"half a table")
+    if not is_said:
+        (source / "state.json").unlink()
+    asked = ("--top-k", 16, "--vocab-size", VOCAB, "--temperature", 1.0, "--json")
+    assert json.loads(run("convert", source, tmp_path / "out", *asked).output)["positions"] == 29 + 17
+
+
+def test_the_parts_of_a_table_come_in_the_order_that_its_state_says(tmp_path: Path) -> None:
+    datasets, source = pytest.importorskip("datasets"), tmp_path / "table"
+    datasets.Dataset.from_dict(harness_table().to_pydict()).save_to_disk(str(source), num_shards=2)
+    first, second = sorted(source.glob("data-*.arrow"))
+    state = json.loads((source / "state.json").read_text())
+    assert table_files(source) == [first, second]
+    state["_data_files"].reverse()
+    (source / "state.json").write_text(json.dumps(state))
+    assert table_files(source) == [second, first]
+    first.unlink()
+    asked = ("--top-k", 16, "--vocab-size", VOCAB, "--temperature", 1.0)
+    said = run("convert", source, tmp_path / "out", *asked).output
+    assert f"names {first.name}, which is not there" in " ".join(said.split())
+    (source / "state.json").write_text("[]")  # another tool's
+    assert table_files(source) == [second]
+    second.rename(source / "cache-1.arrow")
+    with pytest.raises(NoSuchInputError, match="logit cache"):
+        table_files(source)
 
 
 def test_what_cannot_be_imported_says_why(tmp_path: Path) -> None:

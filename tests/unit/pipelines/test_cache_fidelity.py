@@ -26,7 +26,7 @@ class Teacher:
     """Says the same of the same token, whatever came before it."""
 
     device = torch.device("cpu")
-    config = SimpleNamespace(vocab_size=VOCAB)
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=VOCAB))
 
     def __init__(self) -> None:
         self._logits_VV = 3.0 * torch.randn(VOCAB, VOCAB, generator=torch.Generator().manual_seed(5))

@@ -1,10 +1,24 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    FalconH1Config,
+    FalconH1ForCausalLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
+)
 
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.model_sources import resolve_model
@@ -109,3 +123,75 @@ def test_heads_that_do_more_than_multiply_are_refused() -> None:
     model.lm_head = torch.nn.Linear(8, 16, bias=True)
     with pytest.raises(StillwattError, match="bias"):
         check_plain_head(model)
+
+
+_SHAPE: dict[str, Any] = {
+    **{"vocab_size": 64, "hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0},
+    **{"intermediate_size": 16, "num_hidden_layers": 2, "bos_token_id": 0, "eos_token_id": 0, "head_dim": 8},
+}
+
+
+def _falcon(multiplier: float) -> CausalModel:
+    return FalconH1ForCausalLM(
+        FalconH1Config(
+            **_SHAPE, lm_head_multiplier=multiplier, mamba_d_ssm=16, mamba_n_heads=2, mamba_d_head=8, mamba_d_state=4,
+            mamba_chunk_size=4,
+        )
+    )  # fmt: skip
+
+
+def _griffin(cap: float) -> CausalModel:
+    return RecurrentGemmaForCausalLM(
+        RecurrentGemmaConfig(**{**_SHAPE, "num_hidden_layers": 3}, lru_width=16, logits_soft_cap=cap)
+    )
+
+
+def _gemma() -> CausalModel:
+    vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = Gemma3Config(text_config=_SHAPE, vision_config={**vision, "image_size": 28, "patch_size": 14})
+    return Gemma3ForConditionalGeneration(config)
+
+
+def _opt() -> CausalModel:
+    sizes: dict[str, Any] = {"ffn_dim": 16, "max_position_embeddings": 8, "word_embed_proj_dim": 8}
+    return OPTForCausalLM(OPTConfig(**{k: v for k, v in _SHAPE.items() if k != "intermediate_size"}, **sizes))
+
+
+def _halved() -> CausalModel:
+    """Does something to its logits, and its configuration does not say so."""
+    model: CausalModel = LlamaForCausalLM(LlamaConfig(**{**_SHAPE, "num_hidden_layers": 1}))
+    model.register_forward_hook(lambda _model, _inputs, made: SimpleNamespace(logits=0.5 * made.logits))
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: _falcon(8.0), lambda: _falcon(1.05), lambda: _griffin(30.0), _halved],
+    ids=["scaled", "hardly scaled", "capped", "by another's code"],
+)
+def test_a_head_that_no_name_tells_of_is_found_by_a_probe(make: Any, dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    model = make().to(dtype).train()
+    with pytest.raises(StillwattError, match=r"its logits are not .* they differ by \d[\d.e-]* of their size"):
+        check_plain_head(model)
+    assert model.training
+    assert not model.get_output_embeddings()._forward_hooks
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("make", [lambda: _falcon(1.0), _gemma, _opt], ids=["falcon", "gemma", "opt"])
+def test_a_head_that_multiplies_alone_is_taken_and_looked_at_once(make: Any, dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    passes: list[Any] = []
+    for _ in range(2):
+        model = make().to(dtype)
+        model.register_forward_hook(lambda *_: passes.append(1))
+        check_plain_head(model)
+    assert len(passes) <= 1  # none where a test before this one had such a model
+
+
+def test_a_folder_whose_logits_are_scaled_is_refused_on_loading(tmp_path: Path) -> None:
+    _falcon(8.0).save_pretrained(tmp_path)
+    with pytest.raises(StillwattError, match="FalconH1ForCausalLM: its logits are not"):
+        load_model(tmp_path, dtype="float32")

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from stillwatt.errors import MissingInputError, StillwattError
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.spec import GenerateSpec
-from stillwatt.pipelines.vllm_engine import kv_cache_bytes
+from stillwatt.pipelines.vllm_engine import config_of_folder, kv_cache_bytes
 from stillwatt.pipelines.vllm_writer import VllmWriter, end_ids_of_folder
 from tiny_models import Tally
 from vllm_stand_in import CONFIG, install, model_folder
@@ -165,3 +165,18 @@ def test_key_value_memory_by_hand() -> None:
     # 2 x 2 layers x 2 heads x 16 wide x 4 bytes = 512 a token; a text of 18 takes one block of 128 and a spare one
     assert kv_cache_bytes(CONFIG, 18, 10_000) == 512 * 2 * 128 * 10_000
     assert kv_cache_bytes(CONFIG, 18, 1) == 256 * 2**20
+
+
+def test_a_shape_has_what_a_nested_configuration_leaves_to_its_class(tmp_path: Path) -> None:
+    text = {"hidden_size": 64, "num_hidden_layers": 2, "model_type": "gemma3_text"}
+    config = {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "text_config": text}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shape = config_of_folder(tmp_path)
+    assert (shape["vocab_size"], shape["num_attention_heads"], shape["hidden_size"]) == (262_208, 8, 64)
+    assert kv_cache_bytes(shape, 100, 1) == 256 * 2**20
+
+
+def test_a_shape_has_the_names_that_most_models_have(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 3, "n_head": 4, "n_embd": 32}))
+    shape = config_of_folder(tmp_path)
+    assert (shape["num_hidden_layers"], shape["num_attention_heads"], shape["hidden_size"]) == (3, 4, 32)

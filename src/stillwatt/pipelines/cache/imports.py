@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillwatt.errors import ArtifactError, NoSuchInputError, UsageError
+from stillwatt.errors import ArtifactError, UsageError
 from stillwatt.pipelines.artifacts import file_sha256
 from stillwatt.pipelines.cache.distillkit import CONFIG_NAME, Layout, logprobs_of, read_layout, unpacked
 from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.cache.scheme import Scheme
+from stillwatt.pipelines.cache.table_files import table_files
 from stillwatt.pipelines.cache.writer import CodedCacheWriter, Cut
 from stillwatt.pipelines.caches import CODED_SCHEMA, check_tokenizer, open_cache
 from stillwatt.pipelines.logit_cache import LogitCacheWriter
@@ -243,7 +244,7 @@ def _own(path: Path) -> Source:
 
 
 def _table(path: Path) -> Source:
-    files = _files(path)
+    files = table_files(path)
     names = set(_batches(files[0]).schema.names)
     notes, is_masked = Counter[str](), _LABELS in names
     if names >= _DISTILLKIT:
@@ -282,17 +283,6 @@ def _rows_of(files: list[Path], make: _MakeRow, notes: Counter[str]) -> Iterator
             else:
                 notes["left_out"] += 1
             index += 1
-
-
-def _files(path: Path) -> list[Path]:
-    """Arrow and Parquet files of a folder, or the one that is given; a folder with both splits is ambiguous."""
-    found = sorted(p for p in path.rglob("*") if p.suffix in (".arrow", ".parquet")) if path.is_dir() else [path]
-    if not found or not path.exists():
-        raise NoSuchInputError("a logit cache", str(path), "give a cache's folder, or Arrow or Parquet files")
-    if len({file.parent for file in found}) > 1:
-        splits = ", ".join(sorted({str(file.parent.relative_to(path)) for file in found}))
-        raise UsageError(f"{path}: holds several tables ({splits}); give one of them")
-    return found
 
 
 @dataclass(frozen=True, slots=True)

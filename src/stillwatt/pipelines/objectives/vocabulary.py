@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stillwatt.errors import StillwattError
 
-__all__ = ["cut_to_shared", "shared_rows"]
+__all__ = ["cut_to_shared", "first_rows", "shared_rows"]
 
 
 def shared_rows(teacher_rows: int, student_rows: int, *, num_tokens: int, same_tokens: bool, student: str) -> int:
@@ -49,7 +49,9 @@ def shared_rows(teacher_rows: int, student_rows: int, *, num_tokens: int, same_t
 def cut_to_shared(weight_VD: Tensor, other_VD: Tensor) -> tuple[Tensor, Tensor]:
     """Both output matrices without the rows that one of them alone has; gradients reach the rows that stay."""
     rows = min(weight_VD.shape[0], other_VD.shape[0])
-    return (
-        weight_VD if weight_VD.shape[0] == rows else weight_VD[:rows],
-        other_VD if other_VD.shape[0] == rows else other_VD[:rows],
-    )
+    return first_rows(weight_VD, rows), first_rows(other_VD, rows)
+
+
+def first_rows(weight_VD: Tensor, rows: int) -> Tensor:
+    """The first rows of an output matrix; itself where it has no more, so that its gradient needs no copy."""
+    return weight_VD if weight_VD.shape[0] <= rows else weight_VD[:rows]
