@@ -123,10 +123,10 @@ def _read(name: str, files: Sequence[LogFile], figures: Figures) -> tuple[Found,
 
 
 def _without_repeats(runs: Sequence[ImportedRun]) -> tuple[list[ImportedRun], list[LeftOut]]:
-    """Each run once, by its identity."""
+    """Each run once, by its identity; of a power log and a copy that was made as it grew, the log."""
     kept: list[ImportedRun] = []
     left_out = []
-    for run in sorted(runs, key=lambda run: carbontracker.is_total_alone(run.settings)):
+    for run in sorted(runs, key=lambda run: (carbontracker.is_total_alone(run.settings), _shortness(run))):
         same = next((other for other in kept if _is_same(run, other)), None)
         if same is None:
             kept.append(run)
@@ -134,6 +134,10 @@ def _without_repeats(runs: Sequence[ImportedRun]) -> tuple[list[ImportedRun], li
         reason = f"the same run as in {same.sources[0].name}"
         left_out += [LeftOut(name=source.name, reason=reason) for source in run.sources]
     return kept, left_out
+
+
+def _shortness(run: ImportedRun) -> int:
+    return -(run.sessions[-1].end_utc_ns or 0) if run.form == power_csv.FORM else 0
 
 
 def _is_same(run: ImportedRun, other: ImportedRun) -> bool:

@@ -25,6 +25,10 @@ MAX_FILES = 20_000
 SUFFIXES = (".csv", ".json", ".log", ".txt", ".tsv", ".bak")
 
 
+_STAGES = ".stages.csv"
+"""How a file of stages ends that lies beside a log of power."""
+
+
 @dataclass(frozen=True, eq=False)
 class LogFile:
     """One file as it was found; read and hashed at the first look.
@@ -124,6 +128,9 @@ def _below(given: Path) -> Iterator[tuple[LogFile, str]]:
     """Files with the reason to leave them out, or none."""
     if not given.is_dir():
         yield _look(given, one_line(given.name), is_named=True)
+        stages = given.with_suffix(_STAGES)
+        if stages != given and stages.is_file():
+            yield _look(stages, one_line(stages.name), is_named=False)
         return
     top = given.resolve()
     seen: set[Path] = set()

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stillwatt.errors import LedgerError
-from stillwatt.importers import carbontracker, codecarbon, energy_harness
+from stillwatt.importers import carbontracker, codecarbon, energy_harness, power_csv
 from stillwatt.importers.codecarbon_trackers import Tracked, tracked
 from stillwatt.importers.copies import Figure
 from stillwatt.importers.model import ImportedRun
@@ -66,10 +66,13 @@ def same_run(run: ImportedRun, known: Iterable[KnownRun]) -> KnownRun | None:
     """The one of them that is the same run: by its identity, or by its sums where the tool writes two logs."""
     own = [other for other in known if other.told.get("form") == run.form]
     by_identity = next((other for other in own if other.told.get("identity") == run.identity), None)
+    files = {source.sha256 for source in run.sources}
+    if by_identity is None and run.form == power_csv.FORM:
+        # releases whose identity was the file's hash
+        return next((other for other in own if other.told.get("identity") in files), None)
     if by_identity is not None or run.form != carbontracker.FORM:
         return by_identity
     # releases whose identity was the file's name, or which took less from the same file: it is still the same run
-    files = {source.sha256 for source in run.sources}
     return next(
         (
             other

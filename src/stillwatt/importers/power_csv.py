@@ -6,6 +6,8 @@ Stages come from a second CSV with the columns name, start and end.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -99,7 +101,7 @@ def _read_file(file: LogFile, marks: LogFile | None) -> tuple[ImportedRun | None
         form=FORM,
         tool="nvidia-smi" if any("power.draw" in name for name in table.header) else "a power log",
         tool_version="",
-        identity=file.source.sha256,
+        identity=_identity(file, table),
         name=file.path.stem,
         host="",
         sessions=(session,),
@@ -107,6 +109,17 @@ def _read_file(file: LogFile, marks: LogFile | None) -> tuple[ImportedRun | None
         warnings=tuple(dict.fromkeys(said)),
     )
     return run, left_out
+
+
+def _identity(file: LogFile, table: Table) -> str:
+    """What a log and its copies have in common, and stays where it is written on: its columns and its first row.
+
+    Logs whose times count from their own start may all begin alike; they are the same where all of them is.
+    """
+    if _time_column(table.header) in RELATIVE_TIMES:
+        return file.source.sha256
+    first = [table.rows[0].get(name) for name in table.header]
+    return hashlib.sha256(json.dumps([list(table.header), first]).encode()).hexdigest()
 
 
 def read_traces(file: LogFile, table: Table) -> tuple[tuple[Trace, ...], list[str], list[LeftOut]]:

@@ -184,3 +184,64 @@ def test_files_that_another_release_read_otherwise_are_not_said_to_have_changed(
     (line,) = run_import(path).lines
     assert line.outcome is Outcome.CHANGED
     assert line.reason == "this release reads the same files otherwise than stillwatt 0.0.1 did"
+
+
+def power(
+    path: Path, seconds: int, *, time: str = "2026-11-28T10:00:{:02}Z", header: str = "time,gpu0_power_w"
+) -> Path:
+    path.write_text("\n".join([header, *(f"{time.format(at)},{100 + at}" for at in range(seconds))]) + "\n")
+    return path
+
+
+def test_a_power_log_that_has_gone_on_is_the_same_run_and_changed(tmp_path: Path, run_import: Import) -> None:
+    log = power(tmp_path / "log.csv", 10)
+    (first,) = run_import(log).lines
+    assert run_import(log).lines[0].outcome is Outcome.ALREADY_THERE
+    power(log, 30)
+    (again,) = run_import(log).lines
+    assert (again.outcome, again.run_id) == (Outcome.CHANGED, first.run_id)
+    assert len(list_runs(tmp_path / "runs")) == 1
+
+
+def test_of_a_power_log_and_an_earlier_copy_the_log_is_taken(tmp_path: Path, run_import: Import) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    power(folder / "a-copy.csv", 10)
+    power(folder / "log.csv", 30)
+    report = run_import(folder)
+    assert [line.found.sources[0].name for line in report.lines] == ["logs/log.csv"]
+    assert [left.reason for left in report.left_out] == ["the same run as in logs/log.csv"]
+
+
+@pytest.mark.parametrize("other", [{"header": "time,gpu1_power_w"}, {"time": "2026-11-28T11:00:{:02}Z"}])
+def test_other_columns_or_another_beginning_make_another_power_log(
+    tmp_path: Path, run_import: Import, other: dict[str, str]
+) -> None:
+    run_import(power(tmp_path / "log.csv", 10))
+    (line,) = run_import(power(tmp_path / "log.csv", 10, **other)).lines
+    assert line.outcome is Outcome.IMPORTED
+
+
+def test_power_logs_that_count_from_their_own_start_are_the_same_only_where_all_of_them_is(
+    tmp_path: Path, run_import: Import
+) -> None:
+    for seconds in (10, 12):
+        (line,) = run_import(power(tmp_path / "log.csv", seconds, time="{}", header="elapsed_s,gpu0_power_w")).lines
+        assert line.outcome is Outcome.IMPORTED
+
+
+def test_a_power_log_that_an_earlier_release_took_in_is_there_already(tmp_path: Path, run_import: Import) -> None:
+    log = power(tmp_path / "log.csv", 10)
+    (line,) = run_import(log).lines
+    manifest = tmp_path / "runs" / str(line.run_id) / "manifest.json"
+    told = json.loads(manifest.read_text())
+    told["settings"]["import"]["identity"] = told["settings"]["import"]["sources"][0]["sha256"]
+    manifest.write_text(json.dumps(told))
+    assert run_import(log).lines[0].outcome is Outcome.ALREADY_THERE
+
+
+def test_stages_beside_a_log_that_is_named_are_its_stages(tmp_path: Path, run_import: Import) -> None:
+    log = power(tmp_path / "log.csv", 30)
+    (tmp_path / "log.stages.csv").write_text("name,start,end\ntrain,2026-11-28T10:00:05Z,2026-11-28T10:00:20Z\n")
+    (tmp_path / "other.stages.csv").write_text("name,start,end\nno,2026-11-28T10:00:05Z,2026-11-28T10:00:20Z\n")
+    assert [stage.name for stage in only_record(run_import(log)).stages] == ["train"]
