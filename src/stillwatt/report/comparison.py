@@ -182,6 +182,9 @@ def _stage_dict(entry: StageSums) -> dict[str, Any]:
         "student_kwh": _kwh(entry.student_j),
         "other_kwh": _kwh(entry.other_j),
         "total_kwh": _kwh(entry.total_j),
+        "total_low_kwh": _kwh(entry.total_low_j),
+        "total_high_kwh": _kwh(entry.total_high_j),
+        "basis": entry.basis.value if entry.basis else None,
         "teacher_share": entry.teacher_share,
     }
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from stillwatt.records.comparison import Comparison, Matched, Ratio, ReuseFinding, SweepFinding
+from stillwatt.records.comparison import Comparison, Matched, Ratio, ReuseFinding, StageSums, SweepFinding
 from stillwatt.records.finding import Verdict
-from stillwatt.report.comparison_tables import REUSE_WORDS, impact_name, is_shown, plus_minus_text, sure_text
+from stillwatt.report.comparison_tables import REUSE_WORDS, ends_text, impact_name, is_shown, plus_minus_text, sure_text
 from stillwatt.report.format import (
     MISSING,
     Unit,
@@ -158,19 +158,37 @@ def _surely(probability: float) -> str:
 
 
 def stage_rows(found: Comparison) -> list[list[str]]:
-    """A table: each label's energies by stage, the total with the whole teacher, and the teacher's share of it."""
+    """A table: each label's energies by stage, the total with the whole teacher, and the teacher's share of it.
+
+    With the total's whole interval and its basis, where the source says how energies came to be known.
+    """
     unit = pick_unit(entry.total_j for entry in found.stages if entry.total_j is not None)
     names = ("teacher", "student", "other", "total")
-    header = ["label", *(f"{name} [{unit.symbol}]" for name in names), "teacher's share"]
+    is_told = any(entry.basis is not None for entry in found.stages)
+    header = [
+        "label",
+        *(f"{name} [{unit.symbol}]" for name in names),
+        *(["95 %", "basis"] if is_told else []),
+        "teacher's share",
+    ]
     rows = [
         [
             entry.label,
             *(_in(unit, energy_j) for energy_j in (entry.teacher_j, entry.student_j, entry.other_j, entry.total_j)),
+            *([_whole(unit, entry), entry.basis.value if entry.basis else MISSING] if is_told else []),
             MISSING if entry.teacher_share is None else percent_text(entry.teacher_share),
         ]
         for entry in found.stages[:_MOST_ROWS]
     ]
     return [header, *rows]
+
+
+def _whole(unit: Unit, entry: StageSums) -> str:
+    """The ends of the total's interval, the systematic part with it."""
+    value_j, low_j, high_j = entry.total_j, entry.total_low_j, entry.total_high_j
+    if value_j is None or low_j is None or high_j is None:
+        return MISSING
+    return ends_text(unit.of(value_j), unit.of(low_j), unit.of(high_j))
 
 
 def unbilled_rows(found: Comparison) -> list[list[str]]:
