@@ -141,7 +141,10 @@ class Matched:
     allocation: str
     label: str
     as_good: str
-    """The cheapest baseline label that is at least as good; empty where none is."""
+    """The cheapest baseline label that is at least as good, or else the best whose gap is within its error; empty where
+    there is none."""
+    as_good_lacks: float | None = None
+    """By how much its quality is lower, within the error; 0 where it is at least as good."""
     energy_ratio: float | None
     """The label's energy over that baseline's."""
     ratio_low: float | None

@@ -143,6 +143,7 @@ def _matched_dict(entry: Matched) -> dict[str, Any]:
         "allocation": entry.allocation,
         "label": entry.label,
         "as_good": entry.as_good or None,
+        "as_good_lacks": entry.as_good_lacks,
         "energy_ratio": entry.energy_ratio,
         "energy_ratio_low": entry.ratio_low,
         "energy_ratio_high": entry.ratio_high,

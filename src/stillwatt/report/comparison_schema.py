@@ -116,6 +116,7 @@ def _matched() -> dict[str, Any]:
         "allocation": {"type": "string", "pattern": _ALLOCATION},
         "label": _TEXT,
         "as_good": _TEXT_OR_NULL,
+        "as_good_lacks": _AMOUNT_OR_NULL,
         "energy_ratio": _AMOUNT_OR_NULL,
         "energy_ratio_low": _AMOUNT_OR_NULL,
         "energy_ratio_high": _AMOUNT_OR_NULL,

@@ -297,11 +297,18 @@ def _matched_reuse_sentence(entry: ReuseFinding) -> str:
     found, name = entry.found, entry.label
     if found.verdict is Verdict.NOT_AT_THIS_QUALITY:
         return f"At the quality of {name} there is nothing to hold it against: {found.reason}."
-    against = f"{entry.baseline}, the cheapest baseline at least as good"
+    against = f"{entry.baseline}, {_as_good_words(entry.quality_gap)}"
     if found.verdict is Verdict.NEVER:
         return f"At matched quality no reuse repays the teacher of {name}: {against}, took less energy."
     hedge = ", or never: the saving cannot be told from 0" if found.verdict is Verdict.UNDETERMINED else ""
     return f"At matched quality, N* of {name} is {_number(found)} against {against}{hedge}."
+
+
+def _as_good_words(lacks: float | None) -> str:
+    """Which baseline is meant at matched quality, from what its quality lacks."""
+    if not lacks or lacks < 0.0:
+        return "the cheapest baseline at least as good"
+    return f"the best baseline, worse by {lacks:.2g}, which is within the error"
 
 
 def _sweep_sentence(entry: SweepFinding) -> str:
@@ -331,7 +338,7 @@ def _matched_sentence(entry: Matched) -> str:
         times = times_text(entry.energy_ratio)
         if entry.ratio_low is not None:
             times = times_interval_text(entry.energy_ratio, entry.ratio_low, entry.ratio_high)
-        parts.append(f"takes {times} times the energy of {entry.as_good}, the cheapest baseline at least as good")
+        parts.append(f"takes {times} times the energy of {entry.as_good}, {_as_good_words(entry.as_good_lacks)}")
     if entry.quality_difference is not None:
         noise = "" if entry.difference_half_width is None else f" ± {rounded(entry.difference_half_width, 3)}"
         sure = " (significant)" if entry.is_significant else ""
