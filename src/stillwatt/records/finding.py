@@ -291,6 +291,8 @@ class ServingRate:
     is_teacher: bool
     tokens: float
     energy: Bill | NoTotal
+    duration_s: float = 0.0
+    """How long these tokens took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,8 +108,9 @@ def judge_runs(request: Request) -> Judged:
         return Judged(options=(), drawn=Drawn.nothing(DRAWS), left_out=tuple(left_out), notes=said)
     history = read_history([run for run in runs if recipe_of(run)], said).like(plans[0].way.device)
     drawn, off = _draw(plans, scores, history.outcomes, request)
-    newest, _, study = comparable[0]
-    every = with_untrained([plan.option for plan in plans], drawn, newest, study, request)
+    parts = plans[0].way.device.parts
+    alike = [(run, study) for run, recipe, study in comparable if _metered(run, recipe) in (None, parts)]
+    every = with_untrained([plan.option for plan in plans], drawn, alike, request)
     yardstick = next(study.yardstick for _, _, study in comparable if _has_quality(study))
     return Judged(
         options=every.options,
@@ -117,12 +118,19 @@ def judge_runs(request: Request) -> Judged:
         left_out=(*left_out, *every.left_out),
         notes=(
             f"qualities are relative to {yardstick}, whose own is 1 (eq. 22)",
+            *every.notes,
             *history.notes,
             *_cost_notes(off),
             *_notes(scores),
         ),
         boundary=Boundary.BOARD if plans[0].way.device.parts == ("gpu",) else Boundary.COMPONENTS,
     )
+
+
+def _metered(run: RunRecord, recipe: Recipe) -> tuple[str, ...] | None:
+    """Which kinds of parts a run's energies cover; None where none is known."""
+    device = device_of(run, threads=recipe.run.threads)
+    return None if device is None else device.parts
 
 
 def _comparable(

@@ -274,9 +274,8 @@ def test_a_quality_within_its_error_of_the_best_or_worst_checkpoint_is_that_ones
         # the answer at the checkpoint's own quality, with the errors of both qualities in it
         there = matched_quality_break_even(point(bill(20.0), bill(100.0), quality(end, own_se)), path)
         assert found.saving_j == pytest.approx(end_j - 20.0)
-        assert (found.verdict, found.value, found.low, found.high) == (
-            there.verdict, pytest.approx(there.value), pytest.approx(there.low), pytest.approx(there.high)
-        )  # fmt: skip
+        assert found.verdict is there.verdict
+        assert [found.value, found.low, found.high] == pytest.approx([there.value, there.low, there.high])
         assert "(which is known to ±" in found.reason
 
 
