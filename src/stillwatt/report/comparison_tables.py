@@ -64,7 +64,7 @@ def ends_text(value: float, low: float, high: float) -> str:
     """The ends of an interval, rounded by it.
 
     >>> ends_text(69.8, 11.2, 262.0)
-    '[10, 260]'
+    '[11, 262]'
     """
     return interval_text(value, low, high).partition(" ")[2]
 

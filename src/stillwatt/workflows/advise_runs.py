@@ -108,8 +108,7 @@ def judge_runs(request: Request) -> Judged:
         return Judged(options=(), drawn=Drawn.nothing(DRAWS), left_out=tuple(left_out), notes=said)
     history = read_history([run for run in runs if recipe_of(run)], said).like(plans[0].way.device)
     drawn, off = _draw(plans, scores, history.outcomes, request)
-    parts = plans[0].way.device.parts
-    alike = [(run, study) for run, recipe, study in comparable if _metered(run, recipe) in (None, parts)]
+    alike = _metered_alike(comparable, plans[0].way.device)
     every = with_untrained([plan.option for plan in plans], drawn, alike, request)
     yardstick = next(study.yardstick for _, _, study in comparable if _has_quality(study))
     return Judged(
@@ -127,10 +126,14 @@ def judge_runs(request: Request) -> Judged:
     )
 
 
-def _metered(run: RunRecord, recipe: Recipe) -> tuple[str, ...] | None:
-    """Which kinds of parts a run's energies cover; None where none is known."""
-    device = device_of(run, threads=recipe.run.threads)
-    return None if device is None else device.parts
+def _metered_alike(runs: Sequence[tuple[RunRecord, Recipe, Study]], device: Device) -> list[tuple[RunRecord, Study]]:
+    """Runs whose energies cover the kinds of parts that the device's do, as far as they have any."""
+    found = []
+    for run, recipe, study in runs:
+        own = device_of(run, threads=recipe.run.threads)
+        if own is None or own.parts == device.parts:
+            found.append((run, study))
+    return found
 
 
 def _comparable(
