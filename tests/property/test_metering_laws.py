@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from stillwatt.metering.account import SessionInput, account_session
 from stillwatt.metering.attribute import WeightedSpan, WeightedWindow, exclusive_windows
+from stillwatt.metering.baseline import IdlePower, idle_power, net_energy
 from stillwatt.metering.estimate import estimate, estimate_many
 from stillwatt.metering.series import Series
 from stillwatt.metering.totals import combine, sum_part
@@ -233,6 +236,62 @@ def test_a_total_does_not_depend_on_the_order_of_its_parts(parts: list[Energy]) 
     widest = max(math.hypot(part.random_j, part.systematic_high_j) for part in parts)
     assert total.high_j - total.value_j >= widest * (1 - 1e-9) - 1e-9
     assert math.fsum(share for _, share in total.share_by_basis) == pytest.approx(1.0) or not total.share_by_basis
+
+
+def uncut_low_j(value_j: float, random_j: list[float], by_driver_j: dict[str, float]) -> float:
+    return value_j - math.hypot(*random_j, *by_driver_j.values())
+
+
+@law
+@given(energies, st.floats(0, 1e6))
+def test_what_can_be_lies_in_the_interval_as_before_it_was_cut(energy: Energy, truth_j: float) -> None:
+    uncut_j = uncut_low_j(energy.value_j, [energy.random_j], {"": energy.systematic_low_j})
+    assert energy.low_j <= energy.value_j <= energy.high_j
+    assert energy.low_j >= min(energy.value_j, 0.0)
+    assert (energy.low_j <= truth_j <= energy.high_j) == (uncut_j <= truth_j <= energy.high_j)
+    assert replace(energy, is_net=True).low_j == uncut_j
+
+
+@law
+@given(st.lists(energies, min_size=1, max_size=3, unique_by=lambda energy: energy.part))
+def test_a_sum_is_cut_after_it_was_added(parts: list[Energy]) -> None:
+    total = combine(parts)
+    assert isinstance(total, Total)
+    by_driver: dict[str, float] = defaultdict(float)
+    for part in parts:
+        by_driver[part.driver] += part.systematic_low_j
+    uncut_j = uncut_low_j(total.value_j, [part.random_j for part in parts], by_driver)
+    assert total.low_j == pytest.approx(min(total.value_j, max(uncut_j, 0.0)), abs=1e-6)
+    above = combine([replace(part, is_net=True) for part in parts])
+    assert isinstance(above, Total)
+    assert (above.value_j, above.high_j) == (total.value_j, total.high_j)
+    assert above.low_j == pytest.approx(uncut_j, abs=1e-6)
+
+
+@law
+@given(st.lists(energies.map(lambda energy: replace(energy, part="gpu0")), min_size=2, max_size=4))
+def test_a_sum_of_sums_ends_where_the_sum_of_all_does(stages: list[Energy]) -> None:
+    at_once = sum_part(stages, [1.0] * len(stages))
+    *some, last = stages
+    inner = sum_part(some, [1.0] * len(some))
+    in_turns = sum_part([inner, last], [float(len(some)), 1.0])
+    assert isinstance(at_once, Energy)
+    assert isinstance(in_turns, Energy)
+    assert in_turns.low_j == pytest.approx(at_once.low_j, abs=1e-6)
+    assert in_turns.high_j == pytest.approx(at_once.high_j, abs=1e-6)
+
+
+@law
+@given(energies, st.floats(0, 1e3), st.floats(0.1, 1e3))
+def test_net_is_never_cut_and_idle_power_is(gross: Energy, idle_w: float, length_s: float) -> None:
+    idle = idle_power(replace(gross, value_j=idle_w * length_s), length_s)
+    assert isinstance(idle, IdlePower)
+    assert 0.0 <= idle.low_w <= idle.value_w
+    above = net_energy(gross, idle, length_s)
+    total = combine([above])
+    assert isinstance(total, Total)
+    below_j = math.hypot(above.random_j, above.systematic_low_j)
+    assert above.low_j == total.low_j == above.value_j - below_j
 
 
 @law

@@ -100,8 +100,20 @@ def _observation(bills: _Bills, stage: StageRecord, others: Sequence[StageRecord
         student_j=student_j,
         own_j=None if student_j is None or other_j is None else student_j + other_j,
         half_widths={"student_j": random_j, "own_j": random_j},
+        basis=student.basis if isinstance(student, Bill) else None,
+        whole_j=_whole_j(bills, stage, others, teacher),
         cards=_cards(stage),
     )
+
+
+def _whole_j(
+    bills: _Bills, stage: StageRecord, others: Sequence[StageRecord], teacher: Mapping[str, float] | None
+) -> tuple[float, float] | None:
+    """The interval of all that the training took; None where its teacher's work is not known."""
+    if teacher is None:
+        return None
+    bill = bills.price([stage.stage_id, *(other.stage_id for other in others), *teacher])
+    return (bill.low_j, bill.high_j) if isinstance(bill, Bill) else None
 
 
 def _made_by(bookings: Bookings, stage: StageRecord) -> Mapping[str, float] | None:

@@ -136,7 +136,7 @@ def matched_quality_break_even(point: ArmPoint, baseline: Sequence[ArmPoint], *,
         E_b(Q) = E_k + (Q - Q_k) (E_{k+1} - E_k) / (Q_{k+1} - Q_k)   between neighbouring checkpoints        [J]
 
     Where several stretches of the baseline's path pass the quality, the cheapest counts. Errors of both qualities
-    enter through the slope.
+    enter through the slope. A quality beyond all of them by no more than its error is the best or the worst one's.
 
     Args:
         point: The arm's point.
@@ -156,10 +156,15 @@ def matched_quality_break_even(point: ArmPoint, baseline: Sequence[ArmPoint], *,
         for one, two in itertools.pairwise(path)
         if (crossing := _read_off(one, two, point.quality.value, own_se)) is not None
     ]
-    if not crossings:
-        return replace(blank, verdict=Verdict.NOT_AT_THIS_QUALITY, reason=_outside(path, point.quality.value))
-    matched = min(crossings, key=lambda crossing: crossing.value)
-    return _reuse(blank, point, matched, "against the baseline at this quality", repeat_rel)
+    if crossings:
+        matched = min(crossings, key=lambda crossing: crossing.value)
+        return _reuse(blank, point, matched, "against the baseline at this quality", repeat_rel)
+    end = _nearest_end(path, point.quality.value)
+    gap = Estimate(value=point.quality.value - end.quality, random=_Z_95 * _joint_se(end.quality_se, own_se))
+    if abs(gap.value) > gap.random or len(path) < 2:
+        return replace(blank, verdict=Verdict.NOT_AT_THIS_QUALITY, reason=_outside(end, point.quality.value, gap))
+    against = f"against the baseline at this quality (which is known to ±{gap.random:.2g})"
+    return _reuse(blank, point, _at_end(path, end, own_se), against, repeat_rel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,11 +205,42 @@ def _read_off(one: _Observed, two: _Observed, quality: float, own_se: float | No
     )
 
 
-def _outside(path: Sequence[_Observed], quality: float) -> str:
-    best = max(path, key=lambda entry: entry.quality)
-    if quality > best.quality:
-        return f"no baseline checkpoint reaches quality {quality:.4f}; its best is {best.quality:.4f}"
-    return f"every baseline checkpoint is better than quality {quality:.4f}; a shorter baseline run was not made"
+def _joint_se(one: float | None, other: float | None) -> float:
+    return math.hypot(one or 0.0, other or 0.0)
+
+
+def _nearest_end(path: Sequence[_Observed], quality: float) -> _Observed:
+    """Of the baseline's checkpoints, the one whose quality is nearest: the best or the worst where it is outside."""
+    return min(path, key=lambda entry: (abs(entry.quality - quality), entry.energy.value))
+
+
+def _at_end(path: Sequence[_Observed], end: _Observed, own_se: float | None) -> Estimate:
+    """The baseline's energy at a quality that cannot be told from its best or worst checkpoint's.
+
+    The errors of both qualities enter through the steepest of the stretches that end there; of a level one, what it
+    took.
+    """
+    joint = _Z_95 * _joint_se(end.quality_se, own_se)
+    widest_j = 0.0
+    for one, two in itertools.pairwise(path):
+        if end in (one, two):
+            rise_j, rise = abs(two.energy.value - one.energy.value), abs(two.quality - one.quality)
+            slid_j = joint * rise_j / rise if rise > 0.0 else rise_j
+            widest_j = max(widest_j, math.hypot(max(one.energy.random, two.energy.random), slid_j))
+    return Estimate(value=end.energy.value, random=widest_j)
+
+
+def _outside(end: _Observed, quality: float, gap: Estimate) -> str:
+    """Why nothing is read off; the gap tells what rounded qualities may hide."""
+    within = f"{abs(gap.value):.2g}" + (f" ± {gap.random:.2g}" if gap.random else "")
+    if abs(gap.value) <= gap.random:
+        return f"the baseline has one checkpoint alone, at quality {end.quality:.4f}: nothing lies on both sides of it"
+    if gap.value > 0.0:
+        return f"no baseline checkpoint reaches quality {quality:.4f}; its best is {end.quality:.4f}, lower by {within}"
+    return (
+        f"every baseline checkpoint is better than quality {quality:.4f}, by {within} and more; a shorter baseline run "
+        "was not made"
+    )
 
 
 def _reuse(blank: BreakEven, point: ArmPoint, baseline: Estimate, against: str, repeat_rel: float) -> BreakEven:

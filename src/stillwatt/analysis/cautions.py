@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from stillwatt.analysis.contrast import paired_or_not
 from stillwatt.analysis.pairing import Roles, assign_roles
-from stillwatt.analysis.repeat import ASSUMED_REL
 from stillwatt.analysis.reuse import quality_gap
 from stillwatt.analysis.siblings import merge_siblings
-from stillwatt.analysis.trainings import Label, has_quality_error, repeat_rel
+from stillwatt.analysis.trainings import Label, has_quality_error, repeat_rel, repeats_within
 from stillwatt.analysis.views import FACILITY, has_one_factor
 from stillwatt.analysis.words import listed
 from stillwatt.errors import suggest
+from stillwatt.records.channel import Basis, worst_basis
 from stillwatt.records.comparison import Comparison, Front, ReuseFinding, View
 
 _MOST_ALIKE = 20
@@ -61,8 +61,9 @@ def find_cautions(found: Comparison, trained: Trained, labels: Sequence[Label], 
 
 
 def training_cautions(baseline: str, trained: Trained, labels: Sequence[Label]) -> Iterator[str]:
-    """What lies in the trainings themselves: no baseline, one seed, names that hide repeats."""
+    """What lies in the trainings themselves: no baseline, energies that nobody measured, one seed, hidden repeats."""
     yield from _baseline_cautions(baseline, trained)
+    yield from _basis_cautions(labels)
     yield from _seed_cautions(trained)
     yield from _sibling_cautions(trained, labels)
 
@@ -92,6 +93,23 @@ def _baseline_cautions(baseline: str, trained: Trained) -> Iterator[str]:
         budgets = any(len(roles.by_budget.get(student, ())) > 1 for student in several)
         which = "the best of those whose token budget is nearest" if budgets else "the best of them"
         yield f"student {listed(several)} has several baselines: N* is held against {which}"
+
+
+def _basis_cautions(labels: Sequence[Label]) -> Iterator[str]:
+    """Energies that nobody measured, as far as the source says how they came to be known."""
+    for basis in (Basis.MODELLED, Basis.ASSUMED):
+        names = [label.name for label in labels if basis in _bases(label)]
+        if names:
+            of = "all energies" if len(names) == len(labels) else f"energies of {listed(names)}"
+            yield (
+                f"{of} are {basis.value}, not measured: the joules are rough, the ratios between trainings firmer; the "
+                "intervals of ratios and differences leave out what moves all energies of a machine together"
+            )
+
+
+def _bases(label: Label) -> list[Basis]:
+    known = [row.basis for row in label.rows if row.basis is not None]
+    return [worst_basis(known)] if known else []
 
 
 def _sibling_cautions(trained: Trained, labels: Sequence[Label]) -> Iterator[str]:
@@ -125,10 +143,9 @@ def _lacking(view: View) -> str:
 
 
 def _seed_cautions(trained: Trained) -> Iterator[str]:
-    labels, roles, rel = trained.labels, trained.roles, trained.rel
+    labels, roles, repeats = trained.labels, trained.roles, repeats_within(trained.labels)
     single = [label.name for label in labels if len(label.rows) == 1]
-    how = "assumed" if rel <= ASSUMED_REL else "from the spread between the seeds of the other labels"
-    within = f"a single training is taken to repeat within ±{rel:.0%} ({how})"
+    within = f"a single training is taken to repeat within ±{repeats.rel:.0%} ({repeats.how})"
     if len(labels) > 1 and len(single) == len(labels):
         yield f"one seed: each label was trained once, so no difference here is a significance; {within}"
     elif len(labels) > 1 and single:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from stillwatt.analysis.sheet import Plane, Sheet, has_tokens, make_sheet, place
 from stillwatt.analysis.siblings import merge_siblings
 from stillwatt.analysis.trainings import Label, gather_labels, repeat_rel
 from stillwatt.analysis.views import other_views
+from stillwatt.records.channel import worst_basis
 from stillwatt.records.comparison import (
     Attained,
     Comparison,
@@ -114,6 +116,8 @@ def compare(
 
 
 def _stage_sums(label: Label) -> StageSums:
+    low_j, high_j = _whole_j(label)
+    bases = [row.basis for row in label.rows if row.basis is not None]
     teacher_j, student_j, own_j = label.mean("teacher_j"), label.mean("student_j"), label.mean("own_j")
     return StageSums(
         label=label.name,
@@ -121,7 +125,18 @@ def _stage_sums(label: Label) -> StageSums:
         student_j=student_j,
         other_j=None if own_j is None or student_j is None else own_j - student_j,
         total_j=None if own_j is None or teacher_j is None else own_j + teacher_j,
+        total_low_j=low_j,
+        total_high_j=high_j,
+        basis=worst_basis(bases) if bases else None,
     )
+
+
+def _whole_j(label: Label) -> tuple[float | None, float | None]:
+    """Means of the ends of its rows' whole intervals: what an instrument gets wrong, it gets wrong alike in all."""
+    ends = [row.whole_j for row in label.rows if row.whole_j is not None]
+    if len(ends) < len(label.rows):
+        return None, None
+    return statistics.fmean(low for low, _ in ends), statistics.fmean(high for _, high in ends)
 
 
 def _allocations(sheet: Sheet, counts: Sequence[int]) -> tuple[Allocation, ...]:

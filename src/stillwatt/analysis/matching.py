@@ -10,7 +10,7 @@ import numpy as np
 from stillwatt.analysis.contrast import ratio_of
 from stillwatt.analysis.pairing import Roles
 from stillwatt.analysis.plane import frontier_mask
-from stillwatt.analysis.reuse import quality_gap
+from stillwatt.analysis.reuse import lacks_nothing, quality_gap
 from stillwatt.analysis.sheet import Plane
 from stillwatt.analysis.stairs import Stairs, Step
 from stillwatt.analysis.trainings import Label, Term, Weights, contrast_of
@@ -68,7 +68,9 @@ def match(plane: Plane, shares: Sequence[float], allocation: str, roles: Roles, 
         if sheet.labels[plane.index[place]].name not in wanted:
             continue
         entry = placed(place)
-        as_good = stairs.cheapest_as_good(entry.quality)
+        as_good, best = stairs.cheapest_as_good(entry.quality), stairs.best()
+        if as_good is None and best is not None and lacks_nothing(entry.label, best.label, rel):
+            as_good = best
         as_cheap = stairs.best_as_cheap(entry.energy_j)
         yield _beside(allocation, entry, as_good, as_cheap, rel)
 
@@ -82,6 +84,7 @@ def _beside(allocation: str, own: _Placed, as_good: _Placed | None, as_cheap: _P
         allocation=allocation,
         label=own.label.name,
         as_good=as_good.label.name if as_good else "",
+        as_good_lacks=max(own.quality - as_good.quality, 0.0) if as_good else None,
         energy_ratio=ratio,
         ratio_low=low,
         ratio_high=high,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stillwatt.analysis.bills import price
@@ -56,16 +56,26 @@ def repeatability(bookings: Bookings) -> Repeatability:
     """
     arms: dict[str, list[float]] = {}
     seeds: dict[str, set[str]] = {}
-    for stage in bookings.ended:
-        rate = _energy_per_token(bookings, stage)
-        if rate is not None:
-            seed = stage.labels.get("seed", "")
-            arm = stage.labels.get("arm", "").removesuffix(f".s{seed}")
-            arms.setdefault(arm, []).append(rate)
-            seeds.setdefault(arm, set()).add(seed)
+    for stage, rate in _increments(bookings):
+        seed = stage.labels.get("seed", "")
+        arm = stage.labels.get("arm", "").removesuffix(f".s{seed}")
+        arms.setdefault(arm, []).append(rate)
+        seeds.setdefault(arm, set()).add(seed)
     spread = _Z_95 * pooled_relative_deviation([rates for rates in arms.values() if len(rates) > 1])
     most = max(map(len, seeds.values()), default=1)
     return Repeatability(rel=max(ASSUMED_REL, spread), is_assumed=spread <= ASSUMED_REL, seeds=most)
+
+
+def increments_of(bookings: Bookings, arm: str) -> tuple[float, ...]:
+    """Energy per token of each training increment of an arm, as far as it is known [J]."""
+    return tuple(rate for stage, rate in _increments(bookings) if stage.labels.get("arm") == arm)
+
+
+def _increments(bookings: Bookings) -> Iterator[tuple[StageRecord, float]]:
+    for stage in bookings.ended:
+        rate = _energy_per_token(bookings, stage)
+        if rate is not None:
+            yield stage, rate
 
 
 def _energy_per_token(bookings: Bookings, stage: StageRecord) -> float | None:

@@ -29,7 +29,7 @@ def matched_reuse_findings(roles: Roles, rel: float) -> tuple[ReuseFinding, ...]
 
         N*_Q = T / (O_match - O_label) ;  O all energy beside the teacher's                                 [1]
 
-    Nothing is read off between two labels.
+    Nothing is read off between two labels. Where none is as good, the best counts if it cannot be told from that.
     """
     stairs = Stairs(
         Step(energy_j=energy_j, quality=quality, item=label)
@@ -86,9 +86,15 @@ def _matched(label: Label, stairs: Stairs[Label], roles: Roles, rel: float) -> R
     quality = label.mean("quality")
     if quality is None:
         return _finding(label, None, unknown(f"the quality of {label.name} is unknown"), None, rel)
-    match = stairs.cheapest_as_good(quality)
+    match, best = stairs.cheapest_as_good(quality), stairs.best()
+    if match is None and best is not None and lacks_nothing(label, best, rel):
+        match = best
     if match is None:
         reason = "no baseline of known energy is as good" if roles.baselines else "there is no baseline"
+        if best is not None:
+            gap, half_width, _ = quality_gap(label, best, rel)
+            within = "" if half_width is None else f" ± {half_width:.2g}"
+            reason += f": the best, {best.name}, is worse by {gap:.2g}{within}"
         found = Ratio(verdict=Verdict.NOT_AT_THIS_QUALITY, value=None, low=None, high=None, reason=reason)
         return _finding(label, None, found, None, rel)
     return _reuse(label, match, "own_j", rel)
@@ -154,6 +160,12 @@ def _finding(label: Label, baseline: Label | None, found: Ratio, contrast: Contr
         seeds=min(label.num_seeds, baseline.num_seeds if baseline else label.num_seeds),
         is_significant=is_significant,
     )
+
+
+def lacks_nothing(label: Label, other: Label, rel: float) -> bool:
+    """Whether what the other's quality lacks lies within its error, so that it is as good as far as can be told."""
+    gap, half_width, _ = quality_gap(label, other, rel)
+    return gap is not None and gap <= (half_width or 0.0)
 
 
 def quality_gap(label: Label, other: Label, rel: float) -> tuple[float | None, float | None, bool]:

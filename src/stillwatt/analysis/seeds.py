@@ -8,18 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from stillwatt.analysis.arm_stages import counted_parameters, throughput_of, trained_s
 from stillwatt.analysis.armless import UNNAMED_SEED, read_armless
 from stillwatt.analysis.arms import checkpoint_of
 from stillwatt.analysis.bookings import Bookings, sort_stages
 from stillwatt.analysis.judged import is_judged
 from stillwatt.analysis.remainder import remainder
+from stillwatt.analysis.repeat import increments_of
 from stillwatt.analysis.sizes import PARAMETERS
 from stillwatt.analysis.teachers import OWN, given_caches, server_of
 from stillwatt.analysis.words import listed
 from stillwatt.errors import UsageError
+from stillwatt.records.channel import Basis, worst_basis
 from stillwatt.records.comparison import CardEnergy, Observation, Unbilled
 from stillwatt.records.energy import NoTotal
-from stillwatt.records.finding import TEACHER_YARDSTICK, ArmPoint, Bill, Quality, Study
+from stillwatt.records.finding import TEACHER_YARDSTICK, ArmPoint, Bill, Quality, ServingRate, Study
 from stillwatt.records.run import RunRecord
 from stillwatt.records.window import StageKind
 
@@ -271,6 +274,7 @@ def _observation(entry: SummedRun, point: ArmPoint, *, several: bool) -> Observa
         own_j, own_random_j = student.value_j + other.value_j, math.hypot(student.random_j, other.random_j)
     quality = point.quality if isinstance(point.quality, Quality) else None
     served = {rate.model: rate for rate in study.serving}
+    served_by = {"teacher": "teacher", "student": point.student}
     return Observation(
         label=_label(point),
         method=point.method or point.name,
@@ -283,7 +287,7 @@ def _observation(entry: SummedRun, point: ArmPoint, *, several: bool) -> Observa
         teacher_j=_value(teacher),
         student_j=_value(student),
         own_j=own_j,
-        throughput=_throughput(run, point.student),
+        throughput=throughput_of(run, point.student),
         teacher_tokens=point.tokens if point.artifacts else None,
         artefact=", ".join(sorted(use.artifact for use in point.artifacts)),
         served_teacher_j=_per_token(served, "teacher"),
@@ -292,22 +296,16 @@ def _observation(entry: SummedRun, point: ArmPoint, *, several: bool) -> Observa
             "teacher_j": teacher.random_j if isinstance(teacher, Bill) else 0.0,
             "student_j": student.random_j if isinstance(student, Bill) else 0.0,
             "own_j": own_random_j,
+            **{f"served_{who}_j": _random_per_token(served, model) for who, model in served_by.items()},
         },
         cards=_cards(entry.cards, point),
-        student_s=_trained_s(run, point),
+        increments_j=increments_of(sort_stages(run), point.arm),
+        basis=_basis(point),
+        whole_j=_whole_j(point),
+        student_s=trained_s(run, point.arm),
         settings=_settings(run, point),
         otherwise=_otherwise(run, point),
     )
-
-
-def _trained_s(run: RunRecord, point: ArmPoint) -> float | None:
-    """How long the arm was trained up to its last checkpoint."""
-    lengths = [
-        stage.duration_s
-        for stage in sort_stages(run).ended
-        if stage.kind is StageKind.STUDENT_TRAIN and stage.labels.get("arm") == point.arm
-    ]
-    return math.fsum(lengths) if lengths else None
 
 
 def _settings(run: RunRecord, point: ArmPoint) -> dict[str, float]:
@@ -317,21 +315,11 @@ def _settings(run: RunRecord, point: ArmPoint) -> dict[str, float]:
     if isinstance(generate, Mapping) and any(use.kind == "text" for use in point.artifacts):
         own["max_new_tokens"] = generate.get("max_new_tokens")
     own["train_tokens"] = point.tokens
-    own[PARAMETERS] = _parameters(run, point)
+    own[PARAMETERS] = counted_parameters(run, point.arm)
     for table, names in _NUMBERS.items():
         said = run.settings.get(table)
         own |= {name: said.get(name) for name in names} if isinstance(said, Mapping) else {}
     return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
-
-
-def _parameters(run: RunRecord, point: ArmPoint) -> Any:
-    """Weights of the arm's student, as its training counted them."""
-    counted = [
-        stage.results.get("parameters")
-        for stage in sort_stages(run).ended
-        if stage.kind is StageKind.STUDENT_TRAIN and stage.labels.get("arm") == point.arm
-    ]
-    return counted[-1] if counted else None
 
 
 def _otherwise(run: RunRecord, point: ArmPoint) -> str:
@@ -364,22 +352,31 @@ def _cards(study: Study, point: ArmPoint) -> CardEnergy | None:
     )
 
 
+def _basis(point: ArmPoint) -> Basis | None:
+    """The worst basis of the arm's energies that are known."""
+    bills = (point.teacher_energy, point.student_energy, point.other_energy)
+    known = [bill.basis for bill in bills if isinstance(bill, Bill) and bill.basis is not None]
+    return worst_basis(known) if known else None
+
+
+def _whole_j(point: ArmPoint) -> tuple[float, float] | None:
+    """The interval of all that the arm took, with the whole teacher."""
+    bill = point.energy_under("one-off")
+    return (bill.low_j, bill.high_j) if isinstance(bill, Bill) else None
+
+
 def _value(bill: Bill | NoTotal) -> float | None:
     return bill.value_j if isinstance(bill, Bill) else None
 
 
-def _per_token(served: Mapping[str, Any], model: str) -> float | None:
+def _per_token(served: Mapping[str, ServingRate], model: str) -> float | None:
     rate = served.get(model)
     return rate.energy.value_j / rate.tokens if rate is not None and isinstance(rate.energy, Bill) else None
 
 
-def _throughput(run: RunRecord, student: str) -> float | None:
-    """Generated tokens a second under the run's serving load, for a student that was served."""
-    for stage in run.stages:
-        is_student = stage.labels.get("arm") != "teacher" and stage.labels.get("student", "") == student
-        if stage.kind is StageKind.SERVE and is_student and stage.workload.get("tokens") and stage.duration_s > 0.0:
-            return stage.workload["tokens"] / stage.duration_s
-    return None
+def _random_per_token(served: Mapping[str, ServingRate], model: str) -> float:
+    rate = served.get(model)
+    return rate.energy.random_j / rate.tokens if rate is not None and isinstance(rate.energy, Bill) else 0.0
 
 
 def _check_tasks(summed: Sequence[SummedRun]) -> None:

@@ -48,6 +48,10 @@ class Stairs(Generic[Item]):
         count = bisect.bisect_right(self._by_quality, -quality, key=lambda entry: entry[0])
         return self._by_quality[count - 1][1].item if count else None
 
+    def best(self) -> Item | None:
+        """The best of all, whatever it took."""
+        return self._by_quality[0][1].item if self._by_quality else None
+
     def best_as_cheap(self, energy_j: float) -> Item | None:
         """The best of those with at most this energy."""
         count = bisect.bisect_right(self._by_energy, energy_j, key=lambda entry: entry[0])

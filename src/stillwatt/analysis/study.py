@@ -107,6 +107,7 @@ def _serving_rates(bookings: Bookings) -> tuple[ServingRate, ...]:
                     is_teacher=is_teacher,
                     tokens=tokens,
                     energy=price(bookings.book, {stage.stage_id: 1.0}),
+                    duration_s=stage.duration_s,
                 )
             )
     return tuple(rates)

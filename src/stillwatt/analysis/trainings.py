@@ -70,14 +70,37 @@ def gather_labels(rows: Iterable[Observation]) -> tuple[Label, ...]:
     )
 
 
-def repeat_rel(labels: Iterable[Label]) -> float:
-    """Half-width, as a share, within which a single training is taken to repeat (method.md, eqs. 28 and 29).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeats:
+    """Within what a single training is taken to repeat, and how that is known."""
 
-    The larger of the assumed floor and what the labels with several seeds show; it is used where a label has one.
+    rel: float
+    """Half-width, 95 %, as a share of its energy."""
+    how: str
+
+
+def repeats_within(labels: Iterable[Label]) -> Repeats:
+    """Within what a single training is taken to repeat (method.md, eqs. 28 and 29).
+
+    The larger of the assumed floor and what the labels with several seeds show or, where no training was repeated, the
+    increments of each, as in the report of their run; it is used where a label has one seed.
     """
+    labels = list(labels)
+    how = "from the spread between the seeds of the other labels"
     groups = [_known(label, "student_j") for label in labels if len(label.rows) > 1]
-    spread = pooled_relative_deviation([group for group in groups if len(group) > 1 and math.fsum(group) > 0.0])
-    return max(ASSUMED_REL, Z_95 * spread)
+    # what agrees to the last digit was not repeated
+    groups = [group for group in groups if len(set(group)) > 1 and math.fsum(group) > 0.0]
+    if not groups:
+        how = "from the spread between equal increments of one training"
+        groups = [[rate for row in label.rows for rate in row.increments_j] for label in labels]
+        groups = [group for group in groups if len(group) > 1]
+    spread = Z_95 * pooled_relative_deviation(groups)
+    return Repeats(rel=ASSUMED_REL, how="assumed") if spread <= ASSUMED_REL else Repeats(rel=spread, how=how)
+
+
+def repeat_rel(labels: Iterable[Label]) -> float:
+    """The half-width alone."""
+    return repeats_within(labels).rel
 
 
 def contrast_of(terms: Sequence[Term], rel: float) -> Contrast | NoTotal:

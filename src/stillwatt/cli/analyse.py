@@ -98,6 +98,7 @@ def _print(found: Analysis, *, as_json: bool) -> None:
         say_json(comparison_dict(found.comparison))
         return
     from stillwatt.report import verdicts
+    from stillwatt.report.comparison_tables import PLUS_MINUS
 
     comparison = found.comparison
     say_prose(verdicts.title(comparison))
@@ -114,7 +115,7 @@ def _print(found: Analysis, *, as_json: bool) -> None:
                 say(line)
     say()
     if any(front.placed for front in comparison.fronts):
-        say_prose(f"* on the frontier, p: how surely; ± is a 95 % half-width{_shared(comparison.reuse_students)}")
+        say_prose(f"* on the frontier, p: how surely{_shared(comparison.reuse_students)}. {PLUS_MINUS}")
     for sentence in (*verdicts.sentences(comparison), *verdicts.view_sentences(comparison)):
         say_prose(sentence)
     for warning in comparison.warnings:

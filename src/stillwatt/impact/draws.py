@@ -48,10 +48,14 @@ def draw_energy(total: Total, meter: str, count: int, seed: int) -> Draws:
     """Draws of a metered energy, never below 0 (method.md, eq. 67).
 
     Totals of one meter take the same deviate: their errors are held to move together, which makes sums no narrower
-    than they are.
+    than they are. An interval that was cut at 0 does not tell how far below the value its half-width reached: there it
+    reaches as far as the one above, so that draws are not bunched around the value.
     """
     z = stream(seed, f"meter {meter}").standard_normal(count) / Z_975
-    spread = np.where(z > 0.0, z * (total.high_j - total.value_j), z * (total.value_j - total.low_j))
+    above_j, below_j = total.high_j - total.value_j, total.value_j - total.low_j
+    if total.low_j <= 0.0:
+        below_j = max(below_j, above_j)
+    spread = np.where(z > 0.0, z * above_j, z * below_j)
     return np.maximum(total.value_j + spread, 0.0)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stillwatt.errors import LedgerError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Stored as `user_version`; a ledger of another version is made again from the run directories."""
 
 BUSY_TIMEOUT_S = 30.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from stillwatt.metering.totals import combine, in_sum
 from stillwatt.records.channel import Basis, Boundary
-from stillwatt.records.energy import STATED, Absent, Energy, NoTotal, Total
+from stillwatt.records.energy import STATED, Absent, Energy, NoTotal, Total, low_end
 
 NO_IDLE_STAGE = "no idle_baseline stage in this run"
 _STUDENT_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
@@ -32,8 +32,8 @@ class IdlePower:
 
     @property
     def low_w(self) -> float:
-        """Lower end of the 95 % interval: random and systematic parts in quadrature (method.md, eq. 9)."""
-        return self.value_w - math.hypot(self.random_w, self.systematic_low_w)
+        """Lower end of the 95 % interval: random and systematic parts in quadrature, cut at 0 W (method.md, eq. 9)."""
+        return low_end(self.value_w, math.hypot(self.random_w, self.systematic_low_w))
 
     @property
     def high_w(self) -> float:
@@ -131,6 +131,7 @@ def net_energy(gross: Energy, idle: IdlePower, duration_s: float) -> Energy:
         random_j=math.hypot(gross.random_j, idle.random_w * read_s),
         systematic_low_j=low_j,
         systematic_high_j=high_j,
+        is_net=True,
     )
 
 

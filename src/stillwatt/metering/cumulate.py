@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from stillwatt.metering.counter import counter_curve
-from stillwatt.metering.curve import Curve, Segment, carry_on, cover, unseen_half_w
+from stillwatt.metering.curve import Curve, Segment, carry_on, cover, hold_ns, unseen_half_w
 from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.records.channel import Quantity
 from stillwatt.units import NS_PER_S
@@ -50,7 +50,8 @@ def cumulate(
     if series.t_ns.size == 0:
         return f"no readings of {stream} in this session"
     if series.channel.quantity is Quantity.POWER:
-        return _power_curve(series)
+        is_constant = series.channel.is_constant and series.count.min() == series.count.max()
+        return _constant_curve(series) if is_constant else _power_curve(series)
     if series.t_ns.size == 1:
         return f"one reading of {stream} in this session; a counter needs two"
     watched_ns = int(series.t_ns[-1] - series.t_ns[0])
@@ -91,6 +92,35 @@ def _power_curve(series: Series) -> Curve:
         repaired_j=np.array([], dtype=np.float64),
     )
     return carry_on(read, series, ends_w=power_w[[0, -1]], range_w=range_w)
+
+
+def _constant_curve(series: Series) -> Curve:
+    """A model's constant: power times length, as far as readings show that the machine ran (eq. 8).
+
+    No reading could have shown anything else, so nothing between them, or held beside them, is less known.
+    """
+    reach_ns, power_w = hold_ns(series), series.count[:1] * series.channel.unit_si
+    x_ns = np.array([series.t_ns[0] - reach_ns, series.t_ns[-1] + reach_ns], dtype=np.int64)
+    run_s = np.append(0.0, np.diff(x_ns) / NS_PER_S)
+    zero = np.zeros(1)
+    return Curve(
+        x_ns=x_ns,
+        energy_j=run_s * power_w,
+        power_w=power_w,
+        slope_w_per_s=zero,
+        kind=np.array([Segment.READ], dtype=np.int8),
+        low_w=power_w,
+        high_w=power_w,
+        whole_j=zero,
+        sampling_j2=zero,
+        lag_j=np.zeros(2),
+        lag_ns=0,
+        cover_ns=x_ns,
+        covered_s=run_s,
+        present_s=run_s,
+        resets_ns=np.array([], dtype=np.int64),
+        repaired_j=np.array([], dtype=np.float64),
+    )
 
 
 def _smoothed_j(series: Series, power_w: FloatArray) -> FloatArray:

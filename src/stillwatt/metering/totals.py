@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from stillwatt.records.channel import Basis, Boundary, worst_basis
-from stillwatt.records.energy import Absent, Energy, NoTotal, Total, random_of_sum
+from stillwatt.records.energy import Absent, Energy, NoTotal, Total, low_end, random_of_sum
 
 _COMPONENTS = frozenset({Boundary.CHIP, Boundary.BOARD, Boundary.COMPONENTS})
 """Boundaries that do not contain one another, so that they may be added."""
@@ -61,6 +61,7 @@ def sum_part(energies: Sequence[Energy | Absent], lengths_s: Sequence[float]) ->
         driver=_joined((energy.driver for energy in known), "+"),
         source=_joined((energy.source for energy in known), "; "),
         flags=tuple(dict.fromkeys(flag for energy in known for flag in energy.flags)),
+        is_net=any(energy.is_net for energy in known),
     )
 
 
@@ -96,8 +97,8 @@ def combine(parts: Sequence[Energy | Absent], boundary: Boundary | None = None) 
     Components (chips and boards) are added; what lies around them (node, wall, facility) or inside them (rails) is
     not, and stands beside the sum as a part of its own. Where no component is metered, the narrowest boundary
     around them gives the total. Systematic parts of one driver add linearly, those of different drivers and all random
-    parts in quadrature. Absent parts of the boundary that is summed are named and the total is not complete; nor is it
-    where seconds are missing.
+    parts in quadrature; then the interval is cut at 0 J, unless a baseline was taken off. Absent parts of the boundary
+    that is summed are named and the total is not complete; nor is it where seconds are missing.
 
     Args:
         parts: each part once.
@@ -128,9 +129,10 @@ def combine(parts: Sequence[Energy | Absent], boundary: Boundary | None = None) 
     known = [part for part in summed if isinstance(part, Energy)]
     absent = [part for part in summed if isinstance(part, Absent)]
     value_j = math.fsum(part.value_j for part in known)
+    below_j = _half_width_j(known, lambda part: part.systematic_low_j)
     return Total(
         value_j=value_j,
-        low_j=value_j - _half_width_j(known, lambda part: part.systematic_low_j),
+        low_j=value_j - below_j if any(part.is_net for part in known) else low_end(value_j, below_j),
         high_j=value_j + _half_width_j(known, lambda part: part.systematic_high_j),
         basis=worst_basis([part.basis for part in known]),
         complete=not absent and not any(part.missing_s > 0 for part in known),

@@ -111,6 +111,9 @@ class Channel:
     limit_w: float | None = None
     """The most that the device may draw, by a limit of its own; None where it tells none. While nothing was read it is
     held to have drawn anything up to that (method.md, eq. 7)."""
+    is_constant: bool = False
+    """Whether every reading gives one and the same value, because it is a model's constant: then nothing is estimated
+    where nothing was read (method.md, eq. 8)."""
     source: str = ""
     """The call, file or formula the numbers come from, with the driver version where there is one."""
 

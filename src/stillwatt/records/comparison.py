@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stillwatt.records.channel import Basis
 from stillwatt.records.finding import Verdict
 
 
@@ -68,6 +69,12 @@ class Observation:
     site: Site = field(default_factory=Site)
     """Where the student was trained and evaluated."""
     teacher_site: Site = field(default_factory=Site)
+    basis: Basis | None = None
+    """The worst of its energies'; None where nobody says."""
+    whole_j: tuple[float, float] | None = None
+    """Ends of the interval of all that it took, with the whole teacher: random and systematic parts together."""
+    increments_j: tuple[float, ...] = ()
+    """Joules per token of each increment of its training, as far as known; their spread says how well it repeats."""
     student_s: float | None = None
     """How long the student was trained."""
     otherwise: str = ""
@@ -134,7 +141,10 @@ class Matched:
     allocation: str
     label: str
     as_good: str
-    """The cheapest baseline label that is at least as good; empty where none is."""
+    """The cheapest baseline label that is at least as good, or else the best whose gap is within its error; empty where
+    there is none."""
+    as_good_lacks: float | None = None
+    """By how much its quality is lower, within the error; 0 where it is at least as good."""
     energy_ratio: float | None
     """The label's energy over that baseline's."""
     ratio_low: float | None
@@ -272,6 +282,11 @@ class StageSums:
     other_j: float | None
     total_j: float | None
     """With the whole teacher on one student."""
+    total_low_j: float | None = None
+    """Lower end of the total's whole interval, the systematic part with it; None where nobody says."""
+    total_high_j: float | None = None
+    basis: Basis | None = None
+    """How its energies came to be known, the worst of them; None where nobody says."""
 
     @property
     def teacher_share(self) -> float | None:

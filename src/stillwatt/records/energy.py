@@ -17,6 +17,17 @@ STATED = "stated"
 """The method of an energy that another tool's file states and that no reading here stands behind."""
 
 
+def low_end(value: float, below: float) -> float:
+    """Lower end of the interval of what is drawn, an energy or a power (method.md, eq. 9): nothing draws less than 0.
+
+    The interval of a sum is cut after adding: half-widths add up uncut, since a part's shortfall may be another's.
+
+    >>> low_end(1.5, 2.5), low_end(4.0, 2.5), low_end(-0.25, 2.5)
+    (0.0, 1.5, -0.25)
+    """
+    return min(value, max(value - below, 0.0))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent:
     """A part that should have an energy and has none. Never 0."""
@@ -68,6 +79,8 @@ class Energy:
     point the same way and add up, those of others scatter (docs/method.md, eqs. 127 and 128)."""
     in_step_sin_j: float = 0.0
     """The vector's other component."""
+    is_net: bool = False
+    """Whether a baseline's energy was taken off, so that there may be less than 0 J."""
 
     def __post_init__(self) -> None:
         for name in ("random_j", "systematic_low_j", "systematic_high_j", "missing_s"):
@@ -80,8 +93,12 @@ class Energy:
 
     @property
     def low_j(self) -> float:
-        """Lower end of the 95 % interval (method.md, eq. 9): random and systematic parts in quadrature."""
-        return self.value_j - math.hypot(self.random_j, self.systematic_low_j)
+        """Lower end of the 95 % interval (method.md, eq. 9): random and systematic parts in quadrature, cut at 0 J.
+
+        That of a net energy is not cut.
+        """
+        below_j = math.hypot(self.random_j, self.systematic_low_j)
+        return self.value_j - below_j if self.is_net else low_end(self.value_j, below_j)
 
     @property
     def high_j(self) -> float:

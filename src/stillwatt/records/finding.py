@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from stillwatt.records.channel import Basis
-from stillwatt.records.energy import NoTotal, Total
+from stillwatt.records.energy import NoTotal, Total, low_end
 from stillwatt.records.window import StageKind
 
 
@@ -42,8 +42,11 @@ class Bill:
 
     @property
     def low_j(self) -> float:
-        """Lower end of the 95 % interval (method.md, eq. 9)."""
-        return self.value_j - math.hypot(self.random_j, self.systematic_low_j)
+        """Lower end of the 95 % interval (method.md, eq. 9), cut at 0 J.
+
+        Stages draw no less than nothing, together or one beside the stages inside it.
+        """
+        return low_end(self.value_j, math.hypot(self.random_j, self.systematic_low_j))
 
     @property
     def high_j(self) -> float:
@@ -288,6 +291,8 @@ class ServingRate:
     is_teacher: bool
     tokens: float
     energy: Bill | NoTotal
+    duration_s: float = 0.0
+    """How long these tokens took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

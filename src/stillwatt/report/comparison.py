@@ -143,6 +143,7 @@ def _matched_dict(entry: Matched) -> dict[str, Any]:
         "allocation": entry.allocation,
         "label": entry.label,
         "as_good": entry.as_good or None,
+        "as_good_lacks": entry.as_good_lacks,
         "energy_ratio": entry.energy_ratio,
         "energy_ratio_low": entry.ratio_low,
         "energy_ratio_high": entry.ratio_high,
@@ -182,6 +183,9 @@ def _stage_dict(entry: StageSums) -> dict[str, Any]:
         "student_kwh": _kwh(entry.student_j),
         "other_kwh": _kwh(entry.other_j),
         "total_kwh": _kwh(entry.total_j),
+        "total_low_kwh": _kwh(entry.total_low_j),
+        "total_high_kwh": _kwh(entry.total_high_j),
+        "basis": entry.basis.value if entry.basis else None,
         "teacher_share": entry.teacher_share,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from stillwatt.records.channel import Basis
 from stillwatt.records.finding import Verdict
 from stillwatt.report.comparison import SCHEMA
 
@@ -20,6 +21,7 @@ _AMOUNT_OR_NULL = {"type": ["number", "null"], "minimum": 0}
 _SHARE_OR_NULL = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
 _COUNT = {"type": "integer", "minimum": 0}
 _YES_NO = {"type": "boolean"}
+_BASES = [basis.value for basis in Basis]
 _VERDICT = {"enum": [verdict.value for verdict in Verdict]}
 _ALLOCATION = "^(one-off|reuse:[0-9]+|tokens|marginal)$"
 _INTERVAL = {"value": _NUMBER_OR_NULL, "low": _NUMBER_OR_NULL, "high": _NUMBER_OR_NULL, "verdict": _VERDICT}
@@ -32,7 +34,8 @@ def comparison_schema() -> dict[str, Any]:
         "$id": _ID,
         "title": SCHEMA,
         "description": "Many trainings side by side. Unknown is null and never 0; energies are in kWh; intervals "
-        "are 95 %; a null `high` beside a `low` is no upper end.",
+        "are 95 %; a null `high` beside a `low` is no upper end. Half-widths are of random errors and of how trainings "
+        "repeat; `total_low_kwh` and `total_high_kwh` have the systematic part in them.",
         **_object(_properties()),
     }
 
@@ -113,6 +116,7 @@ def _matched() -> dict[str, Any]:
         "allocation": {"type": "string", "pattern": _ALLOCATION},
         "label": _TEXT,
         "as_good": _TEXT_OR_NULL,
+        "as_good_lacks": _AMOUNT_OR_NULL,
         "energy_ratio": _AMOUNT_OR_NULL,
         "energy_ratio_low": _AMOUNT_OR_NULL,
         "energy_ratio_high": _AMOUNT_OR_NULL,
@@ -176,8 +180,10 @@ def _point() -> dict[str, Any]:
 
 
 def _stage() -> dict[str, Any]:
-    energies = {f"{name}_kwh": _NUMBER_OR_NULL for name in ("teacher", "student", "other", "total")}
-    return {"label": _TEXT, **energies, "teacher_share": _NUMBER_OR_NULL}
+    names = ("teacher", "student", "other", "total", "total_low", "total_high")
+    energies = {f"{name}_kwh": _NUMBER_OR_NULL for name in names}
+    basis = _said("How they came to be known, the worst; null where nobody says.", {"enum": [*_BASES, None]})
+    return {"label": _TEXT, **energies, "basis": basis, "teacher_share": _NUMBER_OR_NULL}
 
 
 def _unbilled() -> dict[str, Any]:

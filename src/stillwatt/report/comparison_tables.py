@@ -9,6 +9,7 @@ from stillwatt.report.format import (
     MISSING,
     Unit,
     decimals_for,
+    interval_text,
     percent_text,
     pick_unit_of_kwh,
     rounded,
@@ -19,7 +20,10 @@ from stillwatt.report.tables import Column, Row, Table, table_columns
 
 MOST_ROWS = 200
 """Rows of one table; of more, how many."""
-
+PLUS_MINUS = (
+    "± is a 95 % half-width of what readings and repeats scatter by, which is what comparisons on one machine need; "
+    "what an instrument or a model may be off by moves all energies together and is not in it."
+)
 
 REUSE_WORDS = {
     "value": "from N* on",
@@ -54,6 +58,15 @@ def plus_minus_text(value: float | None, half_width: float | None) -> str:
         return significant(value)
     decimals = decimals_for(value, half_width)
     return f"{rounded(value, decimals)} ± {rounded(half_width, decimals)}"
+
+
+def ends_text(value: float, low: float, high: float) -> str:
+    """The ends of an interval, rounded by it.
+
+    >>> ends_text(69.8, 11.2, 262.0)
+    '[11, 262]'
+    """
+    return interval_text(value, low, high).partition(" ")[2]
 
 
 def plus_minus_energy(unit: Unit, energy_kwh: float | None, half_width_kwh: float | None) -> str:
@@ -105,8 +118,9 @@ def frontier_table(data: Mapping[str, Any]) -> Table:
             *(title for name in names for title in (f">{name} ({unit.symbol})", f">p, {name}")),
         ),
         list(rows.values()),
-        "* on the frontier; p: the probability of it. ± is a 95 % half-width. A dash: no point under that allocation, "
-        "or no p." + unlisted_text(data) + _left_out_text(data),
+        f"* on the frontier; p: the probability of it. {PLUS_MINUS} A dash: no point under that allocation, or no p."
+        + unlisted_text(data)
+        + _left_out_text(data),
     )
 
 
@@ -124,23 +138,38 @@ def _left_out_text(data: Mapping[str, Any]) -> str:
 
 
 def stages_table(data: Mapping[str, Any]) -> Table:
-    """Each label's energies by stage, means over its seeds, and the teacher's share."""
+    """Each label's energies by stage, means over seeds, the total's whole interval and basis, the teacher's share."""
     keys = ("teacher_kwh", "student_kwh", "other_kwh", "total_kwh")
     unit = pick_unit_of_kwh(entry["total_kwh"] for entry in data["stages"])
+    is_told = any(entry.get("basis") for entry in data["stages"])  # an answer that an earlier release kept tells none
     rows = [
         [
             entry["label"],
             *(plus_minus_energy(unit, entry[key], None) for key in keys),
+            *([_whole_text(unit, entry), entry["basis"] or MISSING] if is_told else []),
             MISSING if entry["teacher_share"] is None else percent_text(entry["teacher_share"]),
         ]
         for entry in data["stages"]
     ]
     return limited_table(
         "Energy by stage",
-        table_columns("label", *(f">{key.removesuffix('_kwh')} ({unit.symbol})" for key in keys), ">teacher's share"),
+        table_columns(
+            "label",
+            *(f">{key.removesuffix('_kwh')} ({unit.symbol})" for key in keys),
+            *([f">total, 95 % ({unit.symbol})", "basis"] if is_told else []),
+            ">teacher's share",
+        ),
         rows,
-        "Means over seeds; the total bears the whole teacher. A dash is unknown, not zero." + _unlisted_stages(data),
+        "Means over seeds; the total bears the whole teacher"
+        + (", and its interval holds the systematic part" if is_told else "")
+        + ". A dash is unknown, not zero."
+        + _unlisted_stages(data),
     )
+
+
+def _whole_text(unit: Unit, entry: Mapping[str, Any]) -> str:
+    ends = (entry["total_kwh"], entry["total_low_kwh"], entry["total_high_kwh"])
+    return MISSING if None in ends else ends_text(*(unit.of_kwh(kwh) for kwh in ends))
 
 
 def _unlisted_stages(data: Mapping[str, Any]) -> str:
@@ -177,7 +206,7 @@ def reuse_table(data: Mapping[str, Any]) -> Table:
             "because",
         ),
         rows,
-        "Brackets are 95 % intervals.",
+        "Brackets are 95 % intervals, of the same errors as ±.",
     )
 
 
@@ -196,8 +225,8 @@ def _impact_table(name: str, view: Mapping[str, Any]) -> Table:
         f"{name[:1].upper()}{name[1:]} of one student",
         table_columns("label", *titles),
         rows,
-        "* on the frontier with quality. ±: 95 %, of the energies; factors are taken as they are given. A dash: no "
-        "point under that allocation.",
+        f"* on the frontier with quality. {PLUS_MINUS} Factors are taken as they are given. A dash: no point under "
+        "that allocation.",
     )
 
 

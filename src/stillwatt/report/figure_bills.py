@@ -45,7 +45,7 @@ def bills_figure(data: Mapping[str, Any]) -> Figure | None:
         name="bills",
         title="Whose work one student is",
         caption="One bar a label, from left: T the teacher's work, S training the student, O data and evaluation; "
-        "means over seeds. Whiskers are 95 % intervals of the sum, where the label has a place on the plane."
+        "means over seeds. Whiskers are random 95 % errors of the sum, where the label has a place on the plane."
         + _unplaced(data, shown)
         + _not_drawn(unknown, data["num_labels"] - len(unknown) - len(shown)),
         alt="Stacked bars of energy by whose work it is. With the whole teacher: "

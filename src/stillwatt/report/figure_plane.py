@@ -60,8 +60,9 @@ def frontier_figure(data: Mapping[str, Any]) -> Figure | None:
         title="Energy against quality",
         caption="Up and to the left is better. Filled: on the frontier (the stepped line), where no other needs less "
         "energy and is at least as good; p is how sure that is, given seeds and errors, and the fainter the less. "
-        "Crosses are 95 % intervals; a quality without one has neither seeds nor a standard error. Axes do not begin "
-        "at zero." + _left_out(data, values),
+        "Crosses are 95 % intervals of random errors, as what moves all energies together moves no point past another; "
+        "a quality without one has neither seeds nor a standard error. Axes do not begin at zero."
+        + _left_out(data, values),
         alt="Quality against energy, one panel for each way to bill the teacher's work. On the frontier of the first: "
         f"{', '.join(on[:MOST_NAMED])}{' and more' if len(on) > MOST_NAMED else ''}.",
         panels=tuple(panels),

@@ -41,9 +41,9 @@ def students_figure(data: Mapping[str, Any]) -> Figure | None:
     return Figure(
         name="students",
         title="What sharing the teacher's work does",
-        caption="Energy of one student when N students share its teacher's work, with its 95 % band. Dashed level: the "
-        "baseline, which has no teacher, with its own band. Ring and bar: N* and its 95 % interval, where the data "
-        "give one; it weighs training alone, so the curves may meet a little beside it."
+        caption="Energy of one student when N students share its teacher's work, with its 95 % band of random errors. "
+        "Dashed level: the baseline, which has no teacher, with its own band. Ring and bar: N* and its 95 % interval, "
+        "where the data give one; it weighs training alone, so the curves may meet a little beside it."
         + (f" {missing:,} more curves are not drawn." if missing else ""),
         alt="Energy per student against the number of students that share the teacher's work. "
         + "; ".join(f"{entry['label']}: {n_star_words(entry)}" for entry in data["n_star"][:MOST_CURVES])

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stillwatt.report.comparison_tables import limited_table, plus_minus_energy, plus_minus_text
+from stillwatt.report.comparison_tables import PLUS_MINUS, limited_table, plus_minus_energy, plus_minus_text
 from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.format import MISSING, Unit, pick_unit_of_kwh
 from stillwatt.report.tables import Table, table_columns
@@ -224,4 +224,4 @@ def _table(points: Sequence[SweepPoint], allocation: str) -> Table:
     axes = (f">{axis_title(name)}" for name in names)
     titles = ("label", "method", "student", *axes, f">{allocation} ({unit.symbol})", ">quality Q (1)")
     title = "Energy and quality over the sweep"
-    return limited_table(title, table_columns(*titles), rows, "± is a 95 % half-width.")
+    return limited_table(title, table_columns(*titles), rows, PLUS_MINUS)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from stillwatt.records.comparison import Comparison, Matched, Ratio, ReuseFinding, SweepFinding
+from stillwatt.records.comparison import Comparison, Matched, Ratio, ReuseFinding, StageSums, SweepFinding
 from stillwatt.records.finding import Verdict
-from stillwatt.report.comparison_tables import REUSE_WORDS, impact_name, is_shown, plus_minus_text, sure_text
+from stillwatt.report.comparison_tables import REUSE_WORDS, ends_text, impact_name, is_shown, plus_minus_text, sure_text
 from stillwatt.report.format import (
     MISSING,
     Unit,
@@ -158,19 +158,37 @@ def _surely(probability: float) -> str:
 
 
 def stage_rows(found: Comparison) -> list[list[str]]:
-    """A table: each label's energies by stage, the total with the whole teacher, and the teacher's share of it."""
+    """A table: each label's energies by stage, the total with the whole teacher, and the teacher's share of it.
+
+    With the total's whole interval and its basis, where the source says how energies came to be known.
+    """
     unit = pick_unit(entry.total_j for entry in found.stages if entry.total_j is not None)
     names = ("teacher", "student", "other", "total")
-    header = ["label", *(f"{name} [{unit.symbol}]" for name in names), "teacher's share"]
+    is_told = any(entry.basis is not None for entry in found.stages)
+    header = [
+        "label",
+        *(f"{name} [{unit.symbol}]" for name in names),
+        *(["95 %", "basis"] if is_told else []),
+        "teacher's share",
+    ]
     rows = [
         [
             entry.label,
             *(_in(unit, energy_j) for energy_j in (entry.teacher_j, entry.student_j, entry.other_j, entry.total_j)),
+            *([_whole(unit, entry), entry.basis.value if entry.basis else MISSING] if is_told else []),
             MISSING if entry.teacher_share is None else percent_text(entry.teacher_share),
         ]
         for entry in found.stages[:_MOST_ROWS]
     ]
     return [header, *rows]
+
+
+def _whole(unit: Unit, entry: StageSums) -> str:
+    """The ends of the total's interval, the systematic part with it."""
+    value_j, low_j, high_j = entry.total_j, entry.total_low_j, entry.total_high_j
+    if value_j is None or low_j is None or high_j is None:
+        return MISSING
+    return ends_text(unit.of(value_j), unit.of(low_j), unit.of(high_j))
 
 
 def unbilled_rows(found: Comparison) -> list[list[str]]:
@@ -279,11 +297,18 @@ def _matched_reuse_sentence(entry: ReuseFinding) -> str:
     found, name = entry.found, entry.label
     if found.verdict is Verdict.NOT_AT_THIS_QUALITY:
         return f"At the quality of {name} there is nothing to hold it against: {found.reason}."
-    against = f"{entry.baseline}, the cheapest baseline at least as good"
+    against = f"{entry.baseline}, {_as_good_words(entry.quality_gap)}"
     if found.verdict is Verdict.NEVER:
         return f"At matched quality no reuse repays the teacher of {name}: {against}, took less energy."
     hedge = ", or never: the saving cannot be told from 0" if found.verdict is Verdict.UNDETERMINED else ""
     return f"At matched quality, N* of {name} is {_number(found)} against {against}{hedge}."
+
+
+def _as_good_words(lacks: float | None) -> str:
+    """Which baseline is meant at matched quality, from what its quality lacks."""
+    if not lacks or lacks < 0.0:
+        return "the cheapest baseline at least as good"
+    return f"the best baseline, worse by {lacks:.2g}, which is within the error"
 
 
 def _sweep_sentence(entry: SweepFinding) -> str:
@@ -313,7 +338,7 @@ def _matched_sentence(entry: Matched) -> str:
         times = times_text(entry.energy_ratio)
         if entry.ratio_low is not None:
             times = times_interval_text(entry.energy_ratio, entry.ratio_low, entry.ratio_high)
-        parts.append(f"takes {times} times the energy of {entry.as_good}, the cheapest baseline at least as good")
+        parts.append(f"takes {times} times the energy of {entry.as_good}, {_as_good_words(entry.as_good_lacks)}")
     if entry.quality_difference is not None:
         noise = "" if entry.difference_half_width is None else f" ± {rounded(entry.difference_half_width, 3)}"
         sure = " (significant)" if entry.is_significant else ""

@@ -197,6 +197,7 @@ class HostModelSensor:
                 "gain_low_rel": dram_low,
                 "gain_high_rel": dram_high,
                 "update_period_ns": _DRAM_PERIOD_NS,
+                "is_constant": True,
                 "source": dram,
             },
         }

@@ -108,8 +108,8 @@ def judge_runs(request: Request) -> Judged:
         return Judged(options=(), drawn=Drawn.nothing(DRAWS), left_out=tuple(left_out), notes=said)
     history = read_history([run for run in runs if recipe_of(run)], said).like(plans[0].way.device)
     drawn, off = _draw(plans, scores, history.outcomes, request)
-    newest, _, study = comparable[0]
-    every = with_untrained([plan.option for plan in plans], drawn, newest, study, request)
+    alike = _metered_alike(comparable, plans[0].way.device)
+    every = with_untrained([plan.option for plan in plans], drawn, alike, request)
     yardstick = next(study.yardstick for _, _, study in comparable if _has_quality(study))
     return Judged(
         options=every.options,
@@ -117,12 +117,23 @@ def judge_runs(request: Request) -> Judged:
         left_out=(*left_out, *every.left_out),
         notes=(
             f"qualities are relative to {yardstick}, whose own is 1 (eq. 22)",
+            *every.notes,
             *history.notes,
             *_cost_notes(off),
             *_notes(scores),
         ),
         boundary=Boundary.BOARD if plans[0].way.device.parts == ("gpu",) else Boundary.COMPONENTS,
     )
+
+
+def _metered_alike(runs: Sequence[tuple[RunRecord, Recipe, Study]], device: Device) -> list[tuple[RunRecord, Study]]:
+    """Runs whose energies cover the kinds of parts that the device's do, as far as they have any."""
+    found = []
+    for run, recipe, study in runs:
+        own = device_of(run, threads=recipe.run.threads)
+        if own is None or own.parts == device.parts:
+            found.append((run, study))
+    return found
 
 
 def _comparable(

@@ -193,4 +193,11 @@ def no_collection() -> Iterator[None]:
 
 def bear_pretraining(rows: Sequence[Observation], borne_j: float) -> tuple[Observation, ...]:
     """Put a share of the teacher's pre-training on every row that its work went into (method.md, eq. 31)."""
-    return tuple(replace(row, teacher_j=row.teacher_j + borne_j) if row.teacher_j else row for row in rows)
+    return tuple(_bearing(row, borne_j) for row in rows)
+
+
+def _bearing(row: Observation, borne_j: float) -> Observation:
+    if not row.teacher_j:
+        return row
+    whole_j = row.whole_j and (row.whole_j[0] + borne_j, row.whole_j[1] + borne_j)
+    return replace(row, teacher_j=row.teacher_j + borne_j, whole_j=whole_j)

@@ -81,6 +81,18 @@ def test_an_uneven_gain_turns_round_in_a_negative_term() -> None:
     assert (bill.systematic_low_j, bill.systematic_high_j) == (30.0, 10.0)
 
 
+@given(joules, joules, joules, joules)
+def test_what_a_stage_draws_beside_its_stages_is_no_less_than_nothing(
+    own: float, inner: float, random_j: float, inner_random_j: float
+) -> None:
+    stages = book(a1=one_part("a1", own + inner, random_j), a2=one_part("a2", inner, inner_random_j))
+    beside = priced(stages, {"a1": 1.0, "a2": -1.0})
+    assert min(beside.value_j, 0.0) <= beside.low_j <= beside.value_j <= beside.high_j
+    assert beside.low_j == min(beside.value_j, max(beside.value_j - beside.random_j, 0.0))
+    # a stage's own energy is cut after the sum: what was cut off the parts is not missing in the half-width
+    assert beside.random_j == pytest.approx(math.hypot(random_j, inner_random_j), rel=1e-9)
+
+
 def test_an_absent_part_makes_a_bill_incomplete_and_is_named() -> None:
     gone = Absent(part="dram0", boundary=Boundary.CHIP, reason="not readable")
     bill = price({"a1": stage("a1", "train", StageKind.OTHER, energies=[energy(10.0), gone])}, {"a1": 1.0})

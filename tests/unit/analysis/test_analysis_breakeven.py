@@ -260,6 +260,39 @@ def test_outside_the_baseline_it_is_not_at_this_quality(q: float, words: str) ->
     assert words in found.reason
 
 
+@given(st.floats(1e-9, 0.2), st.floats(1e-6, 0.1), st.floats(1e-6, 0.1), st.booleans())
+def test_a_quality_within_its_error_of_the_best_or_worst_checkpoint_is_that_ones(
+    gap: float, own_se: float, se: float, is_above: bool
+) -> None:
+    path = baseline_path((40.0, 0.6), (80.0, 0.8), se=se)
+    end, end_j, sign = (0.8, 80.0, 1.0) if is_above else (0.6, 40.0, -1.0)
+    half = 1.959963984540054 * math.hypot(own_se, se)
+    assume(abs(gap - half) > 1e-9)
+    found = matched_quality_break_even(point(bill(20.0), bill(100.0), quality(end + sign * gap, own_se)), path)
+    assert (found.verdict is Verdict.NOT_AT_THIS_QUALITY) == (gap > half)
+    if gap < half:
+        # the answer at the checkpoint's own quality, with the errors of both qualities in it
+        there = matched_quality_break_even(point(bill(20.0), bill(100.0), quality(end, own_se)), path)
+        assert found.saving_j == pytest.approx(end_j - 20.0)
+        assert found.verdict is there.verdict
+        assert [found.value, found.low, found.high] == pytest.approx([there.value, there.low, there.high])
+        assert "(which is known to ±" in found.reason
+
+
+def test_a_gap_that_rounding_would_hide_is_said() -> None:
+    arm = point(bill(20.0), bill(100.0), quality(0.80001, 0.000_001))
+    found = matched_quality_break_even(arm, baseline_path((40.0, 0.6), (80.0, 0.8)))
+    assert found.verdict is Verdict.NOT_AT_THIS_QUALITY
+    assert found.reason.endswith("its best is 0.8000, lower by 1e-05 ± 2e-06")
+
+
+def test_of_one_checkpoint_nothing_is_read_off() -> None:
+    arm = point(bill(20.0), bill(100.0), quality(0.8, 0.02))
+    found = matched_quality_break_even(arm, baseline_path((80.0, 0.81), se=0.02))
+    assert found.verdict is Verdict.NOT_AT_THIS_QUALITY
+    assert "one checkpoint alone" in found.reason
+
+
 @pytest.mark.parametrize(
     ("arm", "path", "words"),
     [

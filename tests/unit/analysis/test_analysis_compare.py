@@ -182,6 +182,30 @@ def test_a_quality_that_no_baseline_reaches_has_no_match() -> None:
     assert "quality of kd-1b is unknown" in unknown.n_star_matched[0].found.reason
 
 
+@pytest.mark.parametrize(("gap", "is_told"), [(0.00001, True), (0.027, True), (0.029, False)])
+def test_the_best_baseline_stands_in_where_what_it_lacks_is_within_its_error(gap: float, is_told: bool) -> None:
+    # the half-width of the gap is 1.96 x 0.01 x sqrt(2) = 0.0277
+    sft = observation("sft-1b", quality=0.6, quality_se=0.01)
+    found = compared(sft, observation("kd-1b", quality=0.6 + gap, quality_se=0.01, student_j=4.0))
+    (reuse,), matched = found.n_star_matched, found.matched[0]
+    assert (reuse.baseline, matched.as_good) == (("sft-1b", "sft-1b") if is_told else ("", ""))
+    if is_told:
+        assert reuse.found.value == pytest.approx(11.0 / 2.0)
+        assert matched.as_good_lacks == pytest.approx(gap)
+        assert matched.energy_ratio == pytest.approx(16.0 / 7.0)
+    else:
+        assert reuse.found.verdict is Verdict.NOT_AT_THIS_QUALITY
+        assert reuse.found.reason.endswith("the best, sft-1b, is worse by 0.029 ± 0.028")
+        assert (matched.as_good_lacks, matched.energy_ratio) == (None, None)
+
+
+def test_a_baseline_that_is_as_good_goes_before_a_better_match_within_the_error() -> None:
+    as_good = observation("sft-7b", quality=0.61, quality_se=0.01, student_j=30.0)
+    near = observation("sft-1b", quality=0.605, quality_se=0.01)
+    found = compared(as_good, near, observation("kd-1b", quality=0.606, quality_se=0.01))
+    assert (found.n_star_matched[0].baseline, found.matched[0].as_good_lacks) == ("sft-7b", 0.0)
+
+
 def test_baselines_of_no_energy_or_dearer_than_the_label_match_nothing() -> None:
     free = compared(observation("sft-1b", own_j=0.0), observation("kd-1b"))
     assert (free.matched[0].as_good, free.matched[0].energy_ratio) == ("sft-1b", None)

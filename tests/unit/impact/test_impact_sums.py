@@ -10,10 +10,11 @@ import pytest
 
 from impact_studies import figure, site, use
 from stillwatt.errors import UnlikeAmountsError
-from stillwatt.impact.draws import draw_factor, interval
+from stillwatt.impact.draws import draw_energy, draw_factor, interval
 from stillwatt.impact.operational import Operational
 from stillwatt.impact.sums import add_amounts, add_cells
-from stillwatt.records.channel import Boundary
+from stillwatt.records.channel import Basis, Boundary
+from stillwatt.records.energy import Total
 from stillwatt.records.factor import Distribution, Water
 from stillwatt.records.impact import Amount, Cell, Impact, LifeStage, Status
 
@@ -89,3 +90,11 @@ def test_draws_have_the_ends_that_the_factor_says(distribution: str) -> None:
 
 def test_an_exact_factor_does_not_vary() -> None:
     assert set(draw_factor(figure("pue", 1.2, distribution="exact"), 10, 0)) == {1.2}
+
+
+def test_draws_of_an_energy_whose_interval_was_cut_at_0_reach_as_far_below_as_above() -> None:
+    uncut = Total(value_j=2.0, low_j=-1.0, high_j=5.0, basis=Basis.MEASURED, complete=True)
+    cut = replace(uncut, low_j=0.0)
+    draws = draw_energy(cut, "meter", 4000, 7)
+    assert np.array_equal(draws, draw_energy(uncut, "meter", 4000, 7))
+    assert draws.min() == 0.0

@@ -152,6 +152,27 @@ def test_one_power_reading_is_held_to_both_sides() -> None:
     assert (energy.value_j, energy.estimated_j, energy.coverage) == pytest.approx((80, 80, 0.0))
 
 
+@pytest.mark.parametrize("seconds", [[5.0], [4.9, 5.0], [0.0, 0.1, 5.5], SECONDS])
+def test_a_models_constant_is_power_times_length_however_few_readings_there_are(seconds: list[float]) -> None:
+    constant = power(seconds, [3.5] * len(seconds), is_constant=True, gain_low_rel=0.75, gain_high_rel=3.0)
+    energy = energy_of(constant, 4.5, 5.5)
+    assert energy.value_j == pytest.approx(3.5)
+    assert (energy.random_j, energy.estimated_j, energy.missing_s) == (0.0, 0.0, 0.0)
+    assert energy.coverage == pytest.approx(1.0)
+    assert (energy.low_j, energy.high_j) == pytest.approx((0.875, 14.0))
+    assert not energy.flags
+
+
+def test_beyond_what_readings_show_to_have_run_even_a_constant_is_missing() -> None:
+    energy = energy_of(power([5.0], [3.5], is_constant=True), 3.0, 9.0)
+    assert (energy.value_j, energy.missing_s) == pytest.approx((3.5 * 2, 4.0))
+
+
+def test_a_constant_that_changes_is_read_as_any_power_is() -> None:
+    seconds, watts = [0.0, 1.0, 2.0], [3.0, 3.0, 4.0]
+    assert energy_of(power(seconds, watts, is_constant=True), 0, 2) == energy_of(power(seconds, watts), 0, 2)
+
+
 def test_a_window_of_no_length_holds_no_joules() -> None:
     energy = energy_of(power(SECONDS, [100.0] * 11), 3, 3)
     assert (energy.value_j, energy.random_j, energy.coverage, energy.missing_s) == (0.0, 0.0, 1.0, 0.0)

@@ -64,9 +64,8 @@ def test_a_policys_energy_and_its_baseline_are_the_gross_energy(
 
 @given(st.floats(0.0, 1e6), st.floats(0.0, 1e4))
 def test_an_idle_power_of_0_takes_nothing_off(value_j: float, length_s: float) -> None:
-    gross = [energy(value_j)]
-    above, below = both(split([drawn(gross[0], 0.0, length_s, 0.0)]))
-    assert above == combine(gross)
+    above, below = both(split([drawn(energy(value_j), 0.0, length_s, 0.0)]))
+    assert above == combine([energy(value_j, is_net=True)])
     assert below.value_j == 0.0
 
 

@@ -134,6 +134,14 @@ def test_every_verdict_has_its_sentence(changes: dict[str, Any], sentence: str) 
     assert sentence in text(two(**changes))
 
 
+def test_a_baseline_that_stands_in_is_said_to_be_worse() -> None:
+    sft = observation("sft-1b", quality_se=0.02)
+    found = text(compared(sft, observation("kd-1b", quality=0.71, quality_se=0.02, student_j=4.0)))
+    worse = "sft-1b, the best baseline, worse by 0.01, which is within the error"
+    assert f"At matched quality, N* of kd-1b is 5.5 [3.8, 9.7] against {worse}." in found
+    assert f"kd-1b takes 2.29 [2.02, 2.60] times the energy of {worse}" in found
+
+
 def test_no_stage_alone_may_turn_a_verdict() -> None:
     found = two(student_j=4.0)
     stuck = replace(found, levers=tuple(replace(lever, turning_factor=None) for lever in found.levers))

@@ -155,6 +155,7 @@ def test_channels_are_modelled_and_wide(tmp_path: Path) -> None:
         assert channel.gain_low_rel >= 0.5
         assert channel.gain_high_rel >= 1.0
         assert channel.source.startswith("model: ")
+    assert [channel.is_constant for channel in channels] == [False, True]
 
 
 def test_the_interval_holds_every_published_cpu_at_full_load() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from planned_runs import smoke, study_run
 from run_dirs import quick_run
+from stillwatt.analysis.study import summarise
 from stillwatt.config.amounts import Amount
 from stillwatt.config.bundled import find_recipe
 from stillwatt.config.load import load_recipe
@@ -17,7 +19,9 @@ from stillwatt.config.models import Recipe
 from stillwatt.errors import ConfigError, MissingInputError, StillwattError, UnknownNameError, UsageError
 from stillwatt.factors.catalog import Catalog
 from stillwatt.records.advice import Answer, Limits
+from stillwatt.records.finding import Bill
 from stillwatt.workflows.advise import Request, advise_from_runs, advise_from_table, limits_of
+from stillwatt.workflows.books import show_run
 
 HEADER = "label,method,student,seed,quality,quality_se,teacher_kwh,student_kwh,other_kwh,throughput"
 TABLE = f"""{HEADER}
@@ -227,7 +231,57 @@ def test_where_serving_was_not_measured_what_serves_is_left_out_and_named(runs_d
     assert all(entry.option.student for entry in found.ranked)
     ((name, why),) = ((name, why) for name, why in found.left_out if "serving" in why)
     assert name == "what serves the teacher"
-    assert why.startswith("what serving it takes is not known (run ")
+    assert why.startswith("what serving it takes is not known (no finished serve stage of it in ")
+
+
+@pytest.mark.parametrize("newest", [("serve.teacher", "serve.student"), ("serve.teacher",)])
+def test_a_run_that_did_not_finish_serving_leaves_the_newest_that_did(runs_dir: Path, newest: tuple[str, ...]) -> None:
+    served = study_run(runs_dir, smoke(), number=1)
+    study_run(runs_dir, smoke(), number=2, without=newest)
+    found = advise_from_runs(request(runs_dir, tokens_served=1e6))
+    assert not [why for _, why in found.left_out if "serving" in why]
+    assert "serve the teacher as it is" in {entry.option.name for entry in found.ranked}
+    assert [note for note in found.notes if note.startswith("serving the teacher: ") and served.run_id in note]
+
+
+def test_serving_is_drawn_from_its_stages_own_interval_and_says_what_it_rests_on(runs_dir: Path) -> None:
+    run = study_run(runs_dir, smoke(), number=1)
+    served = 1e7
+    found = advise_from_runs(request(runs_dir, tokens_served=served))
+    (teacher,) = (entry for entry in found.ranked if entry.option.name == "serve the teacher as it is")
+    record = show_run(runs_dir, run.run_id)
+    study = summarise(record, reuse=[])
+    (rate,) = (rate for rate in study.serving if rate.is_teacher)
+    assert isinstance(rate.energy, Bill)
+    each_j = served / rate.tokens
+    below_j, above_j = (
+        math.hypot(rate.energy.random_j, study.repeat_rel * rate.energy.value_j, systematic_j)
+        for systematic_j in (rate.energy.systematic_low_j, rate.energy.systematic_high_j)
+    )
+    energy = teacher.energy_j
+    assert energy.value == pytest.approx(each_j * rate.energy.value_j, rel=0.05)
+    assert energy.high - energy.value == pytest.approx(each_j * above_j, rel=0.15)
+    assert energy.value - energy.low == pytest.approx(each_j * below_j, rel=0.15)
+    (note,) = (note for note in found.notes if note.startswith("serving the teacher: "))
+    assert f"measured a token, as {rate.tokens:,.0f} tokens in " in note
+
+
+def test_serving_counts_against_a_deadline(runs_dir: Path) -> None:
+    run = study_run(runs_dir, smoke(), number=1)
+    rates = summarise(show_run(runs_dir, run.run_id), reuse=[]).serving
+    served = 1e7
+    lasts_s = min(served * rate.duration_s / rate.tokens for rate in rates)
+    short = advise_from_runs(request(runs_dir, limits=Limits(duration_s=0.5 * lasts_s), tokens_served=served))
+    assert short.answer is Answer.IMPOSSIBLE
+    unserved = advise_from_runs(request(runs_dir, limits=Limits(duration_s=0.5 * lasts_s)))
+    assert unserved.answer is not Answer.IMPOSSIBLE
+    longest_s = max(served * rate.duration_s / rate.tokens for rate in rates)
+    enough = advise_from_runs(request(runs_dir, limits=Limits(duration_s=3.0 * longest_s), tokens_served=served))
+    assert enough.answer is not Answer.IMPOSSIBLE
+    (teacher,) = (entry for entry in enough.ranked if entry.option.name == "serve the teacher as it is")
+    (rate,) = (rate for rate in rates if rate.is_teacher)
+    assert teacher.duration_s is not None
+    assert teacher.duration_s.value == pytest.approx(served * rate.duration_s / rate.tokens, rel=0.05)
 
 
 def test_without_any_serving_tokens_to_serve_are_refused_with_the_next_step(runs_dir: Path) -> None:

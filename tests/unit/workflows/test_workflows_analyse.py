@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from observations import observation, seeds
 from run_records import measured_command, quickstart
+from stillwatt.analysis.study import summarise
+from stillwatt.analysis.trainings import gather_labels, repeat_rel, repeats_within
 from stillwatt.errors import UsageError
-from stillwatt.records import RunRecord
+from stillwatt.records import Absent, Basis, Energy, RunRecord, StageKind
 from stillwatt.records.comparison import Comparison, Ratio, Site
-from stillwatt.records.finding import Verdict
+from stillwatt.records.finding import Bill, BreakEvenKind, Verdict
 from stillwatt.report.comparison import comparison_dict
+from stillwatt.report.comparison_tables import stages_table
+from stillwatt.report.verdicts import stage_rows
 from stillwatt.units import J_PER_KWH, Joules, to_kwh
 from stillwatt.workflows.analyse import Pretraining, Wishes, analyse_runs, analyse_table
 from stillwatt.workflows.table import COLUMNS
@@ -173,6 +180,80 @@ def test_the_arms_of_runs_are_compared(shown: Shown) -> None:
     assert answer["not_billed"][0]["stage"] == "idle_baseline"
     billed_j = sum(entry.energy_j or 0.0 for entry in found.comparison.unbilled)
     assert billed_j > 0.0
+
+
+def wobbling(run: RunRecord, *shares: float) -> RunRecord:
+    """The run with its increments' energies times those shares, in turns."""
+    turns = itertools.cycle(shares)
+    stages = [
+        replace(each, energies=tuple(_times(part, share) for part in each.energies))
+        if each.kind is StageKind.STUDENT_TRAIN and (share := next(turns))
+        else each
+        for each in run.stages
+    ]
+    return replace(run, stages=tuple(stages))
+
+
+def _times(part: Energy | Absent, share: float) -> Energy:
+    assert isinstance(part, Energy)
+    return replace(part, value_j=part.value_j * share)
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (1.0, 1.02), (0.8, 1.2), (0.6, 1.4), (1.5, 0.9, 0.7)])
+def test_a_run_alone_is_compared_within_what_its_report_takes_it_to_repeat(
+    shown: Shown, shares: tuple[float, ...]
+) -> None:
+    run = wobbling(quickstart(run_id="r1"), *shares)
+    study = summarise(run, reuse=[10])
+    found = analyse_runs(shown(run))
+    assert repeat_rel(gather_labels(found.rows)) == pytest.approx(study.repeat_rel)
+    (within,) = said(found.comparison, "a single training is taken to repeat within")
+    assert f"±{study.repeat_rel:.0%} ({'assumed' if study.repeat_rel == 0.1 else 'from the spread between'}" in within
+    for point in study.final_points:
+        reported = study.break_even(BreakEvenKind.REUSE, point)
+        if reported is not None:
+            assert n_star(found.comparison, point.arm).verdict in (reported.verdict, Verdict.ALWAYS)
+
+
+def test_repeats_say_how_well_a_training_repeats_where_there_are_any() -> None:
+    rows = [*seeds("kd-1b", [5.0, 5.5]), observation("sft-1b", increments_j=(1.0, 3.0))]
+    within = repeats_within(gather_labels(rows))
+    assert within.how == "from the spread between the seeds of the other labels"
+    assert within.rel == pytest.approx(1.96 * 0.0673, rel=1e-2)
+    copies = [*seeds("kd-1b", [5.0, 5.0]), observation("sft-1b", increments_j=(1.0, 3.0))]
+    assert repeats_within(gather_labels(copies)).how == "from the spread between equal increments of one training"
+
+
+def test_the_basis_and_the_whole_interval_stand_beside_every_total(shown: Shown) -> None:
+    run = quickstart(run_id="r1")
+    found = analyse_runs(shown(run)).comparison
+    assert said(found, "all energies are modelled, not measured: the joules are rough")
+    whole = {point.arm: point.energy_under("one-off") for point in summarise(run, reuse=[10]).final_points}
+    for entry in found.stages:
+        bill = whole[entry.label]
+        assert isinstance(bill, Bill)
+        assert (entry.total_low_j, entry.total_high_j) == pytest.approx((bill.low_j, bill.high_j))
+        assert entry.basis is Basis.MODELLED
+    header, *rows = stage_rows(found)
+    assert header[5:7] == ["95 %", "basis"]
+    assert all(row[6] == "modelled" and row[5].startswith("[") for row in rows)
+    page = stages_table(comparison_dict(found))
+    assert [column.title for column in page.columns][5:7] == ["total, 95 % (kJ)", "basis"]
+    assert [row.cells[6] for row in page.rows] == ["modelled"] * len(rows)
+
+
+def test_a_table_that_says_no_basis_has_no_column_for_it(table: Path) -> None:
+    found = analyse_table(table).comparison
+    assert stage_rows(found)[0] == [
+        "label",
+        "teacher [kWh]",
+        "student [kWh]",
+        "other [kWh]",
+        "total [kWh]",
+        "teacher's share",
+    ]
+    assert not said(found, "not measured")
+    assert {entry["basis"] for entry in comparison_dict(found)["stages"]} == {None}
 
 
 def test_a_run_named_twice_is_no_repeat(shown: Shown) -> None:

@@ -1,0 +1,40 @@
+"""What an arm's stages tell of its training beside its energy: time, weights, speed when served."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from stillwatt.analysis.bookings import sort_stages
+from stillwatt.records.run import RunRecord, StageRecord
+from stillwatt.records.window import StageKind
+
+
+def trained_s(run: RunRecord, arm: str) -> float | None:
+    """How long the arm was trained up to its last checkpoint."""
+    lengths = [stage.duration_s for stage in _trainings(run, arm)]
+    return math.fsum(lengths) if lengths else None
+
+
+def counted_parameters(run: RunRecord, arm: str) -> Any:
+    """Weights of the arm's student, as its training counted them."""
+    counted = [stage.results.get("parameters") for stage in _trainings(run, arm)]
+    return counted[-1] if counted else None
+
+
+def throughput_of(run: RunRecord, student: str) -> float | None:
+    """Generated tokens a second under the run's serving load, for a student that was served."""
+    for stage in run.stages:
+        is_student = stage.labels.get("arm") != "teacher" and stage.labels.get("student", "") == student
+        if stage.kind is StageKind.SERVE and is_student and stage.workload.get("tokens") and stage.duration_s > 0.0:
+            return stage.workload["tokens"] / stage.duration_s
+    return None
+
+
+def _trainings(run: RunRecord, arm: str) -> list[StageRecord]:
+    """The arm's finished increments, in their order."""
+    return [
+        stage
+        for stage in sort_stages(run).ended
+        if stage.kind is StageKind.STUDENT_TRAIN and stage.labels.get("arm") == arm
+    ]
