@@ -71,6 +71,18 @@ def sensors_option(command: Command) -> Command:
     )(command)
 
 
+def sensor_option(command: Command) -> Command:
+    """Options of single instruments."""
+    return click.option(
+        "--sensor-option",
+        "sensor_options",
+        metavar="DRIVER.KEY=VALUE",
+        multiple=True,
+        callback=_parse_sensor_options,
+        help="Give an instrument an option, e.g. smart_plug.url=http://10.0.0.7; may be given again.",
+    )(command)
+
+
 def set_option(command: Command) -> Command:
     """Changes to a recipe."""
     return click.option(
@@ -98,6 +110,16 @@ def refuse_beside_report(context: click.Context, report: str, allowed: Container
         if name not in allowed and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             said = max(option.opts, key=len)
             raise click.UsageError(f"{report} is a saved report and is shown as it is: leave out {said}")
+
+
+def _parse_sensor_options(
+    _context: click.Context, _option: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    if not texts:
+        return {}
+    from stillwatt.config.overrides import parse_sensor_options
+
+    return parse_sensor_options(texts)
 
 
 def _split_names(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
