@@ -9,7 +9,7 @@ from typing import Any
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.workflows.ray_cluster import connect, machines
-from stillwatt.workflows.trials import Trial, TrialJob, carry_out
+from stillwatt.workflows.trials import Trial, TrialJob, carry_out, trial_of
 
 
 def carry_out_far(job: dict[str, Any]) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class RayEngine:
         """The next that is over; an error of the machinery comes out here."""
         (over,), _ = self._ray.wait(list(self._at_work), num_returns=1)
         self._free.append(self._at_work.pop(over))
-        return Trial(**self._ray.get(over))
+        return trial_of(self._ray.get(over))
 
 
 def _nobody(_text: str) -> None:
