@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--water-l-per-kwh", type=Number(min=0.0), metavar="X", help="Litres of water of a kWh.")
 @click.option("--price-per-kwh", type=Number(min=0.0), metavar="X", help="Price of a kWh, in any currency.")
 @click.option("--html", "html_path", metavar="PATH", help="Also write the answer, with its figures, as one page.")
+@click.option("--force", is_flag=True, help="Write over what is there.")
 @runs_option
 @json_option
 @click.pass_context
@@ -54,6 +56,7 @@ def analyse(
     water_l_per_kwh: float | None,
     price_per_kwh: float | None,
     html_path: str | None,
+    force: bool,
     runs_dir: str,
     as_json: bool,
 ) -> None:
@@ -67,6 +70,8 @@ def analyse(
     columns label, method, student, seed, quality, quality_se, teacher_kwh, student_kwh, other_kwh, throughput; an empty
     cell is unknown.
 
+    A file that --html names is left alone without --force, unless it is such a page.
+
     Exits with 3 where an energy of a run is not known or not whole.
     """
     from stillwatt.records.comparison import Site
@@ -76,6 +81,8 @@ def analyse(
         raise UsageError("name runs or a table, one of the two: `stillwatt analyse latest` or `--table points.csv`")
     if bool(pretraining_kwh) != bool(pretraining_share):
         raise UsageError("--pretraining-kwh and --pretraining-share belong together")
+    if html_path is not None:
+        _refuse_taken(html_path, table, is_forced=force)
     wishes = Wishes(
         reuse=reuse,
         pretraining=Pretraining(energy_kwh=pretraining_kwh, share=pretraining_share),
@@ -89,6 +96,14 @@ def analyse(
 
         note(f"page  {write_comparison_page(found.comparison, html_path)}")
     context.exit(0 if found.complete else 3)
+
+
+def _refuse_taken(page: str, table: str | None, *, is_forced: bool) -> None:
+    from stillwatt.workflows.figures import COMPARISON_TITLE
+    from stillwatt.workflows.outputs import is_own_page, refuse_taken
+
+    is_own = is_own_page(Path(page), COMPARISON_TITLE)
+    refuse_taken(Path(page), is_forced=is_forced or is_own, option="--html", inputs=[table] if table else [])
 
 
 def _print(found: Analysis, *, as_json: bool) -> None:

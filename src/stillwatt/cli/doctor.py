@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
 from stillwatt.cli.calibrate import Given, calibrate_options, refuse_without_log, run_calibration
-from stillwatt.cli.options import json_option, runs_option, sensors_option
+from stillwatt.cli.options import json_option, runs_option, sensor_option, sensors_option
 from stillwatt.cli.screen import columns, folded, say, say_json, width
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _LEAST_ROOM = 30
 
 @click.command()
 @sensors_option
+@sensor_option
 @calibrate_options
 @runs_option
 @json_option
@@ -29,6 +30,7 @@ _LEAST_ROOM = 30
 def doctor(
     context: click.Context,
     sensors: tuple[str, ...] | None,
+    sensor_options: dict[str, dict[str, Any]],
     calibrate: str | None,
     runs_dir: str,
     as_json: bool,
@@ -48,7 +50,7 @@ def doctor(
     refuse_without_log(context, (*given, "runs_dir"))
     from stillwatt.workflows.doctor import examine
 
-    findings = examine(sensors=sensors) if sensors else examine()
+    findings = examine(sensors=sensors or (), options=sensor_options)
     if as_json:
         say_json([asdict(finding) for finding in findings])
         return

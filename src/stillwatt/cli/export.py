@@ -7,11 +7,13 @@ from dataclasses import asdict
 import click
 
 from stillwatt.cli.factors import factor_options
-from stillwatt.cli.options import INCOMPLETE, json_option, runs_option
+from stillwatt.cli.options import INCOMPLETE, json_option, refuse_beside_report, runs_option
 from stillwatt.cli.screen import note, say, say_json
 
 _MOST_LOSSES = 3
 """What is lost, told on the terminal; the file beside the export has all of it."""
+_OF_A_SAVED_REPORT = {"source", "form", "out", "spec_version", "details", "force", "runs_dir", "as_json"}
+"""What can be asked for where nothing is computed."""
 _FORMATS = ("cyclonedx", "spdx", "huggingface", "boamps", "sci", "eu-gpai", "rocrate", "opentelemetry")
 
 
@@ -63,7 +65,10 @@ def export(
     from stillwatt.workflows.account import Wanted, energy_is_whole
     from stillwatt.workflows.export import export as write_export
     from stillwatt.workflows.export import report_of
+    from stillwatt.workflows.lifecycle_pages import is_saved
 
+    if is_saved(source):
+        refuse_beside_report(context, source, _OF_A_SAVED_REPORT)
     said = parse_details(details, created_utc=iso_utc(SystemClock().utc_ns()))
     wanted = Wanted(
         region=region, cloud_region=cloud_region, student=student, grid=grid, factor_files=files, overrides=overrides

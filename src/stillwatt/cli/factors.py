@@ -71,11 +71,11 @@ def list_command(quantity: str, where: str, files: tuple[str, ...], overrides: t
 
 
 @factors.command("show")
-@click.argument("name", metavar="PLACE|DEVICE")
+@click.argument("name", metavar="PLACE|DEVICE|NAME")
 @factor_options
 @json_option
 def show_command(name: str, files: tuple[str, ...], overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show which factors apply at a place or for a device, and what had to be accepted to find them."""
+    """Show which factors apply to a place, a device or what else `list` names, and what was accepted to find them."""
     from stillwatt.workflows.factors import open_catalog, show_factors
 
     catalog = open_catalog(files, overrides)
@@ -83,12 +83,13 @@ def show_command(name: str, files: tuple[str, ...], overrides: tuple[str, ...], 
     if as_json:
         place = asdict(shown.place) if shown.place else None
         found = {quantity: choice_dict(choice) for quantity, choice in shown.found}
-        say_json({"place": place, "device": shown.device or None, "factors": found})
+        named = {"device": shown.device or None, "other": shown.other or None}
+        say_json({"place": place, **named, "factors": found})
         return
     if shown.place:
         say(f"{shown.place.name} ({shown.place.code}), {shown.place.kind}" + _inside(shown.place.within))
     else:
-        say(f"device {shown.device}")
+        say(f"device {shown.device}" if shown.device else shown.other)
     for line in columns([(quantity, *_found(choice)) for quantity, choice in shown.found]):
         say(line)
     for _, choice in shown.found:

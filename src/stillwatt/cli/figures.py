@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     help="`json` is the Vega-Lite spec and needs no library.",
 )
 @click.option("--only", metavar="NAME[,NAME…]", help="Of the figures and tables, these alone.")
+@click.option("--force", is_flag=True, help="Write over what is there.")
 @click.option("--tables", type=click.Choice(["tex", "csv", "md"]), help="Also write the tables behind the figures.")
 @runs_option
 @json_option
@@ -40,25 +41,30 @@ def figures(
     form: str,
     only: str | None,
     tables: str | None,
+    force: bool,
     runs_dir: str,
     as_json: bool,
 ) -> None:
     """Draw figures for papers, and write their tables, from a run, several runs, a table or a saved comparison.
 
     One RUN gives the figures of its report; several are compared. FILE.json is what `analyse --json` or `report` wrote.
-    Each panel is a file of its own, in ink on white, with its legend.
+    Each panel is a file of its own, in ink on white, with its legend. Where a file of its name is there
+    and holds something else, nothing is written without --force.
 
     Exits with 3 where an energy is not known or not whole.
     """
     from stillwatt.workflows.figures import write_figures
+    from stillwatt.workflows.outputs import refuse_taken
 
     if bool(sources) == (table is not None):
         raise UsageError("name runs, a JSON file or a table, one of the three: `stillwatt figures latest -o figures`")
     names = tuple(name.strip() for name in (only or "").split(",") if name.strip())
     if only is not None and not names:
         raise UsageError("--only names at least one figure, for example frontier")
+    refuse_taken(Path(out_dir), is_forced=True, is_folder=True)
     drawn = _drawn(sources, table, runs_dir)
-    paths = write_figures(drawn, out_dir, form=form, only=names, tables=tables)
+    read = [source for source in (*sources, table) if source is not None]
+    paths = write_figures(drawn, out_dir, form=form, only=names, tables=tables, is_forced=force, inputs=read)
     if as_json:
         say_json({"files": [str(path) for path in paths]})
     else:

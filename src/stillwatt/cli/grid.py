@@ -97,6 +97,7 @@ def _show_known(zone: str, known: tuple[Known, ...], as_json: bool) -> None:
                     {
                         "source": one.source,
                         "zone": one.zone,
+                        "is_own_code": one.is_own_code,
                         "signal": one.signal.value,
                         "means": one.means,
                         "keys": list(one.keys),
@@ -113,6 +114,8 @@ def _show_known(zone: str, known: tuple[Known, ...], as_json: bool) -> None:
         )
     for line in columns(rows):
         say(line)
+    if any(one.is_own_code for one in known):
+        note(f"no place known here is called {zone!r}: it is taken as the service's own code, which nobody has checked")
     note("nothing was asked; name one with --source, and say from when to when")
 
 

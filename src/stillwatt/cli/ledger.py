@@ -65,15 +65,16 @@ def show(
 ) -> None:
     """Show one run: its stages with their energies, and what is not known.
 
-    Exits with 3 where the run's energy is incomplete.
+    Exits with 3 where the run's energy is incomplete, or not known under the policy.
     """
     from stillwatt.workflows import books
 
     if policy is not None and verdict:
         raise click.UsageError("--verdict judges the energies as metered; ask for it without --policy")
     if policy is not None:
-        _show_policy(books.show_policy(runs_dir, run, policy, rule=rule), as_json=as_json)
-        return
+        view = books.show_policy(runs_dir, run, policy, rule=rule)
+        _show_policy(view, as_json=as_json)
+        context.exit(0 if view.complete else INCOMPLETE)
     judged = books.judge(runs_dir, run, rule=rule) if verdict else None
     record = books.show_run(runs_dir, run, rule=rule) if judged is None else judged.record
     if as_json:

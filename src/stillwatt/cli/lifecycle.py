@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from stillwatt.cli.factors import factor_options
-from stillwatt.cli.options import INCOMPLETE, Number, json_option, runs_option
+from stillwatt.cli.options import INCOMPLETE, Number, json_option, refuse_beside_report, runs_option
 from stillwatt.cli.screen import note, say
 
 if TYPE_CHECKING:
@@ -141,11 +140,7 @@ def _report(context: click.Context, asked: dict[str, Any]) -> dict[str, Any]:
         return account_for(asked["runs"], _wanted(asked), runs_dir=asked["runs_dir"])
     if len(asked["runs"]) > 1:
         raise click.UsageError(f"{files[0]} is a saved report, and stands alone: name it, or runs")
-    given = [name for name in asked if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    if idle := sorted(set(given) - _OF_A_SAVED_REPORT):
-        raise click.UsageError(
-            f"{files[0]} is a saved report and is shown as it is: leave out --{idle[0].replace('_', '-')}"
-        )
+    refuse_beside_report(context, files[0], _OF_A_SAVED_REPORT)
     return saved_report(files[0])
 
 

@@ -103,19 +103,26 @@ def show_command(name: str, corpus_files: tuple[str, ...], as_json: bool) -> Non
 @literature.command("map")
 @choice_options
 @click.option("--html", "page", metavar="FILE", help="Write the map as a page that needs nothing else.")
+@click.option("--force", is_flag=True, help="Write over what is there.")
 @json_option
-def map_command(page: str | None, as_json: bool, **choice: Any) -> None:
-    """Draw the coverage map: works by stage, metrics by stage, and what the codings rest on."""
+def map_command(page: str | None, force: bool, as_json: bool, **choice: Any) -> None:
+    """Draw the coverage map: works by stage, metrics by stage, and what the codings rest on.
+
+    A file that --html names is left alone without --force, unless it is such a page.
+    """
     from stillwatt.literature.corpus import shipped_corpus
     from stillwatt.literature.coverage import coverage_map, map_dict
     from stillwatt.literature.stated import statements
     from stillwatt.report.literature import map_html, map_text
+    from stillwatt.workflows.outputs import write_whole
 
+    if page:
+        _refuse_taken(page, choice["corpus_files"], is_forced=force)
     words = _words(choice)
     drawn = coverage_map(_chosen(choice))
     if page:
         stated = () if words else statements(shipped_corpus())
-        Path(page).write_text(map_html(drawn, stated, words), encoding="utf-8")
+        write_whole(Path(page), map_html(drawn, stated, words))
         note(f"wrote {page}")
     if as_json:
         say_json(map_dict(drawn))
@@ -199,6 +206,14 @@ def check_command(context: click.Context, file: str, as_json: bool) -> None:
         faults = f"{len(table.problems)} faults" if table.problems else "no fault"
         say(f"{file}: {len(table.works)} works, {len(table.figures)} figures, {faults}")
     context.exit(1 if table.problems else 0)
+
+
+def _refuse_taken(page: str, corpus_files: tuple[str, ...], *, is_forced: bool) -> None:
+    from stillwatt.report.literature import TITLE
+    from stillwatt.workflows.outputs import is_own_page, refuse_taken
+
+    is_own = is_own_page(Path(page), TITLE)
+    refuse_taken(Path(page), is_forced=is_forced or is_own, option="--html", inputs=corpus_files)
 
 
 def _chosen(choice: dict[str, Any]) -> Corpus:

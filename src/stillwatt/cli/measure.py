@@ -5,11 +5,11 @@ from __future__ import annotations
 import atexit
 import json
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stillwatt.cli.options import Number, runs_option, sensors_option
+from stillwatt.cli.options import Number, runs_option, sensor_option, sensors_option
 from stillwatt.cli.screen import note
 from stillwatt.records.window import StageKind
 
@@ -25,6 +25,7 @@ _KINDS = [kind.value for kind in StageKind]
 @click.option("--kind", type=click.Choice(_KINDS), default="other", show_default=True, help="What the stage does.")
 @runs_option
 @sensors_option
+@sensor_option
 @click.option(
     "--period-ms",
     type=click.IntRange(min=1),
@@ -57,6 +58,7 @@ def measure(
     kind: str,
     runs_dir: str,
     sensors: tuple[str, ...] | None,
+    sensor_options: dict[str, dict[str, Any]],
     period_ms: int,
     idle_s: float,
     slow_after_s: float | None,
@@ -86,6 +88,7 @@ def measure(
         period_ms=period_ms,
         idle_s=idle_s,
         slow_after_s=slow_after_s,
+        options=sensor_options,
     )
     with undisturbed():
         if as_json:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 Command = TypeVar("Command", bound=Callable[..., object])
 INCOMPLETE = 3
@@ -70,6 +71,18 @@ def sensors_option(command: Command) -> Command:
     )(command)
 
 
+def sensor_option(command: Command) -> Command:
+    """Options of single instruments."""
+    return click.option(
+        "--sensor-option",
+        "sensor_options",
+        metavar="DRIVER.KEY=VALUE",
+        multiple=True,
+        callback=_parse_sensor_options,
+        help="Give an instrument an option, e.g. smart_plug.url=http://10.0.0.7; may be given again.",
+    )(command)
+
+
 def set_option(command: Command) -> Command:
     """Changes to a recipe."""
     return click.option(
@@ -79,6 +92,34 @@ def set_option(command: Command) -> Command:
         multiple=True,
         help="Change one setting of the recipe, e.g. data.seed=7 or arms.kd.alpha=0.3; may be given again.",
     )(command)
+
+
+def refuse_beside_report(context: click.Context, report: str, allowed: Container[str]) -> None:
+    """Let nothing be asked of a saved report that would be left aside: what it says was computed when it was made.
+
+    Args:
+        context: of the command, with what was typed.
+        report: the saved report.
+        allowed: parameters that are of use beside one.
+
+    Raises:
+        click.UsageError: another option was given; names it.
+    """
+    for option in sorted(context.command.params, key=lambda one: one.name or ""):
+        name = option.name or ""
+        if name not in allowed and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            said = max(option.opts, key=len)
+            raise click.UsageError(f"{report} is a saved report and is shown as it is: leave out {said}")
+
+
+def _parse_sensor_options(
+    _context: click.Context, _option: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    if not texts:
+        return {}
+    from stillwatt.config.overrides import parse_sensor_options
+
+    return parse_sensor_options(texts)
 
 
 def _split_names(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:

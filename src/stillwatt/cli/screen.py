@@ -10,6 +10,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 import click
@@ -22,10 +23,42 @@ _NARROWEST = 8
 
 
 def prepare_streams() -> None:
-    """Let a terminal or pipe that cannot show a character show `?` in its place, instead of failing the command."""
+    """Let no stream fail the command for a remark, or for a character that it cannot show (`?` stands in its place).
+
+    What stderr does not take (its reader has gone, its disk is full) is dropped, whoever wrote it: a remark, a bar, a
+    library's warning. An answer that stdout does not take still fails the command.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = _forgiving(sys.stderr)
+
+
+class _ForgivingFile(io.FileIO):
+    """A file to which every write succeeds: what it cannot take is dropped."""
+
+    def write(self, data: Any, /) -> int:
+        """Write what can be written; gives all of it as written, so that no buffer keeps the rest and fails later."""
+        with suppress(OSError):
+            super().write(data)
+        return memoryview(data).nbytes
+
+
+def _forgiving(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The same file behind a stream of the same kind, to which every write succeeds.
+
+    Python's own stream cannot be mended: it keeps what it could not write, and makes the exit status of a program 120
+    where that cannot be written at its end either.
+    """
+    file = _ForgivingFile(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        file if stream.write_through else io.BufferedWriter(file),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def show_meter_warnings_plainly() -> None:
@@ -54,7 +87,7 @@ def say(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a remark on stderr, so that the answer can be piped on."""
+    """Print a remark on stderr, so that the answer can be piped on; the command goes on where stderr takes none."""
     click.echo(text, err=True)
 
 

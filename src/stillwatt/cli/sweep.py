@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 _ENGINE_HELP = "Trials one after another here, or one on each node of the Ray cluster that RAY_ADDRESS names."
 
+_MOST_NEAR = 5
+"""Trials that are named as near to the best one; of more, how many."""
+_TOLD_APART = (
+    "  told apart by the random parts of their intervals; a single training's energy is taken to repeat within its "
+    "repeatability, 10 % or more (method.md, eq. 28)"
+)
+
 _EXAMPLE = """\b
 Such a table:
   [sweep]
@@ -142,17 +149,33 @@ def outcome_lines(outcome: SweepOutcome) -> list[str]:
 def _best(trials: Sequence[Trial], objectives: Sequence[str]) -> list[str]:
     """By each objective, the finished trial that did best."""
     from stillwatt.workflows.sweep import value_text
+    from stillwatt.workflows.trial_values import not_apart
 
-    lines = []
+    lines, is_any_near = [], False
     for name in objectives:
-        values = {trial.number: trial.values[name] for trial in trials if name in trial.values}
-        if values:
-            best = (max if name == "quality" else min)(values, key=values.__getitem__)
+        known = {
+            trial.number: (trial.values[name], trial.spreads.get(name)) for trial in trials if name in trial.values
+        }
+        if known:
+            best = (max if name == "quality" else min)(known, key=lambda number: known[number][0])
             word = {"energy": "least energy", "loss": "least loss"}.get(name, f"most {name}")
-            lines.append(f"{word}: trial {best}, {value_text(name, values[best])}")
+            near = not_apart(known, best) if len(known) > 1 else ()
+            is_any_near = is_any_near or bool(near)
+            lines.append(f"{word}: trial {best}, {value_text(name, *known[best])}{_near_text(near)}")
             if name == "energy":
                 lines += _prepared(trials)
-    return lines
+    return [*lines, *([_TOLD_APART] if is_any_near else [])]
+
+
+def _near_text(near: Sequence[int] | None) -> str:
+    """Whom the best one cannot be told apart from; None where its error is not known."""
+    if near is None:
+        return "; its error is not known, so it cannot be told apart from the others"
+    if not near:
+        return ""
+    first = ", ".join(map(str, near[:_MOST_NEAR]))
+    more = f" and {len(near) - _MOST_NEAR} more" if len(near) > _MOST_NEAR else ""
+    return f"; cannot be told apart from trial{'s' if len(near) > 1 else ''} {first}{more}"
 
 
 def _prepared(trials: Sequence[Trial]) -> list[str]:
@@ -179,11 +202,26 @@ def _heading(objective: str) -> str:
 def _row(trial: Trial, names: Sequence[str], objectives: Sequence[str]) -> list[str]:
     from stillwatt.report.format import interval_text
 
-    values = [f"{trial.values[name]:.4g}" if name in trial.values else "-" for name in objectives]
+    values = [_cell(trial, name) for name in objectives]
     parameters = [_text(trial.parameters.get(name, "-")) for name in names]
     energy = trial.energy
-    text = "-" if isinstance(energy, NoTotal) else interval_text(energy.value_j, energy.low_j, energy.high_j)
+    if isinstance(energy, NoTotal):
+        text = "-"
+    else:
+        text = f"{interval_text(energy.value_j, energy.low_j, energy.high_j)} {energy.basis.value}"
     return [str(trial.number), trial.status, *parameters, *values, text, trial.run_id or "-"]
+
+
+def _cell(trial: Trial, objective: str) -> str:
+    """An objective with its interval; the unit stands in the heading."""
+    from stillwatt.report.format import interval_text
+
+    if objective not in trial.values:
+        return "-"
+    value, spread = trial.values[objective], trial.spreads.get(objective)
+    if spread is None or spread.low is None or spread.high is None:
+        return f"{value:.4g}"
+    return f"{interval_text(value, spread.low, spread.high)} {spread.basis}".rstrip()
 
 
 def _text(value: object) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from typing import Any
 
 from stillwatt.errors import ConfigError, suggest
@@ -51,6 +53,31 @@ def apply_override(settings: dict[str, Any], text: str) -> Override:
     step = _step(at, parts[-1], text, place)
     at[step] = _value(value)
     return Override(text=text, place=(*place, step))
+
+
+def parse_sensor_options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options of single drivers as `DRIVER.KEY=VALUE` says; values as for `apply_override`, a later one winning.
+
+    A value that is a date stands for its text: no driver has an option of a date, and files may be called after one.
+
+    Raises:
+        ConfigError: it is not of that form.
+
+    >>> parse_sensor_options(["smart_plug.url=http://10.0.0.7", "smart_plug.outlet=1"])
+    {'smart_plug': {'url': 'http://10.0.0.7', 'outlet': 1}}
+    """
+    options: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, equals, given = text.partition("=")
+        driver, _, key = (part.strip() for part in name.partition("."))
+        if not (equals and driver and key) or "." in key:
+            raise ConfigError(
+                f"--sensor-option {text}",
+                "is not of the form DRIVER.KEY=VALUE, for example smart_plug.url=http://10.0.0.7",
+            )
+        value = _value(given)
+        options.setdefault(driver, {})[key] = given.strip() if isinstance(value, date | time) else value
+    return options
 
 
 def _step(at: Any, part: str, text: str, place: Place) -> str | int:

@@ -27,6 +27,7 @@ from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, OBJECTIVES, Source, check_parameter, find_objective
 from stillwatt.pipelines.spec import DISTILLING, Method
 from stillwatt.pipelines.spec_text import CORPUS
+from stillwatt.sensors.needs import check_needs
 from stillwatt.sensors.registry import check_names, make_sensor
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def _meter(recipe: Recipe) -> Iterator[Problem]:
     for number, name in enumerate(recipe.meter.sensors):
         try:
             check_names([name])
+            check_needs([name], recipe.meter.options)
         except UsageError as err:
             yield Problem(place=("meter", "sensors", number), message=str(err))
     for driver, options in recipe.meter.options.items():

@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from stillwatt.factors.devices import device_code
+from stillwatt.factors.devices import SERVER, device_code
 from stillwatt.factors.making import Cell, make_factor
 from stillwatt.factors.sanity import mean_outside_parts
 from stillwatt.records.factor import Factor, Fault
@@ -110,7 +110,7 @@ def _ecologits_providers(version: str) -> list[Factor]:
 def _ecologits_hardware(version: str) -> list[Factor]:
     llm = importlib.import_module("ecologits.impacts.llm")
     made = []
-    for device, prefix in (("h100-sxm", "GPU"), ("server-without-gpus", "SERVER")):
+    for device, prefix in (("h100-sxm", "GPU"), (SERVER, "SERVER")):
         for quantity, suffix, unit in (
             ("embodied_gwp", "GWP", "kgCO2e/device"),
             ("embodied_adpe", "ADPE", "kgSbeq/device"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from stillwatt.grids.source import Document, Reading, Span, binned, series_of, utc_text
@@ -28,6 +29,7 @@ class ElectricityMaps:
     boundary: ClassVar[str] = "life-cycle GWP of electricity consumed in the zone, imports traced"
     licence: ClassVar[str] = "Electricity Maps' terms for API data; not to be passed on without their leave"
     url: ClassVar[str] = URL
+    example: ClassVar[str] = "US-CAL-CISO"
 
     def __init__(self, web: GridWeb) -> None:
         self._web = web
@@ -35,6 +37,10 @@ class ElectricityMaps:
     def zone_of(self, place: str) -> str | None:
         """`FR` for France, `SE-SE3` for a bidding zone."""
         return zones(self.name).get(place)
+
+    def is_zone(self, code: str) -> bool:
+        """Two letters of a country, and what follows them between hyphens."""
+        return re.fullmatch(r"[A-Z]{2}(-[A-Z0-9]+)*", code) is not None
 
     def series(self, zone: str, span: Span) -> HourlySeries | NoSeries:
         """See `GridSource.series`."""

@@ -83,6 +83,7 @@ class EntsoE:
         "ENTSO-E Transparency Platform, free re-use with attribution (its own terms name the exceptions)"
     )
     url: ClassVar[str] = URL
+    example: ClassVar[str] = "10YFR-RTE------C"
 
     def __init__(self, web: GridWeb, by_source: Mapping[str, Factor]) -> None:
         self._web, self._by_source = web, dict(by_source)
@@ -90,6 +91,10 @@ class EntsoE:
     def zone_of(self, place: str) -> str | None:
         """The EIC code of a country or bidding zone."""
         return zones(self.name).get(place)
+
+    def is_zone(self, code: str) -> bool:
+        """An EIC code."""
+        return is_eic(code)
 
     def series(self, zone: str, span: Span) -> HourlySeries | NoSeries:
         """See `GridSource.series`; the intensity of each hour follows method.md, eq. 110.

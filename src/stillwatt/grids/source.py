@@ -49,9 +49,15 @@ class GridSource(Protocol):
     """What its intensities count."""
     licence: ClassVar[str]
     url: ClassVar[str]
+    example: ClassVar[str]
+    """One of its own codes."""
 
     def zone_of(self, place: str) -> str | None:
         """The service's code of the zone that a place's code means; None where it has none."""
+        ...
+
+    def is_zone(self, code: str) -> bool:
+        """Whether a word has the form of the service's own codes; it need not be one of them."""
         ...
 
     def series(self, zone: str, span: Span) -> HourlySeries | NoSeries:

@@ -33,6 +33,7 @@ class UkCarbon:
     )
     licence: ClassVar[str] = "CC-BY-4.0 (National Energy System Operator)"
     url: ClassVar[str] = URL
+    example: ClassVar[str] = "GB-13"
 
     def __init__(self, web: GridWeb) -> None:
         self._web = web
@@ -41,6 +42,10 @@ class UkCarbon:
         """`GB` for the United Kingdom; `GB-13` and the like are the service's regions."""
         return zones(self.name).get(place)
 
+    def is_zone(self, code: str) -> bool:
+        """`GB`, or one of the 18 regions."""
+        return _region(code) is not None
+
     def series(self, zone: str, span: Span) -> HourlySeries | NoSeries:
         """See `GridSource.series`; of a region the service gives forecasts alone, so all its hours are estimated.
 
@@ -48,6 +53,8 @@ class UkCarbon:
             UsageError: a zone that is neither `GB` nor one of the 18 regions.
         """
         region = _region(zone)
+        if region is None:
+            raise UsageError(f"grid source 'ukcarbon': {zone!r} is neither GB nor a region GB-1 to GB-{_REGIONS}")
         readings, answers = [], []
         for piece in span.pieces(_MOST_HOURS):
             start, end = utc_text(piece.start_utc_ns), utc_text(piece.end_utc_ns)
@@ -84,11 +91,11 @@ class UkCarbon:
             )
 
 
-def _region(zone: str) -> int:
-    """The number of a region; 0 for the nation."""
+def _region(zone: str) -> int | None:
+    """The number of a region; 0 for the nation, None for any other word."""
     if zone == _NATION:
         return 0
     number = zone.removeprefix(f"{_NATION}-")
     if number.isdigit() and 1 <= int(number) <= _REGIONS and number != zone:
         return int(number)
-    raise UsageError(f"grid source 'ukcarbon': {zone!r} is neither GB nor a region GB-1 to GB-{_REGIONS}")
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -34,6 +35,7 @@ class WattTime:
     boundary: ClassVar[str] = "marginal operating CO2 of generation: what one kWh more causes"
     licence: ClassVar[str] = "WattTime's terms for API data; not to be passed on without their leave"
     url: ClassVar[str] = URL
+    example: ClassVar[str] = "CAISO_NORTH"
 
     def __init__(self, web: GridWeb, *, user: str = "", password: str = "") -> None:
         self._web, self._user, self._password = web, user, password
@@ -41,6 +43,10 @@ class WattTime:
     def zone_of(self, place: str) -> str | None:
         """None: the service's regions are its own, and are written as it writes them (`CAISO_NORTH`)."""
         return None
+
+    def is_zone(self, code: str) -> bool:
+        """Capitals, digits and underscores."""
+        return re.fullmatch(r"[A-Z][A-Z0-9_]*", code) is not None
 
     def series(self, zone: str, span: Span) -> HourlySeries | NoSeries:
         """See `GridSource.series`."""

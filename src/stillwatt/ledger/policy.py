@@ -18,7 +18,7 @@ from stillwatt.metering.idle import Baseline, RestPower
 from stillwatt.metering.policies import Drawn, Policy, Split, nothing_off, split
 from stillwatt.metering.totals import merge_parts, sum_part, summed_boundary
 from stillwatt.records.channel import Boundary
-from stillwatt.records.energy import Absent, Energy, NoTotal
+from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.run import RunRecord, total_dict
 from stillwatt.records.usage import Rule
 
@@ -46,6 +46,12 @@ class PolicyView:
     unallocated: Split
     total: Split
     baselines: Mapping[str, Baseline]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run's energy is, and all of it is known under the policy."""
+        energies = [self.total.energy, *(stage.energy for stage in self.stages.values())]
+        return self.record.complete and all(isinstance(each, Total) and each.complete for each in energies)
 
     def to_dict(self) -> dict[str, Any]:
         """The contract `stillwatt.run/1` with its keys for a policy."""

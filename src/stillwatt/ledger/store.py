@@ -133,8 +133,13 @@ class LedgerStore:
         """Forget everything and post every run directory again; the rows come out the same.
 
         Raises:
-            LedgerError: the ledger itself cannot be written.
+            LedgerError: the ledger itself cannot be written, or is only held in memory.
         """
+        if self.is_in_memory:
+            raise LedgerError(
+                f"the ledger of {self.runs_dir} cannot be written, and nothing was: every answer comes from the run "
+                f"directories as they are; to keep one, let {self.runs_dir / LEDGER_FILE} be written to"
+            )
         with self._lock, self._translated():
             with self._transaction():
                 for table in ("posted", *reversed(schema.TABLES)):

@@ -21,6 +21,8 @@ from stillwatt.report.screen import screen
 from stillwatt.report.tables import Column, Row, Table
 from stillwatt.report.vega import Spec, Swatch, leaning_axis, nominal, spec, tips
 
+TITLE = "Coverage of published works · Stillwatt"
+"""The title of the map's page."""
 EVIDENCE_TITLES = {
     Evidence.FULL_TEXT: "full text",
     Evidence.CARD: "card or page",
@@ -269,6 +271,7 @@ def map_html(drawn: CoverageMap, statements: Sequence[Statement], chosen: str = 
         "literature.html.j2",
         map_figures(drawn),
         map_dict(drawn),
+        title=TITLE,
         stages=stage_table(drawn),
         statements=statements,
         meanings=[STAGES[stage] for stage in LifeStage],

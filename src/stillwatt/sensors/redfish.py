@@ -15,6 +15,7 @@ from typing import NamedTuple
 from stillwatt.clock import Clock
 from stillwatt.errors import UsageError
 from stillwatt.records import Boundary, Quantity
+from stillwatt.sensors.needs import how_to_give
 from stillwatt.sensors.slow import FetchError, SlowSensor
 from stillwatt.sensors.web import JsonSource, number_at, step_at
 from stillwatt.units import J_PER_KWH, NS_PER_S
@@ -81,7 +82,7 @@ class RedfishSensor(SlowSensor):
             FetchError: no address, no answer, or no power in any answer.
         """
         if self._source is None:
-            raise FetchError("no address; give one as the option `url`")
+            raise FetchError(f"no address; give one as {how_to_give(self.driver, 'url')}")
         if self._place:
             return self._numbers(self._source.get(self._place))
         found, refusals = self._look(self._source)

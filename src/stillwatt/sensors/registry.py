@@ -19,6 +19,7 @@ from stillwatt.errors import SensorUnavailableError, UnknownNameError, UsageErro
 from stillwatt.records import Absent, Boundary, Channel, Role
 from stillwatt.sensors.base import Probe, Sensor
 from stillwatt.sensors.calibration import RECALIBRATE, apply_calibrations, read_calibrations
+from stillwatt.sensors.needs import check_needs, lacks
 
 AUTO = "auto"
 GROUP = "stillwatt.sensors"
@@ -46,7 +47,7 @@ _TOLD = ("nvml", "rapl", "host_model")
 BY_NAME = ("ipmi", "redfish", "smart_plug")
 """Drivers that ask somebody else for their numbers: they need an address or a command, and are used when named."""
 _SUMMED = (Boundary.CHIP, Boundary.BOARD)
-_MODEL = "host_model"
+MODEL = "host_model"
 _MODELLED_KINDS = ("cpu", "dram")
 _HOLDS = {
     "jetson": (re.compile("INA3221 .*"), frozenset({"cpu", "dram", "gpu"})),
@@ -64,7 +65,7 @@ _EXPECTED = {
     "jetson": ("module0", Boundary.BOARD),
     "rapl": ("cpu0", Boundary.CHIP),
     "hwmon": ("node0", Boundary.NODE),
-    _MODEL: ("cpu0", Boundary.CHIP),
+    MODEL: ("cpu0", Boundary.CHIP),
 }
 """The part that is missing when a driver was asked for by name and does not know what there would be."""
 
@@ -114,6 +115,25 @@ def check_names(names: Iterable[str]) -> None:
             raise UnknownNameError("sensor", name, (AUTO, *known_names()))
 
 
+def check_sensors(names: Sequence[str], options: Options, clock: Clock) -> None:
+    """Refuse names and options that cannot be meant together; imports the drivers that are named, opens nothing.
+
+    Raises:
+        UnknownNameError: a name or an option that does not exist.
+        UsageError: an option is lacking, is one of a sensor that is not read, or has a value that cannot be meant.
+    """
+    check_names([*names, *options])
+    check_needs(names, options)
+    read = {*names, *((*_MEASURING, MODEL) if AUTO in names else ())}
+    for name in options:
+        if name not in read:
+            named = ",".join([*names, name])
+            raise UsageError(f"sensor {name!r} has an option and is not read; name it too: --sensors {named}")
+    for name in dict.fromkeys([*names, *options]):
+        if name != AUTO:
+            make_sensor(name, clock, **options.get(name, {}))
+
+
 def make_sensor(name: str, clock: Clock, **options: Any) -> Sensor:
     """Make the driver of that name; imports its module, opens nothing.
 
@@ -133,7 +153,7 @@ def make_sensor(name: str, clock: Clock, **options: Any) -> Sensor:
     for key in known:
         one = parameters[key]
         if one.kind is one.KEYWORD_ONLY and one.default is one.empty and key not in options:
-            raise UsageError(f"sensor {name!r}: it needs the option {key!r}")
+            raise lacks(name, key)
     try:
         sensor: Sensor = factory(clock, **options)
     except (TypeError, ValueError, AttributeError) as err:
@@ -240,7 +260,7 @@ class _Resolver:
     def add_model(self, kinds: Sequence[str]) -> None:
         """Model those kinds of part."""
         if kinds:
-            self.add(_MODEL, is_wanted=False, defaults={"parts": list(kinds)})
+            self.add(MODEL, is_wanted=False, defaults={"parts": list(kinds)})
 
     def add(self, name: str, *, is_wanted: bool, defaults: Mapping[str, Any] | None = None) -> None:
         """Probe and open one driver; a name that came before is not taken twice."""
@@ -266,7 +286,7 @@ class _Resolver:
         self._leave_out_held()
         channels = [channel for opened in self.opened for channel in opened.channels]
         parts = {channel.part for channel in channels}
-        modelled = {kind_of(one.part) for one in channels if one.driver == _MODEL and one.role is Role.LEDGER}
+        modelled = {kind_of(one.part) for one in channels if one.driver == MODEL and one.role is Role.LEDGER}
         absent = {
             item.part: item
             for item in reversed(self._absent)
@@ -285,14 +305,13 @@ class _Resolver:
         """Drop models of parts that lie inside what an instrument meters, and say so: they would be added twice."""
         channels = [channel for opened in self.opened for channel in opened.channels]
         held = held_kinds(channels)
-        inside = [one for one in channels if one.driver == _MODEL and kind_of(one.part) in held]
+        inside = [one for one in channels if one.driver == MODEL and kind_of(one.part) in held]
         if inside:
             self._drop(lambda one: one in inside)
             holders = " and ".join(sorted({one.driver for one in channels if held_kinds([one])}))
             note = f"; left out, as metered by {holders}: {', '.join(sorted({one.part for one in inside}))}"
             self._probes = [
-                replace(probe, detail=probe.detail + note) if probe.driver == _MODEL else probe
-                for probe in self._probes
+                replace(probe, detail=probe.detail + note) if probe.driver == MODEL else probe for probe in self._probes
             ]
 
     def _give_way(self, streams: set[str]) -> None:
@@ -350,7 +369,7 @@ def _is_twice(fresh: Channel, taken: Sequence[Channel]) -> bool:
         for one in taken
         if one.role is Role.LEDGER
         and kind_of(one.part) == kind_of(fresh.part)
-        and (one.driver == _MODEL) != (fresh.driver == _MODEL)
+        and (one.driver == MODEL) != (fresh.driver == MODEL)
     }
     return bool(rivals) and fresh.part not in rivals
 

@@ -15,6 +15,7 @@ from stillwatt.clock import Clock
 from stillwatt.errors import UsageError
 from stillwatt.records import Quantity
 from stillwatt.sensors.csv_tail import CsvTail
+from stillwatt.sensors.needs import how_to_give
 from stillwatt.sensors.slow import FetchError, SlowSensor, boundary_of
 from stillwatt.sensors.web import JsonSource, number_at, step_at
 from stillwatt.units import J_PER_KWH
@@ -123,7 +124,7 @@ class SmartPlugSensor(SlowSensor):
         if self._csv is not None:
             return self._of_row(self._csv)
         if self._source is None:
-            raise FetchError("no plug; give its address as the option `url`, or a `csv`")
+            raise FetchError(f"no plug; give its address as {how_to_give(self.driver, 'url')}, or a `csv` likewise")
         document = self._source.get(self._kind.path.format(n=self._outlet))
         found: dict[Quantity, float] = {}
         if self._kind.power:

@@ -11,7 +11,7 @@ from pathlib import Path
 from stillwatt.config.account_options import GivenDevice
 from stillwatt.errors import UnknownNameError, suggest
 from stillwatt.factors.catalog import Catalog, choose_for_device
-from stillwatt.factors.devices import device_code, device_names
+from stillwatt.factors.devices import SERVER, device_code, device_names
 from stillwatt.factors.host import Host, host_of, making_of_host, mass_of_host
 from stillwatt.factors.parametric import making_of
 from stillwatt.impact.embodied import EMBODIED, END_OF_LIFE
@@ -25,9 +25,8 @@ from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.records.window import StageKind, StageStatus
 from stillwatt.units import BYTES_PER_GB
 
-SERVER = "server-without-gpus"
-"""The server for eight accelerators whose eighth is taken where a host is not named."""
 CARDS_PER_SERVER = 8
+"""Of the server whose eighth is taken where a host is not named."""
 _ON_SERVERS = frozenset({"h100-sxm", "h200-sxm", "a100-sxm", "b200"})
 _TRADE_MARK = re.compile(r"\((?:R|TM)\)", re.IGNORECASE)
 _MAKING = tuple(dict.fromkeys(EMBODIED.values()))

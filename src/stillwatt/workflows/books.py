@@ -161,10 +161,16 @@ def verify(runs_dir: str | Path, reference: str | None = None) -> Sequence[Findi
 
 
 def export(runs_dir: str | Path, reference: str, *, form: str, out: str | Path) -> Sequence[Path]:
-    """Write a run's stages, energies and samples as files for other programs; returns their paths."""
+    """Write a run's stages, energies and samples as files for other programs; returns their paths.
+
+    Raises:
+        ConfigError: A file stands where the folder is to be.
+    """
     from stillwatt.ledger.export import export as export_run
     from stillwatt.ledger.store import LedgerStore
+    from stillwatt.workflows.outputs import refuse_no_folder
 
+    refuse_no_folder(Path(out), option="--out")
     with LedgerStore(Path(runs_dir)) as store:
         store.refresh()
         run_id = store.resolve(reference)

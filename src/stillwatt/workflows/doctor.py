@@ -9,9 +9,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stillwatt.clock import SystemClock
+from stillwatt.clock import Clock, SystemClock
 from stillwatt.sensors.base import Probe
-from stillwatt.sensors.registry import BY_NAME, held_kinds, kind_of, make_sensor, probe_all, says_something
+from stillwatt.sensors.needs import check_needs
+from stillwatt.sensors.registry import (
+    AUTO,
+    BY_NAME,
+    MODEL,
+    Options,
+    check_names,
+    held_kinds,
+    kind_of,
+    make_sensor,
+    probe_all,
+    says_something,
+)
 from stillwatt.units import BYTES_PER_GIB
 from stillwatt.workflows.doctor_finding import DoctorFinding, Health
 from stillwatt.workflows.doctor_users import user_findings
@@ -32,24 +44,48 @@ _ENOUGH_FREE_GIB = 3.0
 """The quick start keeps about 2 GiB: the converted model, checkpoints of three arms, the caches."""
 
 
-def examine(sensors: Sequence[str] = (), *, runs_dir: str | Path = ".") -> list[DoctorFinding]:
+def examine(
+    sensors: Sequence[str] = (), *, options: Options | None = None, runs_dir: str | Path = "."
+) -> list[DoctorFinding]:
     """Look at every instrument (or those named), the extras and the disk.
 
+    Args:
+        sensors: Drivers' names; none, or `auto` alone, for every instrument of this machine.
+        options: Options of single drivers, by driver name.
+        runs_dir: Where runs are to be written.
+
     Raises:
-        UnknownNameError: A sensor name that does not exist.
+        UnknownNameError: A sensor name or an option that does not exist.
+        UsageError: A sensor that is named lacks an option that it needs, or an option cannot be meant.
     """
     clock = SystemClock()
-    named = [name for name in sensors if name != "auto"]
-    probes = tuple(make_sensor(name, clock).probe() for name in named) if named else probe_all(clock)
+    given = options or {}
+    named = [name for name in sensors if name != AUTO]
+    check_names([*named, *given])
+    check_needs(named, given)
+    probes = _probes(sensors, clock, given) if named else probe_all(clock, given)
     return [
         *(_sensor_finding(probe) for probe in probes if named or says_something(probe)),
         *([] if named else [_elsewhere_finding(probes)]),
-        *user_findings([make_sensor(probe.driver, clock) for probe in probes if probe.usable], os.environ),
+        *user_findings(
+            [make_sensor(probe.driver, clock, **given.get(probe.driver, {})) for probe in probes if probe.usable],
+            os.environ,
+        ),
         _verdict(probes),
         *(_extra_finding(extra) for extra in _EXTRAS),
         _disk_finding(Path(runs_dir)),
         _python_finding(),
     ]
+
+
+def _probes(names: Sequence[str], clock: Clock, options: Options) -> tuple[Probe, ...]:
+    """What a run would go by that names these: where none is usable the host is modelled, as `resolve` does."""
+    here = probe_all(clock, {name: options[name] for name in options if name in names}) if AUTO in names else ()
+    named = [name for name in dict.fromkeys(names) if name != AUTO and name not in {probe.driver for probe in here}]
+    probes = (*here, *(make_sensor(name, clock, **options.get(name, {})).probe() for name in named))
+    if any(probe.usable for probe in probes) or MODEL in names:
+        return probes
+    return (*probes, make_sensor(MODEL, clock, **options.get(MODEL, {})).probe())
 
 
 def _sensor_finding(probe: Probe) -> DoctorFinding:

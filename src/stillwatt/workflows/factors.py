@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stillwatt.config.factor_file import load_factors, parse_override
-from stillwatt.errors import UnknownNameError
+from stillwatt.errors import UnknownNameError, UsageError
 from stillwatt.factors.catalog import Catalog, build_catalog, choose, choose_for_device
 from stillwatt.factors.devices import device_code
 from stillwatt.factors.packages import PackageFactors, read_packages
@@ -21,6 +21,8 @@ class Shown:
 
     place: Place | None
     device: str
+    other: str
+    """What is neither, as a factor names it: a technology, a source of power, a data centre."""
     found: tuple[tuple[str, Choice | NoFactor], ...]
     """Quantity, and what was found."""
 
@@ -55,20 +57,32 @@ def list_factors(catalog: Catalog, quantity: str = "", where: str = "") -> list[
 
 
 def show_factors(catalog: Catalog, name: str) -> Shown:
-    """What applies at a place, or for a device where the name is one that the catalogue has.
+    """What applies at a place, for a device where the name is one that the catalogue has, or for what a factor names.
 
     Raises:
-        UnknownNameError: the name is no place, and the catalogue has no such device.
+        UnknownNameError: the name is no place, and the catalogue has no factor of that name.
         AmbiguousNameError: it means several places.
     """
     device = device_code(name)
     kinds = [quantity for quantity in QUANTITIES.values() if quantity.of == "device"]
     if any(factor.where == device and QUANTITIES[factor.quantity].of == "device" for factor in catalog.factors):
         found = tuple((kind.name, choose_for_device(catalog, kind.name, device)) for kind in kinds)
-        return Shown(place=None, device=device, found=found)
-    place = find_place(name)
+        return Shown(place=None, device=device, other="", found=found)
+    named = {factor.quantity for factor in catalog.factors if factor.where == name}
+    try:
+        place = find_place(name)
+    except UsageError:
+        if not named:
+            raise
+        place = None
+    if place is None or (named and place.code != name):
+        of_it = [kind.name for kind in QUANTITIES.values() if kind.name in named]
+        found = tuple((kind, choose_for_device(catalog, kind, name)) for kind in of_it)
+        return Shown(place=None, device="", other=name, found=found)
     of_places = [quantity for quantity in QUANTITIES.values() if quantity.of in ("place", "provider")]
-    return Shown(place=place, device="", found=tuple((one.name, choose(catalog, one.name, place)) for one in of_places))
+    return Shown(
+        place=place, device="", other="", found=tuple((one.name, choose(catalog, one.name, place)) for one in of_places)
+    )
 
 
 def _codes(where: str) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stillwatt.errors import ConfigError, NoSuchInputError, StillwattError, UnknownNameError, UsageError
+from stillwatt.errors import ConfigError, NoSuchInputError, UnknownNameError, UsageError
+from stillwatt.workflows.outputs import refuse_taken
 from stillwatt.workflows.publish import write_whole
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 COMPARISON_SCHEMA = "stillwatt.comparison/1"
 FORECAST_SCHEMA = "stillwatt.forecast/1"
 REPORT_SCHEMA = "stillwatt.report/1"
+COMPARISON_TITLE = " · Stillwatt comparison"
+"""What the title of a comparison's page ends in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,14 @@ def _forecast(data: dict[str, Any]) -> Drawn:
 
 
 def write_figures(
-    drawn: Drawn, out_dir: str | Path, *, form: str, only: Sequence[str] = (), tables: str | None = None
+    drawn: Drawn,
+    out_dir: str | Path,
+    *,
+    form: str,
+    only: Sequence[str] = (),
+    tables: str | None = None,
+    is_forced: bool = False,
+    inputs: Sequence[str | Path] = (),
 ) -> tuple[Path, ...]:
     """Write every panel of the figures, and the tables if asked for; each file appears whole or not at all.
 
@@ -138,11 +148,15 @@ def write_figures(
         form: `svg`, `png`, `pdf` or `json` (the Vega-Lite spec).
         only: Names of figures; all where empty.
         tables: `tex`, `csv` or `md`, or None for no tables.
+        is_forced: Whether files that are there, and hold something else, are written over.
+        inputs: Files that were read; never written over.
 
     Returns:
         The files written.
 
     Raises:
+        FileExistsAlreadyError: One of the files is there already; none is written.
+        ConfigError: A file stands where the folder is to be, or a folder or an input where a file is to be.
         UnknownNameError: There is no figure of a name in `only`.
         UsageError: There is nothing to draw.
         MissingDrawerError: vl-convert-python is not installed and the form needs it.
@@ -155,10 +169,18 @@ def write_figures(
         raise UsageError("there is nothing to draw here: no label has the numbers that a figure needs")
     files = list(_contents(drawn, form, set(only) or names, tables))
     folder = Path(out_dir)
+    refuse_taken(folder, is_forced=True, is_folder=True)
+    for name, content in files:
+        is_there = _holds(folder / name, content)
+        refuse_taken(folder / name, is_forced=is_forced or is_there, inputs=() if is_there else inputs)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files:
         write_whole(folder / name, content)
     return tuple(folder / name for name, _ in files)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content
 
 
 def _contents(drawn: Drawn, form: str, wanted: set[str], tables: str | None) -> Iterator[tuple[str, bytes]]:
@@ -185,12 +207,12 @@ def write_comparison_page(found: Comparison, path: str | Path) -> Path:
 
     Raises:
         MissingExtraError: The template engine is not installed.
+        ConfigError: A folder stands there.
         StillwattError: The file cannot be written.
     """
     from stillwatt.report.comparison_html import comparison_html
 
     target = Path(path)
-    if target.is_dir():
-        raise StillwattError(f"{target} is a folder; name a file in it, such as {target / 'comparison.html'}")
+    refuse_taken(target, is_forced=True, option="--html")
     write_whole(target, comparison_html(found).encode())
     return target

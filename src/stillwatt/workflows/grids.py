@@ -46,6 +46,8 @@ class Known:
     means: str
     signal: Signal
     zone: str | None
+    is_own_code: bool
+    """Whether the zone is what was written, which is no place known here but has the form of the service's codes."""
     keys: tuple[str, ...]
     """Environment variables that must be set."""
 
@@ -61,18 +63,33 @@ class Asked:
 
 
 def what_is_known(name: str) -> tuple[Known, ...]:
-    """Every service, and the zone that a place has there; asks nothing."""
+    """Every service, and the zone that a place has there; asks nothing.
+
+    Raises:
+        UnknownNameError: no place is called so, and no service's codes look so.
+    """
     made = {service: open_source(service, by_source={}, is_offline=True) for service in SERVICES}
+    place = _place(name)
+    if isinstance(place, UnknownNameError) and not any(service.is_zone(name) for service in made.values()):
+        raise place
     return tuple(
         Known(
             source=service.name,
             means=service.means,
             signal=service.signal,
-            zone=_zone(made[service.name], name)[1],
+            zone=_zone(made[service.name], place, name)[0],
+            is_own_code=isinstance(place, UnknownNameError) and made[service.name].is_zone(name),
             keys=service.keys,
         )
         for service in SERVICES.values()
     )
+
+
+def _place(name: str) -> Place | UnknownNameError:
+    try:
+        return find_place(name)
+    except UnknownNameError as err:
+        return err
 
 
 def ask_grid(
@@ -114,7 +131,10 @@ def ask_grid(
         clock=clock,
         **more,
     )
-    place, code, cautions = _zone(service, zone)
+    place = _place(zone)
+    code, cautions = _zone(service, place, zone)
+    if code is None and isinstance(place, UnknownNameError):
+        raise UsageError(f"grid source {source!r}: {zone!r} is no code of its own, such as {service.example}; {place}")
     if code is None:
         raise UsageError(
             f"grid source {source!r} has no zone known here for {zone!r}; write the service's own code, or another "
@@ -126,7 +146,7 @@ def ask_grid(
         raise UsageError(f"{start} lies in the future; live grids are asked for what has been")
     found = service.series(code, span)
     cautions = (*cautions, *(found.cautions if isinstance(found, HourlySeries) else ()))
-    return Asked(place=place, found=found, cautions=cautions)
+    return Asked(place=place if isinstance(place, Place) else None, found=found, cautions=cautions)
 
 
 def worked_of(record: RunRecord) -> tuple[Worked, ...]:
@@ -332,20 +352,18 @@ def _none(where: str, reason: str) -> NoFactor:
     return NoFactor(quantity=_QUANTITY, where=where, reason=reason)
 
 
-def _zone(service: GridSource, name: str) -> tuple[Place | None, str | None, tuple[str, ...]]:
-    """The place that a name means, the service's zone of it, and what had to be accepted to find it."""
-    try:
-        place = find_place(name)
-    except UnknownNameError:
-        return None, name, ()
+def _zone(service: GridSource, place: Place | UnknownNameError, name: str) -> tuple[str | None, tuple[str, ...]]:
+    """The service's zone of a place, and what had to be accepted to find it; what is no place may be its own code."""
+    if isinstance(place, UnknownNameError):
+        return name if service.is_zone(name) else None, ()
     said = (place.caution,) if place.caution else ()
     if service.name == ELECTRICITY_MAPS and (own := _zone_of_region(place.code)):
-        return place, own, said
+        return own, said
     for code in (place.code, *place.within):
         if zone := service.zone_of(code):
             stands_in = () if code == place.code else (f"the zone of {code} stands in for {place.code}",)
-            return place, zone, (*said, *stands_in)
-    return place, None, said
+            return zone, (*said, *stands_in)
+    return None, said
 
 
 def _zone_of_region(code: str) -> str:

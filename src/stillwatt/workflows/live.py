@@ -73,6 +73,7 @@ class Run(AbstractContextManager["Run"]):
 
     Raises:
         UnknownNameError: A sensor name that does not exist.
+        UsageError: A sensor that is named lacks an option that it needs.
         RunsDirError: The run directory cannot be made or written (on entering); it is an OSError, too. Nothing has
             been measured then. What goes wrong later is warned of, and the program goes on.
     """
@@ -96,9 +97,11 @@ class Run(AbstractContextManager["Run"]):
         slow_after_s: float | None = None,
     ) -> None:
         if any(name != "auto" for name in sensors):
+            from stillwatt.sensors.needs import check_needs
             from stillwatt.sensors.registry import check_names
 
             check_names(sensors)
+            check_needs(sensors, options)
         self.name = name
         self.runs_dir = Path(runs_dir)
         self._clock = clock or SystemClock()

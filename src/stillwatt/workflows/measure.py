@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from stillwatt.clock import SystemClock
 from stillwatt.errors import StillwattError, UsageError
 from stillwatt.metering.meter import parse_kind
 from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE
@@ -50,28 +51,36 @@ def measure_command(
     period_ms: int = 100,
     idle_s: float = 0.0,
     slow_after_s: float | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> MeasureOutcome:
     """Run `argv` as one stage and account for it.
 
     The idle machine is measured for `idle_s` before the command, and after it where it ends with 0; Ctrl-C cuts the
     latter short, and nothing else once the command has begun. With `slow_after_s`, readings come once a second after
     that long without a stage's edge. Run and stage are called as `name_of_command` says, where nothing is given.
+    `options` are those of single drivers, by driver name.
 
     Raises:
-        UnknownNameError: A sensor or stage kind that does not exist; the command has not run.
-        UsageError: The command is an empty word.
+        UnknownNameError: A sensor, an option of one or a stage kind that does not exist; the command has not run.
+        UsageError: The command is an empty word, or a sensor's options cannot be meant; it has not run.
         RunsDirError: The run directory cannot be made; the command has not run.
     """
     parse_kind(kind)
     if not argv[0]:
         raise UsageError("the command is an empty word; write it after --, such as: measure -- python train.py")
+    if options or any(one != "auto" for one in sensors):
+        from stillwatt.sensors.registry import check_sensors
+
+        check_sensors(sensors, options or {}, SystemClock())
     called = name_of_command(argv)
+    asked = {"command": list(argv), "sample_period_ms": period_ms, "sensors": list(sensors), "idle_s": idle_s}
     run = Run(
         name or called,
         runs_dir=runs_dir,
         sensors=sensors,
         period_ms=period_ms,
-        settings={"command": list(argv), "sample_period_ms": period_ms, "sensors": list(sensors), "idle_s": idle_s},
+        settings=asked | ({"sensor_options": options} if options else {}),
+        options=options,
         slow_after_s=slow_after_s,
     )
     exit_code, problem = 1, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,19 @@ def shown(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def refuse_taken(path: Path, *, is_forced: bool, is_folder: bool = False, option: str = "-o") -> None:
+_EXAMPLES = {"--html": "report.html", "--markdown": "report.md"}
+"""A file that an option may name; of any other, JSON."""
+_LONGEST_HEAD_BYTES = 65_536
+
+
+def refuse_taken(
+    path: Path,
+    *,
+    is_forced: bool,
+    is_folder: bool = False,
+    option: str = "-o",
+    inputs: Iterable[str | Path] = (),
+) -> None:
     """Let nothing be written over that is there.
 
     Args:
@@ -26,19 +39,53 @@ def refuse_taken(path: Path, *, is_forced: bool, is_folder: bool = False, option
         is_forced: whether a file that is there is written over.
         is_folder: whether what is to be written is a folder of files.
         option: what the path was given with.
+        inputs: what the command reads; never written over.
 
     Raises:
-        ConfigError: a folder stands where a file is to be, or a file where a folder is to be.
+        ConfigError: a folder stands where a file is to be, or a file where a folder is to be; or the command reads it.
         FileExistsAlreadyError: something is there already.
     """
     if path.is_dir() and not is_folder:
-        raise ConfigError(option, f"{path} is a folder and was left as it is; name a file, e.g. {path / 'report.json'}")
-    if path.is_file() and is_folder:
-        raise ConfigError(
-            option, f"{path} is a file and was left as it is; name a folder that is to hold several files"
-        )
+        example = path / _EXAMPLES.get(option, "report.json")
+        raise ConfigError(option, f"{path} is a folder and was left as it is; name a file, e.g. {example}")
+    if is_folder:
+        refuse_no_folder(path, option=option)
+    if any(_is_same(path, one) for one in inputs):
+        raise ConfigError(option, f"{path} is what the command reads and was left as it is; name another file")
     if (path.is_file() or path.is_dir()) and not is_forced:  # into a pipe or `/dev/stdout` nothing is written over
         raise FileExistsAlreadyError(str(path), f"give another {option}, or --force")
+
+
+def refuse_no_folder(path: Path, *, option: str) -> None:
+    """Let no file stand where a folder is, or is to be made.
+
+    Raises:
+        ConfigError: the path, or a folder above it, is a file.
+    """
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError(
+                option, f"{place} is a file and was left as it is; name a folder that is to hold several files"
+            )
+
+
+def is_own_page(path: Path, title: str) -> bool:
+    """Whether a file is a page that this program wrote, by the words that its title ends in; it may be written anew."""
+    if not path.is_file():  # a pipe would have us wait for whoever writes into it
+        return False
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_LONGEST_HEAD_BYTES)
+    except OSError:
+        return False
+    return head.lstrip().startswith(b"<!doctype html>") and f"{title}</title>".encode() in head
+
+
+def _is_same(path: Path, other: str | Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -101,6 +101,9 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if path.exists() and not path.is_file():  # a pipe, or `/dev/stdout`: nothing can take its place
+            path.write_bytes(content)
+            return
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as err:

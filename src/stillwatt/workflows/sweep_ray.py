@@ -9,7 +9,7 @@ from typing import Any
 from stillwatt.errors import MissingExtraError, MissingInputError, StillwattError
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.workflows.ray_cluster import connect, machines
-from stillwatt.workflows.trials import Trial, TrialJob, TrialLeftOpen, carry_out
+from stillwatt.workflows.trials import Trial, TrialJob, TrialLeftOpen, carry_out, trial_of
 
 _CUT_SHORT = "cut_short"
 
@@ -64,10 +64,10 @@ class RayEngine:
         """
         (over,), _ = self._ray.wait(list(self._at_work), num_returns=1)
         self._free.append(self._at_work.pop(over))
-        return trial_of(self._ray.get(over))
+        return come_back(self._ray.get(over))
 
 
-def trial_of(told: dict[str, Any]) -> Trial:
+def come_back(told: dict[str, Any]) -> Trial:
     """What a trial that was carried out far away came to.
 
     Raises:
@@ -75,7 +75,7 @@ def trial_of(told: dict[str, Any]) -> Trial:
     """
     if _CUT_SHORT in told:
         raise TrialLeftOpen(told["number"], told[_CUT_SHORT])
-    return Trial(**told)
+    return trial_of(told)
 
 
 def _nobody(_text: str) -> None:

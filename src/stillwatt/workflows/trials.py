@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -26,6 +25,7 @@ from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.kinds import StageStatus
 from stillwatt.workflows.books import show_run
 from stillwatt.workflows.pipeline import run_recipe
+from stillwatt.workflows.trial_values import Spread, held_out_loss, objectives_of
 
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
@@ -65,6 +65,8 @@ class Trial:
     """Why there is no energy, or why it was ended early or failed."""
     values: Mapping[str, float] = field(default_factory=dict)
     """By objective; only of a finished one."""
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
+    """How well each objective is known; empty of a trial that an earlier version carried out."""
     prepare_j: float | None = None
     """Of preparing the data, the loading of libraries among it: in no objective, since the first trial bears it."""
     losses: Mapping[str, float] = field(default_factory=dict)
@@ -158,9 +160,7 @@ def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]
             )
             assert outcome is not None  # a sweep is no launch of several ranks (`run_sweep` has seen to it)
             study = outcome.study
-        trial = replace(
-            trial, status=FINISHED, values=_values(study, job.objectives), prepare_j=_prepare_j(study.final_points)
-        )
+        trial = _compared(trial, study, job.objectives)
     except TrialEnded as err:
         trial = replace(trial, status=PRUNED, why_not=str(err))
     except (MissingInputError, MissingExtraError):
@@ -172,6 +172,18 @@ def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]
     trial = _with_energy(replace(trial, losses=watch.means), folder, runs)
     keep(folder, trial)
     return trial
+
+
+def _compared(trial: Trial, study: Study, objectives: Sequence[str]) -> Trial:
+    """A trial that is finished, with what it is compared by."""
+    found = objectives_of(study, objectives)
+    return replace(
+        trial,
+        status=FINISHED,
+        values={name: one.value for name, one in found.items()},
+        spreads={name: one.spread for name, one in found.items()},
+        prepare_j=_prepare_j(study.final_points),
+    )
 
 
 @dataclass(slots=True)
@@ -187,7 +199,8 @@ class _Watch:
         Raises:
             TrialEnded: Its loss is above the median of the others', and there is text left.
         """
-        loss = _held_out_loss(scores)
+        losses = (held_out_loss(score["task"], score["value"]) for score in scores)
+        loss = next((known for known in losses if known is not None), None)
         if loss is None:
             return
         self.found.setdefault(str(float(share)), []).append(loss)
@@ -255,8 +268,14 @@ def _place(folder: Path, number: int, before: str = "") -> Path:
 
 def _read(folder: Path, before: str) -> dict[int, Trial]:
     paths = (folder / _TRIALS).glob(f"{before}[0-9]*.json")
-    found = [Trial(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    found = [trial_of(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
     return {trial.number: trial for trial in sorted(found, key=lambda trial: trial.number)}
+
+
+def trial_of(data: Mapping[str, Any]) -> Trial:
+    """The trial that `asdict` made these of."""
+    spreads = {name: Spread(**spread) for name, spread in data.get("spreads", {}).items()}
+    return Trial(**{**data, "spreads": spreads})
 
 
 def _with_energy(trial: Trial, folder: Path, runs: Sequence[str]) -> Trial:
@@ -278,43 +297,6 @@ def _with_energy(trial: Trial, folder: Path, runs: Sequence[str]) -> Trial:
     )
 
 
-def _values(study: Study, objectives: Sequence[str]) -> dict[str, float]:
-    """The objectives, each a mean over seeds.
-
-    Raises:
-        StillwattError: One of them is not known.
-    """
-    points = [point for point in study.arms if point.is_final]
-    return {name: statistics.fmean(_value(point, name) for point in points) for name in objectives}
-
-
 def _prepare_j(points: Sequence[ArmPoint]) -> float | None:
     known = [point.prepare_energy.value_j for point in points if not isinstance(point.prepare_energy, NoTotal)]
     return statistics.fmean(known) if known else None
-
-
-def _value(point: ArmPoint, name: str) -> float:
-    if name == "energy":
-        energy, prepare = point.energy_under("one-off"), point.prepare_energy
-        if isinstance(energy, NoTotal):
-            raise StillwattError(f"the energy of {point.key} is not known: {energy.reason}")
-        # what is not known of the preparation is in no total either
-        return energy.value_j - (0.0 if isinstance(prepare, NoTotal) else prepare.value_j)
-    if name == "loss":
-        loss = _held_out_loss([asdict(score) for score in point.scores])
-        if loss is None:
-            raise StillwattError(f"{point.key} has no perplexity")
-        return loss
-    from stillwatt.records.finding import NoQuality
-
-    if isinstance(point.quality, NoQuality):
-        raise StillwattError(f"the quality of {point.key} is not known: {point.quality.reason}; take loss as objective")
-    return point.quality.value
-
-
-def _held_out_loss(scores: Sequence[Mapping[str, Any]]) -> float | None:
-    """Mean cross-entropy on held-out text, in nats."""
-    for score in scores:
-        if score["task"] == "perplexity" and score["value"] > 0.0 and math.isfinite(score["value"]):
-            return math.log(score["value"])
-    return None

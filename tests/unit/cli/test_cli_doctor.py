@@ -23,8 +23,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What `examine` was asked for."""
     questions: list[Any] = []
 
-    def examine(sensors: Sequence[str] = ()) -> list[DoctorFinding]:
-        questions.append(tuple(sensors))
+    def examine(sensors: Sequence[str] = (), *, options: dict[str, Any]) -> list[DoctorFinding]:
+        questions.append((*sensors, *([options] if options else [])))
         return FINDINGS
 
     monkeypatch.setattr("stillwatt.workflows.doctor.examine", examine)
@@ -44,6 +44,12 @@ def test_findings_as_json(stillwatt: Stillwatt, asked: list[Any]) -> None:
     answer = json.loads(stillwatt("doctor", "--json", "--sensors", "nvml,rapl").stdout)
     assert answer[1] == {"subject": "sensor rapl", "status": "missing", "detail": "root only", "cure": "sudo chmod"}
     assert asked == [("nvml", "rapl")]
+
+
+def test_options_of_sensors_are_handed_on(stillwatt: Stillwatt, asked: list[Any]) -> None:
+    given = ("--sensor-option", "redfish.url=http://bmc", "--sensor-option", "redfish.verify=false")
+    assert stillwatt("doctor", "--sensors", "redfish", *given).exit_code == 0
+    assert asked == [("redfish", {"redfish": {"url": "http://bmc", "verify": False}})]
 
 
 def test_this_machine_can_be_examined(stillwatt: Stillwatt) -> None:

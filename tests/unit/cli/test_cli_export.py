@@ -50,6 +50,11 @@ def test_of_a_report_as_json(tmp_path: Path) -> None:
     )
     assert made.exit_code == 0, made.output
     out = tmp_path / "sci.json"
+    for left_aside in (("--region", "POL"), ("--student", "kd"), ("--factor", "pue@FRA=1.2"), ("--grid", "ukcarbon")):
+        refused = ask(str(report), "--format", "sci", "-o", str(out), *left_aside)
+        assert refused.exit_code == 2
+        assert f"is a saved report and is shown as it is: leave out {left_aside[0]}" in refused.stderr
+        assert not out.exists()
     result = ask(str(report), "--format", "sci", "-o", str(out), "--detail", "parameters=135e6", "--json")
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from stillwatt.cli.main import cli
 from stillwatt.factors import catalog as catalog_module
 from stillwatt.factors.making import make_factor
+from stillwatt.workflows.factors import open_catalog, show_factors
 
 
 def ask(*arguments: str) -> Result:
@@ -47,6 +48,29 @@ def test_show_a_device() -> None:
     shown = answer("show", "NVIDIA H100 80GB HBM3")
     assert shown["device"] == "h100-sxm"
     assert shown["factors"]["embodied_gwp"]["factor"]["value"] == 164
+
+
+def test_whatever_is_listed_can_be_shown() -> None:
+    catalog = open_catalog()
+    for name in sorted({factor.where for factor in catalog.factors}):
+        shown = show_factors(catalog, name)
+        kinds = {factor.quantity for factor in catalog.factors if factor.where == name}
+        assert kinds & {quantity for quantity, _ in shown.found}, name
+        assert [bool(shown.place), bool(shown.device), bool(shown.other)].count(True) == 1, name
+        assert name in (shown.place.code if shown.place else "", shown.device, shown.other)
+
+
+def test_show_what_is_neither_place_nor_device() -> None:
+    assert ask("show", "coal").stdout.startswith("coal\n")
+    shown = answer("show", "nand_10nm")
+    assert (shown["place"], shown["device"], shown["other"]) == (None, None, "nand_10nm")
+    assert shown["factors"]["ssd_gwp"]["factor"]["where"] == "nand_10nm"
+
+
+def test_a_factor_of_ones_own_goes_before_the_shipped_one_of_a_device() -> None:
+    shown = answer("show", "Dell R640", "--factor", "embodied_gwp@dell-r640=1234kgCO2e/device")
+    assert shown["device"] == "dell-r640"
+    assert shown["factors"]["embodied_gwp"]["factor"]["value"] == 1234
 
 
 def test_list() -> None:

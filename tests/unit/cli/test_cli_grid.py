@@ -49,6 +49,31 @@ def test_without_a_source_nobody_is_asked() -> None:
     assert {one["source"] for one in data["sources"]} == {"electricitymaps", "entsoe", "ukcarbon", "watttime"}
 
 
+@pytest.mark.parametrize("more", [(), ("--source", "electricitymaps", "--from", "2026-01-01", "--to", "2026-01-02")])
+def test_a_misspelt_place_is_no_zone(server: GridServer, more: tuple[str, ...]) -> None:
+    result = ask("factors", "grid", "Frnace", *more)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "unknown place 'Frnace'; did you mean 'France'?" in result.stderr
+    assert not server.asked
+
+
+def test_a_code_is_taken_by_the_services_whose_codes_look_so() -> None:
+    result = ask("factors", "grid", "US-CAL-CISO")
+    assert result.exit_code == 0
+    assert "'US-CAL-CISO': it is taken as the service's own code, which nobody has checked" in result.stderr
+    for code, service in (
+        ("US-CAL-CISO", "electricitymaps"),
+        ("10YFR-RTE------C", "entsoe"),
+        ("GB-18", "ukcarbon"),
+        ("CAISO_NORTH", "watttime"),
+    ):
+        sources = json.loads(ask("factors", "grid", code, "--json").stdout)["sources"]
+        taken = {one["source"]: one["zone"] for one in sources if one["is_own_code"]}
+        assert taken[service] == code
+        assert len(taken) == (2 if service == "ukcarbon" else 1)
+        assert all(one["zone"] is None for one in sources if one["source"] not in taken)
+
+
 def test_hours_with_their_notes(server: GridServer) -> None:
     period = ("--from", "2026-01-01T10:00Z", "--to", "2026-01-01T12:00Z", "--source", "electricitymaps")
     result = ask("factors", "grid", "France", *period, "--url", server.url)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from run_dirs import SyntheticRun, constant_counter, gpu_counter
+from run_dirs import SyntheticRun, constant_counter, gpu_counter, quick_run
 from stillwatt.errors import RunNotFoundError
 from stillwatt.ledger.finding import Finding, Severity
 from stillwatt.ledger.store import RunLine
@@ -111,11 +111,11 @@ def test_export_prints_its_files(stillwatt: Stillwatt, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("policy", "words"),
-    [("gross", "all that was drawn"), ("net", "above idle power"), ("marginal", "not known: the run")],
+    ("policy", "words", "status"),
+    [("gross", "all that was drawn", 0), ("net", "above idle power", 0), ("marginal", "not known: the run", 3)],
 )
 def test_a_policy_is_shown_with_what_it_takes_off(
-    policy: str, words: str, stillwatt: Stillwatt, tmp_path: Path
+    policy: str, words: str, status: int, stillwatt: Stillwatt, tmp_path: Path
 ) -> None:
     run = SyntheticRun(tmp_path)
     session = run.session(start_s=100.0)
@@ -127,7 +127,7 @@ def test_a_policy_is_shown_with_what_it_takes_off(
     session.end(115.0)
     command = ("ledger", "show", "latest", "--runs", str(tmp_path), "--policy", policy)
     shown = stillwatt(*command)
-    assert shown.exit_code == 0, shown.output
+    assert shown.exit_code == stillwatt(*command, "--json").exit_code == status, shown.output
     assert words in shown.stdout
     answer = json.loads(
         stillwatt("ledger", "show", "latest", "--runs", str(tmp_path), "--policy", policy, "--json").stdout
@@ -150,7 +150,9 @@ def test_a_run_without_an_idle_stage_is_told_how_to_have_one(stillwatt: Stillwat
     session = run.session(start_s=100.0)
     session.stage("train", 107.0, 112.0)
     session.end(115.0)
-    shown = stillwatt("ledger", "show", "latest", "--runs", str(tmp_path), "--policy", "net").stdout
+    result = stillwatt("ledger", "show", "latest", "--runs", str(tmp_path), "--policy", "net")
+    shown = result.stdout
+    assert result.exit_code == 3
     assert "net total  not known: no idle_baseline stage in this run" in shown
     assert "to know it next time: measure the idle machine too: `stillwatt measure --idle 30" in shown
 
@@ -183,3 +185,14 @@ def test_a_run_without_stages_has_no_verdict_line(stillwatt: Stillwatt, tmp_path
     run = SyntheticRun(tmp_path)
     run.session(start_s=100.0).end(105.0)
     assert "verdict" not in stillwatt("ledger", "show", "latest", "--runs", str(tmp_path), "--verdict").stdout
+
+
+def test_a_ledger_that_cannot_be_written_is_not_made_anew(
+    stillwatt: Stillwatt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick_run(tmp_path)
+    monkeypatch.setattr("os.access", lambda *_: False)  # whoever runs the tests may be root, whom no mode stops
+    done = stillwatt("ledger", "rebuild", "--runs", str(tmp_path))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"the ledger of {tmp_path} cannot be written, and nothing was" in done.stderr
+    assert stillwatt("ledger", "list", "--runs", str(tmp_path)).exit_code == 0

@@ -50,6 +50,10 @@ def test_options_and_command_reach_the_workflow(stillwatt: Stillwatt, install: C
             "2.5",
             "--slow-after",
             "600",
+            "--sensor-option",
+            "nvml.devices=[0, 1]",
+            "--sensor-option",
+            "nvml.gain_rel=0.02",
             "--",
             "prog",
             "--json",
@@ -69,6 +73,7 @@ def test_options_and_command_reach_the_workflow(stillwatt: Stillwatt, install: C
         "period_ms": 20,
         "idle_s": 2.5,
         "slow_after_s": 600.0,
+        "options": {"nvml": {"devices": [0, 1], "gain_rel": 0.02}},
     }
 
 

@@ -16,7 +16,8 @@ from stillwatt.config.load import sweep_recipe
 from stillwatt.errors import UsageError
 from stillwatt.workflows.analyse import runs_of_sweep
 from stillwatt.workflows.sweep import SweepOutcome, experimentation
-from stillwatt.workflows.trials import FINISHED, PRUNED, Trial, keep
+from stillwatt.workflows.trial_values import Spread
+from stillwatt.workflows.trials import FINISHED, PRUNED, Trial, keep, kept_trials
 
 TABLE = """
 [sweep]
@@ -51,8 +52,8 @@ def outcome(tmp_path: Path) -> SweepOutcome:
 
 def test_a_row_a_trial_and_what_they_took_together(outcome: SweepOutcome) -> None:
     text = "\n".join(outcome_lines(outcome))
-    assert "0      finished  0.001235             200         3.21         1,230 [1,100, 1,500]  r0" in text
-    assert "1      pruned    0.009                -           -            -                     r1" in text
+    assert "0      finished  0.001235             200         3.21         1,230 [1,100, 1,500] modelled  r0" in text
+    assert "1      pruned    0.009                -           -            -                              r1" in text
     assert "trial 1 pruned: no energy" in text
     assert "least energy: trial 0, 200 J" in text
     assert "least loss: trial 0, 3.21 nats" in text
@@ -64,6 +65,35 @@ def test_a_row_a_trial_and_what_they_took_together(outcome: SweepOutcome) -> Non
 def test_what_all_trials_took_has_its_interval_and_basis(outcome: SweepOutcome) -> None:
     known = replace(outcome, trials=(GOOD,), experimentation=experimentation((GOOD,)))
     assert "experimentation: 1,230 J [1,100, 1,500] modelled, of 1 trial (1 finished)" in outcome_lines(known)
+
+
+NEAR = Spread(low=0.3, high=3.5, random=0.2, basis="modelled")
+
+
+def test_the_best_has_its_interval_and_says_whom_it_is_not_told_from(outcome: SweepOutcome) -> None:
+    """Worked by hand: 2.098 less 1.889 is 0.209, and sqrt(0.2^2 + 0.2^2) is 0.283; of 3.0 it is 1.111."""
+    trials = tuple(
+        replace(GOOD, number=number, values={"energy": energy_j, "loss": 3.2}, spreads={"energy": NEAR})
+        for number, energy_j in enumerate((2.098, 1.889, 3.0))
+    )
+    lines = outcome_lines(replace(outcome, trials=trials))
+    assert "least energy: trial 1, 1.9 J [0.3, 3.5] modelled; cannot be told apart from trial 0" in lines
+    assert "least loss: trial 0, 3.2 nats; its error is not known, so it cannot be told apart from the others" in lines
+    assert any("told apart by the random parts of their intervals" in line for line in lines)
+    assert "1.9 [0.3, 3.5] modelled" in lines[2]
+    apart = tuple(trial for trial in trials if trial.number != 0)
+    assert "least energy: trial 1, 1.9 J [0.3, 3.5] modelled" in outcome_lines(replace(outcome, trials=apart))
+
+
+def test_a_trial_is_kept_with_how_well_it_is_known_and_an_older_one_without(tmp_path: Path) -> None:
+    known = replace(GOOD, spreads={"energy": NEAR, "loss": Spread(low=None, high=None, random=None)})
+    keep(tmp_path, known)
+    assert kept_trials(tmp_path) == {0: known}
+    (file,) = (tmp_path / "trials").glob("*.json")
+    data = json.loads(file.read_text(encoding="utf-8"))
+    del data["spreads"]
+    file.write_text(json.dumps(data), encoding="utf-8")
+    assert kept_trials(tmp_path) == {0: GOOD}
 
 
 def test_for_programs_an_unknown_sum_is_absent(outcome: SweepOutcome) -> None:

@@ -254,7 +254,7 @@ def test_an_option_that_cannot_be_meant_is_told_before_anything_is_opened(driver
 
 
 def test_a_missing_option_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match=r"^sensor 'replay': it needs the option 'path'$"):
+    with pytest.raises(UsageError, match=r"^sensor 'replay': it needs the option 'path'; give it as"):
         make_sensor("replay", FakeClock())
 
 

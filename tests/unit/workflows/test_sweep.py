@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("optuna", reason="the sweep extra is not installed")
 
@@ -18,11 +21,12 @@ from stillwatt.config.sweep import ParameterSettings
 from stillwatt.errors import StillwattError, UsageError
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.records.energy import NoTotal, Total
-from stillwatt.records.finding import Bill
+from stillwatt.records.finding import Bill, Score
 from stillwatt.workflows import sweep as sweep_module
 from stillwatt.workflows.books import show_run
 from stillwatt.workflows.publish import summarise_run
 from stillwatt.workflows.sweep import SweepOutcome, run_sweep
+from stillwatt.workflows.trial_values import Spread, not_apart, objective_of, objectives_of
 from stillwatt.workflows.trials import (
     FAILED,
     FINISHED,
@@ -30,7 +34,6 @@ from stillwatt.workflows.trials import (
     Trial,
     TrialEnded,
     TrialJob,
-    _value,
     _Watch,
     keep,
     trial_recipe,
@@ -126,7 +129,7 @@ def test_trials_are_compared_without_what_the_first_one_loads(tmp_path: Path) ->
     (allocated,) = (entry for entry in point.allocated if entry.allocation.label == "one-off")
     assert isinstance(prepare, Bill)
     assert isinstance(allocated.energy, Bill)
-    own_j = _value(point, "energy")
+    own_j = objective_of(point, "energy").value
     assert own_j == pytest.approx(allocated.energy.value_j - prepare.value_j)
     loading_j = 54.0
     first = replace(
@@ -138,7 +141,56 @@ def test_trials_are_compared_without_what_the_first_one_loads(tmp_path: Path) ->
             if isinstance(entry.energy, Bill)
         ),
     )
-    assert _value(first, "energy") == pytest.approx(own_j)
+    assert objective_of(first, "energy").value == pytest.approx(own_j)
+
+
+def test_a_single_training_is_as_well_known_as_its_meter_and_repeats_within_its_repeatability(tmp_path: Path) -> None:
+    study = summarise_run(show_run(study_run(tmp_path, smoke()).path.parent, "latest"), runs_dir=tmp_path)
+    point = study.final_points[0]
+    one = replace(study, arms=(point,), repeat_rel=0.1)
+    found = objectives_of(one, ("energy",))["energy"]
+    bill = point.energy_under("one-off")
+    assert isinstance(bill, Bill)
+    assert bill.basis is not None
+    assert found.spread.basis == bill.basis.value
+    assert found.spread.low is not None
+    assert found.spread.high is not None
+    assert found.spread.random is not None
+    assert found.spread.low < found.value < found.spread.high
+    assert found.spread.random >= 0.1 * found.value  # whatever the meter: equal trials do not repeat better
+    exact = objectives_of(replace(one, repeat_rel=0.0), ("energy",))["energy"]
+    assert exact.spread.random is not None
+    assert exact.spread.random < found.spread.random
+    assert (exact.spread.low, exact.spread.high) == (found.spread.low, found.spread.high)
+
+
+def test_with_several_seeds_their_own_spread_counts(tmp_path: Path) -> None:
+    """Worked by hand: two losses x apart have a half-width of t_1 x / 2, with t_1 = 12.706 (method.md, eq. 29)."""
+    study = summarise_run(show_run(study_run(tmp_path, smoke()).path.parent, "latest"), runs_dir=tmp_path)
+    point = study.final_points[0]
+    score = Score(task="perplexity", value=20.0, se=0.0, n=100, higher_is_better=False)
+    near = replace(point, scores=(score,))
+    far = replace(point, scores=(replace(score, value=score.value * math.exp(0.02)),))
+    found = objectives_of(replace(study, arms=(near, far)), ("loss",))["loss"]
+    assert found.value == pytest.approx(math.log(score.value) + 0.01)
+    assert found.spread.random == pytest.approx(12.706 * 0.02 / 2.0, rel=1e-3)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 1e6), st.floats(0.0, 1e5)), min_size=2, max_size=8))
+def test_what_is_told_apart_is_so_from_both_sides_and_wider_errors_tell_no_more(
+    trials: list[tuple[float, float]],
+) -> None:
+    def known(factor: float) -> dict[int, tuple[float, Spread | None]]:
+        return {n: (x, Spread(low=None, high=None, random=h * factor)) for n, (x, h) in enumerate(trials)}
+
+    for best in range(len(trials)):
+        near, nearer = not_apart(known(1.0), best), not_apart(known(2.0), best)
+        assert near is not None
+        assert nearer is not None
+        assert best not in near
+        assert set(near) <= set(nearer)
+        assert all(best in (not_apart(known(1.0), other) or ()) for other in near)
+        assert not_apart({**known(1.0), best: (1.0, None)}, best) is None
 
 
 def test_the_winner_by_energy_says_what_is_left_out() -> None:
@@ -147,7 +199,7 @@ def test_the_winner_by_energy_says_what_is_left_out() -> None:
         for n, prepare_j in enumerate((182.0, 0.83))
     ]
     winner, beside = _best(trials, ["energy"])
-    assert winner == "least energy: trial 1, 25 J"
+    assert winner == "least energy: trial 1, 25 J; its error is not known, so it cannot be told apart from the others"
     assert "182 J in trial 0, in the others at most 830 mJ" in beside
     assert len(_best(trials[:1], ["loss"])) == 0
 

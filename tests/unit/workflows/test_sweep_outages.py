@@ -196,7 +196,7 @@ def test_faults_of_the_machine_leave_a_trial_open(
     # over a cluster the same, told as plain values
     told = sweep_ray.carry_out_far({**vars_of(job)})
     with pytest.raises(TrialLeftOpen, match="trial 0 was cut short"):
-        sweep_ray.trial_of(json.loads(json.dumps(told)))
+        sweep_ray.come_back(json.loads(json.dumps(told)))
 
 
 @pytest.mark.parametrize("fault", ITS_OWN, ids=repr)
@@ -210,7 +210,7 @@ def test_faults_of_a_trials_own_are_its_outcome(
     trial = carry_out(_job(tmp_path), SilentProgress(), lambda _text: None)
     assert (trial.status, kept_trials(tmp_path)) == (FAILED, {0: trial})
     assert str(fault) in trial.why_not
-    assert sweep_ray.trial_of(sweep_ray.carry_out_far(vars_of(_job(tmp_path)))).status == FAILED
+    assert sweep_ray.come_back(sweep_ray.carry_out_far(vars_of(_job(tmp_path)))).status == FAILED
 
 
 def vars_of(job: TrialJob) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from lifecycle_studies import study
 from run_dirs import quick_run
 from run_records import energy, quickstart, run_record, stage
 from stillwatt.cli.main import cli
-from stillwatt.config.account_options import GivenDevice, parse_pretraining, parse_range, parse_serving
+from stillwatt.config.account_options import GivenDevice, parse_device, parse_pretraining, parse_range, parse_serving
 from stillwatt.errors import ConfigError, StillwattError, UnknownNameError
 from stillwatt.factors.catalog import build_catalog
+from stillwatt.factors.devices import device_code
 from stillwatt.factors.making import make_factor
 from stillwatt.factors.parametric import making_of
 from stillwatt.impact.inputs import Inputs
@@ -29,7 +30,16 @@ from stillwatt.records.lifecycle import Role, TimeShare
 from stillwatt.records.run import RunRecord
 from stillwatt.records.window import StageKind
 from stillwatt.workflows.account import Wanted, first_difference, place_of
-from stillwatt.workflows.account_hardware import accelerators, folder_bytes, hardware_of, held_s, storage_of
+from stillwatt.workflows.account_hardware import (
+    accelerators,
+    check_known,
+    folder_bytes,
+    hardware_of,
+    held_s,
+    hold,
+    storage_of,
+)
+from stillwatt.workflows.factors import open_catalog
 
 CATALOG = build_catalog()
 
@@ -339,6 +349,19 @@ def test_bad_input_is_refused(arguments: tuple[str, ...], status: int, says: str
     assert ask("account").exit_code == 2
 
 
+def test_every_device_that_is_listed_can_be_named() -> None:
+    catalog = open_catalog()
+    listed = {factor.where for factor in catalog.factors if factor.quantity == "embodied_gwp"}
+    assert {"dell-r640", "server-2-socket", "h100-with-server-share"} <= listed
+    given = [parse_device(f"host:{name}*0.5") for name in sorted(listed)]
+    check_known(given, catalog)
+    for one in given:
+        held = hold("r", one.role, one.name, device_code(one.name), one.count, 1.0, catalog)
+        assert held.device in listed
+        found = held.found["embodied_gwp"]
+        assert isinstance(found, Choice) or "none for this device" not in found.reason, one.name
+
+
 def test_an_unknown_energy_makes_the_account_incomplete(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     run = quick_run(folder)
@@ -364,6 +387,7 @@ def test_other_runs_of_the_name_are_lacking_unless_the_name_is_an_interpreters(
     [
         ("--device", "nvidia h100 80gb HBM3"),
         ("--device", "host:our-server*0.5", "--factor", "embodied_gwp@our-server=2500kgCO2e/device"),
+        ("--device", "host:dell-r640"),
         ("--device", "my card", "--factor", "embodied_gwp@my card=150kgCO2e/device"),
     ],
 )
