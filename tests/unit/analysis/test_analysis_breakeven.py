@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from stillwatt.analysis.allocation import ONE_OFF
@@ -260,11 +260,18 @@ def test_outside_the_baseline_it_is_not_at_this_quality(q: float, words: str) ->
     assert words in found.reason
 
 
-@given(st.floats(1e-9, 0.2), st.floats(1e-6, 0.1), st.floats(1e-6, 0.1), st.booleans())
+@given(
+    st.floats(1e-9, 0.2),
+    st.floats(1e-6, 0.1),
+    st.floats(1e-6, 0.1),
+    st.booleans(),
+    st.sampled_from([[], [(60.0, 0.7)], [(50.0, 0.65), (70.0, 0.75)]]),
+)
+@example(0.01, 0.1, 0.1, True, [(60.0, 0.7)])
 def test_a_quality_within_its_error_of_the_best_or_worst_checkpoint_is_that_ones(
-    gap: float, own_se: float, se: float, is_above: bool
+    gap: float, own_se: float, se: float, is_above: bool, between: list[tuple[float, float]]
 ) -> None:
-    path = baseline_path((40.0, 0.6), (80.0, 0.8), se=se)
+    path = baseline_path((40.0, 0.6), *between, (80.0, 0.8), se=se)
     end, end_j, sign = (0.8, 80.0, 1.0) if is_above else (0.6, 40.0, -1.0)
     half = 1.959963984540054 * math.hypot(own_se, se)
     assume(abs(gap - half) > 1e-9)

@@ -257,6 +257,13 @@ def test_a_result_that_is_no_json_costs_itself_alone_and_the_run_says_so(meter: 
     assert meter.lost_events == 0
 
 
+class _Gone:
+    """As an array is whose device is lost."""
+
+    def numel(self) -> int:
+        raise RuntimeError("device lost")
+
+
 class _Tensor:
     """As a tensor of one element is."""
 
@@ -295,16 +302,17 @@ def test_results_are_kept_as_json_has_them(meter: Meter, journal: MemoryJournal)
 def test_other_libraries_numbers_count_and_what_is_none_is_on_the_record(meter: Meter, journal: MemoryJournal) -> None:
     several: Any = np.array([1, 2])
     three: Any = _Tensor(3)
+    gone: Any = _Gone()
     with pytest.warns(MeterWarning) as seen, meter.stage("train") as stage:
         stage.add_tokens(np.array([5, 7, 9]).sum())
         stage.add(examples=three, tokens=np.float64(1.0))
         for _ in range(3):
-            stage.add(examples=several, losses=math.nan)
+            stage.add(examples=several, losses=math.nan, batches=gone)
     counts = [event["counts"] for event in journal.named("workload")]
     assert sum(each.get("tokens", 0) for each in counts) == 22
     assert sum(each.get("examples", 0) for each in counts) == 3
     told = [str(one.message) for one in seen]
-    assert len(told) == 2
+    assert len(told) == 3
     assert all("is no count; left out" in message for message in told)
     assert [event["message"] for event in journal.named("warning")] == told
 
