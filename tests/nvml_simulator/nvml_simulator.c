@@ -23,7 +23,6 @@
  *                             rhythm and an average of its own (else those of nvmlDeviceGetPowerUsage)
  *           call_ms=MS        how long the counter takes to answer; at a set time, time moves on by it
  *           counter=0|1 power=0|1 instant=0|1 average=0|1 samples=0|1   what is supported (samples: not)
- *           counter_field=0|1|2  the counter as a field: not, as it is, in another unit
  *           offset_mj=N       count of the counter at the origin
  *           reset_s=S         the counter starts again at 0
  *           stand_from_s=S stand_until_s=S stand_loses=0|1  the counter stands still in that span, and then has caught up
@@ -217,7 +216,7 @@ static void set_number(const char *key, const char *value, Gpu *g) {
         {"fail_until_s", &g->fail_until_s}, {"die_s", &g->die_s}, {"uninit_s", &g->uninit_s}, {"module_w", &g->module_w},
         {"limit_w", &g->limit_w}, {"settle_ms", &g->settle_ms}, {"stand_from_s", &g->stand_from_s}, {"stand_until_s", &g->stand_until_s}};
     struct { const char *key; int *to; } wholes[] = {
-        {"counter", &g->counter}, {"counter_field", &g->counter_field}, {"power", &g->power}, {"instant", &g->instant}, {"average", &g->average},
+        {"counter", &g->counter}, {"power", &g->power}, {"instant", &g->instant}, {"average", &g->average},
         {"fail_every", &g->fail_every}, {"fail_code", &g->fail_code}, {"handle_error", &g->handle_error},
         {"arch", &g->arch}, {"mig", &g->mig}, {"samples", &g->samples}, {"part_counter", &g->part_counter},
         {"random", &g->random}, {"stand_loses", &g->stand_loses}};
@@ -245,7 +244,7 @@ static Gpu *add_gpu(void) {
     Gpu *g = &gpus[gpu_count];
     *g = (Gpu){.watts = 100, .duty = 0.5, .gain = 1, .step_ms = 100, .window_ms = 25, .usage_ms = 25,
                .reset_s = INFINITY, .stand_from_s = INFINITY, .stand_until_s = INFINITY, .fail_from_s = INFINITY, .fail_until_s = INFINITY, .die_s = INFINITY,
-               .uninit_s = INFINITY, .counter = 1, .counter_field = 1, .power = 1, .instant = 1, .average = 1,
+               .uninit_s = INFINITY, .counter = 1, .power = 1, .instant = 1, .average = 1,
                .fail_code = UNKNOWN, .arch = 9, .dwell_min_ms = 200, .dwell_max_ms = 3000,
                .processes = 1, .graphics = 1, .shares = 1, .rates = 1, .layout = 24, .module_w = -1};
     snprintf(g->name, sizeof g->name, "Simulated-GPU");
@@ -378,12 +377,16 @@ nvmlReturn_t nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pen
 }
 #endif
 
+#ifndef OMIT_nvmlDeviceGetTotalEnergyConsumption
 static void take_time(double ms) {
     if (ms <= 0) return;
     if (set_time_ns >= 0) set_time_ns += (int64_t)(ms * 1e6);
     else nanosleep(&(struct timespec){.tv_nsec = (long)(ms * 1e6)}, NULL);
 }
-static nvmlReturn_t read_counter(const Gpu *g, unsigned long long *energy_mj) {
+nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy_mj) {
+    nvmlReturn_t code = check_reading(device);
+    Gpu *g = device;
+    if (code) return code;
     if (!g->counter) return NOT_SUPPORTED;
     take_time(g->call_ms / 2); /* the value is taken in the middle of the call */
     double t = since_origin_s(now_ns()), joules = counted_j(g, t);
@@ -392,12 +395,6 @@ static nvmlReturn_t read_counter(const Gpu *g, unsigned long long *energy_mj) {
     *energy_mj = (unsigned long long)floor(joules * 1e3 * g->gain + 1e-6);
     take_time(g->call_ms / 2);
     return SUCCESS;
-}
-
-#ifndef OMIT_nvmlDeviceGetTotalEnergyConsumption
-nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy_mj) {
-    nvmlReturn_t code = check_reading(device);
-    return code ? code : read_counter(device, energy_mj);
 }
 #endif
 
@@ -431,11 +428,7 @@ static void fill_field(const Gpu *g, nvmlFieldValue_t *field) {
     field->latencyUsec = 0;
     field->valueType = 1; /* unsigned int */
     field->nvmlReturn = NOT_SUPPORTED;
-    if (field->fieldId == 83 && g->counter_field) {
-        field->valueType = 3; /* unsigned long long */
-        field->nvmlReturn = read_counter(g, &field->value.ullVal);
-        if (g->counter_field == 2) field->value.ullVal *= 1000; /* a driver that means microjoules by it */
-    } else if (field->scopeId == 1) { /* the whole module: what is on it beside the card draws the same all the time */
+    if (field->scopeId == 1) { /* the whole module: what is on it beside the card draws the same all the time */
         if (g->module_w < 0 || !(is_average || is_instant)) return;
         field->nvmlReturn = SUCCESS;
         field->value.uiVal = (unsigned)lround((power_w(g, t, is_average ? 1000 : g->window_ms) + g->module_w) * 1e3);

@@ -31,7 +31,7 @@ typedef struct {
     double stand_from_s, stand_until_s;
     int stand_loses;
     double reset_s, fail_from_s, fail_until_s, die_s, uninit_s;
-    int counter, counter_field, power, instant, average, fail_every, fail_code, handle_error, arch, mig, samples, part_counter, random;
+    int counter, power, instant, average, fail_every, fail_code, handle_error, arch, mig, samples, part_counter, random;
     char name[96], uuid[96];
     unsigned long calls;
     double module_w, limit_w, settle_ms;

@@ -21,7 +21,7 @@ RECALIBRATE = "`stillwatt doctor --calibrate CSV` makes a new one; docs/how-to/i
 _KINDS: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 _SAID = "; calibrated by "
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-_HOW_READ = re.compile(r"; read (every|as) [^;]+")
+_PACE = re.compile(r"; read every [^;]+")
 _DRIVER = re.compile(r"\bdriver ([^;\s]+)")
 
 
@@ -103,16 +103,16 @@ def apply_calibrations(
 
 
 def base_source(source: str) -> str:
-    """What a gain belongs to: a channel's source without what a calibration added, and without how it is read.
+    """What a gain belongs to: a channel's source without what a calibration added, and without how often it is read.
 
-    That may differ from one version of this program to the next, or from one run to another, and changes no reading.
+    That may differ from one version of this program to the next, and changes no reading.
 
     >>> base_source("call; card; driver 1; calibrated by meter on 2026-01-01")
     'call; card; driver 1'
-    >>> base_source("call; card; driver 1; read every 1 s"), base_source("call; card; driver 1; read as field 83")
-    ('call; card; driver 1', 'call; card; driver 1')
+    >>> base_source("call; card; driver 1; read every 1 s")
+    'call; card; driver 1'
     """
-    return _HOW_READ.sub("", source.partition(_SAID)[0])
+    return _PACE.sub("", source.partition(_SAID)[0])
 
 
 def driver_version(source: str) -> str:

@@ -14,7 +14,7 @@ such readings with their times, the buffer is read instead, so that nothing fall
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,7 @@ from stillwatt.records import (
 from stillwatt.sensors import nvml_library, nvml_users
 from stillwatt.sensors.base import Probe, Result, Urgency
 from stillwatt.sensors.nvml_buffer import PowerBuffer
-from stillwatt.sensors.nvml_cards import Pair, Plan, ReadCard, Stream, pair_of, seen_cards
-from stillwatt.sensors.nvml_library import patiently, said
+from stillwatt.sensors.nvml_cards import ReadCard, Stream, Turn, seen_cards, turn
 from stillwatt.sensors.nvml_sources import COUNTER_EVERY_NS, Chip, Source, counter_source, module_source, power_sources
 from stillwatt.sensors.nvml_windows import Field, window
 from stillwatt.sensors.processes import Processes
@@ -50,6 +49,8 @@ _BEFORE_US = 5_000
 """So long before the newest value of a witness's buffer reading begins: the first reading has one."""
 _REOPEN_NS = 5 * NS_PER_S
 _REOPEN_MAX_NS = 320 * NS_PER_S
+_TRIES = 3
+"""How often a call is tried at `open` before a passing error is taken for a lasting one."""
 
 
 class NvmlSensor:
@@ -83,7 +84,9 @@ class NvmlSensor:
         self.urgency = Urgency.IN_TURN
         self._nvml: Any = None
         self._cards: list[ReadCard] = []
-        self._plan = Plan()
+        self._turns: list[Turn] = []
+        """What is read, in order."""
+        self._streams: tuple[str, ...] = ()
         self._absent: list[Absent] = []
         self._driver_version = ""
         self._reopen_at_ns: int | None = None
@@ -134,20 +137,12 @@ class NvmlSensor:
             return []
         if self._reopen_at_ns is not None:
             self._reopen_when_due(self._reopen_at_ns)
-        now_ns, plain, long = self._clock.monotonic_ns, nvml_library.UNSIGNED, nvml_library.UNSIGNED_LONG_LONG
-        apart, plan = nvml_library.TWO_FIELDS.unpack_from, self._plan
+        now_ns, plain = self._clock.monotonic_ns, nvml_library.UNSIGNED
         t_ns = now_ns()
         flat: list[Any] = [t_ns]
         value: Any
-        # at ten readings a second these loops run with cold caches, so that each call in them costs microseconds
-        for call, arguments, seen, pair in plan.pairs:
-            code = call(*arguments)
-            counted, count, powered, power = apart(seen)
-            if code or counted != long or powered != plain:
-                count, power = self._both(pair, code, t_ns)
-            t_ns = now_ns()
-            flat += count, power, t_ns
-        for function, arguments, seen, stream in plan.turns:
+        for function, arguments, seen, stream in self._turns:
+            # at ten readings a second this loop runs with cold caches, so that each call in it costs microseconds
             if function is None:
                 value = self._take(stream, t_ns)
             else:
@@ -156,7 +151,7 @@ class NvmlSensor:
                 value = seen.number if is_number else self._answer(stream.source, code, t_ns)
             t_ns = now_ns()
             flat += value, t_ns
-        return Row(plan.layout, flat)
+        return Row(self._streams, flat)
 
     @property
     def rests_ns(self) -> int:
@@ -178,7 +173,7 @@ class NvmlSensor:
         """Shut NVML down; its own errors no longer matter then."""
         if self._nvml is not None:
             self._shutdown()
-        self._nvml, self._cards, self._plan = None, [], Plan()
+        self._nvml, self._cards, self._turns = None, [], []
         self._reopen_at_ns, self._reopen_wait_ns = None, _REOPEN_NS
 
     def _take(self, stream: Stream, t_ns: int) -> Any:
@@ -199,21 +194,10 @@ class NvmlSensor:
         except self._nvml.NVMLError as err:
             return self._failure(source, err, t_ns)
 
-    def _both(self, pair: Pair, code: int, t_ns: int) -> tuple[Any, Any]:
-        """What the call of a pair brought that is not two plain numbers: of each its number, or its failure."""
-        brought: list[int | ReadFailure] = []
-        for read, source in ((pair.reader.counter, pair.counter), (pair.reader.power, pair.power)):
-            try:
-                brought.append(read(code))
-            except self._nvml.NVMLError as err:
-                brought.append(self._failure(source, err, t_ns))
-        return brought[0], brought[1]
-
     def _failure(self, source: Source, err: Any, begun_ns: int) -> ReadFailure:
         if err.value in nvml_library.REOPEN and self._reopen_at_ns is None:
             self._reopen_at_ns = begun_ns + self._reopen_wait_ns
-        call = source.read_as or source.call
-        return ReadFailure(stream=source.stream, t_ns=self._clock.monotonic_ns(), reason=f"{call}: {err}")
+        return ReadFailure(stream=source.stream, t_ns=self._clock.monotonic_ns(), reason=f"{source.call}: {err}")
 
     def _reopen_when_due(self, due_ns: int) -> None:
         """Initialise NVML again some seconds after it was lost, then ever more rarely: it takes long on big nodes."""
@@ -225,7 +209,7 @@ class NvmlSensor:
         for card in self._cards:
             with contextlib.suppress(self._nvml.NVMLError):
                 card.handle = self._nvml.nvmlDeviceGetHandleByUUID(card.uuid)
-        self._plan = Plan.of(self._cards)
+        self._plan()
         self._reopen_at_ns = None
         self._reopen_wait_ns = min(2 * self._reopen_wait_ns, _REOPEN_MAX_NS)
 
@@ -241,10 +225,10 @@ class NvmlSensor:
             part = f"gpu{index}"
             found.add(index)
             try:
-                handle = patiently(nvml, nvml.nvmlDeviceGetHandleByIndex, index)
+                handle = self._patiently(nvml.nvmlDeviceGetHandleByIndex, index)
                 card = ReadCard(
                     part=part,
-                    uuid=patiently(nvml, nvml.nvmlDeviceGetUUID, handle),
+                    uuid=self._patiently(nvml.nvmlDeviceGetUUID, handle),
                     handle=handle,
                     buffer=PowerBuffer(self._clock),
                 )
@@ -256,7 +240,12 @@ class NvmlSensor:
             if self._is_wanted(index, card.uuid):
                 self._describe(card)
         self._check_found(found)
-        self._plan = Plan.of(self._cards)
+        self._plan()
+        self._streams = tuple(turn.stream.source.stream for turn in self._turns)
+
+    def _plan(self) -> None:
+        """Put down what is read in which order, with the calls made ready for the cards' handles."""
+        self._turns = [turn(card, source) for card in self._cards for _, source in card.channels]
 
     def _check_found(self, found: set[int | str]) -> None:
         """Note devices that were asked for and are not there; refuse to open when nothing can be read."""
@@ -277,14 +266,14 @@ class NvmlSensor:
     def _describe(self, card: ReadCard) -> None:
         """Find the card's counter and its best power reading."""
         reasons: list[str] = []
-        nvml = self._nvml
-        counter = self._first_readable(card, [counter_source(nvml)], reasons)
+        counter = self._first_readable(card, [counter_source(self._nvml)], reasons)
+        ask = self._ask
         chip = (
-            said(nvml, nvml.nvmlDeviceGetArchitecture, card.handle),
-            str(said(nvml, nvml.nvmlDeviceGetName, card.handle)),
+            ask(self._nvml.nvmlDeviceGetArchitecture, card.handle),
+            str(ask(self._nvml.nvmlDeviceGetName, card.handle)),
         )
         power = self._first_readable(
-            card, power_sources(nvml, chip, self._driver_version, is_witness=counter is not None), reasons
+            card, power_sources(self._nvml, chip, self._driver_version, is_witness=counter is not None), reasons
         )
         if power is not None and power.is_buffer:
             card.buffer.begin(power.read(card.handle) - _BEFORE_US)
@@ -292,9 +281,6 @@ class NvmlSensor:
                 counter.every_ns = COUNTER_EVERY_NS
         elif power is not None and counter is None:
             power = self._with_buffer(card, power)
-        if power is not None and counter is not None:
-            card.pair = pair_of(nvml, card.handle, counter, power)
-            counter = card.pair.counter if card.pair is not None else counter
         about = self._about(card)
         for source in filter(None, (counter, power)):
             role = Role.WITNESS if counter is not None and source is power else Role.LEDGER
@@ -356,16 +342,16 @@ class NvmlSensor:
             # 64 bits of millijoules outlast the machine: a count that goes back was reset, it did not wrap
             modulus=None,
             limit_w=self._limit_w(card),
-            source=f"{source.call}; {about}{source.how_read}",
+            source=f"{source.call}; {about}{source.pace}",
         )
 
     def _limit_w(self, card: ReadCard) -> float | None:
-        limit_mw = said(self._nvml, self._nvml.nvmlDeviceGetEnforcedPowerLimit, card.handle)
+        limit_mw = self._ask(self._nvml.nvmlDeviceGetEnforcedPowerLimit, card.handle)
         return limit_mw * W_PER_MW_MILLI if limit_mw else None
 
     def _about(self, card: ReadCard) -> str:
-        name = said(self._nvml, self._nvml.nvmlDeviceGetName, card.handle) or "unnamed card"
-        mode = said(self._nvml, self._nvml.nvmlDeviceGetMigMode, card.handle)
+        name = self._ask(self._nvml.nvmlDeviceGetName, card.handle) or "unnamed card"
+        mode = self._ask(self._nvml.nvmlDeviceGetMigMode, card.handle)
         whole = "; MIG mode: the whole card, all instances together" if mode and mode[0] == 1 else ""
         return f"{name}; driver {self._driver_version}{whole}"
 
@@ -383,12 +369,29 @@ class NvmlSensor:
     def _first_readable(self, card: ReadCard, sources: Sequence[Source], reasons: list[str]) -> Source | None:
         for source in sources:
             try:
-                patiently(self._nvml, source.read, card.handle)
+                self._patiently(source.read, card.handle)
             except self._nvml.NVMLError as err:
                 reasons.append(f"{source.call}: {err}")
             else:
                 return source
         return None
+
+    def _patiently(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call NVML, again where the error may pass: one bad answer must not cost a run its counter."""
+        for _ in range(_TRIES - 1):
+            try:
+                return call(*arguments)
+            except self._nvml.NVMLError as err:
+                if err.value in nvml_library.LASTING:
+                    raise
+        return call(*arguments)
+
+    def _ask(self, call: Callable[[Any], Any], handle: Any) -> Any:
+        """What a card says of itself, or None where it does not: it decides nothing, so it may be missing."""
+        try:
+            return self._patiently(call, handle)
+        except self._nvml.NVMLError:
+            return None
 
     def _unavailable(self, err: Any) -> SensorUnavailableError:
         return SensorUnavailableError(

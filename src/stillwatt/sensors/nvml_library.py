@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,22 +26,17 @@ CURES = {
 }
 """What would make NVML usable, by the error of its initialisation."""
 
-TOTAL_ENERGY, POWER_AVERAGE, POWER_INSTANT = 83, 185, 186
-"""NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, NVML_FI_DEV_POWER_AVERAGE and NVML_FI_DEV_POWER_INSTANT."""
+POWER_AVERAGE, POWER_INSTANT = 185, 186
+"""NVML_FI_DEV_POWER_AVERAGE and NVML_FI_DEV_POWER_INSTANT."""
 SCOPE_MODULE = 1
 """NVML_POWER_SCOPE_MODULE."""
 
-UNSIGNED, UNSIGNED_LONG_LONG = 1, 3
-"""NVML_VALUE_TYPE_UNSIGNED_INT and NVML_VALUE_TYPE_UNSIGNED_LONG_LONG."""
-TWO_FIELDS = struct.Struct("=24xqQ24xqI4x")
-"""Of two fields, one after the other: type and error in one number, which is the type where there is no error, and the
-value; the second's has 32 bits."""
+UNSIGNED = 1
+"""NVML_VALUE_TYPE_UNSIGNED_INT."""
 _SAMPLES = dict(enumerate("dIQQqi"))
 """Formats of the value in nvmlSample_t, a time and a union of eight bytes, by NVML's number of its type."""
 _SAMPLE_BYTES = 16
 
-_TRIES = 3
-"""How often a call is tried before a passing error is taken for a lasting one."""
 _SAME_US = 1_000
 """Readings of the driver's buffer are never this near to each other."""
 
@@ -72,29 +66,6 @@ def load(library: str | None) -> Any:
         pynvml._nvmlGetFunctionPointer_cache.clear()
         _loaded_from = library
     return pynvml
-
-
-def patiently(nvml: Any, call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call NVML, again where the error may pass: one bad answer must not cost a run its counter.
-
-    Raises:
-        pynvml.NVMLError: an error that lasts, or one too many.
-    """
-    for _ in range(_TRIES - 1):
-        try:
-            return call(*arguments)
-        except nvml.NVMLError as err:
-            if err.value in LASTING:
-                raise
-    return call(*arguments)
-
-
-def said(nvml: Any, call: Callable[[Any], Any], handle: Any) -> Any:
-    """What a card says of itself, or None where it does not: it decides nothing, so it may be missing."""
-    try:
-        return patiently(nvml, call, handle)
-    except nvml.NVMLError:
-        return None
 
 
 class _Value(ctypes.Union):
@@ -138,8 +109,8 @@ _VALUE_TYPES: dict[int, Any] = {
 class BareCall(NamedTuple):
     """An NVML call of one device with nothing left to be made, for a loop that runs a million times a day.
 
-    Of a `Reader`: where `function(*arguments)` gives 0, `seen.code` is 0 and `seen.value_type` is `UNSIGNED`, the
-    answer is `seen.number`; anything else is for `Reader.answer`. Of a `PairReader`, `TWO_FIELDS` takes `seen` apart.
+    Where `function(*arguments)` gives 0, `seen.code` is 0 and `seen.value_type` is `UNSIGNED`, the answer is
+    `seen.number`; anything else is for `Reader.answer`.
     """
 
     function: Callable[..., int]
@@ -183,56 +154,15 @@ class Reader:
         Raises:
             pynvml.NVMLError: it failed.
         """
-        return _number(self._nvml, code, self._seen)
-
-
-class PairReader:
-    """The energy counter and a power of one card, asked for in one call: both at one moment, and one call less.
-
-    On an H200 the two together take as long as the counter alone (benchmarks/gpu-check-2026-11-26.txt).
-    """
-
-    def __init__(self, nvml: Any, power: int) -> None:
-        self._nvml = nvml
-        self._seen = (_FieldValue * 2)(_FieldValue(field_id=TOTAL_ENERGY), _FieldValue(field_id=power))
-        self._arguments = ctypes.c_int32(2), ctypes.byref(self._seen)
-
-    def bare(self, handle: Any) -> BareCall:
-        """The call for one device, to be made by somebody else.
-
-        Raises:
-            pynvml.NVMLError: the library has no such call.
-        """
-        function = self._nvml._nvmlGetFunctionPointer("nvmlDeviceGetFieldValues")
-        return BareCall(function, (handle, *self._arguments), self._seen)
-
-    def counter(self, code: int) -> int:
-        """The counter that the call brought that has just returned that code.
-
-        Raises:
-            pynvml.NVMLError: it failed.
-        """
-        return _number(self._nvml, code, self._seen[0])
-
-    def power(self, code: int) -> int:
-        """The power that it brought.
-
-        Raises:
-            pynvml.NVMLError: it failed.
-        """
-        return _number(self._nvml, code, self._seen[1])
-
-
-def _number(nvml: Any, code: int, seen: Any) -> int:
-    """The number in a field, where neither the call nor the field failed."""
-    if code or seen.code:
-        raise nvml.NVMLError(code or seen.code)
-    if seen.value_type == UNSIGNED:
-        return int(seen.number)
-    value_type = _VALUE_TYPES.get(seen.value_type)
-    if value_type is None:
-        raise nvml.NVMLError(NOT_SUPPORTED)
-    return int(value_type.from_buffer_copy(seen, _FieldValue.value.offset).value)
+        seen = self._seen
+        if code or seen.code:
+            raise self._nvml.NVMLError(code or seen.code)
+        if seen.value_type == UNSIGNED:
+            return int(seen.number)
+        value_type = _VALUE_TYPES.get(seen.value_type)
+        if value_type is None:
+            raise self._nvml.NVMLError(NOT_SUPPORTED)
+        return int(value_type.from_buffer_copy(seen, _FieldValue.value.offset).value)
 
 
 def number_reader(nvml: Any, call: str) -> Reader:

@@ -43,14 +43,10 @@ class Source:
     read: Callable[[Any], int]
     """Gives the number, of one device; a `Reader` where it is nothing but a call."""
     field: Field = Field.USAGE
-    number: int = 0
-    """NVML's number of the field that `read` asks for; 0 where it asks for none, or for the module's."""
     stream: str = ""
     """The channel's name, kept here because it is needed at every reading."""
     is_buffer: bool = False
     """Whether the driver's buffer is read: `read` tells the time in microseconds of its newest reading."""
-    read_as: str = ""
-    """The call that is made in place of `call`, where another brings the same number."""
     every_ns: int = 0
     """Read no more often than this, in its turn; 0 for whenever asked."""
     at_once: Urgency = Urgency.AT_EDGE
@@ -60,10 +56,9 @@ class Source:
     _gap_ns: int = _FIRST_GAP_NS
 
     @property
-    def how_read(self) -> str:
-        """What there is to say of how it is read; a card's calibration does not heed it."""
-        every = f"; read every {seconds(self.every_ns):.3g} s" if self.every_ns else ""
-        return f"{every}; read as {self.read_as}" if self.read_as else every
+    def pace(self) -> str:
+        """What there is to say of how often it is read."""
+        return f"; read every {seconds(self.every_ns):.3g} s" if self.every_ns else ""
 
     def is_due(self, now_ns: int, urgency: Urgency) -> bool:
         """Whether it is to be read now; if so, its next turn is counted from now."""
@@ -130,7 +125,7 @@ def module_source(nvml: Any, chip: Chip) -> Source | None:
 
 def _field_source(nvml: Any, field: Field, number: int) -> Source:
     call = f"nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_{field.value} = {number})"
-    return Source(Quantity.POWER, call, nvml_library.field_reader(nvml, number), field, number)
+    return Source(Quantity.POWER, call, nvml_library.field_reader(nvml, number), field)
 
 
 def _blindness(seen: Window) -> tuple[int, int]:

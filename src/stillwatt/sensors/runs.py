@@ -29,49 +29,23 @@ class Buffered(NamedTuple):
     wall_less_monotonic_ns: int
 
 
-class Layout(NamedTuple):
-    """What lies where in a `Row`."""
-
-    streams: tuple[str, ...]
-    places: tuple[tuple[int, int, int], ...]
-    """Of each stream: where the time before its call is, its value, and the time after the call."""
-
-    @staticmethod
-    def of(calls: Iterable[Sequence[str]]) -> Layout:
-        """That of calls one after another, each of which brings the values of some streams.
-
-        >>> Layout.of([("a", "b"), ("c",)]).places
-        ((0, 1, 3), (0, 2, 3), (3, 4, 5))
-        """
-        streams: list[str] = []
-        places: list[tuple[int, int, int]] = []
-        before = 0
-        for brought in calls:
-            after = before + len(brought) + 1
-            streams += brought
-            places += [(before, value, after) for value in range(before + 1, after)]
-            before = after
-        return Layout(tuple(streams), tuple(places))
-
-
 class Row(Sequence[Result]):
-    """One reading of every stream.
+    """One reading of every stream: `flat` has the time before the first, then each one's value and the time after it.
 
-    `flat` has the time before the first call, then each call's values and the time after it. A value is a number, a
-    `Buffered`, or a result of its own (not due, failed). Of a number it is known that it was taken between the times
-    around its call, so it stands in their middle, which is off by no more than half their distance.
+    A value is a number, a `Buffered`, or a result of its own (not due, failed). Of a number it is known that it was
+    taken between the times beside it, so it stands in their middle, which is off by no more than half their distance.
 
-    >>> Row(Layout.of([("a",), ("b",)]), [10, 5, 14, NotDue(stream="b"), 15])[0]
+    >>> Row(("a", "b"), [10, 5, 14, NotDue(stream="b"), 15])[0]
     Reading(stream='a', t_ns=12, count=5.0)
     """
 
-    __slots__ = ("flat", "layout")
+    __slots__ = ("flat", "streams")
 
-    def __init__(self, layout: Layout, flat: list[Any]) -> None:
-        self.layout, self.flat = layout, flat
+    def __init__(self, streams: tuple[str, ...], flat: list[Any]) -> None:
+        self.streams, self.flat = streams, flat
 
     def __len__(self) -> int:
-        return len(self.layout.streams)
+        return len(self.streams)
 
     @overload
     def __getitem__(self, place: int) -> Result: ...
@@ -80,8 +54,9 @@ class Row(Sequence[Result]):
     def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
             return [self[index] for index in range(len(self))[place]]
-        before, value, after = self.layout.places[place]
-        return _result(self.layout.streams[place], self.flat[before], self.flat[value], self.flat[after])
+        at = 2 * range(len(self))[place]
+        begun_ns, value, ended_ns = self.flat[at : at + 3]
+        return _result(self.streams[place], begun_ns, value, ended_ns)
 
 
 def joined(batches: Sequence[Sequence[Result]], streams: Set[str], now_ns: int) -> Iterator[Readings | ReadFailure]:
@@ -95,14 +70,14 @@ def joined(batches: Sequence[Sequence[Result]], streams: Set[str], now_ns: int) 
     >>> [*joined([[Reading("a", 1, 5.0)], [Reading("a", 2, 6.0)]], {"a"}, 3)]
     [Readings(stream='a', times_ns=[1, 2], counts=[5.0, 6.0])]
     """
-    layout: Layout | None = None
+    names: tuple[str, ...] = ()
     rows = []
     for batch in batches:
-        if isinstance(batch, Row) and batch.layout == (layout or batch.layout):
-            layout = batch.layout
+        if isinstance(batch, Row) and batch.streams == (names or batch.streams):
+            names = batch.streams
             rows.append(batch.flat)
-    if layout is not None and len(rows) == len(batches) and streams <= set(layout.streams):
-        return _of_rows(layout, rows, streams)
+    if len(rows) == len(batches) and streams <= set(names):
+        return _of_rows(names, rows, streams)
     return _of_results(batches, streams, now_ns)
 
 
@@ -130,18 +105,19 @@ def follow(readings: Readings, last_ns: int | None) -> bool:
     )
 
 
-def _of_rows(layout: Layout, rows: list[list[Any]], streams: Set[str]) -> Iterator[Readings | ReadFailure]:
-    columns = [*zip(*rows, strict=True)]
-    for stream, places in zip(*layout, strict=True):
-        before_ns, values, after_ns = [columns[place] for place in places]
+def _of_rows(names: tuple[str, ...], rows: list[list[Any]], streams: Set[str]) -> Iterator[Readings | ReadFailure]:
+    before_ns = [row[0] for row in rows]
+    for place, stream in enumerate(names):
+        values, after_ns = [row[2 * place + 1] for row in rows], [row[2 * place + 2] for row in rows]
         if stream not in streams:
-            continue
-        if _NUMBERS.issuperset(map(type, values)):
+            pass
+        elif _NUMBERS.issuperset(map(type, values)):
             times_ns = [(begun + ended) // 2 for begun, ended in zip(before_ns, after_ns, strict=True)]
             yield Readings(stream, times_ns, _floats(values))
         else:
             found = map(_result, itertools.repeat(stream), before_ns, values, after_ns)
             yield from _of_results([[one] for one in found], {stream}, after_ns[-1])
+        before_ns = after_ns
 
 
 def _result(stream: str, begun_ns: int, value: Any, ended_ns: int) -> Result:

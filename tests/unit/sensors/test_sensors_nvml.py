@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,10 @@ from stillwatt.records import Boundary, Channel, NotDue, Quantity, Reading, Role
 from stillwatt.sensors import nvml_library
 from stillwatt.sensors.base import Urgency
 from stillwatt.sensors.nvml import NvmlSensor
-from stillwatt.sensors.nvml_cards import pair_of
 from stillwatt.sensors.nvml_sources import buffer_source
 from stillwatt.units import NS_PER_MS, NS_PER_S
 
 INSTANT = "nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_INSTANT = 186)"
-COUNTER = "nvmlDeviceGetFieldValues(NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION = 83)"
 AVERAGE = "nvmlDeviceGetFieldValues(NVML_FI_DEV_POWER_AVERAGE = 185)"
 
 
@@ -55,32 +52,13 @@ def _by_stream(channels: tuple[Channel, ...]) -> dict[str, Channel]:
     return {channel.stream: channel for channel in channels}
 
 
-def _counted_calls(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None] = lambda: None) -> list[str]:
-    """The names of the calls that the sensor makes from now on; each waits for `before`."""
-    find, made = pynvml._nvmlGetFunctionPointer, list[str]()
-
-    def counted(name: str) -> Callable[..., int]:
-        function = find(name)
-
-        def call(*arguments: Any) -> int:
-            before()
-            made.append(name)
-            code: int = function(*arguments)
-            return code
-
-        return call
-
-    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer", counted)
-    return made
-
-
 def test_the_counter_is_the_ledger_and_instant_power_its_witness(nvml_simulator: NvmlSimulator) -> None:
     rig = Rig(nvml_simulator, "driver=535.1;gpu watts=300 name=H100")
     channels = _by_stream(rig.sensor.open())
     counter, power = channels["gpu0.energy_counter"], channels["gpu0.power"]
     assert (counter.role, counter.unit_si, counter.modulus) == (Role.LEDGER, 0.001, None)
     assert (power.role, power.unit_si) == (Role.WITNESS, 0.001)
-    assert counter.source == f"nvmlDeviceGetTotalEnergyConsumption; H100; driver 535.1; read as {COUNTER}"
+    assert counter.source == "nvmlDeviceGetTotalEnergyConsumption; H100; driver 535.1"
     assert power.source == f"{INSTANT}; H100; driver 535.1"
     assert counter.device == "GPU-00000000-0000-0000-0000-000000000000"
     assert counter.boundary is Boundary.BOARD
@@ -329,7 +307,19 @@ def test_a_reading_is_stamped_in_the_middle_of_its_call(
     nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(nvml_simulator, "gpu instant=0 average=0 power=0")
-    _counted_calls(monkeypatch, lambda: rig.clock.advance(0.02))
+    find = pynvml._nvmlGetFunctionPointer
+
+    def slow(name: str) -> Callable[..., int]:
+        function = find(name)
+
+        def wait_and_call(*arguments: Any) -> int:
+            rig.clock.advance(0.02)
+            code: int = function(*arguments)
+            return code
+
+        return wait_and_call
+
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer", slow)
     rig.sensor.open()
     begun_ns = rig.clock.now_ns
     (reading,) = rig.sensor.read()
@@ -337,98 +327,12 @@ def test_a_reading_is_stamped_in_the_middle_of_its_call(
     assert reading.t_ns == begun_ns + 10 * NS_PER_MS
 
 
-def test_counter_and_power_are_read_in_one_call_and_stand_in_its_middle(
-    nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rig = Rig(nvml_simulator, "gpu watts=300;gpu watts=50 module_w=70 name=GH200")
-    made = _counted_calls(monkeypatch, lambda: rig.advance(0.02))
-    rig.sensor.open()
-    made.clear()
-    begun_ns = rig.clock.now_ns
-    row = rig.sensor.read()
-    assert made == ["nvmlDeviceGetFieldValues"] * 3
-    assert [one.stream for one in row] == [
-        *("gpu0.energy_counter", "gpu0.power", "gpu1.energy_counter", "gpu1.power", "gpu_module1.power")
-    ]
-    middles_ms = [(one.t_ns - begun_ns) // NS_PER_MS for one in row if isinstance(one, Reading)]
-    assert middles_ms == [10, 10, 30, 30, 50]
-    assert [one.count for one in row if isinstance(one, Reading)][1::2] == [300_000.0, 50_000.0]
-
-
-@pytest.mark.parametrize("card", ["counter_field=0", "counter_field=2", "instant=0"])
-def test_a_card_that_does_not_prove_the_pair_is_read_call_by_call(
-    nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch, card: str
-) -> None:
-    rig = Rig(nvml_simulator, f"gpu watts=300 offset_mj=5000000 {card}")
-    made = _counted_calls(monkeypatch, lambda: rig.advance(0.02))
-    counter = _by_stream(rig.sensor.open())["gpu0.energy_counter"]
-    assert "read as" not in counter.source
-    made.clear()
-    shown = rig.shown()
-    assert made[0] == "nvmlDeviceGetTotalEnergyConsumption"
-    assert len(made) == 2
-    assert shown["gpu0.power"] == 300_000.0
-    assert isinstance(shown["gpu0.energy_counter"], float)
-
-
-@pytest.mark.parametrize(
-    ("around", "is_proven"), [((0, 9_000), True), ((7_000, 7_000), True), ((7_001, 9_000), False), ((0, 6_999), False)]
-)
-def test_a_pair_is_proven_by_a_count_between_two_of_the_counters_own(
-    nvml_simulator: NvmlSimulator, around: tuple[int, int], is_proven: bool
-) -> None:
-    rig = Rig(nvml_simulator, "gpu offset_mj=7000")
-    rig.sensor.open()
-    (card,) = rig.sensor._cards
-    (_, counter), (_, power) = card.channels
-    counts = iter(around)
-    pair = pair_of(rig.sensor._nvml, card.handle, replace(counter, read=lambda _handle: next(counts)), power)
-    assert (pair is not None) is is_proven
-
-
-@pytest.mark.parametrize(("gone", "stays"), [(0, 1), (1, 0)])
-def test_of_a_pair_one_may_fail_and_the_other_stays(
-    nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch, gone: int, stays: int
-) -> None:
-    rig = Rig(nvml_simulator, "gpu watts=300 offset_mj=7000;gpu")
-    rig.sensor.open()
-    plan = rig.sensor._plan
-    first = plan.pairs[0]
-
-    def fails(*arguments: Any) -> int:
-        code = first.function(*arguments)
-        first.seen[gone].code = 3
-        return code
-
-    monkeypatch.setattr(rig.sensor, "_plan", plan._replace(pairs=[first._replace(function=fails), plan.pairs[1]]))
-    shown = list(rig.shown().values())
-    assert shown[gone] == (f"{COUNTER}: Not Supported", f"{INSTANT}: Not Supported")[gone]
-    assert shown[stays] == (7_000.0, 300_000.0)[stays]
-    assert shown[2:] == [0.0, 100_000.0]
-
-
-def test_a_pair_of_other_types_is_read_by_them(nvml_simulator: NvmlSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = Rig(nvml_simulator, "gpu watts=300 offset_mj=7000")
-    rig.sensor.open()
-    plan = rig.sensor._plan
-    first = plan.pairs[0]
-
-    def signed(*arguments: Any) -> int:
-        code = first.function(*arguments)
-        first.seen[0].value_type = 4
-        first.seen[1].value_type, first.seen[1].value = 0, int.from_bytes(struct.pack("<d", 299.0), "little")
-        return code
-
-    monkeypatch.setattr(rig.sensor, "_plan", plan._replace(pairs=[first._replace(function=signed)]))
-    assert rig.shown() == {"gpu0.energy_counter": 7_000.0, "gpu0.power": 299.0}
-
-
 def test_each_failing_call_is_a_failure_in_nvmls_words(nvml_simulator: NvmlSimulator) -> None:
     rig = Rig(nvml_simulator, "gpu fail_from_s=1 fail_until_s=2;gpu watts=50")
     rig.sensor.open()
     rig.advance(1.0)
     shown = rig.shown()
-    assert shown["gpu0.energy_counter"] == f"{COUNTER}: Unknown Error"
+    assert shown["gpu0.energy_counter"] == "nvmlDeviceGetTotalEnergyConsumption: Unknown Error"
     assert shown["gpu0.power"] == f"{INSTANT}: Unknown Error"
     assert shown["gpu1.power"] == 50_000.0
     rig.advance(1.0)
