@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stillwatt.pipelines.documents import Corpus
     from stillwatt.pipelines.spec_data import DataSpec
 
-__all__ = ["check_answers", "check_size", "read_corpus"]
+__all__ = ["check_size", "read_corpus"]
 
 _PATH = "path:"
 _MOST_BYTES = 64_000_000
@@ -33,20 +33,6 @@ def read_corpus(data: DataSpec) -> Corpus | None:
     if path.is_file() and path.stat().st_size > _MOST_BYTES:
         return None
     return load_corpus(data.source, seed=data.seed)
-
-
-def check_answers(data: DataSpec, corpus: Corpus) -> None:
-    """Refuse plain text where the assistant's part alone is to be predicted.
-
-    Raises:
-        StillwattError: With the row.
-    """
-    from stillwatt.pipelines.documents import check_answered
-    from stillwatt.pipelines.spec_data import ASSISTANT
-
-    if data.predict == ASSISTANT:
-        for index in range(len(corpus.names)):
-            check_answered(corpus.read(index))
 
 
 def check_size(data: DataSpec, corpus: Corpus) -> None:

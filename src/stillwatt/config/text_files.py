@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from stillwatt.config.corpus_file import check_answers, check_size, read_corpus
+from stillwatt.config.corpus_file import check_size, read_corpus
 from stillwatt.config.problem import Place, Problem
 from stillwatt.errors import MissingInputError, StillwattError
+from stillwatt.pipelines.documents import check_corpus
 from stillwatt.pipelines.prompts import check_prompts, count_asked
 from stillwatt.pipelines.spec import PipelineSpec
 
@@ -41,7 +42,7 @@ def look_into(spec: PipelineSpec) -> Look:
     found, generate, own = Look(), spec.generate, spec.own_text
     corpus = found.at(("data", "source"), lambda: read_corpus(spec.data))
     if corpus is not None:
-        found.at(("data", "predict"), lambda: check_answers(spec.data, corpus))
+        found.at(("data", "predict"), lambda: check_corpus(spec.data))
         found.at(("data", "train_tokens"), lambda: check_size(spec.data, corpus))
     if generate is not None:
         key = "prompts" if generate.seeds is None else "seeds"

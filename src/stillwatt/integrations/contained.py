@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from stillwatt.metering.meter import warn_user
-from stillwatt.metering.values import plain_number
+from stillwatt.metering.values import json_values
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -55,11 +54,5 @@ def json_numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     >>> json_numbers({"loss": 1.5, "steps": 3, "worst": float("nan"), "model": object()})
     {'loss': 1.5, 'steps': 3, 'worst': 'nan'}
     """
-    kept: dict[str, Any] = {}
-    for name, value in values.items():
-        plain = plain_number(value)
-        if isinstance(plain, float):
-            kept[str(name)] = plain if math.isfinite(plain) else str(plain)
-        elif isinstance(plain, (bool, int, str)):
-            kept[str(name)] = plain
-    return kept
+    kept, _ = json_values(values)
+    return {name: value for name, value in kept.items() if isinstance(value, (bool, int, float, str))}

@@ -19,13 +19,18 @@ OPEN_RUN = "STILLWATT_OPEN_RUN"
 
 
 def leave_word(environment: MutableMapping[str, str], runs_dir: Path, name: str, run_id: str) -> None:
-    """Tell those that are started from now on of an open run."""
-    environment[OPEN_RUN] = json.dumps([str(Path(runs_dir).absolute()), name, run_id, os.getpid()])
+    """Tell those that are started from now on of an open run, beside others that are open."""
+    word = [str(Path(runs_dir).absolute()), name, run_id, os.getpid()]
+    environment[OPEN_RUN] = json.dumps([*_words(environment), word])
 
 
 def take_back(environment: MutableMapping[str, str], run_id: str) -> None:
-    """Tell nobody any more, where it is that run which was told of."""
-    if _word(environment)[2:] == [run_id, os.getpid()]:
+    """Tell nobody of that run any more, where it is this process's."""
+    words = _words(environment)
+    left = [word for word in words if word[2:] != [run_id, os.getpid()]]
+    if left:
+        environment[OPEN_RUN] = json.dumps(left)
+    elif words:
         del environment[OPEN_RUN]
 
 
@@ -41,15 +46,16 @@ def run_begun_before(environment: Mapping[str, str], runs_dir: Path, name: str) 
         is_further = place > 0 and int(environment["WORLD_SIZE"]) > 1
     except (KeyError, ValueError):
         return None
-    word = _word(environment)
-    if not is_further or word[:2] != [str(Path(runs_dir).absolute()), name] or not names_run(runs_dir, str(word[2])):
+    here = [str(Path(runs_dir).absolute()), name]
+    told = [str(word[2]) for word in _words(environment) if word[:2] == here and names_run(runs_dir, str(word[2]))]
+    if not is_further or not told:
         return None
-    return LaunchGroup(launcher=STARTED_AGAIN, launch_id=str(word[2]), rank=None, world_size=0)
+    return LaunchGroup(launcher=STARTED_AGAIN, launch_id=told[-1], rank=None, world_size=0)
 
 
-def _word(environment: Mapping[str, str]) -> list[object]:
+def _words(environment: Mapping[str, str]) -> list[list[object]]:
     try:
-        word = json.loads(environment[OPEN_RUN])
+        words = json.loads(environment[OPEN_RUN])
     except (KeyError, ValueError):
         return []
-    return word if isinstance(word, list) and len(word) == 4 else []
+    return [word for word in words if isinstance(word, list) and len(word) == 4] if isinstance(words, list) else []

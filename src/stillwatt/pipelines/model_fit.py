@@ -146,7 +146,7 @@ def table_rows(directory: Path) -> Iterator[int]:
     config = AutoConfig.from_pretrained(str(directory), local_files_only=True)
     try:
         with init_empty_weights(include_buffers=False):
-            model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # transformers'
+            model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     except ValueError:
         return  # no causal language model: whoever loads it says so
     for name, part in model.get_decoder().named_modules():

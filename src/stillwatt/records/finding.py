@@ -291,7 +291,7 @@ class ServingRate:
     is_teacher: bool
     tokens: float
     energy: Bill | NoTotal
-    duration_s: float = 0.0
+    duration_s: float
     """How long these tokens took."""
 
 

@@ -128,8 +128,7 @@ class Run(AbstractContextManager["Run"]):
         self._sampler: subprocess.Popen[bytes] | None = None
         self._result: RunRecord | None = None
         self._edge_fd = -1
-        self._pid = 0
-        self._session = ""
+        self._pid, self._session = 0, ""
         self._is_new = run_id is None
         self.run_id = run_id or ""
 
@@ -142,6 +141,7 @@ class Run(AbstractContextManager["Run"]):
             journal_path = self.run_dir / f"journal.{session}.jsonl"
             self._journal = JournalWriter(journal_path)
         except OSError as err:
+            take_back(os.environ, self.run_id)
             raise RunsDirError(str(self.run_dir if self.run_id else self.runs_dir), err) from err
         self._meter = Meter(
             self._journal,

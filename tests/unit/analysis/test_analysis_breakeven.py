@@ -97,8 +97,8 @@ def test_published_rows(teacher_kwh: float, baseline_kwh: float, student_kwh: fl
 
 def test_t_star_by_hand() -> None:
     arm = point(bill(5.0), bill(7200.0), quality(0.7))
-    teacher = ServingRate(model="teacher", is_teacher=True, tokens=100.0, energy=bill(300.0))
-    student = ServingRate(model="s", is_teacher=False, tokens=50.0, energy=bill(50.0))
+    teacher = ServingRate(model="teacher", is_teacher=True, tokens=100.0, duration_s=1.0, energy=bill(300.0))
+    student = ServingRate(model="s", is_teacher=False, tokens=50.0, duration_s=1.0, energy=bill(50.0))
     found = serving_break_even(arm, teacher, student)
     assert (found.kind, found.verdict) == (BreakEvenKind.SERVING, Verdict.VALUE)
     assert found.value == pytest.approx(7200.0 / (3.0 - 1.0))
@@ -333,14 +333,14 @@ def test_what_is_missing_is_said_for_reuse(arm: ArmPoint, baseline: ArmPoint) ->
 
 
 def test_what_is_missing_is_said_for_serving() -> None:
-    rate = ServingRate(model="teacher", is_teacher=True, tokens=1.0, energy=GONE)
+    rate = ServingRate(model="teacher", is_teacher=True, tokens=1.0, duration_s=1.0, energy=GONE)
     found = serving_break_even(point(bill(1.0), bill(1.0), quality(0.5)), rate, rate)
     assert found.reason == GONE.reason
 
 
 def test_serving_a_student_that_needs_more_never_pays() -> None:
-    teacher = ServingRate(model="teacher", is_teacher=True, tokens=10.0, energy=bill(10.0, 0.1))
-    student = ServingRate(model="s", is_teacher=False, tokens=10.0, energy=bill(20.0, 0.1))
+    teacher = ServingRate(model="teacher", is_teacher=True, tokens=10.0, duration_s=1.0, energy=bill(10.0, 0.1))
+    student = ServingRate(model="s", is_teacher=False, tokens=10.0, duration_s=1.0, energy=bill(20.0, 0.1))
     found = serving_break_even(point(bill(1.0), bill(1.0), quality(0.5)), teacher, student)
     assert found.verdict is Verdict.NEVER
     assert not math.isnan(found.saving_j or 0.0)

@@ -269,8 +269,10 @@ def test_a_further_rank_finds_the_run_of_the_program_that_started_it(tmp_path: P
     assert run_begun_before(environment, tmp_path, "student") is None
     assert run_begun_before(further, tmp_path, "teacher") is None
     assert run_begun_before(further, tmp_path / "elsewhere", "student") is None
+    leave_word(environment, tmp_path, "evaluation", "run-1")  # another run, opened inside the first
+    take_back(environment, "run-2")
     take_back(environment, "run-1")
-    assert OPEN_RUN in environment
+    assert run_begun_before({**environment, "LOCAL_RANK": "1", "WORLD_SIZE": "2"}, tmp_path, "student") == found
     take_back(environment, "run-0")
     assert environment == {}
     take_back(environment, "run-0")

@@ -163,9 +163,9 @@ CONVERSATION = (
 
 def test_a_conversation_is_sent_message_by_message_and_never_as_a_text() -> None:
     with endpoint_server() as server:
-        Client(server, api="chat").client.ask(CONVERSATION, **ASK)  # type: ignore[arg-type]  # as above
+        Client(server, api="chat").client.ask(CONVERSATION, **ASK)  # type: ignore[arg-type]  # ASK's types differ by name
         with pytest.raises(ValueError, match="cannot be put to a server that goes on from text"):
-            Client(server).client.ask(CONVERSATION, **ASK)  # type: ignore[arg-type]  # as above
+            Client(server).client.ask(CONVERSATION, **ASK)  # type: ignore[arg-type]  # ASK's types differ by name
     (asked,) = server.asked
     assert asked.body["messages"] == list(CONVERSATION)
 

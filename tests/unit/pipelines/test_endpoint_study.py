@@ -146,7 +146,7 @@ def conversing(url: str, student: str, rows: Path, **generate: object) -> Pipeli
     spec = spec_of(url, serve=None)
     assert spec.teacher.endpoint is not None
     assert spec.generate is not None
-    told = replace(spec.generate, prompts=f"path:{rows}", prompt_tokens=200, max_new_tokens=64, **generate)  # type: ignore[arg-type]  # of its fields
+    told = replace(spec.generate, prompts=f"path:{rows}", prompt_tokens=200, max_new_tokens=64, **generate)  # type: ignore[arg-type]  # values of its fields
     return replace(
         spec,
         teacher=replace(spec.teacher, endpoint=replace(spec.teacher.endpoint, api="chat")),
