@@ -28,9 +28,10 @@ from stillwatt.pipelines import logit_cache, runner
 from stillwatt.pipelines.cache import reader, writer
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_model, load_tokenizer, quieten
+from stillwatt.pipelines.optimizers import make_optimizer
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.pipelines.spec import TrainSpec
-from stillwatt.pipelines.student_train import _Loop, _optimizer
+from stillwatt.pipelines.student_train import _Loop
 from stillwatt.workflows import pipeline
 
 SHARD_ROWS = 128
@@ -113,7 +114,7 @@ def _step(parameters: list[torch.nn.Parameter]) -> None:
         optimizer="adamw", learning_rate=1e-3, warmup_steps=0, schedule="constant", max_grad_norm=1.0, batch_size=1,
         accumulation_steps=1, checkpoints=(1.0,), seeds=(1,),
     )  # fmt: skip
-    _optimizer(spec, parameters).step()
+    make_optimizer(spec, parameters).step()
 
 
 def _carry_out(runs_dir: Path, recipe: Path, losses: Path) -> None:

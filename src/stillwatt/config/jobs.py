@@ -368,7 +368,14 @@ def _training(spec: PipelineSpec, size: ModelSize, text: _Text, *, is_first: boo
     state = saved(size, with_optimizer=True).stored_bytes - saved(size, with_optimizer=False).stored_bytes
     counts = loaded(size) + saved(size, with_optimizer=not is_last) + Counts(stored_bytes=0.0 if is_first else state)
     for tokens, length in text.parts(spec.data.sequence_tokens):
-        counts += trained(size, tokens=tokens, sequence=length, batch=batch, accumulation=accumulation)
+        counts += trained(
+            size,
+            tokens=tokens,
+            sequence=length,
+            batch=batch,
+            accumulation=accumulation,
+            is_recomputed=spec.train.gradient_checkpointing,
+        )
         counts += Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES)
     return counts
 

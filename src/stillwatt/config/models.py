@@ -25,8 +25,9 @@ from stillwatt.config.settings import Count, Seed, Settings, Share, at_defaults,
 from stillwatt.config.sweep import SweepSettings
 from stillwatt.config.teachers import Dtype, EndpointSettings, TeacherSettings
 from stillwatt.config.texts import TextSettings
+from stillwatt.config.training import TrainSettings
 from stillwatt.ledger.rundir import settings_hash
-from stillwatt.pipelines.spec import GenerateSpec, Limit, PipelineSpec, StudentSpec, TrainSpec
+from stillwatt.pipelines.spec import GenerateSpec, Limit, PipelineSpec, StudentSpec
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
 from stillwatt.units import S_PER_H
 
@@ -149,31 +150,6 @@ class GenerateSettings(TextSettings):
     def to_spec(self) -> GenerateSpec:
         """The generation, for the runner."""
         return GenerateSpec(**self.model_dump())
-
-
-class TrainSettings(Settings):
-    """How every arm trains: the same for all, so that only the method differs."""
-
-    optimizer: Literal["adamw", "adafactor"] = Field(description="Which optimiser.")
-    learning_rate: float = Field(gt=0.0, le=1.0, description="Learning rate after the warm-up.")
-    warmup_steps: int = Field(
-        ge=0, description="Steps over which the rate rises from 0.", json_schema_extra=unit("steps")
-    )
-    schedule: Literal["constant", "cosine"] = Field(description="The learning rate after the warm-up.")
-    max_grad_norm: float = Field(gt=0.0, description="Gradients are scaled down to this norm.")
-    batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=unit("sequences"))
-    accumulation_steps: Count = Field(
-        description="Forward passes per optimiser step.", json_schema_extra=unit("passes")
-    )
-    checkpoints: tuple[Share, ...] = Field(
-        min_length=1,
-        description="Shares of the token budget at which the student is evaluated; ascending, the last is 1.0.",
-    )
-    seeds: tuple[Seed, ...] = Field(min_length=1, description="One training of every arm for each seed.")
-
-    def to_spec(self) -> TrainSpec:
-        """The training, for the runner."""
-        return TrainSpec(**self.model_dump())
 
 
 class EvaluateSettings(Settings):

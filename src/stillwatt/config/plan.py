@@ -253,6 +253,10 @@ def _judges_caution(spec: PipelineSpec) -> Iterator[str]:
 def _cautions(spec: PipelineSpec) -> Iterator[str]:
     yield from (caution for arm in spec.arms if (caution := arm.caution))
     yield from _judges_caution(spec)
+    yield from _rate_cautions(spec)
+
+
+def _rate_cautions(spec: PipelineSpec) -> Iterator[str]:
     train, sequences = spec.train, spec.data.train_tokens // spec.data.sequence_tokens
     steps = math.ceil(sequences / (train.batch_size * train.accumulation_steps))
     if train.warmup_steps > steps:
@@ -260,4 +264,9 @@ def _cautions(spec: PipelineSpec) -> Iterator[str]:
             f"train.warmup_steps = {train.warmup_steps}, and a training is {steps} steps: the learning rate only "
             f"rises, to {steps / train.warmup_steps:.0%} of train.learning_rate; lower the one or raise "
             "data.train_tokens"
+        )
+    elif train.decay_share is not None and train.warmup_steps + train.decay_share * steps > steps:
+        yield (
+            f"train.warmup_steps = {train.warmup_steps} and train.decay_share = {train.decay_share} of {steps} steps "
+            "leave none between: the learning rate rises and then falls at once, in the steps that are left"
         )

@@ -21,6 +21,7 @@ from stillwatt.config.rules_given import given_cache
 from stillwatt.config.rules_judge import judging
 from stillwatt.config.rules_on_policy import is_online, on_policy
 from stillwatt.config.rules_text import continues_corpus, teacher_text
+from stillwatt.config.rules_training import training
 from stillwatt.config.rules_vllm import vllm
 from stillwatt.errors import UnknownNameError, UsageError, suggest
 from stillwatt.pipelines.cache.scheme import Scheme
@@ -49,6 +50,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _budget(recipe)
     yield from teacher_text(recipe)
     yield from vllm(recipe)
+    yield from training(recipe)
     yield from _checkpoints(recipe)
     yield from _arms(recipe)
     yield from on_policy(recipe)

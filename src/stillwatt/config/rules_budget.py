@@ -50,8 +50,12 @@ def _of_an_arm(recipe: Recipe, arm: ArmSettings, limit: Limit, place: Place) -> 
             "train.checkpoints = [1.0]"
         )
         yield Problem(place=("train", "checkpoints"), message=text)
-    if recipe.train.schedule == "cosine":
-        text = "a cosine over all of the text does not come down by a budget's end; take a constant schedule"
+    if recipe.train.schedule != "constant":
+        what = {"cosine": "a cosine over", "linear": "a line over", "wsd": "a decay at the end of"}
+        text = (
+            f"{what[recipe.train.schedule]} all of the text does not come down by a budget's end; take a constant "
+            "schedule"
+        )
         yield Problem(place=("train", "schedule"), message=text)
     shares = arm.method in (Method.KD, Method.SYNTHETIC_SFT) or arm.text == "teacher"
     if limit.kind is LimitKind.ENERGY and shares and recipe.budgets.teacher_share is None:

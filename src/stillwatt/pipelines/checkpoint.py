@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.artifacts import file_sha256, replace_dir, write_json
 from stillwatt.pipelines.models import CausalModel, disk_errors, load_model, load_tokenizer, save_model
+from stillwatt.pipelines.optimizers import parameters_of
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.sharding import as_kept, gathered
 
@@ -50,7 +50,7 @@ def damage_of(directory: Path) -> str | None:
     return None
 
 
-def read_checkpoint(directory: Path, first: int, optimizer: Any, parameters: Sequence[Tensor]) -> int:
+def read_checkpoint(directory: Path, first: int, optimizer: Any) -> int:
     """Take over the optimiser's state and the random state of a checkpoint; returns the tokens that were trained on.
 
     Raises:
@@ -68,6 +68,7 @@ def read_checkpoint(directory: Path, first: int, optimizer: Any, parameters: Seq
     if done != first:
         raise StillwattError(f"{directory}: written at step {done}, expected {first}; remove the run and start again")
     torch.set_rng_state(tensors.pop("rng"))
+    parameters = parameters_of(optimizer)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")

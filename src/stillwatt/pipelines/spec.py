@@ -247,7 +247,7 @@ class TrainSpec:
     learning_rate: float
     warmup_steps: int
     schedule: str
-    """`constant` or `cosine`."""
+    """`constant`, `cosine`, `linear` or `wsd`."""
     max_grad_norm: float
     batch_size: int
     """Sequences per forward pass."""
@@ -255,6 +255,16 @@ class TrainSpec:
     checkpoints: tuple[float, ...]
     """Shares of the token budget at which the arm is evaluated; the last is 1.0."""
     seeds: tuple[int, ...]
+    decay_share: float | None = None
+    """`wsd`: in how large a share of all steps, the last ones, the rate falls."""
+    final_rate_share: float = 0.0
+    """To which share of `learning_rate` it comes down after the last step; nothing to a constant one."""
+    weight_decay: float = 0.0
+    """Of parameters of more than one dimension, apart from the gradient, times the learning rate."""
+    betas: tuple[float, ...] = (0.9, 0.999)
+    """AdamW: how much of its two running means a step keeps."""
+    gradient_checkpointing: bool = False
+    """Whether activations inside layers are computed again for the gradients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,8 +35,10 @@ from stillwatt.pipelines.objectives.dense import DENSE_CHUNK_TOKENS, DenseTeache
 from stillwatt.pipelines.objectives.sparse import Weighted, cached_side
 from stillwatt.pipelines.objectives.vocabulary import cut_to_shared, first_rows
 from stillwatt.pipelines.on_policy import Batch, OwnText, given_batch
+from stillwatt.pipelines.optimizers import make_optimizer
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
+from stillwatt.pipelines.recompute import recompute_layers
 from stillwatt.pipelines.schedule import curve_of, learning_rate
 from stillwatt.pipelines.sharding import spread_over
 from stillwatt.pipelines.spec import ArmSpec, TrainSpec
@@ -190,10 +192,12 @@ class _Loop:
         # every step of ours would be left out without a word
         self._accelerator.sync_gradients = True
         model.train()
+        if job.train.gradient_checkpointing:
+            recompute_layers(model)
         self._whole = spread_over(model.to(self._accelerator.device), self.ranks, job.sharding)
         self.parameters = [p for p in self._whole.parameters() if p.requires_grad]
         self._is_sharded = job.sharding != "none" and self.ranks.count > 1
-        self._optimizer = self._accelerator.prepare(_optimizer(job.train, self.parameters))
+        self._optimizer = self._accelerator.prepare(make_optimizer(job.train, self.parameters))
 
     def batches(self, order_S: npt.NDArray[np.int64], step: int, first: int, last: int) -> list[Batch]:
         """The microbatches of a step, with what the teacher says of them at hand.
@@ -338,7 +342,7 @@ class _Loop:
 
     def restore(self, directory: Path, first: int) -> None:
         """Take over the optimiser's state and the random state of a checkpoint."""
-        self.tokens_done = read_checkpoint(directory, first, self._optimizer, self.parameters)
+        self.tokens_done = read_checkpoint(directory, first, self._optimizer)
 
     def save(self, start_dir: Path, out_dir: Path, *, steps_done: int, is_final: bool) -> None:
         """Write the checkpoint beside its place and move it there in one step; the first rank does."""
@@ -361,13 +365,3 @@ def _dense_side(
     weight_VD, teacher_VD = cut_to_shared(weight_VD, teacher_VD)
     teacher_ND = teacher_BTD[:, :-1][predicted_BT]
     return DenseTeacher(arm.objective.name, arm.loss_parameter, teacher_ND, teacher_VD), weight_VD
-
-
-def _optimizer(train: TrainSpec, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser, without weight decay; other settings are torch's own."""
-    if train.optimizer == "adamw":
-        # one pass over the weights instead of several: on a CPU a step costs a fifth of the plain one
-        return torch.optim.AdamW(parameters, lr=train.learning_rate, weight_decay=0.0, fused=True)
-    if train.optimizer == "adafactor":
-        return torch.optim.Adafactor(parameters, lr=train.learning_rate, weight_decay=0.0)
-    raise StillwattError(f"train.optimizer {train.optimizer!r}; known: adamw, adafactor")

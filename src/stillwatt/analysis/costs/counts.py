@@ -3,6 +3,8 @@
     F_forward = 2 A n + 2 L D s n,   F_trained = 3 F_forward                                            [FLOP]
 
 with A weights a token meets, n tokens, L layers, D width, s tokens of a sequence (half of them are looked back at).
+Layers that are computed again for the gradients (gradient checkpointing) add F_forward - 2 V D n, with a
+vocabulary of V.
 """
 
 from __future__ import annotations
@@ -46,24 +48,45 @@ def read(size: ModelSize, *, tokens: float, sequence: float, batch: float, dtype
 
 
 def trained(
-    size: ModelSize, *, tokens: float, sequence: float, batch: float, accumulation: float, dtype: str = "float32"
+    size: ModelSize,
+    *,
+    tokens: float,
+    sequence: float,
+    batch: float,
+    accumulation: float,
+    dtype: str = "float32",
+    is_recomputed: bool = False,
 ) -> Counts:
     """A model that learns: forward and backward of every microbatch, one step of the optimiser for several of them.
 
-    Equation 90 of method.md.
+    Equation 90 of method.md. With `is_recomputed` layers run forward once more (gradient checkpointing): of the whole
+    model but for its output layer, which is not in them.
 
     >>> tiny = ModelSize(parameters=1e6, active=1e6, layers=4, width=64, vocabulary=100, source="example")
     >>> counts = trained(tiny, tokens=1_000, sequence=100, batch=5, accumulation=2)
     >>> counts.flops, counts.passes, counts.streamed_bytes
     (6153600000.0, 28.0, 52000000.0)
+    >>> trained(tiny, tokens=1_000, sequence=100, batch=5, accumulation=2, is_recomputed=True).flops
+    8192000000.0
     """
     microbatches = math.ceil(tokens / (sequence * batch))
     steps = math.ceil(microbatches / accumulation)
     forward = read(size, tokens=tokens, sequence=sequence, batch=batch, dtype=dtype)
-    return Counts(
+    counts = Counts(
         flops=_FORWARDS_OF_A_TRAINING * forward.flops,
         passes=(_FORWARDS_OF_A_TRAINING * microbatches + steps) * size.layers,
         streamed_bytes=_FORWARDS_OF_A_TRAINING * forward.streamed_bytes + steps * size.parameters * _STATE_BYTES,
+    )
+    return counts + _again(size, forward, tokens) if is_recomputed else counts
+
+
+def _again(size: ModelSize, forward: Counts, tokens: float) -> Counts:
+    """A forward pass through the layers alone."""
+    table = size.vocabulary * size.width
+    return Counts(
+        flops=max(0.0, forward.flops - 2.0 * table * tokens),
+        passes=forward.passes,
+        streamed_bytes=forward.streamed_bytes * (1.0 - table / max(size.parameters, table)),
     )
 
 
