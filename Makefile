@@ -78,9 +78,9 @@ clean: ## Remove environments, caches and built files; runs/ stays
 
 .venv/.dev: $(SOURCES)
 	@echo "Installing Stillwatt with its test tools into .venv …"
-	$(INSTALL) distill report figures notebook analysis sweep ray factors exports evaluate integrations lightning cache dev
+	$(INSTALL) distill report figures notebook analysis sweep ray factors exports evaluate lora integrations lightning cache dev
 	@touch $@ .venv/.quickstart
 
 .venv/.docs: .venv/.dev
-	$(INSTALL) distill report figures notebook analysis sweep ray factors exports evaluate integrations lightning cache dev docs
+	$(INSTALL) distill report figures notebook analysis sweep ray factors exports evaluate lora integrations lightning cache dev docs
 	@touch $@

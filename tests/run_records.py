@@ -209,6 +209,16 @@ def arm_stages(
     return made
 
 
+def by_lora(run: RunRecord, *, trained: int = 5120) -> RunRecord:
+    """The same run, had its arms trained so many weights of adapters beside a student's million."""
+    told = {"parameters": 1_000_000, "trained_parameters": trained}
+    stages = [
+        replace(entry, results={**entry.results, **told}) if entry.kind is StageKind.STUDENT_TRAIN else entry
+        for entry in run.stages
+    ]
+    return replace(run, stages=tuple(stages))
+
+
 def quickstart(**changes: Any) -> RunRecord:
     """A small study on two cores: SFT, logit KD and synthetic SFT, two checkpoints each, all energies modelled."""
     logits, text = "logits-0a1b2c3d4e5f", "text-5f4e3d2c1b0a"

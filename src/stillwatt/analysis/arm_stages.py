@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from stillwatt.analysis.bookings import sort_stages
+from stillwatt.records.adapters import AdapterSize
 from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.records.window import StageKind
 
@@ -20,6 +22,15 @@ def counted_parameters(run: RunRecord, arm: str) -> Any:
     """Weights of the arm's student, as its training counted them."""
     counted = [stage.results.get("parameters") for stage in _trainings(run, arm)]
     return counted[-1] if counted else None
+
+
+def adapter_size(trained: Sequence[StageRecord]) -> AdapterSize | None:
+    """How much of a student these increments trained, where that was adapters beside its weights."""
+    for stage in reversed(trained):
+        own, whole = stage.results.get("trained_parameters"), stage.results.get("parameters")
+        if isinstance(own, int) and isinstance(whole, int):
+            return AdapterSize(trained_parameters=own, parameters=whole)
+    return None
 
 
 def throughput_of(run: RunRecord, student: str) -> float | None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stillwatt.analysis.allocation import choose_allocations, teacher_share, token_shares
+from stillwatt.analysis.arm_stages import adapter_size
 from stillwatt.analysis.bills import Weights, add, price
 from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of, artifacts_of, weights_of
 from stillwatt.analysis.quality import Yardstick, all_scores, relative_quality, unread_scores
@@ -177,6 +178,7 @@ class _Builder:
             ),
             scores=scores,
             quality=relative_quality(scores, self.yardstick),
+            adapters=adapter_size(increments),
         )
 
     def _price(self, weights: Weights | NoTotal) -> Bill | NoTotal:

@@ -69,6 +69,7 @@ def _arm_caveats(
     if len({point.arm for point in points}) > 1 and len({point.seed for point in points}) == 1:
         yield "one seed: each arm was trained once, so a difference between arms is not a significance"
     yield from _quality_caveats(points, yardstick)
+    yield from _adapter_caveats(points)
     if baseline_arm not in {point.name for point in points}:
         yield f"no arm is called {baseline_arm!r}: there is no baseline, so no N*"
     if not any(rate.is_teacher for rate in serving) or all(rate.is_teacher for rate in serving):
@@ -84,6 +85,18 @@ def _arm_caveats(
     short = sorted({point.key for point in points if _is_incomplete(point)})
     if short:
         yield f"bills are incomplete for {', '.join(short)}: parts are absent or seconds are missing"
+
+
+def _adapter_caveats(points: Sequence[ArmPoint]) -> Iterator[str]:
+    """Which arms' weights stayed as they were: a report must not be taken to be of whole students that were trained."""
+    sizes = {point.adapters: point.student for point in points if point.adapters is not None}
+    for size, student in sizes.items():
+        arms = ", ".join(dict.fromkeys(point.arm for point in points if point.adapters == size))
+        share = size.trained_parameters / size.parameters
+        yield (
+            f"{arms}: trained by LoRA, which is {size.trained_parameters:,} weights of adapters ({share:.2g} of the "
+            f"{size.parameters:,} of student {student}, which stayed as they were)"
+        )
 
 
 def _is_incomplete(point: ArmPoint) -> bool:

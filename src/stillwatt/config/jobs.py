@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from stillwatt.analysis.costs.counts import loaded, read, saved, trained, written
+from stillwatt.analysis.costs.counts import loaded, read, saved, written
 from stillwatt.config.jobs_judge import (
     ASSUMED_RUBRIC_TOKENS,
     answer_counts,
@@ -14,7 +14,8 @@ from stillwatt.config.jobs_judge import (
     judge_tokens,
     size_of_judge,
 )
-from stillwatt.config.model_size import size_of_student, size_of_teacher
+from stillwatt.config.jobs_train import LOGIT_BYTES, TrainedText, reading_counts, text_of, training_counts
+from stillwatt.config.model_size import LINEAR_LAYERS, adapter_weights, size_of_student, size_of_teacher
 from stillwatt.config.plan import PlannedStage, cache_bytes_of, judged_models, plan, sequences_at
 from stillwatt.pipelines.spec import ArmSpec, PipelineSpec, StudentSpec
 from stillwatt.records.forecast import Counts, Device, Job, ModelSize
@@ -28,8 +29,6 @@ _SELECTION_BATCH = 2
 """Sequences a pass in which the layers to leave out are chosen."""
 _TOKENS_PER_PASS = 200.0
 """Text that is tokenised in the time of one layer's pass."""
-_LOGIT_BYTES = 16.0
-"""Per entry of the vocabulary and token: logits are written, read, and made into probabilities, in float32."""
 _KIB = 1024.0
 _ANY_DTYPE = "float32"
 """Of a teacher whose weights are elsewhere: no count of its work is made."""
@@ -94,6 +93,11 @@ def remarks_on(spec: PipelineSpec) -> tuple[str, ...]:
         said.append(
             "students that write their own text are taken to do so in the expected number of steps and never to end "
             "before [student_generate] max_new_tokens: the most it can be"
+        )
+    if spec.train.lora is not None:
+        said.append(
+            "the number of LoRA's weights is reckoned from the students' width and a layer's weights, as if it had "
+            f"{LINEAR_LAYERS:.0f} linear layers: a guess, of a part that costs little"
         )
     return tuple(said)
 
@@ -198,7 +202,7 @@ def _evaluation(spec: PipelineSpec, model: str, size: ModelSize | None, device: 
             if more:
                 counts += read(size, tokens=more, sequence=length, batch=told.batch_size)
         tokens += told.choice_items * item + harness
-        counts += Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES)
+        counts += Counts(streamed_bytes=tokens * size.vocabulary * LOGIT_BYTES)
     # the teacher is evaluated first of all, and its evaluation pays for loading the software
     method = "first" if model == "teacher" else ""
     job = _job(f"evaluate.{model}", StageKind.EVALUATE, size, counts, device, dtype, method=method, tokens=tokens)
@@ -227,7 +231,7 @@ def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Jo
         if size is not None:
             cache = cache_bytes_of(spec.logits.top_k, data.train_tokens, size.vocabulary)
             counts = read(size, tokens=data.train_tokens, sequence=data.sequence_tokens, batch=spec.logits.batch_size)
-            streamed = data.train_tokens * size.vocabulary * _LOGIT_BYTES
+            streamed = data.train_tokens * size.vocabulary * LOGIT_BYTES
             counts += Counts(streamed_bytes=streamed, stored_bytes=cache[1])
         yield _job(
             "teacher_logits",
@@ -247,7 +251,7 @@ def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Jo
             counts = written(
                 size, texts=texts, prompt=told.prompt_tokens, new=told.max_new_tokens, batch=told.batch_size
             )
-            counts += Counts(streamed_bytes=texts * told.max_new_tokens * size.vocabulary * _LOGIT_BYTES)
+            counts += Counts(streamed_bytes=texts * told.max_new_tokens * size.vocabulary * LOGIT_BYTES)
         yield _job(
             "teacher_generate",
             StageKind.TEACHER_GENERATE,
@@ -271,18 +275,20 @@ def _arm(
     done = 0
     for share in spec.train.checkpoints:
         reached = sequences_at(share, spec.data, spec.train)
-        text, is_last = _text_of(spec, arm, reached - done), share >= 1.0
-        disk = saved(size, with_optimizer=False).stored_bytes if size is not None and is_last else 0.0
+        text, is_last = text_of(spec, arm, reached - done), share >= 1.0
+        adapters = None if size is None else adapter_weights(size, spec.train.lora)
+        kept = None if size is None else saved(size, with_optimizer=False, adapters=adapters)
+        disk = kept.stored_bytes if kept is not None and is_last else 0.0
         if text.own_texts:
             yield _writing(spec, text, f"student_generate.{arm_id}.{share}", size, device, student.dtype, labels)
         yield _job(
             f"train.{arm_id}.{share}",
             StageKind.STUDENT_TRAIN,
             size,
-            None if size is None else _training(spec, size, text, is_first=not done, is_last=is_last),
+            None if size is None else training_counts(spec, size, text, is_first=not done, is_last=is_last),
             device,
             student.dtype,
-            method=f"{arm.method.value}{f'/{arm.loss}' if arm.loss else ''}",
+            method=_way_of(spec, arm),
             tokens=text.tokens,
             disk_bytes=(disk, 1.05 * disk),
             labels=labels,
@@ -292,7 +298,7 @@ def _arm(
                 f"teacher_online.{arm_id}.{share}",
                 StageKind.TEACHER_LOGITS,
                 teacher,
-                None if teacher is None else _reading(spec, teacher, text),
+                None if teacher is None else reading_counts(spec, teacher, text),
                 device,
                 spec.teacher.dtype or _ANY_DTYPE,
                 method="online",
@@ -303,42 +309,15 @@ def _arm(
         done = reached
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Text:
-    """What an arm trains on between two checkpoints: given text, and as much of its own as is expected, at its longest.
-
-    Steps on own text are drawn one by one, so their number is expected and not known.
-    """
-
-    given: float
-    """Tokens."""
-    own_texts: float = 0.0
-    own_length: float = 0.0
-    """Tokens of one, its prompt included."""
-
-    @property
-    def tokens(self) -> float | None:
-        """How many there are; None where the student decides."""
-        return None if self.own_texts else self.given
-
-    def parts(self, sequence: float) -> tuple[tuple[float, float], ...]:
-        """Tokens and the length of their sequences."""
-        own = ((self.own_texts * self.own_length, self.own_length),) if self.own_texts else ()
-        return ((self.given, sequence), *own) if self.given else own
-
-
-def _text_of(spec: PipelineSpec, arm: ArmSpec, sequences: int) -> _Text:
-    length = spec.data.sequence_tokens
-    if not arm.own_text_share or spec.own_text is None:
-        return _Text(given=float(sequences * length))
-    own = arm.own_text_share * sequences
-    longest = spec.own_text.prompt_tokens + spec.own_text.max_new_tokens
-    return _Text(given=(sequences - own) * length, own_texts=own, own_length=float(longest))
+def _way_of(spec: PipelineSpec, arm: ArmSpec) -> str:
+    """What trainings have in common beyond their counts: those of weights say little of adapters', and the reverse."""
+    way = f"{arm.method.value}/{arm.loss}" if arm.loss else arm.method.value
+    return way if spec.train.lora is None else f"{way}+lora"
 
 
 def _writing(
     spec: PipelineSpec,
-    text: _Text,
+    text: TrainedText,
     name: str,
     size: ModelSize | None,
     device: Device,
@@ -350,34 +329,8 @@ def _writing(
     if size is not None and told is not None:
         batch = spec.train.batch_size * spec.train.accumulation_steps
         counts = written(size, texts=text.own_texts, prompt=told.prompt_tokens, new=told.max_new_tokens, batch=batch)
-        counts += Counts(streamed_bytes=text.own_texts * told.max_new_tokens * size.vocabulary * _LOGIT_BYTES)
+        counts += Counts(streamed_bytes=text.own_texts * told.max_new_tokens * size.vocabulary * LOGIT_BYTES)
     return _job(name, StageKind.OTHER, size, counts, device, dtype, method="own_text", labels=labels)
-
-
-def _reading(spec: PipelineSpec, teacher: ModelSize, text: _Text) -> Counts:
-    """A teacher beside a student."""
-    counts = Counts()
-    for tokens, length in text.parts(spec.data.sequence_tokens):
-        counts += read(teacher, tokens=tokens, sequence=length, batch=spec.train.batch_size)
-    return counts
-
-
-def _training(spec: PipelineSpec, size: ModelSize, text: _Text, *, is_first: bool, is_last: bool) -> Counts:
-    """From one checkpoint to the next: the optimiser's state is kept between them, and not after the last."""
-    batch, accumulation = spec.train.batch_size, spec.train.accumulation_steps
-    state = saved(size, with_optimizer=True).stored_bytes - saved(size, with_optimizer=False).stored_bytes
-    counts = loaded(size) + saved(size, with_optimizer=not is_last) + Counts(stored_bytes=0.0 if is_first else state)
-    for tokens, length in text.parts(spec.data.sequence_tokens):
-        counts += trained(
-            size,
-            tokens=tokens,
-            sequence=length,
-            batch=batch,
-            accumulation=accumulation,
-            is_recomputed=spec.train.gradient_checkpointing,
-        )
-        counts += Counts(streamed_bytes=tokens * size.vocabulary * _LOGIT_BYTES)
-    return counts
 
 
 def _serving(spec: PipelineSpec, name: str, size: ModelSize | None, device: Device, dtype: str) -> Job:

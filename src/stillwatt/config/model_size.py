@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
+from stillwatt.pipelines.spec_lora import LoraSpec
 from stillwatt.records.forecast import ModelSize
 
-__all__ = ["size_from_config", "size_from_name", "size_of_source", "size_of_student", "size_of_teacher"]
+__all__ = [
+    "LINEAR_LAYERS",
+    "adapter_weights",
+    "size_from_config",
+    "size_from_name",
+    "size_of_source",
+    "size_of_student",
+    "size_of_teacher",
+]
 
 _TINY = {
     "hidden_size": 32,
@@ -37,6 +46,8 @@ _SCALES = {"m": 1e6, "b": 1e9}
 _WIDTH_AT_1B, _WIDTH_POWER, _MATRICES = 2_048.0, 1 / 3, 12.0
 """Common shapes: a width of 2,048 at 10^9 weights that grows with their cube root; 12 squares of it a layer."""
 _GUESSED_VOCABULARY = 100_000.0
+LINEAR_LAYERS = 7.0
+"""Of a transformer's layer with a gated feed-forward part: four of attention, three behind it."""
 
 
 def size_from_config(config: Mapping[str, Any], source: str) -> ModelSize | None:
@@ -150,6 +161,26 @@ def size_of_student(spec: PipelineSpec, student: StudentSpec) -> ModelSize | Non
         layers=teacher.layers - dropped,
         source=f"{teacher.source}, {student.drop_layers} layers fewer",
     )
+
+
+def adapter_weights(size: ModelSize, lora: LoraSpec | None) -> float | None:
+    """About how many weights LoRA's adapters have; None where there are none.
+
+    One beside a matrix of m rows and n columns has rank * (m + n). Of the matrices of a layer only the sum of their
+    weights is known, and that one side of each is the model's width.
+
+    >>> size = ModelSize(parameters=1e5, active=1e5, layer_parameters=9216, layers=2, width=32, vocabulary=9, source="")
+    >>> spec = LoraSpec(rank=4, alpha=8.0, dropout=0.0, target_modules="all-linear", use_rslora=False)
+    >>> adapter_weights(size, spec)
+    4096.0
+    >>> adapter_weights(size, None) is None
+    True
+    """
+    if lora is None:
+        return None
+    if isinstance(lora.target_modules, str):
+        return lora.rank * size.layers * (LINEAR_LAYERS * size.width + size.layer_parameters / size.width)
+    return lora.rank * size.layers * 2.0 * size.width * len(lora.target_modules)
 
 
 def _first(config: Mapping[str, Any], *names: str) -> Any:

@@ -8,16 +8,36 @@ from pydantic import Field
 
 from stillwatt.config.settings import Count, Seed, Settings, Share, unit
 from stillwatt.pipelines.spec import TrainSpec
+from stillwatt.pipelines.spec_lora import LoraSpec
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 """How much of a running mean is kept at a step."""
+
+
+class LoraSettings(Settings):
+    """Adapters of low rank (LoRA) that are trained in the place of the students' weights; needs the `lora` extra."""
+
+    rank: Count = Field(description="Rank of each adapter.")
+    alpha: float = Field(gt=0.0, description="What adapters are scaled by: alpha / rank.")
+    dropout: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Probability that an input of an adapter is left out in training."
+    )
+    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="Which layers get one: names, or ends of names, of linear layers, such as `q_proj`, or "
+        "`all-linear`, which is all but the output layer."
+    )
+    use_rslora: bool = Field(default=False, description="Scale by alpha / sqrt(rank), which suits high ranks.")
+
+    def to_spec(self) -> LoraSpec:
+        """The adapters, for the runner."""
+        return LoraSpec(**self.model_dump())
 
 
 class TrainSettings(Settings):
     """How every arm trains: the same for all, so that only the method differs."""
 
     later_keys: ClassVar[frozenset[str]] = frozenset(
-        {"decay_share", "final_rate_share", "weight_decay", "betas", "gradient_checkpointing"}
+        {"decay_share", "final_rate_share", "weight_decay", "betas", "gradient_checkpointing", "lora"}
     )
 
     optimizer: Literal["adamw", "adafactor"] = Field(description="Which optimiser.")
@@ -68,6 +88,11 @@ class TrainSettings(Settings):
     )
     seeds: tuple[Seed, ...] = Field(min_length=1, description="One training of every arm for each seed.")
 
+    lora: LoraSettings | None = Field(
+        default=None, description="Adapters that are trained in the place of the weights; none where absent."
+    )
+
     def to_spec(self) -> TrainSpec:
         """The training, for the runner."""
-        return TrainSpec(**self.model_dump())
+        lora = self.lora.to_spec() if self.lora else None
+        return TrainSpec(**self.model_dump(exclude={"lora"}), lora=lora)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "nvidia-ml-py")
+_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "peft", "numpy", "nvidia-ml-py")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CPUINFO = Path("/proc/cpuinfo")
 

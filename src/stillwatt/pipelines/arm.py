@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stillwatt.errors import BudgetError, StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import evaluate, own_prompts, student_train, teacher_generate
+from stillwatt.pipelines.adapters import load_student
 from stillwatt.pipelines.arm_resume import Again, checkpoint_dir, evaluation_name, find_damaged, training_name
 from stillwatt.pipelines.artifacts import Artifact
 from stillwatt.pipelines.bench import Bench
@@ -20,7 +21,7 @@ from stillwatt.pipelines.corpus import Packed, pack_samples
 from stillwatt.pipelines.judge import answer, total_answers
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.model_fit import num_tokens, shared_output_rows
-from stillwatt.pipelines.models import CausalModel, device, load_model
+from stillwatt.pipelines.models import CausalModel, device
 from stillwatt.pipelines.on_policy import OwnText
 from stillwatt.pipelines.own_prompts import StepPrompts
 from stillwatt.pipelines.progress import Task
@@ -165,6 +166,7 @@ class _ArmRun:
             own_text=_own_text(bench, arm, self.seed, labels),
             stop=stop,
             sharding=bench.spec.sharding,
+            base_dir=None if bench.spec.train.lora is None else bench.start_dir(self.student),
         )
 
     def _stop(self) -> Stop | Follow | None:
@@ -277,7 +279,8 @@ def evaluate_folder(
     """Score the model in a folder, as a stage of its own; returns its results."""
 
     def work(stage: Stage, task: Task) -> dict[str, Any]:
-        model = load_model(directory, dtype=student.dtype, announce=bench.announce_once)
+        base_dir = bench.start_dir(student)
+        model = load_student(directory, base_dir, dtype=student.dtype, announce=bench.announce_once)
         bench.budgets.habits.note_size(student.name, sum(weights.numel() for weights in model.parameters()))
         return evaluate_model(bench, model, name, labels, stage, task)
 

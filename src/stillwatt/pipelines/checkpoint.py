@@ -1,13 +1,15 @@
 """What a training is gone on with: the student, its optimiser's state, the random state, and how far it is.
 
 Whole and ordinary whatever the number of ranks: a folder that transformers loads, and tensors by the number of their
-parameter.
+parameter. Of a training by LoRA, the adapters take the student's place until the last one.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines.adapters import ADAPTER_DIR, adapter_state, merged, write_adapter
 from stillwatt.pipelines.artifacts import file_sha256, replace_dir, write_json
 from stillwatt.pipelines.models import CausalModel, disk_errors, load_model, load_tokenizer, save_model
 from stillwatt.pipelines.optimizers import parameters_of
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.sharding import as_kept, gathered
 
-__all__ = ["damage_of", "read_checkpoint", "write_checkpoint"]
+__all__ = ["damage_of", "read_checkpoint", "write_adapter_checkpoint", "write_checkpoint"]
 
 _OPTIMIZER_FILE = "optimizer.safetensors"
 _PROGRESS_FILE = "training.json"
@@ -96,18 +99,47 @@ def write_checkpoint(
         OSError: The disk is full, or cannot be written to.
     """
     whole = _whole_model(model, ranks, start_dir)
-    kept = _optimizer_state(optimizer) if optimizer is not None else {}
+    kept = _optimizer_state(optimizer)
     if ranks.is_first:
-        scratch = out_dir.with_name(f".{out_dir.name}.writing")
-        shutil.rmtree(scratch, ignore_errors=True)  # of an attempt that was cut off
-        scratch.mkdir(parents=True)
-        save_model(whole, load_tokenizer(start_dir), scratch)
-        if optimizer is not None:
-            with disk_errors(scratch):
-                save_file({**kept, "rng": torch.get_rng_state()}, scratch / _OPTIMIZER_FILE)
-        write_json(scratch / _PROGRESS_FILE, {**progress, _HASHES: _hashes(scratch)})
-        replace_dir(scratch, out_dir)
+        with _new_folder(out_dir, progress) as scratch:
+            save_model(whole, load_tokenizer(start_dir), scratch)
+            _save_optimizer(optimizer, kept, scratch)
     ranks.wait()
+
+
+def write_adapter_checkpoint(
+    model: CausalModel, optimizer: Any | None, ranks: Ranks, base_dir: Path, out_dir: Path, progress: dict[str, Any]
+) -> None:
+    """As `write_checkpoint`, of a student that is trained by LoRA: its adapters, and no weights beside them.
+
+    At the end of a training the adapters are merged into the weights of `base_dir`, and that student is in the folder
+    too.
+    """
+    state, kept = adapter_state(model), _optimizer_state(optimizer)
+    if ranks.is_first:
+        with _new_folder(out_dir, progress) as scratch:
+            write_adapter(model, state, base_dir, scratch / ADAPTER_DIR)
+            if optimizer is None:
+                save_model(merged(base_dir, scratch / ADAPTER_DIR).cpu(), load_tokenizer(base_dir), scratch)
+            _save_optimizer(optimizer, kept, scratch)
+    ranks.wait()
+
+
+@contextmanager
+def _new_folder(out_dir: Path, progress: dict[str, Any]) -> Iterator[Path]:
+    """A folder that takes its place in one step, once all that belongs in it is there."""
+    scratch = out_dir.with_name(f".{out_dir.name}.writing")
+    shutil.rmtree(scratch, ignore_errors=True)  # of an attempt that was cut off
+    scratch.mkdir(parents=True)
+    yield scratch
+    write_json(scratch / _PROGRESS_FILE, {**progress, _HASHES: _hashes(scratch)})
+    replace_dir(scratch, out_dir)
+
+
+def _save_optimizer(optimizer: Any | None, state: dict[str, Tensor], directory: Path) -> None:
+    if optimizer is not None:
+        with disk_errors(directory):
+            save_file({**state, "rng": torch.get_rng_state()}, directory / _OPTIMIZER_FILE)
 
 
 def _hashes(directory: Path) -> dict[str, str]:
@@ -131,7 +163,9 @@ def _whole_model(model: CausalModel, ranks: Ranks, start_dir: Path) -> CausalMod
     return whole
 
 
-def _optimizer_state(optimizer: Any) -> dict[str, Tensor]:
+def _optimizer_state(optimizer: Any | None) -> dict[str, Tensor]:
+    if optimizer is None:
+        return {}
     return {
         f"{index}.{name}": gathered(value).contiguous()
         for index, values in optimizer.state_dict()["state"].items()

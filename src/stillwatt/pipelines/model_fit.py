@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stillwatt.errors import StillwattError
+from stillwatt.pipelines.adapters import check_targets
 from stillwatt.pipelines.bench import Bench
-from stillwatt.pipelines.models import load_tokenizer, tokenizer_sha256
+from stillwatt.pipelines.models import CausalModel, load_tokenizer, tokenizer_sha256
 from stillwatt.pipelines.objectives.vocabulary import shared_rows
 from stillwatt.pipelines.spec import GenerateSpec, StudentSpec
 from stillwatt.pipelines.spec_text import OwnTextSpec
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRUNED",
+    "check_adapters",
     "check_fit",
     "check_lengths",
     "cut_rows",
@@ -140,15 +142,9 @@ def table_rows(directory: Path) -> Iterator[int]:
 
     The model in the folder is put together without memory for its weights.
     """
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(str(directory), local_files_only=True)
-    try:
-        with init_empty_weights(include_buffers=False):
-            model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-    except ValueError:
-        return  # no causal language model: whoever loads it says so
+    model = _empty_model(directory)
+    if model is None:
+        return
     for name, part in model.get_decoder().named_modules():
         own = name.rpartition(".")[2]
         if isinstance(part, torch.nn.Embedding) and _is_absolute(own):
@@ -158,6 +154,32 @@ def table_rows(directory: Path) -> Iterator[int]:
     for name, table in model.get_decoder().named_buffers():
         if table.ndim == 2 and _is_absolute(name.rpartition(".")[2]):
             yield len(table)
+
+
+def check_adapters(bench: Bench) -> None:
+    """Refuse layers to be adapted that a student does not have.
+
+    Raises:
+        StillwattError: With the student, and the layers that it has.
+    """
+    lora = bench.spec.train.lora
+    for student in () if lora is None else bench.spec.students:
+        model = _empty_model(start_of(bench, student))
+        if lora is not None and model is not None:
+            check_targets(model, lora, f"student {student.name!r}")
+
+
+def _empty_model(directory: Path) -> CausalModel | None:
+    """The model in a folder, without memory for its weights; None where whoever loads it will say what is wrong."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(str(directory), local_files_only=True)
+    try:
+        with init_empty_weights(include_buffers=False):
+            return AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    except ValueError:
+        return None  # no causal language model
 
 
 def _is_absolute(name: str) -> bool:

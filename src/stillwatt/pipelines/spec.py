@@ -14,6 +14,7 @@ from stillwatt.pipelines.objectives.registry import DEFAULT_LOSS, Objective, Sou
 from stillwatt.pipelines.spec_data import DataSpec
 from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
+from stillwatt.pipelines.spec_lora import LoraSpec
 from stillwatt.pipelines.spec_text import CORPUS, OwnTextSpec
 
 CACHE_SCHEME = "cache:"
@@ -265,6 +266,8 @@ class TrainSpec:
     """AdamW: how much of its two running means a step keeps."""
     gradient_checkpointing: bool = False
     """Whether activations inside layers are computed again for the gradients."""
+    lora: LoraSpec | None = None
+    """Adapters that are trained in the place of the student's weights; None where those are trained themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

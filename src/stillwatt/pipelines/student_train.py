@@ -24,8 +24,9 @@ from torch import Tensor
 
 from stillwatt.errors import StillwattError
 from stillwatt.metering.meter import Stage
+from stillwatt.pipelines.adapters import ADAPTER_DIR, adapt, read_adapter
 from stillwatt.pipelines.cached_rows import CachedReader
-from stillwatt.pipelines.checkpoint import read_checkpoint, write_checkpoint
+from stillwatt.pipelines.checkpoint import read_checkpoint, write_adapter_checkpoint, write_checkpoint
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.loss_chunk import TeacherSide
@@ -81,6 +82,8 @@ class TrainJob:
     """Where a budget may end the training before its text does; None otherwise."""
     sharding: str = "none"
     """`fsdp` to spread the student over the ranks of a launch."""
+    base_dir: Path | None = None
+    """Where the weights lie that adapters stand beside: the student's start; None where they are trained themselves."""
     own_text: OwnText | None = None
     """Where some steps train on what the student writes; None otherwise."""
 
@@ -111,7 +114,8 @@ def train(
 
     Args:
         job: The arm.
-        start_dir: The student's start where `from_share` is 0, else the checkpoint written for `from_share`.
+        start_dir: The student's start where `from_share` is 0, else the checkpoint written for `from_share`; of a
+            training by LoRA the latter holds adapters, and the weights beside them are those of `job.base_dir`.
         from_share: Share of the budget already used.
         to_share: Share at which to stop; at 1.0 no optimiser state is kept.
         out_dir: Where the checkpoint goes: a folder that transformers loads.
@@ -122,13 +126,13 @@ def train(
     Returns:
         loss_first, loss_last (mean of the first and last step of this increment), loss_curve (`curve_of` its steps),
         objective (what these are of, as one line; losses of other lines cannot be ranked with them), tokens_total (so
-        far), parameters (of the student).
+        far), parameters (of the student), trained_parameters (by LoRA: those of the adapters).
 
     Raises:
         StillwattError: The loss is no longer a number, or a setting is unknown.
     """
     torch.manual_seed(job.seed)
-    loop = _Loop(job, _student(job, start_dir))
+    loop = _Loop(job, _student(job, start_dir, is_begun=from_share > 0))
     steps = num_steps(job)
     first = step_at(from_share, steps) if from_share > 0 else 0
     if first:
@@ -161,16 +165,21 @@ def train(
         "loss_curve": curve_of(losses),
         "objective": job.arm.minimises,
         "tokens_total": loop.tokens_done,
-        "parameters": sum(weights.numel() for weights in loop.parameters),
+        **loop.sizes(),
         **({} if stopped_by is None else {"stopped_by": stopped_by, "steps_done": last, "steps_planned": steps}),
         **({} if job.own_text is None else {"own_text_steps": job.own_text.steps}),
     }
 
 
-def _student(job: TrainJob, start_dir: Path) -> CausalModel:
-    model = load_model(start_dir, dtype="float32")
+def _student(job: TrainJob, start_dir: Path, *, is_begun: bool) -> CausalModel:
+    lora = job.train.lora
+    model = load_model(start_dir if lora is None else job.base_dir or start_dir, dtype="float32")
     if job.examples.starts_ST is not None:
         check_apart(model, f"arm {job.arm_id!r}'s student")
+    if lora is not None:
+        adapt(model, lora, seed=job.seed)
+        if is_begun:
+            read_adapter(model, start_dir / ADAPTER_DIR)
     return model
 
 
@@ -198,6 +207,14 @@ class _Loop:
         self.parameters = [p for p in self._whole.parameters() if p.requires_grad]
         self._is_sharded = job.sharding != "none" and self.ranks.count > 1
         self._optimizer = self._accelerator.prepare(make_optimizer(job.train, self.parameters))
+
+    def sizes(self) -> dict[str, int]:
+        """How many weights the student has, without adapters; how many are trained, where it is not those."""
+        trained = sum(weights.numel() for weights in self.parameters)
+        if self._job.train.lora is None:
+            return {"parameters": trained}
+        every = sum(weights.numel() for weights in self._whole.parameters())
+        return {"parameters": every - trained, "trained_parameters": trained}
 
     def batches(self, order_S: npt.NDArray[np.int64], step: int, first: int, last: int) -> list[Batch]:
         """The microbatches of a step, with what the teacher says of them at hand.
@@ -347,8 +364,12 @@ class _Loop:
     def save(self, start_dir: Path, out_dir: Path, *, steps_done: int, is_final: bool) -> None:
         """Write the checkpoint beside its place and move it there in one step; the first rank does."""
         progress = {"arm": self._job.arm_id, "steps_done": steps_done, "tokens_done": self.tokens_done}
-        optimizer = None if is_final else self._optimizer
-        write_checkpoint(self._whole.model, optimizer, self.ranks, start_dir, out_dir, progress)
+        optimizer, model = None if is_final else self._optimizer, self._whole.model
+        if self._job.train.lora is None:
+            write_checkpoint(model, optimizer, self.ranks, start_dir, out_dir, progress)
+        else:
+            base_dir = self._job.base_dir or start_dir
+            write_adapter_checkpoint(model, optimizer, self.ranks, base_dir, out_dir, progress)
 
 
 def _microbatches(rows: npt.NDArray[np.int64], batch_size: int) -> list[tuple[int, ...]]:

@@ -14,6 +14,7 @@ import torch
 from stillwatt.errors import StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import own_prompts, prepare_data, serve
+from stillwatt.pipelines.adapters import check_installed
 from stillwatt.pipelines.arm import (
     arm_id,
     check_share,
@@ -35,7 +36,15 @@ from stillwatt.pipelines.endpoint_prompts import check_conversations, check_temp
 from stillwatt.pipelines.given_cache import NO_TOKENIZER, Models, check_given
 from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
 from stillwatt.pipelines.judges import TEACHER
-from stillwatt.pipelines.model_fit import PRUNED, check_fit, check_lengths, num_tokens, output_rows, start_of
+from stillwatt.pipelines.model_fit import (
+    PRUNED,
+    check_adapters,
+    check_fit,
+    check_lengths,
+    num_tokens,
+    output_rows,
+    start_of,
+)
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
     check_apart,
@@ -87,6 +96,8 @@ def check(spec: PipelineSpec) -> None:
         check_text_only(spec)
     check_judge(spec.evaluate)
     check_arms(spec)
+    if spec.train.lora is not None:
+        check_installed()
     check_corpus(spec.data)
     if spec.generate is not None:
         check_prompts(spec.generate, spec.data.train_tokens)
@@ -125,6 +136,7 @@ def prepare(bench: Bench) -> None:
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
         check_lengths(bench)
+        check_adapters(bench)
         if spec.teacher.endpoint is not None and spec.generate is not None:
             check_template(spec.generate, bench.tokenizer(), spec.students[0])
         results = prepare_data.make(spec.data, spec.evaluate, bench.tokenizer(), bench.data_dir(), task=task)

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from stillwatt.records.adapters import AdapterSize
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import NoTotal, Total, low_end
 from stillwatt.records.window import StageKind
@@ -186,6 +187,8 @@ class ArmPoint:
     allocated: tuple[AllocatedEnergy, ...]
     scores: tuple[Score, ...]
     quality: Quality | NoQuality
+    adapters: AdapterSize | None = None
+    """None where the student's weights themselves were trained."""
 
     @property
     def key(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from stillwatt.records.energy import Absent, Energy, NoTotal
@@ -191,6 +192,7 @@ def _point_dict(point: ArmPoint) -> dict[str, Any]:
         "allocated": {entry.allocation.label: bill_dict(entry.energy) for entry in point.allocated},
         "scores": [_score_dict(score) for score in point.scores],
         "quality": quality_dict(point.quality),
+        **({} if point.adapters is None else {"lora": asdict(point.adapters)}),
     }
 
 

@@ -202,6 +202,8 @@ def _way(run: RunRecord, recipe: Recipe, point: ArmPoint, runs_dir: str) -> _Way
         settings["max_new_tokens"] = str(recipe.teacher_generate.max_new_tokens)
     if arm.own_text_share and recipe.student_generate is not None:
         settings["own max_new_tokens"] = str(recipe.student_generate.max_new_tokens)
+    if recipe.train.lora is not None:
+        settings["lora"] = recipe.train.lora.to_spec().said
     settings["student"] = point.student or recipe.students[0].name
     there = [Path(runs_dir) / "artifacts" / use.artifact for use in point.artifacts]
     return _Way(

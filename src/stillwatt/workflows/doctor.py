@@ -33,11 +33,13 @@ __all__ = ["DoctorFinding", "Health", "examine"]
 _EXTRAS = {
     "distill": ("torch", "transformers", "accelerate", "safetensors", "gguf"),
     "evaluate": ("lm_eval",),
+    "lora": ("peft",),
     "report": ("jinja2",),
 }
 _USES = {
     "distill": "`stillwatt run`",
     "evaluate": "lm-evaluation-harness tasks in a recipe",
+    "lora": "students that are trained by LoRA ([train.lora] in a recipe)",
     "report": "report.html",
 }
 _ENOUGH_FREE_GIB = 3.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stillwatt.config.jobs import jobs_of
+from stillwatt.config.jobs import jobs_of, remarks_on
 from stillwatt.config.load import load_recipe
 from stillwatt.config.models import Recipe
 from stillwatt.config.plan import plan
@@ -102,3 +102,65 @@ def test_a_decay_that_leaves_nothing_stable_is_told_of() -> None:
     cautions = plan(load_recipe(RECIPE, ["train.schedule=wsd", "train.decay_share=0.9"]).to_spec()).cautions
     (told,) = [said for said in cautions if "decay_share" in said]
     assert "leave none between" in told
+
+
+LORA = 'train.lora={rank=8, alpha=16.0, target_modules="all-linear"}'
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("{rank=8, alpha=16.0}", "[train.lora] needs the key 'target_modules'"),
+        ("{rank=0, alpha=16.0, target_modules='all-linear'}", "train.lora.rank: should be greater than or equal to 1"),
+        ("{rank=8, alpha=0.0, target_modules='all-linear'}", "train.lora.alpha: should be greater than 0"),
+        ("{rank=8, alpha=1.0, dropout=1.0, target_modules='all-linear'}", "train.lora.dropout: should be less than 1"),
+        ("{rank=8, alpha=1.0, target_modules=[]}", "train.lora.target_modules"),
+        ("{rank=8, alpha=1.0, target_modules='q_proj'}", "'all-linear'"),
+        ("{rank=8, alpha=1.0, target_modules=['all-linear']}", '"all-linear" stands alone, without brackets'),
+        (
+            "{rank=8, alpha=1.0, target_modules=['q_proj', 'lm_head']}",
+            "'lm_head' is an output layer or a table of inputs",
+        ),
+        ("{rank=8, alpha=1.0, target_modules=['model.embed_tokens']}", "would not see an adapter beside it"),
+        ("{rank=8, alpha=1.0, target_modules=['q_proj', 'q_proj']}", "['q_proj', 'q_proj'] repeats a name"),
+        ("{rank=8, alpha=1.0, targets=['q_proj']}", "unknown key 'targets' in [train.lora]; did you mean"),
+    ],
+)
+def test_adapters_that_cannot_be_meant_are_refused(table: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(RECIPE, [f"train.lora={table}"])
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ['"all-linear"', '["q_proj", "mlp.up_proj"]'])
+def test_adapters_reach_the_training(target: str) -> None:
+    recipe = load_recipe(RECIPE, [LORA, f"train.lora.target_modules={target}"])
+    assert not list(problems(recipe))
+    assert Recipe.model_validate_json(json.dumps(recipe.resolved())) == recipe
+    lora = recipe.to_spec().train.lora
+    assert lora is not None
+    assert (lora.rank, lora.alpha, lora.dropout, lora.use_rslora) == (8, 16.0, 0.0, False)
+    assert lora.target_modules == ("all-linear" if target == '"all-linear"' else ("q_proj", "mlp.up_proj"))
+    assert recipe.settings_sha256 != load_recipe(RECIPE).settings_sha256
+
+
+def test_a_training_by_adapters_is_predicted_as_one_without_gradients_of_weights() -> None:
+    device = Device(name="a machine", is_gpu=False)
+    plain, lora = (
+        {job.name: job for job in jobs_of(load_recipe(RECIPE, changes).to_spec(), device)} for changes in ([], [LORA])
+    )
+    differing = {name for name in plain if plain[name] != lora[name]}
+    assert differing == {name for name in plain if name.startswith("train.")}
+    for name in differing:
+        ours, theirs = lora[name].counts, plain[name].counts
+        assert 2 / 3 < ours.flops / theirs.flops < 0.75
+        assert ours.passes == theirs.passes
+        assert ours.streamed_bytes < theirs.streamed_bytes
+    assert (plain["train.sft.0.5"].method, lora["train.sft.0.5"].method) == ("sft", "sft+lora")
+    assert lora["train.sft.0.5"].counts.stored_bytes < 0.5 * plain["train.sft.0.5"].counts.stored_bytes
+    assert plain["train.sft.1.0"].disk_bytes < lora["train.sft.1.0"].disk_bytes
+    (told,) = [each for each in remarks_on(load_recipe(RECIPE, [LORA]).to_spec()) if "LoRA" in each]
+    assert "a guess" in told
+    several = load_recipe(RECIPE, [LORA, 'train.lora.target_modules=["q_proj"]']).to_spec()
+    named = {job.name: job for job in jobs_of(several, device)}
+    assert named["train.sft.1.0"].counts.flops < lora["train.sft.1.0"].counts.flops

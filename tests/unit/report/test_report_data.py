@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from run_records import arm_stages, energy, measured_command, quickstart, run_record, scores, stage
+from run_records import arm_stages, by_lora, energy, measured_command, quickstart, run_record, scores, stage
 from stillwatt.analysis.study import summarise
 from stillwatt.records import Absent, Basis, Boundary, NoTotal, RunRecord, StageKind, StageStatus, Total
 from stillwatt.report.answer import answer_dict, compare
@@ -55,6 +55,7 @@ RUNS: dict[str, Callable[[], RunRecord]] = {
     "absent": absent_everything,
     "partly": partly_absent,
     "lost": with_lost_attempt,
+    "lora": lambda: by_lora(quickstart()),
     "empty": lambda: run_record([], traces=()),
 }
 
@@ -318,6 +319,18 @@ def test_a_mixed_energy_counts_each_part_once() -> None:
     row = made(run)["stage_table"]["rows"][0]
     assert row["energy"]["value_j"] == pytest.approx(150.0)
     assert row["energy"]["basis"] == "modelled"
+
+
+def test_a_report_says_which_arms_were_trained_by_lora_and_how_much_of_a_student_that_is() -> None:
+    plain, lora = made(quickstart()), made(by_lora(quickstart()))
+    assert all("lora" not in point for point in plain["arms"])
+    assert {json.dumps(point["lora"]) for point in lora["arms"]} == {
+        '{"trained_parameters": 5120, "parameters": 1000000}'
+    }
+    (told,) = [warning for warning in lora["warnings"] if "LoRA" in warning]
+    assert told.startswith("sft, kd, synthetic: trained by LoRA, which is 5,120 weights of adapters (0.0051 of the")
+    assert "1,000,000 of student pruned, which stayed as they were)" in told
+    assert not any("LoRA" in warning for warning in plain["warnings"])
 
 
 def write_goldens() -> None:

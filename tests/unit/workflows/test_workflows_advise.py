@@ -194,6 +194,15 @@ def test_a_place_without_carbon_is_refused_with_what_it_lacks(table: Path, monke
         advise_from_table(table, request(region="FRA"))
 
 
+def test_trainings_by_lora_are_ways_of_their_own(runs_dir: Path) -> None:
+    lora = 'train.lora={rank=4, alpha=8.0, target_modules=["q_proj", "v_proj"]}'
+    study_run(runs_dir, smoke("data.train_tokens=512"), number=1)
+    study_run(runs_dir, smoke("data.train_tokens=512", lora), number=2)
+    ranked = advise_from_runs(request(runs_dir)).ranked
+    said = {entry.option.settings.get("lora") for entry in ranked if entry.option.method == "kd"}
+    assert said == {None, "rank 4, alpha 8, q_proj+v_proj"}
+
+
 def test_runs_are_advised_on_at_budgets_around_those_tried(studies: Path) -> None:
     found = advise_from_runs(request(studies))
     assert found.answer is Answer.DISTIL

@@ -60,6 +60,13 @@ def test_a_missing_extra_names_the_command(monkeypatch: pytest.MonkeyPatch) -> N
     assert finding.cure == "pip install 'stillwatt[report]'"
 
 
+def test_what_trains_adapters_is_an_extra_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(doctor._EXTRAS, "lora", ("no-such-package-at-all",))
+    (finding,) = [f for f in examine(["synthetic"]) if f.subject == "extra lora"]
+    assert "[train.lora]" in finding.detail
+    assert finding.cure == "pip install 'stillwatt[lora]'"
+
+
 def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "_ENOUGH_FREE_GIB", 1e9)
     (finding,) = [f for f in examine(["synthetic"], runs_dir=tmp_path) if f.subject == "disk"]

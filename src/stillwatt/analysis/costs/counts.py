@@ -17,6 +17,8 @@ __all__ = ["loaded", "read", "saved", "trained", "written"]
 
 _FORWARDS_OF_A_TRAINING = 3.0
 """Backward costs twice what forward does."""
+_FORWARDS_BESIDE_ADAPTERS = 2.0
+"""Of weights that stay as they are, the backward pass takes the inputs' gradients alone."""
 _STATE_BYTES = 28.0
 """AdamW, float32: weight, gradient and two moments are read, weight and moments written, for each parameter."""
 _STORED_BYTES = 4.0
@@ -56,11 +58,14 @@ def trained(
     accumulation: float,
     dtype: str = "float32",
     is_recomputed: bool = False,
+    adapters: float | None = None,
 ) -> Counts:
     """A model that learns: forward and backward of every microbatch, one step of the optimiser for several of them.
 
     Equation 90 of method.md. With `is_recomputed` layers run forward once more (gradient checkpointing): of the whole
-    model but for its output layer, which is not in them.
+    model but for its output layer, which is not in them. Of weights that stay as they are, with so many weights of
+    `adapters` beside them (LoRA), no gradients are taken: their backward pass costs what the forward does, and the
+    optimiser's state is that of the adapters.
 
     >>> tiny = ModelSize(parameters=1e6, active=1e6, layers=4, width=64, vocabulary=100, source="example")
     >>> counts = trained(tiny, tokens=1_000, sequence=100, batch=5, accumulation=2)
@@ -68,14 +73,19 @@ def trained(
     (6153600000.0, 28.0, 52000000.0)
     >>> trained(tiny, tokens=1_000, sequence=100, batch=5, accumulation=2, is_recomputed=True).flops
     8192000000.0
+    >>> trained(tiny, tokens=1_000, sequence=100, batch=5, accumulation=2, adapters=1e4).flops
+    4162400000.0
     """
     microbatches = math.ceil(tokens / (sequence * batch))
     steps = math.ceil(microbatches / accumulation)
     forward = read(size, tokens=tokens, sequence=sequence, batch=batch, dtype=dtype)
+    learning = size.parameters if adapters is None else adapters
+    forwards = _FORWARDS_OF_A_TRAINING if adapters is None else _FORWARDS_BESIDE_ADAPTERS
     counts = Counts(
-        flops=_FORWARDS_OF_A_TRAINING * forward.flops,
+        flops=forwards * forward.flops + _FORWARDS_OF_A_TRAINING * 2.0 * (adapters or 0.0) * tokens,
+        # a layer's launches are no fewer: what falls away for its weights is there for the adapters
         passes=(_FORWARDS_OF_A_TRAINING * microbatches + steps) * size.layers,
-        streamed_bytes=_FORWARDS_OF_A_TRAINING * forward.streamed_bytes + steps * size.parameters * _STATE_BYTES,
+        streamed_bytes=forwards * forward.streamed_bytes + steps * learning * _STATE_BYTES,
     )
     return counts + _again(size, forward, tokens) if is_recomputed else counts
 
@@ -123,12 +133,17 @@ def loaded(size: ModelSize) -> Counts:
     return Counts(stored_bytes=size.parameters * _STORED_BYTES)
 
 
-def saved(size: ModelSize, *, with_optimizer: bool) -> Counts:
-    """A checkpoint, to disk (method.md, eq. 90).
+def saved(size: ModelSize, *, with_optimizer: bool, adapters: float | None = None) -> Counts:
+    """A checkpoint, to disk (method.md, eq. 90): with adapters beside weights, these alone until the last one.
 
     >>> one = ModelSize(parameters=10, active=10, layers=1, width=1, vocabulary=1, source="example")
     >>> saved(one, with_optimizer=False).stored_bytes, saved(one, with_optimizer=True).stored_bytes
     (40.0, 120.0)
+    >>> [saved(one, with_optimizer=more, adapters=2.0).stored_bytes for more in (False, True)]
+    [48.0, 24.0]
     """
+    if adapters is not None:
+        weights = adapters if with_optimizer else adapters + size.parameters
+        return Counts(stored_bytes=weights * _STORED_BYTES + (adapters * _OPTIMIZER_BYTES if with_optimizer else 0.0))
     per_weight = _STORED_BYTES + (_OPTIMIZER_BYTES if with_optimizer else 0.0)
     return Counts(stored_bytes=size.parameters * per_weight)
