@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from lifecycle_pages import bare
@@ -58,3 +59,15 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
     other = ask(str(report), "--html", same)
     assert other.exit_code == 1
     assert "$.schema" in str(other.exception) + other.stderr
+
+
+@pytest.mark.parametrize("option", ["-o", "--html", "--markdown"])
+@pytest.mark.parametrize("asked", [[], ["--recompute"]])
+def test_a_report_that_is_read_is_never_written_over(option: str, asked: list[str], tmp_path: Path) -> None:
+    report = tmp_path / "hand.json"
+    report.write_text(report_json(bare()), encoding="utf-8")
+    before = report.read_bytes()
+    refused = ask(*asked, str(report), option, str(report), "--force")
+    assert refused.exit_code == 2
+    assert f"error: {option}: {report} is what the command reads" in " ".join(refused.stderr.split())
+    assert report.read_bytes() == before
