@@ -90,14 +90,20 @@ def _metric(dimension: str, **units: float) -> dict[str, Scale]:
 
 
 SCALES: Mapping[str, Scale] = {
-    **_metric("energy", J=1.0, kJ=1e3, MJ=1e6, GJ=1e9, TJ=1e12, PJ=1e15),
-    **_metric("energy", Wh=J_PER_KWH / 1e3, kWh=J_PER_KWH, MWh=J_PER_KWH * 1e3, GWh=J_PER_KWH * 1e6),
-    **_metric("energy", TWh=J_PER_KWH * 1e9),
+    **_metric("energy", J=1.0, kJ=1e3, MJ=1e6, GJ=1e9, TJ=1e12, PJ=1e15, mJ=1e-3),
+    **_metric("energy", mWh=J_PER_KWH / 1e6, Wh=J_PER_KWH / 1e3, kWh=J_PER_KWH),
+    **_metric("energy", MWh=J_PER_KWH * 1e3, GWh=J_PER_KWH * 1e6, TWh=J_PER_KWH * 1e9),
     **_metric("mass", mg=1e-6, g=KG_PER_G, kg=1.0, t=KG_PER_T, kt=1e6, Mt=1e9, lb=KG_PER_LB),
     **_metric("volume", mL=1e-3, L=1.0, kL=L_PER_M3, m3=L_PER_M3, ML=1e6, GL=1e9, gal=L_PER_GAL),
     **_metric("depletion of elements", mgSbeq=1e-6, gSbeq=KG_PER_G, kgSbeq=1.0),
-    **_metric("power", W=1.0, kW=1e3, MW=1e6, GW=1e9),
+    **_metric("power", mW=1e-3, W=1.0, kW=1e3, MW=1e6, GW=1e9),
     **_metric("computing", FLOP=1.0, EFLOP=1e18),
+    # as text: a name in the code would be spelt with the Greek letter
+    "µJ": Scale("energy", 1e-6),
+    "µWh": Scale("energy", J_PER_KWH / 1e9),
+    "µg": Scale("mass", 1e-9),
+    "µL": Scale("volume", 1e-6),
+    "µgSbeq": Scale("depletion of elements", 1e-9),
     "accelerator-h": Scale("accelerator time", 1.0),
     "USD": Scale("money", 1.0),
     "km2": Scale("area", 1.0),

@@ -191,7 +191,7 @@ def test_a_report_computed_anew_from_itself_has_the_same_bytes(kwh: float, seed:
 def test_a_real_study_is_conserved_too() -> None:
     run = quickstart()
     assert isinstance(run.total, Total)
-    for kept_arm in (None, "kd"):
+    for kept_arm in (None, frozenset({"kd"})):
         uses = Mapper(run, kept=kept_arm).uses()
         booked = math.fsum(one.energy.value_j for one in uses if isinstance(one.energy, Total))
         assert booked == pytest.approx(run.total.value_j)

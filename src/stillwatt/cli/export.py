@@ -74,7 +74,8 @@ def export(
         region=region, cloud_region=cloud_region, student=student, grid=grid, factor_files=files, overrides=overrides
     )
     report = report_of(source, wanted, runs_dir=runs_dir)
-    written = write_export(report, form, out, said, version=spec_version, is_forced=force)
+    inputs = (source, *files)
+    written = write_export(report, form, out, said, version=spec_version, is_forced=force, inputs=inputs)
     for loss in written.losses[:_MOST_LOSSES]:
         note(f"lost: {loss.what}{f' ({loss.path})' if loss.path else ''}: {loss.why}")
     if len(written.losses) > _MOST_LOSSES:

@@ -145,16 +145,17 @@ def _report(context: click.Context, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _paths(asked: dict[str, Any]) -> dict[str, Path | None]:
-    """Where to write what, with nothing written over unasked."""
+    """Where to write what, with nothing written over unasked, and nothing that is read at all."""
     from stillwatt.workflows.outputs import refuse_taken
 
     paths = {option: Path(asked[name]) if asked[name] else None for option, name in _OUTPUTS.items()}
     named = [path for path in paths.values() if path is not None]
     if len(set(named)) < len(named):
         raise click.UsageError("-o, --html and --markdown need a file each")
+    inputs = [*asked["runs"], *asked["files"], *([asked["recompute"]] if asked["recompute"] else [])]
     for option, path in paths.items():
         if path is not None:
-            refuse_taken(path, is_forced=asked["force"], option=option)
+            refuse_taken(path, is_forced=asked["force"], option=option, inputs=inputs)
     return paths
 
 

@@ -53,7 +53,8 @@ class Mapper:
     Args:
         run: the run.
         named: where stages of these names are booked, whatever their kind: the user's word.
-        kept: the arm whose student is the product; what others alone needed was tried. All are products where None.
+        kept: the arms whose students are the product, one for each seed; what others alone needed was tried. All are
+            products where None.
         has_scenario: whether a serving scenario stands for the deployment: then the ledger's own serving was a trial.
     """
 
@@ -62,7 +63,7 @@ class Mapper:
         run: RunRecord,
         *,
         named: Mapping[str, LifeStage] | None = None,
-        kept: str | None = None,
+        kept: frozenset[str] | None = None,
         has_scenario: bool = False,
     ) -> None:
         self._has_scenario = has_scenario
@@ -74,7 +75,9 @@ class Mapper:
         self._sources = {
             str(student.get("name")): str(student.get("source")) for student in run.settings.get("students", ())
         }
-        trained = [stage for stage in run.stages if stage.kind is StageKind.STUDENT_TRAIN and _arm(stage) == kept]
+        trained = [
+            stage for stage in run.stages if stage.kind is StageKind.STUDENT_TRAIN and _arm(stage) in (kept or ())
+        ]
         self._wanted = {stage.labels.get(name) for stage in trained for name in ("artifact", "text_artifact")}
 
     def booked(self) -> tuple[Booked, ...]:
@@ -114,7 +117,7 @@ class Mapper:
             whose = "" if fate is stage.status else ", on the launch's first rank"
             return LifeStage.EXPERIMENTATION, f"an attempt that {fate.value}{whose}"
         if self._was_only_tried(stage):
-            return LifeStage.EXPERIMENTATION, f"tried beside the arm {self._kept}, which was kept"
+            return LifeStage.EXPERIMENTATION, f"tried beside {_said(self._kept or frozenset())} kept"
         if stage.kind is StageKind.SERVE and self._has_scenario:
             return LifeStage.EXPERIMENTATION, _SERVED_TO_KNOW
         if stage.name == DOWNLOADS:
@@ -138,8 +141,8 @@ class Mapper:
         if stage.kind in _TEACHER and "artifact" in stage.labels and "arm" not in stage.labels:
             return stage.labels["artifact"] not in self._wanted
         if stage.kind is StageKind.SERVE:  # students of all arms are served alike, under no arm's name
-            return _arm(stage) not in ("", self._kept)
-        return stage.kind is StageKind.STUDENT_TRAIN and _arm(stage) != self._kept
+            return _arm(stage) not in {"", *self._kept}
+        return stage.kind is StageKind.STUDENT_TRAIN and _arm(stage) not in self._kept
 
     def _uses(self, stage: StageRecord, life: Mapping[str, LifeStage]) -> Iterator[Use]:
         """A stage without those inside it that are booked elsewhere, then these."""
@@ -161,6 +164,16 @@ class Mapper:
         maker, artifact = stage.labels[_REUSED_FROM], stage.labels.get("artifact", stage.name)
         reason = f"{artifact} was made by run {maker}: its energy is there, and counts where that run is named too"
         return Use(run=self._run.run_id, stage=here, energy=NoTotal(reason=reason), meter="")
+
+
+def _said(kept: frozenset[str]) -> str:
+    """Who was kept, with its verb.
+
+    >>> _said(frozenset({"kd.s2", "kd.s1"}))
+    'the arms kd.s1, kd.s2, which were'
+    """
+    names = ", ".join(sorted(kept))
+    return f"the arm {names}, which was" if len(kept) == 1 else f"the arms {names}, which were"
 
 
 def made_elsewhere(run: RunRecord) -> frozenset[str]:

@@ -155,17 +155,19 @@ class LedgerStore:
     def resolve(self, reference: str) -> str:
         """The run id meant by an id, `latest`, a name (its latest run) or a unique prefix of an id.
 
-        A path to a run directory means the run of that name.
+        A path to a run directory means the run of that name, where no run is called like the path itself.
 
         Raises:
             RunNotFoundError: nothing fits.
             AmbiguousRunError: a prefix fits several runs.
         """
-        wanted = Path(reference).name if "/" in reference else reference
         with self._lock, self._translated():
             known = self._database.execute("SELECT run_id, name FROM runs ORDER BY start_utc DESC, run_id DESC")
             runs: list[tuple[str, str]] = known.fetchall()
         ids = [run_id for run_id, _ in runs]
+        wanted = reference
+        if "/" in reference and all(name != reference for _, name in runs):  # names may look like `org/model`
+            wanted = Path(reference).name
         if wanted in ids:
             return wanted
         if wanted == "latest" and ids:

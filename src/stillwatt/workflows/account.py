@@ -122,7 +122,7 @@ def _tried(inputs: Inputs, runs_dir: str | Path) -> Tried:
 def inputs_of(runs: Sequence[RunRecord], wanted: Wanted, catalog: Catalog, place: Place, runs_dir: Path) -> Inputs:
     """The inventory of runs at a place."""
     year = min((int(run.start_utc[:4]) for run in runs if run.start_utc[:4].isdigit()), default=None)
-    kept, has_scenario = _known_arm(runs, wanted.student), wanted.serving is not None
+    kept, has_scenario = _kept_arms(runs, wanted.student), wanted.serving is not None
     mappers = [Mapper(run, named=wanted.stages, kept=kept, has_scenario=has_scenario) for run in runs]
     uses = without_makers([use for mapper in mappers for use in mapper.uses()], runs)
     devices = hardware_of(runs, catalog, given=wanted.devices, time_share=wanted.time_share, machine=wanted.machine)
@@ -139,7 +139,7 @@ def inputs_of(runs: Sequence[RunRecord], wanted: Wanted, catalog: Catalog, place
         kept=stored.kept,
         moved=fetched.moved,
         lacks=(*devices.lacks, *stored.lacks, *fetched.lacks, *made.lacks, *scenario.lacks),
-        counts=counts_of(runs, wanted.student, wanted.serving, wanted.request_tokens, runs_dir),
+        counts=counts_of(runs, kept, wanted.serving, wanted.request_tokens, runs_dir),
         time_share=wanted.time_share,
         charge_idle=wanted.charge_idle,
         charge_hydro=wanted.charge_hydro,
@@ -259,11 +259,27 @@ def place_of(wanted: Wanted) -> Place:
     return replace(place, provider=provider.code)
 
 
-def _known_arm(runs: Sequence[RunRecord], student: str | None) -> str | None:
-    arms = {stage.labels["arm"] for run in runs for stage in run.stages if "arm" in stage.labels}
-    if student is not None and student not in arms:
-        raise UnknownNameError("arm", student, arms, place="--student")
-    return student
+def _kept_arms(runs: Sequence[RunRecord], student: str | None) -> frozenset[str] | None:
+    """The arms whose students are the product: the one of that name, or all seeds of the recipe's arm of that name."""
+    if student is None:
+        return None
+    marks = [stage.labels for run in runs for stage in run.stages if "arm" in stage.labels]
+    arms = {labels["arm"] for labels in marks}
+    if student in arms:
+        return frozenset({student})
+    of_seeds = frozenset(labels["arm"] for labels in marks if student == _without_seed(labels))
+    if not of_seeds:
+        raise UnknownNameError("arm", student, {*arms, *map(_without_seed, marks)}, place="--student")
+    return of_seeds
+
+
+def _without_seed(labels: Mapping[str, str]) -> str:
+    """The arm of a study, whose trainings have their seed behind its name.
+
+    >>> _without_seed({"arm": "small.kd.s2", "seed": "2"}), _without_seed({"arm": "kd", "seed": "2"})
+    ('small.kd', 'kd')
+    """
+    return labels["arm"].removesuffix(f".s{labels['seed']}") if labels.get("seed") else labels["arm"]
 
 
 def _shared(catalog: Catalog, wanted: Wanted, place: Place) -> dict[str, Found]:

@@ -22,7 +22,7 @@ from stillwatt.records.factor import Choice
 from stillwatt.records.impact import LifeStage
 from stillwatt.records.lifecycle import Found, Held, Kept, Lack, Role, TimeShare
 from stillwatt.records.run import RunRecord, StageRecord
-from stillwatt.records.window import StageKind, StageStatus
+from stillwatt.records.window import ONLINE_TEACHER, StageKind, StageStatus
 from stillwatt.units import BYTES_PER_GB
 
 CARDS_PER_SERVER = 8
@@ -241,6 +241,8 @@ def _sizes(run: RunRecord, runs_dir: Path) -> Iterator[tuple[str, str, float | N
         artifact = stage.labels.get("artifact")
         makes = stage.kind in (StageKind.TEACHER_LOGITS, StageKind.TEACHER_GENERATE)
         if not artifact or not makes or "reused_from" in stage.labels or stage.status is not StageStatus.ENDED:
+            continue
+        if stage.labels.get("artifact_kind") == ONLINE_TEACHER:  # it spoke beside one training, and left nothing
             continue
         what = "the logit cache" if stage.kind is StageKind.TEACHER_LOGITS else "the teacher's text"
         size = stage.results.get("bytes")

@@ -75,7 +75,7 @@ def scenario_of(
     given: Serving | None,
     catalog: Catalog,
     devices: Sequence[GivenDevice],
-    student: str | None = None,
+    kept: frozenset[str] | None = None,
     machine: Host | None = None,
 ) -> Added:
     """What serving would take (method.md, eq. 77).
@@ -87,7 +87,7 @@ def scenario_of(
         reason = "no serving scenario is given (--serving): what its users would take is left out"
         return Added(lacks=(Lack(stage=LifeStage.DEPLOYMENT, reason=reason),))
     is_ledgers = given.token_j is None and given.model is None
-    found = served_of(runs, student) if is_ledgers else Served()
+    found = served_of(runs, kept) if is_ledgers else Served()
     served, left_out = found.stages, found.left_out
     meter, token = _token(given, [stage for _, stage in served])
     scaled = replace(
@@ -117,16 +117,16 @@ def scenario_of(
 
 def counts_of(
     runs: Sequence[RunRecord],
-    student: str | None,
+    kept: frozenset[str] | None,
     serving: Serving | None,
     request_tokens: float | None,
     runs_dir: Path,
 ) -> tuple[Count, ...]:
     """What impacts are divided by (method.md, eq. 78)."""
-    trained = [stage for run in runs for stage in run.stages if _is_trained(stage, student)]
+    trained = [stage for run in runs for stage in run.stages if _is_trained(stage, kept)]
     return (
         Count(unit="run", count=float(len(runs)), means="runs of this account"),
-        _students(runs, student),
+        _students(runs, kept),
         _sum("token", "tokens", trained, "tokens through students in training", "no student was trained"),
         _sum(
             "accepted sample",
@@ -135,7 +135,7 @@ def counts_of(
             "texts of the teacher that were kept",
             "the teacher wrote no text",
         ),
-        _points(runs, student, runs_dir),
+        _points(runs, kept, runs_dir),
         *_requests(serving, request_tokens),
     )
 
@@ -194,13 +194,13 @@ def _held(
     return [replace(one, run=SCENARIO, cautions=(*one.cautions, caution)) for one in held]
 
 
-def _students(runs: Sequence[RunRecord], student: str | None) -> Count:
+def _students(runs: Sequence[RunRecord], kept: frozenset[str] | None) -> Count:
     means = "students that were trained to their end"
     arms = {
         (run.run_id, stage.labels.get("arm", stage.name))
         for run in runs
         for stage in run.stages
-        if _is_trained(stage, student)
+        if _is_trained(stage, kept)
     }
     if not arms:
         return Count(unit="student", count=None, reason="no student was trained", means=means)
@@ -217,23 +217,29 @@ def _sum(unit: str, name: str, stages: Sequence[StageRecord], means: str, none: 
     return Count(unit=unit, count=math.fsum(known), means=means)
 
 
-def _points(runs: Sequence[RunRecord], student: str | None, runs_dir: Path) -> Count:
+def _points(runs: Sequence[RunRecord], kept: frozenset[str] | None, runs_dir: Path) -> Count:
     studies = [summarise_run(run, runs_dir=runs_dir) for run in runs]
-    found = [(study, point) for study in studies for point in study.final_points if student in (None, point.arm)]
+    found = [(study, point) for study in studies for point in study.final_points if kept is None or point.arm in kept]
     points = [point for _, point in found]
     yardsticks = {study.yardstick for study, _ in found} or {TEACHER_YARDSTICK}
     means = f"hundredths of the score of {' or '.join(sorted(yardsticks))} that the student reaches (method eq. 22)"
-    if len(points) != 1:
-        why = (
-            f"{len(points)} students were evaluated, name one with --student" if points else "no student was evaluated"
-        )
+    if not points or len({(study.run_id, point.student, point.name) for study, point in found}) > 1:
+        why = "no student was evaluated"
+        if points:
+            arms = ", ".join(sorted({point.arm for point in points}))
+            cure = "name one with --student" if len(studies) == 1 else "give one run, and name one arm with --student"
+            why = f"{len(points)} students were evaluated ({arms}), {cure}"
         return Count(unit="point of quality", count=None, reason=why, means=means)
-    quality = points[0].quality
-    if not isinstance(quality, Quality):
-        return Count(unit="point of quality", count=None, reason=quality.reason, means=means)
-    if quality.value <= 0.0:
+    qualities = [point.quality for point in points]
+    lacking = [quality.reason for quality in qualities if not isinstance(quality, Quality)]
+    if lacking:
+        return Count(unit="point of quality", count=None, reason=lacking[0], means=means)
+    reached = math.fsum(quality.value for quality in qualities if isinstance(quality, Quality))
+    if reached <= 0.0:
         return Count(unit="point of quality", count=None, reason="the student reaches none", means=means)
-    return Count(unit="point of quality", count=_POINTS * quality.value, means=means)
+    if len(points) > 1:
+        means += f", added up over the {len(points)} seeds that are kept"
+    return Count(unit="point of quality", count=_POINTS * reached, means=means)
 
 
 def _requests(serving: Serving | None, request_tokens: float | None) -> tuple[Count, ...]:
@@ -249,8 +255,8 @@ def _requests(serving: Serving | None, request_tokens: float | None) -> tuple[Co
     return tuple(Count(unit=unit, count=count, means=means, stages=stages) for unit, stages in both)
 
 
-def _is_trained(stage: StageRecord, student: str | None) -> bool:
-    return stage.kind is StageKind.STUDENT_TRAIN and _ended(stage) and student in (None, stage.labels.get("arm"))
+def _is_trained(stage: StageRecord, kept: frozenset[str] | None) -> bool:
+    return stage.kind is StageKind.STUDENT_TRAIN and _ended(stage) and (kept is None or stage.labels.get("arm") in kept)
 
 
 def _ended(stage: StageRecord) -> bool:

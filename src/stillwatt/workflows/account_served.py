@@ -33,15 +33,15 @@ class Served:
         return {"student": self.who, "why": self.why, "stages": stages, "not_served": list(self.left_out)}
 
 
-def served_of(runs: Sequence[RunRecord], student: str | None) -> Served:
-    """The ledger's serving stages of the student of an arm, at the boundary of the first of them.
+def served_of(runs: Sequence[RunRecord], kept: frozenset[str] | None) -> Served:
+    """The ledger's serving stages of the student of an arm, in any of its seeds, at the boundary of the first of them.
 
     Without an arm and with unlike students the one is served whose tokens take most energy, so that no scenario looks
     cheaper than a student that may be meant; the reason says so.
 
     Args:
         runs: the runs.
-        student: the arm whose student is the product; None where nobody names one.
+        kept: the arms whose student is the product, one for each seed; None where nobody names any.
 
     Raises:
         StillwattError: there is none of it.
@@ -50,7 +50,7 @@ def served_of(runs: Sequence[RunRecord], student: str | None) -> Served:
     boundary: Boundary | None = None
     left_out: dict[str, None] = {}
     for run, stage in [(one, stage) for one in runs for stage in one.stages if _is_students(stage)]:
-        if other := _of_another(run, stage, student):
+        if other := _of_another(run, stage, kept):
             why = other
         elif isinstance(stage.gross, NoTotal):
             why = f"energy not known: {stage.gross.reason}"
@@ -64,27 +64,27 @@ def served_of(runs: Sequence[RunRecord], student: str | None) -> Served:
             continue
         left_out[f"{stage.name} of {run.run_id} ({why})"] = None
     if not used:
-        of_whom = f"the student of arm {student}" if student else "a student"
+        of_whom = f"the student of arm {_arms(kept)}" if kept else "a student"
         raise StillwattError(
             f"--serving: no run has a serving stage of {of_whom} with an energy; "
             "give the energy of a token, e.g. --serving 1e6,365,0.4J,node, or ecologits:BILLIONS"
             + "".join(f"; not used: {one}" for one in left_out)
         )
-    return _one_student(used, tuple(left_out), student)
+    return _one_student(used, tuple(left_out), kept)
 
 
-def _one_student(used: Sequence[_Stage], left_out: tuple[str, ...], student: str | None) -> Served:
+def _one_student(used: Sequence[_Stage], left_out: tuple[str, ...], kept: frozenset[str] | None) -> Served:
     """The stages of one student: like ones are its repeats."""
     students: dict[str, list[_Stage]] = {}
     for run, stage in used:
         students.setdefault(_model(run, stage), []).append((run, stage))
     names = {model: _called(students, model) for model in students}
     dearest = max(students, key=lambda model: (_token_j([stage for _, stage in students[model]]), names[model]))
-    why = f"the student of arm {student} is served" if student else "the ledger's one student is served"
+    why = f"the student of arm {_arms(kept)} is served" if kept else "the ledger's one student is served"
     if len(students) > 1:
         why = (
             f"of unlike students ({', '.join(sorted(names.values()))}) {names[dearest]} is served, whose tokens take "
-            f"most energy, since {'the arm has several' if student else 'none is named (--student)'}"
+            f"most energy, since {'the arm has several' if kept else 'none is named (--student)'}"
         )
     others = [
         f"{stage.name} of {run.run_id} (it serves {names[model]})"
@@ -95,21 +95,25 @@ def _one_student(used: Sequence[_Stage], left_out: tuple[str, ...], student: str
     return Served(stages=tuple(students[dearest]), left_out=(*left_out, *others), why=why, who=names[dearest])
 
 
+def _arms(kept: frozenset[str]) -> str:
+    return ", ".join(sorted(kept))
+
+
 def _is_students(stage: StageRecord) -> bool:
     ended = stage.status is StageStatus.ENDED
     return stage.kind is StageKind.SERVE and ended and stage.labels.get("arm") != "teacher"
 
 
-def _of_another(run: RunRecord, stage: StageRecord, student: str | None) -> str:
+def _of_another(run: RunRecord, stage: StageRecord, kept: frozenset[str] | None) -> str:
     """Why a stage does not serve the student of that arm; empty where it does, or where no arm is named."""
     arm, shape = stage.labels.get("arm"), stage.labels.get("student")
-    if student is None or arm == student:
+    if kept is None or arm in kept:
         return ""
     if arm:
         return f"it serves the arm {arm}"
     # students of all arms that start alike are served once, under the student's name and no arm's
     trained = [one for one in run.stages if one.kind is StageKind.STUDENT_TRAIN]
-    names = {one.labels.get("student") for one in trained if one.labels.get("arm") == student}
+    names = {one.labels.get("student") for one in trained if one.labels.get("arm") in kept}
     if shape is None:
         is_only = {one.labels.get("student") for one in trained} <= names
         return "" if is_only else "nobody said which student it serves"

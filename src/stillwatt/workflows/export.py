@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -74,6 +74,7 @@ def export(
     *,
     version: str = VERSIONS[0],
     is_forced: bool = False,
+    inputs: Iterable[str | Path] = (),
 ) -> Written:
     """Write a report in another format, and its losses beside it.
 
@@ -84,18 +85,20 @@ def export(
         details: what the report does not hold.
         version: of CycloneDX's specification.
         is_forced: whether a file that is there is written over.
+        inputs: files that the report comes from; never written over.
 
     Raises:
         FileExistsAlreadyError: something is there already.
-        ConfigError: a folder stands where a file is to be, or a file where a folder is to be.
+        ConfigError: a folder stands where a file is to be, or a file where a folder is to be; or it is an input.
         MissingExtraError: a model card without huggingface_hub.
         ReportError: the report cannot be said in the format.
     """
     path = Path(out)
     losses_path = path.with_name(f"{path.name}.losses.json")
     is_over = is_forced or form == CARD
-    refuse_taken(path, is_forced=is_over, is_folder=form == "rocrate")
-    refuse_taken(losses_path, is_forced=is_over)
+    read = tuple(inputs)
+    refuse_taken(path, is_forced=is_over, is_folder=form == "rocrate", inputs=read)
+    refuse_taken(losses_path, is_forced=is_over, inputs=read)
     if form == CARD:
         text, losses, library, note = _card(to_card(report, details), path)
         write_whole(path, text)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stillwatt.config.factor_file import load_factors, parse_override
-from stillwatt.errors import UnknownNameError, UsageError
+from stillwatt.errors import ConfigError, UnknownNameError, UsageError
 from stillwatt.factors.catalog import Catalog, build_catalog, choose, choose_for_device
 from stillwatt.factors.devices import device_code
 from stillwatt.factors.packages import PackageFactors, read_packages
@@ -35,9 +35,16 @@ def open_catalog(
     Raises:
         ConfigError: a file or an override cannot be meant.
     """
-    user = [factor for path in files for factor in load_factors(path)]
-    user += [parse_override(text) for text in overrides]
+    given = [parse_override(text) for text in overrides]
+    for number, factor in enumerate(given):
+        if any(_told(factor) == _told(other) for other in given[:number]):
+            raise ConfigError("--factor", f"{factor.quantity}@{factor.where} is given twice; only one can be meant")
+    user = [*(factor for path in files for factor in load_factors(path)), *given]
     return build_catalog(read_packages() if packages is None else packages, user)
+
+
+def _told(factor: Factor) -> tuple[str, str, str]:
+    return factor.quantity, factor.where, factor.water.value if factor.water else ""
 
 
 def list_factors(catalog: Catalog, quantity: str = "", where: str = "") -> list[Factor]:

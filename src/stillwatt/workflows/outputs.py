@@ -8,6 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from stillwatt.errors import ConfigError, FileExistsAlreadyError, StillwattError
+from stillwatt.ledger.rundir import MANIFEST
+from stillwatt.ledger.segments_raw import SAMPLES_DIR
+from stillwatt.ledger.store import LEDGER_FILE
 
 
 def shown(path: str | Path) -> str:
@@ -32,7 +35,7 @@ def refuse_taken(
     option: str = "-o",
     inputs: Iterable[str | Path] = (),
 ) -> None:
-    """Let nothing be written over that is there.
+    """Let nothing be written over that is there, and nothing at all over what a run is known by.
 
     Args:
         path: where something is to be written.
@@ -42,7 +45,8 @@ def refuse_taken(
         inputs: what the command reads; never written over.
 
     Raises:
-        ConfigError: a folder stands where a file is to be, or a file where a folder is to be; or the command reads it.
+        ConfigError: a folder stands where a file is to be, or a file where a folder is to be; the command reads it; or
+            it is a run's journal, samples or manifest, or the ledger.
         FileExistsAlreadyError: something is there already.
     """
     if path.is_dir() and not is_folder:
@@ -52,6 +56,8 @@ def refuse_taken(
         refuse_no_folder(path, option=option)
     if any(_is_same(path, one) for one in inputs):
         raise ConfigError(option, f"{path} is what the command reads and was left as it is; name another file")
+    if _is_record(path):
+        raise ConfigError(option, f"{path} is what a run is known by and was left as it is; name another file")
     if (path.is_file() or path.is_dir()) and not is_forced:  # into a pipe or `/dev/stdout` nothing is written over
         raise FileExistsAlreadyError(str(path), f"give another {option}, or --force")
 
@@ -79,6 +85,17 @@ def is_own_page(path: Path, title: str) -> bool:
     except OSError:
         return False
     return head.lstrip().startswith(b"<!doctype html>") and f"{title}</title>".encode() in head
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file that is there is part of a run's truth, or the index over it; reports beside them are not."""
+    if not path.is_file():
+        return False
+    if path.name == LEDGER_FILE:
+        return True
+    if (path.parent / MANIFEST).is_file():
+        return path.name == MANIFEST or path.name.startswith("journal.")
+    return path.parent.name == SAMPLES_DIR and (path.parent.parent / MANIFEST).is_file()
 
 
 def _is_same(path: Path, other: str | Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from lifecycle_pages import bare
@@ -44,6 +45,25 @@ def test_a_report_by_hand_is_shown_and_written(tmp_path: Path) -> None:
     assert (tmp_path / "hand.html").is_file()
 
 
+def test_what_a_run_is_known_by_is_never_written_over(tmp_path: Path) -> None:
+    report = tmp_path / "hand.json"
+    report.write_text(report_json(bare()), encoding="utf-8")
+    run = quick_run(tmp_path / "runs")
+    journal = next(run.path.glob("journal.*.jsonl"))
+    sample = next((run.path / "samples").iterdir())
+    ledger = tmp_path / "runs" / "ledger.sqlite"
+    ledger.touch()
+    for path in (journal, sample, run.path / "manifest.json", ledger):
+        before = path.read_bytes()
+        refused = ask(str(report), "--markdown", str(path), "--force")
+        assert refused.exit_code == 2
+        assert "is what a run is known by" in refused.stderr
+        assert path.read_bytes() == before
+    own = run.path / "report.md"
+    own.write_text("mine", encoding="utf-8")
+    assert ask(str(report), "--markdown", str(own), "--force").exit_code == 0
+
+
 def test_what_cannot_be_meant(tmp_path: Path) -> None:
     report = tmp_path / "r.json"
     report.write_text(report_json(bare()), encoding="utf-8")
@@ -58,3 +78,15 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
     other = ask(str(report), "--html", same)
     assert other.exit_code == 1
     assert "$.schema" in str(other.exception) + other.stderr
+
+
+@pytest.mark.parametrize("option", ["-o", "--html", "--markdown"])
+@pytest.mark.parametrize("asked", [[], ["--recompute"]])
+def test_a_report_that_is_read_is_never_written_over(option: str, asked: list[str], tmp_path: Path) -> None:
+    report = tmp_path / "hand.json"
+    report.write_text(report_json(bare()), encoding="utf-8")
+    before = report.read_bytes()
+    refused = ask(*asked, str(report), option, str(report), "--force")
+    assert refused.exit_code == 2
+    assert f"error: {option}: {report} is what the command reads" in " ".join(refused.stderr.split())
+    assert report.read_bytes() == before

@@ -96,3 +96,15 @@ def test_misuse(arguments: tuple[str, ...], status: int, what: str) -> None:
     result = ask(*arguments)
     assert result.exit_code == status
     assert what in result.stderr
+
+
+@pytest.mark.parametrize("form", ["sci", "huggingface", "cyclonedx"])
+def test_the_report_that_is_exported_is_never_written_over(form: str, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    report.write_text(report_json(rich()), encoding="utf-8")
+    before = report.read_bytes()
+    refused = ask(str(report), "--format", form, "-o", str(report), "--force")
+    assert refused.exit_code == 2
+    assert "is what the command reads" in refused.stderr
+    assert report.read_bytes() == before
+    assert not report.with_name("report.json.losses.json").exists()

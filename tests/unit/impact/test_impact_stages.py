@@ -35,7 +35,7 @@ def test_the_quick_start() -> None:
 
 
 def test_what_only_other_arms_needed_was_tried() -> None:
-    life = {one.stage.name: one.life for one in Mapper(quickstart(), kept="kd").booked()}
+    life = {one.stage.name: one.life for one in Mapper(quickstart(), kept=frozenset({"kd"})).booked()}
     assert life["train.kd.0.5"] is LifeStage.POST_TRAINING
     assert life["teacher_logits"] is LifeStage.DATA
     assert life["train.sft.1.0"] is life["train.synthetic.0.5"] is LifeStage.EXPERIMENTATION
@@ -94,7 +94,7 @@ def test_what_a_student_writes_to_train_on_is_a_part_of_its_training() -> None:
 def test_all_that_lies_in_a_training_that_was_only_tried_was_tried() -> None:
     text = stage("t", "teacher_generate", StageKind.TEACHER_GENERATE, joules=5.0, labels={"artifact": "text-1"})
     run = run_record([text, *on_policy("gkd"), *on_policy("online", text="text-1")])
-    life = {one.stage.name: one.life for one in Mapper(run, kept="online").booked()}
+    life = {one.stage.name: one.life for one in Mapper(run, kept=frozenset({"online"})).booked()}
     assert life["train.gkd"] is life["student_generate.gkd"] is LifeStage.EXPERIMENTATION
     assert life["teacher_online.gkd"] is LifeStage.EXPERIMENTATION
     assert life["student_generate.online"] is LifeStage.POST_TRAINING
@@ -215,12 +215,12 @@ def test_an_unknown_part_of_its_own_stage_is_in_that_stage() -> None:
 
 
 def test_the_teacher_is_served_to_compare_and_the_student_to_answer() -> None:
-    life = {one.stage.name: one.life for one in Mapper(quickstart(), kept="kd").booked()}
+    life = {one.stage.name: one.life for one in Mapper(quickstart(), kept=frozenset({"kd"})).booked()}
     assert life["serve.teacher"] is LifeStage.EXPERIMENTATION
     assert life["serve.student.pruned"] is LifeStage.DEPLOYMENT
     own = run_record([stage("a", f"serve.{arm}", StageKind.SERVE, joules=1.0, labels={"arm": arm}) for arm in ("kd",)])
-    assert [one.life for one in Mapper(own, kept="kd").booked()] == [LifeStage.DEPLOYMENT]
-    assert [one.life for one in Mapper(own, kept="sft").booked()] == [LifeStage.EXPERIMENTATION]
+    assert [one.life for one in Mapper(own, kept=frozenset({"kd"})).booked()] == [LifeStage.DEPLOYMENT]
+    assert [one.life for one in Mapper(own, kept=frozenset({"sft"})).booked()] == [LifeStage.EXPERIMENTATION]
 
 
 def test_beside_a_scenario_the_ledgers_own_serving_was_a_trial() -> None:

@@ -126,6 +126,15 @@ def test_a_run_that_is_gone_leaves_the_ledger(runs_dir: Path) -> None:
             store.get(run.run_id)
 
 
+def test_a_name_with_a_slash_is_a_name_before_it_is_a_path(runs_dir: Path) -> None:
+    hub = quick_run(runs_dir, number=1, name="org/model-7b")
+    plain = quick_run(runs_dir, number=2, name="model-7b")
+    with _open(runs_dir) as store:
+        store.refresh()
+        assert store.resolve("org/model-7b") == hub.run_id
+        assert store.resolve("elsewhere/model-7b") == plain.run_id
+
+
 def test_references(runs_dir: Path) -> None:
     old, new = quick_run(runs_dir, number=1, name="same"), quick_run(runs_dir, number=2, name="same")
     other = quick_run(runs_dir, number=12, name="other")

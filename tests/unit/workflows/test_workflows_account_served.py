@@ -105,7 +105,7 @@ def test_the_scenario_holds_the_host_too_or_says_that_it_is_not_known() -> None:
 def test_a_student_that_nobody_served_is_not_replaced_by_another() -> None:
     run = run_record([trained("kd", "small"), trained("sft", "large"), served("large", 60.0, student="large")])
     with pytest.raises(StillwattError, match="of the student of arm kd"):
-        served_of([run], "kd")
+        served_of([run], frozenset({"kd"}))
 
 
 def fetched(**results: Any) -> RunRecord:
@@ -215,7 +215,7 @@ def test_who_is_served_and_who_is_not_stand_in_the_report() -> None:
 def test_serving_that_nobody_named_is_not_taken_for_one_of_unlike_students() -> None:
     run = run_record([trained("kd", "small"), trained("sft", "large"), served("x", 70.0)])
     with pytest.raises(StillwattError, match=r"serve\.x .*nobody said which student it serves"):
-        served_of([run], "kd")
+        served_of([run], frozenset({"kd"}))
 
 
 def test_one_name_of_two_models_is_two_students() -> None:
@@ -224,15 +224,17 @@ def test_one_name_of_two_models_is_two_students() -> None:
         run = run_record([trained("kd", "s"), served("s", joules, student="s")])
         settings = {**run.settings, "students": [{"name": "s", "source": "tiny-random", "layers": number}]}
         runs.append(replace(run, run_id=f"r{number}", settings=settings))
-    found = served_of(runs, "kd")
+    found = served_of(runs, frozenset({"kd"}))
     assert (found.who, len(found.stages)) == ("s of r1", 1)
     assert found.left_out == ("serve.s of r0 (it serves s of r0)",)
     alike = [replace(run, settings=runs[0].settings) for run in runs]
-    assert len(served_of(alike, "kd").stages) == 2
+    assert len(served_of(alike, frozenset({"kd"})).stages) == 2
 
 
 @given(st.floats(1.0, 1e6), st.floats(1.0, 1e6))
 def test_what_others_took_moves_nothing_of_the_student_that_is_named(one_j: float, other_j: float) -> None:
     stages = [trained("kd", "small"), trained("sft", "large"), served("small", 10.0, student="small")]
-    found = [served_of([run_record([*stages, served("l", j, student="large")])], "kd") for j in (one_j, other_j)]
+    found = [
+        served_of([run_record([*stages, served("l", j, student="large")])], frozenset({"kd"})) for j in (one_j, other_j)
+    ]
     assert [one.name for _, one in found[0].stages] == [one.name for _, one in found[1].stages] == ["serve.small"]
