@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["OWN_TEACHER", "EvaluateSpec", "JudgeSpec", "ServeSpec"]
+__all__ = ["OWN_TEACHER", "EvaluateSpec", "HarnessWriting", "JudgeSpec", "ServeSpec"]
 
 OWN_TEACHER = (
     "the judge is the teacher that was distilled: it favours what was trained on its own text and probabilities, and "
@@ -52,6 +52,26 @@ class JudgeSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HarnessWriting:
+    """What models write with in the harness' tasks, where it is not what each task says itself."""
+
+    max_gen_toks: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+    @property
+    def told(self) -> dict[str, bool | float]:
+        """As the harness takes it; a task that says itself whether it samples would hold against a temperature.
+
+        >>> HarnessWriting(temperature=0.5).told
+        {'temperature': 0.5, 'do_sample': True}
+        """
+        given = {"max_gen_toks": self.max_gen_toks, "temperature": self.temperature, "top_p": self.top_p}
+        told: dict[str, bool | float] = {name: value for name, value in given.items() if value is not None}
+        return told if self.temperature is None else {**told, "do_sample": self.temperature > 0.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSpec:
     """How a model's quality is taken, on held-out text only."""
 
@@ -62,10 +82,18 @@ class EvaluateSpec:
     choice_continuation_tokens: int
     batch_size: int
     lm_eval_tasks: tuple[str, ...]
-    """Names of lm-evaluation-harness tasks; needs the `evaluate` extra."""
+    """Names of lm-evaluation-harness tasks, groups and tags; needs the `evaluate` extra."""
     lm_eval_include_path: str | None
     lm_eval_limit: int | None
     seed: int
+    lm_eval_few_shot: int | None = None
+    """Solved examples before each question; each task's own number where None."""
+    lm_eval_chat_template: bool = False
+    lm_eval_system: str | None = None
+    """System message, with the chat template."""
+    lm_eval_few_shot_as_turns: bool = True
+    """With the chat template: whether each example is a turn of its own."""
+    lm_eval_generation: HarnessWriting | None = None
     judge: JudgeSpec | None = None
     """None where nobody judges."""
 

@@ -33,6 +33,7 @@ from stillwatt.pipelines.documents import check_corpus
 from stillwatt.pipelines.endpoint_client import read_key
 from stillwatt.pipelines.endpoint_prompts import check_conversations, check_template
 from stillwatt.pipelines.given_cache import NO_TOKENIZER, Models, check_given
+from stillwatt.pipelines.harness_check import check_chat, check_harness
 from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
 from stillwatt.pipelines.judges import TEACHER
 from stillwatt.pipelines.model_fit import PRUNED, check_fit, check_lengths, num_tokens, output_rows, start_of
@@ -86,6 +87,7 @@ def check(spec: PipelineSpec) -> None:
     if not spec.teacher.has_weights:
         check_text_only(spec)
     check_judge(spec.evaluate)
+    check_harness(spec.evaluate)
     check_arms(spec)
     check_corpus(spec.data)
     if spec.generate is not None:
@@ -127,6 +129,7 @@ def prepare(bench: Bench) -> None:
         check_lengths(bench)
         if spec.teacher.endpoint is not None and spec.generate is not None:
             check_template(spec.generate, bench.tokenizer(), spec.students[0])
+        check_chat(spec.evaluate, bench.tokenizer(), _whose_tokenizer(spec))
         results = prepare_data.make(spec.data, spec.evaluate, bench.tokenizer(), bench.data_dir(), task=task)
         prepared = prepare_data.load(bench.data_dir())
         train = prepared.train
@@ -146,6 +149,12 @@ def prepare(bench: Bench) -> None:
         return {**results, "chosen_layers": chosen, "layer_losses": losses, **tried}
 
     bench.run_stage("prepare_data", StageKind.PREPARE_DATA, work, total=spec.data.train_tokens)
+
+
+def _whose_tokenizer(spec: PipelineSpec) -> str:
+    """Who has the tokenizer that all models share, for a message."""
+    student = spec.students[0]
+    return f"the teacher ({spec.teacher.source})" if spec.teacher.has_weights else f"{student.name} ({student.source})"
 
 
 def _given_facts(bench: Bench, train: Packed) -> dict[str, Any]:
