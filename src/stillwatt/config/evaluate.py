@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from stillwatt.config.judge import JudgeSettings
+from stillwatt.config.judge import JudgeEndpointSettings, JudgeSettings
 from stillwatt.config.settings import Count, Seed, Settings, Share, unit
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec, HarnessWriting
 
@@ -41,6 +41,7 @@ class EvaluateSettings(Settings):
             "lm_eval_system",
             "lm_eval_few_shot_as_turns",
             "lm_eval_generation",
+            "judge_endpoint",
         }
     )
 
@@ -97,9 +98,16 @@ class EvaluateSettings(Settings):
         default=None, description="A model that judges what the others write; none where the table is absent."
     )
 
+    judge_endpoint: JudgeEndpointSettings | None = Field(default=None, description="The judge's server.")
+
     def to_spec(self) -> EvaluateSpec:
-        """The evaluation, for the runner."""
-        judge = self.judge.to_spec() if self.judge else None
+        """The evaluation, for the runner.
+
+        Raises:
+            MissingExtraError: The energy of a judge's server is to be modelled, and ecologits is not installed.
+            UsageError: ecologits does not know its model.
+        """
+        judge = self.judge.to_spec(self.judge_endpoint) if self.judge else None
         writing = HarnessWriting(**self.lm_eval_generation.model_dump()) if self.lm_eval_generation else None
-        told = self.model_dump(exclude={"judge", "lm_eval_generation"})
+        told = self.model_dump(exclude={"judge", "judge_endpoint", "lm_eval_generation"})
         return EvaluateSpec(**told, lm_eval_generation=writing, judge=judge)

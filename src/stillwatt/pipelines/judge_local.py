@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from stillwatt.errors import StillwattError
-from stillwatt.pipelines.judge_scores import Reading
+from stillwatt.metering.meter import Stage
+from stillwatt.pipelines.judge_scores import NoReading, Reading
 from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, tokenizer_sha256
 from stillwatt.pipelines.progress import Task
 
@@ -26,10 +28,15 @@ __all__ = ["Coded", "Coder", "Judge", "LocalJudge", "context_of"]
 
 
 class Judge(Protocol):
-    """Whoever gives verdicts: a model of this process, or another engine that tells the tokens' probabilities."""
+    """Whoever gives verdicts: a model of this process, or a server."""
 
     @property
-    def identity(self) -> Mapping[str, str | None]:
+    def is_loaded_here(self) -> bool:
+        """Whether opening it takes a model's memory and time on this machine."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
         """What tells it from other judges: where it is the same, the same prompt has the same reading.
 
         `weights` is the identity of its files (`ModelPlace`), or None where they are not to be seen.
@@ -48,8 +55,16 @@ class Judge(Protocol):
         """Load it, where it is not loaded."""
         ...
 
-    def read(self, prompts: Sequence[str], *, task: Task) -> list[Reading]:
+    def read(
+        self, prompts: Sequence[str], *, task: Task, stage: Stage, kept: Path | None = None
+    ) -> Sequence[Reading | NoReading]:
         """What the judge gives each verdict on each prompt, in the order of the prompts; opened before.
+
+        Args:
+            prompts: What it reads.
+            task: The bar.
+            stage: The stage that is open, which is told what went through the judge.
+            kept: A file in which readings may be kept as they come, and found again.
 
         Raises:
             StillwattError: A prompt that it cannot read, or no probabilities.
@@ -143,13 +158,15 @@ def context_of(config: Any) -> int | None:
 class LocalJudge:
     """A model of this process, loaded when it is opened."""
 
+    is_loaded_here = True
+
     def __init__(self, coder: Coder, load: Callable[[], CausalModel], *, weights: str, dtype: str, batch: int) -> None:
         self._coder, self._load, self._batch = coder, load, batch
         self._weights, self._dtype = weights, dtype
         self._model: CausalModel | None = None
 
     @property
-    def identity(self) -> Mapping[str, str | None]:
+    def identity(self) -> Mapping[str, Any]:
         """Its files, its number format, its tokens and its template."""
         return {
             "weights": self._weights,
@@ -168,7 +185,9 @@ class LocalJudge:
         if self._model is None:
             self._model = self._load()
 
-    def read(self, prompts: Sequence[str], *, task: Task) -> list[Reading]:
+    def read(
+        self, prompts: Sequence[str], *, task: Task, stage: Stage | None = None, kept: Path | None = None
+    ) -> list[Reading]:
         """What the judge gives each verdict on each prompt; all prompts are looked at before one is read."""
         coded = [self._coder.code(prompt) for prompt in prompts]
         found: dict[int, Reading] = {}
@@ -178,6 +197,8 @@ class LocalJudge:
             chosen = order[first : first + self._batch]
             found.update(zip(chosen, self._read([coded[number] for number in chosen]), strict=True))
             task.advance(len(chosen))
+        if stage is not None:
+            stage.add(tokens=sum(reading.tokens for reading in found.values()))
         return [found[number] for number in range(len(coded))]
 
     @torch.no_grad()

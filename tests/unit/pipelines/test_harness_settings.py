@@ -11,7 +11,6 @@ import pytest
 
 from chat_models import CHATML, chat_tokenizer
 from stillwatt.errors import MissingExtraError, MissingInputError, StillwattError
-from stillwatt.pipelines import harness_check
 from stillwatt.pipelines.evaluate_harness import harness_scores
 from stillwatt.pipelines.harness_check import check_chat, check_harness
 from stillwatt.pipelines.model_sources import resolve_model
@@ -278,6 +277,6 @@ def test_what_is_not_installed_or_not_there_is_told_before_anything_is_spent(
     check_harness(spec_of(folder, "shown"))
     with pytest.raises(MissingInputError, match=f"task definitions of lm-evaluation-harness not found at {tmp_path}"):
         check_harness(spec_of(tmp_path, "shown"))
-    monkeypatch.setattr(harness_check.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match="evaluate"):
         check_harness(spec_of(folder, "shown"))
