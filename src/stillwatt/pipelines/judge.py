@@ -237,7 +237,11 @@ class _Court:
             return {"judge": {"source": self.spec.source, **self.identity}, "scores": [entry]}
 
         total = 2 * self.spec.prompts  # half as many where each answer has a grade by itself
-        self.bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total, unit="prompts")
+        # every rank has a judge of this machine, and the first one alone asks a server
+        is_shared = self.judge.is_loaded_here
+        self.bench.run_stage(
+            name, StageKind.EVALUATE, work, labels=labels, total=total, unit="prompts", is_shared=is_shared
+        )
 
     @property
     def _known(self) -> Mapping[str, Any]:
@@ -300,12 +304,14 @@ class _Court:
         self, model: str, prompts: Sequence[str], stage: Stage, task: Task
     ) -> tuple[Sequence[Reading | NoReading], dict[str, Any]]:
         if self.judge.is_loaded_here and not self._is_open:
-            with self.bench.meter.stage("load_judge", kind=StageKind.OTHER):
+            labels = self.bench.labels(None, is_shared=True)
+            with self.bench.meter.stage("load_judge", kind=StageKind.OTHER, labels=labels):
                 self.judge.open()
             self._is_open = True
         path = self.bench.state.folder("judgements") / f"{model}.json"
         readings = self.judge.read(prompts, task=task, stage=stage, kept=path.with_suffix(".asked.jsonl"))
-        stage.add(samples=len(readings))
+        if not self.bench.ranks.is_first:
+            return readings, {"verdict_mass": None}  # the stage's results are the first rank's
         path.parent.mkdir(parents=True, exist_ok=True)
         given = [reading for reading in readings if isinstance(reading, Reading)]
         write_json(path, {"shares": [each.shares if isinstance(each, Reading) else None for each in readings]})

@@ -100,6 +100,7 @@ class EndpointJudge:
                 found.check()
                 task.advance(len(batch))
             found.check_end()
+            stage.add(samples=len(prompts))
             return [found[key] for key in keys]
 
     def _ask(

@@ -36,4 +36,5 @@ def open_judge(bench: Bench, spec: JudgeSpec) -> Judge:
         weights=place.identity,
         dtype=dtype,
         batch=spec.batch_size,
+        ranks=bench.ranks,
     )
