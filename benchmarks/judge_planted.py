@@ -20,11 +20,11 @@ from judge_models import judge_spec
 from stillwatt.config.judge import LETTERS
 from stillwatt.pipelines.document_tokens import tokenise
 from stillwatt.pipelines.documents import load_corpus, split_documents
-from stillwatt.pipelines.judge import _duels
 from stillwatt.pipelines.judge_answers import decoded, judged_pieces, shuffled
 from stillwatt.pipelines.judge_local import Coder, LocalJudge
 from stillwatt.pipelines.judge_scores import (
     Reading,
+    duels_of,
     flip_share,
     grade,
     mean_grade,
@@ -60,7 +60,7 @@ def main() -> None:
         judge.open()
         readings = judge.read(_prompts(mode, asked, real, mixed), task=CountingTask())
         found = _pairs(readings) if mode == "pairwise" else _grades(readings)
-        print(f"{way}: {found}, {100.0 * verdict_mass(readings):.0f} % on verdicts", flush=True)
+        print(f"{way}: {found}, {100.0 * (verdict_mass(readings) or 0.0):.0f} % on verdicts", flush=True)
 
 
 def _pieces(tokenizer: Any, count: int) -> tuple[Texts, Texts]:
@@ -85,7 +85,7 @@ def _prompts(mode: str, asked: Texts, real: Texts, mixed: Texts) -> Texts:
 
 
 def _pairs(readings: list[Reading]) -> str:
-    duels = _duels(readings)
+    duels = duels_of(readings)
     right, won = planted_accuracy([duel.win for duel in duels]), win_rate(duels)
     first = sum(reading.shares[0] for reading in readings) / len(readings)
     return (

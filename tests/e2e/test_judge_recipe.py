@@ -26,15 +26,18 @@ SMALL = (
 )  # fmt: skip
 
 
-def stillwatt(*arguments: str, runs: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "stillwatt", *arguments, "--runs", str(runs)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=os.environ)
+LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stillwatt(*arguments: str, runs: Path, launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *launch, "-m", "stillwatt", *arguments, "--runs", str(runs)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"PYTHONWARNINGS": "ignore"} if launch else {}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+
+
+def run_judged(directory: Path, *, launch: tuple[str, ...] = ()) -> Path:
     """A short recipe: one arm, no serving load, a judge."""
-    directory = tmp_path_factory.mktemp("judged")
     text = (Path(__file__).parents[2] / "recipes" / "smoke_cpu.toml").read_text(encoding="utf-8")
     for table in ("teacher_logits", "teacher_generate", "student_generate", "serve"):
         start = text.index(f"[{table}]")
@@ -42,10 +45,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = directory / "judged.toml"
     recipe.write_text(text, encoding="utf-8")
     overrides = [part for setting in (JUDGE, *SMALL) for part in ("--set", setting)]
-    done = stillwatt("run", str(recipe), *overrides, runs=directory / "runs")
+    done = stillwatt("run", str(recipe), *overrides, runs=directory / "runs", launch=launch)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the judge is the teacher that was distilled" in done.stdout + done.stderr
     return directory / "runs"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_judged(tmp_path_factory.mktemp("judged"))
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +93,32 @@ def test_the_score_is_in_the_report_and_on_the_arms_bill(runs: Path, record: dic
     page = (run_dir / "report.html").read_text(encoding="utf-8")
     assert "Judged answers" in page
     assert score["task"].removeprefix("judge:") in page
+
+
+def test_ranks_of_a_launch_share_the_judges_questions_and_read_what_one_process_reads(
+    runs: Path, record: dict[str, Any], tmp_path: Path
+) -> None:
+    shared = run_judged(tmp_path, launch=LAUNCH)
+    done = stillwatt("ledger", "show", "latest", "--json", runs=shared)
+    assert done.returncode == 0, done.stderr
+    stages = json.loads(done.stdout)["stages"]
+    alone = {stage["name"]: stage for stage in record["stages"]}
+    (one,), (two,) = ([path for path in folder.iterdir() if (path / "state").is_dir()] for folder in (runs, shared))
+    # what was trained differs by the order of additions, and its answers may
+    for name in ("planted", "teacher", "start"):
+        ranks = [stage for stage in stages if stage["name"] == f"judge.{name}"]
+        assert sorted(stage["labels"]["rank"] for stage in ranks) == ["0", "1"]
+        for count in ("tokens", "samples"):
+            read = [stage["workload"][count] for stage in ranks]
+            assert min(read) > 0
+            assert sum(read) == alone[f"judge.{name}"]["workload"][count]
+        kept = f"state/judgements/{name}.json"
+        assert (two / kept).read_bytes() == (one / kept).read_bytes()
+        told = {stage["labels"]["rank"]: stage["results"] for stage in ranks}
+        assert told["0"]["scores"] == alone[f"judge.{name}"]["results"]["scores"]
+        assert not told["1"]
+    loaded = [stage for stage in stages if stage["name"] == "load_judge"]
+    assert sorted(stage["labels"]["rank"] for stage in loaded) == ["0", "1"]
+    report = json.loads((two / "report.json").read_text(encoding="utf-8"))
+    assert [score["task"] for point in report["arms"] for score in point["scores"]].count("perplexity") == 1
+    assert report["stage_table"]["closes"] is True

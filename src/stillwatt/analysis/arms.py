@@ -9,14 +9,14 @@ E_other     E_prepare and the checkpoint's own evaluation
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from stillwatt.analysis.allocation import choose_allocations, teacher_share, token_shares
 from stillwatt.analysis.arm_stages import adapter_size
 from stillwatt.analysis.bills import Weights, add, price
 from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of, artifacts_of, weights_of
-from stillwatt.analysis.quality import Yardstick, all_scores, relative_quality, unread_scores
+from stillwatt.analysis.quality import Yardstick, all_scores, relative_quality, unread_scores, unsure_scores
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import AllocatedEnergy, Allocation, ArmPoint, ArtifactUse, Bill
 from stillwatt.records.run import StageRecord
@@ -78,7 +78,17 @@ def find_problems(bookings: Bookings) -> tuple[str, ...]:
         if stage.kind is StageKind.EVALUATE
         for score in unread_scores(stage.results)
     ]
-    return tuple(found)
+    return (*found, *_without_error(bookings))
+
+
+def _without_error(bookings: Bookings) -> Iterator[str]:
+    """Tasks without a standard error, together for each reason."""
+    scored = [stage.results for stage in bookings.ended if stage.kind is StageKind.EVALUATE]
+    reasons: dict[str, list[str]] = {}
+    for task, why in dict.fromkeys(one for results in scored for one in unsure_scores(results)):
+        reasons.setdefault(why, []).append(task)
+    for why, tasks in reasons.items():
+        yield f"{', '.join(tasks)}: no standard error, and so none of a quality that counts it: {why}"
 
 
 def build_points(

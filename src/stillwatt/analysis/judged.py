@@ -47,7 +47,8 @@ def judged_caveats(bookings: Bookings) -> Iterator[str]:
     """What to beware of in the judged scores of a run."""
     told = list(_told(bookings))
     yield from dict.fromkeys(str(each["caution"]) for _, each in told if each.get("caution"))
-    yield from (_no_better_than_a_coin(each) for _, each in told if each.get("planted") and not _tells(each))
+    planted = [each for _, each in told if each.get("planted") and each["value"] is not None]
+    yield from (_no_better_than_a_coin(each) for each in planted if not _tells(each))
     for judge in dict.fromkeys(each.get("judge") for _, each in told):
         yield from _of_one_judge(str(judge), [(name, each) for name, each in told if each.get("judge") == judge])
     empty = [f"{each['own_empty']} of {each['n']} of {name}" for name, each in told if each.get("own_empty")]
@@ -61,6 +62,18 @@ def _of_one_judge(judge: str, told: Sequence[tuple[str, Mapping[str, Any]]]) -> 
         yield (
             f"judge {judge} changes its winner with the order of the answers in {_span(flips)} of the questions on "
             f"{', '.join(flips)}: what it prefers is a position, and a win rate near 1/2 says little of the answers"
+        )
+    silent = {name: each for name, each in told if each.get("no_verdict") or each.get("refused")}
+    if silent:
+        asked, *why = (sum(each[key] for each in silent.values()) for key in ("asked_prompts", "no_verdict", "refused"))
+        yield (
+            f"judge {judge} gave no verdict on {sum(why)} of {asked} prompts ({why[0]} answered otherwise, {why[1]} "
+            f"refused) on {', '.join(silent)}: their questions are in no score"
+        )
+    if cut := {name: each["cut_off"] / max(1, each["asked_prompts"]) for name, each in told if each.get("cut_off")}:
+        yield (
+            f"judge {judge} was not told to the last verdict in {_span(cut)} of the prompts on {', '.join(cut)}: what "
+            "is not among the most probable tokens counts as 0; raise evaluate.judge_endpoint.top_logprobs"
         )
     masses = {name: each["verdict_mass"] for name, each in told if not _is_over(each, "verdict_mass", none=True)}
     if masses:

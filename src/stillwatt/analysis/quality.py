@@ -39,7 +39,7 @@ def read_scores(results: Mapping[str, Any]) -> tuple[Score, ...]:
     Left out is an entry without a finite value, and a loss that was trained on (see `unread_scores`).
 
     >>> read_scores({"scores": [{"task": "perplexity", "value": 9.5, "se": 0.2, "n": 100, "higher_is_better": False}]})
-    (Score(task='perplexity', value=9.5, se=0.2, n=100, higher_is_better=False, in_quality=True),)
+    (Score(task='perplexity', value=9.5, se=0.2, n=100, higher_is_better=False, in_quality=True, beside=''),)
     """
     found = []
     for entry in results.get("scores") or ():
@@ -53,6 +53,7 @@ def read_scores(results: Mapping[str, Any]) -> tuple[Score, ...]:
                     n=None if n is None else int(n),
                     higher_is_better=bool(entry.get("higher_is_better", True)),
                     in_quality=bool(entry.get("in_quality", True)),
+                    beside=str(entry.get("beside") or ""),
                 )
             )
     return tuple(found)
@@ -71,6 +72,19 @@ def unread_scores(results: Mapping[str, Any]) -> tuple[str, ...]:
         elif _number(entry.get("value")) is None:
             found.append(f"a score of {_task(entry)} that is no finite number")
     return tuple(found)
+
+
+def unsure_scores(results: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Tasks in the quality whose score has no standard error, and why.
+
+    >>> unsure_scores({"scores": [{"task": "f1", "value": 0.5, "se": None, "se_absent": "nobody knows it"}]})
+    (('f1', 'nobody knows it'),)
+    """
+    return tuple(
+        (_task(entry), str(entry["se_absent"]))
+        for entry in results.get("scores") or ()
+        if entry.get("se_absent") and entry.get("in_quality", True) and _number(entry.get("value")) is not None
+    )
 
 
 def _task(entry: Mapping[str, Any]) -> str:
@@ -117,7 +131,8 @@ def relative_quality(student: Sequence[Score], yardstick: Yardstick) -> Quality 
         return NoQuality(reason=unlike)
     by_task = {score.task: score for score in theirs}
     ratios: list[tuple[TaskRatio, float | None]] = []
-    left_out = [f"{score.task}: the recipe shows it beside Q" for score in student if not score.in_quality]
+    beside = [score for score in student if not score.in_quality]
+    left_out = [f"{score.task}: {score.beside or 'the recipe shows it beside Q'}" for score in beside]
     for score in counted:
         reference = by_task.pop(score.task, None)
         why = _why_no_ratio(score, reference, yardstick.word)

@@ -35,6 +35,7 @@ _ANY_DTYPE = "float32"
 _ELSEWHERE = "the teacher is an endpoint: how long its server takes, and what it draws, is not predicted"
 
 
+_JUDGED_ELSEWHERE = "the judge is an endpoint: what its server takes is not predicted, and is not nothing"
 _GIVEN = "the cache of logits is there already: what making it took is not predicted, and is not nothing"
 
 
@@ -82,7 +83,7 @@ def remarks_on(spec: PipelineSpec) -> tuple[str, ...]:
     if spec.evaluate.lm_eval_tasks:
         said.append(
             f"each task of lm-evaluation-harness is taken as {_questions(spec):,} questions of "
-            f"{ASSUMED_QUESTION_TOKENS} tokens: an assumption"
+            f"{ASSUMED_QUESTION_TOKENS} tokens, and each example that is shown as one more: an assumption"
         )
     if spec.evaluate.judge is not None:
         said.append(
@@ -195,12 +196,13 @@ def _evaluation(spec: PipelineSpec, model: str, size: ModelSize | None, device: 
     told, sequence = spec.evaluate, spec.data.sequence_tokens
     counts, tokens = None, float(told.perplexity_tokens)
     item = told.choice_context_tokens + 4 * told.choice_continuation_tokens
-    harness = len(told.lm_eval_tasks) * _questions(spec) * ASSUMED_QUESTION_TOKENS
+    length = ASSUMED_QUESTION_TOKENS * (1 + (told.lm_eval_few_shot or 0))
+    harness = len(told.lm_eval_tasks) * _questions(spec) * length
     if size is not None:
         counts = loaded(size) + read(size, tokens=tokens, sequence=sequence, batch=told.batch_size)
-        for more, length in ((told.choice_items * item, item), (harness, ASSUMED_QUESTION_TOKENS)):
+        for more, each in ((told.choice_items * item, item), (harness, length)):
             if more:
-                counts += read(size, tokens=more, sequence=length, batch=told.batch_size)
+                counts += read(size, tokens=more, sequence=each, batch=told.batch_size)
         tokens += told.choice_items * item + harness
         counts += Counts(streamed_bytes=tokens * size.vocabulary * LOGIT_BYTES)
     # the teacher is evaluated first of all, and its evaluation pays for loading the software
@@ -220,8 +222,10 @@ def _judging(spec: PipelineSpec, device: Device) -> Iterator[Job]:
         counts = None if size is None else Counts() if is_idle else judge_counts(judge, size, is_first=is_first)
         is_first = is_first and is_idle
         tokens = 0.0 if is_idle else float(judge_tokens(judge))
-        name = f"judge.{model}"
-        yield _job(name, StageKind.EVALUATE, size, counts, device, judge.dtype, method="judge", tokens=tokens)
+        dtype = judge.dtype or _ANY_DTYPE
+        job = _job(f"judge.{model}", StageKind.EVALUATE, size, counts, device, dtype, method="judge", tokens=tokens)
+        # what its server takes nobody can foretell, and it is not nothing
+        yield job if judge.endpoint is None else replace(job, unknown="" if is_idle else _JUDGED_ELSEWHERE)
 
 
 def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Job]:

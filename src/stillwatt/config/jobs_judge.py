@@ -17,7 +17,7 @@ ASSUMED_RUBRIC_TOKENS = 100
 def size_of_judge(spec: PipelineSpec) -> ModelSize | None:
     """The judge's shape; None where there is no judge, or it is not known."""
     judge = spec.evaluate.judge
-    if judge is None:
+    if judge is None or judge.endpoint is not None:
         return None
     return size_of_teacher(spec) if judge.source == "teacher" else size_of_source(judge.source)
 

@@ -16,7 +16,7 @@ from stillwatt.config.arms import ArmSettings
 from stillwatt.config.budgets import BudgetSettings, BudgetText
 from stillwatt.config.caches import CacheSettings, LogitsSettings
 from stillwatt.config.data import DataSettings
-from stillwatt.config.judge import JudgeSettings
+from stillwatt.config.evaluate import EvaluateSettings
 from stillwatt.config.names import Name, StudentSource
 from stillwatt.config.own_text import OwnTextSettings
 from stillwatt.config.reading import AnalysisSettings, RunSettings
@@ -28,7 +28,7 @@ from stillwatt.config.texts import TextSettings
 from stillwatt.config.training import TrainSettings
 from stillwatt.ledger.rundir import settings_hash
 from stillwatt.pipelines.spec import GenerateSpec, Limit, PipelineSpec, StudentSpec
-from stillwatt.pipelines.spec_evaluate import EvaluateSpec, ServeSpec
+from stillwatt.pipelines.spec_evaluate import ServeSpec
 from stillwatt.units import S_PER_H
 
 
@@ -150,43 +150,6 @@ class GenerateSettings(TextSettings):
     def to_spec(self) -> GenerateSpec:
         """The generation, for the runner."""
         return GenerateSpec(**self.model_dump())
-
-
-class EvaluateSettings(Settings):
-    """How a model's quality is taken, on held-out text only."""
-
-    perplexity_tokens: Count = Field(
-        description="Held-out tokens for the perplexity.", json_schema_extra=unit("tokens")
-    )
-    choice_items: int = Field(
-        ge=0,
-        description="Questions that ask which of four continuations is the real one; 0 leaves them out.",
-        json_schema_extra=unit("questions"),
-    )
-    choice_context_tokens: Count = Field(description="Text shown before the choice.", json_schema_extra=unit("tokens"))
-    choice_continuation_tokens: Count = Field(
-        description="Length of each continuation.", json_schema_extra=unit("tokens")
-    )
-    batch_size: Count = Field(description="Sequences per forward pass.", json_schema_extra=unit("sequences"))
-    lm_eval_tasks: tuple[str, ...] = Field(
-        default=(), description="Tasks of lm-evaluation-harness; needs the `evaluate` extra."
-    )
-    lm_eval_include_path: str | None = Field(default=None, description="Directory with further task definitions.")
-    lm_eval_limit: int | None = Field(
-        default=None,
-        ge=1,
-        description="Questions per task, at most; all where not given.",
-        json_schema_extra=unit("questions"),
-    )
-    seed: Seed = Field(description="Seed of the choice of questions.")
-    judge: JudgeSettings | None = Field(
-        default=None, description="A model that judges what the others write; none where the table is absent."
-    )
-
-    def to_spec(self) -> EvaluateSpec:
-        """The evaluation, for the runner."""
-        judge = self.judge.to_spec() if self.judge else None
-        return EvaluateSpec(**self.model_dump(exclude={"judge"}), judge=judge)
 
 
 class ServeSettings(Settings):

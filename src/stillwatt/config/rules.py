@@ -18,6 +18,7 @@ from stillwatt.config.rules_budget import budgets
 from stillwatt.config.rules_data import data
 from stillwatt.config.rules_endpoint import endpoint
 from stillwatt.config.rules_given import given_cache
+from stillwatt.config.rules_harness import harness
 from stillwatt.config.rules_judge import judging
 from stillwatt.config.rules_on_policy import is_online, on_policy
 from stillwatt.config.rules_text import continues_corpus, teacher_text
@@ -59,6 +60,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _artifacts(recipe)
     yield from budgets(recipe)
     yield from judging(recipe)
+    yield from harness(recipe)
     yield from _comparison(recipe)
 
 
@@ -250,10 +252,6 @@ def _artifacts(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _comparison(recipe: Recipe) -> Iterator[Problem]:
-    evaluate = recipe.evaluate
-    for key in ("lm_eval_include_path", "lm_eval_limit"):
-        if getattr(evaluate, key) is not None and not evaluate.lm_eval_tasks:
-            yield Problem(place=("evaluate", key), message=f"{key} without lm_eval_tasks has no effect")
     place: Place = ("analysis", "baseline_arm")
     names = {arm.name: arm.method for arm in recipe.arms}
     wanted = recipe.analysis.baseline_arm

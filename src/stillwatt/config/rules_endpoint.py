@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from stillwatt.config.problem import Place, Problem
@@ -61,7 +61,7 @@ def endpoint(recipe: Recipe) -> Iterator[Problem]:
     if teacher.dtype is not None:
         text = "the weights of an endpoint are not on this machine; remove dtype"
         yield Problem(place=("teacher", "dtype"), message=text)
-    yield from _server(server)
+    yield from server_rules(server, ("teacher_endpoint",), _SAID_ELSEWHERE)
     if recipe.teacher_generate is not None:
         yield from _text(recipe.teacher_generate, server)
     yield from _students(recipe)
@@ -82,30 +82,37 @@ def _nobody(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(place=("arms", number, "method"), message=text)
 
 
-def _server(server: EndpointSettings) -> Iterator[Problem]:
+def server_rules(server: EndpointSettings, table: Place, said: Mapping[str, str]) -> Iterator[Problem]:
+    """Every broken rule of one server's table.
+
+    Args:
+        server: The table.
+        table: Where it stands.
+        said: Fields that `extra_body` cannot have, and what says them.
+    """
     if server.api_key_env is not None and is_in_the_clear(server.url):
         text = f"the key would go to {server.url} in the clear; use https, or a tunnel that ends on this machine"
-        yield Problem(place=("teacher_endpoint", "url"), message=text)
-    yield from _extra_fields(server)
+        yield Problem(place=(*table, "url"), message=text)
+    yield from _extra_fields(server, table, said)
     sizes = {"active_parameters": server.active_parameters, "total_parameters": server.total_parameters}
     given = [name for name, value in (*sizes.items(), ("provider", server.provider)) if value is not None]
     if server.energy == "absent":
         for name in given:
             text = f'{name} without energy = "ecologits" has no effect'
-            yield Problem(place=("teacher_endpoint", name), message=text)
+            yield Problem(place=(*table, name), message=text)
         return
     if sorted(given) not in (["provider"], sorted(sizes)):
         text = "ecologits needs either provider, or both active_parameters and total_parameters (in billions)"
-        yield Problem(place=("teacher_endpoint", "energy"), message=text)
+        yield Problem(place=(*table, "energy"), message=text)
     elif (server.active_parameters or 0.0) > (server.total_parameters or 0.0):
         text = f"{server.active_parameters:g} billion at work are more than {server.total_parameters:g} billion in all"
-        yield Problem(place=("teacher_endpoint", "active_parameters"), message=text)
+        yield Problem(place=(*table, "active_parameters"), message=text)
 
 
-def _extra_fields(server: EndpointSettings) -> Iterator[Problem]:
-    place: Place = ("teacher_endpoint", "extra_body")
-    for name in sorted(_SAID_ELSEWHERE.keys() & server.extra_body.keys()):
-        yield Problem(place=(*place, name), message=f"{name} is said by {_SAID_ELSEWHERE[name]}; remove it here")
+def _extra_fields(server: EndpointSettings, table: Place, said: Mapping[str, str]) -> Iterator[Problem]:
+    place: Place = (*table, "extra_body")
+    for name in sorted(said.keys() & server.extra_body.keys()):
+        yield Problem(place=(*place, name), message=f"{name} is said by {said[name]}; remove it here")
     try:
         json.dumps(server.extra_body, allow_nan=False)
     except ValueError:

@@ -10,6 +10,7 @@ from stillwatt.config.corpus_file import check_size, read_corpus
 from stillwatt.config.problem import Place, Problem
 from stillwatt.errors import MissingInputError, StillwattError
 from stillwatt.pipelines.documents import check_corpus
+from stillwatt.pipelines.harness_check import check_include_path
 from stillwatt.pipelines.prompts import check_prompts, count_asked
 from stillwatt.pipelines.spec import PipelineSpec
 
@@ -47,6 +48,7 @@ def look_into(spec: PipelineSpec) -> Look:
     if generate is not None:
         key = "prompts" if generate.seeds is None else "seeds"
         found.at(("teacher_generate", key), lambda: check_prompts(generate, spec.data.train_tokens))
+    found.at(("evaluate", "lm_eval_include_path"), lambda: check_include_path(spec.evaluate))
     if own is not None and own.has_file:
         rows = found.at(("student_generate", "prompts"), lambda: count_asked(own))
         sequences = spec.data.train_tokens // spec.data.sequence_tokens

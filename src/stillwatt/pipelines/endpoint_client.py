@@ -22,6 +22,7 @@ from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Re
 
 from stillwatt.clock import Clock, SystemClock
 from stillwatt.errors import EndpointError, RequestRefusedError, UsageError
+from stillwatt.pipelines.endpoint_logprobs import first_probabilities, logprob_fields
 from stillwatt.pipelines.prompts import Said
 from stillwatt.pipelines.spec_endpoint import LEAVABLE, EndpointSpec
 from stillwatt.units import NS_PER_S
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
     from http.client import HTTPMessage
     from urllib.error import HTTPError
 
-__all__ = ["LONGEST_PAUSE_S", "Answer", "EndpointClient", "check_answer", "read_key"]
+__all__ = ["LONGEST_PAUSE_S", "NO_PROBABILITIES", "Answer", "EndpointClient", "check_answer", "read_key"]
+
+NO_PROBABILITIES = (
+    "lower {table}.top_logprobs (many servers tell 5 or 20 at most), or, where it tells no probabilities at all, set "
+    'verdicts_by = "text"'
+)
 
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """Statuses of a busy or broken server, those that proxies made up included; any other that is no answer is final."""
@@ -58,6 +64,10 @@ class Answer:
     generated_tokens: int | None
     model: str
     """Who wrote it, as the server calls it."""
+    first: Mapping[str, float] | None = None
+    """Probability of each text that the first token might have been, where that was asked for and told."""
+    is_refused: bool = False
+    """Whether a filter, or the model by the protocol's own field, kept it from answering."""
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -133,6 +143,7 @@ class EndpointClient:
         asked = dict(self.spec.extra_body)
         asked |= {name: value for name, value in told.items() if name not in self.spec.leave_out}
         asked |= {"model": self.spec.model, self.spec.length_field: max_tokens, **self._put(prompt)}
+        asked |= logprob_fields(self.spec.api, self.spec.top_logprobs)
         self._count(requests=1)
         try:
             return self._patient(json.dumps(asked).encode())
@@ -175,7 +186,7 @@ class EndpointClient:
         else:
             cure = (
                 "run the recipe again when the server is well, finished batches are kept; or raise "
-                "teacher_endpoint.max_retries or timeout_s, or lower concurrency"
+                f"{self.spec.table}.max_retries or timeout_s, or lower concurrency"
             )
         raise EndpointError(self.url, f"{err.detail} (asked {often})", cure) from None
 
@@ -197,7 +208,11 @@ class EndpointClient:
         except (OSError, HTTPException) as err:
             self._no_answer(err)
         if len(data) > _MOST_BYTES:
-            raise EndpointError(self.url, f"its answer is longer than {_MOST_BYTES} bytes", "lower max_new_tokens")
+            raise EndpointError(
+                self.url,
+                f"its answer is longer than {_MOST_BYTES} bytes",
+                f"let answers be shorter in [{self.spec.asked_in}]",
+            )
         if unread:
             raise _AskAgain(f"its answer broke off after {len(data)} bytes")
         return self._read(data)
@@ -208,7 +223,7 @@ class EndpointClient:
         if isinstance(reason, TimeoutError):
             raise _AskAgain(f"no answer within {self.spec.timeout_s:g} s") from None
         if isinstance(reason, ssl.SSLCertVerificationError):
-            cure = "give the certificate's own host name in teacher_endpoint.url, or trust its issuer on this machine"
+            cure = f"give the certificate's host name in {self.spec.table}.url, or trust its issuer on this machine"
             raise EndpointError(self.url, self._clean(f"its certificate is not trusted ({reason})"), cure) from None
         words = self._clean(f"{type(reason).__name__}: {reason}")
         is_there = not isinstance(reason, ConnectionRefusedError)
@@ -231,24 +246,32 @@ class EndpointClient:
         raise kind(self.url, detail, self._cure(err.code, whole)) from None
 
     def _cure(self, status: int, said: str) -> str:
+        table = self.spec.table
         if status in (401, 403):
             name = self.spec.api_key_env
             if name is None:
-                return "it asks for a key: name its environment variable in teacher_endpoint.api_key_env"
+                return f"it asks for a key: name its environment variable in {table}.api_key_env"
             return f"check the key in the environment variable {name}"
         if status == 404:
-            return f"check teacher_endpoint.url (as a rule it ends in /v1), api and model ({self.spec.model!r})"
+            return f"check {table}.url (as a rule it ends in /v1), api and model ({self.spec.model!r})"
         if 300 <= status < 400:
             return "it points to another address, which is not followed, since key and prompts would go along"
+        return self._cure_of_request(status, said)
+
+    def _cure_of_request(self, status: int, said: str) -> str:
+        """What to change in what is asked, as far as the server says what it does not take."""
+        table = self.spec.table
         other = next(name for name in ("max_completion_tokens", "max_tokens") if name != self.spec.length_field)
         if other in said:
-            return f"write length_field = {other!r} in [teacher_endpoint]"
+            return f"write length_field = {other!r} in [{table}]"
+        if self.spec.top_logprobs and "logprobs" in said:
+            return NO_PROBABILITIES.format(table=table)
         if status in _REFUSED and (extra := _named(self.spec.extra_body, said)):
-            return f"remove {' and '.join(extra)} from teacher_endpoint.extra_body, or change it"
+            return f"remove {' and '.join(extra)} from {table}.extra_body, or change it"
         if status in _REFUSED and (fields := _named(LEAVABLE, said)):
             names = json.dumps(sorted({*self.spec.leave_out, *fields}))
-            return f"write leave_out = {names} in [teacher_endpoint], which leaves what it names out of the requests"
-        return "it does not take the request: check teacher_endpoint.model and api, and [teacher_generate]"
+            return f"write leave_out = {names} in [{table}], which leaves what it names out of the requests"
+        return f"it does not take the request: check {table}.model and api, and [{self.spec.asked_in}]"
 
     def _read(self, data: bytes) -> Answer:
         try:
@@ -270,6 +293,8 @@ class EndpointClient:
             prompt_tokens=_count(usage, "prompt_tokens"),
             generated_tokens=_count(usage, "completion_tokens"),
             model=self._clean(str(found.get("model") or "")),
+            first=first_probabilities(choice),
+            is_refused=choice.get("finish_reason") == "content_filter" or bool(_message(choice).get("refusal")),
         )
 
     def _clean(self, text: str) -> str:
@@ -298,6 +323,11 @@ def check_answer(found: Any, api: str) -> str:
     return "" if is_text else "holds no choices[0].message.content"
 
 
+def _message(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    message = choice.get("message")
+    return message if isinstance(message, Mapping) else {}
+
+
 def read_key(spec: EndpointSpec) -> str:
     """The key of a server, from the environment; empty where the recipe names no variable.
 
@@ -309,8 +339,8 @@ def read_key(spec: EndpointSpec) -> str:
     key = os.environ.get(spec.api_key_env, "").strip()
     if not key:
         raise UsageError(
-            f"the environment variable {spec.api_key_env}, which teacher_endpoint.api_key_env names, is not set; set "
-            f"it to the key for {spec.url}"
+            f"the environment variable {spec.api_key_env}, which {spec.table}.api_key_env names, is not set; set it "
+            f"to the key for {spec.url}"
         )
     if not key.isascii() or not key.isprintable() or " " in key:
         # http.client would repeat it in its own refusal

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property, partial
 from itertools import cycle
 from pathlib import Path
@@ -19,12 +20,17 @@ from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.artifacts import canonical_json, file_sha256, write_json
 from stillwatt.pipelines.bench import Bench
 from stillwatt.pipelines.corpus import Prepared
+from stillwatt.pipelines.endpoint_client import read_key
 from stillwatt.pipelines.judge_answers import Piece, decoded, judged_pieces, read_answers, shuffled, write_answers
 from stillwatt.pipelines.judge_local import Judge
 from stillwatt.pipelines.judge_scores import (
+    NO_VERDICT,
+    REFUSED,
     Duel,
     Mean,
+    NoReading,
     Reading,
+    duels_of,
     flip_share,
     grade,
     mean_grade,
@@ -48,9 +54,11 @@ _LETTERS = 8
 
 
 def check_judge(spec: EvaluateSpec) -> None:
-    """Refuse a rubric that cannot be used, before anything is spent."""
+    """Refuse a rubric that cannot be used, and a server's key that is not there, before anything is spent."""
     if spec.judge is not None:
         read_rubric(spec.judge.rubric, spec.judge.mode)
+        if spec.judge.endpoint is not None:
+            read_key(spec.judge.endpoint)
 
 
 def total_answers(spec: EvaluateSpec) -> int:
@@ -172,9 +180,12 @@ class _Court:
     @property
     def is_teacher(self) -> bool:
         """Whether the judge is the model that is distilled, whatever it is called; weights elsewhere are not known."""
-        if not self.bench.spec.teacher.has_weights:
+        teacher, judge = self.bench.spec.teacher, self.spec.endpoint
+        if judge is not None and teacher.endpoint is not None:
+            return (judge.url, judge.model) == (teacher.endpoint.url, teacher.endpoint.model)
+        if not teacher.has_weights:
             return False
-        return self.judge.identity["weights"] == self.bench.teacher_place().identity
+        return bool(self.judge.identity["weights"] == self.bench.teacher_place().identity)
 
     @cached_property
     def questions(self) -> list[str]:
@@ -226,7 +237,11 @@ class _Court:
             return {"judge": {"source": self.spec.source, **self.identity}, "scores": [entry]}
 
         total = 2 * self.spec.prompts  # half as many where each answer has a grade by itself
-        self.bench.run_stage(name, StageKind.EVALUATE, work, labels=labels, total=total, unit="prompts")
+        # every rank has a judge of this machine, and the first one alone asks a server
+        is_shared = self.judge.is_loaded_here
+        self.bench.run_stage(
+            name, StageKind.EVALUATE, work, labels=labels, total=total, unit="prompts", is_shared=is_shared
+        )
 
     @property
     def _known(self) -> Mapping[str, Any]:
@@ -247,21 +262,24 @@ class _Court:
         mixed = [shuffled(text, self.spec.seed + number) for number, text in enumerate(real)]
         if self.spec.mode == "pairwise":
             readings, told = self._ask("planted", self.prompts(real, mixed), stage, task)
-            duels = _duels(readings)
-            wins, told = [duel.win for duel in duels], {**told, "position_flip_share": flip_share(duels)}
+            duels = duels_of(readings)
+            wins, told = [duel.win for duel in duels], {**told, **_flips(duels)}
         else:
             readings, told = self._ask("planted", self.prompts(real + mixed, ()), stage, task)
-            grades = [grade(reading) for reading in readings]
-            pairs = zip(grades[: len(real)], grades[len(real) :], strict=True)
+            pairs = [
+                (grade(better), grade(worse))
+                for better, worse in zip(readings[: len(real)], readings[len(real) :], strict=True)
+                if isinstance(better, Reading) and isinstance(worse, Reading)
+            ]
             wins = [0.5 if better == worse else float(better > worse) for better, worse in pairs]
         judged = {**self._described, **told, **_lengths(real, mixed), "planted": True}
-        return self._entry(name, planted_accuracy(wins), judged, in_quality=False)
+        return self._entry(name, planted_accuracy(wins) if _are_enough(wins) else None, judged, in_quality=False)
 
     def _score(self, name: str, evaluation: str, kept: Mapping[str, Any], stage: Stage, task: Task) -> dict[str, Any]:
         own, other = read_answers(_answers_path(self.bench, evaluation), kept), self._other()
         if self.spec.mode == "pairwise" and evaluation == self._reference:
             # eq. 132 is 1/2 for equal sides, whatever a judge says
-            mean = Mean(value=0.5, se=0.0, n=len(own))
+            mean: Mean | None = Mean(value=0.5, se=0.0, n=len(own))
             told: dict[str, Any] = {"asked": "not at all: it is what others are held against"}
         else:
             readings, told = self._ask(evaluation.removeprefix("evaluate."), self.prompts(own, other), stage, task)
@@ -269,29 +287,36 @@ class _Court:
         judged = {**self._described, **told, **_lengths(own, other if self.spec.mode == "pairwise" else None)}
         return self._entry(name, mean, judged, in_quality=self.spec.in_quality)
 
-    def _entry(self, name: str, mean: Mean, judged: Mapping[str, Any], *, in_quality: bool) -> dict[str, Any]:
-        score = {"task": name, "value": mean.value, "se": mean.se, "n": mean.n, "higher_is_better": True}
-        return {**score, "in_quality": in_quality, "judged": dict(judged)}
+    def _entry(self, name: str, mean: Mean | None, judged: Mapping[str, Any], *, in_quality: bool) -> dict[str, Any]:
+        told = {"value": None, "se": None, "n": 0} if mean is None else asdict(mean)
+        return {"task": name, **told, "higher_is_better": True, "in_quality": in_quality, "judged": dict(judged)}
 
-    def _mean(self, readings: Sequence[Reading], told: dict[str, Any]) -> tuple[Mean, dict[str, Any]]:
+    def _mean(
+        self, readings: Sequence[Reading | NoReading], told: dict[str, Any]
+    ) -> tuple[Mean | None, dict[str, Any]]:
         if self.spec.mode == "score":
-            return mean_grade([grade(reading) for reading in readings], best=len(self.spec.verdicts)), told
-        duels = _duels(readings)
-        return win_rate(duels), {**told, "position_flip_share": flip_share(duels)}
+            grades = [grade(reading) for reading in readings if isinstance(reading, Reading)]
+            return (mean_grade(grades, best=len(self.spec.verdicts)) if _are_enough(grades) else None), told
+        duels = duels_of(readings)
+        return (win_rate(duels) if _are_enough(duels) else None), {**told, **_flips(duels)}
 
     def _ask(
         self, model: str, prompts: Sequence[str], stage: Stage, task: Task
-    ) -> tuple[list[Reading], dict[str, Any]]:
-        if not self._is_open:
-            with self.bench.meter.stage("load_judge", kind=StageKind.OTHER):
+    ) -> tuple[Sequence[Reading | NoReading], dict[str, Any]]:
+        if self.judge.is_loaded_here and not self._is_open:
+            labels = self.bench.labels(None, is_shared=True)
+            with self.bench.meter.stage("load_judge", kind=StageKind.OTHER, labels=labels):
                 self.judge.open()
             self._is_open = True
-        readings = self.judge.read(prompts, task=task)
-        stage.add(tokens=sum(reading.tokens for reading in readings), samples=len(readings))
         path = self.bench.state.folder("judgements") / f"{model}.json"
+        readings = self.judge.read(prompts, task=task, stage=stage, kept=path.with_suffix(".asked.jsonl"))
+        if not self.bench.ranks.is_first:
+            return readings, {"verdict_mass": None}  # the stage's results are the first rank's
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"shares": [reading.shares for reading in readings]})
-        return readings, {"verdict_mass": verdict_mass(readings), "judgements_sha256": file_sha256(path)}
+        given = [reading for reading in readings if isinstance(reading, Reading)]
+        write_json(path, {"shares": [each.shares if isinstance(each, Reading) else None for each in readings]})
+        told = {"verdict_mass": verdict_mass(given), "judgements_sha256": file_sha256(path)}
+        return readings, told if self.spec.endpoint is None else {**told, **_counted(readings)}
 
     def _other(self) -> list[str]:
         """The other side's answers; what really followed where there is no other model."""
@@ -312,7 +337,7 @@ class _Court:
         """What a reader of the score must know."""
         spec = self.spec
         return {
-            "judge": spec.source,
+            "judge": spec.name,
             "weights": self.judge.identity["weights"],
             "rubric": spec.rubric,
             "rubric_sha256": self.rubric.sha256,
@@ -321,12 +346,21 @@ class _Court:
         }
 
 
-def _duels(readings: Sequence[Reading]) -> list[Duel]:
-    """Both orders of each question together: first the own answer is A, then it is B."""
-    return [
-        Duel(own_first=first.shares[0], own_second=second.shares[1])
-        for first, second in zip(readings[::2], readings[1::2], strict=True)
-    ]
+def _are_enough(values: Sequence[object]) -> bool:
+    """Whether a mean has a standard error; without verdicts there is no score, and not a score of 0."""
+    return len(values) > 1
+
+
+def _flips(duels: Sequence[Duel]) -> dict[str, float]:
+    return {"position_flip_share": flip_share(duels)} if duels else {}
+
+
+def _counted(readings: Sequence[Reading | NoReading]) -> dict[str, int]:
+    """How many prompts were asked, and what became of those that gave no verdict, or not all of one."""
+    why = [each.why for each in readings if isinstance(each, NoReading)]
+    cut_off = sum(isinstance(each, Reading) and each.is_cut_off for each in readings)
+    counts = {"no_verdict": why.count(NO_VERDICT), "refused": why.count(REFUSED), "cut_off": cut_off}
+    return {"asked_prompts": len(readings), **counts}
 
 
 def _lengths(own: Sequence[str], other: Sequence[str] | None) -> dict[str, Any]:

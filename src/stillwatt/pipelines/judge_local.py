@@ -8,16 +8,19 @@ Shapes: B prompts of a batch, T tokens of the longest of them, K verdicts, D hid
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from stillwatt.errors import StillwattError
-from stillwatt.pipelines.judge_scores import Reading
+from stillwatt.metering.meter import Stage
+from stillwatt.pipelines.judge_scores import NoReading, Reading
 from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states, tokenizer_sha256
 from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.ranks import Ranks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,10 +29,15 @@ __all__ = ["Coded", "Coder", "Judge", "LocalJudge", "context_of"]
 
 
 class Judge(Protocol):
-    """Whoever gives verdicts: a model of this process, or another engine that tells the tokens' probabilities."""
+    """Whoever gives verdicts: a model of this process, or a server."""
 
     @property
-    def identity(self) -> Mapping[str, str | None]:
+    def is_loaded_here(self) -> bool:
+        """Whether opening it takes a model's memory and time on this machine; such a judge is opened on every rank."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
         """What tells it from other judges: where it is the same, the same prompt has the same reading.
 
         `weights` is the identity of its files (`ModelPlace`), or None where they are not to be seen.
@@ -48,8 +56,16 @@ class Judge(Protocol):
         """Load it, where it is not loaded."""
         ...
 
-    def read(self, prompts: Sequence[str], *, task: Task) -> list[Reading]:
+    def read(
+        self, prompts: Sequence[str], *, task: Task, stage: Stage, kept: Path | None = None
+    ) -> Sequence[Reading | NoReading]:
         """What the judge gives each verdict on each prompt, in the order of the prompts; opened before.
+
+        Args:
+            prompts: What it reads.
+            task: The bar.
+            stage: The stage that is open, which is told of `tokens` and `samples` that went through the judge.
+            kept: A file in which readings may be kept as they come, and found again.
 
         Raises:
             StillwattError: A prompt that it cannot read, or no probabilities.
@@ -141,15 +157,36 @@ def context_of(config: Any) -> int | None:
 
 
 class LocalJudge:
-    """A model of this process, loaded when it is opened."""
+    """A model of this process, loaded when it is opened; ranks of a launch share its prompts, each with the model.
 
-    def __init__(self, coder: Coder, load: Callable[[], CausalModel], *, weights: str, dtype: str, batch: int) -> None:
+    Args:
+        coder: Makes tokens of prompts.
+        load: Loads the model.
+        weights: Identity of its files.
+        dtype: Their number format.
+        batch: Prompts that are read together.
+        ranks: Who reads; this process alone where not given.
+    """
+
+    is_loaded_here = True
+
+    def __init__(
+        self,
+        coder: Coder,
+        load: Callable[[], CausalModel],
+        *,
+        weights: str,
+        dtype: str,
+        batch: int,
+        ranks: Ranks | None = None,
+    ) -> None:
         self._coder, self._load, self._batch = coder, load, batch
+        self._ranks = ranks or Ranks(is_alone=True)
         self._weights, self._dtype = weights, dtype
         self._model: CausalModel | None = None
 
     @property
-    def identity(self) -> Mapping[str, str | None]:
+    def identity(self) -> Mapping[str, Any]:
         """Its files, its number format, its tokens and its template."""
         return {
             "weights": self._weights,
@@ -168,16 +205,30 @@ class LocalJudge:
         if self._model is None:
             self._model = self._load()
 
-    def read(self, prompts: Sequence[str], *, task: Task) -> list[Reading]:
-        """What the judge gives each verdict on each prompt; all prompts are looked at before one is read."""
+    def read(
+        self, prompts: Sequence[str], *, task: Task, stage: Stage | None = None, kept: Path | None = None
+    ) -> list[Reading]:
+        """What the judge gives each verdict on each prompt; all prompts are looked at before one is read.
+
+        Ranks share the batches, which are those of one process; each counts its own, and all get every reading.
+        """
         coded = [self._coder.code(prompt) for prompt in prompts]
-        found: dict[int, Reading] = {}
         # prompts of about one length go together, so that little of a batch is padding
         order = sorted(range(len(coded)), key=lambda number: len(coded[number].ids))
-        for first in range(0, len(order), self._batch):
-            chosen = order[first : first + self._batch]
-            found.update(zip(chosen, self._read([coded[number] for number in chosen]), strict=True))
-            task.advance(len(chosen))
+        batches = [order[first : first + self._batch] for first in range(0, len(order), self._batch)]
+
+        def read(own: Sequence[Sequence[int]]) -> Iterator[list[Reading]]:
+            for chosen in own:
+                readings = self._read([coded[number] for number in chosen])
+                if stage is not None:
+                    stage.add(tokens=sum(reading.tokens for reading in readings), samples=len(readings))
+                task.advance(len(readings) * self._ranks.count)
+                yield readings
+
+        read_batches = self._ranks.divide(batches, lambda own: [*read(own)])
+        found: dict[int, Reading] = {}
+        for chosen, readings in zip(batches, read_batches, strict=True):
+            found.update(zip(chosen, readings, strict=True))
         return [found[number] for number in range(len(coded))]
 
     @torch.no_grad()

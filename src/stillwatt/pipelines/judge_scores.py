@@ -1,6 +1,6 @@
 """From a judge's readings to a score with its standard error (method.md, eqs. 132 and 133); pure functions.
 
-A reading is what a judge's probabilities at the place of the verdict come to. No text is parsed anywhere.
+A reading is what a judge's probabilities at the place of the verdict come to, or the verdict that a server wrote.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from stillwatt.errors import StillwattError
 
 __all__ = [
+    "NO_VERDICT",
+    "REFUSED",
     "Duel",
     "Mean",
+    "NoReading",
     "Reading",
+    "duels_of",
     "flip_share",
     "grade",
     "mean_grade",
@@ -33,14 +37,30 @@ class Reading:
 
     shares: tuple[float, ...]
     """Of each verdict among the verdicts; they sum to 1."""
-    mass: float
-    """Probability of all verdicts together, among all tokens."""
+    mass: float | None
+    """Probability of all verdicts together, among all tokens; None where a verdict was written and nobody knows it."""
     tokens: int
-    """That the judge read."""
+    """That the judge read, where it read them in this process."""
+    is_cut_off: bool = False
+    """Whether some verdict was not among the tokens whose probabilities were told, and counts as 0."""
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.mass) or not math.isclose(math.fsum(self.shares), 1.0, abs_tol=1e-5):
+        if not math.isfinite(self.mass or 0.0) or not math.isclose(math.fsum(self.shares), 1.0, abs_tol=1e-5):
             raise StillwattError(f"the judge gives no probabilities: shares {self.shares}, mass {self.mass}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoReading:
+    """A prompt on which a judge gave no verdict. It is in no mean, and counted beside it."""
+
+    why: str
+    """`NO_VERDICT` or `REFUSED`."""
+    said: str
+    """What was said in the place of one."""
+
+
+NO_VERDICT, REFUSED = "no verdict", "refused"
+"""Why there is no reading: something else was answered, or nothing on purpose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +145,18 @@ def mean_grade(grades: Sequence[float], *, best: int) -> Mean:
     return Mean(value=1.0 + (best - 1) * found.value, se=(best - 1) * found.se, n=found.n)
 
 
+def duels_of(readings: Sequence[Reading | NoReading]) -> list[Duel]:
+    """Both orders of each question together: first the own answer is A, then it is B.
+
+    A question of which one order has no verdict is in none.
+    """
+    return [
+        Duel(own_first=first.shares[0], own_second=second.shares[1])
+        for first, second in zip(readings[::2], readings[1::2], strict=True)
+        if isinstance(first, Reading) and isinstance(second, Reading)
+    ]
+
+
 def flip_share(duels: Sequence[Duel]) -> float:
     """Share of questions whose winner changes with the order of the answers (method.md, eq. 132).
 
@@ -134,9 +166,10 @@ def flip_share(duels: Sequence[Duel]) -> float:
     return sum(duel.is_flipped for duel in duels) / len(duels)
 
 
-def verdict_mass(readings: Sequence[Reading]) -> float:
-    """Mean probability that the judge gives to any verdict at all."""
-    return math.fsum(reading.mass for reading in readings) / len(readings)
+def verdict_mass(readings: Sequence[Reading]) -> float | None:
+    """Mean probability that the judge gives to any verdict at all; None where it is not known of any."""
+    known = [reading.mass for reading in readings if reading.mass is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def _mean(values: Sequence[float]) -> Mean:

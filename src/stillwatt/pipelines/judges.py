@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stillwatt.pipelines.bench import Bench
+from stillwatt.pipelines.judge_endpoint import EndpointJudge
 from stillwatt.pipelines.judge_local import Coder, Judge, LocalJudge, context_of
 from stillwatt.pipelines.models import load_model, load_tokenizer
 from stillwatt.pipelines.spec_evaluate import JudgeSpec
@@ -14,7 +15,9 @@ TEACHER = "teacher"
 
 
 def open_judge(bench: Bench, spec: JudgeSpec) -> Judge:
-    """The judge, with its tokenizer and without its weights: those come when it is opened."""
+    """The judge: of this machine with its tokenizer and without its weights, which come when it is opened."""
+    if spec.endpoint is not None:
+        return EndpointJudge(spec)
     from transformers import AutoConfig
 
     place = bench.teacher_place() if spec.source == TEACHER else bench.place(spec.source, spec.revision)
@@ -26,11 +29,12 @@ def open_judge(bench: Bench, spec: JudgeSpec) -> Judge:
         verdicts=spec.verdicts,
         context=context_of(config),
     )
-    is_alone = bench.ranks.count == 1
+    is_alone, dtype = bench.ranks.count == 1, spec.dtype or "float32"
     return LocalJudge(
         coder,
-        lambda: load_model(place.directory, dtype=spec.dtype, may_spread=is_alone, announce=bench.announce_once),
+        lambda: load_model(place.directory, dtype=dtype, may_spread=is_alone, announce=bench.announce_once),
         weights=place.identity,
-        dtype=spec.dtype,
+        dtype=dtype,
         batch=spec.batch_size,
+        ranks=bench.ranks,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from stillwatt.records.energy import Total
 
@@ -38,6 +39,17 @@ class EndpointSpec:
     """Of one generated token, modelled; None where the server's energy stays absent."""
     energy_source: str = ""
     """Whose model that is, its release and its parameters."""
+    table: str = "teacher_endpoint"
+    """Where these settings stand in a recipe."""
+    asked_in: str = "teacher_generate"
+    """The table that says what is asked."""
+    top_logprobs: int = 0
+    """How many of the most probable first tokens are asked for, with their probabilities; 0 asks for none."""
+
+    @property
+    def host(self) -> str:
+        """The machine in the address."""
+        return urlsplit(self.url).hostname or self.url
 
     @property
     def identity(self) -> dict[str, Any]:

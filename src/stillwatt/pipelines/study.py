@@ -34,6 +34,7 @@ from stillwatt.pipelines.documents import check_corpus
 from stillwatt.pipelines.endpoint_client import read_key
 from stillwatt.pipelines.endpoint_prompts import check_conversations, check_template
 from stillwatt.pipelines.given_cache import NO_TOKENIZER, Models, check_given
+from stillwatt.pipelines.harness_check import check_chat, check_harness
 from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
 from stillwatt.pipelines.judges import TEACHER
 from stillwatt.pipelines.model_fit import (
@@ -57,7 +58,7 @@ from stillwatt.pipelines.models import (
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.prompts import check_prompts, count_asked, given_prompts, source_of
 from stillwatt.pipelines.ranks import Ranks
-from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
+from stillwatt.pipelines.spec import ENDPOINT, PipelineSpec, StudentSpec
 from stillwatt.pipelines.study_artifacts import make_artifacts
 from stillwatt.records.window import StageKind
 from stillwatt.units import seconds
@@ -95,6 +96,7 @@ def check(spec: PipelineSpec) -> None:
     if not spec.teacher.has_weights:
         check_text_only(spec)
     check_judge(spec.evaluate)
+    check_harness(spec.evaluate)
     check_arms(spec)
     if spec.train.lora is not None:
         check_installed()
@@ -112,7 +114,7 @@ def fetch_models(bench: Bench) -> None:
     spec = bench.spec
     wanted = [(spec.teacher.source, spec.teacher.revision, False)] if spec.teacher.has_weights else []
     wanted += [(s.source, s.revision, True) for s in spec.students if s.source != PRUNED]
-    if spec.evaluate.judge is not None and spec.evaluate.judge.source != TEACHER:
+    if spec.evaluate.judge is not None and spec.evaluate.judge.source not in (TEACHER, ENDPOINT):
         wanted.append((spec.evaluate.judge.source, spec.evaluate.judge.revision, False))
     if bench.ranks.of_first(lambda: all(is_ready(source) for source, _, _ in wanted)):
         return
@@ -139,6 +141,7 @@ def prepare(bench: Bench) -> None:
         check_adapters(bench)
         if spec.teacher.endpoint is not None and spec.generate is not None:
             check_template(spec.generate, bench.tokenizer(), spec.students[0])
+        check_chat(spec.evaluate, bench.tokenizer(), _whose_tokenizer(spec))
         results = prepare_data.make(spec.data, spec.evaluate, bench.tokenizer(), bench.data_dir(), task=task)
         prepared = prepare_data.load(bench.data_dir())
         train = prepared.train
@@ -158,6 +161,12 @@ def prepare(bench: Bench) -> None:
         return {**results, "chosen_layers": chosen, "layer_losses": losses, **tried}
 
     bench.run_stage("prepare_data", StageKind.PREPARE_DATA, work, total=spec.data.train_tokens)
+
+
+def _whose_tokenizer(spec: PipelineSpec) -> str:
+    """Who has the tokenizer that all models share, for a message."""
+    student = spec.students[0]
+    return f"the teacher ({spec.teacher.source})" if spec.teacher.has_weights else f"{student.name} ({student.source})"
 
 
 def _given_facts(bench: Bench, train: Packed) -> dict[str, Any]:

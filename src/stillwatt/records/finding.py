@@ -100,6 +100,8 @@ class Score:
     higher_is_better: bool
     in_quality: bool = True
     """Whether it counts in Q; a judge's score does where the recipe says so."""
+    beside: str = ""
+    """Why it does not, where that is not the recipe's own wish."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

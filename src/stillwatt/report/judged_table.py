@@ -15,12 +15,18 @@ _NOTE = (
     "any verdict at all. Lengths in characters: judges favour the longer answer, and the score is not corrected for it."
 )
 
+_OF_SERVERS = " Without: prompts on which the server gave no verdict, or refused; their questions are in no score."
+
 
 def judged_table(data: Mapping[str, Any]) -> Table:
     """A row for each stage in which a judge read answers (method.md, section 13)."""
-    columns = ("judged", "score", ">value", ">flips", ">on verdicts", ">length", ">of the others", ">empty", ">J")
-    rows = tuple(_row(stage, score, told) for stage, score, told in _judged(data))
-    return Table(title="Judged answers", columns=table_columns(*columns), rows=rows, note=_NOTE if rows else "")
+    judged = list(_judged(data))
+    # only a server may leave a prompt without a verdict
+    silent = (">without",) if any("asked_prompts" in told for _, _, told in judged) else ()
+    columns = ("judged", "score", ">value", ">flips", ">on verdicts", *silent, ">length", ">of the others", ">empty")
+    rows = tuple(_row(stage, score, told, is_server=bool(silent)) for stage, score, told in judged)
+    note = f"{_NOTE}{_OF_SERVERS if silent else ''}" if rows else ""
+    return Table(title="Judged answers", columns=table_columns(*columns, ">J"), rows=rows, note=note)
 
 
 def _judged(data: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]]:
@@ -32,7 +38,7 @@ def _judged(data: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mappin
                 yield stage, score, told
 
 
-def _row(stage: Mapping[str, Any], score: Mapping[str, Any], told: Mapping[str, Any]) -> Row:
+def _row(stage: Mapping[str, Any], score: Mapping[str, Any], told: Mapping[str, Any], *, is_server: bool) -> Row:
     energy = stage["gross_j"]
     empty = [str(told[key]) for key in ("own_empty", "other_empty") if key in told]
     return Row(
@@ -42,12 +48,19 @@ def _row(stage: Mapping[str, Any], score: Mapping[str, Any], told: Mapping[str, 
             score_text(score),
             _share(told.get("position_flip_share")),
             _share(told.get("verdict_mass")),
+            *([_without(told)] if is_server else []),
             _length(told.get("own_chars")),
             _length(told.get("other_chars")),
             " / ".join(empty) or MISSING,
             MISSING if "absent" in energy else f"{energy_text(energy)} {energy['basis']}",
         )
     )
+
+
+def _without(told: Mapping[str, Any]) -> str:
+    if "asked_prompts" not in told:
+        return MISSING
+    return f"{told['no_verdict'] + told['refused']} of {told['asked_prompts']}"
 
 
 def _share(value: float | None) -> str:

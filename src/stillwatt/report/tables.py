@@ -285,7 +285,7 @@ def scores_table(data: Mapping[str, Any]) -> Table:
 
 def score_text(score: Mapping[str, Any] | None) -> str:
     """A score with its standard error and number of items."""
-    if score is None:
+    if score is None or score["value"] is None:
         return MISSING
     error = "" if score["se"] is None else f" ± {significant(score['se'], 2)}"
     items = "" if score["n"] is None else f" (n {score['n']:,})"

@@ -159,3 +159,20 @@ def test_what_makes_a_judge_doubtful_is_said_once_with_its_figures() -> None:
     assert any("answers are empty, and judged as they are: 3 of 40 of teacher, 3 of 40 of sft.1.0" in s for s in said)
     assert len(said) == 4
     assert not any("judge big" in line for line in summarise(study_record(*both()), reuse=[]).warnings)
+
+
+def test_what_a_server_left_without_a_verdict_is_said_and_no_score_is_no_number() -> None:
+    asked = {"asked_prompts": 80, "no_verdict": 6, "refused": 2, "cut_off": 4, "verdict_mass": None}
+    teacher, student = both(**asked)
+    study = summarise(study_record(teacher, student), reuse=[])
+    assert (
+        "judge big gave no verdict on 16 of 160 prompts (12 answered otherwise, 4 refused) on teacher, sft.1.0: their "
+        "questions are in no score"
+    ) in study.warnings
+    assert any("was not told to the last verdict in 5.0 % of the prompts on teacher" in text for text in study.warnings)
+    entry = {**student.results["scores"][0], "value": None, "se": None, "n": 0}
+    planted = {**entry, "judged": {**entry["judged"], "planted": True}}
+    silent = replace(student, results={"scores": [planted]})
+    study = summarise(study_record(teacher, silent), reuse=[])
+    assert any("judge.sft.1.0 has a score of judge:win" in text for text in study.warnings)
+    assert not any("no better than a coin" in text for text in study.warnings)

@@ -737,6 +737,25 @@ def test_a_score_that_is_no_number_is_said() -> None:
     assert any("evaluate.kd.1.0 has a score of perplexity that is no finite number" in w for w in study.warnings)
 
 
+def test_scores_without_an_error_are_said_once_with_the_reason() -> None:
+    why = "lm-evaluation-harness knows no standard error of this metric"
+    odd = {"task": "lm_eval:odd:oddity", "value": 3.0, "se": None, "se_absent": why, "in_quality": False}
+    odd["beside"] = "nobody says which way is better"
+    rolled = {"task": "lm_eval:rolling:bits_per_byte", "value": 2.0, "se": None, "se_absent": why}
+    rolled["higher_is_better"] = False
+    stages = [
+        replace(entry, results={"scores": [rolled, odd]}) if entry.kind is StageKind.EVALUATE else entry
+        for entry in two_arms(teacher_stage())
+    ]
+    study = summary(stages)
+    quality = at(study, "kd").quality
+    assert isinstance(quality, Quality)
+    assert (quality.value, quality.se) == (1.0, None)
+    assert quality.left_out == ("lm_eval:odd:oddity: nobody says which way is better",)
+    said = [text for text in study.warnings if why in text]
+    assert said == [f"lm_eval:rolling:bits_per_byte: no standard error, and so none of a quality that counts it: {why}"]
+
+
 def test_a_loss_that_was_trained_on_ranks_no_arms() -> None:
     """Each objective's loss is another quantity; as the only score it leaves the arms without a quality."""
     stages = [

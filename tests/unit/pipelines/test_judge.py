@@ -12,10 +12,10 @@ import torch
 
 from judge_models import ALWAYS_A, OTHERWISE, judge_spec, open_planted, plant_judge
 from stillwatt.errors import MissingInputError, StillwattError, UnknownNameError
-from stillwatt.pipelines.judge import _duels, task_name
+from stillwatt.pipelines.judge import task_name
 from stillwatt.pipelines.judge_answers import decoded, judged_pieces, read_answers
 from stillwatt.pipelines.judge_local import Coder, LocalJudge
-from stillwatt.pipelines.judge_scores import flip_share, win_rate
+from stillwatt.pipelines.judge_scores import duels_of, flip_share, win_rate
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_model, load_tokenizer
 from stillwatt.pipelines.rubrics import BUILT_IN, Rubric, read_rubric
@@ -51,18 +51,18 @@ def both_orders(own: list[str], other: list[str]) -> list[str]:
 def test_a_planted_preference_wins_from_either_place(by_last_letter: LocalJudge) -> None:
     own, other = ["good+", "x+", "bad-", "same+"], ["poor-", "y-", "fine+", "same+"]
     task = CountingTask()
-    found = _duels(by_last_letter.read(both_orders(own, other), task=task))
+    found = duels_of(by_last_letter.read(both_orders(own, other), task=task))
     sure = float(torch.softmax(torch.tensor([4.0, 0.0]), dim=0)[0])
     assert [duel.win for duel in found] == pytest.approx([sure, sure, 1.0 - sure, 0.5], abs=1e-5)
     assert flip_share(found) == pytest.approx(0.25)  # of equal answers the first is taken, whichever it is
     assert task.done == 8
-    exchanged = _duels(by_last_letter.read(both_orders(other, own), task=task))
+    exchanged = duels_of(by_last_letter.read(both_orders(other, own), task=task))
     assert win_rate(exchanged).value == pytest.approx(1.0 - win_rate(found).value, abs=1e-6)
 
 
 def test_a_judge_that_always_says_a_gives_a_half_and_flips_always(home: Path) -> None:
     judge = open_planted(plant_judge(home / "always", ALWAYS_A))
-    found = _duels(judge.read(both_orders(["one+", "two-"], ["three-", "4+"]), task=CountingTask()))
+    found = duels_of(judge.read(both_orders(["one+", "two-"], ["three-", "4+"]), task=CountingTask()))
     assert [duel.own_first > 0.99 for duel in found] == [True, True]
     assert win_rate(found).value == pytest.approx(0.5, abs=1e-6)
     assert flip_share(found) == 1.0

