@@ -99,6 +99,11 @@ def num_steps(job: TrainJob) -> int:
     return math.ceil(job.passes.places / (job.train.batch_size * job.train.accumulation_steps))
 
 
+def _passes_done(job: TrainJob, steps: int) -> float:
+    places = min(job.passes.places, steps * job.train.batch_size * job.train.accumulation_steps)
+    return places / job.passes.sequences
+
+
 def step_at(share: float, steps: int) -> int:
     """The step at which a share of the budget is used, rounded up to whole steps.
 
@@ -127,7 +132,7 @@ def train(
     Returns:
         loss_first, loss_last (mean of the first and last step of this increment), loss_curve (`curve_of` its steps),
         objective (what these are of, as one line; losses of other lines cannot be ranked with them), tokens_total (so
-        far), parameters (of the student), epochs (passes of the whole budget, where there are several).
+        far), parameters (of the student); where there are several, epochs (passes of the whole budget) and passes_done.
 
     Raises:
         StillwattError: The loss is no longer a number, or a setting is unknown.
@@ -168,7 +173,7 @@ def train(
         "parameters": sum(weights.numel() for weights in loop.parameters),
         **({} if stopped_by is None else {"stopped_by": stopped_by, "steps_done": last, "steps_planned": steps}),
         **({} if job.own_text is None else {"own_text_steps": job.own_text.steps}),
-        **({} if job.epochs == 1 else {"epochs": job.epochs}),
+        **({} if job.epochs == 1 else {"epochs": job.epochs, "passes_done": _passes_done(job, last)}),
     }
 
 

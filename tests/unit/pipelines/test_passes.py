@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ def test_the_first_pass_of_several_has_the_curve_of_one(tmp_path: Path) -> None:
 
 
 def test_a_training_goes_on_amid_a_later_pass_as_if_it_had_not_ended(tmp_path: Path) -> None:
-    kinds = {
+    kinds: dict[str, Callable[[], TrainJob]] = {
         "sft": _sft,
         "online": _online,
         "own": lambda: _on_policy(0.5),

@@ -67,7 +67,8 @@ def test_the_teacher_works_once_over_the_text_and_students_pass_over_all_of_it(
         increments = [journal.workload(f"train.{arm}.{share}") for share in ("0.5", "1.0")]
         assert sum(counts["tokens"] for counts in increments) == EPOCHS * TEXT_TOKENS, arm
         assert [counts["steps"] for counts in increments] == [4, 4], arm
-    assert journal.results("train.kd.1.0")["epochs"] == EPOCHS
+    assert journal.results("train.kd.1.0")["epochs"] == journal.results("train.kd.1.0")["passes_done"] == EPOCHS
+    assert journal.results("train.kd.0.5")["passes_done"] == 8 / 5
 
 
 def test_a_cache_is_no_larger_for_being_read_again(place: Place) -> None:
@@ -129,6 +130,7 @@ def test_a_budget_ends_an_arm_amid_a_pass(place: Place) -> None:
     journal = place.run(dataclasses.replace(spec, train=dataclasses.replace(spec.train, checkpoints=(1.0,))))
     found = journal.results("train.sft.1.0")
     assert (found["tokens_total"], found["steps_done"], found["steps_planned"]) == (192, 3, 8)
+    assert found["passes_done"] == 6 / 5
 
 
 @pytest.mark.parametrize("scheme", [None, CODED], ids=["rows", "topk"])
