@@ -65,7 +65,7 @@ def write_text(directory: Path, teacher: Path) -> dict[str, Any]:
 
 
 def main(folder: Path, name: str) -> None:
-    """Train by KD with the teacher beside the student; the run is measured, by one sampling process a machine."""
+    """Train by KD, twice over the text, the teacher beside the student; measured by one sampling process a machine."""
     torch.set_num_threads(1)
     device()  # begins the process group, where there is a launch
     rng = np.random.default_rng(4)
@@ -109,8 +109,9 @@ def main(folder: Path, name: str) -> None:
                 place=device(),
             )
             job = TrainJob(
-                arm_id="kd", arm=arm, train=spec, dtype="float32", seed=3, examples=examples, cache=None, teacher=online
-            )
+                arm_id="kd", arm=arm, train=spec, dtype="float32", seed=3, examples=examples, cache=None,
+                teacher=online, epochs=2,
+            )  # fmt: skip
             found = train(
                 job, start.directory, from_share=0.0, to_share=1.0, out_dir=folder / name, stage=stage,
                 task=CountingTask(),

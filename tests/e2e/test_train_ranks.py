@@ -62,7 +62,7 @@ def test_two_ranks_do_what_one_process_does(tmp_path: Path) -> None:
     launch(tmp_path, "two", *LAUNCH)
     one, first, second = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one.0", "two.0", "two.1"))
     assert (one["world"], first["world"]) == (1, 2)
-    assert len(one["losses"]) == 4
+    assert len(one["losses"]) == 8  # two passes over 23 sequences, in steps of six: one has an end and a beginning
     assert first["losses"] == pytest.approx(one["losses"], abs=1e-5)
     assert second["losses"] == first["losses"]
     whole, shared = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
@@ -108,9 +108,9 @@ def test_two_ranks_do_what_one_process_does(tmp_path: Path) -> None:
     spans = [span for span in record.spans]
     union_s = max(span.end_s for span in spans) - min(span.start_s for span in spans)
     trained = [stage for stage in record.stages if stage.kind == "student_train"]
-    assert sum(stage.workload["tokens"] for stage in trained) == 23 * 16
+    assert sum(stage.workload["tokens"] for stage in trained) == 2 * 23 * 16
     drawn = sum(stage.gross.value_j for stage in trained if isinstance(stage.gross, Total))
     assert drawn == pytest.approx(100.0 * union_s, rel=0.1)
     assert drawn <= record.total.value_j <= 1.05 * 100.0 * record.duration_s
     beside = [stage for stage in record.stages if stage.kind == "teacher_logits"]
-    assert sum(stage.workload["tokens"] for stage in beside) == 23 * 16
+    assert sum(stage.workload["tokens"] for stage in beside) == 2 * 23 * 16

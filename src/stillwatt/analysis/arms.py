@@ -1,7 +1,7 @@
 """From a run's stages to its arms: what each checkpoint of each arm used, and how good it was.
 
 E_prepare   the data preparation
-E_teacher   the arm's artefacts, pro rata to the share of the token budget used at the checkpoint
+E_teacher   the arm's artefacts, pro rata to the share of them that was used at the checkpoint
 E_student   the training increments up to the checkpoint
 E_other     E_prepare and the checkpoint's own evaluation
 """
@@ -23,6 +23,8 @@ from stillwatt.records.run import StageRecord
 from stillwatt.records.window import ONLINE_TEACHER, StageKind
 
 REFERENCE_ARMS = frozenset({"teacher", "start"})
+EPOCHS = "epochs"
+"""The result of a training that says how often it goes over its text, where that is more than once."""
 _WHOLE_BUDGET = "1.0"
 
 
@@ -42,6 +44,11 @@ class _Arm:
     def artifacts(self) -> tuple[str, ...]:
         """The artefacts the arm trains on."""
         return tuple(sorted({name for stage in self.trained for name in artifacts_of(stage)}))
+
+    @property
+    def epochs(self) -> int:
+        """How often the whole budget goes over its text."""
+        return max((int(stage.results.get(EPOCHS) or 1) for stage in self.trained), default=1)
 
     def increments(self, checkpoint: str) -> list[StageRecord]:
         """Training up to and including that checkpoint."""
@@ -162,7 +169,7 @@ class _Builder:
         other = add(prepare, weights_of(evaluations))
         student = self._student(arm, checkpoint, increments)
         scores = all_scores(evaluations)
-        uses = tuple(self._use(artifact, arm.arm, float(checkpoint)) for artifact in arm.artifacts)
+        uses = tuple(self._use(artifact, arm, float(checkpoint)) for artifact in arm.artifacts)
         lost = weights_of(stage for stage in self.bookings.lost if stage.labels.get("arm") == arm.arm)
         return ArmPoint(
             arm=arm.arm,
@@ -212,7 +219,7 @@ class _Builder:
         # a stage's energy holds that of the stages inside it; a teacher's goes on the teacher's bill
         return add(weights_of(increments), weights_of(beside, -1.0))
 
-    def _use(self, artifact: str, arm: str, share: float) -> ArtifactUse:
+    def _use(self, artifact: str, arm: _Arm, share: float) -> ArtifactUse:
         using = self.users[artifact]
         shares = token_shares({user.arm: _count(user.trained, "tokens") for user in using})
         bill = self.bookings.artifacts.get(artifact)
@@ -221,7 +228,8 @@ class _Builder:
             kind=bill.kind if bill else "",
             consumers=len(using),
             budget_share=share,
-            token_share=shares[arm] if shares else None,
+            used_share=min(1.0, share * arm.epochs),
+            token_share=shares[arm.arm] if shares else None,
             reused_from=bill.reused_from if bill else None,
         )
 
@@ -242,7 +250,7 @@ class _Builder:
                 return NoTotal(reason=f"no stage of this run made artefact {use.artifact}, or says which run did")
             if isinstance(bill.weights, NoTotal):
                 return bill.weights
-            parts.append(add(bill.weights, factor=share * use.budget_share))
+            parts.append(add(bill.weights, factor=share * use.used_share))
         return add(*parts)
 
     def _beside(self, use: ArtifactUse) -> Weights:

@@ -215,8 +215,10 @@ def _label(point: ArmPoint) -> str:
     return f"{point.student}.{point.name}" if point.arm.startswith(f"{point.student}.") else point.name
 
 
-_NUMBERS = {"train": ("learning_rate", "batch_size"), "data": ("sequence_tokens",)}
+_NUMBERS = {"train": ("learning_rate", "batch_size"), "data": ("sequence_tokens", "epochs")}
 """Settings that all arms of a recipe share."""
+_UNSAID = {"epochs": 1}
+"""What a recipe means that does not say so."""
 _MADE_BY = {"text": "teacher_generate", "logits": "teacher_logits"}
 """The recipe's table behind each kind of artefact."""
 
@@ -318,7 +320,7 @@ def _settings(run: RunRecord, point: ArmPoint) -> dict[str, float]:
     own[PARAMETERS] = counted_parameters(run, point.arm)
     for table, names in _NUMBERS.items():
         said = run.settings.get(table)
-        own |= {name: said.get(name) for name in names} if isinstance(said, Mapping) else {}
+        own |= {name: said.get(name, _UNSAID.get(name)) for name in names} if isinstance(said, Mapping) else {}
     return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
 
 

@@ -96,16 +96,18 @@ def record_lines(record: RunRecord, *, most: int | None = None) -> list[str]:
 
 
 def _small_tables(record: RunRecord) -> list[str]:
-    """Logit caches, the teacher's text, waits for data, a judge's scores and budgets; each where there is any."""
+    """Logit caches, the teacher's text, passes, waits for data, a judge's scores, budgets; each where there is any."""
     from stillwatt.report.budget_table import budgets_table
     from stillwatt.report.cache_table import caches_table
     from stillwatt.report.data_tables import texts_table, waits_table
     from stillwatt.report.judged_table import judged_table
+    from stillwatt.report.passes import passes_table
 
     data, lines = {"run": record.to_dict()}, list[str]()
     for name, table in (
         ("logit caches", caches_table(data)),
         ("teacher's text", texts_table(data)),
+        ("passes over the text", passes_table(data)),
         ("waiting for data", waits_table(data)),
         ("judged answers", judged_table(data)),
         ("budgets", budgets_table(data)),

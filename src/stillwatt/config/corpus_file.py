@@ -36,7 +36,7 @@ def read_corpus(data: DataSpec) -> Corpus | None:
 
 
 def check_size(data: DataSpec, corpus: Corpus) -> None:
-    """Refuse documents that hold fewer tokens than the budget whatever the tokenizer, as a token is a byte or more.
+    """Refuse documents with fewer tokens than a pass of the budget whatever the tokenizer: a token is a byte or more.
 
     Conversations are let be, since what a chat template writes around them is not known here.
 
@@ -44,6 +44,7 @@ def check_size(data: DataSpec, corpus: Corpus) -> None:
         StillwattError: With both figures.
     """
     from stillwatt.pipelines.documents import split_documents
+    from stillwatt.pipelines.passes import budget_text, settings_reaching
 
     train, _ = split_documents(corpus.names, held_out_share=data.held_out_share, seed=data.seed)
     documents = [corpus.read(index) for index in train]
@@ -51,9 +52,11 @@ def check_size(data: DataSpec, corpus: Corpus) -> None:
         return
     # some tokenizers put one before a text, and an end token stands behind each
     most = sum(len((document.text or "").encode()) + 2 for document in documents)
-    if most < data.train_tokens:
+    if most < data.text_tokens:
+        length = data.sequence_tokens
+        more = settings_reaching(most // length, places=data.train_tokens // length, length=length)
         raise StillwattError(
             f"the {len(documents):,} documents of {data.source} that are trained on hold {most:,} tokens at most, and "
-            f"the budget is {data.train_tokens:,}; every token is used at most once: lower data.train_tokens, or bring "
-            "more text"
+            f"{budget_text(data.train_tokens, data.epochs)}: {f'set {more} or more, ' if more else ''}lower "
+            "data.train_tokens, or bring more text"
         )

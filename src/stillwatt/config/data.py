@@ -14,7 +14,7 @@ from stillwatt.pipelines.spec_data import ALL, DataSpec, Predict
 class DataSettings(Settings):
     """The text, its split and its packing."""
 
-    later_keys: ClassVar[frozenset[str]] = frozenset({"predict", "config", "split", "revision"})
+    later_keys: ClassVar[frozenset[str]] = frozenset({"predict", "config", "split", "revision", "epochs"})
 
     source: DataSource = Field(
         description="`pydoc-topics` (the help texts of this Python), `random-words`, `path:FILE.jsonl`, `hf:ORG/NAME` "
@@ -26,8 +26,9 @@ class DataSettings(Settings):
         json_schema_extra=unit("tokens"),
     )
     train_tokens: Count = Field(
-        description="Budget of every arm: tokens that go through the student, padding excluded; a multiple of "
-        "`sequence_tokens`. Of a cache, so many sequences as that makes, however short they are.",
+        description="Budget of every arm: tokens that go through the student, padding excluded, in all passes; a "
+        "multiple of `sequence_tokens` times `epochs`. Of a cache, so many sequences as that makes, however short they "
+        "are.",
         json_schema_extra=unit("tokens"),
     )
     held_out_share: float = Field(
@@ -59,6 +60,12 @@ class DataSettings(Settings):
         "are taken out of it.",
     )
     revision: str | None = Field(default=None, description="Hub revision: a commit, tag or branch; `hf:` only.")
+    epochs: Count = Field(
+        default=1,
+        description="Passes over the text, each in an order of its own: `train_tokens` over `epochs` is the text that "
+        "is needed, and all that the teacher reads or writes for its cache or text.",
+        json_schema_extra=unit("passes"),
+    )
 
     def to_spec(self) -> DataSpec:
         """The corpus, for the runner."""

@@ -158,7 +158,7 @@ def _job(
 
 
 def _preparation(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Job:
-    counts, size, is_known = Counts(passes=spec.data.train_tokens / _TOKENS_PER_PASS), sizes.teacher, True
+    counts, size, is_known = Counts(passes=spec.data.text_tokens / _TOKENS_PER_PASS), sizes.teacher, True
     disk = 0.0
     for student in spec.students:
         if student.source != "prune-teacher":
@@ -233,9 +233,9 @@ def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Jo
     if spec.logits is not None:
         counts, cache = None, (0.0, 0.0)
         if size is not None:
-            cache = cache_bytes_of(spec.logits.top_k, data.train_tokens, size.vocabulary)
-            counts = read(size, tokens=data.train_tokens, sequence=data.sequence_tokens, batch=spec.logits.batch_size)
-            streamed = data.train_tokens * size.vocabulary * LOGIT_BYTES
+            cache = cache_bytes_of(spec.logits.top_k, data.text_tokens, size.vocabulary)
+            counts = read(size, tokens=data.text_tokens, sequence=data.sequence_tokens, batch=spec.logits.batch_size)
+            streamed = data.text_tokens * size.vocabulary * LOGIT_BYTES
             counts += Counts(streamed_bytes=streamed, stored_bytes=cache[1])
         yield _job(
             "teacher_logits",
@@ -244,13 +244,13 @@ def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Jo
             counts,
             device,
             spec.teacher.dtype or _ANY_DTYPE,
-            tokens=data.train_tokens,
+            tokens=data.text_tokens,
             disk_bytes=cache,
             labels={"artifact_kind": "logits"},
         )
     if spec.generate is not None:
         told, counts = spec.generate, None
-        texts = math.ceil(data.train_tokens / (told.shown_prompt_tokens + told.max_new_tokens))
+        texts = math.ceil(data.text_tokens / (told.shown_prompt_tokens + told.max_new_tokens))
         if size is not None:
             counts = written(
                 size, texts=texts, prompt=told.prompt_tokens, new=told.max_new_tokens, batch=told.batch_size
@@ -263,8 +263,8 @@ def _artifacts(spec: PipelineSpec, sizes: _Sizes, device: Device) -> Iterator[Jo
             counts,
             device,
             spec.teacher.dtype or _ANY_DTYPE,
-            tokens=data.train_tokens,
-            disk_bytes=(4.0 * data.train_tokens, 16.0 * data.train_tokens + _KIB),
+            tokens=data.text_tokens,
+            disk_bytes=(4.0 * data.text_tokens, 16.0 * data.text_tokens + _KIB),
             labels={"artifact_kind": "text"},
         )
 

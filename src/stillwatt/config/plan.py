@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def teacher_tokens(self) -> int:
-        """Tokens through the teacher to make its artefacts, at most one pass over the budget each."""
+        """Tokens through the teacher to make its artefacts, at most one pass over the text each."""
         return sum(stage.tokens or 0 for stage in self.stages if stage.kind in _TEACHER_STAGES)
 
     @property
@@ -85,7 +85,10 @@ def arm_ids(spec: PipelineSpec) -> list[str]:
 
 
 def sequences_at(share: float, data: DataSpec, train: TrainSpec) -> int:
-    """Sequences an arm has trained on when it reaches a share of its budget: whole optimiser steps, rounded up."""
+    """Sequences an arm has trained on when it reaches a share of its budget, each counted in every pass.
+
+    Optimiser steps are whole ones, rounded up.
+    """
     budget = data.train_tokens // data.sequence_tokens
     per_step = train.batch_size * train.accumulation_steps
     # 0.1 * 30 is a little above 3 in binary; the decimal share is what is meant
@@ -142,7 +145,10 @@ def _servings(spec: PipelineSpec, suffixes: list[str]) -> Iterator[PlannedStage]
 def _preparation(spec: PipelineSpec) -> str:
     pruned = [student for student in spec.students if student.source == "prune-teacher"]
     tried = ", ".join(f"{len(student.candidate_starts)} blocks tried for {student.name}" for student in pruned)
-    return f"{spec.data.source}, sequences of {spec.data.sequence_tokens} tokens" + (f"; {tried}" if tried else "")
+    passes = "" if spec.data.epochs == 1 else f", {spec.data.text_tokens:,} of them, for {spec.data.epochs} passes"
+    return f"{spec.data.source}, sequences of {spec.data.sequence_tokens} tokens{passes}" + (
+        f"; {tried}" if tried else ""
+    )
 
 
 def _evaluation(spec: PipelineSpec, model: str) -> Iterator[PlannedStage]:
@@ -182,7 +188,7 @@ def _judging(spec: PipelineSpec) -> Iterator[PlannedStage]:
 
 def _artifacts(spec: PipelineSpec) -> Iterator[PlannedStage]:
     kinds = {arm.artifact_kind for arm in spec.arms}
-    tokens = spec.data.train_tokens
+    tokens = spec.data.text_tokens
     if spec.logits is not None and "logits" in kinds:
         detail = f"top {spec.logits.top_k} at temperature {spec.logits.temperature:g}"
         if spec.logits.cache is not None:
@@ -234,7 +240,7 @@ def _cache_bytes(spec: PipelineSpec) -> tuple[int | None, int | None]:
     entries = spec.logits.top_k
     low = entries * (_SMALL_INDEX_BYTES + _VALUE_BYTES) + _TAIL_BYTES
     high = entries * (_LARGE_INDEX_BYTES + _VALUE_BYTES) + _TAIL_BYTES
-    return low * spec.data.train_tokens, high * spec.data.train_tokens
+    return low * spec.data.text_tokens, high * spec.data.text_tokens
 
 
 def _models(spec: PipelineSpec) -> list[str]:

@@ -15,7 +15,7 @@ from stillwatt.clock import SystemClock
 from stillwatt.config.plan import sequences_at
 from stillwatt.config.problem import Place, Problem
 from stillwatt.config.rules_budget import budgets
-from stillwatt.config.rules_data import data
+from stillwatt.config.rules_data import data, whole_passes
 from stillwatt.config.rules_endpoint import endpoint
 from stillwatt.config.rules_given import given_cache
 from stillwatt.config.rules_harness import harness
@@ -112,13 +112,7 @@ def _sources(recipe: Recipe) -> Iterator[Problem]:
 
 def _budget(recipe: Recipe) -> Iterator[Problem]:
     length = recipe.data.sequence_tokens
-    count, rest = divmod(recipe.data.train_tokens, length)
-    if rest or not count:
-        text = (
-            f"{recipe.data.train_tokens} is not a multiple of sequence_tokens = {length}; "
-            f"the nearest are {max(count, 1) * length} and {(max(count, 1) + 1) * length}"
-        )
-        yield Problem(place=("data", "train_tokens"), message=text)
+    yield from whole_passes(recipe)
     if recipe.evaluate.perplexity_tokens < 2 * length:
         text = f"must be at least two sequences of {length} tokens, or the perplexity would have no standard error"
         yield Problem(place=("evaluate", "perplexity_tokens"), message=text)

@@ -87,11 +87,13 @@ def _filters(generate: GenerateSettings) -> Iterator[tuple[str, str]]:
 
 def _enough(recipe: Recipe, generate: GenerateSettings) -> Iterator[Problem]:
     rounds = generate.to_spec().rounds
-    prompts = recipe.data.train_tokens // recipe.data.sequence_tokens
+    data = recipe.data.to_spec()
+    prompts = data.sequences
     most = prompts * rounds * (generate.prompt_tokens + generate.max_new_tokens)
-    if most < recipe.data.train_tokens:
+    if most < data.text_tokens:
+        over = "" if data.epochs == 1 else f" over data.epochs = {data.epochs}"
         text = (
             f"{prompts} prompts in {rounds} rounds give {most} tokens at most, fewer than "
-            f"data.train_tokens = {recipe.data.train_tokens}; raise max_new_tokens or max_rounds"
+            f"data.train_tokens = {data.train_tokens}{over}; raise max_new_tokens or max_rounds"
         )
         yield _problem("max_new_tokens", text)

@@ -47,11 +47,11 @@ def look_into(spec: PipelineSpec) -> Look:
         found.at(("data", "train_tokens"), lambda: check_size(spec.data, corpus))
     if generate is not None:
         key = "prompts" if generate.seeds is None else "seeds"
-        found.at(("teacher_generate", key), lambda: check_prompts(generate, spec.data.train_tokens))
+        found.at(("teacher_generate", key), lambda: check_prompts(generate, spec.data.text_tokens))
     found.at(("evaluate", "lm_eval_include_path"), lambda: check_include_path(spec.evaluate))
     if own is not None and own.has_file:
         rows = found.at(("student_generate", "prompts"), lambda: count_asked(own))
-        sequences = spec.data.train_tokens // spec.data.sequence_tokens
+        sequences = spec.data.sequences * spec.data.epochs
         if rows is not None and rows < sequences:
             found.cautions += (
                 f"student_generate.prompts: {rows:,} prompts for the {sequences:,} sequences of a training: they are "

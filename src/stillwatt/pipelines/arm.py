@@ -148,7 +148,10 @@ class _ArmRun:
             text = f"stopped at {results['stopped_by']}, after {results['tokens_total']:,} tokens"
             self.bench.announce(f"{self.name}: {text}")
         elif self.arm.budget is not None:
-            text = f"its text ended before its budget of {self.arm.budget.said} did; raise data.train_tokens"
+            text = (
+                f"its text ended before its budget of {self.arm.budget.said} did; raise data.train_tokens, and "
+                "data.epochs with it where there is no more text"
+            )
             self.bench.announce(f"{self.name}: {text}")
 
     def _job(self, labels: Mapping[str, str], stop: Stop | Follow | None) -> student_train.TrainJob:
@@ -167,6 +170,7 @@ class _ArmRun:
             stop=stop,
             sharding=bench.spec.sharding,
             base_dir=None if bench.spec.train.lora is None else bench.start_dir(self.student),
+            epochs=bench.spec.data.epochs,
         )
 
     def _stop(self) -> Stop | Follow | None:

@@ -38,7 +38,7 @@ def _cache_of(spec: PipelineSpec) -> tuple[float | None, Source]:
     """Temperature of the cache that arms read, and what a loss finds in it: as it will be written, or says itself."""
     if spec.given_cache is not None:
         head = read_head(spec.given_cache)
-        check_length(head, spec.given_cache, spec.data.train_tokens // spec.data.sequence_tokens)
+        check_length(head, spec.given_cache, spec.data.sequences)
         return head.temperature, head.source
     return (spec.logits.temperature, spec.logits.source) if spec.logits else (None, Source.TOP_K)
 

@@ -18,6 +18,7 @@ from stillwatt.pipelines.caches import check_tokenizer, open_cache
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.logit_cache import LogitCache
 from stillwatt.pipelines.logit_text import SequenceText
+from stillwatt.pipelines.passes import settings_reaching
 from stillwatt.pipelines.spec import CACHE_SCHEME
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ def load_cached(data: DataSpec, count: int, tokenizer_sha256: str) -> CachedCorp
     if count > num_train or not num_held_out:
         raise StillwattError(
             f"data.source: {directory} holds {len(order)} sequences, of which {num_held_out} are held out, and "
-            f"data.train_tokens asks for {count}: lower it to at most {num_train * data.sequence_tokens}, or "
-            "data.held_out_share"
+            f"data.train_tokens asks for {count}: lower it to at most "
+            f"{num_train * data.sequence_tokens * data.epochs}, or data.held_out_share{_more(data, num_train)}"
         )
     texts = [cache.text(index) for index in order[:count]]
     longest = max(len(text.tokens_T) for text in texts)
@@ -116,6 +117,11 @@ def load_cached(data: DataSpec, count: int, tokenizer_sha256: str) -> CachedCorp
         )
     names_tokenizer = "tokenizer_sha256" in cache.inputs
     return CachedCorpus(train=train, held_out=held_out, num_train=num_train, names_tokenizer=names_tokenizer)
+
+
+def _more(data: DataSpec, num_train: int) -> str:
+    more = settings_reaching(num_train, places=data.sequences * data.epochs, length=data.sequence_tokens)
+    return f", or set {more}" if more and num_train < data.sequences else ""
 
 
 def _check_text(cache: LogitCache | CodedCache, directory: Path) -> None:

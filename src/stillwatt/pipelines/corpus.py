@@ -5,7 +5,7 @@ Shapes: S sequences, T tokens of a sequence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.bos import begins_with_bos, with_bos
 from stillwatt.pipelines.document_tokens import DocumentTokens
+from stillwatt.pipelines.passes import budget_text, settings_reaching
 
 __all__ = ["Cut", "Packed", "Prepared", "cut_stream", "pack_documents", "pack_samples", "positions_of", "prompts_of"]
 
@@ -85,13 +86,14 @@ def pack_documents(
     sequences: int,
     is_apart: bool = False,
     bos_ids: tuple[int, ...] = (),
+    epochs: int = 1,
 ) -> Packed:
     """Join documents with an end token after each, and cut the stream into whole sequences.
 
-    Documents are taken only until there are enough sequences. Where they are kept apart, the first token of each is
-    not to be predicted: nothing stands before it. What a sequence's edge cuts off of a document stands in the next
-    sequence as a document of its own, so that there is no padding. Where there is a BOS, which documents bring, every
-    sequence begins with it (`cut_stream`).
+    Documents are taken only until there are enough sequences for one of the `epochs` passes. Where they are kept apart,
+    the first token of each is not to be predicted: nothing stands before it. What a sequence's edge cuts off of a
+    document stands in the next sequence as a document of its own, so that there is no padding. Where there is a BOS,
+    which documents bring, every sequence begins with it (`cut_stream`).
 
     Raises:
         StillwattError: The documents end before that, or no token of the sequences is to be predicted.
@@ -117,7 +119,7 @@ def pack_documents(
         starts if is_apart else None,
         length=length,
         sequences=sequences,
-        what="training text",
+        if_short=lambda tokens, have: _too_little(tokens, have, sequences, length, epochs),
         bos_ids=bos_ids,
     )
     if not packed.supervised_ST.any():
@@ -166,7 +168,10 @@ def pack_samples(
         starts if is_apart else None,
         length=length,
         sequences=count,
-        what="generated text",
+        if_short=lambda tokens, _: (
+            f"the generated text holds {tokens:,} tokens and {length * count:,} are needed; lower data.train_tokens, "
+            "or reject less"
+        ),
         bos_ids=bos_ids,
     )
 
@@ -178,23 +183,29 @@ def _cut(
     *,
     length: int,
     sequences: int,
-    what: str,
+    if_short: Callable[[int, int], str],
     bos_ids: tuple[int, ...],
 ) -> Packed:
     is_start = np.zeros(len(stream), dtype=np.bool_)
     is_start[list(starts or ())] = True
     cut = cut_stream(stream, supervised, is_start, length=length, most=sequences, bos_ids=bos_ids)
     if len(cut.ids_ST) < sequences:
-        raise StillwattError(
-            f"the {what} holds {len(stream)} tokens and the budget is {length * sequences}; every token is used at "
-            "most once: lower data.train_tokens"
-            + (", or bring more text" if what == "training text" else " or reject less")
-        )
+        raise StillwattError(if_short(len(stream), len(cut.ids_ST)))
     return Packed(
         ids_ST=cut.ids_ST,
         supervised_ST=cut.predicted_ST if starts is None else cut.predicted_ST & ~cut.starts_ST,
         dropped_tokens=len(stream) - cut.used,
         starts_ST=None if starts is None else cut.starts_ST,
+    )
+
+
+def _too_little(tokens: int, have: int, sequences: int, length: int, epochs: int) -> str:
+    """What is said of text that does not make the sequences of a pass."""
+    places = sequences * epochs
+    more, budget = settings_reaching(have, places=places, length=length), budget_text(places * length, epochs)
+    return (
+        f"the training text holds {tokens:,} tokens and {budget}: {f'set {more}, ' if more else ''}lower "
+        "data.train_tokens, or bring more text"
     )
 
 

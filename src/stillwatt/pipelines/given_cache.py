@@ -211,8 +211,8 @@ def _packing(positions_sha256: str | None) -> str:
 
 def _too_few(directory: Path, found: int, wanted: int) -> str:
     return (
-        f"{_KEY}: {directory} holds {found} sequences, and data.train_tokens asks for {wanted}; lower it, or give a "
-        "larger cache"
+        f"{_KEY}: {directory} holds {found} sequences, and data.train_tokens asks for {wanted}; lower it, raise "
+        "data.epochs (passes over them), or give a larger cache"
     )
 
 

@@ -1,8 +1,9 @@
 """A student's own text as training text: which steps take it, and how it is written and laid out (method.md, eq. 100).
 
 The student is asked while it trains, so each text comes from the weights of that very step and nothing can be made
-ahead or kept. A step's choice and its sampling depend on the arm's seed and the number of the step alone: a resumed
-training takes the same steps and, from the same weights, writes the same text.
+ahead or kept. A step's choice and its sampling depend on the arm's seed and the number of the step alone, counted over
+all passes: a resumed training takes the same steps and, from the same weights, writes the same text, and no pass
+repeats the text of another.
 
 Shapes: B sequences of a microbatch, T tokens of the longest of them.
 """
@@ -13,6 +14,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.corpus import Packed, positions_of
 from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.own_prompts import StepPrompts
+from stillwatt.pipelines.passes import Microbatch
 from stillwatt.pipelines.sampling import Tokenizer, Writer, end_ids
 from stillwatt.pipelines.spec_text import OwnTextSpec
 
@@ -45,6 +48,8 @@ class Batch:
     is_own: bool = False
     positions_BT: Tensor | None = None
     """Each token's place in its own document, where documents are kept apart; None otherwise."""
+    place: int = 0
+    """Of its microbatch in the training, all passes counted."""
 
     @property
     def supervised(self) -> int:
@@ -52,7 +57,7 @@ class Batch:
         return int(self.predicted_BT.sum())
 
 
-def given_batch(examples: Packed, rows: Sequence[int]) -> Batch:
+def given_batch(examples: Packed, rows: Sequence[int], *, place: int = 0) -> Batch:
     """Some sequences of the training text, as wide as the longest of them."""
     lengths_B = None if examples.lengths_S is None else examples.lengths_S[list(rows)]
     width = examples.ids_ST.shape[1] if lengths_B is None else max(2, int(lengths_B.max()))
@@ -66,6 +71,7 @@ def given_batch(examples: Packed, rows: Sequence[int]) -> Batch:
         predicted_BT=predicted_BT,
         tokens=ids_BT.numel() if lengths_B is None else int(lengths_B.sum()),
         positions_BT=positions_BT,
+        place=place,
     )
 
 
@@ -109,15 +115,16 @@ class OwnText:
         """Whether that step trains on own text."""
         return takes_own_text(self.share, seed=self.seed, step=step)
 
-    def write(self, model: CausalModel, groups: Sequence[tuple[int, ...]], step: int) -> list[Batch]:
+    def write(self, model: CausalModel, groups: Sequence[Microbatch], step: int) -> list[Batch]:
         """Let the student continue that step's prompts, all at once; one microbatch for each group of sequences.
 
-        The prompts are the beginnings of those sequences, or as many prompts of the file.
+        The prompts are the beginnings of those sequences, or as many prompts of the file. Where a step has the end of
+        one pass and the beginning of the next, a sequence may be in it twice, and is gone on with twice.
 
         Tokens counted are the prompts' and those generated, each end token included; padding and what stands behind
         an end token are nothing.
         """
-        rows = [row for group in groups for row in group]
+        rows = [row for group in groups for row in group.rows]
         prompts = self._prompts(rows, step)
         was_training = model.training
         with self.open_stage() as stage:
@@ -131,8 +138,8 @@ class OwnText:
             stage.add(tokens=sum(map(len, prompts)) + generated, generated_tokens=generated, samples=len(rows))
         self.steps += 1
         self.generated_tokens += generated
-        texts = dict(zip(rows, zip(prompts, completions, strict=True), strict=True))
-        return [_own_batch(group, [texts[row] for row in group]) for group in groups]
+        texts = iter(zip(prompts, completions, strict=True))
+        return [_own_batch(group, list(islice(texts, len(group.rows)))) for group in groups]
 
     def _prompts(self, rows: Sequence[int], step: int) -> list[list[int]]:
         if self.asked is not None:
@@ -140,10 +147,10 @@ class OwnText:
         return [self.prompts.row(row)[: self.spec.prompt_tokens] for row in rows]
 
 
-def _own_batch(rows: tuple[int, ...], texts: Sequence[tuple[list[int], list[int]]]) -> Batch:
+def _own_batch(group: Microbatch, texts: Sequence[tuple[list[int], list[int]]]) -> Batch:
     """Texts padded behind their ends: a causal model's states before the padding do not depend on it.
 
-    >>> batch = _own_batch((4, 7), [([1, 2], [3, 0]), ([5, 6], [0])])
+    >>> batch = _own_batch(Microbatch(8, (4, 7)), [([1, 2], [3, 0]), ([5, 6], [0])])
     >>> batch.ids_BT.tolist(), batch.predicted_BT.tolist(), batch.tokens
     ([[1, 2, 3, 0], [5, 6, 0, 0]], [[False, True, True], [False, True, False]], 7)
     """
@@ -155,4 +162,6 @@ def _own_batch(rows: tuple[int, ...], texts: Sequence[tuple[list[int], list[int]
         ids_BT[number, :end] = torch.tensor([*prompt, *completion])
         predicted_BT[number, len(prompt) - 1 : end - 1] = True
     tokens = sum(len(prompt) + len(completion) for prompt, completion in texts)
-    return Batch(rows=rows, ids_BT=ids_BT, predicted_BT=predicted_BT, tokens=tokens, is_own=True)
+    return Batch(
+        rows=group.rows, ids_BT=ids_BT, predicted_BT=predicted_BT, tokens=tokens, is_own=True, place=group.place
+    )

@@ -32,16 +32,18 @@ _FILE = "tokens.safetensors"
 
 
 def num_sequences(data: DataSpec) -> int:
-    """How many sequences the token budget is.
+    """How many sequences of text the token budget is, each of which goes through a student in every pass.
 
     Raises:
-        StillwattError: The budget is not a whole number of sequences, so arms could not keep to it.
+        StillwattError: The budget is not a whole number of sequences a pass, so arms could not keep to it.
     """
-    count, rest = divmod(data.train_tokens, data.sequence_tokens)
+    a_pass = data.sequence_tokens * data.epochs
+    count, rest = divmod(data.train_tokens, a_pass)
     if rest or not count:
+        times = "" if data.epochs == 1 else f" times data.epochs = {data.epochs}"
         raise StillwattError(
             f"data.train_tokens = {data.train_tokens} is not a multiple of data.sequence_tokens = "
-            f"{data.sequence_tokens}; the nearest is {max(count, 1) * data.sequence_tokens}"
+            f"{data.sequence_tokens}{times}; the nearest is {max(count, 1) * a_pass}"
         )
     return count
 
@@ -59,7 +61,8 @@ def make(
     count = num_sequences(data)
     bos_ids = bos_ids_of(tokenizer)
     if is_cached(data.source):
-        return _from_cache(load_cached(data, count, tokenizer_sha256(tokenizer)), bos_ids, out_dir, task)
+        found = _from_cache(load_cached(data, count, tokenizer_sha256(tokenizer)), bos_ids, out_dir, task)
+        return {**found, **_passes(data)}
     corpus = load_corpus(data.source, seed=data.seed, config=data.config, split=data.split, revision=data.revision)
     train, held_out = split_documents(corpus.names, held_out_share=data.held_out_share, seed=data.seed)
     used: list[int] = []
@@ -70,6 +73,7 @@ def make(
         sequences=count,
         is_apart=data.packing == "documents",
         bos_ids=bos_ids,
+        epochs=data.epochs,
     )
     documents = list(_enough_held_out(corpus, held_out, tokenizer, bos_ids, task, data=data, evaluate=evaluate))
     sha256 = _save(out_dir, packed, documents, bos_ids)
@@ -84,6 +88,7 @@ def make(
         "corpus_sha256": sha256,
         **({"bos_ids": list(bos_ids)} if bos_ids else {}),
         **({} if data.predict == ALL else {"supervised_tokens": int(packed.supervised_ST.sum())}),
+        **_passes(data),
     }
 
 
@@ -102,6 +107,11 @@ def _from_cache(found: CachedCorpus, bos_ids: tuple[int, ...], out_dir: Path, ta
         **({"bos_ids": list(bos_ids)} if bos_ids else {}),
         "names_tokenizer": found.names_tokenizer,
     }
+
+
+def _passes(data: DataSpec) -> dict[str, int]:
+    """How often students will see the text; nothing where it is once."""
+    return {} if data.epochs == 1 else {"epochs": data.epochs}
 
 
 def load(out_dir: Path) -> Prepared:

@@ -21,7 +21,8 @@ class DataSpec:
     """`pydoc-topics`, `random-words`, `path:FILE.jsonl`, `hf:ORG/NAME`, or `cache:DIR`."""
     sequence_tokens: int
     train_tokens: int
-    """Token budget of every arm at its full budget (tokens that go through the student, padding excluded)."""
+    """Token budget of every arm at its full budget (tokens that go through the student, padding excluded), all passes
+    together."""
     held_out_share: float
     """Share of documents (whole topics) kept for evaluation."""
     seed: int
@@ -35,3 +36,15 @@ class DataSpec:
     """Hub data sets: which of its splits is read, and then split here once more."""
     revision: str | None = None
     """Hub data sets: branch, tag or commit."""
+    epochs: int = 1
+    """Passes over the text: how often each of its sequences goes through a student."""
+
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of the text itself, which is what a teacher reads or writes."""
+        return self.train_tokens // self.epochs
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of the text itself."""
+        return self.text_tokens // self.sequence_tokens

@@ -1,6 +1,7 @@
 """Stage: train one student arm from one checkpoint to the next; the same loop for every method.
 
-Two arms differ in what the loss compares and in nothing else: start, order of sequences, steps, learning rates.
+Two arms differ in what the loss compares and in nothing else: start, order of sequences, steps, learning rates. Steps,
+learning rates and shares of the budget are counted over all passes together.
 No token of given text is padding, and padding of a student's own text is in no loss and no count. A step's gradient
 is that of the mean loss over all of its supervised tokens, however they fall into microbatches.
 
@@ -17,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -37,6 +36,7 @@ from stillwatt.pipelines.objectives.sparse import Weighted, cached_side
 from stillwatt.pipelines.objectives.vocabulary import cut_to_shared, first_rows
 from stillwatt.pipelines.on_policy import Batch, OwnText, given_batch
 from stillwatt.pipelines.optimizers import make_optimizer
+from stillwatt.pipelines.passes import Microbatch, Passes
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.recompute import recompute_layers
@@ -86,6 +86,13 @@ class TrainJob:
     """Where the weights lie that adapters stand beside: the student's start; None where they are trained themselves."""
     own_text: OwnText | None = None
     """Where some steps train on what the student writes; None otherwise."""
+    epochs: int = 1
+    """How often each sequence goes through the student."""
+
+    @property
+    def passes(self) -> Passes:
+        """Which sequence comes where."""
+        return Passes(sequences=len(self.examples.ids_ST), epochs=self.epochs, seed=self.seed)
 
     def is_own(self, step: int) -> bool:
         """Whether that step trains on what the student writes."""
@@ -94,7 +101,12 @@ class TrainJob:
 
 def num_steps(job: TrainJob) -> int:
     """Optimiser steps of the whole budget; the last may be short."""
-    return math.ceil(len(job.examples.ids_ST) / (job.train.batch_size * job.train.accumulation_steps))
+    return math.ceil(job.passes.places / (job.train.batch_size * job.train.accumulation_steps))
+
+
+def _passes_done(job: TrainJob, steps: int) -> float:
+    places = min(job.passes.places, steps * job.train.batch_size * job.train.accumulation_steps)
+    return places / job.passes.sequences
 
 
 def step_at(share: float, steps: int) -> int:
@@ -126,7 +138,8 @@ def train(
     Returns:
         loss_first, loss_last (mean of the first and last step of this increment), loss_curve (`curve_of` its steps),
         objective (what these are of, as one line; losses of other lines cannot be ranked with them), tokens_total (so
-        far), parameters (of the student), trained_parameters (by LoRA: those of the adapters).
+        far), parameters (of the student), trained_parameters (by LoRA: those of the adapters); where there are several,
+        epochs (passes of the whole budget) and passes_done.
 
     Raises:
         StillwattError: The loss is no longer a number, or a setting is unknown.
@@ -137,14 +150,13 @@ def train(
     first = step_at(from_share, steps) if from_share > 0 else 0
     if first:
         loop.restore(start_dir, first)
-    order_S = np.random.default_rng(job.seed).permutation(len(job.examples.ids_ST))
     losses: list[float] = []
     last, stopped_by = step_at(to_share, steps), None
     loop.waiting.begin()
     if job.stop is not None:
         job.stop.first_step(loop.tokens_done, is_own=job.is_own(first))
     for step in range(first, last):
-        batches = loop.batches(order_S, step, first, last)
+        batches = loop.batches(step, first, last)
         losses.append(loop.step(batches, step, steps))
         loop.tokens_done += sum(batch.tokens for batch in batches)
         own, steps_here = loop.ranks.share(batches), int(loop.ranks.is_first)
@@ -168,6 +180,7 @@ def train(
         **loop.sizes(),
         **({} if stopped_by is None else {"stopped_by": stopped_by, "steps_done": last, "steps_planned": steps}),
         **({} if job.own_text is None else {"own_text_steps": job.own_text.steps}),
+        **({} if job.epochs == 1 else {"epochs": job.epochs, "passes_done": _passes_done(job, last)}),
     }
 
 
@@ -190,7 +203,7 @@ class _Loop:
         from accelerate import Accelerator
 
         on_gpu = torch.cuda.is_available()
-        self._job = job
+        self._job, self._passes = job, job.passes
         self.tokens_done = 0
         self.waiting, self.reading = Waiting(), Waiting()
         is_even = job.examples.lengths_S is None
@@ -216,11 +229,10 @@ class _Loop:
         every = sum(weights.numel() for weights in self._whole.parameters())
         return {"parameters": every - trained, "trained_parameters": trained}
 
-    def batches(self, order_S: npt.NDArray[np.int64], step: int, first: int, last: int) -> list[Batch]:
+    def batches(self, step: int, first: int, last: int) -> list[Batch]:
         """The microbatches of a step, with what the teacher says of them at hand.
 
         Args:
-            order_S: Numbers of all sequences, in the order of training.
             step: The step, counted from 0.
             first: The first step of this increment.
             last: The step behind its last one.
@@ -232,25 +244,25 @@ class _Loop:
             ahead = max(1, tokens_ahead // (per_step * job.examples.ids_ST.shape[1]))
             if (step - first) % ahead == 0:
                 steps = range(step, min(last, step + ahead))
-                job.teacher.read([g for s in steps for g in self.ranks.share(self._given(order_S, s))])
+                job.teacher.read([g for s in steps for g in self.ranks.share(self._given(s))])
         if job.own_text is None or not job.own_text.takes(step):
             with self.waiting:
-                return [given_batch(job.examples, group) for group in self._given(order_S, step)]
+                return [given_batch(job.examples, rows, place=place) for place, rows in self._given(step)]
         assert job.teacher is not None  # an arm with own text has one (`check_arm`)
-        own_text, groups = job.own_text, self._groups(order_S, step)
+        own_text, groups = job.own_text, self._groups(step)
         with torch.no_grad():
             batches: list[Batch] = self._whole(lambda model: own_text.write(model, groups, step))
         job.teacher.read_own(self.ranks.share(batches))
         return batches
 
-    def _given(self, order_S: npt.NDArray[np.int64], step: int) -> list[tuple[int, ...]]:
+    def _given(self, step: int) -> list[Microbatch]:
         """The microbatches of given text in a step; none where it trains on the student's own."""
-        return [] if self._job.is_own(step) else self._groups(order_S, step)
+        return [] if self._job.is_own(step) else self._groups(step)
 
-    def _groups(self, order_S: npt.NDArray[np.int64], step: int) -> list[tuple[int, ...]]:
+    def _groups(self, step: int) -> list[Microbatch]:
         train = self._job.train
         per_step = train.batch_size * train.accumulation_steps
-        return _microbatches(order_S[step * per_step : (step + 1) * per_step], train.batch_size)
+        return self._passes.microbatches(step * per_step, (step + 1) * per_step, train.batch_size)
 
     def step(self, batches: Sequence[Batch], step: int, steps: int) -> float:
         """One optimiser step over those sequences; returns the mean loss over their supervised tokens, in nats."""
@@ -306,7 +318,7 @@ class _Loop:
         assert job.arm.alpha is not None  # checked by `check_arm`
         assert job.arm.temperature is not None
         if job.teacher is not None:
-            side, weight_VD = _dense_side(job.arm, job.teacher, batch.rows, predicted_BT, weight_VD)
+            side, weight_VD = _dense_side(job.arm, job.teacher, batch, predicted_BT, weight_VD)
         else:
             assert job.cache is not None
             # as with the teacher beside it: what it has no row for is in no sum (method.md, eq. 59)
@@ -372,17 +384,12 @@ class _Loop:
             write_adapter_checkpoint(model, optimizer, self.ranks, base_dir, out_dir, progress)
 
 
-def _microbatches(rows: npt.NDArray[np.int64], batch_size: int) -> list[tuple[int, ...]]:
-    """The sequences of a step as they go through a model."""
-    return [tuple(rows[start : start + batch_size].tolist()) for start in range(0, len(rows), batch_size)]
-
-
 def _dense_side(
-    arm: ArmSpec, teacher: OnlineTeacher, rows: tuple[int, ...], predicted_BT: Tensor, weight_VD: Tensor
+    arm: ArmSpec, teacher: OnlineTeacher, batch: Batch, predicted_BT: Tensor, weight_VD: Tensor
 ) -> tuple[TeacherSide, Tensor]:
     """What the teacher beside the student says of those positions; the student's output rows for the same tokens."""
     assert arm.objective is not None
-    teacher_BTD, teacher_VD = teacher.take(rows)
+    teacher_BTD, teacher_VD = teacher.take(batch)
     weight_VD, teacher_VD = cut_to_shared(weight_VD, teacher_VD)
     teacher_ND = teacher_BTD[:, :-1][predicted_BT]
     return DenseTeacher(arm.objective.name, arm.loss_parameter, teacher_ND, teacher_VD), weight_VD

@@ -102,7 +102,7 @@ def check(spec: PipelineSpec) -> None:
         check_installed()
     check_corpus(spec.data)
     if spec.generate is not None:
-        check_prompts(spec.generate, spec.data.train_tokens)
+        check_prompts(spec.generate, spec.data.text_tokens)
         if spec.teacher.endpoint is not None:
             check_conversations(spec.generate, spec.teacher.endpoint)
     if spec.own_text is not None and spec.own_text.has_file:
@@ -160,7 +160,7 @@ def prepare(bench: Bench) -> None:
         tried = try_judge(bench, lambda: prepare_data.load(bench.data_dir()))
         return {**results, "chosen_layers": chosen, "layer_losses": losses, **tried}
 
-    bench.run_stage("prepare_data", StageKind.PREPARE_DATA, work, total=spec.data.train_tokens)
+    bench.run_stage("prepare_data", StageKind.PREPARE_DATA, work, total=spec.data.text_tokens)
 
 
 def _whose_tokenizer(spec: PipelineSpec) -> str:
@@ -194,7 +194,7 @@ def _prompts_facts(bench: Bench, data: Prepared) -> dict[str, Any]:
         given_prompts(spec.generate, tokenizer, int(data.train.ids_ST.size), data.bos_ids)
     if spec.own_text is None or not spec.own_text.has_file:
         return {}
-    sequences, place = len(data.train.ids_ST), bench.data_dir()
+    sequences, place = len(data.train.ids_ST) * spec.data.epochs, bench.data_dir()
     found = own_prompts.make(spec.own_text, tokenizer, sequences, place, bos_ids=data.bos_ids, announce=bench.announce)
     return {"own_prompts": found}
 

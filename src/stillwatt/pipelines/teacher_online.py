@@ -20,15 +20,13 @@ from stillwatt.metering.meter import Stage
 from stillwatt.pipelines.corpus import Packed
 from stillwatt.pipelines.models import CausalModel, head_weight, hidden_states
 from stillwatt.pipelines.on_policy import Batch, given_batch
+from stillwatt.pipelines.passes import Microbatch
 
 __all__ = ["READ_AHEAD_TOKENS", "OnlineTeacher"]
 
 READ_AHEAD_TOKENS = 16_384
 """Tokens whose hidden states are kept at most, unless one optimiser step needs more: 38 MB at a width of 576 in
 fp32. Never alters a result, as sequences go through the teacher in the student's own microbatches."""
-
-Microbatch = tuple[int, ...]
-"""Numbers of the sequences that go through a model together."""
 
 
 @dataclass(slots=True)
@@ -46,17 +44,18 @@ class OnlineTeacher:
     """How many of the teacher's output rows, from the first, a student is compared on; None for all of them."""
     _model: CausalModel | None = None
     _weight_VD: Tensor | None = None
-    _kept: dict[Microbatch, Tensor] = field(default_factory=dict)
+    _kept: dict[int, Tensor] = field(default_factory=dict)
+    """By the microbatches' places in the training: what is read ahead may hold the same sequences of two passes."""
 
     def read(self, microbatches: Sequence[Microbatch]) -> None:
         """Run the teacher over those microbatches, in one stage, and keep what it found until it is asked for."""
-        missing = [rows for rows in microbatches if rows not in self._kept]
+        missing = [microbatch for microbatch in microbatches if microbatch.place not in self._kept]
         if not missing:
             return
-        self._run(given_batch(self.examples, rows) for rows in missing)
+        self._run(given_batch(self.examples, rows, place=place) for place, rows in missing)
 
     def read_own(self, batches: Sequence[Batch]) -> None:
-        """Run the teacher over what the student wrote, in one stage; kept under the numbers of the prompts' rows."""
+        """Run the teacher over what the student wrote, in one stage, and keep what it found until it is asked for."""
         self._run(batches)
 
     def _run(self, batches: Iterable[Batch]) -> None:
@@ -68,10 +67,10 @@ class OnlineTeacher:
                 # not inference mode: what is made there can be no operand of a training step
                 with torch.no_grad():
                     states_BTD = hidden_states(self._model, batch.ids_BT.to(self._model.device), batch.positions_BT)
-                self._kept[batch.rows] = states_BTD.to(self.place)
+                self._kept[batch.place] = states_BTD.to(self.place)
                 stage.add(tokens=batch.tokens)
 
-    def take(self, rows: Microbatch) -> tuple[Tensor, Tensor]:
+    def take(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Hidden states [B, T, D] of a microbatch that was read, which are then let go of, and the output matrix."""
         assert self._weight_VD is not None  # `read` comes first
-        return self._kept.pop(rows), self._weight_VD
+        return self._kept.pop(batch.place), self._weight_VD

@@ -144,7 +144,9 @@ class ArtifactUse:
     consumers: int
     """Arms of this run that train on the artefact."""
     budget_share: float
-    """Share of the token budget used at the checkpoint; the teacher's work is billed pro rata to it."""
+    """Share of the token budget used at the checkpoint."""
+    used_share: float
+    """Share of the artefact used there, all of it after one of several passes; its making is billed pro rata to it."""
     token_share: float | None
     """This arm's share of the tokens that all consumers took from it; None where tokens were not counted."""
     reused_from: str | None

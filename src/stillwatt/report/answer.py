@@ -26,6 +26,7 @@ from stillwatt.report.format import (
     students_text,
     times_interval_text,
 )
+from stillwatt.report.passes import passes_sentence
 
 _Z_95 = 1.96
 _MOST_SENTENCES = 6
@@ -139,7 +140,8 @@ def answer_dict(run: RunRecord, study: Study) -> dict[str, Any]:
         if len(comparisons) > _MOST_SENTENCES:
             sentences.append(f"{len(comparisons) - _MOST_SENTENCES} more comparisons stand in the tables alone.")
         sentences += _lacking_sentence(comparisons)
-    return {"title": title, "sentences": [*sentences, *_basis_sentence(run)], "key_numbers": _key_numbers(run, study)}
+    sentences += [*passes_sentence(run), *_basis_sentence(run)]
+    return {"title": title, "sentences": sentences, "key_numbers": _key_numbers(run, study)}
 
 
 def _gain(point: ArmPoint, baseline: ArmPoint) -> tuple[float | None, float | None]:

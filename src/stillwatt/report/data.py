@@ -184,6 +184,7 @@ def _point_dict(point: ArmPoint) -> dict[str, Any]:
                 "kind": use.kind,
                 "consumers": use.consumers,
                 "budget_share": use.budget_share,
+                **({} if use.used_share == use.budget_share else {"used_share": use.used_share}),
                 "token_share": use.token_share,
                 "reused_from": use.reused_from,
             }

@@ -26,6 +26,7 @@ from stillwatt.report.figures import build_figures
 from stillwatt.report.forecasts import comparison_table
 from stillwatt.report.format import date_text
 from stillwatt.report.judged_table import judged_table
+from stillwatt.report.passes import passes_table
 from stillwatt.report.runtimes import load_runtimes
 
 _NUMBER_AND_UNIT = re.compile(r"(\d) (%|(?:mJ|kJ|J|kWh|W|s|min|h)\b)")
@@ -144,6 +145,7 @@ def _tables(data: Mapping[str, Any]) -> dict[str, tables.Table]:
         "stages": tables.stage_table(data),
         "caches": caches_table(data),
         "texts": texts_table(data),
+        "passes": passes_table(data),
         "waits": waits_table(data),
         "budgets": budgets_table(data),
         "arms": tables.arms_table(data),

@@ -50,7 +50,7 @@ _ARM_METHOD: tuple[Mapping[str, str], ...] = (
     {
         "equation": "20",
         "text": "One-off bills all of the teacher's work to one student, reuse:N one N-th of it, marginal none. A "
-        "point at part of the token budget bears that part of the artefact.",
+        "point at part of the token budget bears that part of the artefact; with several passes, all of it after one.",
     },
     {
         "equation": "22",

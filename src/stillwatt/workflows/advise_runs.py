@@ -204,6 +204,9 @@ def _way(run: RunRecord, recipe: Recipe, point: ArmPoint, runs_dir: str) -> _Way
         settings["own max_new_tokens"] = str(recipe.student_generate.max_new_tokens)
     if recipe.train.lora is not None:
         settings["lora"] = recipe.train.lora.to_spec().said
+    if recipe.data.epochs > 1:
+        # as many tokens of text that comes again teach something else than tokens that are all new
+        settings["passes"] = str(recipe.data.epochs)
     settings["student"] = point.student or recipe.students[0].name
     there = [Path(runs_dir) / "artifacts" / use.artifact for use in point.artifacts]
     return _Way(
@@ -232,9 +235,9 @@ def _score(run: RunRecord, way: _Way, point: ArmPoint) -> Scored:
 
 def _plans(way: _Way) -> Iterator[_Plan]:
     tried = way.recipe.data.train_tokens
-    sequence = way.recipe.data.sequence_tokens
+    least = way.recipe.data.sequence_tokens * way.recipe.data.epochs  # as often over more or less text
     for share in _BUDGETS:
-        tokens = max(sequence, int(tried * share) // sequence * sequence)
+        tokens = max(least, int(tried * share) // least * least)
         once, each = _stages(_spec_at(way, tokens), way)
         if not _unknown(once, each):
             yield _plan(way, tokens, once, each, is_reused=False, is_tried=share == 1.0)
@@ -286,7 +289,8 @@ def _plan(
     shown = {key: value for key, value in way.settings.items() if key not in ("method", "student")}
     generate = way.recipe.teacher_generate
     if "max_new_tokens" in shown and generate is not None:
-        shown["prompts"] = str(-(-tokens // (generate.prompt_tokens + generate.max_new_tokens)))
+        text_tokens = tokens // way.recipe.data.epochs
+        shown["prompts"] = str(-(-text_tokens // (generate.prompt_tokens + generate.max_new_tokens)))
     words = ", ".join([way.method, way.student, *(f"{key} {value}" for key, value in shown.items())])
     answer = Answer.TRAIN_PLAINLY if way.method == "sft" else Answer.REUSE if is_reused else Answer.DISTIL
     option = Option(

@@ -77,9 +77,8 @@ def _shrunken(told: dict[str, Any], steps: int) -> dict[str, Any]:
     sequence = told["data"]["sequence_tokens"]
     train, evaluate = told["train"], told["evaluate"]
     per_step = train["batch_size"] * train["accumulation_steps"] * sequence
-    tokens = min(told["data"]["train_tokens"], steps * per_step)
     told["name"] = f"{PROBE}{told['name']}"[:_MOST_LETTERS]
-    told["data"]["train_tokens"] = max(sequence, tokens // sequence * sequence)
+    told["data"] |= _text_of(told["data"], steps * per_step)
     told["arms"] = list(_one_of_each(told["arms"]))
     told["analysis"]["baseline_arm"] = next((a["name"] for a in told["arms"] if a["method"] == "sft"), "sft")
     told["train"] |= {"checkpoints": [1.0], "seeds": train["seeds"][:1], "warmup_steps": 0}
@@ -95,6 +94,14 @@ def _shrunken(told: dict[str, Any], steps: int) -> dict[str, Any]:
         told["serve"]["prompts"] = min(told["serve"]["prompts"], told["serve"]["batch_size"])
         told["serve"]["new_tokens"] = min(told["serve"]["new_tokens"], 8 * steps)
     return told
+
+
+def _text_of(data: dict[str, Any], tokens: int) -> dict[str, int]:
+    """Text for so many tokens of training: passed over once, unless the recipe has less of it than that."""
+    sequence, epochs = data["sequence_tokens"], data.get("epochs", 1)
+    text = max(1, min(data["train_tokens"] // epochs, tokens) // sequence) * sequence
+    passes = min(epochs, max(1, tokens // text))
+    return {"train_tokens": passes * text, "epochs": passes}
 
 
 def _one_of_each(arms: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -27,6 +27,7 @@ SETTINGS = (
     "top_k",
     "train_tokens",
     "sequence_tokens",
+    "epochs",
     "learning_rate",
     "batch_size",
     "student_parameters",

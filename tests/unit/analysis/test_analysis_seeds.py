@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from run_records import arm_stages, energy, measured_command, quickstart, run_record, scores, stage
 from stillwatt.analysis.armless import NO_TOKENS
 from stillwatt.analysis.compare import compare
+from stillwatt.analysis.ladders import ladders
 from stillwatt.analysis.seeds import Gathered, SummedRun, cards_only, gather_runs
 from stillwatt.analysis.sizes import parameters_of
 from stillwatt.analysis.study import summarise
@@ -372,6 +373,17 @@ def test_arms_made_with_other_settings_are_no_repeats(key: str, one: object, two
     runs = [quickstart(run_id=f"r{number}", settings={key: made}) for number, made in enumerate((one, two, two))]
     labels = [row.label for row in gathered(*runs).rows if row.method == "synthetic_sft"]
     assert labels == ["synthetic", "synthetic@r1", "synthetic@r1"]
+
+
+def test_a_student_of_three_passes_is_no_repeat_of_one_and_the_two_tell_what_passes_do() -> None:
+    """A recipe that says nothing of passes means one."""
+    data = {"sequence_tokens": 256, "source": "mine"}
+    told: list[dict[str, int]] = [{}, {"epochs": 3}, {}]
+    runs = [quickstart(run_id=f"r{n}", settings={"data": {**data, **more}}) for n, more in enumerate(told)]
+    found = gathered(*runs)
+    assert [row.label for row in found.rows if row.method == "sft"] == ["sft", "sft@r1", "sft"]
+    (ladder,) = ladders([label for label in gather_labels(found.rows) if label.method == "sft"], "epochs")
+    assert (ladder.levels, [label.name for label in ladder.labels]) == ((1.0, 3.0), ["sft", "sft@r1"])
 
 
 def test_other_seeds_in_the_recipe_are_repeats() -> None:

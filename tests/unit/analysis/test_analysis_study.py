@@ -147,6 +147,21 @@ def test_half_the_budget_bears_half_the_artefact_and_its_own_evaluation_only() -
     assert (half.artifacts[0].budget_share, half.tokens, half.is_final) == (0.5, 16384, False)
 
 
+@pytest.mark.parametrize(("epochs", "used"), [(1, 0.5), (2, 1.0), (3, 1.0)])
+def test_an_artefact_that_is_read_again_is_all_used_after_one_pass(epochs: int, used: float) -> None:
+    """A run stopped there would have needed all of it; what trains the student is billed as far as it came."""
+    passes = {} if epochs == 1 else {"epochs": epochs}
+    stages = [
+        replace(one, results={**one.results, **passes}) if one.kind is StageKind.STUDENT_TRAIN else one
+        for one in two_arms(teacher_stage())
+    ]
+    half, whole = (at(summary(stages), "kd", share) for share in ("0.5", "1.0"))
+    assert value(half.teacher_energy) == pytest.approx(1000.0 * used)
+    assert value(whole.teacher_energy) == pytest.approx(1000.0)
+    assert (half.artifacts[0].used_share, half.artifacts[0].budget_share) == (used, 0.5)
+    assert value(half.student_energy) == pytest.approx(200.0)
+
+
 def test_an_arm_without_a_teacher_is_billed_exactly_nothing_for_one() -> None:
     sft = at(summary(two_arms(teacher_stage())), "sft")
     assert sft.teacher_energy == Bill(

@@ -41,6 +41,16 @@ def test_joules_of_a_token_are_those_of_its_share_of_the_stage() -> None:
         assert energy.basis.value == "modelled"
 
 
+def test_a_cache_that_is_read_three_times_is_written_by_its_rows_and_read_by_every_reading() -> None:
+    (once,) = cache_rows([made(), trained(0.5)])
+    (thrice,) = cache_rows([made(), trained(1.5, tokens=1500.0)])
+    assert isinstance(once.read_j, PerToken)
+    assert isinstance(thrice.read_j, PerToken)
+    assert (thrice.bytes_per_token, thrice.positions) == (once.bytes_per_token, once.positions)
+    assert (thrice.made_j, thrice.write_j) == (once.made_j, once.write_j)
+    assert thrice.read_j.value_j == pytest.approx(once.read_j.value_j)
+
+
 def test_ranks_side_by_side_are_summed() -> None:
     halves = [made(100.0, stage_id=f"r{rank}a1", labels={**LABELS, "rank": str(rank)}) for rank in (0, 1)]
     halves[1] = dataclasses.replace(halves[1], results={})

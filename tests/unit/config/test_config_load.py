@@ -185,7 +185,8 @@ def test_a_key_that_came_later_changes_no_hash_until_it_is_used() -> None:
     """Runs are gone on with by this hash: it is the one that the recipe had before `predict` was there."""
     plain = load_recipe(STUDY)
     assert plain.settings_sha256 == "959ed4e2fda34b8f6579dc974837e930f80b72b1152f5295062391c01165c03c"
-    assert load_recipe(STUDY, ["data.predict=all"]).settings_sha256 == plain.settings_sha256
+    assert load_recipe(STUDY, ["data.predict=all", "data.epochs=1"]).settings_sha256 == plain.settings_sha256
+    assert load_recipe(STUDY, ["data.epochs=2"]).settings_sha256 != plain.settings_sha256
     used = load_recipe(STUDY, ["data.source=path:rows.jsonl", "data.predict=assistant"])
     assert used.resolved()["data"]["predict"] == "assistant"
     assert Recipe.model_validate_json(json.dumps(used.resolved())) == used

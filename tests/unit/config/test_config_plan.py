@@ -49,6 +49,27 @@ def test_increments_of_every_arm_add_up_to_the_budget(budget: int, shares: list[
     assert would.student_tokens == budget * len(arm_ids(spec))
 
 
+def test_what_a_teacher_makes_scales_with_the_text_and_training_with_all_passes() -> None:
+    """Three passes over a text are prepared, cached and written as one is, and trained as three times the text is."""
+    text, device = 32 * 256, Device(name="any", is_gpu=False, count=2)
+    once, thrice, more = (
+        load_recipe(RECIPE, [f"data.train_tokens={tokens}", f"data.epochs={epochs}"]).to_spec()
+        for tokens, epochs in ((text, 1), (3 * text, 3), (3 * text, 1))
+    )
+    made = ("prepare_data", "teacher_logits", "teacher_generate")
+    jobs = [{job.name: job for job in jobs_of(spec, device)} for spec in (once, thrice, more)]
+    for name, job in jobs[1].items():
+        assert job == jobs[0 if name in made else 2][name], name
+        if name in ("teacher_logits", "teacher_generate"):
+            assert job.tokens == text
+            assert job.disk_bytes != jobs[2][name].disk_bytes
+    planned, single = plan(thrice), plan(once)
+    assert (planned.teacher_tokens, planned.student_tokens) == (single.teacher_tokens, 3 * single.student_tokens)
+    assert planned.cache_bytes_low == single.cache_bytes_low
+    details = {stage.name: stage.detail for stage in planned.stages}
+    assert details["prepare_data"].startswith("pydoc-topics, sequences of 256 tokens, 8,192 of them, for 3 passes")
+
+
 def test_a_study_in_order() -> None:
     would = plan(load_recipe(RECIPE).to_spec())
     assert [stage.name for stage in would.stages] == [

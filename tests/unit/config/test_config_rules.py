@@ -35,6 +35,15 @@ SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
         (["data.train_tokens=255"], "255 is not a multiple of sequence_tokens = 256; the nearest are 256 and 512"),
         (["data.train_tokens=8193"], "8193 is not a multiple of sequence_tokens = 256; the nearest are 8192 and 8448"),
         (
+            ["data.epochs=3"],
+            "8192 is not a multiple of sequence_tokens = 256 times epochs = 3; the nearest are 7680 and 8448; "
+            "or leave it and set epochs = 2 or 4",
+        ),
+        (["data.epochs=33"], "the nearest are 8448 and 16896; or leave it and set epochs = 32"),
+        (["data.epochs=2", "data.train_tokens=700"], "times epochs = 2; the nearest are 512 and 1024"),
+        (["data.epochs=0"], "data.epochs: should be greater than or equal to 1"),
+        (["data.epochs=1.5"], "data.epochs: should be a whole number"),
+        (
             ["data.predict=assistant"],
             'data.predict: pydoc-topics holds nothing of an assistant\'s; predict = "assistant" needs conversations',
         ),

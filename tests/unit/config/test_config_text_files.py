@@ -78,10 +78,14 @@ def test_a_corpus_that_is_smaller_than_the_budget_is_refused_at_its_line(tmp_pat
     budget = load_recipe(RECIPE).data.train_tokens
     rows = [{"text": "ü" * 31} for _ in range(8)]  # 64 tokens at most, each with a beginning and an end
     source = f"data.source={written(tmp_path / 'text.jsonl', *rows)}"
-    words = f"the 6 documents of .* hold 384 tokens at most, and the budget is {budget:,}; every token is used at most"
-    with pytest.raises(ConfigError, match=f"data.train_tokens: {words} once"):
+    words = f"the 6 documents of .* hold 384 tokens at most, and the budget is {budget:,}: set data.epochs = 2 or more,"
+    with pytest.raises(ConfigError, match=f"data.train_tokens: {words} lower data.train_tokens"):
         checked(source)
     assert checked(source, "data.train_tokens=384") == ()
+    assert checked(source, "data.epochs=2") == ()
+    words = "hold 384 tokens at most, and the budget is 1,536, 768 in each of 2 passes: set data.epochs = 4 or more,"
+    with pytest.raises(ConfigError, match=words):
+        checked(source, "data.train_tokens=1536", "data.epochs=2")
     more = f"data.source={written(tmp_path / 'more.jsonl', *rows * 4)}"
     assert checked(more) == ()
     # what a chat template writes around conversations is not known

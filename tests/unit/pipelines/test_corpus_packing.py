@@ -66,8 +66,24 @@ def test_packing_keeps_every_token_in_order_and_adds_ends_only(documents: list[l
 
 
 def test_text_that_is_too_short_names_both_numbers() -> None:
-    with pytest.raises(StillwattError, match="holds 3 tokens and the budget is 8"):
-        pack_documents(iter([DocumentTokens.whole(np.array([1, 2]))]), end_id=0, length=4, sequences=2)
+    def packed(length: int, sequences: int, epochs: int) -> None:
+        given = iter([DocumentTokens.whole(np.array([1, 2]))])
+        pack_documents(given, end_id=0, length=length, sequences=sequences, epochs=epochs)
+
+    with pytest.raises(StillwattError, match=r"holds 3 tokens and the budget is 8: lower data\.train_tokens"):
+        packed(4, 2, 1)
+
+
+def test_text_that_is_too_short_says_which_passes_reach_the_budget() -> None:
+    def refused(sequences: int, epochs: int) -> str:
+        given = iter([DocumentTokens.whole(np.arange(1, 10))])  # three sequences of three
+        with pytest.raises(StillwattError) as info:
+            pack_documents(given, end_id=0, length=3, sequences=sequences, epochs=epochs)
+        return str(info.value)
+
+    assert "holds 10 tokens and the budget is 18: set data.epochs = 2, lower" in refused(6, 1)
+    assert "holds 10 tokens and the budget is 24, 12 in each of 2 passes: set data.epochs = 3 with" in refused(4, 2)
+    assert "data.epochs = 3 with data.train_tokens = 27, lower" in refused(4, 2)
 
 
 @given(

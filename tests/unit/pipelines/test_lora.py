@@ -26,6 +26,7 @@ from stillwatt.pipelines.checkpoint import damage_of
 from stillwatt.pipelines.losses import topk_tail_kl
 from stillwatt.pipelines.model_fit import _empty_model
 from stillwatt.pipelines.models import load_model, load_tokenizer, save_model
+from stillwatt.pipelines.passes import Microbatch
 from stillwatt.pipelines.spec_lora import LoraSpec
 from stillwatt.pipelines.student_train import TrainJob, _Loop, _student
 from tiny_models import files_below
@@ -145,15 +146,16 @@ def test_gradients_of_cached_kd_are_those_of_plain_autograd_on_whole_logits(
         kept.update({name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None})
 
     monkeypatch.setattr(loop._accelerator, "clip_grad_norm_", keep)
-    found = loop.step(loop.batches(np.arange(8), 0, 0, 4), 0, 4)
+    found = loop.step(loop.batches(0, 0, 4), 0, 4)
 
     plain = _student(dataclasses.replace(wanted, train=dataclasses.replace(wanted.train, gradient_checkpointing=False)),
                      start(), is_begun=False)  # fmt: skip
     _unsettle(plain)
-    ids = torch.from_numpy(wanted.examples.ids_ST[:2].astype(np.int64))
+    (shown,) = wanted.passes.microbatches(0, 2, 2)
+    ids = torch.from_numpy(wanted.examples.ids_ST[list(shown.rows)].astype(np.int64))
     told_NV = plain.train()(input_ids=ids, use_cache=False).logits[:, :-1].flatten(0, 1)
     assert loop._rows is not None
-    rows = loop._rows.read((0, 1), torch.ones(2, ids.shape[1] - 1, dtype=torch.bool))
+    rows = loop._rows.read(shown.rows, torch.ones(2, ids.shape[1] - 1, dtype=torch.bool))
     ids_NK, logp_NK, tail_N = rows.parts
     cross = torch.nn.functional.cross_entropy(told_NV, ids[:, 1:].flatten())
     loss = 0.5 * cross + 0.5 * topk_tail_kl(told_NV, ids_NK, logp_NK, tail_N).mean()
@@ -179,12 +181,12 @@ def test_own_text_is_written_by_the_adapted_student(tmp_path: Path) -> None:
     wanted = lora_job("gkd", tmp_path)
     model = _student(wanted, start(), is_begun=False)
     assert wanted.own_text is not None
-    before, *_ = wanted.own_text.write(model, [(0, 1)], 0)
+    before, *_ = wanted.own_text.write(model, [Microbatch(0, (0, 1))], 0)
     with torch.no_grad():
         for name, values in model.named_parameters():
             if ".lora_B" in name:
                 values.fill_(0.5)
-    after, *_ = wanted.own_text.write(model, [(0, 1)], 0)
+    after, *_ = wanted.own_text.write(model, [Microbatch(0, (0, 1))], 0)
     assert before.ids_BT.tolist() != after.ids_BT.tolist()
 
 

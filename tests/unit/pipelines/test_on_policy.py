@@ -19,6 +19,7 @@ from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import CausalModel, device, load_model, load_tokenizer
 from stillwatt.pipelines.objectives.reference import divergence
 from stillwatt.pipelines.on_policy import OwnText, takes_own_text
+from stillwatt.pipelines.passes import Microbatch
 from stillwatt.pipelines.spec import ArmSpec, Method
 from stillwatt.pipelines.spec_text import OwnTextSpec
 from stillwatt.pipelines.student_train import TrainJob, train
@@ -133,7 +134,7 @@ def test_the_first_loss_is_the_divergence_on_the_students_own_tokens(tmp_path: P
     assert job.own_text is not None
     rows = tuple(np.random.default_rng(job.seed).permutation(8)[:2].tolist())
     student = load_model(_start(), dtype="float32")
-    (batch,) = job.own_text.write(student, [rows], 0)
+    (batch,) = job.own_text.write(student, [Microbatch(0, rows)], 0)
     teacher = _teacher()
     sums = []
     for ids, predicted in zip(batch.ids_BT, batch.predicted_BT, strict=True):
@@ -170,7 +171,7 @@ def test_writing_leaves_the_student_in_training(tmp_path: Path) -> None:
     job, _ = _job(1.0)
     model = load_model(_start(), dtype="float32").train()
     assert job.own_text is not None
-    job.own_text.write(model, [(0, 1)], 0)
+    job.own_text.write(model, [Microbatch(0, (0, 1))], 0)
     assert model.training
 
 

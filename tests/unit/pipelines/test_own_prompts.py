@@ -22,6 +22,7 @@ from stillwatt.pipelines.models import CausalModel, device, load_model, load_tok
 from stillwatt.pipelines.objectives.reference import divergence
 from stillwatt.pipelines.on_policy import OwnText
 from stillwatt.pipelines.own_prompts import StepPrompts
+from stillwatt.pipelines.passes import Microbatch
 from stillwatt.pipelines.spec import ArmSpec, Method, PipelineSpec
 from stillwatt.pipelines.spec_text import OwnTextSpec
 from stillwatt.pipelines.student_train import TrainJob, train
@@ -170,7 +171,7 @@ def test_padding_makes_no_difference_to_text_or_loss(tmp_path: Path) -> None:
     assert own_text is not None
     assert own_text.asked is not None
     student, teacher, rows = load_model(_start(), dtype="float32"), _teacher(), (5, 2)
-    (batch,) = own_text.write(student, [rows], 0)
+    (batch,) = own_text.write(student, [Microbatch(0, rows)], 0)
     asked = own_text.asked.of_step(0, 2)
     assert len({len(prompt) for prompt in asked}) == 2
     sums = []
@@ -179,7 +180,7 @@ def test_padding_makes_no_difference_to_text_or_loss(tmp_path: Path) -> None:
         assert ids[: len(prompt)].tolist() == prompt
         assert predicted.nonzero().flatten().tolist() == list(range(len(prompt) - 1, end - 1))
         alone = dataclasses.replace(own_text, asked=StepPrompts(ids=(tuple(prompt),), seed=0, per_step=1))
-        assert ids[:end].tolist() == alone.write(student, [(0,)], 0)[0].ids_BT[0].tolist()
+        assert ids[:end].tolist() == alone.write(student, [Microbatch(0, (0,))], 0)[0].ids_BT[0].tolist()
         with torch.no_grad():
             sides = [model(input_ids=ids[None, :end]).logits[0, :-1] for model in (teacher, student)]
         values = divergence("forward_kl", sides[0], sides[1], temperature=1.0, parameter=None)

@@ -60,6 +60,22 @@ def request(runs_dir: Path | str = "runs", **changes: Any) -> Request:
     return Request(limits=limits, runs_dir=str(runs_dir), **changes)
 
 
+def test_passes_are_a_way_of_their_own_and_its_budgets_are_whole_ones(runs_dir: Path) -> None:
+    for number, (tokens, epochs) in enumerate(((480, 1), (480, 3), (960, 3)), start=1):
+        changes = (f"data.train_tokens={tokens}", f"data.epochs={epochs}")
+        study_run(runs_dir, smoke(*changes), number=number)
+    found = advise_from_runs(request(runs_dir))
+    passes = {(entry.option.settings.get("passes"), entry.option.tokens) for entry in found.ranked}
+    assert {tokens % 96 for said, tokens in passes if said and tokens} == {0}
+    assert {("3", 480.0), (None, 480.0)} <= passes
+    many, one = (
+        next(entry for entry in found.ranked if (entry.option.settings.get("passes"), entry.option.tokens) == key)
+        for key in (("3", 480.0), (None, 480.0))
+    )
+    assert "passes 3" in many.option.name
+    assert "passes" not in one.option.name
+
+
 def test_a_table_is_advised_on_within_its_budget(table: Path) -> None:
     wide = advise_from_table(table, request(limits=Limits(energy_j=20 * KWH)))
     assert wide.ranked[0].option.method == "kd"

@@ -424,6 +424,14 @@ def test_a_probe_is_the_recipe_in_small(name: str) -> None:
     assert shrink(recipe, steps=10_000).data.train_tokens == recipe.data.train_tokens
 
 
+@pytest.mark.parametrize(("steps", "text", "epochs"), [(2, 128, 1), (3, 160, 1), (8, 160, 3), (9999, 160, 3)])
+def test_a_probe_passes_once_over_the_text_unless_there_is_too_little(steps: int, text: int, epochs: int) -> None:
+    recipe = smoke("data.train_tokens=480", "data.epochs=3", "train.accumulation_steps=1")
+    assert recipe.train.batch_size * recipe.data.sequence_tokens == 64
+    small = shrink(recipe, steps=steps).data
+    assert (small.to_spec().text_tokens, small.epochs) == (text, epochs)
+
+
 def test_a_probe_that_no_recipe_allows_says_so() -> None:
     recipe = smoke().model_copy(update={"students": ()})
     with pytest.raises(ConfigError, match="no small form"):
