@@ -65,6 +65,7 @@ def training_cautions(baseline: str, trained: Trained, labels: Sequence[Label]) 
     yield from _baseline_cautions(baseline, trained)
     yield from _basis_cautions(labels)
     yield from _seed_cautions(trained)
+    yield from _token_cautions(trained.labels)
     yield from _sibling_cautions(trained, labels)
 
 
@@ -172,6 +173,20 @@ def _seed_cautions(trained: Trained) -> Iterator[str]:
     ]
     if unpaired:
         yield f"{listed(unpaired)} and the baseline have different seeds: compared as independent, not seed by seed"
+
+
+def _token_cautions(labels: Sequence[Label]) -> Iterator[str]:
+    """Where seeds of one budget came to unlike numbers of tokens: what varies is an outcome, as energy is."""
+    told = []
+    for label in labels:
+        known = [row.tokens for row in label.rows if row.tokens is not None]
+        if len(set(known)) > 1:
+            told.append(f"{label.name} {label.mean('tokens'):,.0f} ({min(known):,.0f} to {max(known):,.0f})")
+    if told:
+        yield (
+            f"seeds of one budget trained on unlike numbers of tokens, mean (least to most): {', '.join(told)}; they "
+            "are repeats of one training all the same"
+        )
 
 
 def _left_out(fronts: Sequence[Front]) -> Iterator[str]:

@@ -118,6 +118,7 @@ def compare(
 def _stage_sums(label: Label) -> StageSums:
     low_j, high_j = _whole_j(label)
     bases = [row.basis for row in label.rows if row.basis is not None]
+    tokens = [row.tokens for row in label.rows if row.tokens is not None]
     teacher_j, student_j, own_j = label.mean("teacher_j"), label.mean("student_j"), label.mean("own_j")
     return StageSums(
         label=label.name,
@@ -128,6 +129,9 @@ def _stage_sums(label: Label) -> StageSums:
         total_low_j=low_j,
         total_high_j=high_j,
         basis=worst_basis(bases) if bases else None,
+        tokens=label.mean("tokens"),
+        tokens_least=min(tokens, default=None),
+        tokens_most=max(tokens, default=None),
     )
 
 

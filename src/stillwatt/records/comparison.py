@@ -77,6 +77,8 @@ class Observation:
     """Joules per token of each increment of its training, as far as known; their spread says how well it repeats."""
     student_s: float | None = None
     """How long the student was trained."""
+    tokens: float | None = None
+    """Tokens that its training came to, where they were counted: an outcome, beside the budget among its settings."""
     otherwise: str = ""
     """All else that it was made with, in one text: trainings whose texts differ do not differ in a number alone."""
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -287,6 +289,10 @@ class StageSums:
     total_high_j: float | None = None
     basis: Basis | None = None
     """How its energies came to be known, the worst of them; None where nobody says."""
+    tokens: float | None = None
+    """Tokens that its trainings came to; None where nobody counted."""
+    tokens_least: float | None = None
+    tokens_most: float | None = None
 
     @property
     def teacher_share(self) -> float | None:

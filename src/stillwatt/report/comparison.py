@@ -187,6 +187,9 @@ def _stage_dict(entry: StageSums) -> dict[str, Any]:
         "total_high_kwh": _kwh(entry.total_high_j),
         "basis": entry.basis.value if entry.basis else None,
         "teacher_share": entry.teacher_share,
+        "tokens": entry.tokens,
+        "tokens_least": entry.tokens_least,
+        "tokens_most": entry.tokens_most,
     }
 
 

@@ -183,7 +183,9 @@ def _stage() -> dict[str, Any]:
     names = ("teacher", "student", "other", "total", "total_low", "total_high")
     energies = {f"{name}_kwh": _NUMBER_OR_NULL for name in names}
     basis = _said("How they came to be known, the worst; null where nobody says.", {"enum": [*_BASES, None]})
-    return {"label": _TEXT, **energies, "basis": basis, "teacher_share": _NUMBER_OR_NULL}
+    mean = _said("That its trainings came to, the mean; null where nobody counted.", _AMOUNT_OR_NULL)
+    tokens = {"tokens": mean, "tokens_least": _AMOUNT_OR_NULL, "tokens_most": _AMOUNT_OR_NULL}
+    return {"label": _TEXT, **energies, "basis": basis, "teacher_share": _NUMBER_OR_NULL, **tokens}
 
 
 def _unbilled() -> dict[str, Any]:
