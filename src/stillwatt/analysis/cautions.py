@@ -10,8 +10,9 @@ from stillwatt.analysis.contrast import paired_or_not
 from stillwatt.analysis.pairing import Roles, assign_roles
 from stillwatt.analysis.reuse import quality_gap
 from stillwatt.analysis.siblings import merge_siblings
-from stillwatt.analysis.trainings import Label, has_quality_error, repeat_rel, repeats_within
+from stillwatt.analysis.trainings import NAMES, Label, has_quality_error, repeat_rel, repeats_within
 from stillwatt.analysis.views import FACILITY, has_one_factor
+from stillwatt.analysis.whole_rows import lacks_of, name_of
 from stillwatt.analysis.words import listed
 from stillwatt.errors import suggest
 from stillwatt.records.channel import Basis, worst_basis
@@ -62,6 +63,7 @@ def find_cautions(found: Comparison, trained: Trained, labels: Sequence[Label], 
 
 def training_cautions(baseline: str, trained: Trained, labels: Sequence[Label]) -> Iterator[str]:
     """What lies in the trainings themselves: no baseline, energies that nobody measured, one seed, hidden repeats."""
+    yield from _partial_cautions(trained.labels)
     yield from _baseline_cautions(baseline, trained)
     yield from _basis_cautions(labels)
     yield from _seed_cautions(trained)
@@ -94,6 +96,21 @@ def _baseline_cautions(baseline: str, trained: Trained) -> Iterator[str]:
         budgets = any(len(roles.by_budget.get(student, ())) > 1 for student in several)
         which = "the best of those whose token budget is nearest" if budgets else "the best of them"
         yield f"student {listed(several)} has several baselines: N* is held against {which}"
+
+
+def _partial_cautions(labels: Sequence[Label]) -> Iterator[str]:
+    """Trainings that are in no mean, by what they lack (method.md, eq. 145)."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for label in labels:
+        for row in label.left_out:
+            found.setdefault(lacks_of(row, label.rows), []).append(name_of(row))
+    for lacks, names in found.items():
+        what = listed(NAMES[name] for name in lacks)
+        verb = "is" if len(lacks) == 1 else "are"
+        yield (
+            f"in no mean, count or frontier: {listed(names)}, because {what} {verb} unknown there and known of the "
+            "label's other trainings"
+        )
 
 
 def _basis_cautions(labels: Sequence[Label]) -> Iterator[str]:
@@ -132,6 +149,9 @@ def _view_cautions(found: Comparison, labels: Sequence[Label]) -> Iterator[str]:
     if impacts and found.boundary in ("node", "") and not any(view.name == FACILITY for view in found.views):
         yield "no power usage effectiveness is known: impacts are those of the energies as they are, without cooling"
     for view in found.views:
+        if view.seeds_left_out:
+            names = listed(view.seeds_left_out)
+            yield f"in no mean of {view.name}: {names}, because {_lacking(view)} is unknown there"
         everywhere = sorted({(label, reason) for front in view.fronts for label, reason in front.left_out})
         known = {label for front in found.fronts for label, _ in front.left_out}
         lost = list(dict.fromkeys(label for label, _ in everywhere if label not in known))

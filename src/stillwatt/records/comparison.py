@@ -272,6 +272,8 @@ class View:
     is_boundary: bool
     unit: str
     fronts: tuple[ViewFront, ...]
+    seeds_left_out: tuple[str, ...] = ()
+    """Trainings that are not in their label's point here, though others of it are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +300,17 @@ class StageSums:
     def teacher_share(self) -> float | None:
         """The teacher's part of the total."""
         return None if self.teacher_j is None or not self.total_j else self.teacher_j / self.total_j
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedLeftOut:
+    """A training that is in no mean of its label, for what it lacks of what the others know (method.md, eq. 145)."""
+
+    label: str
+    seed: str
+    place: str
+    lacks: tuple[str, ...]
+    """In words: `the quality`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,6 +349,8 @@ class Comparison:
     warnings: tuple[str, ...]
     settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Of the labels that have any, what they were trained with."""
+    seeds_left_out: tuple[SeedLeftOut, ...] = ()
+    """Trainings that are in no mean of their label."""
     num_labels: int = 0
     """How many were compared; of very many, not all are listed."""
 

@@ -12,6 +12,7 @@ from stillwatt.records.comparison import (
     Lever,
     Matched,
     ReuseFinding,
+    SeedLeftOut,
     StageSums,
     SweepFinding,
     Unbilled,
@@ -55,6 +56,7 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "stages": [_stage_dict(entry) for entry in stages],
         "settings": {label: dict(own) for label, own in found.settings.items() if label in listed},
         "left_out": {name: dict(front.left_out) for name, front in by_allocation.items()},
+        "seeds_left_out": [_seed_left_out_dict(entry) for entry in found.seeds_left_out],
         "not_billed": [_unbilled_dict(entry) for entry in found.unbilled],
         "warnings": list(found.warnings),
     }
@@ -191,6 +193,10 @@ def _stage_dict(entry: StageSums) -> dict[str, Any]:
         "tokens_least": entry.tokens_least,
         "tokens_most": entry.tokens_most,
     }
+
+
+def _seed_left_out_dict(entry: SeedLeftOut) -> dict[str, Any]:
+    return {"label": entry.label, "seed": entry.seed, "place": entry.place, "lacks": list(entry.lacks)}
 
 
 def _unbilled_dict(entry: Unbilled) -> dict[str, Any]:

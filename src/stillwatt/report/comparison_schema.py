@@ -79,6 +79,9 @@ def _properties() -> dict[str, Any]:
         "stages": _said("Energies by stage; of very many labels the first.", _list(_stage())),
         "settings": _said("Numbers that labels were trained with.", _by_name(_by_name(_NUMBER))),
         "left_out": _said("Labels that could not be placed, with the reason.", _by_allocation(_by_name(_TEXT))),
+        "seeds_left_out": _said(
+            "Trainings in no mean of their label, with what they lack (eq. 145).", _list(_seed_left_out())
+        ),
         "not_billed": _said("Energy of runs that is on no label's bill.", _list(_unbilled())),
         "warnings": _said("What to beware of.", _TEXTS),
     }
@@ -177,6 +180,10 @@ def _point() -> dict[str, Any]:
         "throughput": _AMOUNT_OR_NULL,
         "seeds": _COUNT,
     }
+
+
+def _seed_left_out() -> dict[str, Any]:
+    return {"label": _TEXT, "seed": _TEXT, "place": _TEXT, "lacks": _TEXTS}
 
 
 def _stage() -> dict[str, Any]:
