@@ -164,11 +164,7 @@ def _of_one_model(
 def _name_of(said: str, own: Any, run: RunRecord, names: dict[str, list[tuple[Any, str]]]) -> tuple[str, bool]:
     """The name of what is called so in a run, and whether it is a new one, since something else is called so already.
 
-    Args:
-        said: What it is called there.
-        own: What it is.
-        run: Where.
-        names: What is called how so far; one entry more where this is new.
+    `own` is what it is; `names` is what is called how so far, with one entry more where this is new.
     """
     known = names.setdefault(said, [])
     for other, name in known:

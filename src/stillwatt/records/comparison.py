@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from stillwatt.records.channel import Basis
 from stillwatt.records.finding import Verdict
+from stillwatt.records.missing import MissingArm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,6 +352,8 @@ class Comparison:
     """Of the labels that have any, what they were trained with."""
     seeds_left_out: tuple[SeedLeftOut, ...] = ()
     """Trainings that are in no mean of their label."""
+    missing: tuple[MissingArm, ...] = ()
+    """Arms that the runs' recipes ask for and that are not here."""
     num_labels: int = 0
     """How many were compared; of very many, not all are listed."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from stillwatt.analysis.bills import lacking
 from stillwatt.analysis.breakeven import Estimate, ratio_interval
+from stillwatt.analysis.missing import missing_text
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.finding import ArmPoint, Bill, BreakEven, BreakEvenKind, Quality, StageGroup, Study, Verdict
@@ -139,6 +140,8 @@ def answer_dict(run: RunRecord, study: Study) -> dict[str, Any]:
         if len(comparisons) > _MOST_SENTENCES:
             sentences.append(f"{len(comparisons) - _MOST_SENTENCES} more comparisons stand in the tables alone.")
         sentences += _lacking_sentence(comparisons)
+    if study.missing:
+        title += f"; {missing_text(study.missing)}"
     return {"title": title, "sentences": [*sentences, *_basis_sentence(run)], "key_numbers": _key_numbers(run, study)}
 
 

@@ -57,6 +57,7 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "settings": {label: dict(own) for label, own in found.settings.items() if label in listed},
         "left_out": {name: dict(front.left_out) for name, front in by_allocation.items()},
         "seeds_left_out": [_seed_left_out_dict(entry) for entry in found.seeds_left_out],
+        "missing_arms": [{"run_id": e.run_id, "arm": e.arm, "reason": e.reason} for e in found.missing],
         "not_billed": [_unbilled_dict(entry) for entry in found.unbilled],
         "warnings": list(found.warnings),
     }
