@@ -29,7 +29,7 @@ def token_budget(run: RunRecord, study: Study, point: ArmPoint) -> float | None:
     if asked is None:
         known = list(_tokens_of_seeds(study, point))
         return statistics.fmean(known) if known else None
-    ended_by = _ended_by(run, point)
+    ended_by = ended_by_budget(run, point)
     if ended_by.startswith(_OF_THE_RUN):
         return point.tokens
     return asked * (_last_share(run) if ended_by else point.budget_share)
@@ -56,7 +56,7 @@ def _tokens_of_seeds(study: Study, point: ArmPoint) -> Iterator[float]:
             yield other.tokens
 
 
-def _ended_by(run: RunRecord, point: ArmPoint) -> str:
+def ended_by_budget(run: RunRecord, point: ArmPoint) -> str:
     """The budget that ended the arm, in its stage's words; empty where its text did."""
     said = (
         str(stage.results.get(STOPPED_BY) or "")
