@@ -21,6 +21,10 @@ from stillwatt.records.comparison import Comparison, Front, ReuseFinding, View
 _MOST_ALIKE = 20
 """Cautions of one kind that are given one by one."""
 _LACKING = {"gpu": "the boards' own energy", FACILITY: "the power usage effectiveness"}
+_MEANS = {
+    Basis.MODELLED: "the joules are rough, the ratios between trainings firmer",
+    Basis.ASSUMED: "the joules are no better than what was assumed",
+}
 _ALIKE = 0.01
 """Share of a quality within which two qualities without errors are called alike."""
 
@@ -120,8 +124,8 @@ def _basis_cautions(labels: Sequence[Label]) -> Iterator[str]:
         if names:
             of = "all energies" if len(names) == len(labels) else f"energies of {listed(names)}"
             yield (
-                f"{of} are {basis.value}, not measured: the joules are rough, the ratios between trainings firmer; the "
-                "intervals of ratios and differences leave out what moves all energies of a machine together"
+                f"{of} are {basis.value}, not measured: {_MEANS[basis]}; the intervals of ratios and differences leave "
+                "out what moves all energies of a machine together"
             )
 
 
