@@ -28,8 +28,9 @@ def compared(rows: list[Observation], **changes: Any) -> Comparison:
 def test_a_label_has_one_quality_wherever_it_is_told() -> None:
     """The seed of 0.76 was in the difference of qualities, and in no point."""
     found = compared([*SFT, *KD])
-    (placed,) = {(p.quality, p.seeds) for front in found.fronts for p in front.placed if p.label == "kd-1b"}
-    assert placed == (pytest.approx(0.701), 1)
+    ((quality, count),) = {(p.quality, p.seeds) for front in found.fronts for p in front.placed if p.label == "kd-1b"}
+    assert quality == pytest.approx(0.701)
+    assert count == 1
     (matched, *_) = found.matched
     assert matched.quality_difference == pytest.approx(0.701 - 0.693)
     assert found.n_star[0].quality_gap == pytest.approx(0.701 - 0.693)
@@ -90,7 +91,7 @@ def test_labels_that_differ_in_their_seed_alone_are_merged_so_too() -> None:
 
 
 def test_serving_that_was_measured_once_repays_the_bill_of_all_seeds() -> None:
-    served = {"served_teacher_j": [1.0, None], "served_student_j": [0.6, None]}
+    served: dict[str, Any] = {"served_teacher_j": [1.0, None], "served_student_j": [0.6, None]}
     found = compared([*SFT, *seeds("kd-1b", [5.0, 6.0], **served)])
     (entry,) = [entry for entry in found.t_star if entry.label == "kd-1b"]
     assert entry.extra_j == pytest.approx(11.0 + 6.5)
