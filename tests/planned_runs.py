@@ -17,6 +17,7 @@ from stillwatt.records.kinds import StageKind
 from stillwatt.units import J_PER_UJ
 
 POWER_W = 20.0
+_ENDED = {"stopped_by": "its budget of 6 J: 5.98 J"}
 _DEVICE = Device(name="any", is_gpu=False, count=2)
 
 
@@ -42,8 +43,12 @@ def study_run(
     reused: bool = False,
     without: tuple[str, ...] = (),
     environment: Mapping[str, Any] | None = None,
+    ended_at: int = 0,
 ) -> SyntheticRun:
-    """A finished run of a recipe; `times` its law's seconds, scores that grow with the share of the budget."""
+    """A finished run of a recipe; `times` its law's seconds, scores that grow with the share of the budget.
+
+    Where `ended_at` says so, every training was ended by its own budget of joules after so many tokens.
+    """
     run = SyntheticRun(runs_dir, name=recipe.name, number=number, settings=recipe.resolved(), environment=environment)
     session = run.session(start_s=100.0)
     session.sampler([cpu_counter()])
@@ -51,6 +56,7 @@ def study_run(
     for job in jobs_of(recipe.to_spec(), _DEVICE):
         if job.name in without:
             continue
+        tokens = ended_at if ended_at and job.kind is StageKind.STUDENT_TRAIN else job.tokens
         length_s = 0.01 if reused and job.name.startswith("teacher_") else lasting(job) * times
         session.stage(
             job.name,
@@ -58,8 +64,8 @@ def study_run(
             now_s + length_s,
             kind=job.kind.value,
             labels=_labels(job, reused=reused),
-            workload={"tokens": job.tokens, "supervised_tokens": job.tokens, "steps": 4} if job.tokens else {},
-            results=_results(job, recipe, quality),
+            workload={"tokens": tokens, "supervised_tokens": tokens, "steps": 4} if tokens else {},
+            results={**_results(job, recipe, quality), **(_ENDED if tokens != job.tokens else {})},
         )
         now_s += length_s + 0.05
     session.samples("cpu0.energy_counter", _counter, until_s=now_s + 1.0)

@@ -17,8 +17,10 @@ from stillwatt.analysis.arm_stages import adapter_size
 from stillwatt.analysis.bills import Weights, add, price
 from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of, artifacts_of, weights_of
 from stillwatt.analysis.quality import Yardstick, all_scores, relative_quality, unread_scores, unsure_scores
+from stillwatt.analysis.words import listed
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import AllocatedEnergy, Allocation, ArmPoint, ArtifactUse, Bill
+from stillwatt.records.missing import MissingArm
 from stillwatt.records.run import StageRecord
 from stillwatt.records.window import ONLINE_TEACHER, StageKind
 
@@ -65,7 +67,7 @@ def budget_share(stage: StageRecord) -> float:
     return float(checkpoint_of(stage))
 
 
-def find_problems(bookings: Bookings) -> tuple[str, ...]:
+def find_problems(bookings: Bookings, missing: Sequence[MissingArm] = ()) -> tuple[str, ...]:
     """What keeps a stage out of the arms, or a score out of the quality."""
     found = [
         f"stage {stage.name} has a checkpoint {checkpoint_of(stage)!r} that is no share of a budget: it is in no arm"
@@ -75,7 +77,7 @@ def find_problems(bookings: Bookings) -> tuple[str, ...]:
     training = [stage for stage in bookings.ended if stage.kind is StageKind.STUDENT_TRAIN]
     used = {name for stage in training for name in artifacts_of(stage)}
     found += [
-        f"teacher stage {stage.name} made no artefact that an arm of this run trains on: it is in no arm's bill"
+        f"teacher stage {stage.name} {_unused(stage, bookings, missing)}: it is in no arm's bill"
         for stage in bookings.ended
         if stage.kind in TEACHER_KINDS and artifact_of(stage) not in used
     ]
@@ -96,6 +98,18 @@ def _without_error(bookings: Bookings) -> Iterator[str]:
         reasons.setdefault(why, []).append(task)
     for why, tasks in reasons.items():
         yield f"{', '.join(tasks)}: no standard error, and so none of a quality that counts it: {why}"
+
+
+def _unused(stage: StageRecord, bookings: Bookings, missing: Sequence[MissingArm]) -> str:
+    """Why nobody is billed for what a teacher stage made."""
+    wanted = [lost.labels.get("arm", "") for lost in bookings.lost if artifact_of(stage) in artifacts_of(lost)]
+    known = {entry.arm for entry in missing}
+    if lacking := [arm for arm in dict.fromkeys(wanted) if arm in known]:
+        return f"made what {listed(lacking)} trains on, of which no checkpoint was reached"
+    if missing:
+        names, verb = listed(entry.arm for entry in missing), "is" if len(missing) == 1 else "are"
+        return f"made no artefact that an arm trained here uses, and {names} {verb} missing"
+    return "made no artefact that an arm of this run trains on"
 
 
 def build_points(

@@ -10,8 +10,9 @@ from stillwatt.analysis.contrast import paired_or_not
 from stillwatt.analysis.pairing import Roles, assign_roles
 from stillwatt.analysis.reuse import quality_gap
 from stillwatt.analysis.siblings import merge_siblings
-from stillwatt.analysis.trainings import Label, has_quality_error, repeat_rel, repeats_within
+from stillwatt.analysis.trainings import NAMES, Label, has_quality_error, repeat_rel, repeats_within
 from stillwatt.analysis.views import FACILITY, has_one_factor
+from stillwatt.analysis.whole_rows import lacks_of, name_of
 from stillwatt.analysis.words import listed
 from stillwatt.errors import suggest
 from stillwatt.records.channel import Basis, worst_basis
@@ -20,6 +21,10 @@ from stillwatt.records.comparison import Comparison, Front, ReuseFinding, View
 _MOST_ALIKE = 20
 """Cautions of one kind that are given one by one."""
 _LACKING = {"gpu": "the boards' own energy", FACILITY: "the power usage effectiveness"}
+_MEANS = {
+    Basis.MODELLED: "the joules are rough, the ratios between trainings firmer",
+    Basis.ASSUMED: "the joules are no better than what was assumed",
+}
 _ALIKE = 0.01
 """Share of a quality within which two qualities without errors are called alike."""
 
@@ -62,9 +67,11 @@ def find_cautions(found: Comparison, trained: Trained, labels: Sequence[Label], 
 
 def training_cautions(baseline: str, trained: Trained, labels: Sequence[Label]) -> Iterator[str]:
     """What lies in the trainings themselves: no baseline, energies that nobody measured, one seed, hidden repeats."""
+    yield from _partial_cautions(trained.labels)
     yield from _baseline_cautions(baseline, trained)
     yield from _basis_cautions(labels)
     yield from _seed_cautions(trained)
+    yield from _token_cautions(trained.labels)
     yield from _sibling_cautions(trained, labels)
 
 
@@ -95,6 +102,21 @@ def _baseline_cautions(baseline: str, trained: Trained) -> Iterator[str]:
         yield f"student {listed(several)} has several baselines: N* is held against {which}"
 
 
+def _partial_cautions(labels: Sequence[Label]) -> Iterator[str]:
+    """Trainings that are in no mean, by what they lack (method.md, eq. 145)."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for label in labels:
+        for row in label.left_out:
+            found.setdefault(lacks_of(row, label.rows), []).append(name_of(row))
+    for lacks, names in found.items():
+        what = listed(NAMES[name] for name in lacks)
+        verb = "is" if len(lacks) == 1 else "are"
+        yield (
+            f"in no mean, count or frontier: {listed(names)}, because {what} {verb} unknown there and known of the "
+            "label's other trainings"
+        )
+
+
 def _basis_cautions(labels: Sequence[Label]) -> Iterator[str]:
     """Energies that nobody measured, as far as the source says how they came to be known."""
     for basis in (Basis.MODELLED, Basis.ASSUMED):
@@ -102,8 +124,8 @@ def _basis_cautions(labels: Sequence[Label]) -> Iterator[str]:
         if names:
             of = "all energies" if len(names) == len(labels) else f"energies of {listed(names)}"
             yield (
-                f"{of} are {basis.value}, not measured: the joules are rough, the ratios between trainings firmer; the "
-                "intervals of ratios and differences leave out what moves all energies of a machine together"
+                f"{of} are {basis.value}, not measured: {_MEANS[basis]}; the intervals of ratios and differences leave "
+                "out what moves all energies of a machine together"
             )
 
 
@@ -131,6 +153,9 @@ def _view_cautions(found: Comparison, labels: Sequence[Label]) -> Iterator[str]:
     if impacts and found.boundary in ("node", "") and not any(view.name == FACILITY for view in found.views):
         yield "no power usage effectiveness is known: impacts are those of the energies as they are, without cooling"
     for view in found.views:
+        if view.seeds_left_out:
+            names = listed(view.seeds_left_out)
+            yield f"in no mean of {view.name}: {names}, because {_lacking(view)} is unknown there"
         everywhere = sorted({(label, reason) for front in view.fronts for label, reason in front.left_out})
         known = {label for front in found.fronts for label, _ in front.left_out}
         lost = list(dict.fromkeys(label for label, _ in everywhere if label not in known))
@@ -172,6 +197,20 @@ def _seed_cautions(trained: Trained) -> Iterator[str]:
     ]
     if unpaired:
         yield f"{listed(unpaired)} and the baseline have different seeds: compared as independent, not seed by seed"
+
+
+def _token_cautions(labels: Sequence[Label]) -> Iterator[str]:
+    """Where seeds of one budget came to unlike numbers of tokens: what varies is an outcome, as energy is."""
+    told = []
+    for label in labels:
+        known = [row.tokens for row in label.rows if row.tokens is not None]
+        if len(set(known)) > 1:
+            told.append(f"{label.name} {label.mean('tokens'):,.0f} ({min(known):,.0f} to {max(known):,.0f})")
+    if told:
+        yield (
+            f"seeds of one budget trained on unlike numbers of tokens, mean (least to most): {', '.join(told)}; they "
+            "are repeats of one training all the same"
+        )
 
 
 def _left_out(fronts: Sequence[Front]) -> Iterator[str]:

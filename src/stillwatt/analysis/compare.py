@@ -18,8 +18,9 @@ from stillwatt.analysis.plane import attainment, frontier_mask, hypervolume, thr
 from stillwatt.analysis.reuse import matched_reuse_findings, reuse_findings, serving_findings, sweep_findings
 from stillwatt.analysis.sheet import Plane, Sheet, has_tokens, make_sheet, place, shares_of
 from stillwatt.analysis.siblings import merge_siblings
-from stillwatt.analysis.trainings import Label, gather_labels, repeat_rel
+from stillwatt.analysis.trainings import NAMES, Label, gather_labels, repeat_rel
 from stillwatt.analysis.views import other_views
+from stillwatt.analysis.whole_rows import lacks_of
 from stillwatt.records.channel import worst_basis
 from stillwatt.records.comparison import (
     Attained,
@@ -28,6 +29,7 @@ from stillwatt.records.comparison import (
     Matched,
     Observation,
     PlacedLabel,
+    SeedLeftOut,
     StageSums,
     Unbilled,
 )
@@ -112,12 +114,20 @@ def compare(
         num_labels=len(sheet.labels),
     )
     cautions = find_cautions(found, Trained(labels=repeats, roles=repeated, rel=rel), sheet.labels, asked_draws=draws)
-    return replace(found, warnings=cautions)
+    return replace(found, warnings=cautions, seeds_left_out=tuple(_seeds_left_out(repeats)))
+
+
+def _seeds_left_out(labels: Sequence[Label]) -> Iterator[SeedLeftOut]:
+    for label in labels:
+        for row in label.left_out:
+            lacks = tuple(NAMES[name] for name in lacks_of(row, label.rows))
+            yield SeedLeftOut(label=label.name, seed=row.drawn_with or row.seed, place=row.place, lacks=lacks)
 
 
 def _stage_sums(label: Label) -> StageSums:
     low_j, high_j = _whole_j(label)
     bases = [row.basis for row in label.rows if row.basis is not None]
+    tokens = [row.tokens for row in label.rows if row.tokens is not None]
     teacher_j, student_j, own_j = label.mean("teacher_j"), label.mean("student_j"), label.mean("own_j")
     return StageSums(
         label=label.name,
@@ -128,6 +138,9 @@ def _stage_sums(label: Label) -> StageSums:
         total_low_j=low_j,
         total_high_j=high_j,
         basis=worst_basis(bases) if bases else None,
+        tokens=label.mean("tokens"),
+        tokens_least=min(tokens, default=None),
+        tokens_most=max(tokens, default=None),
     )
 
 

@@ -11,7 +11,7 @@ from stillwatt.analysis.allocation import named
 from stillwatt.analysis.plane import frontier_mask
 from stillwatt.analysis.rule_cases import Evidence, Found, Gap
 from stillwatt.analysis.sheet import Sheet, make_sheet, place
-from stillwatt.analysis.trainings import Label, gather_labels
+from stillwatt.analysis.trainings import Label, group_labels
 from stillwatt.analysis.views import as_impact, factor_reader
 from stillwatt.analysis.words import listed
 from stillwatt.records.rules import Case, RuleTest
@@ -40,7 +40,7 @@ def same_plane(test: RuleTest, evidence: Evidence) -> Found:
         return
     energy = make_sheet(labels)
     boundary = evidence.comparison.boundary
-    impact = make_sheet(gather_labels([as_impact(row, name, boundary) for label in labels for row in label.rows]))
+    impact = make_sheet(group_labels([as_impact(row, name, boundary) for label in labels for row in label.rows]))
     for grid in grids:
         for front in evidence.comparison.fronts:
             yield _on_both(test, energy, impact, grid, front.allocation)

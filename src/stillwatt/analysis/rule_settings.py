@@ -235,7 +235,7 @@ def _lacks_to_be_beaten(label: Label, setting: str, other: str) -> str:
     """What is unknown of a label that pairs are to be made with; empty where nothing is."""
     unknown = [name for name in (setting, other) if name not in label.settings]
     fields = {"quality": "the quality", "teacher_j": "the teacher's energy", "own_j": "the energy beside it"}
-    unknown += [words for name, words in fields.items() if label.mean(name) is None]
+    unknown += [words for name, words in fields.items() if not label.is_known(name)]
     if unknown:
         return f"{listed(unknown)} {'is' if len(unknown) == 1 else 'are'} not known"
     is_whole = any(row.teacher_j is not None and row.own_j is not None for row in label.rows)

@@ -17,7 +17,8 @@ from stillwatt.analysis.remainder import remainder
 from stillwatt.analysis.repeat import increments_of
 from stillwatt.analysis.sizes import PARAMETERS
 from stillwatt.analysis.teachers import OWN, given_caches, server_of
-from stillwatt.analysis.words import listed
+from stillwatt.analysis.token_budgets import budget_beside_tokens, token_budget
+from stillwatt.analysis.words import free_name, listed
 from stillwatt.errors import UsageError
 from stillwatt.records.channel import Basis, worst_basis
 from stillwatt.records.comparison import CardEnergy, Observation, Unbilled
@@ -70,8 +71,8 @@ class Gathered:
 def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
     """Every arm of every run at its last checkpoint; runs of one arm are its seeds.
 
-    Arms of one name that were trained differently (method, student, tokens, or the arm's own settings) are no
-    repeats of each other: the later one is called `arm@run`. A run that names no arm is read by `read_armless`.
+    Arms of one name that were trained differently (method, student, budget, or the arm's own settings) are no repeats
+    of each other: the later one is called `arm@run`. A run that names no arm is read by `read_armless`.
 
     Raises:
         UsageError: The runs measure quality on unlike tasks.
@@ -99,7 +100,7 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
             unbilled += remainder(run, bookings, _billed(bookings, study.final_points))
         for point in study.final_points:
             row = _of_one_model(_observation(entry, point, several=len(summed) > 1), run, point, students, warnings)
-            rows.append(_distinguished(row, _how_trained(run, point), run, trained, warnings))
+            rows.append(_distinguished(row, _how_trained(run, study, point), run, trained, warnings))
             gaps = list(_gaps(point))
             complete = complete and not gaps
             warnings += [f"run {run.run_id}: {gap}" for gap in gaps]
@@ -163,19 +164,16 @@ def _of_one_model(
 def _name_of(said: str, own: Any, run: RunRecord, names: dict[str, list[tuple[Any, str]]]) -> tuple[str, bool]:
     """The name of what is called so in a run, and whether it is a new one, since something else is called so already.
 
-    Args:
-        said: What it is called there.
-        own: What it is.
-        run: Where.
-        names: What is called how so far; one entry more where this is new.
+    `own` is what it is; `names` is what is called how so far, with one entry more where this is new.
     """
     known = names.setdefault(said, [])
     for other, name in known:
         if other == own:
             return name, False
-    name = f"{said}@{run.run_id}" if known else said
+    taken = {name for entries in names.values() for _, name in entries}
+    name = said if not known and said not in taken else free_name(f"{said}@{run.run_id}", taken)
     known.append((own, name))
-    return name, len(known) > 1
+    return name, name != said
 
 
 def _yardsticks(summed: Sequence[SummedRun]) -> Iterator[str]:
@@ -223,13 +221,13 @@ _MADE_BY = {"text": "teacher_generate", "logits": "teacher_logits"}
 """The recipe's table behind each kind of artefact."""
 
 
-def _how_trained(run: RunRecord, point: ArmPoint) -> tuple[Any, ...]:
+def _how_trained(run: RunRecord, study: Study, point: ArmPoint) -> tuple[Any, ...]:
     """All that makes two trainings of one arm no repeats of each other; seeds are not in it."""
     tables = ["data", "train", *([] if not point.artifacts else ["teacher"])]
     tables += [_MADE_BY[use.kind] for use in point.artifacts if use.kind in _MADE_BY]
-    teacher = (server_of(run) if point.artifacts else None, *given_caches(run, point))
-    shared = (*(_unseeded(run.settings.get(name)) for name in tables), *teacher)
-    return point.method, point.student, _arm(run, point), _student(run, point), shared, _settings(run, point)
+    others = (server_of(run) if point.artifacts else None, *given_caches(run, point), budget_beside_tokens(run, point))
+    shared = (*(_unseeded(run.settings.get(name)) for name in tables), *others)
+    return point.method, point.student, _arm(run, point), _student(run, point), shared, _settings(run, study, point)
 
 
 def _unseeded(table: Any) -> Any:
@@ -305,18 +303,19 @@ def _observation(entry: SummedRun, point: ArmPoint, *, several: bool) -> Observa
         basis=_basis(point),
         whole_j=_whole_j(point),
         student_s=trained_s(run, point.arm),
-        settings=_settings(run, point),
-        otherwise=_otherwise(run, point),
+        tokens=point.tokens,
+        settings=_settings(run, study, point),
+        otherwise=_otherwise(run, study, point),
     )
 
 
-def _settings(run: RunRecord, point: ArmPoint) -> dict[str, float]:
+def _settings(run: RunRecord, study: Study, point: ArmPoint) -> dict[str, float]:
     """Numbers that the recipe gives the arm, and those of the generation that it draws on."""
     own: dict[str, Any] = {name: _arm(run, point).get(name) for name in ("alpha", "temperature")}
     generate = run.settings.get("teacher_generate")
     if isinstance(generate, Mapping) and any(use.kind == "text" for use in point.artifacts):
         own["max_new_tokens"] = generate.get("max_new_tokens")
-    own["train_tokens"] = point.tokens
+    own["train_tokens"] = token_budget(run, study, point)
     own[PARAMETERS] = counted_parameters(run, point.arm)
     for table, names in _NUMBERS.items():
         said = run.settings.get(table)
@@ -324,11 +323,11 @@ def _settings(run: RunRecord, point: ArmPoint) -> dict[str, float]:
     return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
 
 
-def _otherwise(run: RunRecord, point: ArmPoint) -> str:
+def _otherwise(run: RunRecord, study: Study, point: ArmPoint) -> str:
     """All else than numbers that the recipe gives the arm's training: its loss, optimizer, schedule, data, teacher."""
     named = ("name", "alpha", "temperature")
     arm = {key: value for key, value in _arm(run, point).items() if key not in named}
-    _, _, _, student, shared, _ = _how_trained(run, point)
+    _, _, _, student, shared, _ = _how_trained(run, study, point)
     return json.dumps([arm, student, _wordless(shared)], sort_keys=True, default=str)
 
 

@@ -181,6 +181,6 @@ def _reason(label: Label, *, bears_teacher: bool) -> str:
     if bears_teacher:
         wanted["teacher_j"] = "the teacher's energy"
     gaps = [words for name, words in wanted.items() if label.mean(name) is None]
-    if not gaps:
+    if all(label.is_known(name) for name in wanted):
         return "no single row knows both energy and quality"
     return f"{listed(gaps)} {'are' if len(gaps) > 1 else 'is'} unknown"

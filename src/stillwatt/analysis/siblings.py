@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stillwatt.analysis.trainings import Label
+from stillwatt.analysis.trainings import Label, without_partial
 
 
 def merge_siblings(labels: Sequence[Label]) -> tuple[Label, ...]:
@@ -29,7 +29,7 @@ def merge_siblings(labels: Sequence[Label]) -> tuple[Label, ...]:
         seeds = [row.seed for label in members for row in label.rows]
         if len(members) > 1 and len(set(seeds)) == len(seeds):
             rows = tuple(replace(row, label=stem) for label in members for row in label.rows)
-            merged.append(replace(members[0], name=stem, rows=rows))
+            merged.append(without_partial(replace(members[0], name=stem, rows=rows)))
         else:
             merged += members
     return tuple(merged)

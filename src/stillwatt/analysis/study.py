@@ -12,6 +12,7 @@ from stillwatt.analysis.breakeven import matched_quality_break_even, reuse_break
 from stillwatt.analysis.caveats import find_caveats
 from stillwatt.analysis.frontier import Candidate, frontier_probabilities, place_points
 from stillwatt.analysis.judged import judged_caveats
+from stillwatt.analysis.missing import missing_arms, missing_text
 from stillwatt.analysis.quality import Yardstick, all_scores, relative_quality
 from stillwatt.analysis.repeat import repeatability
 from stillwatt.analysis.stages import stage_table
@@ -51,6 +52,7 @@ def summarise(
     repeat = repeatability(bookings)
     frontier, rejected = _frontiers(points, allocations if points else (), repeat.rel)
     table = stage_table(run, bookings)
+    missing = missing_arms(run, points)
     break_evens = tuple(_break_evens(points, serving, baseline_arm, repeat.rel))
     return Study(
         run_id=run.run_id,
@@ -65,13 +67,15 @@ def summarise(
         break_evens=break_evens,
         experimentation=price(bookings.book, weights_of(bookings.lost)),
         warnings=(
+            *([f"{missing_text(missing)}: nothing here is said of what is missing"] if missing else ()),
             *bookings.problems,
-            *find_problems(bookings),
+            *find_problems(bookings, missing),
             *find_caveats(run, points, yardstick, serving, table, baseline_arm),
             *judged_caveats(bookings),
             *((repeat.sentence,) if break_evens else ()),
         ),
         repeat_rel=repeat.rel,
+        missing=missing,
         yardstick=yardstick.name,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from stillwatt.analysis.contrast import Z_95, Contrast, Evidence, combine, paired_or_not
 from stillwatt.analysis.repeat import ASSUMED_REL, pooled_relative_deviation
+from stillwatt.analysis.whole_rows import split_whole
 from stillwatt.records.comparison import Observation
 from stillwatt.records.energy import NoTotal
 
@@ -25,6 +26,9 @@ class Label:
     method: str
     student: str
     rows: tuple[Observation, ...]
+    """Those that all its means are over (method.md, eq. 145)."""
+    left_out: tuple[Observation, ...] = ()
+    """Trainings of it that lack what these know, and are in no mean."""
 
     @property
     def num_seeds(self) -> int:
@@ -35,6 +39,10 @@ class Label:
     def settings(self) -> Mapping[str, float]:
         """What its trainings were made with, the same for all of them."""
         return self.rows[0].settings
+
+    def is_known(self, name: str) -> bool:
+        """Whether any of its trainings knows the field of that name, one that was left out of the means among them."""
+        return any(getattr(row, name) is not None for row in (*self.rows, *self.left_out))
 
     def mean(self, name: str) -> float | None:
         """Mean over the seeds that know the field of that name; None where none does."""
@@ -60,7 +68,12 @@ class Term:
 
 
 def gather_labels(rows: Iterable[Observation]) -> tuple[Label, ...]:
-    """Labels in input order, each with its rows."""
+    """Labels in input order, each with the rows that are in its means (method.md, eq. 145)."""
+    return tuple(without_partial(label) for label in group_labels(rows))
+
+
+def group_labels(rows: Iterable[Observation]) -> tuple[Label, ...]:
+    """Labels in input order, each with all its rows in input order, whatever they lack."""
     found: dict[str, list[Observation]] = {}
     for row in rows:
         found.setdefault(row.label, []).append(row)
@@ -68,6 +81,14 @@ def gather_labels(rows: Iterable[Observation]) -> tuple[Label, ...]:
         Label(name=name, method=rows[0].method, student=rows[0].student, rows=tuple(rows))
         for name, rows in found.items()
     )
+
+
+def without_partial(label: Label) -> Label:
+    """The label, its rows that lack what others know set aside (method.md, eq. 145)."""
+    if len(label.rows) == 1:
+        return label
+    kept, aside = split_whole(label.rows)
+    return replace(label, rows=kept, left_out=(*label.left_out, *aside)) if aside else label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +128,7 @@ def contrast_of(terms: Sequence[Term], rel: float) -> Contrast | NoTotal:
     """Sum the terms' evidence, seed by seed where all of them have the same seeds (method.md, eq. 29).
 
     Args:
-        terms: Labels with their weights; a label stands in one term only.
+        terms: Labels with their weights; a label stands in one term, or in several with fields of their own.
         rel: Repeatability of a single training (`repeat_rel`).
 
     Returns:
@@ -143,7 +164,7 @@ def _known(label: Label, name: str) -> list[float]:
     return [value for row in label.rows if (value := getattr(row, name)) is not None]
 
 
-_NAMES = {
+NAMES = {
     "teacher_j": "the teacher's energy",
     "student_j": "the student's energy",
     "own_j": "the energy beside the teacher's",
@@ -156,8 +177,8 @@ _NAMES = {
 
 
 def _named(term: Term) -> str:
-    missing = [name for name in _NAMES if name in term.fields and term.label.mean(name) is None]
-    return _NAMES[missing[0]] if missing else "an energy of every seed"
+    missing = [name for name in NAMES if name in term.fields and not term.label.is_known(name)]
+    return NAMES[missing[0]] if missing else "an energy of every seed"
 
 
 def _repeats(term: Term, rows: Sequence[Observation]) -> Sequence[Observation]:

@@ -11,7 +11,8 @@ import numpy as np
 from stillwatt.analysis.certainty import draw, half_widths, listed_places, probabilities
 from stillwatt.analysis.plane import frontier_mask
 from stillwatt.analysis.sheet import Plane, Sheet, make_sheet, place
-from stillwatt.analysis.trainings import Label, gather_labels
+from stillwatt.analysis.trainings import Label, group_labels
+from stillwatt.analysis.whole_rows import name_of
 from stillwatt.records.comparison import CardEnergy, Observation, Site, View, ViewFront, ViewPoint
 from stillwatt.records.finding import Allocation
 from stillwatt.units import J_PER_KWH, Joules, to_kwh
@@ -133,12 +134,13 @@ def _scaled(row: Observation, teacher: float | None, own: float | None) -> Obser
 
 
 def _view(asked: _Asked, allocations: Sequence[Allocation], rel: float, draws: int) -> View:
-    base = make_sheet(gather_labels(asked.rows))
+    base = make_sheet(group_labels(asked.rows))
     teacher, own = np.array(asked.factors, dtype=float).T  # None becomes NaN
     sheet = _scaled_sheet(base, teacher, own)
-    fronts = []
+    fronts, aside = [], np.zeros(len(sheet.of_row), dtype=bool)
     for allocation in allocations:
         plane = place(sheet, allocation)
+        aside |= ~plane.rows & np.isin(sheet.of_row, plane.index)
         on = frontier_mask(plane.energy, plane.quality)
         drawn = draw(plane, rel, draws=draws)
         listed = listed_places(on, drawn)
@@ -159,7 +161,13 @@ def _view(asked: _Asked, allocations: Sequence[Allocation], rel: float, draws: i
                 left_out=_left_out(plane, asked, allocation),
             )
         )
-    return View(name=asked.name, is_boundary=asked.is_boundary, unit=asked.unit, fronts=tuple(fronts))
+    return View(
+        name=asked.name,
+        is_boundary=asked.is_boundary,
+        unit=asked.unit,
+        fronts=tuple(fronts),
+        seeds_left_out=tuple(name_of(asked.rows[at]) for at in np.flatnonzero(aside).tolist()),
+    )
 
 
 def _scaled_sheet(sheet: Sheet, teacher: Floats, own: Floats) -> Sheet:
@@ -181,4 +189,4 @@ def _left_out(plane: Plane, asked: _Asked, allocation: Allocation) -> tuple[tupl
     if not lost:
         return ()
     rows = [_scaled(row, *factors) for row, factors in zip(asked.rows, asked.factors, strict=True) if row.label in lost]
-    return place(make_sheet(gather_labels(rows)), allocation).left_out
+    return place(make_sheet(group_labels(rows)), allocation).left_out

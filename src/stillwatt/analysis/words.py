@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Collection, Iterable
 
 _MOST_NAMES = 6
 _MOST_EXAMPLES = 2
@@ -31,3 +32,13 @@ def counted(names: Iterable[str], what: str) -> str:
         return listed(known)
     examples = ", ".join(known[:_MOST_EXAMPLES])
     return f"{len(known):,} {what} ({examples} and {len(known) - _MOST_EXAMPLES:,} more)"
+
+
+def free_name(wanted: str, taken: Collection[str]) -> str:
+    """The name, or the first of it with a number behind that nothing has yet.
+
+    >>> free_name("kd@r1", {"kd"}), free_name("kd@r1", {"kd@r1", "kd@r1#2"})
+    ('kd@r1', 'kd@r1#3')
+    """
+    numbered = (f"{wanted}#{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([wanted], numbered) if name not in taken)

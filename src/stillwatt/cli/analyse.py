@@ -116,7 +116,7 @@ def _print(found: Analysis, *, as_json: bool) -> None:
     from stillwatt.report.comparison_tables import PLUS_MINUS
 
     comparison = found.comparison
-    say_prose(verdicts.title(comparison))
+    say_prose(verdicts.whole_title(comparison))
     for rows in (
         verdicts.stage_rows(comparison),
         verdicts.frontier_rows(comparison),

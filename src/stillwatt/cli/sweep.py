@@ -15,6 +15,7 @@ from stillwatt.records.energy import NoTotal
 from stillwatt.records.run import total_dict
 
 if TYPE_CHECKING:
+    from stillwatt.analysis.trainings import Repeats
     from stillwatt.workflows.sweep import Engine, SweepOutcome
     from stillwatt.workflows.trials import Trial
 
@@ -23,10 +24,7 @@ _ENGINE_HELP = "Trials one after another here, or one on each node of the Ray cl
 
 _MOST_NEAR = 5
 """Trials that are named as near to the best one; of more, how many."""
-_TOLD_APART = (
-    "  told apart by the random parts of their intervals; a single training's energy is taken to repeat within its "
-    "repeatability, 10 % or more (method.md, eq. 28)"
-)
+_TOLD_APART = "  told apart by the random parts of their intervals; "
 
 _EXAMPLE = """\b
 Such a table:
@@ -120,7 +118,7 @@ def outcome_lines(outcome: SweepOutcome) -> list[str]:
     rows += [_row(trial, names, objectives) for trial in outcome.trials]
     lines = [*columns(rows), ""]
     lines += [f"trial {t.number} {t.status}: {t.why_not}" for t in outcome.trials if t.status != FINISHED and t.why_not]
-    lines += _best(outcome.trials, objectives)
+    lines += _best(outcome.trials, objectives, outcome.repeats)
     spent = outcome.experimentation
     counts = {status: sum(t.status == status for t in outcome.trials) for status in (FINISHED, PRUNED, FAILED)}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
@@ -146,7 +144,7 @@ def outcome_lines(outcome: SweepOutcome) -> list[str]:
     return lines
 
 
-def _best(trials: Sequence[Trial], objectives: Sequence[str]) -> list[str]:
+def _best(trials: Sequence[Trial], objectives: Sequence[str], repeats: Repeats | None = None) -> list[str]:
     """By each objective, the finished trial that did best."""
     from stillwatt.workflows.sweep import value_text
     from stillwatt.workflows.trial_values import not_apart
@@ -164,7 +162,15 @@ def _best(trials: Sequence[Trial], objectives: Sequence[str]) -> list[str]:
             lines.append(f"{word}: trial {best}, {value_text(name, *known[best])}{_near_text(near)}")
             if name == "energy":
                 lines += _prepared(trials)
-    return [*lines, *([_TOLD_APART] if is_any_near else [])]
+    return [*lines, *([f"{_TOLD_APART}{_repeats_text(repeats)} (method.md, eq. 28)"] if is_any_near else [])]
+
+
+def _repeats_text(repeats: Repeats | None) -> str:
+    if repeats is None:
+        within = "its repeatability, 10 % or more"
+    else:
+        within = f"±{repeats.rel:.0%} ({repeats.how}, all trials together)"
+    return f"a single training's energy is taken to repeat within {within}"
 
 
 def _near_text(near: Sequence[int] | None) -> str:
@@ -234,6 +240,7 @@ def outcome_dict(outcome: SweepOutcome) -> dict[str, Any]:
         "folder": str(outcome.folder),
         "complete": outcome.complete,
         "stopped_by": outcome.stopped_by,
+        "repeat_rel": None if outcome.repeats is None else outcome.repeats.rel,
         "experimentation_j": total_dict(outcome.experimentation),
         "trials": [asdict(trial) for trial in outcome.trials],
     }

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["BudgetRow", "budget_rows"]
 
 _JOULES, _SECONDS = "J", "s"
-_STOPPED, _BUDGETS = "stopped_by", "budgets"
+STOPPED_BY = "stopped_by"
+"""Where a training's results say which budget ended it."""
+_BUDGETS = "budgets"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ def _limit(stages: Sequence[StageRecord], of: str) -> Mapping[str, Any] | None:
 
 
 def _stopped_by(stages: Sequence[StageRecord]) -> str:
-    return next((str(stage.results[_STOPPED]) for stage in stages if _STOPPED in stage.results), "")
+    return next((str(stage.results[STOPPED_BY]) for stage in stages if STOPPED_BY in stage.results), "")
 
 
 def _spent(stages: Sequence[StageRecord], unit: str) -> float | NoTotal:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from stillwatt.records.channel import Basis
 from stillwatt.records.finding import Verdict
+from stillwatt.records.missing import MissingArm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,8 @@ class Observation:
     """Joules per token of each increment of its training, as far as known; their spread says how well it repeats."""
     student_s: float | None = None
     """How long the student was trained."""
+    tokens: float | None = None
+    """Tokens that its training came to, where they were counted: an outcome, beside the budget among its settings."""
     otherwise: str = ""
     """All else that it was made with, in one text: trainings whose texts differ do not differ in a number alone."""
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -270,6 +273,8 @@ class View:
     is_boundary: bool
     unit: str
     fronts: tuple[ViewFront, ...]
+    seeds_left_out: tuple[str, ...] = ()
+    """Trainings that are not in their label's point here, though others of it are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,11 +292,26 @@ class StageSums:
     total_high_j: float | None = None
     basis: Basis | None = None
     """How its energies came to be known, the worst of them; None where nobody says."""
+    tokens: float | None = None
+    """Tokens that its trainings came to; None where nobody counted."""
+    tokens_least: float | None = None
+    tokens_most: float | None = None
 
     @property
     def teacher_share(self) -> float | None:
         """The teacher's part of the total."""
         return None if self.teacher_j is None or not self.total_j else self.teacher_j / self.total_j
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedLeftOut:
+    """A training that is in no mean of its label, for what it lacks of what the others know (method.md, eq. 145)."""
+
+    label: str
+    seed: str
+    place: str
+    lacks: tuple[str, ...]
+    """In words: `the quality`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +350,10 @@ class Comparison:
     warnings: tuple[str, ...]
     settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Of the labels that have any, what they were trained with."""
+    seeds_left_out: tuple[SeedLeftOut, ...] = ()
+    """Trainings that are in no mean of their label."""
+    missing: tuple[MissingArm, ...] = ()
+    """Arms that the runs' recipes ask for and that are not here."""
     num_labels: int = 0
     """How many were compared; of very many, not all are listed."""
 

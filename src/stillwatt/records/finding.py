@@ -13,6 +13,7 @@ from enum import StrEnum
 from stillwatt.records.adapters import AdapterSize
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import NoTotal, Total, low_end
+from stillwatt.records.missing import MissingArm
 from stillwatt.records.window import StageKind
 
 
@@ -382,6 +383,8 @@ class Study:
     warnings: tuple[str, ...]
     repeat_rel: float = 0.0
     """Half-width, 95 %, of one training's energy around that of its repeats, as a share of it (method.md, eq. 28)."""
+    missing: tuple[MissingArm, ...] = ()
+    """Arms of the recipe that are not here, so that nothing is said of them."""
     yardstick: str = TEACHER_YARDSTICK
     """Whose quality is 1 (method.md, eq. 22): the teacher, or a student as it starts where no teacher was evaluated."""
 

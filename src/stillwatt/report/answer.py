@@ -13,7 +13,7 @@ from typing import Any
 
 from stillwatt.analysis.bills import lacking
 from stillwatt.analysis.breakeven import Estimate, ratio_interval
-from stillwatt.records.channel import Basis
+from stillwatt.analysis.missing import missing_text
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.finding import ArmPoint, Bill, BreakEven, BreakEvenKind, Quality, StageGroup, Study, Verdict
 from stillwatt.records.run import RunRecord, total_dict
@@ -25,6 +25,7 @@ from stillwatt.report.format import (
     rounded,
     students_text,
     times_interval_text,
+    unmeasured_text,
 )
 from stillwatt.report.passes import passes_sentence
 
@@ -141,6 +142,8 @@ def answer_dict(run: RunRecord, study: Study) -> dict[str, Any]:
             sentences.append(f"{len(comparisons) - _MOST_SENTENCES} more comparisons stand in the tables alone.")
         sentences += _lacking_sentence(comparisons)
     sentences += [*passes_sentence(run), *_basis_sentence(run)]
+    if study.missing:
+        title += f"; {missing_text(study.missing)}"
     return {"title": title, "sentences": sentences, "key_numbers": _key_numbers(run, study)}
 
 
@@ -330,12 +333,8 @@ def _lacking_sentence(comparisons: Sequence[Comparison]) -> list[str]:
 def _basis_sentence(run: RunRecord) -> list[str]:
     if isinstance(run.total, NoTotal):
         return []
-    shares = dict(run.total.share_by_basis)
-    modelled = 1.0 - shares.get(Basis.MEASURED, 0.0) if shares else 0.0
-    if modelled <= 0.0:
-        return []
-    share = "All" if modelled > 0.995 else percent_text(modelled)
-    return [f"{share} of the energy is modelled, not measured: the joules are rough, the ratios between stages firmer."]
+    text = unmeasured_text(dict(run.total.share_by_basis))
+    return [text] if text else []
 
 
 def _key_numbers(run: RunRecord, study: Study) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from stillwatt.records.comparison import (
     Lever,
     Matched,
     ReuseFinding,
+    SeedLeftOut,
     StageSums,
     SweepFinding,
     Unbilled,
@@ -55,6 +56,8 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "stages": [_stage_dict(entry) for entry in stages],
         "settings": {label: dict(own) for label, own in found.settings.items() if label in listed},
         "left_out": {name: dict(front.left_out) for name, front in by_allocation.items()},
+        "seeds_left_out": [_seed_left_out_dict(entry) for entry in found.seeds_left_out],
+        "missing_arms": [{"run_id": e.run_id, "arm": e.arm, "reason": e.reason} for e in found.missing],
         "not_billed": [_unbilled_dict(entry) for entry in found.unbilled],
         "warnings": list(found.warnings),
     }
@@ -187,7 +190,14 @@ def _stage_dict(entry: StageSums) -> dict[str, Any]:
         "total_high_kwh": _kwh(entry.total_high_j),
         "basis": entry.basis.value if entry.basis else None,
         "teacher_share": entry.teacher_share,
+        "tokens": entry.tokens,
+        "tokens_least": entry.tokens_least,
+        "tokens_most": entry.tokens_most,
     }
+
+
+def _seed_left_out_dict(entry: SeedLeftOut) -> dict[str, Any]:
+    return {"label": entry.label, "seed": entry.seed, "place": entry.place, "lacks": list(entry.lacks)}
 
 
 def _unbilled_dict(entry: Unbilled) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def comparison_html(found: Comparison) -> str:
         "comparison.html.j2",
         comparison_figures(data),
         data,
-        title=verdicts.title(found),
+        title=verdicts.whole_title(found),
         first=sentences[:_MOST_FIRST],
         further=sentences[_MOST_FIRST:],
         numbers=_key_numbers(found, data),

@@ -78,9 +78,23 @@ def _properties() -> dict[str, Any]:
         "points": _said("Labels placed; of very many those on the frontier.", _by_allocation(_list(_point()))),
         "stages": _said("Energies by stage; of very many labels the first.", _list(_stage())),
         "settings": _said("Numbers that labels were trained with.", _by_name(_by_name(_NUMBER))),
-        "left_out": _said("Labels that could not be placed, with the reason.", _by_allocation(_by_name(_TEXT))),
-        "not_billed": _said("Energy of runs that is on no label's bill.", _list(_unbilled())),
+        **_not_in_it(),
         "warnings": _said("What to beware of.", _TEXTS),
+    }
+
+
+def _not_in_it() -> dict[str, Any]:
+    """Labels, trainings, arms and energies that are in no answer, and why."""
+    return {
+        "left_out": _said("Labels that could not be placed, with the reason.", _by_allocation(_by_name(_TEXT))),
+        "seeds_left_out": _said(
+            "Trainings in no mean of their label, with what they lack (eq. 145).", _list(_seed_left_out())
+        ),
+        "missing_arms": _said(
+            "Arms that a run's recipe asks for and of which it reached no checkpoint, and what became of them.",
+            _list({"run_id": _TEXT, "arm": _TEXT, "reason": _TEXT}),
+        ),
+        "not_billed": _said("Energy of runs that is on no label's bill.", _list(_unbilled())),
     }
 
 
@@ -179,11 +193,17 @@ def _point() -> dict[str, Any]:
     }
 
 
+def _seed_left_out() -> dict[str, Any]:
+    return {"label": _TEXT, "seed": _TEXT, "place": _TEXT, "lacks": _TEXTS}
+
+
 def _stage() -> dict[str, Any]:
     names = ("teacher", "student", "other", "total", "total_low", "total_high")
     energies = {f"{name}_kwh": _NUMBER_OR_NULL for name in names}
     basis = _said("How they came to be known, the worst; null where nobody says.", {"enum": [*_BASES, None]})
-    return {"label": _TEXT, **energies, "basis": basis, "teacher_share": _NUMBER_OR_NULL}
+    mean = _said("That its trainings came to, the mean; null where nobody counted.", _AMOUNT_OR_NULL)
+    tokens = {"tokens": mean, "tokens_least": _AMOUNT_OR_NULL, "tokens_most": _AMOUNT_OR_NULL}
+    return {"label": _TEXT, **energies, "basis": basis, "teacher_share": _NUMBER_OR_NULL, **tokens}
 
 
 def _unbilled() -> dict[str, Any]:

@@ -61,6 +61,7 @@ def report_dict(run: RunRecord, study: Study, comparison: PredictionCheck | None
             {"allocation": r.allocation, "arm": r.arm, "checkpoint": r.checkpoint, "reason": r.reason}
             for r in study.rejected
         ],
+        **_left_out(study),
         "break_evens": [_break_even_dict(found) for found in study.break_evens],
         "repeat_rel": study.repeat_rel,
         "experimentation": bill_dict(study.experimentation),
@@ -72,6 +73,13 @@ def report_dict(run: RunRecord, study: Study, comparison: PredictionCheck | None
         "not_counted": not_counted(run),
         "method": method_notes(has_arms=bool(study.arms)),
     }
+
+
+def _left_out(study: Study) -> dict[str, Any]:
+    """Arms of the recipe that the run does not have; no key where it has all."""
+    return (
+        {"left_out": [{"arm": entry.arm, "reason": entry.reason} for entry in study.missing]} if study.missing else {}
+    )
 
 
 def writable(value: Any) -> Any:

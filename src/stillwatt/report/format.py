@@ -10,15 +10,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stillwatt.records.channel import Basis
 from stillwatt.units import J_PER_KWH, J_PER_MJ_MILLI, S_PER_H, Joules, KilowattHours, from_kwh, to_kwh
 
 MISSING = "–"
 _KILO = 1_000.0
 _S_PER_MIN = 60
+_SMALL_RATIO = 0.1
+"""Below it, two decimals are less than two digits."""
 _MOST_DIGITS = 4
 """Significant digits of a value, at most, however narrow its interval."""
 _LEAST_DIGITS = 2
 """Significant digits of a value, at least, however wide its interval."""
+_MOST_DECIMALS = 6
+_LEAST_WRITTEN, _MOST_WRITTEN = 1e-5, 1e15
+"""Below the one, where there are so many decimals, and from the other on a value is written by its exponent."""
+_NEARLY_ALL = 0.995
+"""Share from which all of something is spoken of."""
 _KWH_FROM_J = 0.1 * J_PER_KWH
 
 
@@ -86,13 +94,26 @@ def decimals_for(value: float, half_width: float) -> int:
 
 
 def rounded(value: float, decimals: int) -> str:
-    """The value to that many decimals, thousands set apart.
+    """The value to that many decimals, thousands set apart; one that nobody could count the digits of, by its exponent.
 
     >>> rounded(12_345.6, -2), rounded(0.5, 2), rounded(-0.001, 1)
     ('12,300', '0.50', '0.0')
+    >>> rounded(1.43e-22, 25), rounded(0.0, 25), rounded(3.21e17, -15)
+    ('1.430e-22', '0', '3.21e17')
     """
+    if (decimals > _MOST_DECIMALS and abs(value) < _LEAST_WRITTEN) or abs(value) >= _MOST_WRITTEN:
+        return _by_exponent(value, decimals)
     text = f"{round(value, decimals) + 0.0:,.{max(decimals, 0)}f}"
     return text.removeprefix("-") if not text.strip("-0.,") else text
+
+
+def _by_exponent(value: float, decimals: int) -> str:
+    """As many digits as so many decimals are, one at least, and the power of ten."""
+    if value == 0.0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    digits, _, exponent = f"{value:.{max(decimals + size, 0)}e}".partition("e")
+    return f"{digits}e{int(exponent)}"
 
 
 def interval_text(value: float, low: float, high: float) -> str:
@@ -167,11 +188,15 @@ def duration_text(duration_s: float) -> str:
 
 
 def times_text(ratio: float) -> str:
-    """A factor, to two decimals or three digits.
+    """A factor, to two decimals or three digits; a small one to two digits.
 
     >>> times_text(0.987), times_text(1.302), times_text(123.4)
     ('0.99', '1.30', '123')
+    >>> times_text(0.0034), times_text(1.57e-22), times_text(0.0)
+    ('0.0034', '1.6e-22', '0.00')
     """
+    if 0.0 < ratio < _SMALL_RATIO:
+        return significant(ratio, _LEAST_DIGITS)
     return f"{ratio:.2f}" if ratio < 10.0 else significant(ratio)
 
 
@@ -212,6 +237,31 @@ def percent_text(share: float) -> str:
     """
     percent = share * 100.0
     return f"{percent:.0f} %" if percent >= 10.0 or percent == 0.0 else f"{percent:.2g} %"
+
+
+def unmeasured_text(shares: Mapping[Basis, float]) -> str:
+    """What a total's bases mean for whoever reads it; empty where all of it was measured.
+
+    >>> unmeasured_text({Basis.MEASURED: 0.9, Basis.MODELLED: 0.1})
+    '10 % of the energy is modelled, not measured: the joules are rough, the ratios between stages firmer.'
+    >>> unmeasured_text({Basis.ASSUMED: 1.0})
+    'All of the energy is assumed, not measured: the joules are no better than what was assumed.'
+    >>> unmeasured_text({Basis.MODELLED: 0.7, Basis.ASSUMED: 0.3})
+    'Of the energy 70 % is modelled and 30 % is assumed, not measured: the joules are rough.'
+    """
+    parts = [(shares[basis], basis) for basis in (Basis.MODELLED, Basis.ASSUMED) if shares.get(basis, 0.0) > 0.0]
+    if not parts:
+        return ""
+    if len(parts) > 1:
+        said = " and ".join(f"{percent_text(share)} is {basis.value}" for share, basis in parts)
+        return f"Of the energy {said}, not measured: the joules are rough."
+    ((share, basis),) = parts
+    said = "All" if share > _NEARLY_ALL else percent_text(share)
+    means = {
+        Basis.MODELLED: "the joules are rough, the ratios between stages firmer",
+        Basis.ASSUMED: "the joules are no better than what was assumed",
+    }[basis]
+    return f"{said} of the energy is {basis.value}, not measured: {means}."
 
 
 def per_token_text(entry: Mapping[str, Any], tokens: float | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from stillwatt.analysis.missing import missing_text
 from stillwatt.records.comparison import Comparison, Matched, Ratio, ReuseFinding, StageSums, SweepFinding
 from stillwatt.records.finding import Verdict
 from stillwatt.report.comparison_tables import REUSE_WORDS, ends_text, impact_name, is_shown, plus_minus_text, sure_text
@@ -47,6 +48,11 @@ def title(found: Comparison) -> str:
     if all(entry.found.verdict is Verdict.NEVER for entry in entries):
         return "No reuse repays any teacher here: training the distilled students saved nothing"
     return "Whether reuse repays the teacher cannot be told from these trainings"
+
+
+def whole_title(found: Comparison) -> str:
+    """The answer, with the arms that it says nothing of since they are missing."""
+    return f"{title(found)}; {missing_text(found.missing)}" if found.missing else title(found)
 
 
 def _matched_title(as_good: Sequence[ReuseFinding], entries: Sequence[ReuseFinding]) -> str:

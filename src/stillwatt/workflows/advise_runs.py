@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from stillwatt.analysis.advice import Drawn
 from stillwatt.analysis.costs.model import CostModel
 from stillwatt.analysis.costs.posterior import Floats
 from stillwatt.analysis.learning import Asked, LearningCurve, why_undetermined
+from stillwatt.analysis.token_budgets import ended_by_budget
 from stillwatt.analysis.words import counted, listed
 from stillwatt.config.jobs import jobs_of
 from stillwatt.records.advice import Answer, Option, Scored
@@ -57,6 +59,8 @@ class _Way:
     artifact: Path | None
     """The teacher's artefact that it used, where it is still there."""
     runs: tuple[str, ...]
+    tried: tuple[int, ...] = ()
+    """Budgets that some training of it came to the end of, rising [tokens]."""
 
     @property
     def method(self) -> str:
@@ -100,7 +104,7 @@ def judge_runs(request: Request) -> Judged:
                 left_out.append((f"{point.key} of {run.run_id}", why))
                 continue
             known = ways.setdefault(way.key, way)
-            ways[way.key] = replace(known, runs=tuple(dict.fromkeys((*known.runs, run.run_id))))
+            ways[way.key] = _with_run(known, run.run_id, _budget_tried(run, recipe, study, point))
             scores.append(_score(run, way, point))
     left_out += [(f"{way.method}, {way.student}", why) for way in ways.values() if (why := _not_foretold(way))]
     plans = [plan for way in ways.values() for plan in _plans(way)]
@@ -220,6 +224,25 @@ def _way(run: RunRecord, recipe: Recipe, point: ArmPoint, runs_dir: str) -> _Way
     )
 
 
+def _with_run(way: _Way, run_id: str, budget: int) -> _Way:
+    """The way, tried in that run too."""
+    return replace(way, runs=tuple(dict.fromkeys((*way.runs, run_id))), tried=tuple(sorted({*way.tried, budget} - {0})))
+
+
+def _budget_tried(run: RunRecord, recipe: Recipe, study: Study, point: ArmPoint) -> int:
+    """The budget that an arm came to the end of, in whole sequences; 0 of a checkpoint on the way there.
+
+    Its share of the recipe's tokens; where a budget of joules or time ended it, what its seeds came to in the mean.
+    """
+    if not point.is_final:
+        return 0
+    tokens, sequence = recipe.data.train_tokens * point.budget_share, recipe.data.sequence_tokens
+    if ended_by_budget(run, point):
+        same = (p for p in study.final_points if (p.name, p.student) == (point.name, point.student))
+        tokens = statistics.fmean(other.tokens for other in same if other.tokens)
+    return max(1, round(tokens / sequence)) * sequence
+
+
 def _score(run: RunRecord, way: _Way, point: ArmPoint) -> Scored:
     assert not isinstance(point.quality, NoQuality)  # the caller has seen to it
     return Scored(
@@ -234,16 +257,19 @@ def _score(run: RunRecord, way: _Way, point: ArmPoint) -> Scored:
 
 
 def _plans(way: _Way) -> Iterator[_Plan]:
-    tried = way.recipe.data.train_tokens
+    given = way.recipe.data.train_tokens
     least = way.recipe.data.sequence_tokens * way.recipe.data.epochs  # as often over more or less text
-    for share in _BUDGETS:
-        tokens = max(least, int(tried * share) // least * least)
+    tried = {max(least, tokens // least * least) for tokens in way.tried}
+    around = {max(least, int(max(tried, default=given) * share) // least * least) for share in _BUDGETS}
+    for tokens in sorted({*around, *tried}):
+        is_tried = tokens in tried
         once, each = _stages(_spec_at(way, tokens), way)
         if not _unknown(once, each):
-            yield _plan(way, tokens, once, each, is_reused=False, is_tried=share == 1.0)
+            yield _plan(way, tokens, once, each, is_reused=False, is_tried=is_tried)
         kept = tuple(job for job in once if job.kind not in _MADE_BY_TEACHERS)
-        if way.artifact is not None and tokens <= tried and not _unknown(kept, each):
-            yield _plan(way, tokens, kept, each, is_reused=True, is_tried=share == 1.0)
+        # what the teacher left is enough for the recipe's tokens, however many of them were trained on
+        if way.artifact is not None and tokens <= given and not _unknown(kept, each):
+            yield _plan(way, tokens, kept, each, is_reused=True, is_tried=is_tried)
 
 
 def _not_foretold(way: _Way) -> str:

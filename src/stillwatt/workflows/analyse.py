@@ -122,6 +122,7 @@ def analyse_runs(
         UsageError: A run is named twice, or none has an arm.
         MissingExtraError: SciPy or moocore is not installed.
     """
+    from stillwatt.analysis.missing import missing_text
     from stillwatt.analysis.seeds import gather_runs
 
     runs = [show_run(runs_dir, reference) for reference in references]
@@ -129,13 +130,18 @@ def analyse_runs(
     twice = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
     if twice:
         raise UsageError(f"run {twice[0]} is named twice; a run is no repeat of itself")
-    gathered = gather_runs([_summed(run, runs_dir) for run in runs])
+    summed = [_summed(run, runs_dir) for run in runs]
+    gathered = gather_runs(summed)
     source = ", ".join(ids)
     if not gathered.rows:
         raise UsageError(f"no student was trained in {source}; `stillwatt report` shows what such a run used")
     rows, found = _compare(
         gathered.rows, source, gathered.warnings, wishes or Wishes(), boundary="node", unbilled=gathered.unbilled
     )
+    missing = tuple(arm for entry in summed for arm in entry.study.missing)
+    if missing:
+        first = f"{missing_text(missing)}: nothing here is said of what is missing"
+        found = replace(found, missing=missing, warnings=(first, *found.warnings))
     return Analysis(comparison=found, complete=gathered.complete, rows=rows)
 
 

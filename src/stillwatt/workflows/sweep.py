@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from stillwatt.analysis.trainings import Repeats, gather_labels, repeats_within
 from stillwatt.config.bundled import find_recipe
 from stillwatt.config.load import sweep_recipe
 from stillwatt.errors import StillwattError, UnknownNameError, UsageError
@@ -36,6 +37,7 @@ from stillwatt.workflows.trials import (
     kept_trials,
     open_again,
     opened_again,
+    repeating_within,
     trial_recipe,
 )
 
@@ -94,6 +96,8 @@ class SweepOutcome:
     """Why no further trial was begun; empty where all were."""
     analysis: Analysis | None
     """Of the finished trials; None where there is none."""
+    repeats: Repeats | None = None
+    """Within what a single training is taken to repeat, as all finished trials tell."""
 
     @property
     def complete(self) -> bool:
@@ -150,13 +154,16 @@ def run_sweep(
     stopped_by = desk.run(engine(), progress, announce)
     found = tuple(desk.done.values())
     finished = [trial.run_id for trial in found if trial.status == FINISHED and trial.run_id]
+    analysis = analyse_runs(finished, runs_dir=folder) if finished else None
+    repeats = None if analysis is None else repeats_within(gather_labels(analysis.rows))
     return SweepOutcome(
         folder=folder,
         settings=settings,
-        trials=found,
+        trials=found if repeats is None else repeating_within(found, repeats.rel),
         experimentation=experimentation(found),
         stopped_by=stopped_by,
-        analysis=analyse_runs(finished, runs_dir=folder) if finished else None,
+        analysis=analysis,
+        repeats=repeats,
     )
 
 

@@ -130,7 +130,7 @@ class _Reading:
         rows = [row for row in self._rows() if row is not None] if plain is None else plain
         self._check_whole(has_rows=bool(rows))
         self._name_rows(self._short, "the others are taken as unknown")
-        self._name_rows(self._unplaced, "it is in no frontier")
+        self._name_rows(self._unplaced, "that row is in no frontier")
         return Table(
             source=self._path,
             rows=tuple(rows),
@@ -215,7 +215,9 @@ class _Reading:
             return False
         if len(known) < len(rows):
             lines = enumerate(rows, start=first_line)
-            self._unplaced += [(line, f"{row.label} has no quality") for line, row in lines if row.quality is None]
+            self._unplaced += [
+                (line, _lacks_quality(row.label, row.seed)) for line, row in lines if row.quality is None
+            ]
         return True
 
     def _rows(self) -> Iterator[Observation | None]:
@@ -262,7 +264,7 @@ class _Reading:
             self._scale.note(quality, line)
             self._definitions.setdefault(given.get("quality_definition", ""), line)
         else:
-            self._unplaced.append((line, f"{given['label']} has no quality"))
+            self._unplaced.append((line, _lacks_quality(given["label"], given.get("seed", ""))))
         self._note_published(numbers, own_kwh, given)
         return Observation(
             label=given["label"],
@@ -348,6 +350,10 @@ class _Reading:
 def _names(line: str, delimiter: str) -> list[str]:
     cells = next(csv.reader([line], delimiter=delimiter), [])
     return [re.sub(r"[\s-]+", "_", cell.strip().casefold()) for cell in cells]
+
+
+def _lacks_quality(label: str, seed: str) -> str:
+    return f"{label}, seed {seed}, has no quality" if seed else f"{label} has no quality"
 
 
 def constant_tokens(table: Table) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stillwatt.analysis.contrast import Z_95, Evidence, combine
 from stillwatt.errors import StillwattError
@@ -28,6 +28,12 @@ class Spread:
     28 and 29). Of a single training's energy the repeatability is in it, of a score the items alone."""
     basis: str = ""
     """Of an energy."""
+    measured: float | None = None
+    """Of a single training's energy that half-width without the repeatability, which all trials together tell best."""
+
+    def repeating(self, value: float, rel: float) -> Spread:
+        """The same where single trainings repeat within that share of their energy; whatever else it is, as it is."""
+        return self if self.measured is None else replace(self, random=math.hypot(self.measured, rel * value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +100,9 @@ def _mean(ones: Sequence[_One], name: str, repeat_rel: float) -> Objective:
         return Objective(value=value, spread=Spread(low=None, high=None, random=None))
     low = value - math.hypot(random, statistics.fmean(one.systematic_low for one in ones))
     high = value + math.hypot(random, statistics.fmean(one.systematic_high for one in ones))
-    return Objective(value=value, spread=Spread(low=low, high=high, random=apart, basis=_worst(ones)))
+    measured = random if name == ENERGY and len(ones) == 1 else None
+    spread = Spread(low=low, high=high, random=apart, basis=_worst(ones), measured=measured)
+    return Objective(value=value, spread=spread)
 
 
 def _random(ones: Sequence[_One], repeat_rel: float) -> tuple[float | None, float | None]:

@@ -262,6 +262,18 @@ def opened_again(folder: Path) -> dict[int, Mapping[str, Scalar]]:
     return {number: trial.parameters for number, trial in _read(folder, _AGAIN).items() if number not in over}
 
 
+def repeating_within(trials: Iterable[Trial], rel: float) -> tuple[Trial, ...]:
+    """The trials, each single training's energy taken to repeat within that share of it (method.md, eq. 28).
+
+    A trial alone shows but a few increments, and the luckiest would be told from all others: what all trials of a sweep
+    show together goes for each of them.
+    """
+    return tuple(
+        replace(trial, spreads={name: one.repeating(trial.values[name], rel) for name, one in trial.spreads.items()})
+        for trial in trials
+    )
+
+
 def _place(folder: Path, number: int, before: str = "") -> Path:
     return folder / _TRIALS / f"{before}{number:04d}.json"
 

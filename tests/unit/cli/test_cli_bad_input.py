@@ -84,7 +84,7 @@ def test_a_quality_that_is_missing_is_said(stillwatt: Stillwatt, table: Write, v
     done = stillwatt(*verb, "--table", table(HEADER, SFT, KD.replace("0.70,0.01", ",")))
     assert done.exit_code == 0
     said = " ".join(done.stdout.split())
-    assert "points.csv:3: kd-1b has no quality; it is in no frontier" in said
+    assert "points.csv:3: kd-1b, seed 1, has no quality; that row is in no frontier" in said
     assert "in no frontier under any allocation: kd-1b, because the quality is unknown" in said
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from stillwatt.analysis.trainings import Repeats
 from stillwatt.cli.main import cli
 from stillwatt.cli.sweep import outcome_dict, outcome_lines
 from stillwatt.config.load import sweep_recipe
@@ -79,7 +80,14 @@ def test_the_best_has_its_interval_and_says_whom_it_is_not_told_from(outcome: Sw
     lines = outcome_lines(replace(outcome, trials=trials))
     assert "least energy: trial 1, 1.9 J [0.3, 3.5] modelled; cannot be told apart from trial 0" in lines
     assert "least loss: trial 0, 3.2 nats; its error is not known, so it cannot be told apart from the others" in lines
-    assert any("told apart by the random parts of their intervals" in line for line in lines)
+    assert any(line.endswith("within its repeatability, 10 % or more (method.md, eq. 28)") for line in lines)
+    how = "from the spread between equal increments of one training"
+    repeats = Repeats(rel=0.466, how=how)
+    pooled = replace(outcome, trials=trials, repeats=repeats)
+    assert any(
+        f"within ±47% ({how}, all trials together) (method.md, eq. 28)" in line for line in outcome_lines(pooled)
+    )
+    assert (outcome_dict(pooled)["repeat_rel"], outcome_dict(outcome)["repeat_rel"]) == (0.466, None)
     assert "1.9 [0.3, 3.5] modelled" in lines[2]
     apart = tuple(trial for trial in trials if trial.number != 0)
     assert "least energy: trial 1, 1.9 J [0.3, 3.5] modelled" in outcome_lines(replace(outcome, trials=apart))

@@ -268,6 +268,12 @@ def test_a_measured_run_does_not_say_modelled() -> None:
     read = replace(run.total, basis=Basis.MEASURED, share_by_basis=((Basis.MEASURED, 1.0),))
     sentences = made(replace(run, total=read))["answer"]["sentences"]
     assert not any("modelled" in sentence for sentence in sentences)
+    guessed = replace(run.total, basis=Basis.ASSUMED, share_by_basis=((Basis.ASSUMED, 1.0),))
+    said = made(replace(run, total=guessed))["answer"]["sentences"][-1]
+    assert said == "All of the energy is assumed, not measured: the joules are no better than what was assumed."
+    both = replace(run.total, basis=Basis.ASSUMED, share_by_basis=((Basis.MODELLED, 0.7), (Basis.ASSUMED, 0.3)))
+    said = made(replace(run, total=both))["answer"]["sentences"][-1]
+    assert said == "Of the energy 70 % is modelled and 30 % is assumed, not measured: the joules are rough."
     half = replace(run.total, share_by_basis=((Basis.MEASURED, 0.5), (Basis.MODELLED, 0.5)))
     assert any(
         s.startswith("50 % of the energy is modelled") for s in made(replace(run, total=half))["answer"]["sentences"]

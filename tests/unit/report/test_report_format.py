@@ -21,6 +21,7 @@ from stillwatt.report.format import (
     rounded,
     significant,
     students_text,
+    times_interval_text,
     times_text,
 )
 from stillwatt.units import J_PER_KWH
@@ -76,6 +77,15 @@ def test_examples_that_people_see() -> None:
     assert times_text(12.345) == "12.3"
     assert date_text("unknown") == "unknown"
     assert significant(-1234.5) == "-1,230"
+
+
+def test_what_has_too_many_digits_to_count_is_written_by_its_exponent() -> None:
+    assert students_text(1.43e-22, 1.27e-22, 1.59e-22) == "1.43e-22 [1.27e-22, 1.59e-22]"
+    assert students_text(1.43e-22, 0.0, 1.59e-22) == "1.43e-22 [0, 1.59e-22]"
+    assert times_interval_text(1.57e-22, 0.0, 0.034) == "1.6e-22 [0.00, 0.034]"
+    assert (rounded(-2.5e16, -15), rounded(1_234_000_000.0, -6)) == ("-2.5e16", "1,234,000,000")
+    assert (rounded(0.00123456, 6), rounded(0.0000312, 7)) == ("0.001235", "0.0000312")
+    assert (times_text(0.049), times_text(0.1)) == ("0.049", "0.10")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from stillwatt.workflows.trials import (
     TrialJob,
     _Watch,
     keep,
+    repeating_within,
     trial_recipe,
 )
 
@@ -174,6 +175,31 @@ def test_with_several_seeds_their_own_spread_counts(tmp_path: Path) -> None:
     found = objectives_of(replace(study, arms=(near, far)), ("loss",))["loss"]
     assert found.value == pytest.approx(math.log(score.value) + 0.01)
     assert found.spread.random == pytest.approx(12.706 * 0.02 / 2.0, rel=1e-3)
+
+
+EXACT = Spread(low=2.9, high=3.1, random=0.1)
+
+
+def test_trials_repeat_within_what_all_of_them_show(tmp_path: Path) -> None:
+    """Two of three trials have lucky increments, so that by its own the nearest was told apart and the farthest not."""
+    study = summarise_run(show_run(study_run(tmp_path, smoke()).path.parent, "latest"), runs_dir=tmp_path)
+    one = replace(study, arms=(study.final_points[0],))
+    trials = []
+    for number, (energy_j, own_rel) in enumerate(((3.6, 0.1), (4.6, 0.1), (6.8, 0.807))):
+        spread = objectives_of(replace(one, repeat_rel=own_rel), ("energy",))["energy"].spread
+        assert spread.measured is not None
+        alone = replace(spread, measured=0.01, random=math.hypot(0.01, own_rel * energy_j))
+        values, spreads = {"energy": energy_j, "loss": 3.0}, {"energy": alone, "loss": EXACT}
+        trials.append(Trial(number=number, parameters={}, status=FINISHED, values=values, spreads=spreads))
+
+    def near(trials: Sequence[Trial]) -> tuple[int, ...] | None:
+        return not_apart({t.number: (t.values["energy"], t.spreads["energy"]) for t in trials}, 0)
+
+    assert near(trials) == (2,)
+    together = repeating_within(trials, 0.47)
+    assert near(together) == (1, 2)
+    assert [t.spreads["energy"].random for t in together] == [math.hypot(0.01, 0.47 * e) for e in (3.6, 4.6, 6.8)]
+    assert [t.spreads["loss"] for t in together] == [EXACT] * 3
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 1e6), st.floats(0.0, 1e5)), min_size=2, max_size=8))

@@ -398,3 +398,24 @@ def test_qualities_by_another_yardstick_are_not_mixed(runs_dir: Path) -> None:
     (why,) = [why for name, why in found.left_out if "unlike qualities" in why]
     assert "where no teacher was evaluated" in why
     assert {len(entry.option.evidence) for entry in found.ranked if entry.option.tokens} == {2}
+
+
+def test_a_budget_is_tried_where_a_training_came_to_its_end(runs_dir: Path) -> None:
+    """The most text that an arm may take is no budget that was tried, where its joules ended it long before."""
+    budgets = ('budgets.each_arm="6 J"', 'budgets.teacher_share="marginal"')
+    equal = smoke("data.train_tokens=8192", *budgets, "train.checkpoints=[1.0]")
+    study_run(runs_dir, equal, number=1, ended_at=1290)
+    tried = {
+        entry.option.tokens: not entry.option.remark
+        for entry in advise_from_runs(request(runs_dir)).ranked
+        if entry.option.method == "sft"
+    }
+    assert tried == {320.0: False, 640.0: False, 1280.0: True, 2560.0: False, 5120.0: False}
+
+
+def test_every_budget_that_some_run_tried_is_offered_as_tried(runs_dir: Path) -> None:
+    for number, tokens in enumerate((256, 640), start=1):
+        study_run(runs_dir, smoke(f"data.train_tokens={tokens}"), number=number)
+    entries = advise_from_runs(request(runs_dir)).ranked
+    tried = {one.option.tokens for one in entries if one.option.method == "sft" and not one.option.remark}
+    assert tried == {256.0, 640.0}

@@ -215,6 +215,14 @@ def test_a_run_alone_is_compared_within_what_its_report_takes_it_to_repeat(
             assert n_star(found.comparison, point.arm).verdict in (reported.verdict, Verdict.ALWAYS)
 
 
+def test_arms_that_a_run_does_not_have_are_the_first_note(shown: Shown) -> None:
+    arms = [{"name": name} for name in ("sft", "kd", "synthetic", "gkd")]
+    asked = {"arms": arms, "students": [{"name": "pruned"}], "train": {"seeds": [1]}}
+    found = analyse_runs(shown(quickstart(run_id="r1", settings=asked)))
+    assert found.comparison.warnings[0].startswith("1 of 4 arms is missing (gkd: not begun): nothing here is said")
+    assert found.complete  # the energies that are here are whole
+
+
 def test_repeats_say_how_well_a_training_repeats_where_there_are_any() -> None:
     rows = [*seeds("kd-1b", [5.0, 5.5]), observation("sft-1b", increments_j=(1.0, 3.0))]
     within = repeats_within(gather_labels(rows))

@@ -50,7 +50,8 @@ def test_rows_become_observations_in_joules(read: Read) -> None:
 def test_an_empty_cell_is_unknown_and_never_0(read: Read) -> None:
     (row,) = read(HEADER, "kd-7b,kd,,,,,,,,").rows
     assert (row.quality, row.teacher_j, row.student_j, row.own_j, row.throughput) == (None, None, None, None, None)
-    assert read(HEADER, "kd-7b,kd,7B,1,,,,,,").warnings[0].endswith(":2: kd-7b has no quality; it is in no frontier")
+    said = read(HEADER, "kd-7b,kd,7B,1,,,,,,").warnings[0]
+    assert said.endswith(":2: kd-7b, seed 1, has no quality; that row is in no frontier")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_all_bad_lines_are_named_at_once(read: Read) -> None:
 def test_of_many_rows_without_a_quality_the_first_are_named(read: Read) -> None:
     warnings = read(HEADER, SFT, *(f"kd-{i},kd,1B,1,,,11,5.2,0.7," for i in range(25))).warnings
     assert len(warnings) == 21
-    assert warnings[-1].endswith("5 more rows like these; it is in no frontier")
+    assert warnings[-1].endswith("5 more rows like these; that row is in no frontier")
 
 
 @pytest.mark.parametrize(

@@ -168,4 +168,4 @@ def test_rows_without_a_quality_are_named_either_way(both: Both) -> None:
     found = both(f"{HEADER},notes\n{SFT},x\nkd,kd,1B,1,,,11,5,1,,y\n")
     assert isinstance(found, Table)
     assert found.warnings[0].endswith("columns not read: notes")
-    assert found.warnings[1].endswith(":3: kd has no quality; it is in no frontier")
+    assert found.warnings[1].endswith(":3: kd, seed 1, has no quality; that row is in no frontier")
