@@ -65,6 +65,7 @@ def training_cautions(baseline: str, trained: Trained, labels: Sequence[Label]) 
     yield from _baseline_cautions(baseline, trained)
     yield from _basis_cautions(labels)
     yield from _seed_cautions(trained)
+    yield from _beside_cautions(labels)
     yield from _sibling_cautions(trained, labels)
 
 
@@ -110,6 +111,16 @@ def _basis_cautions(labels: Sequence[Label]) -> Iterator[str]:
 def _bases(label: Label) -> list[Basis]:
     known = [row.basis for row in label.rows if row.basis is not None]
     return [worst_basis(known)] if known else []
+
+
+def _beside_cautions(labels: Sequence[Label]) -> Iterator[str]:
+    names = [label.name for label in labels if label.mean("online_j")]
+    if names:
+        of = "its" if len(names) == 1 else "their"
+        yield (
+            f"a teacher ran beside the training of {listed(names)}: what it took is in {of} student's energy, since "
+            "every further student takes it anew"
+        )
 
 
 def _sibling_cautions(trained: Trained, labels: Sequence[Label]) -> Iterator[str]:

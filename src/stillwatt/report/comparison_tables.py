@@ -31,6 +31,7 @@ REUSE_WORDS = {
     "never": "never",
     "undetermined": "cannot be told",
     "not_at_this_quality": "no baseline as good",
+    "not_at_this_budget": "no equal budget",
 }
 """When reuse repays a teacher, in a few words, by verdict."""
 _IMPACTS = {"kgco2e": "carbon", "water_l": "water", "gpu": "GPU energy", "facility": "facility energy"}
