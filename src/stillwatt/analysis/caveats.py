@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from stillwatt.analysis.bills import SUMMED_BOUNDARIES
 from stillwatt.analysis.quality import Yardstick
-from stillwatt.records.channel import Basis
-from stillwatt.records.energy import Absent, Energy, NoTotal
+from stillwatt.records.channel import Basis, Boundary, is_summed
+from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.finding import (
     ArmPoint,
     Bill,
@@ -51,13 +50,16 @@ def _energy_caveats(run: RunRecord, table: StageTable) -> Iterator[str]:
         if parts:
             how = f": {'; '.join(sources)}" if sources else ""
             yield f"energy of {', '.join(parts)} is {basis.value}, not measured{how}"
-    unsummed = sorted({f"{part.part} ({part.boundary.value})" for part in energies if _is_outside(part)})
+    boundary = table.total.boundary if isinstance(table.total, Total) else Boundary.COMPONENTS
+    unsummed = sorted({f"{part.part} ({part.boundary.value})" for part in energies if _is_outside(part, boundary)})
     if unsummed:
         yield f"{', '.join(unsummed)} covers other parts again and is in no bill"
 
 
-def _is_outside(part: Energy | Absent) -> bool:
-    return part.boundary not in SUMMED_BOUNDARIES
+def _is_outside(part: Energy | Absent, total: Boundary) -> bool:
+    """Whether a part's energy is in no bill; what is absent inside a reading around it is in that reading's."""
+    is_inside = isinstance(part, Absent) and total is not Boundary.COMPONENTS
+    return not is_summed(part.boundary, total) and not is_inside
 
 
 def _arm_caveats(

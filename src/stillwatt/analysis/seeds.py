@@ -15,8 +15,9 @@ from stillwatt.analysis.judged import is_judged
 from stillwatt.analysis.remainder import remainder
 from stillwatt.analysis.words import listed
 from stillwatt.errors import UsageError
+from stillwatt.records.channel import Boundary
 from stillwatt.records.comparison import Observation, Unbilled
-from stillwatt.records.energy import NoTotal
+from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.finding import TEACHER_YARDSTICK, ArmPoint, Quality, Study
 from stillwatt.records.run import RunRecord
 from stillwatt.records.window import StageKind
@@ -27,6 +28,8 @@ _OF_JUDGES = ", and scores of unlike judges or rubrics are scores of unlike task
 NODE_IS_COMPONENTS = (
     "node is the sum of the metered boards, CPU packages and DRAM: fans, power supply, network and disks are not in it"
 )
+NODE_IS_AROUND = "node is what a meter around the whole machine reads ({boundary}): all that is in the machine is in it"
+FACILITY_IS_READ = "the energies are those of a meter around the facility: cooling is in them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,8 @@ class Gathered:
     warnings: tuple[str, ...]
     complete: bool
     """False where an energy is unknown, or lacks a part."""
+    boundary: str = "node"
+    """What the energies cover: `node` or `facility`; empty where the runs are not summed alike."""
 
 
 def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
@@ -100,12 +105,31 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
             complete = complete and not gaps
             warnings += [f"run {run.run_id}: {gap}" for gap in gaps]
     _check_tasks(summed)
+    boundary, covered = _covered(summed)
+    alike, unlike = ((covered,), ()) if boundary else ((), (covered,))
     return Gathered(
         rows=tuple(rows),
         unbilled=tuple(unbilled),
-        warnings=(*_yardsticks(summed), *warnings, *_grouped(doubts), *_machines(summed), NODE_IS_COMPONENTS),
+        warnings=(*unlike, *_yardsticks(summed), *warnings, *_grouped(doubts), *_machines(summed), *alike),
         complete=complete,
+        boundary=boundary,
     )
+
+
+def _covered(summed: Sequence[SummedRun]) -> tuple[str, str]:
+    """What the energies of all runs cover, and that in words; an empty boundary where they are not summed alike."""
+    found: dict[Boundary, list[str]] = {}
+    for entry in summed:
+        if isinstance(entry.run.total, Total):
+            found.setdefault(entry.run.total.boundary, []).append(entry.run.run_id)
+    if len(found) > 1:
+        each = "; ".join(f"{boundary.value} in {listed(runs)}" for boundary, runs in found.items())
+        return "", f"the runs' energies are summed at unlike boundaries ({each}): no ratio between them means anything"
+    boundary = next(iter(found), Boundary.COMPONENTS)
+    if boundary is Boundary.FACILITY:
+        return "facility", FACILITY_IS_READ
+    is_sum = boundary is Boundary.COMPONENTS
+    return "node", NODE_IS_COMPONENTS if is_sum else NODE_IS_AROUND.format(boundary=boundary.value)
 
 
 def _grouped(doubts: Sequence[tuple[str, str]]) -> Iterator[str]:

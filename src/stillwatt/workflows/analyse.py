@@ -134,7 +134,12 @@ def analyse_runs(
     if not gathered.rows:
         raise UsageError(f"no student was trained in {source}; `stillwatt report` shows what such a run used")
     rows, found = _compare(
-        gathered.rows, source, gathered.warnings, wishes or Wishes(), boundary="node", unbilled=gathered.unbilled
+        gathered.rows,
+        source,
+        gathered.warnings,
+        wishes or Wishes(),
+        boundary=gathered.boundary,
+        unbilled=gathered.unbilled,
     )
     return Analysis(comparison=found, complete=gathered.complete, rows=rows)
 
