@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from stillwatt.analysis.arm_stages import counted_parameters, throughput_of, trained_s
+from stillwatt.analysis.arm_stages import cards_of, counted_parameters, throughput_of, trained_s, trainings_of
 from stillwatt.analysis.armless import UNNAMED_SEED
 from stillwatt.analysis.bookings import sort_stages
 from stillwatt.analysis.breakeven import left_nothing
@@ -37,8 +37,8 @@ def observe(run: RunRecord, study: Study, cards: Study, point: ArmPoint, *, seve
         several: Whether it stands beside those of other runs, which may have used the same seeds.
     """
     # what a teacher takes beside the training, every further student takes anew
-    student_j, student_random_j = _sum(point.student_energy, point.online_energy)
-    own_j, own_random_j = _sum(point.student_energy, point.online_energy, point.other_energy)
+    student_j, _ = _sum(point.student_energy, point.online_energy)
+    own_j, _ = _sum(point.student_energy, point.online_energy, point.other_energy)
     quality = point.quality if isinstance(point.quality, Quality) else None
     served = {rate.model: rate for rate in study.serving}
     return Observation(
@@ -59,18 +59,14 @@ def observe(run: RunRecord, study: Study, cards: Study, point: ArmPoint, *, seve
         artefact=", ".join(sorted(use.artifact for use in point.artifacts)),
         served_teacher_j=_per_token(served, "teacher"),
         served_student_j=_per_token(served, point.student),
-        half_widths={
-            "teacher_j": _sum(point.artifact_energy)[1],
-            "student_j": student_random_j,
-            "own_j": own_random_j,
-            "served_teacher_j": _random_per_token(served, "teacher"),
-            "served_student_j": _random_per_token(served, point.student),
-        },
+        half_widths=_half_widths(point, served),
         cards=_cards(cards, point),
         increments_j=increments_of(sort_stages(run), point.arm),
         basis=_basis(point),
         whole_j=_whole_j(point),
         student_s=trained_s(run, point.arm),
+        devices=_devices(run, point),
+        gains_j=_gains(cards, point),
         steps=point.steps,
         stop=point.stop,
         settings=_settings(run, point),
@@ -118,6 +114,17 @@ def _arm(run: RunRecord, point: ArmPoint) -> Mapping[str, Any]:
     arms = run.settings.get("arms")
     named = [arm for arm in arms if isinstance(arm, Mapping)] if isinstance(arms, list) else []
     return next((arm for arm in named if arm.get("name") == point.name), {})
+
+
+def _half_widths(point: ArmPoint, served: Mapping[str, ServingRate]) -> dict[str, float]:
+    """The meter's random half-widths of its energies."""
+    return {
+        "teacher_j": _sum(point.artifact_energy)[1],
+        "student_j": _sum(point.student_energy, point.online_energy)[1],
+        "own_j": _sum(point.student_energy, point.online_energy, point.other_energy)[1],
+        "served_teacher_j": _random_per_token(served, "teacher"),
+        "served_student_j": _random_per_token(served, point.student),
+    }
 
 
 def _settings(run: RunRecord, point: ArmPoint) -> dict[str, float]:
@@ -174,6 +181,38 @@ def _whole_j(point: ArmPoint) -> tuple[float, float] | None:
     """The interval of all that the arm took, with the whole teacher."""
     bill = point.energy_under("one-off")
     return (bill.low_j, bill.high_j) if isinstance(bill, Bill) else None
+
+
+def _devices(run: RunRecord, point: ArmPoint) -> dict[str, frozenset[str]]:
+    """Cards that the arm was trained on, and its teacher worked on."""
+    bookings = sort_stages(run)
+    made = [
+        bookings.book[key]
+        for use in point.artifacts
+        if (bill := bookings.artifacts.get(use.artifact)) is not None and not isinstance(bill.weights, NoTotal)
+        for key in bill.weights
+    ]
+    own, teacher = cards_of(trainings_of(run, point.arm)), cards_of(made)
+    return {
+        **({"student_j": own, "own_j": own} if own else {}),
+        **({"teacher_j": teacher} if teacher and not left_nothing(point) else {}),
+    }
+
+
+def _gains(cards: Study, point: ArmPoint) -> dict[str, float]:
+    """How far the cards' gain may move the arm's energies."""
+    own = next((other for other in cards.final_points if other.arm == point.arm), None)
+    if own is None:
+        return {}
+    bills = {
+        "teacher_j": (own.artifact_energy,),
+        "student_j": (own.student_energy, own.online_energy),
+        "own_j": (own.student_energy, own.online_energy, own.other_energy),
+    }
+    return {
+        name: math.fsum(max(bill.systematic_low_j, bill.systematic_high_j) for bill in parts if isinstance(bill, Bill))
+        for name, parts in bills.items()
+    }
 
 
 def _sum(*bills: Bill | NoTotal) -> tuple[float | None, float]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from stillwatt.analysis.card_gains import card_caution
 from stillwatt.analysis.contrast import paired_or_not
 from stillwatt.analysis.pairing import Roles, assign_roles
 from stillwatt.analysis.reuse import quality_gap
@@ -66,6 +67,7 @@ def training_cautions(baseline: str, trained: Trained, labels: Sequence[Label]) 
     yield from _basis_cautions(labels)
     yield from _seed_cautions(trained)
     yield from _beside_cautions(labels)
+    yield from card_caution(row for label in labels for row in label.rows)
     yield from _sibling_cautions(trained, labels)
 
 

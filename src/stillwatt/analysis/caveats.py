@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from stillwatt.analysis.arm_stages import cards_of
+from stillwatt.analysis.bookings import Bookings
 from stillwatt.analysis.quality import Yardstick
+from stillwatt.analysis.words import listed
 from stillwatt.records.channel import Basis, Boundary, is_summed
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.finding import (
@@ -14,7 +17,8 @@ from stillwatt.records.finding import (
     ServingRate,
     StageTable,
 )
-from stillwatt.records.run import RunRecord
+from stillwatt.records.run import RunRecord, StageRecord
+from stillwatt.records.window import StageKind
 
 _FEW_ITEMS = 1000
 """Below this many items a proportion near one half has a standard error above 1.5 points."""
@@ -33,6 +37,24 @@ def find_caveats(
         *_energy_caveats(run, table),
         *(_arm_caveats(points, yardstick, serving, baseline_arm) if points else ()),
     )
+
+
+def card_caveats(bookings: Bookings) -> Iterator[str]:
+    """Arms of one run that were trained on unlike cards, after a move to another machine perhaps."""
+    stages: dict[str, list[StageRecord]] = {}
+    for stage in bookings.ended:
+        if stage.kind is StageKind.STUDENT_TRAIN and "arm" in stage.labels:
+            stages.setdefault(stage.labels["arm"], []).append(stage)
+    by_cards: dict[frozenset[str], list[str]] = {}
+    for arm, trained in stages.items():
+        if cards := cards_of(trained):
+            by_cards.setdefault(cards, []).append(arm)
+    if len(by_cards) > 1:
+        on = "; ".join(f"{listed(arms)} on {', '.join(sorted(cards))}" for cards, arms in by_cards.items())
+        yield (
+            f"trained on unlike cards ({on}): each card's gain is its own, and the intervals of ratios and N* here "
+            "leave it out; `stillwatt analyse RUN` has it in them"
+        )
 
 
 def _energy_caveats(run: RunRecord, table: StageTable) -> Iterator[str]:

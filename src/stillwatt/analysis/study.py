@@ -14,7 +14,7 @@ from stillwatt.analysis.breakeven import (
     reuse_break_even,
     serving_break_even,
 )
-from stillwatt.analysis.caveats import find_caveats
+from stillwatt.analysis.caveats import card_caveats, find_caveats
 from stillwatt.analysis.frontier import Candidate, frontier_probabilities, place_points
 from stillwatt.analysis.judged import judged_caveats
 from stillwatt.analysis.quality import Yardstick, all_scores, relative_quality
@@ -75,6 +75,7 @@ def summarise(
             *find_problems(bookings),
             *find_caveats(run, points, yardstick, serving, table, baseline_arm),
             *judged_caveats(bookings),
+            *card_caveats(bookings),
             *((repeat.sentence,) if break_evens else ()),
         ),
         repeat_rel=repeat.rel,

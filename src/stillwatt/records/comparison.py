@@ -85,6 +85,10 @@ class Observation:
     """Optimiser steps that it was trained for."""
     stop: Stop | None = None
     """What ended its training before its text did."""
+    devices: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Cards that an energy was read on, by field name, as far as they can be told from others."""
+    gains_j: Mapping[str, float] = field(default_factory=dict)
+    """How far these cards' gain may move that energy, 95 %: no repeat shrinks it."""
     otherwise: str = ""
     """All else that it was made with, in one text: trainings whose texts differ do not differ in a number alone."""
     settings: Mapping[str, float] = field(default_factory=dict)
