@@ -201,17 +201,15 @@ def _devices(run: RunRecord, point: ArmPoint) -> dict[str, frozenset[str]]:
 
 def _gains(cards: Study, point: ArmPoint) -> dict[str, float]:
     """How far the cards' gain may move the arm's energies."""
-    own = next((other for other in cards.final_points if other.arm == point.arm), None)
-    if own is None:
-        return {}
-    bills = {
-        "teacher_j": (own.artifact_energy,),
-        "student_j": (own.student_energy, own.online_energy),
-        "own_j": (own.student_energy, own.online_energy, own.other_energy),
-    }
     return {
         name: math.fsum(max(bill.systematic_low_j, bill.systematic_high_j) for bill in parts if isinstance(bill, Bill))
-        for name, parts in bills.items()
+        for own in cards.final_points
+        if own.arm == point.arm
+        for name, parts in (
+            ("teacher_j", (own.artifact_energy,)),
+            ("student_j", (own.student_energy, own.online_energy)),
+            ("own_j", (own.student_energy, own.online_energy, own.other_energy)),
+        )
     }
 
 
