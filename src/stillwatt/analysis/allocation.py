@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stillwatt.records.finding import Allocation, AllocationKind
+from stillwatt.records.allocation import Allocation, AllocationKind
 
 ONE_OFF = Allocation(kind=AllocationKind.ONE_OFF)
 TOKENS = Allocation(kind=AllocationKind.TOKENS)

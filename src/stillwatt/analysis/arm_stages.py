@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from stillwatt.analysis.bookings import sort_stages
 from stillwatt.records.adapters import AdapterSize
+from stillwatt.records.channel import Boundary
+from stillwatt.records.energy import Energy
 from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.records.window import StageKind
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}|GPU-[0-9a-f]{16}", re.IGNORECASE)
+"""What the name of a card has in it where it is that card's alone."""
 
 
 def trained_s(run: RunRecord, arm: str) -> float | None:
     """How long the arm was trained up to its last checkpoint."""
-    lengths = [stage.duration_s for stage in _trainings(run, arm)]
+    lengths = [stage.duration_s for stage in trainings_of(run, arm)]
     return math.fsum(lengths) if lengths else None
 
 
 def counted_parameters(run: RunRecord, arm: str) -> Any:
     """Weights of the arm's student, as its training counted them."""
-    counted = [stage.results.get("parameters") for stage in _trainings(run, arm)]
+    counted = [stage.results.get("parameters") for stage in trainings_of(run, arm)]
     return counted[-1] if counted else None
 
 
@@ -42,10 +48,22 @@ def throughput_of(run: RunRecord, student: str) -> float | None:
     return None
 
 
-def _trainings(run: RunRecord, arm: str) -> list[StageRecord]:
+def trainings_of(run: RunRecord, arm: str) -> list[StageRecord]:
     """The arm's finished increments, in their order."""
     return [
         stage
         for stage in sort_stages(run).ended
         if stage.kind is StageKind.STUDENT_TRAIN and stage.labels.get("arm") == arm
     ]
+
+
+def cards_of(stages: Iterable[StageRecord]) -> frozenset[str]:
+    """Accelerators that the stages' energies were read on, by what tells one from all others; of some nobody says."""
+    parts = [part for stage in stages for part in stage.energies if isinstance(part, Energy)]
+    return frozenset(
+        card
+        for part in parts
+        if part.boundary is Boundary.BOARD
+        for card in part.device.split(" + ")
+        if _UUID.search(card)
+    )

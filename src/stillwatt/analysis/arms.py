@@ -1,7 +1,8 @@
 """From a run's stages to its arms: what each checkpoint of each arm used, and how good it was.
 
 E_prepare   the data preparation
-E_teacher   the arm's artefacts, pro rata to the share of them that was used at the checkpoint
+E_teacher   the arm's artefacts, pro rata to the share of them that was used at the checkpoint, and what ran beside
+            its training
 E_student   the training increments up to the checkpoint
 E_other     E_prepare and the checkpoint's own evaluation
 """
@@ -17,9 +18,11 @@ from stillwatt.analysis.arm_stages import adapter_size
 from stillwatt.analysis.bills import Weights, add, price
 from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of, artifacts_of, weights_of
 from stillwatt.analysis.quality import Yardstick, all_scores, relative_quality, unread_scores, unsure_scores
+from stillwatt.analysis.stopped import borne_share, ending_of, find_stop, trained_share
 from stillwatt.analysis.words import listed
+from stillwatt.records.allocation import Allocation
 from stillwatt.records.energy import NoTotal
-from stillwatt.records.finding import AllocatedEnergy, Allocation, ArmPoint, ArtifactUse, Bill
+from stillwatt.records.finding import AllocatedEnergy, ArmPoint, ArtifactUse, Bill
 from stillwatt.records.missing import MissingArm
 from stillwatt.records.run import StageRecord
 from stillwatt.records.window import ONLINE_TEACHER, StageKind
@@ -182,8 +185,9 @@ class _Builder:
         prepare = weights_of(stage for stage in self.bookings.ended if stage.kind is StageKind.PREPARE_DATA)
         other = add(prepare, weights_of(evaluations))
         student = self._student(arm, checkpoint, increments)
-        scores = all_scores(evaluations)
-        uses = tuple(self._use(artifact, arm, float(checkpoint)) for artifact in arm.artifacts)
+        ending = ending_of([stage for stage in increments if checkpoint_of(stage) == checkpoint])
+        uses = self._uses(arm, borne_share(ending, float(checkpoint)))
+        online = self._online(uses, float(checkpoint))
         lost = weights_of(stage for stage in self.bookings.lost if stage.labels.get("arm") == arm.arm)
         return ArmPoint(
             arm=arm.arm,
@@ -192,24 +196,32 @@ class _Builder:
             student=last.get("student", ""),
             seed=last.get("seed", ""),
             checkpoint=checkpoint,
-            budget_share=float(checkpoint),
+            budget_share=trained_share(ending, float(checkpoint)),
             is_final=checkpoint == arm.checkpoints[-1],
             tokens=_count(increments, "tokens"),
             supervised_tokens=_count(increments, "supervised_tokens"),
             prepare_energy=self._price(prepare),
-            teacher_energy=self._price(self._teacher(uses, None)),
+            teacher_energy=self._price(_join(self._artifacts(uses, None), online)),
+            artifact_energy=self._price(self._artifacts(uses, None)),
+            online_energy=self._price(online),
             student_energy=self._price(student),
             evaluation_energy=self._price(weights_of(evaluations)),
             other_energy=self._price(other),
             experimentation_energy=self._price(lost),
             artifacts=uses,
-            allocated=tuple(
-                AllocatedEnergy(allocation=rule, energy=self._price(_join(self._teacher(uses, rule), student, other)))
-                for rule in self.allocations
-            ),
-            scores=scores,
-            quality=relative_quality(scores, self.yardstick),
+            allocated=self._allocated(uses, (online, student, other)),
+            scores=all_scores(evaluations),
+            quality=relative_quality(all_scores(evaluations), self.yardstick),
             adapters=adapter_size(increments),
+            steps=_count(increments, "steps"),
+            stop=find_stop(ending),
+        )
+
+    def _allocated(self, uses: Sequence[ArtifactUse], own: Sequence[Weights | NoTotal]) -> tuple[AllocatedEnergy, ...]:
+        """One student's bill under each allocation: its share of the artefacts, and all that is its own."""
+        return tuple(
+            AllocatedEnergy(allocation=rule, energy=self._price(_join(self._artifacts(uses, rule), *own)))
+            for rule in self.allocations
         )
 
     def _price(self, weights: Weights | NoTotal) -> Bill | NoTotal:
@@ -233,6 +245,9 @@ class _Builder:
         # a stage's energy holds that of the stages inside it; a teacher's goes on the teacher's bill
         return add(weights_of(increments), weights_of(beside, -1.0))
 
+    def _uses(self, arm: _Arm, share: float) -> tuple[ArtifactUse, ...]:
+        return tuple(self._use(artifact, arm, share) for artifact in arm.artifacts)
+
     def _use(self, artifact: str, arm: _Arm, share: float) -> ArtifactUse:
         using = self.users[artifact]
         shares = token_shares({user.arm: _count(user.trained, "tokens") for user in using})
@@ -247,12 +262,11 @@ class _Builder:
             reused_from=bill.reused_from if bill else None,
         )
 
-    def _teacher(self, uses: Sequence[ArtifactUse], rule: Allocation | None) -> Weights | NoTotal:
-        """The teacher's stages in one student's bill; without a rule, all of them."""
+    def _artifacts(self, uses: Sequence[ArtifactUse], rule: Allocation | None) -> Weights | NoTotal:
+        """The stages that made artefacts in one student's bill; without a rule, all of them."""
         parts: list[Weights] = []
         for use in uses:
             if use.kind == ONLINE_TEACHER:
-                parts.append(self._beside(use))
                 continue
             share = 1.0 if rule is None else teacher_share(rule, use.token_share)
             if share == 0.0:
@@ -267,14 +281,13 @@ class _Builder:
             parts.append(add(bill.weights, factor=share * use.used_share))
         return add(*parts)
 
-    def _beside(self, use: ArtifactUse) -> Weights:
-        """A teacher that ran beside the training: all of it up to the checkpoint, under every rule."""
+    def _online(self, uses: Sequence[ArtifactUse], share: float) -> Weights:
+        """A teacher that ran beside the training: all of it up to the checkpoint, under every rule (eq. 143)."""
+        own = {use.artifact for use in uses if use.kind == ONLINE_TEACHER}
         return weights_of(
             stage
             for stage in self.bookings.ended
-            if stage.kind in TEACHER_KINDS
-            and artifact_of(stage) == use.artifact
-            and budget_share(stage) <= use.budget_share
+            if stage.kind in TEACHER_KINDS and artifact_of(stage) in own and budget_share(stage) <= share
         )
 
 

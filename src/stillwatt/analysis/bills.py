@@ -10,16 +10,13 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 
-from stillwatt.records.channel import Basis, Boundary, worst_basis
-from stillwatt.records.energy import Absent, Energy, NoTotal, random_of_sum
+from stillwatt.records.channel import Basis, is_summed, worst_basis
+from stillwatt.records.energy import Absent, Energy, NoTotal, Total, random_of_sum
 from stillwatt.records.finding import Bill
 from stillwatt.records.run import StageRecord
 
 Weights = Mapping[str, float]
 """How much of each stage, by the stage's key in the book."""
-
-SUMMED_BOUNDARIES = frozenset({Boundary.CHIP, Boundary.BOARD})
-"""Parts of these boundaries add up to `components`; a node or wall reading covers them again and is not added."""
 
 
 def add(*parts: Weights, factor: float = 1.0) -> dict[str, float]:
@@ -36,7 +33,7 @@ def add(*parts: Weights, factor: float = 1.0) -> dict[str, float]:
 
 
 def price(book: Mapping[str, StageRecord], weights: Weights) -> Bill | NoTotal:
-    """Energy of a combination of stages (method.md, eqs. 10, 11 and 128).
+    """Energy of a combination of stages, at the boundary at which each is summed (method.md, eqs. 10, 11 and 128).
 
         E = sum_s w_s sum_p E_sp ;  random: quadrature over stages and parts, vectors for what is in step
         systematic: linear within a driver, quadrature between drivers                                    [J]
@@ -80,7 +77,10 @@ def lacking(bill: Bill, *others: Bill) -> tuple[str, ...]:
 
 
 def _parts(stage: StageRecord) -> tuple[list[Energy], list[Absent]]:
-    inside = [part for part in stage.energies if part.boundary in SUMMED_BOUNDARIES]
+    """What of a stage is in its gross energy, and what is absent from it; a stage without one has all absent."""
+    if not isinstance(stage.gross, Total):
+        return [], [part for part in stage.energies if isinstance(part, Absent)]
+    inside = [part for part in stage.energies if is_summed(part.boundary, stage.gross.boundary)]
     return [p for p in inside if isinstance(p, Energy)], [p for p in inside if isinstance(p, Absent)]
 
 

@@ -6,11 +6,11 @@ this run used again, stands under `<run id>/<stage id>`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from stillwatt.analysis.bills import Weights
-from stillwatt.records.energy import NoTotal
+from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.run import TAKEN_OVER, RunRecord, StageRecord, fates, made_with
 from stillwatt.records.window import StageKind, StageStatus
 
@@ -64,10 +64,10 @@ def sort_stages(run: RunRecord, others: Sequence[RunRecord] = ()) -> Bookings:
     pointers = [stage for stage in whole if REUSED_FROM in stage.labels]
     done = [stage for stage in whole if fate[stage.stage_id] is StageStatus.ENDED or stage.stage_id in kept_ids]
     ended = [stage for stage in done if REUSED_FROM not in stage.labels]
-    book = {stage.stage_id: stage for stage in run.stages}
+    book = {stage.stage_id: stage for stage in _as_summed(run.stages, run)}
     artifacts = _own_artifacts(ended)
     for pointer in pointers:
-        makers = _find_makers(pointer, others)
+        makers = _find_makers(pointer, others, run)
         book |= makers
         artifacts.setdefault(artifact_of(pointer), _pointed_bill(pointer, makers))
     running = [stage.name for stage in whole if stage.status is StageStatus.RUNNING]
@@ -78,6 +78,18 @@ def sort_stages(run: RunRecord, others: Sequence[RunRecord] = ()) -> Bookings:
         artifacts=artifacts,
         problems=tuple(f"stage {name} is still running: it is in the total, in no arm" for name in running),
     )
+
+
+def _as_summed(stages: Iterable[StageRecord], run: RunRecord) -> Iterator[StageRecord]:
+    """Stages as a run's bills see them: one that is summed at another boundary than its total has no energy in them."""
+    for stage in stages:
+        if isinstance(stage.gross, Total) and isinstance(run.total, Total):
+            own, wanted = stage.gross.boundary, run.total.boundary
+            if own is not wanted:
+                reason = f"it is summed at the boundary {own.value} and run {run.run_id} at {wanted.value}"
+                yield replace(stage, gross=NoTotal(reason=reason), energies=())
+                continue
+        yield stage
 
 
 def artifact_of(stage: StageRecord) -> str:
@@ -126,12 +138,13 @@ def _pointed_stage(pointer: StageRecord) -> tuple[str, str]:
     return str(run_id), str(pointer.results.get("energy_stage_id", ""))
 
 
-def _find_makers(pointer: StageRecord, others: Sequence[RunRecord]) -> dict[str, StageRecord]:
+def _find_makers(pointer: StageRecord, others: Sequence[RunRecord], run: RunRecord) -> dict[str, StageRecord]:
     """The stages that made a reused artefact, by their keys; several where ranks of a launch made it together."""
     run_id, stage_id = _pointed_stage(pointer)
     for other in others:
         if other.run_id == run_id:
-            return {f"{run_id}/{each.stage_id}": each for each in made_with(other.stages, stage_id)}
+            made = _as_summed(made_with(other.stages, stage_id), run)
+            return {f"{run_id}/{each.stage_id}": each for each in made}
     return {}
 
 

@@ -1,4 +1,4 @@
-"""When distilling has paid for its teacher: by reuse, by serving, at matched quality (method.md, eqs. 25 to 27).
+"""When distilling has paid for its teacher: by reuse, by serving, at matched quality (method.md, eqs. 25 to 27, 143).
 
 Intervals use the random parts of the meter and `repeat_rel`, how much a single stage's energy differs between
 repeats (eq. 28). The systematic parts are left out: numerator and denominator are energies of the same parts, read by
@@ -17,6 +17,7 @@ from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import ArmPoint, Bill, BreakEven, BreakEvenKind, NoQuality, ServingRate, Verdict
 from stillwatt.records.window import ONLINE_TEACHER
 
+NOTHING_TO_SHARE = "the teacher ran beside the training and left nothing that another student could use"
 _Z_95 = 1.959963984540054
 """Half-width of a 95 % interval in standard deviations."""
 
@@ -102,13 +103,18 @@ def break_even(extra: Estimate, saving: Estimate) -> tuple[Verdict, float | None
 def reuse_break_even(point: ArmPoint, baseline: ArmPoint, *, repeat_rel: float = 0.0) -> BreakEven:
     """N*: students that must share the artefact before distilling uses no more than the baseline (method.md, eq. 25).
 
-    N* = E_teacher / (E_student,baseline - E_student,arm)                                                  [1]
+    N* = E_artefact / (E_student,baseline - E_student,arm - E_online)                                      [1]
     """
     blank = _blank(BreakEvenKind.REUSE, point)
     known = _estimates(baseline.student_energy, repeat_rel=repeat_rel)
     if isinstance(known, NoTotal):
         return replace(blank, reason=known.reason)
     return _reuse(blank, point, known[0], "at equal token budget", repeat_rel)
+
+
+def no_equal_budget(point: ArmPoint, reason: str) -> BreakEven:
+    """N* of a point that no baseline was trained as long as (method.md, eq. 144)."""
+    return replace(_blank(BreakEvenKind.REUSE, point), verdict=Verdict.NOT_AT_THIS_BUDGET, reason=reason)
 
 
 def serving_break_even(
@@ -244,21 +250,42 @@ def _outside(end: _Observed, quality: float, gap: Estimate) -> str:
 
 
 def _reuse(blank: BreakEven, point: ArmPoint, baseline: Estimate, against: str, repeat_rel: float) -> BreakEven:
-    known = _estimates(point.teacher_energy, point.student_energy, repeat_rel=repeat_rel)
+    known = _estimates(point.artifact_energy, point.online_energy, point.student_energy, repeat_rel=repeat_rel)
     if isinstance(known, NoTotal):
         return replace(blank, reason=known.reason)
-    teacher, own = known
+    artifacts, online, own = known
     saving = Estimate(value=baseline.value - own.value, random=math.hypot(baseline.random, own.random))
-    judged = _judge(blank, teacher, saving, against)
-    if judged.verdict is Verdict.VALUE and any(use.kind == ONLINE_TEACHER for use in point.artifacts):
-        reason = "the teacher ran beside the training and left nothing that another student could use"
-        return replace(judged, verdict=Verdict.NEVER, value=None, low=None, high=None, reason=reason)
-    bills = [bill for bill in (point.teacher_energy, point.student_energy) if isinstance(bill, Bill)]
+    if left_nothing(point):
+        return _never_shared(blank, online, saving, against)
+    # a teacher beside the training works for each further student anew, as its own training does
+    saving = Estimate(value=saving.value - online.value, random=math.hypot(saving.random, online.random))
+    judged = _judge(blank, artifacts, saving, against)
+    bills = [bill for bill in (point.artifact_energy, point.student_energy) if isinstance(bill, Bill)]
     gaps = lacking(bills[0], *bills[1:])
     if judged.verdict is Verdict.VALUE and gaps:
         reason = f"{judged.value:.3g} at least: the teacher's work is not known whole ({'; '.join(gaps)})"
         return replace(judged, verdict=Verdict.UNDETERMINED, value=None, low=None, high=None, reason=reason)
     return judged
+
+
+def left_nothing(point: ArmPoint) -> bool:
+    """Whether a point's teacher ran beside the training alone: no other student can use any of that work (eq. 143)."""
+    return bool(point.artifacts) and all(use.kind == ONLINE_TEACHER for use in point.artifacts)
+
+
+def _never_shared(blank: BreakEven, online: Estimate, saving: Estimate, against: str) -> BreakEven:
+    """No number of students repays a teacher that left nothing, whatever the first one saved (method.md, eq. 143)."""
+    net_j, noise_j = saving.value - online.value, math.hypot(saving.random, online.random)
+    outcome = f"takes more energy {against}" if net_j < 0.0 else f"saves energy {against} all the same"
+    if abs(net_j) <= noise_j:
+        outcome = f"takes neither clearly more nor clearly less energy {against}"
+    return replace(
+        blank,
+        verdict=Verdict.NEVER,
+        extra_j=online.value,
+        saving_j=saving.value,
+        reason=f"{NOTHING_TO_SHARE}; with it, each student {outcome}",
+    )
 
 
 def _judge(blank: BreakEven, extra: Estimate, saving: Estimate, against: str) -> BreakEven:

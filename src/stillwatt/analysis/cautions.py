@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from stillwatt.analysis.card_gains import card_caution
 from stillwatt.analysis.contrast import paired_or_not
 from stillwatt.analysis.pairing import Roles, assign_roles
 from stillwatt.analysis.reuse import quality_gap
@@ -72,6 +73,8 @@ def training_cautions(baseline: str, trained: Trained, labels: Sequence[Label]) 
     yield from _basis_cautions(labels)
     yield from _seed_cautions(trained)
     yield from _token_cautions(trained.labels)
+    yield from _beside_cautions(labels)
+    yield from card_caution(row for label in labels for row in label.rows)
     yield from _sibling_cautions(trained, labels)
 
 
@@ -132,6 +135,16 @@ def _basis_cautions(labels: Sequence[Label]) -> Iterator[str]:
 def _bases(label: Label) -> list[Basis]:
     known = [row.basis for row in label.rows if row.basis is not None]
     return [worst_basis(known)] if known else []
+
+
+def _beside_cautions(labels: Sequence[Label]) -> Iterator[str]:
+    names = [label.name for label in labels if label.mean("online_j")]
+    if names:
+        of = "its" if len(names) == 1 else "their"
+        yield (
+            f"a teacher ran beside the training of {listed(names)}: what it took is in {of} student's energy, since "
+            "every further student takes it anew"
+        )
 
 
 def _sibling_cautions(trained: Trained, labels: Sequence[Label]) -> Iterator[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from stillwatt.analysis.bills import SUMMED_BOUNDARIES
+from stillwatt.analysis.arm_stages import cards_of
+from stillwatt.analysis.bookings import Bookings
 from stillwatt.analysis.quality import Yardstick
-from stillwatt.records.channel import Basis
-from stillwatt.records.energy import Absent, Energy, NoTotal
+from stillwatt.analysis.words import listed
+from stillwatt.records.channel import Basis, Boundary, is_summed
+from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.finding import (
     ArmPoint,
     Bill,
@@ -15,7 +17,8 @@ from stillwatt.records.finding import (
     ServingRate,
     StageTable,
 )
-from stillwatt.records.run import RunRecord
+from stillwatt.records.run import RunRecord, StageRecord
+from stillwatt.records.window import StageKind
 
 _FEW_ITEMS = 1000
 """Below this many items a proportion near one half has a standard error above 1.5 points."""
@@ -36,6 +39,24 @@ def find_caveats(
     )
 
 
+def card_caveats(bookings: Bookings) -> Iterator[str]:
+    """Arms of one run that were trained on unlike cards, after a move to another machine perhaps."""
+    stages: dict[str, list[StageRecord]] = {}
+    for stage in bookings.ended:
+        if stage.kind is StageKind.STUDENT_TRAIN and "arm" in stage.labels:
+            stages.setdefault(stage.labels["arm"], []).append(stage)
+    by_cards: dict[frozenset[str], list[str]] = {}
+    for arm, trained in stages.items():
+        if cards := cards_of(trained):
+            by_cards.setdefault(cards, []).append(arm)
+    if len(by_cards) > 1:
+        on = "; ".join(f"{listed(arms)} on {', '.join(sorted(cards))}" for cards, arms in by_cards.items())
+        yield (
+            f"trained on unlike cards ({on}): each card's gain is its own, and the intervals of ratios and N* here "
+            "leave it out; `stillwatt analyse RUN` has it in them"
+        )
+
+
 def _energy_caveats(run: RunRecord, table: StageTable) -> Iterator[str]:
     if isinstance(table.total, NoTotal):
         yield f"the run has no total: {table.total.reason}"
@@ -51,13 +72,16 @@ def _energy_caveats(run: RunRecord, table: StageTable) -> Iterator[str]:
         if parts:
             how = f": {'; '.join(sources)}" if sources else ""
             yield f"energy of {', '.join(parts)} is {basis.value}, not measured{how}"
-    unsummed = sorted({f"{part.part} ({part.boundary.value})" for part in energies if _is_outside(part)})
+    boundary = table.total.boundary if isinstance(table.total, Total) else Boundary.COMPONENTS
+    unsummed = sorted({f"{part.part} ({part.boundary.value})" for part in energies if _is_outside(part, boundary)})
     if unsummed:
         yield f"{', '.join(unsummed)} covers other parts again and is in no bill"
 
 
-def _is_outside(part: Energy | Absent) -> bool:
-    return part.boundary not in SUMMED_BOUNDARIES
+def _is_outside(part: Energy | Absent, total: Boundary) -> bool:
+    """Whether a part's energy is in no bill; what is absent inside a reading around it is in that reading's."""
+    is_inside = isinstance(part, Absent) and total is not Boundary.COMPONENTS
+    return not is_summed(part.boundary, total) and not is_inside
 
 
 def _arm_caveats(

@@ -21,6 +21,7 @@ from stillwatt.analysis.siblings import merge_siblings
 from stillwatt.analysis.trainings import NAMES, Label, gather_labels, repeat_rel
 from stillwatt.analysis.views import other_views
 from stillwatt.analysis.whole_rows import lacks_of
+from stillwatt.records.allocation import Allocation
 from stillwatt.records.channel import worst_basis
 from stillwatt.records.comparison import (
     Attained,
@@ -33,7 +34,6 @@ from stillwatt.records.comparison import (
     StageSums,
     Unbilled,
 )
-from stillwatt.records.finding import Allocation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,6 +13,7 @@ from stillwatt.analysis.plane import frontier_mask
 from stillwatt.analysis.reuse import lacks_nothing, quality_gap
 from stillwatt.analysis.sheet import Plane
 from stillwatt.analysis.stairs import Stairs, Step
+from stillwatt.analysis.stopped import unlike_lengths
 from stillwatt.analysis.trainings import Label, Term, Weights, contrast_of
 from stillwatt.records.comparison import Curve, CurvePoint, Lever, Matched
 from stillwatt.records.energy import NoTotal
@@ -142,6 +143,8 @@ def levers(roles: Roles, students: int) -> tuple[Lever, ...]:
         baseline = roles.baseline_of(label)
         teacher_j, own_j = label.mean("teacher_j"), label.mean("student_j")
         baseline_j = baseline.mean("student_j") if baseline else None
+        if baseline is not None and unlike_lengths(label, baseline):
+            continue
         if teacher_j is None or own_j is None or baseline_j is None or min(teacher_j, own_j, baseline_j) <= 0.0:
             continue
         saving_j, borne_j = baseline_j - own_j, teacher_j / students

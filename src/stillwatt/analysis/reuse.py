@@ -1,12 +1,15 @@
-"""N*, T* and sweeps over tables of trainings, with seeds as repeats (method.md, eqs. 25, 26, 30, 31 and 33)."""
+"""N*, T* and sweeps over tables of trainings, with seeds as repeats (method.md, eqs. 25, 26, 30, 31, 33, 143, 144)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from stillwatt.analysis.breakeven import NOTHING_TO_SHARE
 from stillwatt.analysis.contrast import Contrast, judge, unknown
 from stillwatt.analysis.pairing import Roles, sweep_of
 from stillwatt.analysis.stairs import Stairs, Step
+from stillwatt.analysis.stopped import unlike_lengths
 from stillwatt.analysis.trainings import Label, Term, contrast_of, has_quality_error
 from stillwatt.records.comparison import Ratio, ReuseFinding, SweepFinding
 from stillwatt.records.energy import NoTotal
@@ -19,9 +22,9 @@ _SAME_CACHE = 0.000_000_001
 def reuse_findings(roles: Roles, rel: float) -> tuple[ReuseFinding, ...]:
     """N* of every distilled label against its student's baseline (method.md, eq. 25).
 
-    N* = T / (S_baseline - S_label) ;  S the student's own training                                        [1]
+    N* = T / (S_baseline - S_label) ;  S the student's training, a teacher beside it included               [1]
     """
-    return tuple(_reuse(label, roles.baseline_of(label), "student_j", rel) for label in roles.distilled)
+    return tuple(_at_equal_budget(label, roles.baseline_of(label), rel) for label in roles.distilled)
 
 
 def matched_reuse_findings(roles: Roles, rel: float) -> tuple[ReuseFinding, ...]:
@@ -66,6 +69,14 @@ def sweep_findings(roles: Roles, rel: float) -> tuple[SweepFinding, ...]:
     return tuple(found)
 
 
+def _at_equal_budget(label: Label, baseline: Label | None, rel: float) -> ReuseFinding:
+    why_not = unlike_lengths(label, baseline) if baseline is not None else ""
+    if not why_not:
+        return _reuse(label, baseline, "student_j", rel)
+    found = Ratio(verdict=Verdict.NOT_AT_THIS_BUDGET, value=None, low=None, high=None, reason=why_not)
+    return _finding(label, baseline, found, None, rel)
+
+
 def _reuse(label: Label, baseline: Label | None, field: str, rel: float) -> ReuseFinding:
     if baseline is None:
         reason = f"no baseline has student {label.student!r}" if label.student else "no baseline has this student"
@@ -79,7 +90,27 @@ def _reuse(label: Label, baseline: Label | None, field: str, rel: float) -> Reus
     )
     if isinstance(contrast, NoTotal):
         return _finding(label, baseline, unknown(contrast.reason), None, rel)
+    if has_nothing_to_share(label):
+        return _never_shared(label, baseline, contrast, rel)
     return _finding(label, baseline, judge(contrast, unit="student", against=baseline.name), contrast, rel)
+
+
+def has_nothing_to_share(label: Label) -> bool:
+    """Whether a teacher ran beside its trainings, and no other work of a teacher's went into them (eq. 143)."""
+    return all(row.online_j > 0.0 and row.teacher_j == 0.0 for row in label.rows)
+
+
+def _never_shared(label: Label, baseline: Label, contrast: Contrast, rel: float) -> ReuseFinding:
+    """No number of students repays a teacher that left nothing, whatever the first one saved (method.md, eq. 143)."""
+    saving = contrast.saving
+    outcome = f"{'takes more' if saving.value < 0.0 else 'saves'} energy against {baseline.name}"
+    if abs(saving.value) <= saving.random:
+        outcome = f"takes neither clearly more nor clearly less than {baseline.name}"
+    elif saving.value > 0.0:
+        outcome += " all the same"
+    reason = f"{NOTHING_TO_SHARE}; with it, each student {outcome}"
+    found = Ratio(verdict=Verdict.NEVER, value=None, low=None, high=None, reason=reason)
+    return replace(_finding(label, baseline, found, contrast, rel), has_nothing_to_share=True)
 
 
 def _matched(label: Label, stairs: Stairs[Label], roles: Roles, rel: float) -> ReuseFinding:
@@ -124,6 +155,9 @@ def _sweep(method: str, sweep: Sequence[Label], roles: Roles, rel: float) -> Swe
             return SweepFinding(method=method, students=students, found=found, teacher_j=None, saving_j=None)
         # the cache is made once: it is in the first label's evidence alone
         numerator = {"teacher_j": 1.0} if position == 0 else {}
+        if why_not := unlike_lengths(label, baseline):
+            found = unknown(why_not)
+            return SweepFinding(method=method, students=students, found=found, teacher_j=None, saving_j=None)
         terms.append(Term(label=label, numerator=numerator, denominator={"student_j": -1.0}))
         terms.append(Term(label=baseline, denominator={"student_j": 1.0}))
     contrast = contrast_of(terms, rel)

@@ -6,10 +6,13 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from stillwatt.analysis.breakeven import NOTHING_TO_SHARE
 from stillwatt.analysis.cautions import Trained
 from stillwatt.analysis.effects import Effect, effect_of
 from stillwatt.analysis.ladders import OUTCOMES, UNITS, made_with
+from stillwatt.analysis.reuse import has_nothing_to_share
 from stillwatt.analysis.sizes import PARAMETERS, parameters_of
+from stillwatt.analysis.stopped import unlike_lengths
 from stillwatt.analysis.trainings import Label, Term, Weights
 from stillwatt.analysis.words import listed
 from stillwatt.records.comparison import Comparison
@@ -135,6 +138,12 @@ def reuse_needed(test: RuleTest, evidence: Evidence) -> Found:
         baseline = evidence.trained.roles.baseline_of(label)
         if baseline is None:
             yield Gap(about=label.name, reason=f"no baseline has student {label.student!r}", labels=(label,))
+            continue
+        if has_nothing_to_share(label):
+            yield Gap(about=f"N* of {label.name}", reason=NOTHING_TO_SHARE, labels=(label,))
+            continue
+        if why_not := unlike_lengths(label, baseline):
+            yield Gap(about=f"N* of {label.name}", reason=why_not, labels=(label,))
             continue
         terms = [
             Term(label=label, numerator={"teacher_j": 1.0}, denominator={"student_j": -1.0}),

@@ -6,10 +6,13 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from stillwatt.analysis.breakeven import NOTHING_TO_SHARE
 from stillwatt.analysis.effects import Effect, effect_of
 from stillwatt.analysis.ladders import OUTCOMES, UNITS, Ladder, Mix, ends, ladders, made_with
+from stillwatt.analysis.reuse import has_nothing_to_share
 from stillwatt.analysis.rule_cases import RATIO, Evidence, Found, Gap, case_of, unsized
 from stillwatt.analysis.sizes import parameters_of, size_text
+from stillwatt.analysis.stopped import unlike_lengths
 from stillwatt.analysis.trainings import Label, Term
 from stillwatt.analysis.words import listed
 from stillwatt.records.energy import NoTotal
@@ -161,6 +164,10 @@ def _lacks(label: Label, baseline: Label | None) -> str:
     """Why there is no N* to speak of; empty where there is one."""
     if baseline is None:
         return f"no baseline has student {label.student!r}"
+    if why_not := unlike_lengths(label, baseline):
+        return why_not
+    if has_nothing_to_share(label):
+        return f"of {label.name}, {NOTHING_TO_SHARE}"
     if not label.mean("teacher_j"):
         return f"the teacher's energy of {label.name} is unknown or 0"
     missing = [one.name for one in (label, baseline) if one.mean("student_j") is None]

@@ -10,7 +10,7 @@ import numpy as np
 
 from stillwatt.analysis.trainings import Label
 from stillwatt.analysis.words import listed
-from stillwatt.records.finding import Allocation, AllocationKind
+from stillwatt.records.allocation import Allocation, AllocationKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

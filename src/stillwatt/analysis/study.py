@@ -8,17 +8,23 @@ from collections.abc import Iterator, Sequence
 from stillwatt.analysis.arms import build_points, find_problems
 from stillwatt.analysis.bills import price
 from stillwatt.analysis.bookings import Bookings, sort_stages, weights_of
-from stillwatt.analysis.breakeven import matched_quality_break_even, reuse_break_even, serving_break_even
-from stillwatt.analysis.caveats import find_caveats
+from stillwatt.analysis.breakeven import (
+    matched_quality_break_even,
+    no_equal_budget,
+    reuse_break_even,
+    serving_break_even,
+)
+from stillwatt.analysis.caveats import card_caveats, find_caveats
 from stillwatt.analysis.frontier import Candidate, frontier_probabilities, place_points
 from stillwatt.analysis.judged import judged_caveats
 from stillwatt.analysis.missing import missing_arms, missing_text
 from stillwatt.analysis.quality import Yardstick, all_scores, relative_quality
 from stillwatt.analysis.repeat import repeatability
 from stillwatt.analysis.stages import stage_table
+from stillwatt.analysis.stopped import find_equal
+from stillwatt.records.allocation import Allocation
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import (
-    Allocation,
     ArmPoint,
     BreakEven,
     FrontierPoint,
@@ -72,6 +78,7 @@ def summarise(
             *find_problems(bookings, missing),
             *find_caveats(run, points, yardstick, serving, table, baseline_arm),
             *judged_caveats(bookings),
+            *card_caveats(bookings),
             *((repeat.sentence,) if break_evens else ()),
         ),
         repeat_rel=repeat.rel,
@@ -161,6 +168,7 @@ def _placed(allocation: str, candidates: Sequence[tuple[ArmPoint, Candidate]]) -
             allocation=allocation,
             arm=point.arm,
             checkpoint=point.checkpoint,
+            budget_share=point.budget_share,
             energy_j=candidate.energy_j,
             energy_random_j=candidate.energy_random_j,
             quality=candidate.quality,
@@ -178,9 +186,11 @@ def _break_evens(
     for point in points:
         path = [p for p in points if (p.name, p.student, p.seed) == (baseline_arm, point.student, point.seed)]
         if point.artifacts and path:
-            same_budget = [p for p in path if p.budget_share == point.budget_share]
-            if same_budget:
-                yield reuse_break_even(point, same_budget[0], repeat_rel=repeat_rel)
+            same_budget, why_not = find_equal(point, path)
+            if same_budget is not None:
+                yield reuse_break_even(point, same_budget, repeat_rel=repeat_rel)
+            elif why_not:
+                yield no_equal_budget(point, why_not)
             yield matched_quality_break_even(point, path, repeat_rel=repeat_rel)
         student = _served(serving, point)
         if teacher is not None and student is not None:

@@ -23,10 +23,12 @@ def token_budget(run: RunRecord, study: Study, point: ArmPoint) -> float | None:
 
     with c the checkpoint's share, that of the last one where the arm's own budget ended it: seeds that end at another
     step are repeats all the same. Where the run's budget, which is no arm's, cut it short, n is what it used. Where no
-    recipe says, n is the mean over the run's trainings of that arm.
+    recipe says, n is the mean over the run's trainings of that arm, and none of one that its own budget ended.
     """
     asked = _number(run.settings.get("data"), "train_tokens")
     if asked is None:
+        if point.stop is not None and point.stop.is_own:
+            return None
         known = list(_tokens_of_seeds(study, point))
         return statistics.fmean(known) if known else None
     ended_by = ended_by_budget(run, point)
@@ -46,6 +48,8 @@ def budget_beside_tokens(run: RunRecord, point: ArmPoint) -> tuple[Any, ...] | N
     named = [arm for arm in arms if isinstance(arm, Mapping)] if isinstance(arms, list) else []
     own = next((arm.get("budget") for arm in named if arm.get("name") == point.name), None)
     said = own or shared.get("each_arm")
+    if said is None and point.stop is not None and point.stop.is_own:
+        said = point.stop.said  # of a run whose recipe is not there
     return None if said is None else (said, *sorted((key, shared[key]) for key in shared if key != "each_arm"))
 
 

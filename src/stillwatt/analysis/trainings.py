@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from stillwatt.analysis.card_gains import gain_evidence
 from stillwatt.analysis.contrast import Z_95, Contrast, Evidence, combine, paired_or_not
 from stillwatt.analysis.repeat import ASSUMED_REL, pooled_relative_deviation
 from stillwatt.analysis.whole_rows import split_whole
@@ -154,10 +155,14 @@ def known_rows(terms: Sequence[Term]) -> list[tuple[Term, Sequence[Observation]]
 
 
 def weigh(kept: Sequence[tuple[Term, Sequence[Observation]]], rel: float) -> list[Evidence]:
-    """What the terms' rows say, as one piece of evidence where they are paired and one a label where not."""
+    """What the terms' rows say, as one piece of evidence where they are paired and one a label where not.
+
+    Where they ran on unlike cards, what the cards' gains add is further evidence.
+    """
+    gains = gain_evidence((term.numerator, term.denominator, rows) for term, rows in kept)
     if paired_or_not([frozenset(row.seed for row in rows) for _, rows in kept]):
-        return [_paired(kept, rel)]
-    return [_single(term, rows, rel) for term, rows in kept]
+        return [_paired(kept, rel), *gains]
+    return [*(_single(term, rows, rel) for term, rows in kept), *gains]
 
 
 def _known(label: Label, name: str) -> list[float]:

@@ -13,8 +13,8 @@ from stillwatt.analysis.plane import frontier_mask
 from stillwatt.analysis.sheet import Plane, Sheet, make_sheet, place
 from stillwatt.analysis.trainings import Label, group_labels
 from stillwatt.analysis.whole_rows import name_of
+from stillwatt.records.allocation import Allocation
 from stillwatt.records.comparison import CardEnergy, Observation, Site, View, ViewFront, ViewPoint
-from stillwatt.records.finding import Allocation
 from stillwatt.units import J_PER_KWH, Joules, to_kwh
 
 if TYPE_CHECKING:

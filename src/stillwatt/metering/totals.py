@@ -7,11 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from stillwatt.records.channel import Basis, Boundary, worst_basis
+from stillwatt.records.channel import Basis, Boundary, is_summed, worst_basis
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total, low_end, random_of_sum
 
-_COMPONENTS = frozenset({Boundary.CHIP, Boundary.BOARD, Boundary.COMPONENTS})
-"""Boundaries that do not contain one another, so that they may be added."""
 _AROUND = (Boundary.NODE, Boundary.WALL, Boundary.FACILITY)
 """Boundaries around the components, the narrowest first; each is a reading of its own, beside their sum."""
 
@@ -160,14 +158,9 @@ def in_sum(parts: Sequence[Energy | Absent], boundary: Boundary | None) -> list[
     return [part for part in parts if total is None or is_summed(part.boundary, total)]
 
 
-def is_summed(part: Boundary, total: Boundary) -> bool:
-    """Whether a part's boundary is among those that a total of that boundary adds up."""
-    return part in _COMPONENTS if total is Boundary.COMPONENTS else part is total
-
-
 def summed_boundary(found: set[Boundary]) -> Boundary | None:
     """Boundary of the sum: the components', else the narrowest around them; None for rails alone."""
-    if found & _COMPONENTS:
+    if any(is_summed(each, Boundary.COMPONENTS) for each in found):
         return Boundary.COMPONENTS
     return next((boundary for boundary in _AROUND if boundary in found), None)
 

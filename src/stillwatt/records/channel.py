@@ -46,6 +46,19 @@ class Boundary(StrEnum):
     """Sum of the metered boards, CPU packages and DRAM of one node: a subtotal of `node` without the rest."""
 
 
+_COMPONENTS = frozenset({Boundary.CHIP, Boundary.BOARD, Boundary.COMPONENTS})
+"""Boundaries that do not contain one another, so that they may be added."""
+
+
+def is_summed(part: Boundary, total: Boundary) -> bool:
+    """Whether a part's boundary is among those that a total of that boundary adds up (method.md, eq. 11).
+
+    >>> is_summed(Boundary.CHIP, Boundary.COMPONENTS), is_summed(Boundary.CHIP, Boundary.WALL)
+    (True, False)
+    """
+    return part in _COMPONENTS if total is Boundary.COMPONENTS else part is total
+
+
 class Quantity(StrEnum):
     """What one count of a channel stands for."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from stillwatt.records.channel import Basis
 from stillwatt.records.finding import Verdict
 from stillwatt.records.missing import MissingArm
+from stillwatt.records.stop import Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +52,13 @@ class Observation:
     quality_se: float | None
     """Standard error over the items, one sigma."""
     teacher_j: float | None
-    """All of the teacher's work that the training drew on."""
+    """All of the teacher's work that the training drew on and that other students can use: what made its artefact."""
     student_j: float | None
+    """The student's work, and that of a teacher that ran beside it: what every further student takes anew (eq. 143)."""
     own_j: float | None
-    """The student's work and the rest (data preparation, evaluation): all but the teacher's."""
+    """The student's work and the rest (data preparation, evaluation): all but `teacher_j`."""
+    online_j: float = 0.0
+    """Of `student_j`, what a teacher took that ran beside the training."""
     throughput: float | None = None
     """Tokens a second when served, or whatever the table counts; more is better."""
     teacher_tokens: float | None = None
@@ -80,6 +84,14 @@ class Observation:
     """How long the student was trained."""
     tokens: float | None = None
     """Tokens that its training came to, where they were counted: an outcome, beside the budget among its settings."""
+    steps: float | None = None
+    """Optimiser steps that it was trained for."""
+    stop: Stop | None = None
+    """What ended its training before its text did."""
+    devices: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Cards that an energy was read on, by field name, as far as they can be told from others."""
+    gains_j: Mapping[str, float] = field(default_factory=dict)
+    """How far these cards' gain may move that energy, 95 %: no repeat shrinks it."""
     otherwise: str = ""
     """All else that it was made with, in one text: trainings whose texts differ do not differ in a number alone."""
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -123,6 +135,8 @@ class ReuseFinding:
     """Seeds that both share, or the smaller number of the two."""
     is_significant: bool
     """Whether the quality gap stands out from the spread of several seeds; never on one seed."""
+    has_nothing_to_share: bool = False
+    """Whether its teacher ran beside the training alone and left nothing that another student could use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

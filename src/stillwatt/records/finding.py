@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from stillwatt.records.adapters import AdapterSize
+from stillwatt.records.allocation import Allocation
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import NoTotal, Total, low_end
 from stillwatt.records.missing import MissingArm
+from stillwatt.records.stop import Stop
 from stillwatt.records.window import StageKind
 
 
@@ -54,38 +56,6 @@ class Bill:
     def high_j(self) -> float:
         """Upper end of the 95 % interval (method.md, eq. 9)."""
         return self.value_j + math.hypot(self.random_j, self.systematic_high_j)
-
-
-class AllocationKind(StrEnum):
-    """Whose account the teacher's work goes on (method.md, eq. 20)."""
-
-    ONE_OFF = "one-off"
-    """All of it on this student."""
-    REUSE = "reuse"
-    """1/N of it: N students use the artefact."""
-    TOKENS = "tokens"
-    """By tokens consumed, over the students of this run that use the artefact."""
-    MARGINAL = "marginal"
-    """None of it: the artefact was there anyway."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allocation:
-    """One rule for the teacher's work; `students` is N and belongs to `reuse` alone."""
-
-    kind: AllocationKind
-    students: int | None = None
-
-    def __post_init__(self) -> None:
-        if (self.kind is AllocationKind.REUSE) != (self.students is not None):
-            raise ValueError(f"allocation {self.kind.value!r} with N = {self.students}: N belongs to 'reuse' alone")
-        if self.students is not None and self.students < 1:
-            raise ValueError(f"an artefact is used by at least one student, not by {self.students}")
-
-    @property
-    def label(self) -> str:
-        """`one-off`, `reuse:10`, `tokens` or `marginal`."""
-        return self.kind.value if self.students is None else f"{self.kind.value}:{self.students}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,13 +145,18 @@ class ArmPoint:
     seed: str
     checkpoint: str
     budget_share: float
+    """Share of the token budget that it was trained on: the checkpoint's, less where a budget stopped it before."""
     is_final: bool
     """The arm's last checkpoint."""
     tokens: float | None
     supervised_tokens: float | None
     prepare_energy: Bill | NoTotal
     teacher_energy: Bill | NoTotal
-    """One-off: all of the artefact's energy, pro rata to the budget used."""
+    """One-off: all of the artefact's energy, pro rata to the budget used, and what `online_energy` holds."""
+    artifact_energy: Bill | NoTotal
+    """Of the teacher's, what made the artefacts, which other students can use."""
+    online_energy: Bill | NoTotal
+    """Of the teacher's, what it took beside the training: every further student needs it anew (eq. 143)."""
     student_energy: Bill | NoTotal
     evaluation_energy: Bill | NoTotal
     other_energy: Bill | NoTotal
@@ -194,6 +169,10 @@ class ArmPoint:
     quality: Quality | NoQuality
     adapters: AdapterSize | None = None
     """None where the student's weights themselves were trained."""
+    steps: float | None = None
+    """Optimiser steps up to the checkpoint; None where they were not counted."""
+    stop: Stop | None = None
+    """What ended its training before the checkpoint's share was used up."""
 
     @property
     def key(self) -> str:
@@ -202,10 +181,7 @@ class ArmPoint:
 
     def energy_under(self, label: str) -> Bill | NoTotal:
         """The energy under the allocation of that label; KeyError where there is none such."""
-        for entry in self.allocated:
-            if entry.allocation.label == label:
-                return entry.energy
-        raise KeyError(label)
+        return {entry.allocation.label: entry.energy for entry in self.allocated}[label]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +191,7 @@ class FrontierPoint:
     allocation: str
     arm: str
     checkpoint: str
+    budget_share: float
     energy_j: float
     energy_random_j: float
     """Half-width, 95 %, of the random part alone."""
@@ -256,6 +233,8 @@ class Verdict(StrEnum):
     """The saving cannot be told from 0, or an energy is missing."""
     NOT_AT_THIS_QUALITY = "not_at_this_quality"
     """The baseline was not observed at the arm's quality."""
+    NOT_AT_THIS_BUDGET = "not_at_this_budget"
+    """The baseline was not trained on as much, or both on equal joules: nothing is at an equal token budget."""
 
 
 class BreakEvenKind(StrEnum):
@@ -395,7 +374,5 @@ class Study:
 
     def break_even(self, kind: BreakEvenKind, point: ArmPoint) -> BreakEven | None:
         """The break-even of that kind for that point, if there is one."""
-        for found in self.break_evens:
-            if (found.kind, found.arm, found.checkpoint) == (kind, point.arm, point.checkpoint):
-                return found
-        return None
+        wanted = (kind, point.arm, point.checkpoint)
+        return next((found for found in self.break_evens if (found.kind, found.arm, found.checkpoint) == wanted), None)

@@ -12,11 +12,13 @@ from enum import IntEnum
 from typing import Any
 
 from stillwatt.analysis.bills import lacking
-from stillwatt.analysis.breakeven import Estimate, ratio_interval
+from stillwatt.analysis.breakeven import Estimate, left_nothing, ratio_interval
 from stillwatt.analysis.missing import missing_text
-from stillwatt.records.energy import NoTotal, Total
-from stillwatt.records.finding import ArmPoint, Bill, BreakEven, BreakEvenKind, Quality, StageGroup, Study, Verdict
+from stillwatt.analysis.stopped import are_equal_joule
+from stillwatt.records.energy import NoTotal
+from stillwatt.records.finding import ArmPoint, Bill, BreakEven, BreakEvenKind, Quality, Study, Verdict
 from stillwatt.records.run import RunRecord, total_dict
+from stillwatt.report.arm_pairs import Pair, find_pairs
 from stillwatt.report.format import (
     duration_text,
     energy_text,
@@ -27,6 +29,7 @@ from stillwatt.report.format import (
     times_interval_text,
     unmeasured_text,
 )
+from stillwatt.report.key_numbers import key_numbers
 from stillwatt.report.passes import passes_sentence
 
 _Z_95 = 1.96
@@ -46,7 +49,7 @@ class EnergyRatio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A distilled arm beside its baseline, both at their last checkpoint."""
+    """A distilled arm beside its baseline, both at the last checkpoint up to which both were trained (eq. 144)."""
 
     point: ArmPoint
     baseline: ArmPoint
@@ -61,6 +64,10 @@ class Comparison:
     """95 %, from the items both were scored on; None where a score has no standard error."""
     reuse: BreakEven | None
     matched: BreakEven | None
+    place: str = ""
+    """Why and where they stand beside each other, where it is not at the end of the arm's training as planned."""
+    is_equal_joule: bool = False
+    """Whether both were trained until their joules reached one budget: neither can be cheaper."""
 
     @property
     def is_better(self) -> bool:
@@ -76,7 +83,7 @@ class Comparison:
     def is_cheaper(self) -> bool:
         """Cheaper beyond its noise, even with the whole teacher on its own account."""
         own, other = self.point.energy_under("one-off"), self.baseline.energy_under("one-off")
-        if isinstance(own, NoTotal) or isinstance(other, NoTotal):
+        if isinstance(own, NoTotal) or isinstance(other, NoTotal) or self.is_equal_joule:
             return False
         if lacking(own, other):
             return False
@@ -93,33 +100,27 @@ class Comparison:
 
 
 def compare(study: Study) -> tuple[Comparison, ...]:
-    """Every distilled arm beside the baseline of the same student and seed."""
-    found = []
-    for point in study.final_points:
-        baseline = next(
-            (
-                other
-                for other in study.final_points
-                if (other.name, other.student, other.seed) == (study.baseline_arm, point.student, point.seed)
-            ),
-            None,
-        )
-        if baseline is not None and point.name != study.baseline_arm:
-            gain, half_width = _gain(point, baseline)
-            found.append(
-                Comparison(
-                    point=point,
-                    baseline=baseline,
-                    one_off_ratio=_ratio(point, baseline, "one-off", study.repeat_rel),
-                    marginal_ratio=_ratio(point, baseline, "marginal", study.repeat_rel),
-                    repeat_rel=study.repeat_rel,
-                    quality_gain=gain,
-                    gain_half_width=half_width,
-                    reuse=study.break_even(BreakEvenKind.REUSE, point),
-                    matched=study.break_even(BreakEvenKind.MATCHED_QUALITY, point),
-                )
-            )
-    return tuple(found)
+    """Every distilled arm beside the baseline of the same student and seed, where both were trained as long."""
+    return tuple(_compared(study, pair) for pair in find_pairs(study) if pair.baseline is not None)
+
+
+def _compared(study: Study, pair: Pair) -> Comparison:
+    point, baseline = pair.point, pair.baseline
+    assert baseline is not None
+    gain, half_width = _gain(point, baseline)
+    return Comparison(
+        point=point,
+        baseline=baseline,
+        one_off_ratio=_ratio(point, baseline, "one-off", study.repeat_rel),
+        marginal_ratio=_ratio(point, baseline, "marginal", study.repeat_rel),
+        repeat_rel=study.repeat_rel,
+        quality_gain=gain,
+        gain_half_width=half_width,
+        reuse=study.break_even(BreakEvenKind.REUSE, point),
+        matched=study.break_even(BreakEvenKind.MATCHED_QUALITY, point),
+        place=pair.reason,
+        is_equal_joule=are_equal_joule(point, baseline),
+    )
 
 
 def answer_dict(run: RunRecord, study: Study) -> dict[str, Any]:
@@ -134,17 +135,25 @@ def answer_dict(run: RunRecord, study: Study) -> dict[str, Any]:
             if count == 1
             else f"{count} arms were trained; none could be held against a baseline"
         )
-        sentences = [f"No other arm stands beside {study.baseline_arm} with the same student and seed."]
+        sentences = _apart_sentences(study) or [
+            f"No other arm stands beside {study.baseline_arm} with the same student and seed."
+        ]
     else:
         title = _title(comparisons)
         sentences = [_sentence(entry) for entry in comparisons[:_MOST_SENTENCES]] + _frontier_sentence(study)
         if len(comparisons) > _MOST_SENTENCES:
             sentences.append(f"{len(comparisons) - _MOST_SENTENCES} more comparisons stand in the tables alone.")
-        sentences += _lacking_sentence(comparisons)
+        sentences += _apart_sentences(study) + _lacking_sentence(comparisons)
     sentences += [*passes_sentence(run), *_basis_sentence(run)]
     if study.missing:
         title += f"; {missing_text(study.missing)}"
-    return {"title": title, "sentences": sentences, "key_numbers": _key_numbers(run, study)}
+    return {"title": title, "sentences": sentences, "key_numbers": key_numbers(run, study)}
+
+
+def _apart_sentences(study: Study) -> list[str]:
+    """Arms that were not trained as long as their baseline, and why."""
+    apart = [pair for pair in find_pairs(study) if pair.baseline is None]
+    return [f"{pair.reason}: no verdict on {pair.point.arm}." for pair in apart]
 
 
 def _gain(point: ArmPoint, baseline: ArmPoint) -> tuple[float | None, float | None]:
@@ -201,12 +210,16 @@ def _title(comparisons: Sequence[Comparison]) -> str:
         praised = [entry for entry in comparisons if _rank(entry) is best]
         # one training an arm is one draw; the title must not sound like more
         hedge = "On one seed, " if len({entry.point.seed for entry in comparisons}) == 1 else ""
+        short = {percent_text(entry.point.budget_share) for entry in praised if entry.place}
+        where = f", at {' and '.join(sorted(short))} of the token budget" if short else ""
         if len(praised) == 1:
-            return f"{hedge}{praised[0].point.arm} {_praise(best, praised[0])}"
+            return f"{hedge}{praised[0].point.arm} {_praise(best, praised[0])}{where}"
         names = [entry.point.arm for entry in praised]
-        return f"{hedge}{', '.join(names[:-1])} and {names[-1]} {_SEVERAL[best].format(base=base)}"
+        return f"{hedge}{', '.join(names[:-1])} and {names[-1]} {_SEVERAL[best].format(base=base)}{where}"
     if any(entry.one_off_ratio is None for entry in comparisons):
         return "Whether distilling was worth it cannot be said: an energy is missing"
+    if all(entry.is_equal_joule for entry in comparisons):
+        return f"On equal joules no distilled arm was clearly better than {base}"
     return f"Not shown to be worth it: no distilled arm was clearly better or clearly cheaper than {base}"
 
 
@@ -236,7 +249,8 @@ def _praise(rank: _Rank, entry: Comparison) -> str:
 
 def _sentence(entry: Comparison) -> str:
     """One arm against its baseline: quality, energy, break-even."""
-    return f"{_quality_clause(entry)}{_energy_clause(entry)} {_reuse_clause(entry)}".strip()
+    place = f"{entry.place}. " if entry.place else ""
+    return f"{place}{_quality_clause(entry)}{_energy_clause(entry)} {_reuse_clause(entry)}".strip()
 
 
 def _quality_clause(entry: Comparison) -> str:
@@ -275,7 +289,7 @@ def _reuse_clause(entry: Comparison) -> str:
     found, matched = entry.reuse, entry.matched
     clause = ""
     if found is not None:
-        clause = _reuse_words(found)
+        clause = _reuse_words(found, entry)
         if found.verdict is Verdict.VALUE and entry.is_worse:
             clause = f"{clause.removesuffix('.')}, each of them a worse student."
     if matched is not None and matched.verdict is Verdict.VALUE and matched.value is not None:
@@ -284,9 +298,13 @@ def _reuse_clause(entry: Comparison) -> str:
     return clause.strip()
 
 
-def _reuse_words(found: BreakEven) -> str:
+def _reuse_words(found: BreakEven, entry: Comparison) -> str:
     if found.verdict is Verdict.VALUE and found.value is not None:
         return f"Its teacher's work is repaid at N* = {students_text(found.value, found.low, found.high)} students."
+    if found.verdict is Verdict.NOT_AT_THIS_BUDGET:
+        return f"There is no N* at an equal token budget: {found.reason}."
+    if found.verdict is Verdict.NEVER and left_nothing(entry.point):
+        return f"No amount of reuse repays its teacher: {found.reason}."
     if found.verdict is Verdict.NEVER:
         return "At the same token budget no amount of reuse repays its teacher, because training it saved nothing."
     if found.low is not None:
@@ -301,7 +319,7 @@ def _frontier_sentence(study: Study) -> list[str]:
         return []
     budgets: dict[str, list[str]] = {}
     for point in on:
-        budgets.setdefault(point.arm, []).append(percent_text(float(point.checkpoint)))
+        budgets.setdefault(point.arm, []).append(percent_text(point.budget_share))
     names = "; ".join(f"{arm} at {' and '.join(shares)} of the budget" for arm, shares in budgets.items())
     sure = sum(1 for point in on if point.is_separable)
     return [
@@ -335,60 +353,3 @@ def _basis_sentence(run: RunRecord) -> list[str]:
         return []
     text = unmeasured_text(dict(run.total.share_by_basis))
     return [text] if text else []
-
-
-def _key_numbers(run: RunRecord, study: Study) -> list[dict[str, str]]:
-    numbers = [_total_number(run)]
-    if study.arms:
-        numbers += _teacher_number(run, study)
-        numbers += [_break_even_number(study, kind) for kind in (BreakEvenKind.REUSE, BreakEvenKind.SERVING)]
-    numbers.append({"label": "Duration", "value": duration_text(run.duration_s), "note": _meter_note(run)})
-    return numbers
-
-
-def _total_number(run: RunRecord) -> dict[str, str]:
-    if isinstance(run.total, NoTotal):
-        return {"label": "Energy of the run", "value": "unknown", "note": run.total.reason}
-    number, _, interval = energy_text(total_dict(run.total)).partition(" [")
-    note = f"[{interval}, {run.total.basis.value}" + ("" if run.total.complete else ", incomplete")
-    return {"label": "Energy of the run", "value": number, "note": note}
-
-
-def _teacher_number(run: RunRecord, study: Study) -> list[dict[str, str]]:
-    rows = [row.energy for row in study.table.rows if row.group is StageGroup.TEACHER]
-    bills = [energy for energy in rows if isinstance(energy, Bill)]
-    if not bills or not isinstance(run.total, Total) or run.total.value_j <= 0.0:
-        return []
-    teacher_j = math.fsum(bill.value_j for bill in bills)
-    return [
-        {
-            "label": "Teacher's work",
-            "value": percent_text(teacher_j / run.total.value_j),
-            "note": "of the run's energy went into logits and generated text",
-        }
-    ]
-
-
-def _break_even_number(study: Study, kind: BreakEvenKind) -> dict[str, str]:
-    """The smallest break-even of any distilled arm at its last checkpoint."""
-    finals = {point.key for point in study.final_points if point.artifacts}
-    found = [b for b in study.break_evens if b.kind is kind and f"{b.arm} @ {b.checkpoint}" in finals]
-    label = "Reuse break-even N*" if kind is BreakEvenKind.REUSE else "Serving break-even T*"
-    unit = "students" if kind is BreakEvenKind.REUSE else "tokens served"
-    reached = [b for b in found if b.verdict is Verdict.VALUE and b.value is not None]
-    if reached:
-        best = min(reached, key=lambda b: b.value or 0.0)
-        number, _, interval = students_text(best.value or 0.0, best.low, best.high).partition(" ")
-        return {"label": label, "value": number, "note": f"{unit}, {best.arm} {interval}".strip()}
-    if found and all(b.verdict is Verdict.NEVER for b in found):
-        return {"label": label, "value": "never", "note": "training a distilled student saved nothing"}
-    if found:
-        return {"label": label, "value": "undetermined", "note": "the saving cannot be told from 0"}
-    return {"label": label, "value": "not known", "note": "nothing to hold it against was measured"}
-
-
-def _meter_note(run: RunRecord) -> str:
-    cpu_s = run.meter.get("cpu_s")
-    if cpu_s is None or run.duration_s <= 0.0:
-        return "the meter's own time is not known"
-    return f"metering took {percent_text(cpu_s / run.duration_s)} of one core"

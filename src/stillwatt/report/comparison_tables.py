@@ -21,8 +21,9 @@ from stillwatt.report.tables import Column, Row, Table, table_columns
 MOST_ROWS = 200
 """Rows of one table; of more, how many."""
 PLUS_MINUS = (
-    "± is a 95 % half-width of what readings and repeats scatter by, which is what comparisons on one machine need; "
-    "what an instrument or a model may be off by moves all energies together and is not in it."
+    "± is a 95 % half-width of what readings and repeats scatter by, which is what comparisons on one set of cards "
+    "need: what an instrument or a model may be off by moves all their energies together and is not in it. Between "
+    "cards it does not cancel: each has a gain of its own, ±5 % where nobody compared it with a meter."
 )
 
 REUSE_WORDS = {
@@ -31,6 +32,7 @@ REUSE_WORDS = {
     "never": "never",
     "undetermined": "cannot be told",
     "not_at_this_quality": "no baseline as good",
+    "not_at_this_budget": "no equal budget",
 }
 """When reuse repays a teacher, in a few words, by verdict."""
 _IMPACTS = {"kgco2e": "carbon", "water_l": "water", "gpu": "GPU energy", "facility": "facility energy"}

@@ -29,6 +29,7 @@ from stillwatt.records.finding import (
 )
 from stillwatt.records.forecast import PredictionCheck
 from stillwatt.records.run import RunRecord, total_dict
+from stillwatt.records.window import ONLINE_TEACHER
 from stillwatt.report.answer import answer_dict
 from stillwatt.report.forecasts import comparison_dict
 from stillwatt.report.scope import method_notes, not_counted
@@ -178,10 +179,12 @@ def _point_dict(point: ArmPoint) -> dict[str, Any]:
         "checkpoint": point.checkpoint,
         "budget_share": point.budget_share,
         "is_final": point.is_final,
+        **({} if point.stop is None else {"stopped_by": point.stop.words}),
         "tokens": point.tokens,
         "supervised_tokens": point.supervised_tokens,
         "prepare": bill_dict(point.prepare_energy),
         "teacher": bill_dict(point.teacher_energy),
+        **_online_dict(point),
         "student_training": bill_dict(point.student_energy),
         "evaluation": bill_dict(point.evaluation_energy),
         "other": bill_dict(point.other_energy),
@@ -203,6 +206,13 @@ def _point_dict(point: ArmPoint) -> dict[str, Any]:
         "quality": quality_dict(point.quality),
         **({} if point.adapters is None else {"lora": asdict(point.adapters)}),
     }
+
+
+def _online_dict(point: ArmPoint) -> dict[str, Any]:
+    """What of the teacher's work ran beside the training, and what other students can use; nothing where none ran."""
+    if not any(use.kind == ONLINE_TEACHER for use in point.artifacts):
+        return {}
+    return {"teacher_artifacts": bill_dict(point.artifact_energy), "teacher_online": bill_dict(point.online_energy)}
 
 
 def _score_dict(score: Score) -> dict[str, Any]:
@@ -254,6 +264,7 @@ def _frontier_dict(point: FrontierPoint) -> dict[str, Any]:
         "allocation": point.allocation,
         "arm": point.arm,
         "checkpoint": point.checkpoint,
+        **({} if point.budget_share == float(point.checkpoint) else {"budget_share": point.budget_share}),
         "energy_j": point.energy_j,
         "energy_random_j": point.energy_random_j,
         "quality": point.quality,

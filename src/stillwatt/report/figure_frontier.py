@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stillwatt.report.format import Unit, percent_text, pick_unit, significant
+from stillwatt.report.format import Unit, percent_text, pick_unit, share_text, significant
 from stillwatt.report.labels import CORNERS, Spot, place_names
 from stillwatt.report.vega import ARM_COLOURS, ARM_SHAPES, TICKS, Spec, by_colour, colours, padded, spec, tips, x
 
@@ -91,7 +91,7 @@ def _point(point: Mapping[str, Any], unit: Unit) -> dict[str, Any]:
     error = _Z_95 * (point["quality_se"] or 0.0)
     energy = unit.of(point["energy_j"])
     random = unit.of(point["energy_random_j"])
-    budget = percent_text(float(point["checkpoint"]))
+    budget = share_text(point)
     probability = point["on_frontier_probability"]
     return {
         "allocation": point["allocation"],
@@ -99,7 +99,7 @@ def _point(point: Mapping[str, Any], unit: Unit) -> dict[str, Any]:
         "label": f"{point['arm']} {budget}",
         "corner": "",
         "budget": budget,
-        "share": float(point["checkpoint"]),
+        "share": point.get("budget_share", float(point["checkpoint"])),
         "energy": energy,
         "low": energy - random,
         "high": energy + random,
@@ -263,7 +263,7 @@ def _crossings(data: Mapping[str, Any], at: Mapping[str, Spec], unit: Unit, last
             continue
         if found["checkpoint"] == point["checkpoint"] and 1.0 <= found["value"] <= last:
             rest_j = point["allocated"]["marginal"]["value_j"]
-            energy = unit.of(point["teacher"]["value_j"] / found["value"] + rest_j)
+            energy = unit.of(_shared(point)["value_j"] / found["value"] + rest_j)
             label = f"N* = {significant(found['value'], 2)}"
             marks.append({"students": found["value"], "energy": energy, "label": label})
     if not marks:
@@ -296,9 +296,15 @@ def _ticks(last: int) -> list[int]:
     return [10**power for power in range(len(str(last)))]
 
 
+def _shared(point: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of the teacher's work other students can use; what ran beside the training is in the marginal bill."""
+    shared: Mapping[str, Any] = point.get("teacher_artifacts", point["teacher"])
+    return shared
+
+
 def _reuse_value(point: Mapping[str, Any], students: int, unit: Unit, repeat_rel: float) -> dict[str, Any]:
     has_teacher = bool(point["artifacts"])
-    rest, teacher = point["allocated"]["marginal"], point["teacher"]
+    rest, teacher = point["allocated"]["marginal"], _shared(point)
     energy = unit.of(rest["value_j"] + teacher["value_j"] / students)
     # what N* rests on: random parts and repeatability; a gain error moves all curves together
     halves = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,7 @@ def run_weighed(data: Mapping[str, Any]) -> list[Weighed]:
     found = []
     for entry in data["break_evens"]:
         point = finals.get((entry["arm"], entry["checkpoint"]))
-        student_j = point["student_training"].get("value_j") if point else None
+        student_j = _student_j(point) if point else None
         if entry["kind"] == "reuse" and student_j is not None and _is_known(entry, "j"):
             found.append(
                 Weighed(
@@ -95,8 +96,16 @@ def run_weighed(data: Mapping[str, Any]) -> list[Weighed]:
     return found
 
 
+def _student_j(point: Mapping[str, Any]) -> float | None:
+    """What each student takes by itself: its training, and that of a teacher beside it."""
+    parts = [point["student_training"], *([point["teacher_online"]] if "teacher_online" in point else [])]
+    return None if any("absent" in part for part in parts) else math.fsum(part["value_j"] for part in parts)
+
+
 def _is_known(entry: Mapping[str, Any], unit: str) -> bool:
-    """Whether there is something to repay and something saved."""
+    """Whether there is something to repay that can be shared, and something saved."""
+    if entry["verdict"] == "never":
+        return False
     return (entry[f"extra_{unit}"] or 0.0) > 0.0 and (entry[f"saving_{unit}"] or 0.0) > 0.0
 
 

@@ -9,7 +9,7 @@ from stillwatt.report.figure import Figure, Panel
 from stillwatt.report.figure_frontier import arm_scale, frontier_panels, reuse_panel
 from stillwatt.report.figure_tornado import run_weighed, tornado_figure
 from stillwatt.report.figure_trace import trace_panels, trace_scale, trace_table
-from stillwatt.report.format import Unit, energy_text, percent_text, pick_unit
+from stillwatt.report.format import Unit, energy_text, percent_text, pick_unit, share_text
 from stillwatt.report.tables import arms_table, break_even_table, frontier_table, stage_table, table_unit
 from stillwatt.report.vega import (
     KIND_TITLES,
@@ -194,7 +194,7 @@ def _stacked(values: Sequence[dict[str, Any]], totals: Sequence[dict[str, Any]],
 
 
 def _frontier_figure(data: Mapping[str, Any]) -> Figure:
-    on = [f"{p['arm']} at {percent_text(float(p['checkpoint']))}" for p in data["frontier"] if p["is_on_frontier"]]
+    on = [f"{p['arm']} at {share_text(p)}" for p in data["frontier"] if p["is_on_frontier"]]
     first = data["allocations"][0]
     return Figure(
         name="frontier",

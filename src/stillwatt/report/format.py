@@ -293,6 +293,15 @@ def quality_text(quality: Mapping[str, Any]) -> str:
     return f"{rounded(quality['value'], decimals)} ± {rounded(half_width, decimals)}"
 
 
+def share_text(point: Mapping[str, Any]) -> str:
+    """The share of the token budget that a point of the report was trained on.
+
+    >>> share_text({"checkpoint": "1.0"}), share_text({"checkpoint": "1.0", "budget_share": 0.25})
+    ('100 %', '25 %')
+    """
+    return percent_text(point.get("budget_share", float(point["checkpoint"])))
+
+
 def students_text(value: float, low: float | None, high: float | None) -> str:
     """A number of students or tokens with its interval, where the interval may have no upper end.
 

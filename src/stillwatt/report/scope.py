@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from stillwatt.records.channel import Boundary
 from stillwatt.records.energy import Absent, Total
 from stillwatt.records.run import RunRecord
 
+_REST_OF_NODE: Mapping[str, str] = {
+    "what": "The rest of the node: fans, power supply losses, network cards, disks",
+    "why": "only the parts listed under provenance are read; the wall draws more",
+}
+_COOLING: Mapping[str, str] = {
+    "what": "Cooling and other overhead of the facility (PUE)",
+    "why": "no factor is applied",
+}
 _ALWAYS: tuple[Mapping[str, str], ...] = (
     {
         "what": "Pre-training of the teacher and of the student's starting point",
@@ -16,11 +25,8 @@ _ALWAYS: tuple[Mapping[str, str], ...] = (
         "what": "Making and disposing of the hardware and the building",
         "why": "no embodied share is added; joules here are of the use phase alone",
     },
-    {
-        "what": "The rest of the node: fans, power supply losses, network cards, disks",
-        "why": "only the parts listed under provenance are read; the wall draws more",
-    },
-    {"what": "Cooling and other overhead of the facility (PUE)", "why": "no factor is applied"},
+    _REST_OF_NODE,
+    _COOLING,
     {
         "what": "Downloads and storage of models, data and teacher artefacts",
         "why": "network and storage energy lies outside the machine that was read",
@@ -99,4 +105,9 @@ def not_counted(run: RunRecord) -> list[dict[str, str]]:
         listed += [
             {"what": part, "why": "absent from the run's total"} for part in run.total.absent if part not in gone
         ]
-    return listed + [dict(entry) for entry in _ALWAYS]
+    boundary = run.total.boundary if isinstance(run.total, Total) else Boundary.COMPONENTS
+    read = {
+        _REST_OF_NODE["what"]: boundary is not Boundary.COMPONENTS,
+        _COOLING["what"]: boundary is Boundary.FACILITY,
+    }
+    return listed + [dict(entry) for entry in _ALWAYS if not read.get(entry["what"], False)]

@@ -18,6 +18,7 @@ from stillwatt.report.format import (
     percent_text,
     pick_unit,
     quality_text,
+    share_text,
     significant,
     students_text,
 )
@@ -183,7 +184,7 @@ def frontier_table(data: Mapping[str, Any]) -> Table:
             cells=(
                 point["allocation"],
                 point["arm"],
-                percent_text(float(point["checkpoint"])),
+                share_text(point),
                 f"{significant(unit.of(point['energy_j']))} {unit.symbol}",
                 f"{point['quality']:.3f}",
                 "yes" if point["is_on_frontier"] else f"no: {point['dominated_by']} is no worse for no more energy",
@@ -211,11 +212,12 @@ def break_even_table(data: Mapping[str, Any]) -> Table:
     kinds = ("reuse", "matched_quality", "serving")
     keys = list(dict.fromkeys((found["arm"], found["checkpoint"]) for found in data["break_evens"]))
     by_key = {(found["kind"], found["arm"], found["checkpoint"]): found for found in data["break_evens"]}
+    shares = {(point["arm"], point["checkpoint"]): point["budget_share"] for point in data["arms"]}
     rows = [
         Row(
             cells=(
                 arm,
-                percent_text(float(checkpoint)),
+                percent_text(shares[arm, checkpoint]),
                 *(break_even_text(by_key.get((kind, arm, checkpoint))) for kind in kinds),
             )
         )
@@ -237,7 +239,11 @@ def break_even_text(found: Mapping[str, Any] | None) -> str:
     """One break-even in words."""
     if found is None:
         return MISSING
-    words = {"never": "never", "not_at_this_quality": "no baseline at this quality"}
+    words = {
+        "never": "never",
+        "not_at_this_quality": "no baseline at this quality",
+        "not_at_this_budget": "no baseline at this budget",
+    }
     if found["verdict"] in words:
         return words[found["verdict"]]
     if found["verdict"] == "value":

@@ -11,7 +11,7 @@ from stillwatt.report import tables
 from stillwatt.report.answer import answer_dict
 from stillwatt.report.data import report_dict
 from stillwatt.report.figure_frontier import allocation_title
-from stillwatt.report.format import percent_text
+from stillwatt.report.format import share_text
 from stillwatt.report.screen import screen
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _members(data: Mapping[str, Any], label: str) -> str:
         if point["allocation"] == label and point["is_on_frontier"]:
             probability = point["on_frontier_probability"]
             sure = "" if probability is None else f" ({probability:.2f})"
-            names.append(f"{point['arm']} at {percent_text(float(point['checkpoint']))}{sure}")
+            names.append(f"{point['arm']} at {share_text(point)}{sure}")
     return ", ".join(names) or "no point"
 
 

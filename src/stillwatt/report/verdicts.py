@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from stillwatt.analysis.missing import missing_text
+from stillwatt.analysis.stopped import EQUAL_JOULES
 from stillwatt.records.comparison import Comparison, Matched, Ratio, ReuseFinding, StageSums, SweepFinding
 from stillwatt.records.finding import Verdict
 from stillwatt.report.comparison_tables import REUSE_WORDS, ends_text, impact_name, is_shown, plus_minus_text, sure_text
@@ -46,7 +47,13 @@ def title(found: Comparison) -> str:
     if paid:
         return f"{hedge}{_equal_budget_title(paid, entries, matched)}"
     if all(entry.found.verdict is Verdict.NEVER for entry in entries):
+        if all(entry.has_nothing_to_share for entry in entries):
+            return "No reuse repays any teacher here: each ran beside its student's training and left nothing to share"
+        if any(entry.has_nothing_to_share for entry in entries):
+            return "No reuse repays any teacher here"
         return "No reuse repays any teacher here: training the distilled students saved nothing"
+    if all(entry.found.verdict is Verdict.NOT_AT_THIS_BUDGET for entry in entries):
+        return f"No N* at an equal token budget: {entries[0].found.reason}"
     return "Whether reuse repays the teacher cannot be told from these trainings"
 
 
@@ -287,12 +294,22 @@ def _reuse_sentence(entry: ReuseFinding) -> str:
         return f"Reuse repays the teacher of {name} at {_number(found)} students, against {entry.baseline}."
     if found.verdict is Verdict.NEVER:
         return f"No reuse repays the teacher of {name}: {found.reason}."
+    if found.verdict is Verdict.NOT_AT_THIS_BUDGET:
+        return f"{name} has no N* at an equal token budget: {found.reason}{_quality_words(entry)}."
     if found.value is not None and found.low is not None:
         return (
             f"Reuse repays the teacher of {name} from {least_students_text(found.low)} on at the earliest, or never "
             f"(N* {_number(found)}): {found.reason}."
         )
     return f"N* of {name} is not known: {found.reason}."
+
+
+def _quality_words(entry: ReuseFinding) -> str:
+    """The quality beside the baseline's, where that alone can be compared."""
+    if entry.quality_gap is None or not entry.found.reason.endswith(EQUAL_JOULES):
+        return ""
+    sure = "significant" if entry.is_significant else "no significance"
+    return f"; its quality is {entry.quality_gap:+.3f} beside that of {entry.baseline} ({sure})"
 
 
 def _says_something(entry: ReuseFinding) -> bool:
@@ -304,6 +321,8 @@ def _matched_reuse_sentence(entry: ReuseFinding) -> str:
     if found.verdict is Verdict.NOT_AT_THIS_QUALITY:
         return f"At the quality of {name} there is nothing to hold it against: {found.reason}."
     against = f"{entry.baseline}, {_as_good_words(entry.quality_gap)}"
+    if entry.has_nothing_to_share:
+        return f"At matched quality, against {against}, no reuse repays the teacher of {name}: {found.reason}."
     if found.verdict is Verdict.NEVER:
         return f"At matched quality no reuse repays the teacher of {name}: {against}, took less energy."
     hedge = ", or never: the saving cannot be told from 0" if found.verdict is Verdict.UNDETERMINED else ""

@@ -136,7 +136,12 @@ def analyse_runs(
     if not gathered.rows:
         raise UsageError(f"no student was trained in {source}; `stillwatt report` shows what such a run used")
     rows, found = _compare(
-        gathered.rows, source, gathered.warnings, wishes or Wishes(), boundary="node", unbilled=gathered.unbilled
+        gathered.rows,
+        source,
+        gathered.warnings,
+        wishes or Wishes(),
+        boundary=gathered.boundary,
+        unbilled=gathered.unbilled,
     )
     missing = tuple(arm for entry in summed for arm in entry.study.missing)
     if missing:
@@ -203,7 +208,12 @@ def bear_pretraining(rows: Sequence[Observation], borne_j: float) -> tuple[Obser
 
 
 def _bearing(row: Observation, borne_j: float) -> Observation:
-    if not row.teacher_j:
-        return row
     whole_j = row.whole_j and (row.whole_j[0] + borne_j, row.whole_j[1] + borne_j)
-    return replace(row, teacher_j=row.teacher_j + borne_j, whole_j=whole_j)
+    if row.teacher_j:
+        return replace(row, teacher_j=row.teacher_j + borne_j, whole_j=whole_j)
+    if row.online_j and row.student_j is not None:
+        # without an artefact each student that the teacher worked beside bears the share anew
+        own_j = None if row.own_j is None else row.own_j + borne_j
+        student_j, online_j = row.student_j + borne_j, row.online_j + borne_j
+        return replace(row, student_j=student_j, own_j=own_j, online_j=online_j, whole_j=whole_j)
+    return row

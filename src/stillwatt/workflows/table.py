@@ -24,6 +24,7 @@ from stillwatt.workflows.outputs import shown
 from stillwatt.workflows.sites import read_sites
 from stillwatt.workflows.table_cells import (
     boundary_of,
+    cards_in,
     cards_of,
     check_ranges,
     half_widths_of,
@@ -286,6 +287,7 @@ class _Reading:
             site=site,
             teacher_site=teacher_site,
             student_s=numbers["student_seconds"],
+            **cards_in(given, numbers),
             settings=settings_of(numbers) if self._has_settings else _NO_SETTINGS,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from stillwatt.records.comparison import CardEnergy
 from stillwatt.units import KilowattHours, from_kwh
@@ -12,6 +13,9 @@ from stillwatt.workflows.table_names import BOUNDARIES, CARDS, HALF_WIDTHS, SETT
 
 _ABSOLUTE_KWH, _RELATIVE = 0.02, 0.005
 """How far stages may differ from the total they should sum to: what rounding to two decimals leaves."""
+
+CARD_GAIN_REL = 0.05
+"""How far a card that nobody compared with a meter may be off (method.md, section 1, rule 3)."""
 
 
 def own_kwh_of(numbers: Mapping[str, float | None]) -> float | None:
@@ -79,6 +83,24 @@ def cards_of(numbers: Mapping[str, float | None]) -> CardEnergy | None:
         return None
     own_j = None if student is None or other is None else student + other
     return CardEnergy(teacher_j=teacher, student_j=student, own_j=own_j)
+
+
+def cards_in(given: Mapping[str, str], numbers: Mapping[str, float | None]) -> dict[str, Any]:
+    """On which card a row's energies were read, and how far its gain may move them; nothing where no column says."""
+    device = given.get("device", "")
+    if not device:
+        return {}
+    teacher = given.get("teacher_device", "") or device
+    rel = CARD_GAIN_REL if numbers["gain_rel"] is None else numbers["gain_rel"]
+    joules = {
+        "teacher_j": joules_of(numbers["teacher_kwh"]),
+        "student_j": joules_of(numbers["student_kwh"]),
+        "own_j": joules_of(own_kwh_of(numbers)),
+    }
+    return {
+        "devices": {name: frozenset({teacher if name == "teacher_j" else device}) for name in joules},
+        "gains_j": {name: rel * (energy_j or 0.0) for name, energy_j in joules.items()},
+    }
 
 
 def joules_of(energy_kwh: float | None) -> float | None:

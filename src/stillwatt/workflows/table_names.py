@@ -48,10 +48,24 @@ OPTIONAL = (
     "quality_definition",
     "published_n_star",
     "student_seconds",
+    "device",
+    "teacher_device",
+    "gain_rel",
     *SETTINGS,
 )
 """What a table may have beside it."""
-WORDS = ("label", "method", "student", "seed", "quality", "boundary", "quality_definition", "published_n_star")
+WORDS = (
+    "label",
+    "method",
+    "student",
+    "seed",
+    "quality",
+    "boundary",
+    "quality_definition",
+    "published_n_star",
+    "device",
+    "teacher_device",
+)
 NUMBERS = tuple(name for name in (*COLUMNS, *OPTIONAL) if name not in WORDS)
 PLAIN = (
     *COLUMNS,

@@ -17,7 +17,7 @@ from stillwatt.analysis.allocation import (
     teacher_share,
     token_shares,
 )
-from stillwatt.records.finding import Allocation, AllocationKind
+from stillwatt.records.allocation import Allocation, AllocationKind
 
 
 @given(st.integers(min_value=1, max_value=10_000))

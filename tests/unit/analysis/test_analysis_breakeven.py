@@ -70,6 +70,8 @@ def point(student: Bill | NoTotal, teacher: Bill | NoTotal, q: Quality | NoQuali
         supervised_tokens=None,
         prepare_energy=bill(0.0),
         teacher_energy=teacher,
+        artifact_energy=teacher,
+        online_energy=bill(0.0),
         student_energy=student,
         evaluation_energy=bill(0.0),
         other_energy=bill(0.0),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from run_records import arm_stages, energy, measured_command, quickstart, run_record, scores, stage
+from run_records import arm_stages, energy, measured_command, quickstart, run_record, scores, stage, total
 from stillwatt.analysis.bookings import sort_stages
 from stillwatt.analysis.repeat import repeatability
 from stillwatt.analysis.study import summarise
@@ -343,7 +343,7 @@ def test_a_reused_artefact_whose_maker_is_not_at_hand_is_absent(
 
 
 def test_checking_a_reused_artefact_keeps_its_own_joules_in_the_table() -> None:
-    checking = replace(pointer(BILLED), energies=(energy(3.0),))
+    checking = replace(pointer(BILLED), energies=(energy(3.0),), gross=total([energy(3.0)]))
     maker = run_record([teacher_stage(stage_id="t9")], run_id="run-a")
     study = summary(two_arms(checking), others=(maker,))
     row = next(row for row in study.table.rows if row.group is StageGroup.TEACHER)
