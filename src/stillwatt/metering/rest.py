@@ -137,15 +137,15 @@ def examine(
         else:
             widened_w += max(0.0, energy.value_j / max(length_s - energy.missing_s, length_s / 2) - work.level_w)
     used_s = float(seconds(summed_ns(used)))
-    if isinstance(energy, Energy):  # an energy that was flagged itself holds both instruments already
-        widened_w += max(0.0, reach_w - energy.random_j / used_s)
+    # an energy that was flagged itself holds both instruments already
+    own_w = energy.random_j / used_s if isinstance(energy, Energy) else 0.0
     return Rest(
         energy=energy,
         used_s=used_s,
         blocks_w=_blocks_w(ledger, witness, used),
         pieces=len(cut) if len(cut) >= LEAST_PIECES else 0,
         clean=len(clean) if len(cut) >= LEAST_PIECES else 0,
-        widened_w=widened_w,
+        widened_w=widened_w + max(0.0, reach_w - own_w),
         problems=problems,
     )
 
