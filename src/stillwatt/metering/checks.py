@@ -1,4 +1,4 @@
-"""What two instruments of one part, or one instrument's own readings, give away about an energy (eqs. 7b, 7c)."""
+"""What two instruments of one part, or one instrument's own readings, give away about an energy (eqs. 7b, 7c, 141)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillwatt.metering.halfwidth import Evaluation
+from stillwatt.metering.agreement import Told, apart, common_ratio, may_have_missed
+from stillwatt.metering.halfwidth import Evaluation, evaluate
 from stillwatt.metering.series import FloatArray, Series
 from stillwatt.metering.windows import Profile
 from stillwatt.records.channel import Channel, Quantity
@@ -44,29 +45,42 @@ class Checked:
     extra_j: FloatArray
 
 
-def against_witness(ledger: Channel, found: Evaluation, witness: Series, seen: Evaluation) -> Checked:
-    """Flag energies that the booked stream and its witness give beyond both intervals (eq. 7b).
+def against_witness(booked: Told, found: Evaluation, witness: Told, windows: Profile) -> Checked:
+    """Flag energies that the booked stream and its witness give beyond both intervals (eqs. 7b and 141).
 
-    Which of the two is right is not known, so both numbers are told and the interval is widened to hold both. But where
-    the witness looks away for part of the time, a load faster than the booked stream's steps is the likely cause: there
-    the witness is off, and the edges of all stages are as uncertain as such a load makes them, by half a step of that
-    stream times the witness's swing.
+    Which of the two is right is not known, so both numbers are told and the interval is widened to hold both; and where
+    they stand in one ratio all along the session, so are those of all its stages. But where the witness looks away for
+    part of the time and its swing explains that they differ, a load faster than the booked stream's steps is the likely
+    cause: there the witness is off, and the edges of all stages are as uncertain as such a load makes them, by half a
+    step of that stream times the witness's swing.
     """
-    apart_j = np.abs(found.value_j - seen.value_j)
-    gains_j = _gain(ledger) * np.abs(found.value_j) + _gain(witness.channel) * np.abs(seen.value_j)
-    joint_j = found.random_j + seen.random_j + gains_j
-    is_off = (apart_j > joint_j) & (seen.missing_s == 0) & (found.missing_s == 0) & (found.total_s > 0)
+    seen = evaluate(witness.curve, windows)
+    apart_j, joint_j = apart(found, seen, booked.gain, witness.gain)
+    is_whole = (seen.missing_s == 0) & (found.missing_s == 0) & (found.total_s > 0)
+    is_off = is_whole & (apart_j > joint_j)
+    ratio = common_ratio(booked, witness) if np.any(is_off) else None
+    is_aliased = np.zeros(is_off.size, dtype=np.bool_)
+    if ratio is not None:
+        is_off = is_whole
+    elif looks_away(witness.series.channel):
+        is_aliased = is_off & may_have_missed(booked, found, witness)
+    said = _Said(booked.series.channel, witness.series.channel, ratio)
     flags = [
-        (_disagreement(ledger, witness.channel, float(value), float(other), float(joint)),) if off else ()
-        for off, value, other, joint in zip(is_off, found.value_j, seen.value_j, joint_j, strict=True)
+        (said.flag(*(float(number) for number in numbers), is_aliased=bool(aliased)),) if off else ()
+        for off, aliased, *numbers in zip(is_off, is_aliased, found.value_j, seen.value_j, joint_j, strict=True)
     ]
-    if not looks_away(witness.channel):
-        return Checked(tuple(flags), np.where(is_off, np.maximum(apart_j - found.random_j, 0.0), 0.0))
-    extra_j = np.zeros(apart_j.size)
-    if np.any(is_off):
-        swing_w = float(np.max(witness.count) - np.min(witness.count)) * witness.channel.unit_si
-        extra_j += swing_w * ledger.update_period_ns / NS_PER_S / 2
+    reach_j = apart_j + interval_j(seen.random_j, witness.gain * np.abs(seen.value_j))
+    extra_j = np.where(is_off & ~is_aliased, np.maximum(reach_j - found.random_j, 0.0), 0.0)
+    if np.any(is_aliased):
+        count, unit_si = witness.series.count, witness.series.channel.unit_si
+        swing_w = float(np.max(count) - np.min(count)) * unit_si
+        extra_j += swing_w * booked.series.channel.update_period_ns / NS_PER_S / 2
     return Checked(tuple(flags), extra_j)
+
+
+def interval_j(random_j: FloatArray, systematic_j: FloatArray) -> FloatArray:
+    """Half-width of an interval from its random and its systematic part (eq. 9)."""
+    return np.asarray(np.hypot(random_j, systematic_j), dtype=np.float64)
 
 
 def doubts(energy: Energy) -> tuple[str, ...]:
@@ -154,12 +168,27 @@ def _smoothness(power_w: FloatArray, lag: int) -> float:
     return float(np.sum(changes_w[lag:] * changes_w[:-lag])) / square if square > 0 else 0.0
 
 
-def _disagreement(ledger: Channel, witness: Channel, value_j: float, other_j: float, joint_j: float) -> str:
-    first, second = _called(ledger, witness), _called(witness, ledger)
-    apart = f"{first} gives {value_j:.4g} J and {second} {other_j:.4g} J, further apart than {joint_j:.3g} J"
-    if looks_away(witness):
-        return f"{ALIASED}: {apart}; {_looks(witness)}, and the load may beat with it"
-    return f"{DISAGREES}: {apart}"
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What is told of two streams that differ."""
+
+    booked: Channel
+    witness: Channel
+    ratio: float | None
+    """In which they stand all along the session."""
+
+    def flag(self, value_j: float, other_j: float, joint_j: float, *, is_aliased: bool) -> str:
+        first, second = _called(self.booked, self.witness), _called(self.witness, self.booked)
+        both = f"{first} gives {value_j:.4g} J and {second} {other_j:.4g} J"
+        if abs(value_j - other_j) > joint_j:
+            both = f"{both}, further apart than {joint_j:.3g} J"
+        if is_aliased:
+            return f"{ALIASED}: {both}; {_looks(self.witness)}, and the load may beat with it"
+        if self.ratio is not None:
+            return f"{DISAGREES}: {both}; all along the session the one gives {self.ratio:.3g} of the other"
+        if looks_away(self.witness):
+            return f"{DISAGREES}: {both}; {_looks(self.witness)}, which does not explain it"
+        return f"{DISAGREES}: {both}"
 
 
 def _called(channel: Channel, other: Channel) -> str:
@@ -171,7 +200,3 @@ def _called(channel: Channel, other: Channel) -> str:
 def _looks(channel: Channel) -> str:
     seen_ms, update_ms = (channel.averaging_ns or 0) / NS_PER_MS, channel.update_period_ns / NS_PER_MS
     return f"{channel.stream} looks at {seen_ms:g} of every {update_ms:g} ms"
-
-
-def _gain(channel: Channel) -> float:
-    return max(channel.gain_low_rel, channel.gain_high_rel)

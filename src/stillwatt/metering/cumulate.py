@@ -9,6 +9,13 @@ import numpy as np
 
 from stillwatt.metering.counter import counter_curve
 from stillwatt.metering.curve import Curve, Segment, carry_on, cover, hold_ns, unseen_half_w
+from stillwatt.metering.full_time import (
+    SECOND_DIFFERENCE,
+    SECOND_DIFFERENCE_NOISE,
+    inside_averages_j,
+    leaves_nothing_out,
+    unseen_j2,
+)
 from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.records.channel import Quantity
 from stillwatt.units import NS_PER_S
@@ -29,10 +36,6 @@ noise; a few readings in a row may look steadier than that by chance."""
 _SETTLING_REL = 0.1 * 1.5
 """How far a card's time constant may lie from what was measured on others of its kind (eq. 4a): a tenth, by which both
 edges of a stage are off to the same end, while they are added up as if they were apart."""
-_SECOND_DIFFERENCE_NOISE = 6.0
-"""Squared second differences of noise, in its variance."""
-_SECOND_DIFFERENCE = 10.0
-"""Eq. 7: half of each end's second difference over the 6 of its variance, and a fifth more for its own scatter."""
 
 
 def cumulate(
@@ -73,6 +76,13 @@ def _power_curve(series: Series) -> Curve:
     covered = cover(series, kind)
     slope_w_per_s, settling_s = np.diff(power_w) / length_s, (series.channel.settling_ns or 0) / NS_PER_S
     drawn_w = mean_w + settling_s * slope_w_per_s  # eq. 4a
+    second2, stride = _second_differences2(series, power_w)
+    is_whole = leaves_nothing_out(series.channel)
+    if is_whole:
+        sampling_j2, inside_j = unseen_j2(series, power_w, second2), inside_averages_j(series.channel, second2)
+    else:
+        ends2 = (second2[1:] + second2[:-1]) / SECOND_DIFFERENCE
+        sampling_j2, inside_j = stride * length_s**2 * ends2, np.zeros(power_w.size)
     read = Curve(
         x_ns=x_ns,
         energy_j=np.append(0.0, np.cumsum(drawn_w * length_s)),
@@ -82,14 +92,16 @@ def _power_curve(series: Series) -> Curve:
         low_w=drawn_w,
         high_w=drawn_w,
         whole_j=np.where(is_gap, spread_w * length_s, 0.0),
-        sampling_j2=np.where(is_gap, 0.0, _sampling_j2(series, power_w, length_s)),
-        lag_j=_smoothed_j(series, power_w) + _settling_j(power_w, settling_s),
+        sampling_j2=np.where(is_gap, 0.0, sampling_j2),
+        lag_j=_smoothed_j(series, power_w) + _settling_j(power_w, settling_s) + inside_j,
         lag_ns=lag_ns,
         cover_ns=covered.cover_ns,
         covered_s=covered.covered_s,
         present_s=covered.present_s,
         resets_ns=np.array([], dtype=np.int64),
         repaired_j=np.array([], dtype=np.float64),
+        steps_ns=x_ns if is_whole else np.array([], dtype=np.int64),
+        step_ns=series.channel.update_period_ns if is_whole else 0,
     )
     return carry_on(read, series, ends_w=power_w[[0, -1]], range_w=range_w)
 
@@ -145,7 +157,7 @@ def _settling_j(power_w: FloatArray, settling_s: float) -> FloatArray:
     """Half-range of the energy at each reading from what follows slowly (eq. 4a): its noise, and its time constant."""
     if not settling_s or power_w.size < 3:
         return np.zeros(power_w.size)
-    noise_w = float(np.sqrt(np.quantile(np.diff(power_w, 2) ** 2, _QUIET) / _QUIET_SHARE / _SECOND_DIFFERENCE_NOISE))
+    noise_w = float(np.sqrt(np.quantile(np.diff(power_w, 2) ** 2, _QUIET) / _QUIET_SHARE / SECOND_DIFFERENCE_NOISE))
     unsure_w = _SETTLING_REL * np.abs(power_w - float(np.mean(power_w)))
     return np.asarray(settling_s * (np.sqrt(3.0) * noise_w + unsure_w), dtype=np.float64)
 
@@ -178,12 +190,11 @@ def _renewed(series: Series) -> Series:
     return replace(series, t_ns=series.t_ns[keep], count=series.count[keep])
 
 
-def _sampling_j2(series: Series, power_w: FloatArray, length_s: FloatArray) -> FloatArray:
-    """Variance of each interval's energy from second differences (eq. 7)."""
+def _second_differences2(series: Series, power_w: FloatArray) -> tuple[FloatArray, int]:
+    """Squared second differences at each reading, and over how many readings they are taken (eq. 7)."""
     spacing_ns = int(np.median(np.diff(series.t_ns))) if series.t_ns.size > 1 else series.period_ns
     stride = max(1, round(series.channel.update_period_ns / max(1, spacing_ns)))
     stride = min(stride, power_w.size)
     padded = np.pad(power_w, stride, mode="edge")
     second2 = (padded[: -2 * stride] - 2 * power_w + padded[2 * stride :]) ** 2
-    second2 = np.maximum(second2, np.quantile(second2, _QUIET) / _QUIET_SHARE)
-    return np.asarray(stride * length_s**2 * (second2[1:] + second2[:-1]) / _SECOND_DIFFERENCE, dtype=np.float64)
+    return np.maximum(second2, np.quantile(second2, _QUIET) / _QUIET_SHARE), stride

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stillwatt.metering.agreement import Told
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.checks import against_witness, own_readings, unread
 from stillwatt.metering.cumulate import cumulate
@@ -93,8 +94,9 @@ def estimate_profile(
     found = evaluate(curve, windows)
     checked = own_readings(ledger, windows)
     if witness is not None and isinstance(beside, Curve):
-        checked = against_witness(channel, found, witness, evaluate(beside, windows))
-    found = replace(found, random_j=found.random_j + checked.extra_j)
+        checked = against_witness(Told(ledger, curve), found, Told(witness, beside), windows)
+    # what two instruments, or a beat, leave open is one and the same in all stages: a bias (eq. 140)
+    found = replace(found, random_j=found.random_j + checked.extra_j, placing_j=found.placing_j + checked.extra_j)
     failed = _failed_reads(ledger, windows)
     stood, guessed = _stood(channel, curve, windows), unread(found)
     energies = tuple(

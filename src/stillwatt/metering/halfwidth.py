@@ -34,7 +34,8 @@ class Evaluation:
         total_s: weighted seconds of the owner's windows.
         covered_s: of these, those covered by readings.
         missing_s: of these, those that hold no joules.
-        placing_j: of `random_j`, what placing inside intervals leaves open.
+        placing_j: of `random_j`, what is a bias: placing inside intervals, and spans that windows cut and nothing was
+            read in (eqs. 6 and 140).
         in_step_cos_j: of the rest, what stages share that begin at the same place in the instrument's step, as a vector
             whose angle is that place (eq. 127): its one component,
         in_step_sin_j: and the other.
@@ -69,6 +70,8 @@ class _Pieces:
     segment: IntArray
     held_s: FloatArray
     """Weighted seconds of the segment that the owner holds."""
+    held_j: FloatArray
+    """Weighted joules of these seconds."""
     weight: FloatArray
     """Largest weight with which the owner holds any of it."""
 
@@ -92,6 +95,7 @@ def evaluate(curve: Curve, windows: Profile) -> Evaluation:
     before_j, after_j = curve.estimated_at(windows.start_ns), curve.estimated_at(windows.end_ns)
     # rounding of the smallest numbers may leave a bound below 0
     placing_j = np.maximum(_placing_j(curve, pieces, windows.num_owners), 0.0)
+    placing_j += _unread_j(curve, pieces, windows.num_owners)
     rest_j = _TWO_SIDED_95 * np.sqrt(np.maximum(variance_j2, 0.0))
     # no more can be shared than there is
     shared_j = in_step.shared_j * np.minimum(1.0, rest_j / np.maximum(np.hypot(*in_step.shared_j), _LEAST_J))
@@ -169,16 +173,16 @@ def _pieces(curve: Curve, windows: Profile) -> _Pieces:
     first, last = curve.segment(start_ns), _ending_segment(curve, end_ns)
     is_long = last > first
     segment = np.concatenate((first, last[is_long]))
-    held_ns = np.concatenate(
-        (np.minimum(end_ns, curve.x_ns[first + 1]) - start_ns, (end_ns - curve.x_ns[last])[is_long])
-    )
+    from_ns = np.concatenate((start_ns, curve.x_ns[last][is_long]))
+    to_ns = np.concatenate((np.minimum(end_ns, curve.x_ns[first + 1]), end_ns[is_long]))
     weight = np.concatenate((weight, weight[is_long]))
     keys, where = np.unique(np.concatenate((owner, owner[is_long])) * curve.power_w.size + segment, return_inverse=True)
-    held_s = sums(where, weight * held_ns / NS_PER_S, keys.size)
+    held_s = sums(where, weight * (to_ns - from_ns) / NS_PER_S, keys.size)
+    held_j = sums(where, weight * (curve.energy_at(to_ns) - curve.energy_at(from_ns)), keys.size)
     largest = np.zeros(keys.size)
     np.maximum.at(largest, where, weight)
     owner, segment = np.divmod(keys, curve.power_w.size)
-    return _Pieces(owner, segment, held_s, largest)
+    return _Pieces(owner, segment, held_s, held_j, largest)
 
 
 def _ending_segment(curve: Curve, end_ns: IntArray) -> IntArray:
@@ -216,10 +220,23 @@ def _placing_j(curve: Curve, pieces: _Pieces, num_owners: int) -> FloatArray:
     return sums(pieces.owner, np.maximum(up_w, down_w) * _length_s(curve, j) * pieces.weight, num_owners)
 
 
-def _pieces_j2(curve: Curve, pieces: _Pieces, num_owners: int) -> FloatArray:
-    """Variance from sampling and from what is estimated in the segments where windows begin and end."""
+def _unread_j(curve: Curve, pieces: _Pieces, num_owners: int) -> FloatArray:
+    """Half-width of what windows hold of a gap, a held span or a repair that they cut (eqs. 6, 7 and 140).
+
+    Whoever holds another share of the same span errs with them and to the same side, so that this adds up linearly. A
+    share of a line that rises or falls may be further off than the line's mean is.
+    """
     j, share = pieces.segment, _share(curve, pieces)
-    whole_j = curve.whole_j[j] * share * pieces.weight
+    is_cut = (curve.whole_j[j] > 0.0) & (share < 1.0)
+    beside_line_j = np.abs(pieces.held_j - _mean_w(curve, j) * pieces.held_s)
+    unread_j = curve.whole_j[j] * share * pieces.weight + beside_line_j
+    return sums(pieces.owner, np.where(is_cut, _TWO_SIDED_95 * np.sqrt(_UNIFORM) * unread_j, 0.0), num_owners)
+
+
+def _pieces_j2(curve: Curve, pieces: _Pieces, num_owners: int) -> FloatArray:
+    """Variance from sampling, and of spans that nothing was read in, in the segments where windows begin and end."""
+    j, share = pieces.segment, _share(curve, pieces)
+    whole_j = np.where(share < 1.0, 0.0, curve.whole_j[j] * pieces.weight)
     sampling_j2 = curve.sampling_j2[j] * np.minimum(1.0, _EDGE_VARIANCE * share**2) * pieces.weight**2
     return sums(pieces.owner, whole_j**2 * _UNIFORM + sampling_j2, num_owners)
 

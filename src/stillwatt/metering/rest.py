@@ -128,7 +128,7 @@ def examine(
         is_dirty |= _seen_by_witness(witness, cut) & np.isfinite(power_w)
     problems = tuple(_problems(energy, work, power_w, is_dirty, seconds(summed_ns(cut[:1]))))
     clean = [piece for piece, dirty in zip(cut, is_dirty, strict=True) if not dirty]
-    widened_w = abs(work.change_w) / 2 + _apart_w(energy, ledger, witness, windows)
+    widened_w, reach_w = abs(work.change_w) / 2, _reach_w(energy, witness, windows)
     used = windows
     if len(clean) < len(cut):
         if len(clean) >= max(LEAST_PIECES, _ENOUGH_CLEAN * len(cut)):
@@ -136,13 +136,16 @@ def examine(
             energy = estimate(ledger, witness, used, marks_ns=marks_ns)
         else:
             widened_w += max(0.0, energy.value_j / max(length_s - energy.missing_s, length_s / 2) - work.level_w)
+    used_s = float(seconds(summed_ns(used)))
+    # an energy that was flagged itself holds both instruments already
+    own_w = energy.random_j / used_s if isinstance(energy, Energy) else 0.0
     return Rest(
         energy=energy,
-        used_s=float(seconds(summed_ns(used))),
+        used_s=used_s,
         blocks_w=_blocks_w(ledger, witness, used),
         pieces=len(cut) if len(cut) >= LEAST_PIECES else 0,
         clean=len(clean) if len(cut) >= LEAST_PIECES else 0,
-        widened_w=widened_w,
+        widened_w=widened_w + max(0.0, reach_w - own_w),
         problems=problems,
     )
 
@@ -221,14 +224,19 @@ def _seen_by_witness(witness: Series, cut: Sequence[WeightedWindow]) -> BoolArra
     return is_dirty
 
 
-def _apart_w(energy: Energy, ledger: Series, witness: Series | None, windows: Sequence[WeightedWindow]) -> float:
-    """How far counter and witness lie apart where that was flagged: which of them is right is not known."""
+def _reach_w(energy: Energy, witness: Series | None, windows: Sequence[WeightedWindow]) -> float:
+    """How far the witness's interval reaches from the counter's mean power, where they were flagged to disagree.
+
+    Which of them is right is not known, so the idle power must hold all of it (eq. 7b).
+    """
     if witness is None or not doubts(energy):
         return 0.0
     beside = estimate(witness, None, windows)
     if isinstance(beside, Absent):
         return 0.0
-    return abs(energy.value_j - beside.value_j) / seconds(summed_ns(windows))
+    systematic_j = max(beside.systematic_low_j, beside.systematic_high_j)
+    reach_j = abs(energy.value_j - beside.value_j) + math.hypot(beside.random_j, systematic_j)
+    return reach_j / seconds(summed_ns(windows))
 
 
 def _blocks_w(ledger: Series, witness: Series | None, used: Sequence[WeightedWindow]) -> tuple[float, ...]:

@@ -72,8 +72,9 @@ class Energy:
     """What speaks against the value or its interval, each a word, a colon and a sentence: `aliased`,
     `witness-disagrees`, `counter-stood`, `counter-silent`, `estimated`."""
     placing_j: float = 0.0
-    """Of `random_j`, what placing inside the instrument's intervals leaves open: a bias where stages begin and end with
-    their load, so that it adds up over stages (docs/method.md, eqs. 6 and 128)."""
+    """Of `random_j`, what is one unknown for several stages: placing inside the instrument's intervals, shares of spans
+    that nothing was read in, which of two instruments is right. It adds up over stages (docs/method.md, eqs. 128 and
+    140)."""
     in_step_cos_j: float = 0.0
     """Of the rest, what stages share that begin at the same place in the instrument's step: the vectors of such stages
     point the same way and add up, those of others scatter (docs/method.md, eqs. 127 and 128)."""
@@ -124,7 +125,7 @@ class RandomPart:
 def random_of_sum(terms: Iterable[tuple[float, Energy]]) -> RandomPart:
     """Random part of a weighted sum of energies (docs/method.md, eq. 128).
 
-    Within one part, what placing leaves open adds up, what is in step adds up as vectors, and the rest in quadrature;
+    Within one part, biases (`placing_j`) add up, what is in step adds up as vectors, and the rest in quadrature;
     it is never less than all in quadrature. Different parts stand in quadrature.
 
     >>> part = Energy(part="gpu0", device="x", boundary=Boundary.BOARD, value_j=40.0, random_j=5.0,

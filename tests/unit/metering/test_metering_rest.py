@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stillwatt.metering.baseline import IdlePower
+from stillwatt.metering.idle import When, baseline
 from stillwatt.metering.rest import CONTAMINATED, Rest, examine, find_work
 from stillwatt.metering.series import Series
 from stillwatt.records import Absent, Boundary, Energy, Quantity
@@ -137,11 +139,27 @@ def test_a_quiet_card_with_a_record_of_power_is_clean() -> None:
     assert all(rest.pieces >= 40 for rest in found)
 
 
-def test_counter_and_power_that_disagree_are_flagged_and_widen_by_the_difference() -> None:
+def test_counter_and_power_that_disagree_are_flagged_and_both_held_once() -> None:
     """187 J by the counter and 327 J by power over the same idle seconds: both are told, neither is believed."""
-    rest = examine(counter(np.full(101, 37.0)), power(np.full(101, 65.0)), [window(0, 10)])
+    bound = {"gain_low_rel": 0.05, "gain_high_rel": 0.05}
+    rest = examine(counter(np.full(101, 37.0), **bound), power(np.full(101, 65.0), **bound), [window(0, 10)])
     assert "contaminated: witness-disagrees: the counter gives 370 J and power 650 J" in rest.problems[0]
-    assert rest.widened_w == pytest.approx(28.0)
+    idle = baseline("gpu0", {When.BEFORE: [rest]}).power
+    assert isinstance(idle, IdlePower)
+    assert 65.0 * 1.05 <= idle.value_w + idle.random_w <= 65.0 * 1.05 + 3.0
+
+
+def test_a_rest_whose_clean_pieces_do_not_tell_is_as_wide_as_all_of_it() -> None:
+    """Cut up, the counter is known too badly to be held against power; it is off all the same."""
+    power_w = np.full(101, 40.0)
+    power_w[20:30] = 90.0
+    power_w[60:70] = 90.0
+    seen_w = np.where(power_w > 50.0, 92.0, 48.0)
+    rest = examine(counter(power_w), power(seen_w, averaging_ns=NS_PER_MS // 4), [window(0, 10)])
+    assert any("something worked" in problem for problem in rest.problems)
+    assert rest.clean < rest.pieces
+    assert isinstance(rest.energy, Energy)
+    assert mean_w(rest) + rest.energy.random_j / rest.used_s + rest.widened_w >= 48.0 - 1.0
 
 
 def test_a_flagged_energy_whose_witness_has_gone_is_not_widened() -> None:
