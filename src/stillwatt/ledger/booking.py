@@ -13,6 +13,7 @@ from stillwatt.ledger.stages import StageFacts
 from stillwatt.ledger.stated import with_stated
 from stillwatt.metering.account import Energies, Lengths, SessionAccount, SessionInput, account_session
 from stillwatt.metering.baseline import IdlePower, net
+from stillwatt.metering.either import either
 from stillwatt.metering.totals import boundaries, combine, merge_parts, summed_boundary
 from stillwatt.records.channel import Boundary
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
@@ -93,7 +94,7 @@ def _account(place: Place, rule: Rule) -> _Accounted:
     start_ns, end_ns = accounted_span_ns(place)
     sharing = place_sharing(place, rule, start_ns, end_ns)
     users, idle_parts = part_users(place, [*series, *(gone.part for gone in absent)])
-    account = account_session(
+    account = _account_sessions(
         SessionInput(
             windows=[_window(session.session, stage) for session in place.sessions for stage in session.stages],
             start_ns=start_ns,
@@ -102,7 +103,8 @@ def _account(place: Place, rule: Rule) -> _Accounted:
             absent=tuple(gone for gone in absent if gone.part not in idle_parts),
             users=users,
             shares=sharing.weights,
-        )
+        ),
+        {stage.stage_id: stage.latest_end_ns for session in place.sessions for stage in session.stages},
     )
     account = with_stated(
         account,
@@ -115,6 +117,15 @@ def _account(place: Place, rule: Rule) -> _Accounted:
     beside = sorted(idle_parts & series.keys())
     notes += [f"{part}: measured, and used by no program of this run; it is in no sum" for part in beside]
     return _Accounted(place=place, series=series, sharing=sharing, account=account, notes=(*notes, *account.notes))
+
+
+def _account_sessions(given: SessionInput, latest_ends_ns: Mapping[str, int]) -> SessionAccount:
+    """The account; where stages may have ended later than is known, its intervals hold that of the latest ends."""
+    account = account_session(given)
+    latest = [replace(window, end_ns=latest_ends_ns[window.stage_id]) for window in given.windows]
+    return (
+        account if latest == list(given.windows) else either(account, account_session(replace(given, windows=latest)))
+    )
 
 
 def _window(session: str, stage: StageFacts) -> StageWindow:

@@ -15,7 +15,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,11 +101,15 @@ class JournalWriter:
 
 
 class ForkJournal:
-    """The journal of a process that was forked: made with its first event, since most forked processes have none."""
+    """The journal of a process that was forked: made with its first event, since most forked processes have none.
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    `on_made` is called once the file is there.
+    """
+
+    def __init__(self, path: Path, clock: Clock, on_made: Callable[[], object]) -> None:
         self.path = path
         self._clock = clock
+        self._on_made = on_made
         self._parent = os.getppid()
         self._writer: JournalWriter | None = None
 
@@ -115,6 +119,7 @@ class ForkJournal:
             self._writer = JournalWriter(self.path)
             begun_ns = min(self._clock.monotonic_ns(), event["t_ns"])
             self._writer.write({"event": "forked", "t_ns": begun_ns, "pid": os.getpid(), "parent_pid": self._parent})
+            self._on_made()
         self._writer.write(event)
 
 

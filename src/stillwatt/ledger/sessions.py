@@ -27,9 +27,10 @@ from stillwatt.ledger.events import (
     Warned,
     parse_events,
 )
+from stillwatt.ledger.fork_ends import ForkEnd, fork_ends
 from stillwatt.ledger.journal import read_journal
 from stillwatt.ledger.liveness import Liveness
-from stillwatt.ledger.rundir import JournalPaths
+from stillwatt.ledger.rundir import JournalPaths, fork_name
 from stillwatt.ledger.samplers import gaps, lulls, meter_account
 from stillwatt.ledger.segments import Segment, read_segments
 from stillwatt.ledger.stages import StageFacts, stage_facts
@@ -122,6 +123,8 @@ class SessionFacts:
 class _Journals:
     program: tuple[Event, ...]
     meter: tuple[Event, ...]
+    forks: Mapping[str, ForkEnd]
+    """By stage, the end of the forked process that it was begun in, where that is gone."""
     is_damaged: bool
     warnings: tuple[str, ...]
 
@@ -149,7 +152,7 @@ def read_session(
     status, end_ns = _session_status(journals, started, _last_sign(journals, segments), liveness)
     is_sampler_alive = _is_sampler_alive(journals, started, sampler, liveness)
     is_sampler_lost = is_sampler_alive is not True and _is_sampler_lost(journals, status)
-    stages, stage_warnings = stage_facts(journals.program, status, end_ns)
+    stages, stage_warnings = stage_facts(journals.program, status, end_ns, journals.forks)
     lost_samples = _lost_samples(journals.meter, segments)
     start_utc_ns = _start_utc_ns(journals.program, start_ns, created_utc_ns)
     problems += _loss_warnings(journals, status, started, liveness, is_sampler_lost=is_sampler_lost)
@@ -210,6 +213,7 @@ def _read_journals(paths: JournalPaths) -> _Journals:
     return _Journals(
         program=tuple(told) if forks else program[0],
         meter=meter[0],
+        forks=fork_ends({fork_name(path): fork[0] for path, fork in zip(paths.forks, forks, strict=True)}, meter[0]),
         is_damaged=any(read[1] for read in (program, meter, *forks)),
         warnings=tuple(warnings),
     )
