@@ -30,6 +30,7 @@ from stillwatt.ledger.claims import Claims
 from stillwatt.ledger.disk import Disk
 from stillwatt.ledger.fork_watch import ForkWatch
 from stillwatt.ledger.journal import JournalWriter
+from stillwatt.ledger.life import LifeSign, life_path
 from stillwatt.ledger.pace import SLOW_NS, Pace
 from stillwatt.ledger.sampling_loop import Commands, Loop
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
@@ -339,6 +340,7 @@ def record(
         lambda stream: RawWriter(raw_path(config.run_dir, config.session, stream)),
         clock,
         fsync_journal=config.fsync_journal,
+        life=LifeSign(life_path(config.run_dir, config.session)),
     )
     claims = Claims(config.run_dir, config.place) if config.place else None
     relay = Relay(clock)

@@ -29,6 +29,7 @@ from stillwatt.ledger.events import (
 )
 from stillwatt.ledger.fork_ends import ForkEnd, fork_ends
 from stillwatt.ledger.journal import read_journal
+from stillwatt.ledger.life import last_life_ns, life_path
 from stillwatt.ledger.liveness import Liveness
 from stillwatt.ledger.rundir import JournalPaths, fork_name
 from stillwatt.ledger.samplers import gaps, lulls, meter_account
@@ -149,7 +150,8 @@ def read_session(
     channels, problems = _channels(journals.meter)
     segments = read_segments(run_dir, session, channels)
     start_ns = started.t_ns if started else _first_sign(journals, segments)
-    status, end_ns = _session_status(journals, started, _last_sign(journals, segments), liveness)
+    last_ns = _last_sign(journals, segments, last_life_ns(life_path(run_dir, session)))
+    status, end_ns = _session_status(journals, started, last_ns, liveness)
     is_sampler_alive = _is_sampler_alive(journals, started, sampler, liveness)
     is_sampler_lost = is_sampler_alive is not True and _is_sampler_lost(journals, status)
     stages, stage_warnings = stage_facts(journals.program, status, end_ns, journals.forks)
@@ -262,10 +264,10 @@ def _first_sign(journals: _Journals, segments: Mapping[str, Segment]) -> int:
     return min([event.t_ns for event in journals.program] + openings + samples, default=0)
 
 
-def _last_sign(journals: _Journals, segments: Mapping[str, Segment]) -> int:
+def _last_sign(journals: _Journals, segments: Mapping[str, Segment], life_ns: int) -> int:
     """The latest time at which anything of the session was written; 0 where nothing was."""
     samples = [int(segment.t_ns[-1]) for segment in segments.values() if segment.t_ns.size]
-    return max([event.t_ns for event in (*journals.program, *journals.meter)] + samples, default=0)
+    return max([life_ns, *(event.t_ns for event in (*journals.program, *journals.meter)), *samples])
 
 
 def _session_status(
