@@ -24,6 +24,11 @@ DEFAULT_RULE = Rule.PROCESS
 """Who has a process on a device shares it; equally where drivers tell nothing of processes."""
 
 
+_NO_END = (
+    "the program and its sampling process were both lost after this stage began, and nobody saw how long it lasted"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageEnergies:
     """One stage's energies, itself and its children."""
@@ -81,10 +86,11 @@ def book_run(found: Sequence[SessionFacts], *, rule: Rule = DEFAULT_RULE) -> Boo
     baselines = idle_baselines(accounted)
     booked = tuple(_book(place, idle) for place, idle in zip(accounted, baselines.powers, strict=True))
     accounts = [place.account for place in accounted]
+    total = _over_places([(each.total, each.total_s) for each in accounts], booked)
     return BookedRun(
         places=booked,
         unallocated=_over_places([(each.unallocated, each.unallocated_s) for each in accounts], booked),
-        total=_over_places([(each.total, each.total_s) for each in accounts], booked),
+        total=_so_far(total, is_end_known=all(_is_end_known(place.place) for place in accounted)),
         idle=baselines,
     )
 
@@ -145,10 +151,12 @@ def _book(accounted: _Accounted, idle: Mapping[str, IdlePower | Absent]) -> Book
     for stage_id, account in accounted.account.stages.items():
         stage = facts[stage_id]
         gross = accounted.sharing.flagged(account.gross.values(), stage.start_ns, stage.end_ns)
+        if not stage.is_end_known and stage.end_ns == stage.start_ns:
+            gross = tuple(Absent(part=each.part, boundary=each.boundary, reason=_NO_END) for each in gross)
         stages[stage_id] = StageEnergies(
             gross=gross,
-            gross_total=combine(gross, boundary),
-            net_total=net(gross, idle, account.gross_s, boundary),
+            gross_total=_so_far(combine(gross, boundary), is_end_known=stage.is_end_known),
+            net_total=_so_far(net(gross, idle, account.gross_s, boundary), is_end_known=stage.is_end_known),
         )
     return BookedPlace(
         place=accounted.place,
@@ -159,6 +167,16 @@ def _book(accounted: _Accounted, idle: Mapping[str, IdlePower | Absent]) -> Book
         stages=stages,
         notes=accounted.notes,
     )
+
+
+def _so_far(total: Total | NoTotal, *, is_end_known: bool) -> Total | NoTotal:
+    """A total that is not complete where more may have been drawn after its last second."""
+    return total if is_end_known or isinstance(total, NoTotal) else replace(total, complete=False)
+
+
+def _is_end_known(place: Place) -> bool:
+    """Whether somebody saw the last of a place's sessions to its end."""
+    return all(session.is_end_known or session.end_ns < place.end_ns for session in place.sessions)
 
 
 def _over_places(drawn: Sequence[tuple[Energies, Lengths]], booked: Sequence[BookedPlace]) -> Total | NoTotal:

@@ -37,6 +37,8 @@ class StageFacts:
     end_ns: int
     latest_end_ns: int
     """When it had ended at the latest: `end_ns`, but where its process was not watched all the time."""
+    is_end_known: bool
+    """Whether it did not go on after `latest_end_ns`; False where its session was lost and nobody saw when."""
     status: StageStatus
     workload: Mapping[str, float]
     results: Mapping[str, Any]
@@ -47,6 +49,8 @@ class _End(NamedTuple):
     t_ns: int
     latest_ns: int
     is_with_fork: bool = False
+    is_sessions: bool = False
+    """Whether it is the session's own end, or its last sign of life."""
 
 
 def stage_facts(
@@ -54,6 +58,8 @@ def stage_facts(
     status: StageStatus,
     session_end_ns: int,
     forks: Mapping[str, ForkEnd] = MappingProxyType({}),
+    *,
+    is_seen: bool = True,
 ) -> tuple[tuple[StageFacts, ...], list[str]]:
     """The session's stages in the order they began, each with an end, and what was odd about them.
 
@@ -62,6 +68,8 @@ def stage_facts(
         status: The session's own status.
         session_end_ns: The session's end, or its last sign of life.
         forks: By stage, the end of the forked process that it was begun in, where that is gone.
+        is_seen: Whether a sampling process was there to the end; a session that was lost unseen may have gone on after
+            its last sign of life.
     """
     started, warnings = _started(program)
     ended: dict[str, StageEnded] = {}
@@ -88,6 +96,7 @@ def stage_facts(
                 start_ns=start.t_ns,
                 end_ns=max(start.t_ns, end.t_ns),
                 latest_end_ns=max(start.t_ns, end.latest_ns),
+                is_end_known=is_seen or not (end.is_sessions and status is StageStatus.RECOVERED),
                 status=end.status,
                 workload=workloads.get(stage_id, {}),
                 results=results.get(stage_id, {}),
@@ -130,7 +139,7 @@ def _stage_end(
         above = started[above].parent_id
     is_over = session_status is not StageStatus.RUNNING
     status = StageStatus.RECOVERED if is_over else StageStatus.RUNNING
-    return _End(status, session_end_ns, session_end_ns)
+    return _End(status, session_end_ns, session_end_ns, is_sessions=True)
 
 
 def _end_with_fork(end: _End, fork: ForkEnd) -> _End:

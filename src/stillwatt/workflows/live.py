@@ -30,7 +30,7 @@ from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE, rest
 from stillwatt.records.kinds import StageKind, StageStatus
 from stillwatt.units import NS_PER_MS, nanoseconds
 from stillwatt.workflows.home import calibration_path
-from stillwatt.workflows.sampling_process import SamplingProcess
+from stillwatt.workflows.sampling_process import KeepingJournal, SamplingProcess
 
 if TYPE_CHECKING:
     from stillwatt.records.run import RunRecord
@@ -137,7 +137,7 @@ class Run(AbstractContextManager["Run"]):
             take_back(os.environ, self.run_id)
             raise RunsDirError(str(self.run_dir if self.run_id else self.runs_dir), err) from err
         self._meter = Meter(
-            self._journal,
+            KeepingJournal(self._journal, self.look),
             self._clock,
             prefix=self._prefix,
             earlier_attempts=self._earlier_attempts,
@@ -250,6 +250,14 @@ class Run(AbstractContextManager["Run"]):
         """
         rest(self.meter, name, seconds)
 
+    def look(self) -> None:
+        """Look whether the sampling process is still there, and start another where it is not.
+
+        Each stage and each count does; a program that only waits for something long may call this now and then.
+        """
+        if self._sampler is not None:
+            self._sampler.look()
+
     def mark(self, name: str) -> None:
         """Note a moment that all ranks pass together, such as the end of a barrier: it ties their clocks together."""
         self.meter.write("mark", name=name, utc_ns=self._clock.utc_ns())
@@ -320,7 +328,7 @@ class Run(AbstractContextManager["Run"]):
             "calibration": str(calibration_path().absolute()),
             "place": boot_id() or host_name(),
         }
-        self._sampler = SamplingProcess(config, self._warn)
+        self._sampler = SamplingProcess(config, self._warn, self._clock)
         self._sampler.start()
 
     def _mark_edge(self) -> None:
@@ -331,8 +339,12 @@ class Run(AbstractContextManager["Run"]):
         if self._sampler is not None:
             self._sampler.say(word)
 
-    def _warn(self, what: str) -> None:
-        self.meter.warn(f"the sampling process {what}", about="sampling process", stacklevel=5)
+    def _warn(self, what: str, *, keeps: bool = False) -> None:
+        message = f"the sampling process {what}"
+        if keeps:
+            self.meter.note(message, stacklevel=5)
+        else:
+            self.meter.warn(message, about="sampling process", stacklevel=5)
 
 
 _open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
