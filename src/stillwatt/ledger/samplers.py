@@ -61,7 +61,9 @@ def gaps(meter: Sequence[Event], segments: Mapping[str, Segment]) -> tuple[Sampl
 
 def _gaps_between(meter: Sequence[Event], segments: Mapping[str, Segment]) -> Iterator[SampleGap]:
     for begun in restarts(meter):
-        for stream, segment in segments.items():
+        for stream in [channel.stream for channel in begun.channels if channel.stream in segments]:
+            # what another rank took in between it has read, or says so itself
+            segment = segments[stream]
             place = int(np.searchsorted(segment.t_ns, begun.t_ns))
             if 0 < place < segment.t_ns.size:
                 yield SampleGap(

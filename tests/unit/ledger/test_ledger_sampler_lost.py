@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,17 @@ def test_between_two_sampling_processes_is_a_gap_over_which_a_counter_counted(ru
     assert (record.meter["samples"], record.meter["cpu_s"]) == (82, 0.75)
     assert (record.meter["failed_reads"], record.meter["skipped_ticks"]) == (1, 2)
     assert not [finding for finding in verify(runs_dir, liveness=DEAD) if finding.severity.value == "error"]
+
+
+def test_what_another_rank_took_in_between_has_no_gap(runs_dir: Path) -> None:
+    run = SyntheticRun(runs_dir)
+    session = _session(run, 104.0)
+    session.sampler([], t_s=106.0)
+    session.meter("channels_taken", 107.0, channels=[asdict(gpu_counter())])
+    session.samples(STREAM, constant_counter(200.0, J_PER_MJ_MILLI), from_s=107.1, until_s=110.1)
+    session.end(110.0)
+    (facts,) = read_run(run.path, liveness=DEAD).sessions
+    assert facts.gaps == ()
 
 
 def test_samples_of_the_last_one_are_missed_and_the_lost_ones_own_are_not_counted_for_them(runs_dir: Path) -> None:
