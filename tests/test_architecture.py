@@ -111,6 +111,7 @@ OWN_LIGHT = {
     "stillwatt.workflows.home",
     "stillwatt.workflows.live",
     "stillwatt.workflows.sampler_start",
+    "stillwatt.workflows.sampling_process",
 }
 COSTLY = {"asyncio", "ctypes", "dataclasses", "difflib", "email", "http", "inspect", "logging", "multiprocessing"} | {
     "socket",

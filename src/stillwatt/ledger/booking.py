@@ -13,6 +13,7 @@ from stillwatt.ledger.stages import StageFacts
 from stillwatt.ledger.stated import with_stated
 from stillwatt.metering.account import Energies, Lengths, SessionAccount, SessionInput, account_session
 from stillwatt.metering.baseline import IdlePower, net
+from stillwatt.metering.either import either
 from stillwatt.metering.totals import boundaries, combine, merge_parts, summed_boundary
 from stillwatt.records.channel import Boundary
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
@@ -21,6 +22,11 @@ from stillwatt.records.window import StageWindow
 
 DEFAULT_RULE = Rule.PROCESS
 """Who has a process on a device shares it; equally where drivers tell nothing of processes."""
+
+
+_NO_END = (
+    "the program and its sampling process were both lost after this stage began, and nobody saw how long it lasted"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +86,11 @@ def book_run(found: Sequence[SessionFacts], *, rule: Rule = DEFAULT_RULE) -> Boo
     baselines = idle_baselines(accounted)
     booked = tuple(_book(place, idle) for place, idle in zip(accounted, baselines.powers, strict=True))
     accounts = [place.account for place in accounted]
+    total = _over_places([(each.total, each.total_s) for each in accounts], booked)
     return BookedRun(
         places=booked,
         unallocated=_over_places([(each.unallocated, each.unallocated_s) for each in accounts], booked),
-        total=_over_places([(each.total, each.total_s) for each in accounts], booked),
+        total=_so_far(total, is_end_known=all(_is_end_known(place.place) for place in accounted)),
         idle=baselines,
     )
 
@@ -93,7 +100,7 @@ def _account(place: Place, rule: Rule) -> _Accounted:
     start_ns, end_ns = accounted_span_ns(place)
     sharing = place_sharing(place, rule, start_ns, end_ns)
     users, idle_parts = part_users(place, [*series, *(gone.part for gone in absent)])
-    account = account_session(
+    account = _account_sessions(
         SessionInput(
             windows=[_window(session.session, stage) for session in place.sessions for stage in session.stages],
             start_ns=start_ns,
@@ -102,7 +109,8 @@ def _account(place: Place, rule: Rule) -> _Accounted:
             absent=tuple(gone for gone in absent if gone.part not in idle_parts),
             users=users,
             shares=sharing.weights,
-        )
+        ),
+        {stage.stage_id: stage.latest_end_ns for session in place.sessions for stage in session.stages},
     )
     account = with_stated(
         account,
@@ -115,6 +123,15 @@ def _account(place: Place, rule: Rule) -> _Accounted:
     beside = sorted(idle_parts & series.keys())
     notes += [f"{part}: measured, and used by no program of this run; it is in no sum" for part in beside]
     return _Accounted(place=place, series=series, sharing=sharing, account=account, notes=(*notes, *account.notes))
+
+
+def _account_sessions(given: SessionInput, latest_ends_ns: Mapping[str, int]) -> SessionAccount:
+    """The account; where stages may have ended later than is known, its intervals hold that of the latest ends."""
+    account = account_session(given)
+    latest = [replace(window, end_ns=latest_ends_ns[window.stage_id]) for window in given.windows]
+    return (
+        account if latest == list(given.windows) else either(account, account_session(replace(given, windows=latest)))
+    )
 
 
 def _window(session: str, stage: StageFacts) -> StageWindow:
@@ -134,10 +151,12 @@ def _book(accounted: _Accounted, idle: Mapping[str, IdlePower | Absent]) -> Book
     for stage_id, account in accounted.account.stages.items():
         stage = facts[stage_id]
         gross = accounted.sharing.flagged(account.gross.values(), stage.start_ns, stage.end_ns)
+        if not stage.is_end_known and stage.end_ns == stage.start_ns:
+            gross = tuple(Absent(part=each.part, boundary=each.boundary, reason=_NO_END) for each in gross)
         stages[stage_id] = StageEnergies(
             gross=gross,
-            gross_total=combine(gross, boundary),
-            net_total=net(gross, idle, account.gross_s, boundary),
+            gross_total=_so_far(combine(gross, boundary), is_end_known=stage.is_end_known),
+            net_total=_so_far(net(gross, idle, account.gross_s, boundary), is_end_known=stage.is_end_known),
         )
     return BookedPlace(
         place=accounted.place,
@@ -148,6 +167,16 @@ def _book(accounted: _Accounted, idle: Mapping[str, IdlePower | Absent]) -> Book
         stages=stages,
         notes=accounted.notes,
     )
+
+
+def _so_far(total: Total | NoTotal, *, is_end_known: bool) -> Total | NoTotal:
+    """A total that is not complete where more may have been drawn after its last second."""
+    return total if is_end_known or isinstance(total, NoTotal) else replace(total, complete=False)
+
+
+def _is_end_known(place: Place) -> bool:
+    """Whether somebody saw the last of a place's sessions to its end."""
+    return all(session.is_end_known or session.end_ns < place.end_ns for session in place.sessions)
 
 
 def _over_places(drawn: Sequence[tuple[Energies, Lengths]], booked: Sequence[BookedPlace]) -> Total | NoTotal:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stillwatt.clock import Clock
+from stillwatt.ledger.life import LifeSign
 from stillwatt.ledger.segments_raw import RawWriter
 from stillwatt.records import Readings
 from stillwatt.sensors.sampler import Gaps
@@ -52,6 +53,7 @@ class Disk:
         clock: Clock,
         *,
         fsync_journal: Path | None = None,
+        life: LifeSign | None = None,
         max_pending: int = _MAX_PENDING,
         max_buffered: int = _MAX_BUFFERED,
         max_events: int = _MAX_EVENTS,
@@ -60,6 +62,7 @@ class Disk:
         self._open_writer = open_writer
         self._clock = clock
         self._fsync_journal = fsync_journal
+        self._life = life
         self._max_pending, self._max_buffered, self._max_events = max_pending, max_buffered, max_events
         self._samples: deque[Readings] = deque()
         self._kept = self._taken = 0
@@ -90,7 +93,13 @@ class Disk:
             self._events.append(event)
 
     def flush(self) -> None:
-        """Write what is held, one write a stream, then ask the disk to keep it; what fails stays held."""
+        """Write what is held, one write a stream, then ask the disk to keep it; what fails stays held.
+
+        Without a sample to write, a sign of life is left in its stead.
+        """
+        if self._life is not None and not self._samples:
+            with contextlib.suppress(OSError):  # the next flush leaves a later one
+                self._life.leave(self._clock.monotonic_ns())
         while self._samples:
             samples = self._samples.popleft()
             self._taken += len(samples.times_ns)
@@ -115,6 +124,8 @@ class Disk:
         self._write_events()
         self._fsync()
         self._journal.close()
+        if self._life is not None:
+            self._life.close()
 
     def _buffer(self, samples: Readings) -> None:
         """Give samples to their stream's writer, as many as it may hold; the rest are dropped and counted."""

@@ -202,6 +202,15 @@ class ParentLost(_Event, frozen=True, kw_only=True, tag="parent_lost"):
     """The sampling process saw the measured program go without a word."""
 
 
+class ForkEnded(_Event, frozen=True, kw_only=True, tag="fork_ended"):
+    """A process that the measured program forked, and that has a journal, is gone."""
+
+    fork: str
+    """Its number and when it was forked, as in its journal's name."""
+    since_ns: _Time
+    """When it was seen alive last; `t_ns` where it was watched until its end, 0 where it was never seen."""
+
+
 class ClockStep(_Event, frozen=True, kw_only=True, tag="clock_step"):
     """The machine slept, or somebody set its wall clock, between `start_ns` and `t_ns`."""
 
@@ -251,6 +260,7 @@ MeterEvent = (
     | MeterCount
     | SamplerEnded
     | ParentLost
+    | ForkEnded
     | ClockStep
     | StatedEnergy
     | Warned

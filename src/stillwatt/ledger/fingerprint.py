@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from stillwatt.ledger.life import life_signs
 from stillwatt.ledger.rundir import MANIFEST, NODES_DIR, meter_journals, node_manifests, program_journals
 from stillwatt.ledger.segments import stored_streams
 from stillwatt.ledger.segments_raw import SAMPLES_DIR
@@ -42,7 +43,13 @@ def data_fingerprint(run_dir: Path) -> str:
         OSError: a file cannot be read.
     """
     digest = hashlib.sha256()
-    for path in (run_dir / MANIFEST, *node_manifests(run_dir), *program_journals(run_dir), *meter_journals(run_dir)):
+    for path in (
+        run_dir / MANIFEST,
+        *node_manifests(run_dir),
+        *program_journals(run_dir),
+        *meter_journals(run_dir),
+        *life_signs(run_dir),
+    ):
         digest.update(f"{path.name}\0".encode("utf-8", "replace"))
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     for stem, records in sorted(stored_streams(run_dir).items()):

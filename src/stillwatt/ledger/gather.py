@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillwatt.errors import LedgerError, NoSuchInputError
+from stillwatt.ledger.life import last_life_ns, life_signs
 from stillwatt.ledger.rundir import MANIFEST, NODES_DIR, is_sound_manifest, list_run_dirs, read_manifest, slug
 from stillwatt.ledger.segments import PARQUET_SUFFIX, stored_streams
 from stillwatt.ledger.segments_raw import RAW_SUFFIX, SAMPLES_DIR
@@ -107,6 +108,9 @@ def _bring_journals(source: Path, target: Path, problems: list[str]) -> Iterator
             yield from _copy(path, here)
         elif not _has_grown(here, path) and path.read_bytes() != here.read_bytes():
             problems.append(f"{path.name}: differs from the one here; the one here is kept")
+    for path in life_signs(source):
+        if last_life_ns(path) > last_life_ns(target / path.name):
+            yield from _copy(path, target / path.name)
 
 
 def _has_grown(path: Path, here: Path) -> bool:

@@ -15,7 +15,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,11 +101,15 @@ class JournalWriter:
 
 
 class ForkJournal:
-    """The journal of a process that was forked: made with its first event, since most forked processes have none."""
+    """The journal of a process that was forked: made with its first event, since most forked processes have none.
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    `on_made` is called once the file is there.
+    """
+
+    def __init__(self, path: Path, clock: Clock, on_made: Callable[[], object]) -> None:
         self.path = path
         self._clock = clock
+        self._on_made = on_made
         self._parent = os.getppid()
         self._writer: JournalWriter | None = None
 
@@ -115,6 +119,7 @@ class ForkJournal:
             self._writer = JournalWriter(self.path)
             begun_ns = min(self._clock.monotonic_ns(), event["t_ns"])
             self._writer.write({"event": "forked", "t_ns": begun_ns, "pid": os.getpid(), "parent_pid": self._parent})
+            self._on_made()
         self._writer.write(event)
 
 
@@ -147,7 +152,7 @@ def read_journal(path: Path) -> JournalRead:
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
-        parsed = _parse(line)
+        parsed = parse_line(line)
         if isinstance(parsed, str):
             problems.append(f"line {number}: {parsed}")
         elif line in written:
@@ -157,7 +162,7 @@ def read_journal(path: Path) -> JournalRead:
             written.add(line)
             seen.add(parsed.pop("n"))
             events.append(parsed)
-    last = _parse(tail) if tail and tail not in written else ""
+    last = parse_line(tail) if tail and tail not in written else ""
     if not isinstance(last, str):
         seen.add(last.pop("n"))
         events.append(last)
@@ -172,8 +177,8 @@ def _missing(seen: set[int]) -> list[str]:
     return [f"{len(missing)} lines are gone, the first of them number {missing[0]}"] if missing else []
 
 
-def _parse(line: bytes) -> dict[str, Any] | str:
-    """The event on a line, or what is wrong with it."""
+def parse_line(line: bytes) -> dict[str, Any] | str:
+    """The event on a line, its number among its keys, or what is wrong with it."""
     body = line[:-_CRC_BYTES] + b"}"
     if line[-_CRC_BYTES:-10] != _CRC_KEY:
         return "it carries no checksum, or was cut or changed"
@@ -217,7 +222,7 @@ def _end(path: Path) -> tuple[bool, int]:
     except FileNotFoundError:
         return False, 0
     for line in reversed(tail.split(b"\n")):
-        event = _parse(line)
+        event = parse_line(line)
         if not isinstance(event, str):
             return not tail.endswith(b"\n"), int(event["n"]) + 1
     return bool(tail) and not tail.endswith(b"\n"), 0

@@ -192,13 +192,13 @@ def _run_status(facts: RunFacts) -> StageStatus:
 
 
 def _is_complete(facts: RunFacts, stages: Sequence[StageRecord], total: Total | NoTotal) -> bool:
-    """Whether no part is absent, no second is missing, every session was sampled, and nothing was changed since."""
+    """Whether no part is absent, no second is missing, every session was sampled to its end, nothing was changed."""
     totals = [total, *(stage.gross for stage in stages)]
     return (
         bool(facts.sessions)
         and not facts.is_live
         and not facts.missing_ranks
-        and all(session.has_sampler and not session.is_damaged for session in facts.sessions)
+        and all(session.has_sampler and session.is_end_known and not session.is_damaged for session in facts.sessions)
         and not facts.is_damaged
         and all(isinstance(each, Total) and each.complete for each in totals)
     )

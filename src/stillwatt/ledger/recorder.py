@@ -28,7 +28,9 @@ from stillwatt.clock import Clock, SystemClock
 from stillwatt.errors import StillwattError, UsageError
 from stillwatt.ledger.claims import Claims
 from stillwatt.ledger.disk import Disk
+from stillwatt.ledger.fork_watch import ForkWatch
 from stillwatt.ledger.journal import JournalWriter
+from stillwatt.ledger.life import LifeSign, life_path
 from stillwatt.ledger.pace import SLOW_NS, Pace
 from stillwatt.ledger.sampling_loop import Commands, Loop
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
@@ -120,6 +122,7 @@ class Recorder:
         watch: ClockWatch | None = None,
         claims: Claims | None = None,
         slow_after_ns: int | None = None,
+        forks: ForkWatch | None = None,
     ) -> None:
         self._resolution = resolution
         self._disk = disk
@@ -127,10 +130,11 @@ class Recorder:
         self._period_ns = period_ns
         self._sampler = Sampler(resolution.opened, disk, clock, period_ns, make_worker=make_worker)
         # neither the disk nor the list of a card's users may hold up the thread that reads
-        self._writer = (make_writer or make_worker)("write", disk.flush)
+        self._writer = (make_writer or make_worker)("write", self._write)
         self._users = UserWatch(resolution, disk.event, clock, make_writer or make_worker)
         self._watch = watch
         self._claims = claims
+        self._forks = forks
         self._mine: list[Channel] = list(resolution.channels)
         self._skipped_ticks = 0
         self._pace = Pace(period_ns, slow_after_ns, self._event, clock)
@@ -161,6 +165,20 @@ class Recorder:
     def claims(self) -> Claims | None:
         """What says which devices are this process's; None where it shares nothing."""
         return self._claims
+
+    @property
+    def fork_descriptors(self) -> tuple[int, ...]:
+        """What can be read as soon as the program or a process that it forked is gone."""
+        return self._forks.descriptors if self._forks is not None else ()
+
+    def watch_fork(self, name: str) -> None:
+        """A forked process of the program writes from now on."""
+        if self._forks is not None:
+            self._forks.begun(name)
+
+    def look_at_forks(self) -> bool:
+        """Write down which forked processes are gone; gives whether one is, or the program."""
+        return self._forks is not None and self._forks.look()
 
     def beats(self) -> list[Beat]:
         """What is to be read how often, with the close look last: it beats only while there is one."""
@@ -246,7 +264,14 @@ class Recorder:
         self._sampler.settle()
         for step in self._watch.look() if self._watch else ():
             self._disk.event(step)
+        self.look_at_forks()
         self._writer.ask()
+
+    def _write(self) -> None:
+        """The writing thread's job."""
+        if self._forks is not None:
+            self._forks.find()
+        self._disk.flush()
 
     def account(self, event: str = "meter") -> None:
         """Write the sampling process's own account, cumulative."""
@@ -270,6 +295,7 @@ class Recorder:
         self._sampler.tick(urgency=Urgency.LAST)
         self._sampler.finish()
         self._users.finish()
+        self.look_at_forks()
         self.account()
         self.account("sampler_ended")
         try:
@@ -278,8 +304,9 @@ class Recorder:
         finally:
             self._writer.close()
             self._sampler.close()
-            if self._claims is not None:
-                self._claims.close()
+            for held in (self._claims, self._forks):
+                if held is not None:
+                    held.close()
         if self._writer.error is not None:
             raise self._writer.error
 
@@ -313,6 +340,7 @@ def record(
         lambda stream: RawWriter(raw_path(config.run_dir, config.session, stream)),
         clock,
         fsync_journal=config.fsync_journal,
+        life=LifeSign(life_path(config.run_dir, config.session)),
     )
     claims = Claims(config.run_dir, config.place) if config.place else None
     relay = Relay(clock)
@@ -326,6 +354,7 @@ def record(
         watch=watch,
         claims=claims,
         slow_after_ns=config.slow_after_ns,
+        forks=ForkWatch(config.run_dir, config.session, disk.event, clock, program=os.getppid()),
     )
     recorder.start()
     answer("ready")

@@ -27,6 +27,8 @@ _HASH = "manifest_sha256"
 _ATTEMPTS = 16
 _MAX_SLUG = 48
 _MAX_HOST = 40
+_FORK = ".fork-"
+_JOURNAL_SUFFIX = ".jsonl"
 _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 # compiled when a run directory is first read: the measured program reads none
@@ -231,7 +233,27 @@ def meter_journals(run_dir: Path) -> tuple[Path, ...]:
 
 def fork_journal(run_dir: Path, session: str, clock: Clock) -> Path:
     """Where a process that a session's program forked writes what it does: a file of its own."""
-    return Path(run_dir) / f"journal.{session}.fork-{os.getpid()}-{clock.monotonic_ns():x}.jsonl"
+    return Path(run_dir) / f"journal.{session}{_FORK}{os.getpid()}-{clock.monotonic_ns():x}{_JOURNAL_SUFFIX}"
+
+
+def fork_name(path: Path) -> str:
+    """What a forked process is called by its sampling process: its number and when it was forked.
+
+    >>> fork_name(Path("runs/r1/journal.host-12-ab.fork-77-5f3a.jsonl"))
+    '77-5f3a'
+    """
+    return path.name.rpartition(_FORK)[2].removesuffix(_JOURNAL_SUFFIX)
+
+
+def fork_names(run_dir: Path, session: str) -> list[str]:
+    """Forked processes of a session that have a journal, in the order the directory has them; `fork_name` of each.
+
+    Raises:
+        OSError: the directory cannot be listed.
+    """
+    begin = f"journal.{session}{_FORK}"
+    found = [name for name in os.listdir(run_dir) if name.startswith(begin) and name.endswith(_JOURNAL_SUFFIX)]
+    return [fork_name(Path(name)) for name in found]
 
 
 def sessions(run_dir: Path) -> dict[str, JournalPaths]:

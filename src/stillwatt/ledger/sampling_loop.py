@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
 from stillwatt.clock import Clock
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from stillwatt.ledger.recorder import Recorder
 
 HEARD = "heard"
-"""The command that stands for word of another rank's edge."""
+"""The command that stands for word from elsewhere: of another rank's edge, or of a forked process's end."""
+_FORK = "fork "
+"""How the word of a forked process begins that has written something; its name follows."""
 _FLUSH_NS = 3 * NS_PER_S // 4
 """So that a kill costs less than a second: what was read since the last flush, and the readings not collected yet."""
 _ACCOUNT_NS = 10 * NS_PER_S
@@ -35,12 +37,12 @@ class Commands:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._buffer = b""
-        self._ears: tuple[socket.socket, ...] = ()
+        self._ears: tuple[socket.socket | int, ...] = ()
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
 
-    def listen(self, ears: Sequence[socket.socket]) -> None:
-        """Hear at these sockets from now on."""
+    def listen(self, ears: Iterable[socket.socket | int]) -> None:
+        """Hear at these sockets and other descriptors from now on."""
         for ear in self._ears:
             self._poll.unregister(ear)
         self._ears = tuple(ears)
@@ -50,7 +52,7 @@ class Commands:
     def wait(self, timeout_s: float | None) -> str | None:
         """The next line without its newline; `""` at the end of input, None when none came in time.
 
-        `HEARD` where another rank told of an edge of its own.
+        `HEARD` where another rank told of an edge of its own, or a forked process is gone.
         """
         while b"\n" not in self._buffer:
             ready = self._ready(timeout_s)
@@ -69,12 +71,12 @@ class Commands:
         """Whether there is something to be heard with `wait`, now or in that time; may be a millisecond late."""
         return b"\n" in self._buffer or bool(self._poll.poll(max(timeout_ns, 0) / NS_PER_MS))
 
-    def _ready(self, timeout_s: float | None) -> list[int]:
+    def _ready(self, timeout_s: float | None) -> Container[object]:
         """Wait for input; what is kept registered costs less, but it wakes up at whole milliseconds only."""
         if timeout_s is None or nanoseconds(timeout_s) > _LONG_WAIT_NS:
             found = self._poll.poll(None if timeout_s is None else nanoseconds(timeout_s) / NS_PER_MS)
             return [fd for fd, _ in found]
-        return select.select([self._fd, *(ear.fileno() for ear in self._ears)], [], [], timeout_s)[0]
+        return select.select([self._fd, *self._ears], [], [], timeout_s)[0]
 
 
 class Loop:
@@ -96,7 +98,7 @@ class Loop:
         """Sample; True when the measured program was lost, False when told to stop.
 
         A parent that is gone while something else holds its end of the pipe open (a forked worker) is noticed by
-        the change of this process's parent.
+        its descriptor, or by the change of this process's parent.
         """
         while True:
             wake_ns = self._keep_beats()
@@ -104,11 +106,13 @@ class Loop:
                 return True
             wake_ns = self._read_in_turn(wake_ns)
             command = self._commands.wait(max(seconds(wake_ns - self._clock.monotonic_ns()), 0.0))
-            if command == HEARD and self._claims is not None:
-                self._claims.hear()
-                self._recorder.edge(is_own=False)
+            if command == HEARD:
+                self._hear()
             elif command == "mark":
                 self._recorder.edge()
+            elif command is not None and command.startswith(_FORK):
+                self._recorder.watch_fork(command.removeprefix(_FORK))
+                self._listen()
             elif command in ("stop", ""):
                 return command == ""
 
@@ -149,8 +153,23 @@ class Loop:
         return min(beat.deadline_ns, *(other.deadline_ns for other in others))
 
     def _all_beats(self) -> list[Beat]:
-        self._commands.listen(self._claims.ears if self._claims is not None else ())
+        self._listen()
         return [*self._recorder.beats(), self._tries, self._writes]
+
+    def _listen(self) -> None:
+        """Hear other ranks' edges and the ends of forked processes from now on."""
+        ears = self._claims.ears if self._claims is not None else ()
+        self._commands.listen((*ears, *self._recorder.fork_descriptors))
+
+    def _hear(self) -> None:
+        """Take what was told elsewhere than on the pipe; whichever it was, somebody's stage begins or ends."""
+        if self._claims is not None:
+            self._claims.hear()
+        is_own = self._recorder.look_at_forks()
+        if is_own:
+            self._listen()
+            self._is_parent_lost = os.getppid() != self._parent
+        self._recorder.edge(is_own=is_own)
 
     def _take_over(self, _skipped: int) -> None:
         """Look whether a device is free that somebody else has read until now."""
@@ -163,5 +182,8 @@ class Loop:
         if now_ns >= self._account_ns:
             self._recorder.account()
             self._account_ns = now_ns + _ACCOUNT_NS
+        before = self._recorder.fork_descriptors
         self._recorder.flush()
+        if self._recorder.fork_descriptors != before:
+            self._listen()
         self._is_parent_lost = os.getppid() != self._parent

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from stillwatt.ledger.disk import DROPPED
 from stillwatt.ledger.events import (
     ChannelsTaken,
     DeviceUsers,
     Event,
-    Gap,
     Mark,
     ParentLost,
     SamplerEnded,
@@ -27,10 +25,12 @@ from stillwatt.ledger.events import (
     Warned,
     parse_events,
 )
+from stillwatt.ledger.fork_ends import ForkEnd, fork_ends
 from stillwatt.ledger.journal import read_journal
+from stillwatt.ledger.life import last_life_ns, life_path
 from stillwatt.ledger.liveness import Liveness
-from stillwatt.ledger.rundir import JournalPaths
-from stillwatt.ledger.samplers import gaps, lulls, meter_account
+from stillwatt.ledger.rundir import JournalPaths, fork_name
+from stillwatt.ledger.samplers import gaps, is_closed, last_sampler, lost_samples, lulls, meter_account
 from stillwatt.ledger.segments import Segment, read_segments
 from stillwatt.ledger.stages import StageFacts, stage_facts
 from stillwatt.ledger.troubles import clock_warnings, segment_warnings
@@ -117,11 +117,20 @@ class SessionFacts:
     stated: tuple[StatedEnergy, ...] = ()
     """Energies that an imported file states, in the order written."""
 
+    @property
+    def is_end_known(self) -> bool:
+        """False where the program was lost and its sampling process as well, so that nobody saw when."""
+        return not (self.status is StageStatus.RECOVERED and self.is_sampler_lost)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Journals:
     program: tuple[Event, ...]
     meter: tuple[Event, ...]
+    forks: Mapping[str, ForkEnd]
+    """By stage, the end of the forked process that it was begun in, where that is gone."""
+    life_ns: int
+    """The last sign of life that the sampling process left for want of samples; 0 where there is none."""
     is_damaged: bool
     warnings: tuple[str, ...]
 
@@ -141,19 +150,19 @@ def read_session(
     Raises:
         OSError: a journal or a segment cannot be read.
     """
-    journals = _read_journals(paths)
+    journals = _read_journals(paths, life_path(run_dir, session))
     started, sampler = _first(journals.program, SessionStarted), _first(journals.meter, SamplerStarted)
     channels, problems = _channels(journals.meter)
     segments = read_segments(run_dir, session, channels)
     start_ns = started.t_ns if started else _first_sign(journals, segments)
     status, end_ns = _session_status(journals, started, _last_sign(journals, segments), liveness)
-    is_sampler_alive = _is_sampler_alive(journals, started, sampler, liveness)
+    is_sampler_alive = _is_sampler_alive(journals, started, liveness)
     is_sampler_lost = is_sampler_alive is not True and _is_sampler_lost(journals, status)
-    stages, stage_warnings = stage_facts(journals.program, status, end_ns)
-    lost_samples = _lost_samples(journals.meter, segments)
+    stages, stage_warnings = stage_facts(journals.program, status, end_ns, journals.forks, is_seen=not is_sampler_lost)
+    missing_samples = lost_samples(journals.meter, segments)
     start_utc_ns = _start_utc_ns(journals.program, start_ns, created_utc_ns)
     problems += _loss_warnings(journals, status, started, liveness, is_sampler_lost=is_sampler_lost)
-    troubles = [*segment_warnings(segments, lost_samples), *clock_warnings(journals.meter, start_ns)]
+    troubles = [*segment_warnings(segments, missing_samples), *clock_warnings(journals.meter, start_ns)]
     return SessionFacts(
         session=session,
         origin=_origin(started),
@@ -169,15 +178,15 @@ def read_session(
         segments=segments,
         absent=_absent(sampler),
         probes=_probes(sampler),
-        gaps=gaps(journals.meter),
+        gaps=gaps(journals.meter, segments),
         lulls=lulls(journals.meter),
         meter=meter_account(journals.meter),
         has_sampler=sampler is not None,
         is_sampler_lost=is_sampler_lost,
         is_live=status is StageStatus.RUNNING or is_sampler_alive is True,
         is_sealable=status is not StageStatus.RUNNING and is_sampler_alive is False,
-        lost_samples=lost_samples,
-        is_damaged=journals.is_damaged or lost_samples > 0 or any(map(_is_damaged, segments.values())),
+        lost_samples=missing_samples,
+        is_damaged=journals.is_damaged or missing_samples > 0 or any(map(_is_damaged, segments.values())),
         warnings=(*journals.warnings, *problems, *stage_warnings, *troubles),
         stated=(*_all(journals.meter, StatedEnergy), *_last_stated(journals.program)),
     )
@@ -201,7 +210,7 @@ def _program(sampler: SamplerStarted | None) -> ProgramFacts:
     return ProgramFacts(process=sampler.program, parts=sampler.parts, beside=frozenset(sampler.beside))
 
 
-def _read_journals(paths: JournalPaths) -> _Journals:
+def _read_journals(paths: JournalPaths, life: Path) -> _Journals:
     warnings: list[str] = []
     program, meter, *forks = [_read_journal(path, warnings) for path in (paths.program, paths.meter, *paths.forks)]
     # what a forked process did is the program's: one clock, one order
@@ -210,6 +219,8 @@ def _read_journals(paths: JournalPaths) -> _Journals:
     return _Journals(
         program=tuple(told) if forks else program[0],
         meter=meter[0],
+        forks=fork_ends({fork_name(path): fork[0] for path, fork in zip(paths.forks, forks, strict=True)}, meter[0]),
+        life_ns=last_life_ns(life),
         is_damaged=any(read[1] for read in (program, meter, *forks)),
         warnings=tuple(warnings),
     )
@@ -261,7 +272,7 @@ def _first_sign(journals: _Journals, segments: Mapping[str, Segment]) -> int:
 def _last_sign(journals: _Journals, segments: Mapping[str, Segment]) -> int:
     """The latest time at which anything of the session was written; 0 where nothing was."""
     samples = [int(segment.t_ns[-1]) for segment in segments.values() if segment.t_ns.size]
-    return max([event.t_ns for event in (*journals.program, *journals.meter)] + samples, default=0)
+    return max([journals.life_ns, *(event.t_ns for event in (*journals.program, *journals.meter)), *samples])
 
 
 def _session_status(
@@ -289,11 +300,10 @@ def _running_warnings(status: StageStatus, started: SessionStarted | None, liven
     return [f"session {started.session} has no end and runs on {started.host}; from here it cannot be told if it lives"]
 
 
-def _is_sampler_alive(
-    journals: _Journals, started: SessionStarted | None, sampler: SamplerStarted | None, liveness: Liveness
-) -> bool | None:
-    """Whether the sampling process may still append; None where it cannot be told from here."""
-    if sampler is None or _first(journals.meter, SamplerEnded) is not None:
+def _is_sampler_alive(journals: _Journals, started: SessionStarted | None, liveness: Liveness) -> bool | None:
+    """Whether a sampling process may still append; None where it cannot be told from here."""
+    sampler, own = last_sampler(journals.meter)
+    if sampler is None or _first(own, SamplerEnded) is not None:
         return False
     if started is None:
         return None
@@ -301,10 +311,9 @@ def _is_sampler_alive(
 
 
 def _is_sampler_lost(journals: _Journals, status: StageStatus) -> bool:
-    """Whether the sampling process of a session that is over began and never said that it ended."""
-    is_closed = any(isinstance(event, SamplerEnded | ParentLost) for event in journals.meter)
-    has_begun = _first(journals.meter, SamplerStarted) is not None
-    return has_begun and not is_closed and status is not StageStatus.RUNNING
+    """Whether the last sampling process of a session that is over began and never said that it ended."""
+    has_begun = last_sampler(journals.meter)[0] is not None
+    return has_begun and not is_closed(journals.meter) and status is not StageStatus.RUNNING
 
 
 def _loss_warnings(
@@ -325,19 +334,12 @@ def _loss_warnings(
         warnings.append("no sampling process wrote to this session; its energy is not known")
     if is_sampler_lost:
         warnings.append("the sampling process was lost; no samples after its last flush")
+    if is_sampler_lost and status is StageStatus.RECOVERED:
+        warnings.append("nobody saw when the program ended; what was drawn after the last sign of life is in no number")
     ended = _first(journals.program, SessionEnded)
     if ended is not None and ended.lost_events:
         warnings.append(f"{ended.lost_events} journal events could not be written; stages may be missing or too long")
     return warnings
-
-
-def _lost_samples(meter: Sequence[Event], segments: Mapping[str, Segment]) -> int:
-    """How many samples of a sampling process that ended well are missing; those a full disk cost have their gaps."""
-    ended = _first(meter, SamplerEnded)
-    if ended is None or any(gap.reason.startswith(DROPPED) for gap in _all(meter, Gap)):
-        return 0
-    known = sum(segment.t_ns.size + segment.dropped + segment.damaged for segment in segments.values())
-    return max(0, ended.samples - known)
 
 
 def _is_damaged(segment: Segment) -> bool:

@@ -6,7 +6,6 @@ meter's own out. What cannot be set up is warned of once and shows as a gap in t
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import weakref
@@ -24,24 +23,19 @@ from stillwatt.ledger.group import STARTED_AGAIN, LaunchGroup, launch_group
 from stillwatt.ledger.joining import began_s, join_run
 from stillwatt.ledger.journal import ForkJournal, JournalWriter
 from stillwatt.ledger.launched import leave_word, run_begun_before, take_back
-from stillwatt.ledger.rundir import create_run_dir, fork_journal, session_name, session_prefix
+from stillwatt.ledger.rundir import create_run_dir, fork_journal, fork_name, session_name, session_prefix
 from stillwatt.metering.measured import Measured, measured, note_closed, note_open
 from stillwatt.metering.meter import Meter, Stage
 from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE, rest
 from stillwatt.records.kinds import StageKind, StageStatus
 from stillwatt.units import NS_PER_MS, nanoseconds
 from stillwatt.workflows.home import calibration_path
-from stillwatt.workflows.sampler_start import first_line, sampler_environment, sigpipe_held
+from stillwatt.workflows.sampling_process import KeepingJournal, SamplingProcess
 
 if TYPE_CHECKING:
-    import subprocess
-
     from stillwatt.records.run import RunRecord
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-_READY_TIMEOUT_S = 10.0
-_STOP_TIMEOUT_S = 10.0
 
 
 class Run(AbstractContextManager["Run"]):
@@ -125,9 +119,8 @@ class Run(AbstractContextManager["Run"]):
         self._idle_s = idle_s
         self._meter: Meter | None = None
         self._journal: JournalWriter | None = None
-        self._sampler: subprocess.Popen[bytes] | None = None
+        self._sampler: SamplingProcess | None = None
         self._result: RunRecord | None = None
-        self._edge_fd = -1
         self._pid, self._session = 0, ""
         self._is_new = run_id is None
         self.run_id = run_id or ""
@@ -144,7 +137,7 @@ class Run(AbstractContextManager["Run"]):
             take_back(os.environ, self.run_id)
             raise RunsDirError(str(self.run_dir if self.run_id else self.runs_dir), err) from err
         self._meter = Meter(
-            self._journal,
+            KeepingJournal(self._journal, self.look),
             self._clock,
             prefix=self._prefix,
             earlier_attempts=self._earlier_attempts,
@@ -199,7 +192,8 @@ class Run(AbstractContextManager["Run"]):
             lost_events=meter.lost_events,
             cpu_s=usage.user + usage.system,
         )
-        self._stop_sampler()
+        if self._sampler is not None:
+            self._sampler.stop()
         if self._journal is not None:
             self._journal.close()
 
@@ -256,6 +250,14 @@ class Run(AbstractContextManager["Run"]):
         """
         rest(self.meter, name, seconds)
 
+    def look(self) -> None:
+        """Look whether the sampling process is still there, and start another where it is not.
+
+        Each stage and each count does; a program that only waits for something long may call this now and then.
+        """
+        if self._sampler is not None:
+            self._sampler.look()
+
     def mark(self, name: str) -> None:
         """Note a moment that all ranks pass together, such as the end of a barrier: it ties their clocks together."""
         self.meter.write("mark", name=name, utc_ns=self._clock.utc_ns())
@@ -281,9 +283,9 @@ class Run(AbstractContextManager["Run"]):
         if self._meter is None:
             return
         if self._sampler is not None:
-            self._sampler.returncode = 0  # the parent's child, not ours: nothing here waits for it or ends it
-            self._sampler = None
-        journal = ForkJournal(fork_journal(self.run_dir, self._session, self._clock), self._clock)
+            self._sampler.go_on_forked()
+        path = fork_journal(self.run_dir, self._session, self._clock)
+        journal = ForkJournal(path, self._clock, lambda: self._say(f"fork {fork_name(path)}"))
         self._journal = None
         self._meter.go_on_forked(journal, f"{self._prefix}f{os.getpid()}x")
 
@@ -318,8 +320,6 @@ class Run(AbstractContextManager["Run"]):
         )
 
     def _start_sampler(self, session: str, journal_path: Path) -> None:
-        import subprocess
-
         config = {
             **self._sampler_config,
             "run_dir": str(self.run_dir.resolve()),
@@ -328,65 +328,23 @@ class Run(AbstractContextManager["Run"]):
             "calibration": str(calibration_path().absolute()),
             "place": boot_id() or host_name(),
         }
-        try:
-            self._sampler = subprocess.Popen(
-                [sys.executable, "-m", "stillwatt.ledger.recorder"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=sampler_environment(),
-                start_new_session=True,
-            )
-            stdin = self._sampler.stdin
-            assert stdin is not None
-            with sigpipe_held():
-                stdin.write(json.dumps(config).encode() + b"\n")
-                stdin.flush()
-            answer = first_line(self._sampler, _READY_TIMEOUT_S)
-            if answer == "ready":
-                os.set_blocking(stdin.fileno(), False)
-                self._edge_fd = stdin.fileno()
-            else:
-                why = f"cannot measure ({answer.removeprefix('failed ')})" if answer else "did not answer"
-                self._warn(f"{why}; this run's energy will be absent or incomplete")
-        except OSError as err:
-            self._warn(f"cannot be started ({err}); this run's energy will be absent")
+        self._sampler = SamplingProcess(config, self._warn, self._clock)
+        self._sampler.start()
 
     def _mark_edge(self) -> None:
-        """Tell the sampling process of a stage's edge, so that it looks closely; one write that never waits."""
-        if self._edge_fd >= 0:
-            try:
-                with sigpipe_held():
-                    os.write(self._edge_fd, b"mark\n")
-            except BlockingIOError:
-                return  # it has more edges to look at than it can
-            except OSError:
-                self._edge_fd = -1  # it is gone; the end of the run says so
+        """Tell the sampling process of a stage's edge, so that it looks closely."""
+        self._say("mark")
 
-    def _warn(self, what: str) -> None:
-        self.meter.warn(f"the sampling process {what}", about="sampling process", stacklevel=5)
+    def _say(self, word: str) -> None:
+        if self._sampler is not None:
+            self._sampler.say(word)
 
-    def _stop_sampler(self) -> None:
-        sampler = self._sampler
-        if sampler is None:
-            return
-        import subprocess
-
-        if self._edge_fd >= 0:
-            os.set_blocking(self._edge_fd, True)
-            self._edge_fd = -1
-        try:
-            with sigpipe_held():
-                sampler.communicate(b"stop\n", timeout=_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            sampler.kill()
-            sampler.communicate()
-            self._warn("did not stop by itself and was ended; its last second may be lost")
-        except (OSError, ValueError) as err:
-            self._warn(f"was lost ({err}); see `stillwatt ledger verify`")
-        if sampler.stdout is not None:
-            sampler.stdout.close()
-        if sampler.returncode:
-            self._warn(f"was lost (status {sampler.returncode}); this run has a gap")
+    def _warn(self, what: str, *, keeps: bool = False) -> None:
+        message = f"the sampling process {what}"
+        if keeps:
+            self.meter.note(message, stacklevel=5)
+        else:
+            self.meter.warn(message, about="sampling process", stacklevel=5)
 
 
 _open_runs: weakref.WeakSet[Run] = weakref.WeakSet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 _SIGNALLED = 128
+_LOOK_S = 1.0
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -90,7 +92,8 @@ def measure_command(
                 run.idle(idle_s, name=IDLE_BEFORE)
                 after.enter_context(undisturbed())
                 with run.stage(stage or called, kind=kind) as measured:
-                    exit_code, problem = _execute(argv)
+                    with _looked_after(run):
+                        exit_code, problem = _execute(argv)
                     measured.record({"command": shlex.join(argv), "exit_code": exit_code})
                     if exit_code != 0:
                         raise CommandError(problem or f"exit status {exit_code}")
@@ -142,6 +145,24 @@ def _account(run: Run, exit_code: int, problem: str | None) -> MeasureOutcome:
     except (StillwattError, OSError) as err:
         return MeasureOutcome(run_id=run.run_id, exit_code=exit_code, record=None, problem=problem or str(err))
     return MeasureOutcome(run_id=run.run_id, exit_code=exit_code, record=record, problem=problem)
+
+
+@contextmanager
+def _looked_after(run: Run) -> Iterator[None]:
+    """While the command runs, this program writes nothing and would not notice a sampling process that is gone."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK_S):
+            run.look()
+
+    looks = threading.Thread(target=look, name="look", daemon=True)
+    looks.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looks.join()
 
 
 def _execute(argv: Sequence[str]) -> tuple[int, str | None]:

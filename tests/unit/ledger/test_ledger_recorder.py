@@ -23,10 +23,11 @@ from run_dirs import raw_records
 from stillwatt.errors import UsageError
 from stillwatt.ledger import recorder as recorder_module
 from stillwatt.ledger.disk import Disk
+from stillwatt.ledger.fork_watch import ForkWatch
 from stillwatt.ledger.journal import read_journal
 from stillwatt.ledger.pace import Pace
 from stillwatt.ledger.recorder import Recorder, parse_config, record
-from stillwatt.ledger.sampling_loop import Commands, Loop
+from stillwatt.ledger.sampling_loop import HEARD, Commands, Loop
 from stillwatt.ledger.segments_raw import RawWriter, raw_path
 from stillwatt.records import Absent, Boundary
 from stillwatt.sensors.base import Probe
@@ -86,7 +87,13 @@ class Rig:
     """A recorder at a set time, with a fake journal and real segments."""
 
     def __init__(
-        self, run_dir: Path, sensor: FakeSensor, clock: FakeClock, slow_after_ns: int | None = None, **bounds: Any
+        self,
+        run_dir: Path,
+        sensor: FakeSensor,
+        clock: FakeClock,
+        slow_after_ns: int | None = None,
+        forks: ForkWatch | None = None,
+        **bounds: Any,
     ) -> None:
         self.clock, self.run_dir, self.sensor = clock, run_dir, sensor
         self.journal = FakeJournal()
@@ -97,7 +104,13 @@ class Rig:
             absent=(Absent(part="gpu1", boundary=Boundary.BOARD, reason="fake: lost"),),
         )
         self.recorder = Recorder(
-            self.resolution, self.disk, clock, PERIOD_NS, make_worker=InlineWorker, slow_after_ns=slow_after_ns
+            self.resolution,
+            self.disk,
+            clock,
+            PERIOD_NS,
+            make_worker=InlineWorker,
+            slow_after_ns=slow_after_ns,
+            forks=forks,
         )
 
     def ticks(self, number: int) -> None:
@@ -324,6 +337,29 @@ def test_readings_are_taken_at_the_deadlines(tmp_path: Path) -> None:
 
 def test_the_end_of_input_means_the_program_is_lost(tmp_path: Path) -> None:
     assert _run(_rig(tmp_path), {0.35: ""}) is True
+
+
+def test_a_forked_process_that_is_gone_is_an_edge_of_our_own(tmp_path: Path) -> None:
+    clock = FakeClock()
+    forks = ForkWatch(tmp_path, SESSION, lambda event: rig.disk.event(event), clock)
+    rig = Rig(tmp_path, FakeSensor(clock), clock, forks=forks)
+    child = subprocess.Popen(["sleep", "600"])
+    lines = {0.15: f"fork {child.pid}-{time.monotonic_ns():x}", 0.25: HEARD, 0.35: "stop"}
+    commands = FakeCommands(clock, lines)
+    heard: list[int] = []
+
+    def listen(ears: tuple[int, ...]) -> None:
+        heard.append(len(ears))
+        if ears:
+            child.kill()
+            child.wait()
+
+    commands.listen = listen  # type: ignore[method-assign, assignment]
+    assert Loop(rig.recorder, commands, clock).run() is False  # type: ignore[arg-type]
+    rig.recorder.finish(is_parent_lost=False)
+    (ended,) = rig.journal.named("fork_ended")
+    assert ended["fork"].startswith(f"{child.pid}-")
+    assert heard == [0, 1, 0]
 
 
 def test_a_line_that_means_nothing_is_passed_over(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ import pytest
 
 import stillwatt
 from stillwatt.ledger.conservation import conservation_findings
+from stillwatt.ledger.journal import read_journal
 from stillwatt.ledger.rundir import sessions
-from stillwatt.records import StageRecord
+from stillwatt.records import Energy, StageRecord
 
 LENGTH_S = 0.2
 PATIENCE_S = 60
@@ -158,6 +159,55 @@ def test_what_a_killed_worker_began_is_recovered(run: stillwatt.Run) -> None:
     shard = by_name(run)["shard"]
     assert shard.status.value == "recovered"
     assert any("was cut off" in warning for warning in run.result.warnings)
+
+
+def test_a_worker_that_was_ended_draws_nothing_from_what_comes_after_it(tmp_path: Path) -> None:
+    """As `Pool` does when its block is left: whoever is in the middle of something never gets to say so."""
+    hundred_w = {"synthetic": {"channels": [{"watts": 100.0}]}}
+
+    def waits() -> None:
+        with run.stage("score"):
+            os.write(begun, b".")
+            time.sleep(PATIENCE_S)
+
+    with stillwatt.Run("pool", runs_dir=tmp_path, sensors=("synthetic",), options=hundred_w) as run:
+        told, begun = os.pipe()
+        worker = fork(waits)
+        os.read(told, 1)
+        time.sleep(LENGTH_S)
+        os.kill(worker, signal.SIGTERM)
+        os.waitpid(worker, 0)
+        with run.stage("train"):
+            time.sleep(1.0)
+        os.close(told)
+        os.close(begun)
+    stages = by_name(run)
+    score, train = stages["score"], stages["train"]
+    assert score.status.value == "recovered"
+    assert score.duration_s < train.duration_s
+    (energy,) = train.energies
+    assert isinstance(energy, Energy)
+    assert energy.low_j <= 100.0 * train.duration_s <= energy.high_j
+    assert energy.high_j - energy.low_j < 0.2 * energy.value_j
+    assert any("ended with the forked process that it was begun in" in warning for warning in run.result.warnings)
+    assert run.result.complete
+
+
+def test_a_workers_own_files_are_never_written_to_by_the_meter(run: stillwatt.Run, tmp_path: Path) -> None:
+    """What a forked process opens first must not get the number of the pipe that tells of edges."""
+    path = tmp_path / "out.txt"
+
+    def writes() -> None:
+        with path.open("w") as file, run.stage("shard"):
+            file.write("mine")
+
+    with run:
+        join(fork(writes))
+    assert path.read_text() == "mine"
+    (meter,) = [paths.meter for paths in sessions(run.run_dir).values()]
+    assert meter is not None
+    (ended,) = [event for event in read_journal(meter).events if event["event"] == "fork_ended"]
+    assert ended["since_ns"] == ended["t_ns"], "the sampling process heard of it, and watched it to its end"
 
 
 def test_a_measured_function_in_a_forked_process_is_a_stage_of_the_same_run(run: stillwatt.Run) -> None:

@@ -136,13 +136,15 @@ def test_losing_the_sampler_is_not_an_exception(runs_dir: Path) -> None:
     with pytest.warns(stillwatt.MeterWarning) as caught:
         with stillwatt.Run("lost-sampler", runs_dir=runs_dir, sensors=SYNTHETIC) as run, run.stage("work"):
             time.sleep(0.6)
-            sampler = run._sampler
+            assert run._sampler is not None
+            sampler = run._sampler.process
             assert sampler is not None
             os.kill(sampler.pid, signal.SIGKILL)
             sampler.wait()
             time.sleep(0.3)
     assert len(caught) == 1
-    assert not run.result.complete
+    assert any("the sampling process was lost" in warning for warning in run.result.warnings)
+    assert run.result.gaps or not run.result.complete
     assert run.result.warnings
 
 
@@ -315,8 +317,8 @@ def test_a_program_that_ends_on_a_broken_pipe_survives_its_sampling_process(runs
         signal.signal(signal.SIGPIPE, signal.{disposition})
         sys.stderr = open(os.devnull, "w")
         with stillwatt.Run("p", runs_dir=RUNS, sensors=("synthetic",)) as run:
-            os.kill(run._sampler.pid, signal.SIGKILL)
-            run._sampler.stdout.read()
+            os.kill(run._sampler.process.pid, signal.SIGKILL)
+            run._sampler.process.stdout.read()
             with run.stage("train"):
                 print("training", flush=True)
         assert signal.getsignal(signal.SIGPIPE) == signal.{disposition}
