@@ -95,6 +95,7 @@ OWN_LIGHT = {
     "stillwatt.errors",
     "stillwatt.ledger",
     "stillwatt.ledger.environment",
+    "stillwatt.ledger.ancestors",
     "stillwatt.ledger.group",
     "stillwatt.ledger.joining",
     "stillwatt.ledger.journal",

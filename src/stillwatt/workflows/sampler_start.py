@@ -7,11 +7,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stillwatt.ledger.launched import OPEN_RUN
 
 if TYPE_CHECKING:
+    import io
     import subprocess
 
 
@@ -51,3 +52,10 @@ def first_line(sampler: subprocess.Popen[bytes], timeout_s: float) -> str:
     reader.start()
     reader.join(timeout_s)
     return answer[0].decode("utf-8", "replace").strip() if answer else ""
+
+
+def let_go(sampler: subprocess.Popen[bytes]) -> None:
+    """In a forked process: close what it has of the pipes to its parent's sampling process."""
+    for pipe in (sampler.stdin, sampler.stdout):
+        # below the buffer, whose lock a thread of the parent's may have held
+        cast("io.BufferedReader | io.BufferedWriter", pipe).raw.close()
