@@ -103,6 +103,7 @@ OWN_LIGHT = {
     "stillwatt.ledger.rundir",
     "stillwatt.metering",
     "stillwatt.metering.measured",
+    "stillwatt.metering.thread_parents",
     "stillwatt.metering.meter",
     "stillwatt.metering.resting",
     "stillwatt.records",

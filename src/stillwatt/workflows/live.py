@@ -242,7 +242,7 @@ class Run(AbstractContextManager["Run"]):
 
     @property
     def only_stage(self) -> Stage | None:
-        """The innermost open stage of all threads, where there is just one; a thread pool's work is most likely its."""
+        """The stage in which a thread without an open stage works, where one can be told. See `Meter.only_stage`."""
         return None if self._meter is None else self._meter.only_stage
 
     def note(self, message: str) -> None:
