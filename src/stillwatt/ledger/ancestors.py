@@ -16,15 +16,13 @@ def parents_alike(env: Mapping[str, str], names: Sequence[str]) -> list[int]:
 
     None where this one has none of the variables; the first that lacks one ends the list.
     """
-    return list(_alike(env, names))
+    return [pid for pid, _ in _alike(env, names)]
 
 
 def starter(env: Mapping[str, str], names: Sequence[str]) -> int:
     """The nearest process above this one that lacks one of these variables, or has another value of it."""
-    pid = os.getppid()
-    for each in _alike(env, names):
-        pid = int(_stat(each)[1])
-    return pid
+    parents = [parent for _, parent in _alike(env, names)]
+    return parents[-1] if parents else os.getppid()
 
 
 def began_ticks(pid: int) -> str:
@@ -63,12 +61,13 @@ def _sockets(pid: int, port: int) -> Iterator[str]:
                     yield f"socket:[{fields[9]}]"
 
 
-def _alike(env: Mapping[str, str], names: Sequence[str]) -> Iterator[int]:
+def _alike(env: Mapping[str, str], names: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Those processes, each with the one above it."""
     own = {os.fsencode(f"{name}={env[name]}") for name in names if name in env}
     pid = os.getppid()
     fields = _stat(pid)
     while fields and own and own <= environment_of(pid):
-        yield pid
+        yield pid, int(fields[1])
         pid = int(fields[1])
         fields = _stat(pid)
 

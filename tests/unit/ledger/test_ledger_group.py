@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -16,8 +17,8 @@ import psutil
 import pytest
 
 from stillwatt.clock import SystemClock
-from stillwatt.ledger.ancestors import began_ticks, environment_of, holds_port
-from stillwatt.ledger.group import RANK_PROCESS, LaunchGroup, launch_group
+from stillwatt.ledger.ancestors import began_ticks, environment_of, holds_port, parents_alike, starter
+from stillwatt.ledger.group import RANK_PROCESS, LaunchGroup, launch_group, without_word
 from stillwatt.ledger.joining import began_s, join_run
 from stillwatt.ledger.launched import OPEN_RUN, leave_word, run_begun_before, take_back
 
@@ -214,6 +215,7 @@ def test_a_word_of_another_rank_or_launch_is_no_word() -> None:
     ("environment", "size"),
     [
         ({**TORCHRUN, "LOCAL_WORLD_SIZE": "4"}, 4),
+        ({**TORCHRUN, "GROUP_WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "8"}, 8),
         (TORCHRUN, None),
         ({**TORCHRUN, "LOCAL_WORLD_SIZE": "all"}, None),
         ({**RENDEZVOUS, "LOCAL_SIZE": "2"}, 2),
@@ -252,6 +254,36 @@ def test_cards_that_the_launcher_was_given_are_those_of_all_its_ranks() -> None:
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "0,1"}
         sizes.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     assert sizes == ["8\n", "None\n"]
+
+
+def test_a_connection_is_seen_from_both_of_its_ends_and_while_it_lasts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        port = store.getsockname()[1]
+        assert not holds_port(os.getpid(), port)  # listens, and has met nobody
+        with socket.create_connection(store.getsockname()):
+            assert holds_port(os.getpid(), port)
+            assert not holds_port(os.getppid(), port)
+
+
+def test_processes_above_are_alike_as_far_as_they_were_started_alike() -> None:
+    started_with = environment_of(os.getppid())
+    name, _, value = next(each.decode() for each in sorted(started_with) if b"=" in each).partition("=")
+    above = parents_alike({name: value}, [name])
+    assert above[0] == os.getppid()
+    assert starter({name: value}, [name]) not in above
+    assert parents_alike({name: f"{value} not"}, [name]) == parents_alike({}, [name]) == []
+    assert starter({}, [name]) == os.getppid()
+
+
+def test_a_program_that_is_only_measured_is_not_told_of_a_rank() -> None:
+    environment = {"STILLWATT_RUN_GROUP": "j", "STILLWATT_RANK": "0", "STILLWATT_WORLD_SIZE": "2"}
+    group = launch_group(environment)
+    assert group is not None
+    group.leave_word(environment)
+    assert RANK_PROCESS in environment
+    assert RANK_PROCESS not in without_word(environment)
+    environment[RANK_PROCESS] += "0"  # another process is the rank
+    assert RANK_PROCESS in without_word(environment)
 
 
 def test_nothing_is_told_of_a_process_that_is_not_there() -> None:

@@ -341,6 +341,17 @@ def test_a_limit_on_files_is_named_and_no_program_is_blamed(runs_dir: Path) -> N
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
 
 
+@pytest.mark.parametrize("ends", ["", "ROLLBACK;"])
+def test_tables_that_cannot_be_made_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
+    """SQLite may have ended the transaction itself; that there is none any more is not what went wrong."""
+    monkeypatch.setattr(schema, "DDL", f"{ends} INSERT INTO nowhere VALUES (1)")
+    database = sqlite3.connect(tmp_path / LEDGER_FILE, isolation_level=None)
+    with pytest.raises(sqlite3.OperationalError, match="no such table: nowhere"):
+        schema._make_tables(database)
+    assert not database.in_transaction
+    database.close()
+
+
 def test_a_file_that_cannot_be_opened_is_no_reason_to_delete_it(tmp_path: Path) -> None:
     err = sqlite3.OperationalError("unable to open database file")
     err.sqlite_errorname = "SQLITE_CANTOPEN"
