@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillwatt.clock import Clock, SystemClock
-from stillwatt.errors import StillwattError
+from stillwatt.errors import StillwattError, UsageError
 from stillwatt.ledger.booking import BookedPlace, BookedRun, book_run
 from stillwatt.ledger.fingerprint import stat_signature
 from stillwatt.ledger.liveness import ThisHost
@@ -293,6 +293,9 @@ class RunFolder:
     """A folder of runs to look at: the named ones, or all that are live or were when they were last looked at.
 
     Safe to ask from several threads; they share one look.
+
+    Raises:
+        UsageError: `run_ids` is one text and no list of them.
     """
 
     def __init__(
@@ -303,6 +306,8 @@ class RunFolder:
         min_interval_s: float = 1.0,
         clock: Clock | None = None,
     ) -> None:
+        if isinstance(run_ids, str):
+            raise UsageError(f"run_ids is one text, {run_ids!r}; give a list of run ids, such as [{run_ids!r}]")
         self.runs_dir = Path(runs_dir)
         self._run_ids = None if run_ids is None else tuple(run_ids)
         self._min_interval_ns = round(min_interval_s * NS_PER_S)

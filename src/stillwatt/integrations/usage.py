@@ -67,7 +67,8 @@ class UsageCounter(Contained):
 
     A request belongs to the stage that is open where it is made. In a thread that has none open, as in a pool of them,
     it belongs to the stage that was open where the client was given to the counter, as long as that one lasts, and then
-    to the run's only open stage. Where there are several, nobody can tell, and the run keeps a warning of it.
+    to that in which a stage of the thread would lie, or the run's only open stage. Where nobody can tell, the run keeps
+    a warning of it.
     """
 
     def __init__(self, run: SupportsStages | None) -> None:

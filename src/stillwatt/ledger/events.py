@@ -39,6 +39,8 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started"):
     world_size: _Count | None = None
     launch: str = ""
     """The same in all processes of one launch and in no other launch of the run; empty in older journals."""
+    local_size: _Count | None = None
+    """How many processes of the launch are on this machine, whose cards they all may use; None where nobody says."""
 
 
 class Forked(_Event, frozen=True, kw_only=True, tag="forked"):

@@ -25,7 +25,7 @@ _OVER_S = 2.0
 def join_run(
     runs_dir: Path,
     key: str,
-    member: str,
+    member: str | None,
     create: Callable[[], str],
     *,
     world_size: int = 0,
@@ -41,10 +41,13 @@ def join_run(
     sign of life is from before it began. Where the first dies before it has created the run, a later one waits
     `patience_s` and creates one in its place.
 
+    Members that nobody can tell apart have one run, whenever they come and how often: of a worker that is used again,
+    and of one that takes its place, nobody knows how many times it should have come.
+
     Args:
         runs_dir: where runs are kept; the agreement lies in a hidden folder there.
         key: launch and name of the run (`LaunchGroup.key`).
-        member: who asks: rank and restart, or the process where there are no ranks.
+        member: who asks, by rank and restart; None where there are no ranks.
         create: makes a run directory and gives its id.
         world_size: how many ranks the launch has; 0 where nobody says.
         began_s: when this process began, by the wall clock; None for one that a launch has started anew, which goes on
@@ -57,24 +60,41 @@ def join_run(
     """
     folder = Path(runs_dir) / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    number = next(
-        n
-        for n in itertools.count()
-        if _is_first(mine := folder / f"{key}.{n}.{slug(member)}")
-        and not _is_of_another_launch(runs_dir, folder / f"{key}.{n}.json", mine, world_size, began_s)
-    )
-    agreed, claim = folder / f"{key}.{number}.json", folder / f"{key}.{number}.claim"
-    waited_s = 0.0
-    while True:
-        run_id = _agreed(runs_dir, agreed)
-        if run_id is not None:
-            return run_id
-        if _is_first(claim) or waited_s >= patience_s:
+    number = 0
+    if member is not None:
+        number = next(
+            n
+            for n in itertools.count()
+            if _is_first(mine := folder / f"{key}.{n}.{slug(member)}")
+            and not _is_of_another_launch(runs_dir, folder / f"{key}.{n}.json", mine, world_size, began_s)
+        )
+    agreed = folder / f"{key}.{number}.json"
+    run_id, turn = _agreed(runs_dir, agreed), 0
+    while run_id is None:
+        if _is_first(agreed.with_suffix(_claim(agreed, turn))):
             run_id = create()
             _write(agreed, {"run_id": run_id, **({"world_size": world_size} if world_size else {})})
-            return run_id
+        else:
+            run_id, turn = _awaited(runs_dir, agreed, sleep, patience_s), turn + 1
+    return run_id
+
+
+def _claim(agreed: Path, turn: int) -> str:
+    """Which file whoever makes the run has to make first: another one for each run that was there and is gone."""
+    gone = str(_read(agreed).get("run_id", ""))
+    return f".{slug(gone)}.{turn}.claim" if turn and gone else f".{turn}.claim" if turn else ".claim"
+
+
+def _awaited(runs_dir: Path, agreed: Path, sleep: Callable[[float], object], patience_s: float) -> str | None:
+    """What the others agree on meanwhile; None where nobody has made a run for so long."""
+    with contextlib.suppress(OSError):
+        if _read(agreed) and seconds(SystemClock().utc_ns()) - agreed.stat().st_mtime > patience_s:
+            return None  # made long ago, and gone since: nobody is at it
+    waited_s = 0.0
+    while (run_id := _agreed(runs_dir, agreed)) is None and waited_s < patience_s:
         sleep(_POLL_S)
         waited_s += _POLL_S
+    return run_id
 
 
 def _is_of_another_launch(runs_dir: Path, agreed: Path, mine: Path, world_size: int, began_s: float | None) -> bool:

@@ -6,7 +6,6 @@ running makes it grow. Numbers come from `stillwatt.metering`; this module bring
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from msgspec.structs import replace as replace_fields
 
 from stillwatt.clock import iso_utc
 from stillwatt.errors import LedgerError
+from stillwatt.ledger.absent_ranks import absent_rank_notes, missing_ranks
 from stillwatt.ledger.booking import DEFAULT_RULE, BookedRun, StageEnergies, book_run
 from stillwatt.ledger.clocks import aligned
 from stillwatt.ledger.liveness import Liveness, ThisHost
@@ -58,8 +58,8 @@ class RunFacts:
     nodes: Mapping[str, Mapping[str, Any]]
     """Environments of other nodes whose journals were brought in, by run id there."""
     missing_ranks: tuple[int, ...]
-    """Ranks that have no session of a start of their launch here: their journals were not brought along, or they never
-    began."""
+    """Ranks without a session of a start of their launch, whose machines nobody else measured: their journals were not
+    brought along, or they never began."""
     is_damaged: bool
     """Whether the manifest was changed after it was written."""
     warnings: tuple[str, ...]
@@ -101,7 +101,7 @@ def read_run(run_dir: Path, *, liveness: Liveness) -> RunFacts:
     ]
     ordered, warnings = aligned(found)
     missing = missing_ranks(ordered)
-    warnings += _missing_warnings(ordered)
+    warnings += absent_rank_notes(ordered)
     run_id = run_dir.resolve().name
     if manifest["run_id"] != run_id:
         warnings.append(f"the directory was renamed; its manifest calls the run {one_line(manifest['run_id'])}")
@@ -242,37 +242,6 @@ def _nodes(run_dir: Path, warnings: list[str]) -> dict[str, Mapping[str, Any]]:
         if not is_sound_manifest(manifest):
             warnings.append(f"{path.parent.name}/{path.name} does not have the hash written in it; it was changed")
     return nodes
-
-
-def missing_ranks(found: Sequence[SessionFacts]) -> tuple[int, ...]:
-    """Ranks that have no session of a start of their launch; none where the sessions are no ranks."""
-    return tuple(sorted({rank for missing, _, _ in _starts(found) for rank in missing}))
-
-
-def _starts(found: Sequence[SessionFacts]) -> Iterator[tuple[list[int], int, int]]:
-    """Launches in which ranks lack sessions: those ranks, how many ranks there are, and how often they were started.
-
-    A launcher starts all of its ranks anew where one was lost, so that all have as many sessions.
-    """
-    launches: dict[tuple[str, int], Counter[int]] = defaultdict(Counter)
-    for session in found:
-        if session.origin.rank is not None:
-            launches[session.origin.launch, session.origin.world_size or 0][session.origin.rank] += 1
-    for (_, expected), here in launches.items():
-        times = max(here.values())
-        missing = [rank for rank in range(expected) if here[rank] < times]
-        if missing:
-            yield missing, expected, times
-
-
-def _missing_warnings(found: Sequence[SessionFacts]) -> Iterator[str]:
-    for missing, count, times in _starts(found):
-        ranks = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
-        which = f" of each of the {times} starts" if times > 1 else ""
-        yield (
-            f"{len(missing)} of {count} ranks have no journal{which} here ({ranks}); their stages, and what their "
-            "nodes drew, are in no sum. `stillwatt ledger post DIR` brings a node's journals in"
-        )
 
 
 def _length_ns(found: Sequence[Place]) -> int:

@@ -137,7 +137,8 @@ def _make_tables(database: sqlite3.Connection) -> None:
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         database.execute("COMMIT")
     except BaseException:
-        database.execute("ROLLBACK")
+        if database.in_transaction:  # SQLite itself ends one whose pages it cannot write
+            database.execute("ROLLBACK")
         raise
 
 

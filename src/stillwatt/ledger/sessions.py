@@ -58,6 +58,8 @@ class Origin:
     world_size: int | None
     launch: str = ""
     """Which launch it belongs to; empty where the journal does not tell."""
+    local_size: int | None = None
+    """How many of the launch are on its machine, whose cards they all may use; None where the journal does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +203,7 @@ def _origin(started: SessionStarted | None) -> Origin:
         rank=started.rank,
         world_size=started.world_size,
         launch=started.launch,
+        local_size=started.local_size,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,14 +21,13 @@ from stillwatt.ledger.post import RunFacts, account_run, read_run
 from stillwatt.ledger.rows import delete_run, insert_run, load_run, run_total
 from stillwatt.ledger.rundir import list_run_dirs
 from stillwatt.ledger.segments import seal
+from stillwatt.ledger.store_faults import ledger_fault
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.run import RunRecord
 from stillwatt.records.window import StageStatus
 
 LEDGER_FILE = "ledger.sqlite"
 
-_LEAST_FREE = 1 << 16
-"""Bytes below which a disk is full to a database that grows by pages."""
 _T = TypeVar("_T", bound="RunRecord | RunLine")
 
 
@@ -216,9 +214,7 @@ class LedgerStore:
                 return self._open_copy(path)
             return self._open_file(path)
         except sqlite3.Error as err:
-            if self._is_full(err):
-                raise LedgerError(self._full()) from err
-            raise LedgerError(f"{path} cannot be opened ({err}); is another program holding it?") from err
+            raise ledger_fault(path, err) from err
 
     def _open_file(self, path: Path) -> sqlite3.Connection:
         try:
@@ -229,21 +225,6 @@ class LedgerStore:
             # not a database, or torn: an index can be made again, and the old file is kept for whoever wonders
             path.replace(path.with_name(f"{LEDGER_FILE}.unreadable"))
             return schema.connect(path)
-
-    def _is_full(self, err: Exception) -> bool:
-        """Whether it is the disk that is full: SQLite says so of its pages, and not of files that it cannot make."""
-        if getattr(err, "sqlite_errorname", "") == "SQLITE_FULL":
-            return True
-        with suppress(OSError):
-            return isinstance(err, sqlite3.OperationalError) and shutil.disk_usage(self.runs_dir).free < _LEAST_FREE
-        return False
-
-    def _full(self) -> str:
-        return (
-            f"{self.runs_dir}: the disk is full, so nothing could be entered in {LEDGER_FILE}; what was measured and "
-            "written until then is kept in the runs' own directories: make room, and the next `stillwatt ledger list` "
-            "with these --runs enters it"
-        )
 
     def _open_copy(self, path: Path) -> sqlite3.Connection:
         """A ledger in memory, begun from the file where there is a usable one, so that less is to be posted."""
@@ -376,16 +357,7 @@ class LedgerStore:
         try:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as err:
-            if self._is_full(err):
-                raise LedgerError(self._full()) from err
-            if getattr(err, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise LedgerError(
-                    f"{self.runs_dir / LEDGER_FILE} is held by another program ({err}); nothing was changed: try again "
-                    "when it has ended"
-                ) from err
-            raise LedgerError(
-                f"{self.runs_dir / LEDGER_FILE}: {err}; it is an index and may be deleted, it will be made again"
-            ) from err
+            raise ledger_fault(self.runs_dir / LEDGER_FILE, err) from err
 
 
 def _digest(told: RunRecord | RunLine) -> str:

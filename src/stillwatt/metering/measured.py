@@ -62,7 +62,7 @@ class SupportsNotes(Protocol):
 
     @property
     def only_stage(self) -> Stage | None:
-        """The innermost open stage of all threads, where there is just one."""
+        """The stage that work of a thread without an open stage lies in, where one can be told."""
         ...
 
     def note(self, message: str) -> None:
@@ -284,8 +284,9 @@ def measured(
     """Measure a function or a block as a stage.
 
     As a decorator it takes plain and async functions, generators and async generators. Each call is a stage of its
-    own; one inside another nests, also by recursion and over `await`. A new thread has no stage open at first, so
-    what is measured there lies in no other stage. A generator is measured only while it runs, never while its consumer
+    own; one inside another nests, also by recursion and over `await`. What a pool of threads does, or a thread that
+    began inside a stage of the thread which opened the run, lies in that stage; what other threads do, in none. A
+    generator is measured only while it runs, never while its consumer
     does: each step of it is a stage. Where it yields often, put `with measured(...)` around the loop that drains it
     instead, since a stage shorter than the instrument resolves has a wide interval.
 

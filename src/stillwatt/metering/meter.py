@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from stillwatt.clock import Clock
 from stillwatt.errors import UnknownNameError
+from stillwatt.metering.thread_parents import parent_in
 from stillwatt.records.kinds import StageKind
 from stillwatt.units import NS_PER_S
 
@@ -63,6 +64,8 @@ class Stage:
         self._is_closed = False
         self.stage_id = stage_id
         self.name = name
+        self.thread = threading.current_thread()
+        self.threads_before: frozenset[threading.Thread] = frozenset()
         self._pid = os.getpid()
 
     @property
@@ -143,6 +146,7 @@ class Stage:
         """Write what is still pending; what is added from now on is written at once."""
         with self._lock:
             self._is_closed = True
+            self.threads_before = frozenset()
             self._flush(self._meter.clock.monotonic_ns())
 
     def _flush(self, now_ns: int) -> None:
@@ -181,6 +185,7 @@ class Meter:
         self._lock = threading.Lock()
         self._warned: set[str] = set()
         self._open: weakref.WeakSet[Stage] = weakref.WeakSet()
+        self._home = threading.current_thread()
         self._current: contextvars.ContextVar[Stage | None] = contextvars.ContextVar("stage", default=None)
 
     @property
@@ -190,12 +195,20 @@ class Meter:
 
     @property
     def only_stage(self) -> Stage | None:
-        """The innermost open stage of all threads, where there is just one; None where there are several, or none."""
-        with self._lock:
-            stages = [stage for stage in self._open if stage.is_open]
+        """The stage that work of this thread lies in, where it has none open itself and one can be told.
+
+        That in which a stage would lie that it begins (`thread_parents.parent_in`), and else the innermost open stage
+        of all threads, where there is just one.
+        """
+        stages = self._open_stages()
+        lies_in = None if self._current.get() else parent_in(threading.current_thread(), self._home, stages)
         outer = {stage.parent for stage in stages}
         inner = [stage for stage in stages if stage not in outer]
-        return inner[0] if len(inner) == 1 else None
+        return lies_in or (inner[0] if len(inner) == 1 else None)
+
+    def _open_stages(self) -> list[Stage]:
+        with self._lock:
+            return [stage for stage in self._open if stage.is_open]
 
     @contextmanager
     def stage(
@@ -233,6 +246,7 @@ class Meter:
         self._journal, self._prefix = journal, prefix
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
+        self._home = threading.current_thread()
         self.lost_events, self._warned = 0, set()
         for stage in self._open:
             stage.forget_pending()
@@ -260,11 +274,13 @@ class Meter:
             self.write("warning", message=message)
 
     def _start(self, name: str, kind: StageKind, labels: Mapping[str, str]) -> Stage:
-        parent = self._current.get()
+        parent = self._current.get() or self._parent_in_thread(name)
         with self._lock:
             self._attempts[name] = self._attempts.get(name, 0) + 1
             attempt = self._attempts[name]
             stage = Stage(self, f"{self._prefix}{next(self._numbers)}", name, parent)
+            if stage.thread is self._home:  # the only one whose stages hold other threads' work
+                stage.threads_before = frozenset(threading.enumerate())
             self._open.add(stage)
         self._synchronise()
         t_ns = self.clock.monotonic_ns()
@@ -280,6 +296,23 @@ class Meter:
             labels={str(key): str(value) for key, value in labels.items()},
         )
         return stage
+
+    def _parent_in_thread(self, name: str) -> Stage | None:
+        """Where a stage lies that a thread begins which has none open; says once that it lies in none beside others."""
+        thread = threading.current_thread()
+        if thread is self._home:
+            return None
+        stages = self._open_stages()
+        parent = parent_in(thread, self._home, stages)
+        others = [stage.name for stage in stages if stage.thread is not thread]
+        if parent is None and others:
+            self.note(
+                f"stage {name!r} began in a thread of its own while {others[0]!r} was open in another: it stands "
+                "beside it, not in it; run the thread's work by contextvars.copy_context().run to have it inside",
+                about="threads beside each other",
+                stacklevel=7,
+            )
+        return parent
 
     def _synchronise(self) -> None:
         if self.sync is None:

@@ -112,9 +112,9 @@ class Run(AbstractContextManager["Run"]):
         if self._group is None and run_id is None:
             self._group = run_begun_before(os.environ, self.runs_dir, name)
         number = session_number if self._group is None or run_id is not None else self._group.restart
-        self._prefix = session_prefix(number)
+        self._letters = session_prefix(number)
         if self._group is not None:
-            self._prefix = f"{self._group.stage_prefix}{self._prefix}"
+            self._group.leave_word(os.environ)
         self._sync = sync
         self._idle_s = idle_s
         self._meter: Meter | None = None
@@ -127,11 +127,11 @@ class Run(AbstractContextManager["Run"]):
 
     def __enter__(self) -> Run:
         self._pid, self._session, self._result = os.getpid(), session_name(self._clock), None
-        session = self._session
+        self._prefix = self._letters if self._group is None else f"{self._group.stage_prefix()}{self._letters}"
         try:
             if self._is_new:
                 self.run_id = self._begin_alone() if self._group is None else self._join(self._group)
-            journal_path = self.run_dir / f"journal.{session}.jsonl"
+            journal_path = self.run_dir / f"journal.{self._session}.jsonl"
             self._journal = JournalWriter(journal_path)
         except OSError as err:
             take_back(os.environ, self.run_id)
@@ -147,7 +147,7 @@ class Run(AbstractContextManager["Run"]):
         self._meter.write(
             "session_started",
             utc_ns=self._clock.utc_ns(),
-            session=session,
+            session=self._session,
             run_id=self.run_id,
             pid=os.getpid(),
             host=host_name(),
@@ -156,7 +156,7 @@ class Run(AbstractContextManager["Run"]):
             python=sys.version.split()[0],
             **({} if self._group is None else self._group.place(self.name)),
         )
-        self._start_sampler(session, journal_path)
+        self._start_sampler(self._session, journal_path)
         _open_runs.add(self)
         note_open(self)
         try:
@@ -236,7 +236,7 @@ class Run(AbstractContextManager["Run"]):
 
     @property
     def only_stage(self) -> Stage | None:
-        """The innermost open stage of all threads, where there is just one; a thread pool's work is most likely its."""
+        """The stage in which a thread without an open stage works, where one can be told. See `Meter.only_stage`."""
         return None if self._meter is None else self._meter.only_stage
 
     def note(self, message: str) -> None:
@@ -273,8 +273,8 @@ class Run(AbstractContextManager["Run"]):
 
         if self._result is None:
             found = show_run(self.runs_dir, self.run_id)
-            if found.status is StageStatus.RUNNING:  # of this block, or of another rank's: it will say more later
-                return found
+            if found.status is StageStatus.RUNNING or (self._group is not None and self._group.rank is None):
+                return found  # of this block, or of another rank's: it will say more later
             self._result = found
         return self._result
 
@@ -296,13 +296,9 @@ class Run(AbstractContextManager["Run"]):
         return run_id
 
     def _create(self, group: str = "") -> str:
+        found = capture_environment()
         return create_run_dir(
-            self.runs_dir,
-            self.name,
-            clock=self._clock,
-            settings=self._settings,
-            environment=capture_environment(),
-            group=group,
+            self.runs_dir, self.name, clock=self._clock, settings=self._settings, environment=found, group=group
         )
 
     def _join(self, group: LaunchGroup) -> str:
@@ -310,13 +306,9 @@ class Run(AbstractContextManager["Run"]):
         if group.launcher == STARTED_AGAIN:
             return group.launch_id
         key = group.key(self.name)
+        began = began_s(self._clock) if group.restart == 0 else None
         return join_run(
-            self.runs_dir,
-            key,
-            group.member,
-            lambda: self._create(key),
-            world_size=group.world_size,
-            began_s=began_s(self._clock) if group.restart == 0 and group.rank is not None else None,
+            self.runs_dir, key, group.member, lambda: self._create(key), world_size=group.world_size, began_s=began
         )
 
     def _start_sampler(self, session: str, journal_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt.clock import SystemClock
 from stillwatt.errors import StillwattError, UsageError
+from stillwatt.ledger.group import without_word
 from stillwatt.metering.meter import parse_kind
 from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE
 from stillwatt.workflows.command_names import name_of_command
@@ -168,7 +170,7 @@ def _looked_after(run: Run) -> Iterator[None]:
 def _execute(argv: Sequence[str]) -> tuple[int, str | None]:
     """Run the command with our own terminal; Ctrl-C reaches it through its group, other signals are passed on."""
     try:
-        child = subprocess.Popen(list(argv))
+        child = subprocess.Popen(list(argv), env=without_word(os.environ))
     except FileNotFoundError:
         return _NOT_FOUND, f"{argv[0]}: command not found"
     except PermissionError:

@@ -22,7 +22,7 @@ import stillwatt
 from fakes import FakeClock
 from integration_runs import message_without, synthetic_run, value_j
 from run_dirs import GPU, SyntheticRun, constant_counter, cpu_counter, gpu_counter
-from stillwatt.errors import MissingInputError, PortError, RunNotFoundError
+from stillwatt.errors import MissingInputError, PortError, RunNotFoundError, UsageError
 from stillwatt.integrations import live_view
 from stillwatt.integrations.live_view import Look, RunFolder, view_run
 from stillwatt.units import J_PER_MJ_MILLI, J_PER_UJ
@@ -181,6 +181,11 @@ def test_nodes_of_a_launch_are_one_energy_and_a_power_each(runs_dir: Path) -> No
     for name, samples in found.items():
         labels = [tuple(sorted(own.items())) for own, _ in samples]
         assert len(set(labels)) == len(labels), f"{name} has two values of one name"
+
+
+def test_one_text_is_no_list_of_runs(runs_dir: Path) -> None:
+    with pytest.raises(UsageError, match=r"one text, 'latest'; give a list of run ids, such as \['latest'\]"):
+        RunFolder(runs_dir, "latest")
 
 
 def test_what_is_not_read_yet_is_not_guessed(runs_dir: Path) -> None:

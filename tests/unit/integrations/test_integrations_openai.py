@@ -193,19 +193,48 @@ def test_a_pool_of_threads_asks_for_the_only_stage_that_is_open(address: str, ru
 def test_where_several_stages_are_open_the_runs_record_says_that_requests_are_not_counted(
     address: str, run: stillwatt.Run
 ) -> None:
-    def ask_beside() -> None:
-        with run.stage("beside"):
-            pool.submit(lambda: client.chat.completions.create(**ASK)).result()
+    """Of two threads beside each other none is known to have asked the third."""
+    both = threading.Barrier(3, timeout=60)
 
-    with openai.OpenAI(base_url=address, api_key="none") as client, ThreadPoolExecutor(2) as pool:
+    def beside(name: str) -> None:
+        with run.stage(name):
+            both.wait()
+            both.wait()
+
+    with openai.OpenAI(base_url=address, api_key="none") as client, ThreadPoolExecutor(1) as pool:
         openai_client.count_tokens(client, run)
-        with pytest.warns(stillwatt.MeterWarning, match="outside any stage"), run.stage("ask"):
-            beside = threading.Thread(target=ask_beside)
-            beside.start()
-            beside.join()
+        threads = [threading.Thread(target=beside, args=(name,)) for name in ("one", "two")]
+        with pytest.warns(stillwatt.MeterWarning) as seen:
+            for thread in threads:
+                thread.start()
+            both.wait()
+            pool.submit(lambda: client.chat.completions.create(**ASK)).result()
+            both.wait()
+            for thread in threads:
+                thread.join()
+    assert any("outside any stage" in str(each.message) for each in seen)
     assert all(not stage.workload for stage in run.result.stages)
     run.__exit__(None, None, None)
     assert any("outside any stage" in warning for warning in run.result.warnings)
+
+
+def test_a_request_measured_in_a_pool_counts_for_itself_and_one_beside_it_for_what_holds_both(
+    address: str, run: stillwatt.Run
+) -> None:
+    with openai.OpenAI(base_url=address, api_key="none") as client, ThreadPoolExecutor(2) as pool:
+        openai_client.count_tokens(client, run)
+
+        def measured() -> None:
+            with run.stage("request"):
+                client.chat.completions.create(**ASK)
+                pool.submit(lambda: client.chat.completions.create(**ASK)).result()
+
+        with run.stage("teacher"):
+            pool.submit(measured).result()
+    record = finished(run, "teacher")
+    assert record.workload == times(1)
+    (request,) = stages(run.result, "request")
+    assert (request.workload, request.parent_id) == (times(1), record.stage_id)
 
 
 def test_a_stage_that_is_over_gets_no_more_requests(address: str, run: stillwatt.Run) -> None:

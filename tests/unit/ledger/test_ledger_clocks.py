@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -103,17 +104,55 @@ def test_a_missing_node_makes_the_run_incomplete(tmp_path: Path) -> None:
     assert record.warnings[-1].startswith("12 of 14 ranks have no journal here (2, 3, 4, 5, 6, 7, 8, 9 …)")
 
 
+@pytest.mark.parametrize(
+    ("sizes", "world_size", "is_whole"),
+    [
+        ((4,), 4, True),  # the launch is this machine
+        ((2,), 4, False),  # another has the other two
+        ((None,), 4, False),
+        ((2, 2), 4, True),  # one rank of each node measures
+        ((2, None), 4, False),
+        ((3, 3), 8, False),
+    ],
+)
+def test_a_rank_that_opened_no_run_where_another_measured_is_a_note(
+    tmp_path: Path, sizes: tuple[int | None, ...], world_size: int, is_whole: bool
+) -> None:
+    run = SyntheticRun(tmp_path)
+    for rank, size in enumerate(sizes):
+        local: dict[str, Any] = {} if size is None else {"local_size": size}
+        session = run.session(host=f"node-{rank}", boot=f"boot-{rank}", rank=rank, world_size=world_size, **local)
+        session.prefix = f"r{rank}"
+        session.sampler([gpu_counter()], parts={"gpu0": GPU})
+        session.program("mark", 101.0, name="step", utc_ns=0)
+        session.stage("train", 101.0, 103.0)
+        session.samples("gpu0.energy_counter", constant_counter(100.0, J_PER_MJ_MILLI), until_s=104.0)
+        session.end(104.0)
+    record = build_record(run.path, liveness=FakeLiveness())
+    lacking = ", ".join(map(str, range(len(sizes), world_size)))
+    count = f"{world_size - len(sizes)} of {world_size} ranks"
+    said = f"{count} opened no run here ({lacking});" if is_whole else f"{count} have no journal here ({lacking});"
+    assert record.complete == is_whole
+    assert [warning for warning in record.warnings if warning.startswith(said)]
+
+
 def test_a_clock_that_is_behind_is_said_to_be(tmp_path: Path) -> None:
     offsets = clock_offsets({"a": [start({"m": NS_PER_S})], "b": [start({"m": 0})]}, "a")
     assert offsets["b"].offset_ns == -NS_PER_S
 
 
 def started_again(
-    tmp_path: Path, second: str | None, *, ahead_s: float = 3.0, again: tuple[int, ...] = (0, 1)
+    tmp_path: Path,
+    second: str | None,
+    *,
+    ahead_s: float = 3.0,
+    again: tuple[int, ...] = (0, 1),
+    first: str = "node-1",
+    local_size: int = 1,
 ) -> RunRecord:
     """Two ranks from second 100 to 120, started anew at second 1000, rank 1 on node `second`, whose clock is ahead."""
     run = SyntheticRun(tmp_path)
-    starts = [(rank, 100.0, f"node-{rank}") for rank in range(2)]
+    starts = [(0, 100.0, "node-0"), (1, 100.0, first)]
     starts += [(rank, 1000.0, second or "" if rank else "node-0") for rank in again]
     for number, (rank, start_s, host) in enumerate(starts):
         session = run.session(
@@ -124,6 +163,7 @@ def started_again(
             world_size=2,
             wall_offset_s=ahead_s if host == second else 0.0,
             launch="word",
+            local_size=local_size,
         )
         session.prefix = f"r{number}"
         session.sampler([gpu_counter()], parts={"gpu0": GPU})
@@ -152,3 +192,9 @@ def test_a_node_that_is_missing_after_a_new_start_makes_the_run_incomplete(tmp_p
     record = started_again(tmp_path, None, again=(0,))
     assert not record.complete
     assert "1 of 2 ranks have no journal of each of the 2 starts here (1)" in record.warnings[-1]
+
+
+def test_a_machine_that_was_measured_at_each_start_is_whole_without_a_rank(tmp_path: Path) -> None:
+    record = started_again(tmp_path, None, again=(0,), first="node-0", local_size=2)
+    assert record.complete
+    assert any("1 of 2 ranks opened no run of each of the 2 starts here (1)" in said for said in record.warnings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +17,8 @@ import psutil
 import pytest
 
 from stillwatt.clock import SystemClock
-from stillwatt.ledger.group import LaunchGroup, launch_group
+from stillwatt.ledger.ancestors import began_ticks, environment_of, holds_port, parents_alike, starter
+from stillwatt.ledger.group import RANK_PROCESS, LaunchGroup, launch_group, without_word
 from stillwatt.ledger.joining import began_s, join_run
 from stillwatt.ledger.launched import OPEN_RUN, leave_word, run_begun_before, take_back
 
@@ -115,7 +117,7 @@ def test_one_key_for_all_ranks_and_another_for_another_launch_or_name() -> None:
     assert first.key("train") == second.key("train")
     assert len({first.key("train"), later.key("train"), first.key("evaluate")}) == 3
     assert first.member != second.member
-    assert first.stage_prefix == "r5"
+    assert first.stage_prefix() == "r5"
 
 
 def test_launches_of_mpich_in_one_job_are_told_apart_by_their_steps_and_on_one_node_by_who_started_them() -> None:
@@ -155,10 +157,149 @@ def test_a_script_between_launcher_and_program_hides_the_launcher_from_nobody(la
     assert f"parent {os.getpid()} " in launch_id
 
 
-def test_processes_without_numbers_are_told_apart_by_themselves() -> None:
+RANK_PROGRAM = """
+import os, socket, subprocess, sys
+from stillwatt.ledger.group import launch_group, without_word
+does, said = sys.argv[1:]
+with socket.create_server(("127.0.0.1", 0)) as store:
+    if does == "meets the others":
+        os.environ["MASTER_PORT"] = str(store.getsockname()[1])
+    meeting = socket.create_connection(store.getsockname()) if does.startswith("meets") else None
+    if does.startswith("opens"):
+        launch_group(os.environ).leave_word(os.environ)
+        assert launch_group(os.environ) is not None
+    environment = without_word(os.environ) if does == "opens and measures" else os.environ
+    subprocess.run([sys.executable, "-c", said], env=environment, check=True)
+    if meeting:
+        meeting.close()
+"""
+RANK_SAID = "import os; from stillwatt.ledger.group import launch_group; print(launch_group(os.environ) is not None)"
+
+
+@pytest.mark.parametrize("script", [[], ["sh", "-c", '"$@"; exit $?', "sh"]])
+@pytest.mark.parametrize(
+    ("does", "is_rank"),
+    [
+        ("opens a run", False),
+        ("meets the others", False),
+        ("nothing yet", True),  # it may be a script that starts the rank
+        ("meets another", True),
+        ("opens and measures", True),  # `stillwatt measure -- PROGRAM` as what the launcher starts
+    ],
+)
+def test_what_a_rank_starts_is_no_rank(script: list[str], does: str, is_rank: bool) -> None:
+    """A rank that has opened a run, or has met the others, is the one whose variables its children inherit."""
+    own = {**TORCHRUN, "GROUP_WORLD_SIZE": "1"}
+    command = [*script, sys.executable, "-W", "error", "-c", RANK_PROGRAM, does, RANK_SAID]
+    done = subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(is_rank)
+
+
+def test_a_word_of_another_rank_or_launch_is_no_word() -> None:
+    environment = {"STILLWATT_RUN_GROUP": "j", "STILLWATT_RANK": "0", "STILLWATT_WORLD_SIZE": "2"}
+    own = launch_group(environment)
+    assert own is not None
+    own.leave_word(environment)
+    environment[RANK_PROCESS] = environment[RANK_PROCESS].replace(str(os.getpid()), "1")
+    assert launch_group(environment) is None
+    assert launch_group({**environment, "STILLWATT_RANK": "1"}) is not None
+    assert launch_group({**environment, "STILLWATT_RUN_GROUP": "k"}) is not None
+    unnumbered = {"STILLWATT_RUN_GROUP": "j"}
+    group = launch_group(unnumbered)
+    assert group is not None
+    group.leave_word(unnumbered)
+    assert RANK_PROCESS not in unnumbered
+
+
+@pytest.mark.parametrize(
+    ("environment", "size"),
+    [
+        ({**TORCHRUN, "LOCAL_WORLD_SIZE": "4"}, 4),
+        ({**TORCHRUN, "GROUP_WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "8"}, 8),
+        (TORCHRUN, None),
+        ({**TORCHRUN, "LOCAL_WORLD_SIZE": "all"}, None),
+        ({**RENDEZVOUS, "LOCAL_SIZE": "2"}, 2),
+        ({**RENDEZVOUS, "MASTER_ADDR": "localhost"}, 4),
+        (RENDEZVOUS, None),
+        ({**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, 4),
+        ({**MPICH, "MPI_LOCALNRANKS": "2"}, 2),
+        ({**MPICH, "SLURM_STEP_NUM_NODES": "1"}, 2),
+        (MPICH, None),
+        ({**SLURM, "SLURM_STEP_NUM_NODES": "1"}, 16),
+        ({**SLURM, "SLURM_STEP_NUM_NODES": "2"}, None),
+        # a script has given this rank a card of its own: what the others draw is not seen from here
+        ({**TORCHRUN, "LOCAL_WORLD_SIZE": "8", "CUDA_VISIBLE_DEVICES": "a card of its own"}, None),
+        ({"STILLWATT_RUN_GROUP": "j", "STILLWATT_RANK": "1", "STILLWATT_WORLD_SIZE": "2"}, None),
+    ],
+)
+def test_how_many_ranks_a_machine_has_is_known_where_the_launcher_says(
+    environment: Mapping[str, str], size: int | None
+) -> None:
+    found = launch_group(environment)
+    assert found is not None
+    assert found.local_size == size
+    assert found.place("train").get("local_size") == size
+
+
+def test_cards_that_the_launcher_was_given_are_those_of_all_its_ranks() -> None:
+    said = "import os; from stillwatt.ledger.group import launch_group; print(launch_group(os.environ).local_size)"
+    rank = {**TORCHRUN, "LOCAL_WORLD_SIZE": "8"}
+    launcher = (
+        "import os, subprocess, sys; os.environ.update(eval(sys.argv[1]));"
+        "subprocess.run([sys.executable, '-c', sys.argv[2]], check=True)"
+    )
+    sizes = []
+    for cards in ({}, {"CUDA_VISIBLE_DEVICES": "1"}):
+        command = [sys.executable, "-c", launcher, repr({**rank, **cards}), said]
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "0,1"}
+        sizes.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert sizes == ["8\n", "None\n"]
+
+
+def test_a_connection_is_seen_from_both_of_its_ends_and_while_it_lasts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        port = store.getsockname()[1]
+        assert not holds_port(os.getpid(), port)  # listens, and has met nobody
+        with socket.create_connection(store.getsockname()):
+            assert holds_port(os.getpid(), port)
+            assert not holds_port(os.getppid(), port)
+
+
+def test_processes_above_are_alike_as_far_as_they_were_started_alike() -> None:
+    started_with = environment_of(os.getppid())
+    name, _, value = next(each.decode() for each in sorted(started_with) if b"=" in each).partition("=")
+    above = parents_alike({name: value}, [name])
+    assert above[0] == os.getppid()
+    assert starter({name: value}, [name]) not in above
+    assert parents_alike({name: f"{value} not"}, [name]) == parents_alike({}, [name]) == []
+    assert starter({}, [name]) == os.getppid()
+
+
+def test_a_program_that_is_only_measured_is_not_told_of_a_rank() -> None:
+    environment = {"STILLWATT_RUN_GROUP": "j", "STILLWATT_RANK": "0", "STILLWATT_WORLD_SIZE": "2"}
+    group = launch_group(environment)
+    assert group is not None
+    group.leave_word(environment)
+    assert RANK_PROCESS in environment
+    assert RANK_PROCESS not in without_word(environment)
+    environment[RANK_PROCESS] += "0"  # another process is the rank
+    assert RANK_PROCESS in without_word(environment)
+
+
+def test_nothing_is_told_of_a_process_that_is_not_there() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert began_ticks(gone.pid) == ""
+    assert environment_of(gone.pid) == set()
+    assert not holds_port(gone.pid, 1)
+
+
+def test_processes_without_numbers_are_told_apart_by_their_sessions() -> None:
     unnumbered = LaunchGroup(launcher="stillwatt", launch_id="x", rank=None, world_size=0)
-    assert unnumbered.stage_prefix.startswith("p")
-    assert unnumbered.member != LaunchGroup(launcher="stillwatt", launch_id="x", rank=0, world_size=2).member
+    assert unnumbered.member is None
+    prefixes = {unnumbered.stage_prefix() for _ in range(20)}  # of sessions, some of one process
+    assert len(prefixes) == 20
+    assert all(prefix.startswith(f"p{os.getpid()}x") for prefix in prefixes)
 
 
 class Runs:
@@ -290,6 +431,45 @@ def test_whoever_comes_first_and_dies_is_not_waited_for_for_ever(tmp_path: Path)
     assert join_run(tmp_path, "k", "1-0", runs.create, sleep=slept.append, patience_s=2.0) == "run-0"
     assert sum(slept) == pytest.approx(2.0)
     assert join_run(tmp_path, "k", "2-0", runs.create) == "run-0"
+
+
+def test_members_without_numbers_have_one_run_whenever_they_come_and_how_often(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    assert [join_run(tmp_path, "k", None, runs.create) for _ in range(3)] == ["run-0"] * 3
+    _left_alone(runs, "run-0", 3600.0)
+    assert join_run(tmp_path, "k", None, runs.create) == "run-0"
+    assert join_run(tmp_path, "another word", None, runs.create) == "run-1"
+
+
+def test_a_run_that_was_deleted_is_made_anew_by_the_first_who_comes(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    slept: list[float] = []
+    for made in ("run-0", "run-1", "run-2"):
+        joined = [join_run(tmp_path, "k", None, runs.create, sleep=slept.append) for _ in range(3)]
+        assert joined == [made] * 3
+        (tmp_path / made).rmdir()
+        agreed = tmp_path / ".groups" / "k.0.json"
+        os.utime(agreed, (time.time() - 3600.0,) * 2)
+    assert not slept
+    os.utime(agreed)  # made just now: another node may not see the folder yet
+    assert join_run(tmp_path, "k", None, runs.create, sleep=slept.append, patience_s=2.0) == "run-3"
+    assert sum(slept) == pytest.approx(2.0)
+
+
+def test_of_many_who_wait_for_one_that_died_one_takes_its_place(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    (tmp_path / ".groups").mkdir()
+    (tmp_path / ".groups" / "k.0.claim").touch()
+    joined: list[str] = []
+    ranks = [
+        threading.Thread(target=lambda: joined.append(join_run(tmp_path, "k", None, runs.create, patience_s=0.3)))
+        for _ in range(8)
+    ]
+    for thread in ranks:
+        thread.start()
+    for thread in ranks:
+        thread.join()
+    assert joined == ["run-0"] * 8
 
 
 @pytest.mark.parametrize(

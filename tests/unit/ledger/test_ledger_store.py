@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from stillwatt.ledger.fingerprint import stat_signature
 from stillwatt.ledger.journal import JournalWriter
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.store import LEDGER_FILE, LedgerStore
+from stillwatt.ledger.store_faults import ledger_fault
 from stillwatt.records import StageStatus
 from stillwatt.units import J_PER_MJ_MILLI
 
@@ -320,6 +323,51 @@ def test_a_full_disk_while_posting_says_what_is_kept_and_what_to_do(runs_dir: Pa
     with _open(runs_dir) as store:
         store.refresh()
         assert len(store.runs()) == 11
+
+
+LISTS = """
+import resource, sys
+from pathlib import Path
+from stillwatt.errors import LedgerError
+from stillwatt.ledger.store import LedgerStore
+if len(sys.argv) > 2:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    with LedgerStore(Path(sys.argv[1])) as store:
+        store.refresh()
+except LedgerError as err:
+    print(err)
+"""
+
+
+def test_a_limit_on_files_is_named_and_no_program_is_blamed(runs_dir: Path) -> None:
+    quick_run(runs_dir)
+    (runs_dir / "ledger.sqlite").unlink(missing_ok=True)
+    command = [sys.executable, "-c", LISTS, str(runs_dir)]
+    done = subprocess.run([*command, "6000"], capture_output=True, text=True, check=True)
+    assert "(disk I/O error; no file may be larger than 6000 bytes here (`ulimit -f`)); what" in done.stdout
+    assert "another program" not in done.stdout
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
+
+
+@pytest.mark.parametrize("ends", ["", "ROLLBACK;"])
+def test_tables_that_cannot_be_made_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
+    """SQLite may have ended the transaction itself; that there is none any more is not what went wrong."""
+    monkeypatch.setattr(schema, "DDL", f"{ends} INSERT INTO nowhere VALUES (1)")
+    database = sqlite3.connect(tmp_path / LEDGER_FILE, isolation_level=None)
+    with pytest.raises(sqlite3.OperationalError, match="no such table: nowhere"):
+        schema._make_tables(database)
+    assert not database.in_transaction
+    database.close()
+
+
+def test_a_file_that_cannot_be_opened_is_no_reason_to_delete_it(tmp_path: Path) -> None:
+    err = sqlite3.OperationalError("unable to open database file")
+    err.sqlite_errorname = "SQLITE_CANTOPEN"
+    said = str(ledger_fault(tmp_path / "ledger.sqlite", err))
+    assert "ledger.sqlite cannot be read or written (unable to open database file); what was measured is kept" in said
+    said = str(ledger_fault(tmp_path / "gone" / "ledger.sqlite", sqlite3.OperationalError("no such table")))
+    assert said.endswith("it is an index and may be deleted, it will be made again")
 
 
 def test_two_stores_may_post_at_once(runs_dir: Path) -> None:

@@ -134,14 +134,14 @@ def test_one_block_object_is_entered_by_many_at_once(run: MeterRun) -> None:
     assert is_closed(run.journal)
 
 
-def test_threads_begin_outside_every_stage(run: MeterRun) -> None:
+def test_what_a_pool_of_threads_does_lies_in_the_stage_around_it(run: MeterRun) -> None:
     @stillwatt.measured("work")
     def work() -> None: ...
 
     with stillwatt.measured("outer"), ThreadPoolExecutor(4) as pool:
         for _ in range(8):
             pool.submit(work)
-    assert nesting(run.journal) == [("outer", None), *[("work", None)] * 8]
+    assert nesting(run.journal) == [("outer", None), *[("work", "outer")] * 8]
     assert is_closed(run.journal)
 
 

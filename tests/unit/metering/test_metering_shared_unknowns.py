@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from run_records import total
 from stillwatt.analysis.bills import price
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.estimate import estimate, estimate_many
@@ -119,7 +120,7 @@ def broken() -> list[Energy]:
 def test_an_arm_of_flagged_stages_holds_the_truth() -> None:
     *stages, whole = broken()
     assert all(one.low_j <= 65.0 <= one.high_j for one in stages)
-    book = {str(k): SimpleNamespace(energies=[one], name="s", gross=None) for k, one in enumerate(stages)}
+    book = {str(k): SimpleNamespace(energies=[one], name="s", gross=total([one])) for k, one in enumerate(stages)}
     bill = price(book, dict.fromkeys(book, 1.0))  # type: ignore[arg-type]
     assert isinstance(bill, Bill)
     assert bill.value_j + math.hypot(bill.random_j, bill.systematic_high_j) >= 6_500.0

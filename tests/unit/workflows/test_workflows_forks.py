@@ -5,10 +5,13 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -114,6 +117,41 @@ def test_a_forked_process_that_does_nothing_leaves_nothing(run: stillwatt.Run) -
     (paths,) = sessions(run.run_dir).values()
     assert paths.forks == ()
     assert run.result.complete
+
+
+def test_a_forked_process_leaves_the_sampling_process_alone(run: stillwatt.Run, tmp_path: Path) -> None:
+    """A file that it opens must not get the number of the pipe of words, or these would go there."""
+
+    with run, run.stage("outer"):
+
+        def work() -> None:
+            with ExitStack() as files:
+                for number in range(10):
+                    files.enter_context(open(tmp_path / f"own {number}", "w"))
+                with run.stage("child"):
+                    pass
+
+        join(fork(work))
+    assert [(tmp_path / f"own {number}").read_text() for number in range(10)] == [""] * 10
+    assert {"outer", "child"} == set(by_name(run))
+    assert run.result.complete
+
+
+WARNS = """
+import os, warnings, sys
+import stillwatt
+with stillwatt.Run("forks", runs_dir=sys.argv[1], sensors=("synthetic",)) as run:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+"""
+
+
+def test_a_fork_warns_of_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "always", "-c", WARNS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "ResourceWarning" not in done.stderr
 
 
 def test_leaving_the_runs_block_in_a_forked_process_ends_nothing(run: stillwatt.Run) -> None:

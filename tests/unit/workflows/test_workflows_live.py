@@ -17,7 +17,8 @@ import pytest
 
 import stillwatt
 from stillwatt.errors import RunNotFoundError, RunsDirError, UnknownNameError
-from stillwatt.ledger.rundir import session_prefix
+from stillwatt.ledger.post import build_record
+from stillwatt.ledger.rundir import list_run_dirs, session_prefix
 from stillwatt.metering.meter import MeterWarning
 from stillwatt.records import Absent, Energy, NoTotal, RunRecord, StageStatus, Total
 from stillwatt.workflows.books import show_run
@@ -209,6 +210,38 @@ def test_a_full_disk_stops_neither_the_program_nor_the_account(runs_dir: Path) -
     assert record.stages[0].status is StageStatus.ENDED
     assert record.status is StageStatus.RECOVERED, "the session's end could not be written"
     assert record.warnings
+
+
+def test_whoever_shares_a_word_without_numbers_shares_the_run_however_often_it_comes(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a worker of Ray does that is given one task after the other; the run's account grows with each."""
+    monkeypatch.setenv("STILLWATT_RUN_GROUP", "sweep")
+    counts = []
+    again = stillwatt.Run("task", runs_dir=runs_dir, sensors=("synthetic",))
+    for run in (again, again, stillwatt.Run("task", runs_dir=runs_dir, sensors=("synthetic",))):
+        with run, run.stage("work"):
+            pass
+        counts.append((run.run_id, len(run.result.stages), len(again.result.stages)))
+    assert counts == [(again.run_id, n, n) for n in (1, 2, 3)]
+    record = again.result
+    assert record.status is StageStatus.ENDED
+    assert not [warning for warning in record.warnings if "stage ids" in warning]
+    with stillwatt.Run("other name", runs_dir=runs_dir, sensors=("synthetic",)) as other:
+        assert other.run_id != again.run_id
+
+
+def test_a_further_program_of_a_rank_has_a_run_of_its_own(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `stillwatt measure` opens, called by a rank that has a run."""
+    for name, value in {"RUN_GROUP": "job", "RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(f"STILLWATT_{name}", value)
+    monkeypatch.setenv("STILLWATT_RANK_PROCESS", "")  # so that it is put back
+    call = "import stillwatt, sys\nwith stillwatt.Run('eval', runs_dir=sys.argv[1], sensors=('synthetic',)): pass"
+    with stillwatt.Run("train", runs_dir=runs_dir, sensors=("synthetic",)):
+        subprocess.run([sys.executable, "-c", call, str(runs_dir)], check=True)
+    records = {record.name: record for record in map(build_record, list_run_dirs(runs_dir))}
+    assert any("1 of 2 ranks have no journal here (1)" in warning for warning in records["train"].warnings)
+    assert records["eval"].complete, records["eval"].warnings
 
 
 def test_stage_ids_of_sessions_do_not_meet() -> None:
