@@ -82,7 +82,8 @@ def test_a_text_of_one_token_teaches_nothing_and_ends_no_training(tmp_path: Path
     lengths_S = np.array([24, 1, 9, 1])
     is_text = np.arange(24) < lengths_S[:, None]
     supervised_ST = examples().supervised_ST[:4] & is_text
-    padded = Packed(examples().ids_ST[:4] * is_text, supervised_ST, dropped_tokens=0, lengths_S=lengths_S)
+    ids_ST = (examples().ids_ST[:4] * is_text).astype(np.int32)
+    padded = Packed(ids_ST=ids_ST, supervised_ST=supervised_ST, dropped_tokens=0, lengths_S=lengths_S)
     place = resolve_model("tiny-random", revision=None, announce=lambda _: None)
     teacher = load_model(place.directory, dtype="float32")
     rows = [padded.row(number) for number in range(4)]
