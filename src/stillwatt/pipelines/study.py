@@ -35,7 +35,15 @@ from stillwatt.pipelines.endpoint_prompts import check_conversations, check_temp
 from stillwatt.pipelines.given_cache import NO_TOKENIZER, Models, check_given
 from stillwatt.pipelines.judge import check_judge, judge_models, try_judge
 from stillwatt.pipelines.judges import TEACHER
-from stillwatt.pipelines.model_fit import PRUNED, check_fit, check_lengths, num_tokens, output_rows, start_of
+from stillwatt.pipelines.model_fit import (
+    PRUNED,
+    check_fit,
+    check_kept,
+    check_lengths,
+    num_tokens,
+    output_rows,
+    start_of,
+)
 from stillwatt.pipelines.model_sources import is_ready
 from stillwatt.pipelines.models import (
     check_apart,
@@ -124,6 +132,7 @@ def prepare(bench: Bench) -> None:
     spec = bench.spec
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
+        check_kept(bench)
         check_lengths(bench)
         if spec.teacher.endpoint is not None and spec.generate is not None:
             check_template(spec.generate, bench.tokenizer(), spec.students[0])
