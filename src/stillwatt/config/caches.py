@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
 
 from stillwatt.config.names import OWN_TEACHER, PATH_SCHEME, CacheSource
 from stillwatt.config.settings import Count, Seed, Settings, unit
 from stillwatt.pipelines.spec import CacheSpec, GivenCacheSpec, LogitsSpec
 
-_MASS_OF_TOPP = {
+_MASS_OF_TOPP: JsonDict = {
     "if": {"properties": {"scheme": {"const": "topp"}}},
     "then": {"required": ["mass"], "properties": {"mass": {"exclusiveMaximum": 1.0}}},
 }

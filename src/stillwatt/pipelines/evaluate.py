@@ -307,7 +307,7 @@ def option_losses(model: CausalModel, questions: Sequence[Question]) -> Tensor:
     options_NL = options_BOL.flatten(0, 1)
     decoder = model.get_decoder()
     seen = decoder(input_ids=context_BC, use_cache=True)
-    cache = getattr(seen, "past_key_values", None)
+    cache: Any = getattr(seen, "past_key_values", None)
     if _is_repeatable(cache):
         cache.batch_repeat_interleave(OPTIONS)
         states_NLD = decoder(input_ids=options_NL[:, :-1], past_key_values=cache, use_cache=True).last_hidden_state

@@ -269,7 +269,8 @@ def test_a_model_with_states_beside_its_keys_gives_the_losses_of_whole_sequences
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **_SIZES, **_HYBRIDS[kind])).eval()
+    config = AutoConfig.for_model(kind, **_SIZES, **_HYBRIDS[kind])
+    model: CausalModel = AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     rng = np.random.default_rng(3)
     questions = [
         Question(

@@ -27,7 +27,7 @@ def carry_out(
         fresh=False,
         sensors=("synthetic",),
         progress=SilentProgress(),
-        announce=[].append if said is None else said.append,
+        announce=(list[str]() if said is None else said).append,
         wish=wish,
     )
 
