@@ -43,8 +43,9 @@ def list_recipes(as_json: bool) -> None:
 def check(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check a recipe and say what it would run.
 
-    Everything that is wrong is listed, each with its line; files of text are read where they are here. Models and
-    other data are not looked at, so what only they can tell (a top_k above the vocabulary) shows when it runs.
+    Everything that is wrong is listed, each with its line; files of text are read where they are here, and so are the
+    configurations of models. No model is loaded and no other data is looked at: what only they can tell shows when
+    it runs.
     """
     from dataclasses import replace
 

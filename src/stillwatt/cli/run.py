@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 _ENGINE_HELP = "In this process (one rank, where a launcher started several), or as ranks over the machines of the Ray \
 cluster that RAY_ADDRESS names."
+_RESUME_HELP = "Go on with this run (id, its beginning, name or `latest`), one last seen on another host too; only \
+where no process is at it any more."
 _RANKS_HELP = "Of --engine ray; by default as many as the cluster has free GPUs, or machines where it has none."
 
 
@@ -31,6 +33,7 @@ _RANKS_HELP = "Of --engine ray; by default as many as the cluster has free GPUs,
 @runs_option
 @set_option
 @click.option("--fresh", is_flag=True, help="Begin a new run even where one of the same settings was cut short.")
+@click.option("--resume", metavar="RUN", help=_RESUME_HELP)
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help=_ENGINE_HELP)
 @click.option("--ranks", type=click.IntRange(min=1), metavar="N", help=_RANKS_HELP)
 @sensors_option
@@ -42,6 +45,7 @@ def run(
     runs_dir: str,
     overrides: tuple[str, ...],
     fresh: bool,
+    resume: str | None,
     engine: str,
     ranks: int | None,
     sensors: tuple[str, ...] | None,
@@ -50,19 +54,22 @@ def run(
     """Carry out a recipe, measure every stage, and write the report.
 
     RECIPE is a TOML file or the name of a recipe that comes along (`stillwatt recipe list`). A run of the same
-    settings that was cut short is gone on with. Exits with 3 where the energy of a part is not known.
+    settings that was cut short is gone on with; its description and `[analysis]` may have changed since. Exits with 3
+    where the energy of a part is not known.
     """
     from stillwatt.config.bundled import find_recipe
     from stillwatt.config.load import load_recipe
 
     settings = load_recipe(find_recipe(recipe), overrides)
+    if fresh and resume is not None:
+        raise UsageError("--fresh begins a new run and --resume goes on with an old one; leave one out")
     if engine == "ray":
         context.exit(_over_ray(context.params))
     if ranks is not None:
         raise UsageError("--ranks is of --engine ray; `torchrun --nproc-per-node N` starts several on this machine")
     with one_interrupt(SystemClock()):
         try:
-            outcome = _carry_out(settings, runs_dir=runs_dir, fresh=fresh, sensors=sensors)
+            outcome = _carry_out(settings, runs_dir=runs_dir, fresh=fresh, resume=resume, sensors=sensors)
         except KeyboardInterrupt:
             note("interrupted: what is finished is kept and booked; the same command goes on from there")
             context.exit(_INTERRUPTED)
@@ -73,14 +80,21 @@ def run(
 
 
 def _carry_out(
-    settings: Recipe, *, runs_dir: str, fresh: bool, sensors: tuple[str, ...] | None
+    settings: Recipe, *, runs_dir: str, fresh: bool, resume: str | None, sensors: tuple[str, ...] | None
 ) -> PipelineOutcome | None:
     from stillwatt.cli.progress import reporter
     from stillwatt.workflows.pipeline import run_recipe
+    from stillwatt.workflows.unfinished import Wish
 
     with reporter(SystemClock()) as progress:
         return run_recipe(
-            settings, runs_dir=runs_dir, fresh=fresh, sensors=sensors, progress=progress, announce=progress.announce
+            settings,
+            runs_dir=runs_dir,
+            fresh=fresh,
+            sensors=sensors,
+            progress=progress,
+            announce=progress.announce,
+            wish=Wish(run=resume),
         )
 
 
@@ -107,8 +121,8 @@ def _over_ray(told: Mapping[str, Any]) -> int:
 def rank_arguments(told: Mapping[str, Any], recipe: Path | None, runs_dir: Path) -> tuple[str, ...]:
     """The command of each rank: this one, without what says how ranks are started.
 
-    >>> told = {"recipe": "smoke_cpu", "overrides": ("data.seed=7",), "fresh": True, "sensors": None, "as_json": False}
-    >>> rank_arguments(told, None, Path("/runs"))
+    >>> told = {"recipe": "smoke_cpu", "overrides": ("data.seed=7",), "fresh": True, "resume": None}
+    >>> rank_arguments({**told, "sensors": None, "as_json": False}, None, Path("/runs"))
     ('run', 'smoke_cpu', '--runs', '/runs', '--set', 'data.seed=7', '--fresh')
     """
     arguments = ["run", str(recipe or told["recipe"]), "--runs", str(runs_dir)]
@@ -116,6 +130,8 @@ def rank_arguments(told: Mapping[str, Any], recipe: Path | None, runs_dir: Path)
         arguments += ["--set", change]
     if told["fresh"]:
         arguments.append("--fresh")
+    if told["resume"]:
+        arguments += ["--resume", told["resume"]]
     if told["sensors"]:
         arguments += ["--sensors", ",".join(told["sensors"])]
     if told["as_json"]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 _ENGINE_HELP = "Trials one after another here, or one on each node of the Ray cluster that RAY_ADDRESS names."
 
+_RESUME_HELP = "Go on with trials that were cut short on another host, too; only where no process is at them any more."
+
 _MOST_NEAR = 5
 """Trials that are named as near to the best one; of more, how many."""
 _TOLD_APART = "  told apart by the random parts of their intervals; "
@@ -48,6 +50,7 @@ Such a table:
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="How many trials, at most.")
 @click.option("--budget", metavar="AMOUNT", help="Of all trials together, such as `0.5 kWh` or `2 h`.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help=_ENGINE_HELP)
+@click.option("--resume", is_flag=True, help=_RESUME_HELP)
 @click.option("--retry-failed", is_flag=True, help="Run trials that failed again, each as its own run.")
 @sensors_option
 @json_option
@@ -60,6 +63,7 @@ def sweep(
     trials: int | None,
     budget: str | None,
     engine: str,
+    resume: bool,
     retry_failed: bool,
     sensors: tuple[str, ...] | None,
     as_json: bool,
@@ -95,6 +99,7 @@ def sweep(
                 budget=budget,
                 sensors=sensors,
                 retry_failed=retry_failed,
+                takes_over=resume,
             )
     except KeyboardInterrupt:
         note("interrupted: trials that are over are kept and booked; the same command goes on from there")

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
 
 from stillwatt.config.names import OWN_TEACHER, PATH_SCHEME, CacheSource
 from stillwatt.config.settings import Count, Seed, Settings, unit
 from stillwatt.pipelines.spec import CacheSpec, GivenCacheSpec, LogitsSpec
 
+_MASS_OF_TOPP: JsonDict = {
+    "if": {"properties": {"scheme": {"const": "topp"}}},
+    "then": {"required": ["mass"], "properties": {"mass": {"exclusiveMaximum": 1.0}}},
+}
+"""What `pipelines.cache.scheme` asks, for editors: its default is that of the schemes that have no use for it."""
+
 
 class CacheSettings(Settings):
     """How the cache of logits is coded: a few tens of bytes a token; needs the `cache` extra."""
+
+    model_config = ConfigDict(json_schema_extra=_MASS_OF_TOPP)
 
     scheme: Literal["topk", "topp", "head_draws", "rs_kd"] = Field(
         description="`topk`: the most probable tokens and a tail. `topp`: as many as reach `mass`, at most `top_k`. "
@@ -25,7 +34,12 @@ class CacheSettings(Settings):
         description="`head_draws`, `rs_kd`; needed there.",
         json_schema_extra=unit("draws per token"),
     )
-    mass: float = Field(default=1.0, gt=0.0, le=1.0, description="`topp` only, needed there: what kept tokens reach.")
+    mass: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=1.0,
+        description="`topp` only, needed there and below 1: what kept tokens reach.",
+    )
     step: float = Field(
         default=0.5,
         gt=0.0,

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from stillwatt.config.bundled import find_recipe
 from stillwatt.config.lines import Place, key_lines, line_of
+from stillwatt.config.model_files import model_problems
 from stillwatt.config.models import Recipe
 from stillwatt.config.overrides import Override, apply_override
 from stillwatt.config.shape import dotted, known_keys, table_name
@@ -66,22 +67,24 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def check_recipe(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, tuple[str, ...]]:
-    """Read a recipe as `load_recipe` does, and look into the files of text that it names, where they are here.
+    """Read a recipe as `load_recipe` does, and look into the files of text and models that it names and that are here.
 
     Returns:
         The recipe, and what is to be known of those files though nothing is wrong.
 
     Raises:
-        ConfigError: as `load_recipe`, or a file's rows are not as they should be, or too few for the budget.
+        ConfigError: as `load_recipe`, or a file's rows are not as they should be, or too few for the budget, or the
+            models' configurations rule out what is asked of them.
     """
     recipe = load_recipe(path, overrides)
-    found = look_into(recipe.to_spec())
-    if found.problems:
+    spec = recipe.to_spec()
+    found = look_into(spec)
+    problems = [*found.problems, *model_problems(spec)]
+    if problems:
         lines, settings = key_lines(_read(Path(path))), _parse(str(path), _read(Path(path)))
         changes = [apply_override(settings, override) for override in overrides]
         _raise(
-            _placed(each.place, f"{dotted(each.place)}: {each.message}", str(path), lines, changes)
-            for each in found.problems
+            _placed(each.place, f"{dotted(each.place)}: {each.message}", str(path), lines, changes) for each in problems
         )
     return recipe, found.cautions
 

@@ -11,7 +11,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The schema. What one key demands of another is not in it; `stillwatt recipe check` knows those rules too."""
+    """The schema. What one key demands of another is hardly in it; `stillwatt recipe check` knows those rules too."""
     return {"$schema": _DIALECT, **Recipe.model_json_schema(), "title": "Stillwatt recipe"}
 
 

@@ -97,6 +97,25 @@ def write_manifest(run_dir: Path, manifest: Mapping[str, Any]) -> None:
     write_whole(run_dir / MANIFEST, json.dumps(hashed, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
 
 
+def change_settings(run_dir: Path, settings: Mapping[str, Any]) -> None:
+    """Put other settings in the place of a run's, where they differ; what was changed stays in the manifest too.
+
+    A manifest that is not as it was written stays as it is: that it is damaged must not be forgotten.
+
+    Raises:
+        LedgerError: there is no manifest.
+        OSError: it cannot be written.
+    """
+    manifest = read_manifest(run_dir)
+    if manifest["settings_sha256"] == settings_hash(settings) or not is_sound_manifest(manifest):
+        return
+    del manifest[_HASH]
+    had = {key: value for key, value in manifest["settings"].items() if settings.get(key) != value}
+    before = [*manifest.get("settings_before", ()), {"settings_sha256": manifest["settings_sha256"], "settings": had}]
+    own = {"settings": dict(settings), "settings_sha256": settings_hash(settings), "settings_before": before}
+    write_manifest(run_dir, {**manifest, **own})
+
+
 def is_sound_manifest(manifest: Mapping[str, Any]) -> bool:
     """Whether a manifest is as it was written."""
     rest = {key: value for key, value in manifest.items() if key != _HASH}

@@ -298,8 +298,8 @@ def _right_answers(model: CausalModel, questions: Sequence[Question], batch_size
 def option_losses(model: CausalModel, questions: Sequence[Question]) -> Tensor:
     """Mean cross-entropy of each option after its context, in nats; float32 [B, O], lowest is the answer.
 
-    The context goes through the model once and its key-value cache serves all four options, where the model has one
-    that can be repeated; only positions that predict an option's token reach the output layer.
+    The context goes through the model once and its key-value cache serves all four options, where what every layer
+    keeps of it can be repeated; only positions that predict an option's token reach the output layer.
     """
     context_BC = torch.tensor([item.context for item in questions], device=model.device)
     options_BOL = torch.tensor([item.options for item in questions], device=model.device)
@@ -307,8 +307,8 @@ def option_losses(model: CausalModel, questions: Sequence[Question]) -> Tensor:
     options_NL = options_BOL.flatten(0, 1)
     decoder = model.get_decoder()
     seen = decoder(input_ids=context_BC, use_cache=True)
-    cache = getattr(seen, "past_key_values", None)
-    if cache is not None and hasattr(cache, "batch_repeat_interleave"):
+    cache: Any = getattr(seen, "past_key_values", None)
+    if _is_repeatable(cache):
         cache.batch_repeat_interleave(OPTIONS)
         states_NLD = decoder(input_ids=options_NL[:, :-1], past_key_values=cache, use_cache=True).last_hidden_state
         last_N1D = seen.last_hidden_state[:, -1:].repeat_interleave(OPTIONS, dim=0)
@@ -318,3 +318,15 @@ def option_losses(model: CausalModel, questions: Sequence[Question]) -> Tensor:
         states_NLD = hidden_states(model, whole_NT)[:, -length:]
     losses = token_losses(states_NLD.flatten(0, 1), head_weight(model), options_NL.flatten())
     return losses.view(num_questions, OPTIONS, length).mean(-1)
+
+
+def _is_repeatable(cache: Any) -> bool:
+    """Whether a cache can serve several options at once: every layer of it keeps keys and values, and no state besides.
+
+    The cache of a hybrid model has the method, and its layers with a state (linear attention, convolutions) have none,
+    or one that repeats their keys alone.
+    """
+    layers = getattr(cache, "layers", ())
+    return len(layers) > 0 and all(
+        hasattr(layer, "batch_repeat_interleave") and not hasattr(layer, "update_conv_state") for layer in layers
+    )

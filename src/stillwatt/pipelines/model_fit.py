@@ -23,6 +23,7 @@ __all__ = [
     "PRUNED",
     "check_adapters",
     "check_fit",
+    "check_kept",
     "check_lengths",
     "cut_rows",
     "num_tokens",
@@ -91,6 +92,19 @@ def check_fit(bench: Bench, student: StudentSpec) -> None:
     sizes = [output_rows(directory) for directory in (first, bench.start_dir(student))]
     same = tokenizer_sha256(load_tokenizer(bench.start_dir(student))) == tokenizer_sha256(tokenizer)
     shared_rows(*sizes, num_tokens=num_tokens(tokenizer), same_tokens=same, student=student.name)
+
+
+def check_kept(bench: Bench) -> None:
+    """Refuse a logit cache of more tokens than the teacher, cut to the rows that a student has too, can tell apart.
+
+    Raises:
+        StillwattError: With the key and how many there are.
+    """
+    logits, rows = bench.spec.logits, shared_output_rows(bench)
+    if logits is None or rows is None:
+        return
+    if (problem := logits.too_many_kept(rows)) is not None:
+        raise StillwattError(f"teacher_logits.top_k: {problem}; lower it to {rows} or less")
 
 
 def check_lengths(bench: Bench) -> None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from stillwatt.pipelines.written_together import Together, together
+
 if TYPE_CHECKING:
     from stillwatt.pipelines.endpoint_prompts import Prompt
 
@@ -140,17 +142,40 @@ class Writer:
     where every row may."""
 
     def write(self, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
-        """Each prompt's completion, its end token included where it came to one."""
-        return self._written(prompts, seed, None)
+        """Each prompt's completion, its end token included where it came to one.
+
+        They go through the model together, those of unlike lengths padded to one, where that alters nothing of what it
+        says to each; else those of one length together, or each by itself (`written_together`).
+        """
+        return [written.tokens for written in self._written(prompts, seed, is_scored=False)]
 
     def write_scored(self, prompts: Sequence[Sequence[int]], seed: int) -> list[Written]:
         """The same completions, with the log-probabilities of their tokens; logits exist for one step at a time."""
-        scores = _Scores()
-        completions = self._written(prompts, seed, scores)
-        rows = scores.rows()
-        return [Written(tokens=t, logprobs=row[: len(t)]) for t, row in zip(completions, rows, strict=True)]
+        return self._written(prompts, seed, is_scored=True)
 
-    def _written(self, prompts: Sequence[Sequence[int]], seed: int, scores: _Scores | None) -> list[list[int]]:
+    def _written(self, prompts: Sequence[Sequence[int]], seed: int, *, is_scored: bool) -> list[Written]:
+        place, found = self.model.device, dict[int, Written]()
+        self.model.eval()
+        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), _own_settings(self.model):
+            batches = self._batches(prompts)
+            torch.manual_seed(seed)
+            for numbers in batches:
+                batch = self._batch([prompts[number] for number in numbers], _Scores() if is_scored else None)
+                found |= zip(numbers, batch, strict=True)
+        return [found[number] for number in range(len(prompts))]
+
+    def _batches(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Numbers of the prompts that are continued together."""
+        kind = together(self.model, self._pad_id()) if len(prompts) > 1 else Together.ANY_LENGTHS
+        if kind is not Together.ONE_LENGTH:
+            numbers = list(range(len(prompts)))
+            return [numbers] if kind is Together.ANY_LENGTHS else [[number] for number in numbers]
+        by_length: dict[int, list[int]] = {}
+        for number, prompt in enumerate(prompts):
+            by_length.setdefault(len(prompt), []).append(number)
+        return list(by_length.values())
+
+    def _batch(self, prompts: Sequence[Sequence[int]], scores: _Scores | None) -> list[Written]:
         tokens_BP, mask_BP = _padded_left(prompts, self._pad_id())
         place, start = self.model.device, tokens_BP.shape[1]
         ends = None if self.is_complete is None else _Ends(self.is_complete, start, [None] * len(prompts))
@@ -159,15 +184,16 @@ class Writer:
         hooks: dict[str, Any] = {"logits_processor": [one for one in looks if one is not None]} if any(looks) else {}
         criteria = [one for one in (None if scores is None else scores.note, ends) if one is not None]
         hooks |= {"stopping_criteria": criteria} if criteria else {}
-        self.model.eval()
-        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), _own_settings(self.model):
-            torch.manual_seed(seed)
-            tokens_BL = self.model.generate(
-                tokens_BP.to(place), attention_mask=mask_BP.to(place), generation_config=self._settings(), **hooks
-            )
+        tokens_BL = self.model.generate(
+            tokens_BP.to(place), attention_mask=mask_BP.to(place), generation_config=self._settings(), **hooks
+        )
         rows = tokens_BL[:, start:].tolist()
         lengths = [None] * len(rows) if ends is None else ends.lengths
-        return [self._until_end(row[:length]) for row, length in zip(rows, lengths, strict=True)]
+        completions = [self._until_end(row[:length]) for row, length in zip(rows, lengths, strict=True)]
+        if scores is None:
+            return [Written(tokens=tokens) for tokens in completions]
+        said = zip(completions, scores.rows(), strict=True)
+        return [Written(tokens=tokens, logprobs=row[: len(tokens)]) for tokens, row in said]
 
     def _until_end(self, tokens: list[int]) -> list[int]:
         for place, token in enumerate(tokens):

@@ -149,6 +149,12 @@ class LogitsSpec:
         """What a loss finds in the cache."""
         return held_by(self.cache.scheme if self.cache else None)
 
+    def too_many_kept(self, rows: int) -> str | None:
+        """Why so many tokens cannot be kept, where teacher and students share `rows` output rows; None if they can."""
+        if self.top_k <= rows:
+            return None
+        return f"{self.top_k} kept tokens are more than the {rows:,} output rows that teacher and students share"
+
     @property
     def identity(self) -> dict[str, Any]:
         """What tells one cache from another, as JSON values; without what is at its default, as `GenerateSpec`'s."""

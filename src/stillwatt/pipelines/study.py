@@ -41,6 +41,7 @@ from stillwatt.pipelines.model_fit import (
     PRUNED,
     check_adapters,
     check_fit,
+    check_kept,
     check_lengths,
     num_tokens,
     output_rows,
@@ -137,6 +138,7 @@ def prepare(bench: Bench) -> None:
     spec = bench.spec
 
     def work(_stage: Stage, task: Task) -> dict[str, Any]:
+        check_kept(bench)
         check_lengths(bench)
         check_adapters(bench)
         if spec.teacher.endpoint is not None and spec.generate is not None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stillwatt.errors import MissingExtraError, StillwattError, UsageError
+from stillwatt.errors import MissingExtraError, UsageError
+from stillwatt.ledger.rundir import change_settings
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.workflows.live import Run
 from stillwatt.workflows.outputs import shown
 from stillwatt.workflows.predictions import adopt_prediction
 from stillwatt.workflows.publish import write_report
+from stillwatt.workflows.unfinished import Found, Unfinished, Wish, find_unfinished
 
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
@@ -42,16 +43,6 @@ class PipelineOutcome:
     """With what was predicted before it; None where nothing was."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unfinished:
-    """A run of the same recipe that was cut short."""
-
-    run_id: str
-    sessions: int
-    attempts: dict[str, int]
-    """How often each stage was started so far, by name."""
-
-
 def run_recipe(
     recipe: Recipe,
     *,
@@ -62,11 +53,13 @@ def run_recipe(
     announce: Callable[[str], None],
     on_scored: OnScored | None = None,
     on_run: Callable[[str], None] | None = None,
+    wish: Wish | None = None,
 ) -> PipelineOutcome | None:
     """Carry a recipe out and account for it.
 
     A run of the same resolved recipe that did not reach its end is gone on with, unless `fresh`; its finished
-    stages are not run again, and what the cut-off attempt spent stays on the books. Under `torchrun` all ranks call
+    stages are not run again, and what the cut-off attempt spent stays on the books. `description` and `[analysis]` may
+    have changed since: the run then has them as they are now. Under `torchrun` all ranks call
     this alike and share the teacher's reading, its writing and the training; the first one does all else and tells.
 
     Args:
@@ -78,6 +71,7 @@ def run_recipe(
         announce: Told one line now and then.
         on_scored: Told of each arm's scores at each checkpoint; what it raises ends the run.
         on_run: Told the run's id once it is under way.
+        wish: Which run is to be gone on with, where it is not the newest that is known to be dead; not with `fresh`.
 
     Returns:
         What it came to; None on a rank that is not the first.
@@ -85,7 +79,8 @@ def run_recipe(
     Raises:
         MissingExtraError: The training stack is not installed.
         MissingInputError: A model or data set is not there.
-        UsageError: `runs_dir` has a name that models cannot be written under.
+        UsageError: `runs_dir` has a name that models cannot be written under, or the run that `wish` names has other
+            settings, reached its end, or is under way.
     """
     root = _writable_by_all(Path(runs_dir))
     try:
@@ -97,9 +92,9 @@ def run_recipe(
     ranks = join_launch()
     if not ranks.is_first:
         progress, announce, on_scored, on_run = SilentProgress(), _nobody, None, None
-    unfinished = ranks.of_first(lambda: None if fresh else find_unfinished(root, recipe.settings_sha256))
-    if unfinished is not None:
-        announce(f"going on with {unfinished.run_id} (--fresh begins a new run)")
+    unfinished = _looked(ranks, lambda: Found() if fresh else find_unfinished(root, recipe.resolved(), wish), announce)
+    if unfinished is not None and ranks.is_first:
+        change_settings(root / unfinished.run_id, recipe.resolved())
     run = _run(recipe, root, sensors, unfinished, is_launch=ranks.count > 1)
     spec = recipe.to_spec()
     # what looks at the run is let go of after the run has ended, so that waiting for it is on no bill
@@ -126,6 +121,22 @@ def run_recipe(
         _mark_together(run, ranks, f"launch.{launch}.over")
     ranks.wait()  # until every rank's session has its end
     return _outcome(run.run_id, root, resumed=unfinished is not None) if ranks.is_first else None
+
+
+def _looked(ranks: Ranks, look: Callable[[], Found], announce: Callable[[str], None]) -> Unfinished | None:
+    """The run to go on with, as the first rank finds it; None where a new one is to begin.
+
+    Raises:
+        UsageError: On every rank, where one was asked for that cannot be gone on with.
+    """
+    found = ranks.of_first(look)
+    if found.refusal is not None:
+        raise UsageError(found.refusal)
+    for line in found.said:
+        announce(line)
+    if found.run is not None:
+        announce(f"going on with {found.run.run_id} (--fresh begins a new run)")
+    return found.run
 
 
 def _writable_by_all(root: Path) -> Path:
@@ -197,71 +208,3 @@ def _going_on(unfinished: Unfinished | None, *, is_launch: bool) -> dict[str, An
         "session_number": unfinished.sessions,
         "with_launch": is_launch,
     }
-
-
-def find_unfinished(runs_dir: Path, settings_sha256: str) -> Unfinished | None:
-    """The newest run of the same resolved settings that was cut short, if no newer one reached its end.
-
-    A run whose last process still lives is left alone: it may be on its way.
-    """
-    from stillwatt.ledger.rundir import list_run_dirs, read_manifest
-
-    for run_dir in sorted(list_run_dirs(runs_dir), reverse=True):
-        try:
-            manifest = read_manifest(run_dir)
-        except StillwattError:
-            continue  # `ledger verify` reports it; it cannot be gone on with
-        if manifest.get("settings_sha256") != settings_sha256:
-            continue
-        events = _session_events(run_dir)
-        by_rank: dict[int, list[tuple[dict[str, Any], ...]]] = {}
-        for session in events:
-            by_rank.setdefault(session[0].get("rank") or 0, []).append(session)
-        # the first rank ends last and is the only one with all stages
-        if any(e["event"] == "session_ended" and e["status"] == "ended" for each in by_rank.get(0, ()) for e in each):
-            return None
-        if events and not any(_is_alive(run_dir, each[-1]) for each in by_rank.values()):
-            return Unfinished(run_id=run_dir.name, sessions=len(events), attempts=_attempts(by_rank.values()))
-    return None
-
-
-def _attempts(of_ranks: Iterable[list[tuple[dict[str, Any], ...]]]) -> dict[str, int]:
-    """How often each stage was begun; the ranks of a launch begin one together."""
-    most: Counter[str] = Counter()
-    for sessions in of_ranks:
-        most |= Counter(e["name"] for session in sessions for e in session if e["event"] == "stage_started")
-    return dict(most)
-
-
-def _session_events(run_dir: Path) -> list[tuple[dict[str, Any], ...]]:
-    """Each session's events, in the order in which the sessions began."""
-    from stillwatt.ledger.journal import read_journal
-    from stillwatt.ledger.rundir import program_journals
-
-    journals = [read_journal(path).events for path in program_journals(run_dir)]
-    started = [events for events in journals if events and events[0]["event"] == "session_started"]
-    return sorted(started, key=lambda events: int(events[0]["utc_ns"]))
-
-
-def _is_alive(run_dir: Path, events: tuple[dict[str, Any], ...]) -> bool:
-    """Whether a session's process may still be at work."""
-    from stillwatt.ledger.liveness import ThisHost
-
-    first, last = events[0], events[-1]
-    if last["event"] == "session_ended":
-        return False
-    alive = ThisHost().is_alive(first["host"], first["boot_id"], first["pid"], last["t_ns"])
-    if alive is None:  # of another host's process only what was beside it can tell: two writers would be worse
-        return not _is_seen_to_end(run_dir, first["session"])
-    return alive
-
-
-def _is_seen_to_end(run_dir: Path, session: str) -> bool:
-    """Whether a session's sampling process, which outlives its program by a moment, has noted that it was gone."""
-    from stillwatt.ledger.journal import read_journal
-    from stillwatt.ledger.rundir import sessions
-
-    paths = sessions(run_dir).get(session)
-    if paths is None or paths.meter is None:
-        return False
-    return any(event["event"] == "parent_lost" for event in read_journal(paths.meter).events)

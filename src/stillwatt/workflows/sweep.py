@@ -117,6 +117,7 @@ def run_sweep(
     budget: str | None = None,
     sensors: Sequence[str] | None = None,
     retry_failed: bool = False,
+    takes_over: bool = False,
 ) -> SweepOutcome:
     """Search, or go on with a search that was cut short.
 
@@ -131,6 +132,7 @@ def run_sweep(
         budget: Of all trials together, in stead of the table's.
         sensors: Instruments in stead of the recipe's.
         retry_failed: Whether trials that failed are run again, each as its own run.
+        takes_over: Whether a trial goes on with its run that was cut short on another host, where it cannot be seen.
 
     Raises:
         ConfigError: The recipe, or a value that is tried, cannot be meant.
@@ -150,7 +152,8 @@ def run_sweep(
     if retry_failed:
         open_again(folder, [trial for trial in kept_trials(folder).values() if trial.status == FAILED])
     search = Search(folder, settings)
-    desk = _Desk(folder, settings, tuple(overrides), tuple(sensors) if sensors else None, search, limit, trials)
+    told = tuple(sensors) if sensors else None
+    desk = _Desk(folder, settings, tuple(overrides), told, search, limit, trials, takes_over=takes_over)
     stopped_by = desk.run(engine(), progress, announce)
     found = tuple(desk.done.values())
     finished = [trial.run_id for trial in found if trial.status == FINISHED and trial.run_id]
@@ -246,10 +249,12 @@ class _Desk:
         search: Search,
         limit: Limit | None,
         trials: int | None,
+        *,
+        takes_over: bool,
     ) -> None:
         self._folder, self._settings, self._search, self._limit = folder, settings, search, limit
         self._overrides, self._sensors = overrides, sensors
-        self._most = trials or settings.trials
+        self._most, self._takes_over = trials or settings.trials, takes_over
         self.done = kept_trials(folder)
         self._cut_short: StillwattError | None = None
 
@@ -348,6 +353,7 @@ class _Desk:
             objectives=self._settings.objectives,
             others=self._others(),
             sensors=self._sensors,
+            takes_over=self._takes_over,
         )
 
     def _others(self) -> dict[str, tuple[float, ...]]:

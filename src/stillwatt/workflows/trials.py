@@ -26,6 +26,7 @@ from stillwatt.records.kinds import StageStatus
 from stillwatt.workflows.books import show_run
 from stillwatt.workflows.pipeline import run_recipe
 from stillwatt.workflows.trial_values import Spread, held_out_loss, objectives_of
+from stillwatt.workflows.unfinished import Wish
 
 if TYPE_CHECKING:
     from stillwatt.config.models import Recipe
@@ -94,6 +95,8 @@ class TrialJob:
     others: Mapping[str, tuple[float, ...]]
     """Losses of earlier trials by share of the text; empty where no trial is ended early."""
     sensors: tuple[str, ...] | None
+    takes_over: bool = False
+    """Whether a run of it that was cut short on another host, where it cannot be seen, is gone on with."""
 
 
 class TrialEnded(StillwattError):
@@ -157,6 +160,7 @@ def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]
                 announce=announce,
                 on_scored=watch.scored,
                 on_run=begun,
+                wish=Wish(takes_over=job.takes_over, is_trial=True),
             )
             assert outcome is not None  # a sweep is no launch of several ranks (`run_sweep` has seen to it)
             study = outcome.study

@@ -22,6 +22,7 @@ from stillwatt.records import RunRecord
 from stillwatt.records.finding import Study
 from stillwatt.workflows.pipeline import PipelineOutcome
 from stillwatt.workflows.run_ray import Order
+from stillwatt.workflows.unfinished import Wish
 
 Stillwatt = Callable[..., Result]
 
@@ -85,6 +86,14 @@ def test_without_options_the_recipe_decides(stillwatt: Stillwatt, install: Calla
     assert (workflow.options["sensors"], workflow.options["fresh"]) == (None, False)
     assert workflow.options["runs_dir"] == "runs"
     assert workflow.recipe == load_recipe(bundled_recipes()["smoke_cpu"])
+
+
+def test_a_run_that_is_named_is_the_one_to_go_on_with(stillwatt: Stillwatt, install: Callable[..., Workflow]) -> None:
+    workflow = install()
+    assert stillwatt("run", "smoke_cpu", "--resume", "latest").exit_code == 0
+    assert workflow.options["wish"] == Wish(run="latest")
+    result = stillwatt("run", "smoke_cpu", "--resume", "latest", "--fresh")
+    assert (result.exit_code, "leave one out" in result.stderr) == (2, True)
 
 
 def test_the_answer_is_on_stdout_and_the_way_there_on_stderr(
@@ -255,6 +264,12 @@ def test_ranks_of_a_cluster_do_what_the_command_says_and_it_ends_as_the_first_on
         *("run", str(recipe), "--runs", str(tmp_path / "d"), "--set", "data.seed=7"),
         *("--fresh", "--sensors", "synthetic,nvml", "--json"),
     )
+
+
+def test_every_rank_is_told_which_run_to_go_on_with(stillwatt: Stillwatt, cluster: Callable[[int], Cluster]) -> None:
+    ray = cluster(0)
+    assert stillwatt("run", "smoke_cpu", "--engine", "ray", "--resume", "study").exit_code == 0
+    assert ray.orders[0].arguments[-2:] == ("--resume", "study")
 
 
 def test_a_recipe_that_comes_along_is_everywhere(stillwatt: Stillwatt, cluster: Callable[[int], Cluster]) -> None:

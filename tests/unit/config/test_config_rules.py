@@ -136,6 +136,8 @@ SFT_ONLY = 'arms=[{name="sft", method="sft"}]'
             ["logit_cache={scheme='topk', seed=3}"],
             "logit_cache.seed: cache scheme topk: seed 3 has no meaning here; leave it out",
         ),
+        (["logit_cache={scheme='topp', mass=1.0}"], "cache scheme topp: mass 1.0 must be above 0 and below 1; topk"),
+        (["logit_cache={scheme='topp'}"], "cache scheme topp: mass 1.0 must be above 0 and below 1; topk"),
         (["logit_cache={scheme='topp', mass=0.9, seed=3}"], "cache scheme topp: seed 3 has no meaning here"),
         (
             ["teacher_logits.top_k=0", "logit_cache={scheme='rs_kd', draws=9, step=0.25}"],

@@ -22,6 +22,7 @@ from stillwatt.pipelines.cache.reader import CodedCache
 from stillwatt.pipelines.cache.scheme import Scheme
 from stillwatt.pipelines.cache.whole import rebuilt_logp
 from stillwatt.pipelines.cache.writer import CodedCacheWriter
+from stillwatt.pipelines.cached_rows import CachedReader
 
 VOCAB = 320
 TOPK = Scheme(name="topk", top_k=12)
@@ -107,6 +108,21 @@ def test_levels_and_counts_come_back_as_they_went_in(
                 ids = np.pad(expected.ids_RK if "K" in name else expected.draw_ids_RU, ((0, 0), (0, width)))[:, :width]
                 want, have = (a if filler else np.where(ids < 0, 0, a) for a in (want, have))
             assert (want == have).all(), name
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=IDS)
+def test_a_sequence_of_one_token_has_no_rows_and_is_read_as_such(tmp_path: Path, scheme: Scheme) -> None:
+    cache = make(tmp_path, scheme, teacher(2, [1, 9, 1]))
+    read = cache.weights if scheme.is_unbiased else cache.batch
+    for indices in ([0], [0, 2]):
+        found = read(indices)
+        # losses want at least one kept token, of no position too
+        assert found.ids_BTK.shape == found.logp_BTK.shape == (len(indices), 0, 1)
+    # beside others it adds nothing
+    reader = CachedReader(cache, is_even=False)
+    together = reader.read([0, 1, 2], torch.tensor([[False] * 8, [True] * 8, [False] * 8]))
+    alone = reader.read([1], torch.ones(1, 8, dtype=torch.bool))
+    assert all(torch.equal(one, other) for one, other in zip(together.parts, alone.parts, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["one-hot", "uniform", "forbidden", "ties", "steep"])

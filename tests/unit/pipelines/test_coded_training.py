@@ -76,6 +76,36 @@ def test_a_student_trains_from_every_scheme(tmp_path: Path, loss: str, spec: Log
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize(("loss", "spec"), [*WAYS.items(), ("sampled_kl", RS_KD)], ids=[*WAYS, "rs_kd"])
+def test_a_text_of_one_token_teaches_nothing_and_ends_no_training(tmp_path: Path, loss: str, spec: LogitsSpec) -> None:
+    """A table that was imported may hold such rows; alone in a batch they have not one position."""
+    lengths_S = np.array([24, 1, 9, 1])
+    is_text = np.arange(24) < lengths_S[:, None]
+    supervised_ST = examples().supervised_ST[:4] & is_text
+    ids_ST = (examples().ids_ST[:4] * is_text).astype(np.int32)
+    padded = Packed(ids_ST=ids_ST, supervised_ST=supervised_ST, dropped_tokens=0, lengths_S=lengths_S)
+    place = resolve_model("tiny-random", revision=None, announce=lambda _: None)
+    teacher = load_model(place.directory, dtype="float32")
+    rows = [padded.row(number) for number in range(4)]
+    teacher_logits.make(teacher, rows, spec, tmp_path / "cache", task=CountingTask(), stage=CountingStage())
+    settings = dataclasses.replace(smoke_spec().train, batch_size=1, accumulation_steps=1)
+    cache = open_cache(tmp_path / "cache")
+    arm = ArmSpec(name="kd", method=Method.KD, alpha=0.5, temperature=1.0, loss=loss)
+    job = TrainJob(arm_id="kd", arm=arm, train=settings, dtype="float32", seed=3, examples=padded, cache=cache)
+    results = train(
+        job,
+        resolve_model("tiny-random", revision=None, announce=lambda _: None, is_student=True).directory,
+        from_share=0.0,
+        to_share=1.0,
+        out_dir=tmp_path / "out",
+        stage=CountingStage(),
+        task=CountingTask(),
+    )
+    assert np.isfinite([results["loss_first"], results["loss_last"]]).all()
+    state = load_model(tmp_path / "out", dtype="float32").state_dict()
+    assert all(bool(torch.isfinite(weight).all()) for weight in state.values())
+
+
 def test_the_teachers_stage_goes_on_behind_a_sealed_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stillwatt.pipelines.cache.writer.SHARD_ROWS", 60)
     monkeypatch.setattr("stillwatt.pipelines.cache.writer.PRIOR_ROWS", 40)

@@ -209,6 +209,86 @@ def test_a_model_without_a_repeatable_cache_gives_the_same(
     assert torch.allclose(option_losses(model, questions), with_cache, atol=1e-5)
 
 
+_SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+_HYBRIDS: dict[str, dict[str, Any]] = {
+    "lfm2": {"full_attn_idxs": [1, 3], "conv_L_cache": 3, "block_dim": 32},
+    "qwen3_next": {
+        "head_dim": 8,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"] * 2,
+    },
+    "jamba": {
+        "mamba_d_state": 8,
+        "mamba_dt_rank": 8,
+        "use_mamba_kernels": False,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 2,
+        "expert_layer_offset": 1,
+        "num_experts": 2,
+    },
+    "bamba": {
+        "mamba_n_heads": 8,
+        "mamba_d_head": 8,
+        "mamba_d_state": 8,
+        "mamba_chunk_size": 8,
+        "attn_layer_indices": [1, 3],
+    },
+    # attention and a state in one layer
+    "falcon_h1": {
+        "head_dim": 8,
+        "mamba_d_ssm": 64,
+        "mamba_n_heads": 8,
+        "mamba_d_head": 8,
+        "mamba_d_state": 8,
+        "mamba_chunk_size": 8,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", sorted(_HYBRIDS))
+def test_a_model_with_states_beside_its_keys_gives_the_losses_of_whole_sequences(kind: str) -> None:
+    """Its cache has the method that repeats it, and not for every layer."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **_SIZES, **_HYBRIDS[kind])
+    model: CausalModel = AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    rng = np.random.default_rng(3)
+    questions = [
+        Question(
+            context=tuple(rng.integers(3, 97, 9).tolist()),
+            options=tuple(tuple(rng.integers(3, 97, 4).tolist()) for _ in range(4)),
+            right=0,
+        )
+        for _ in range(2)
+    ]
+    found = option_losses(model, questions)
+    for row, item in zip(found, questions, strict=True):
+        for loss, option in zip(row, item.options, strict=True):
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([[*item.context, *option]]), use_cache=False).logits[0, 8:-1]
+            wanted = -torch.log_softmax(logits, dim=-1)[torch.arange(4), torch.tensor(option)].mean()
+            assert float(loss) == pytest.approx(float(wanted), rel=1e-4)
+
+
 def test_a_trained_model_scores_better_than_chance(tokenizer: Any) -> None:
     """Real continuations go on counting; a model that has learned to count finds them."""
     documents = [np.arange(start, start + 40, dtype=np.int32) % 200 for start in (0, 50, 100, 150)]

@@ -151,6 +151,17 @@ def test_a_cache_of_all_shared_rows_trains_as_the_teacher_beside_the_student(
         assert cached["loss_last"] == pytest.approx(online["loss_last"], rel=2e-3)
 
 
+def test_more_kept_tokens_than_shared_rows_are_refused_before_anything_is_prepared(
+    place: Place, tmp_path: Path
+) -> None:
+    spec = study(tmp_path, teacher=PADDED, students=(TOKENS,), arms=(kd(),))
+    kept = dataclasses.replace(FIXED, temperature=1.0, top_k=TOKENS + 1)
+    with pytest.raises(StillwattError, match=r"teacher_logits\.top_k: 258 kept tokens .* lower it to 257 or less"):
+        place.run(dataclasses.replace(spec, logits=kept))
+    assert place.journal.stages() == ["prepare_data"]
+    assert not place.journal.results("prepare_data")
+
+
 def test_all_students_of_a_study_are_compared_on_one_number_of_rows(place: Place, tmp_path: Path) -> None:
     """A student that another one stands beside learns what it would learn alone, cut to the fewest rows."""
     arms = (kd("online", loss="forward_kl"),)

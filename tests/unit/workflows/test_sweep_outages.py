@@ -35,6 +35,7 @@ from stillwatt.workflows.trials import (
     open_again,
     opened_again,
 )
+from stillwatt.workflows.unfinished import Wish
 
 TABLE = """
 [sweep]
@@ -62,10 +63,12 @@ class OutageEngine:
     kill_at: int | None = None
     slots: int = 1
     seen: list[int] = field(default_factory=list)
+    jobs: list[TrialJob] = field(default_factory=list)
     _jobs: list[TrialJob] = field(default_factory=list)
 
     def submit(self, job: TrialJob) -> None:
         self._jobs.append(job)
+        self.jobs.append(job)
         self.seen.append(job.number)
 
     def wait(self) -> Trial:
@@ -317,3 +320,20 @@ def test_a_sweep_whose_server_was_down_finishes_when_it_is_up(tmp_path: Path) ->
 
 def _answer(server: EndpointServer) -> None:
     server.behave = lambda _number, _asked: OK
+
+
+@pytest.mark.parametrize("takes_over", [False, True])
+def test_trials_are_told_whether_to_go_on_with_what_another_host_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_over: bool
+) -> None:
+    sweep(tmp_path, engine := OutageEngine(), takes_over=takes_over)
+    assert {job.takes_over for job in engine.jobs} == {takes_over}
+    wishes = []
+
+    def note(*_args: Any, wish: Wish, **_more: Any) -> None:
+        wishes.append(wish)
+        raise StillwattError("enough is known")
+
+    monkeypatch.setattr(trials, "run_recipe", note)
+    carry_out(replace(_job(tmp_path), takes_over=takes_over), SilentProgress(), lambda _text: None)
+    assert wishes == [Wish(takes_over=takes_over, is_trial=True)]

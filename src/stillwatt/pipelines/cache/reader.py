@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,7 @@ _HELD_TEXTS = 16
 """Shards whose text is in memory: a megabyte each."""
 
 Floats = npt.NDArray[np.float64]
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,8 +321,8 @@ class CodedCache:
             raise UsageError(f"{self.directory}: scheme {self.scheme.name} holds weighted tokens; use loss sampled_kl")
         rows, shape = self._stacked(sequence_indices)
         return CachedLogits(
-            ids_BTK=torch.from_numpy(rows.ids_RK.reshape(*shape, -1)),
-            logp_BTK=torch.from_numpy(self._kept_logp(rows).astype(np.float32).reshape(*shape, -1)),
+            ids_BTK=torch.from_numpy(_by_sequence(rows.ids_RK, shape)),
+            logp_BTK=torch.from_numpy(_by_sequence(self._kept_logp(rows).astype(np.float32), shape)),
             tail_logmass_BT=torch.from_numpy(tail_logmass(rows.tail_R).astype(np.float32).reshape(shape)),
         )
 
@@ -340,8 +341,8 @@ class CodedCache:
         rows, shape = self._stacked(sequence_indices)
         ids_RK, weight_RK = self._weights(rows)
         return CachedWeights(
-            ids_BTK=torch.from_numpy(ids_RK.reshape(*shape, -1)),
-            weight_BTK=torch.from_numpy(weight_RK.astype(np.float32).reshape(*shape, -1)),
+            ids_BTK=torch.from_numpy(_by_sequence(ids_RK, shape)),
+            weight_BTK=torch.from_numpy(_by_sequence(weight_RK.astype(np.float32), shape)),
         )
 
     def mean_logp(self, sequence_index: int) -> npt.NDArray[np.float32]:
@@ -374,3 +375,12 @@ class CodedCache:
         if sequence_index not in self._places:
             raise IndexError(f"{self.directory} holds no sequence {sequence_index}")
         return self._places[sequence_index]
+
+
+def _by_sequence(values_RK: npt.NDArray[_Value], shape: tuple[int, int]) -> npt.NDArray[_Value]:
+    """Rows by sequence, [B, T, K]; where all sequences are of one token there are no rows, and K is 1 as losses want.
+
+    >>> _by_sequence(np.zeros((6, 3)), (2, 3)).shape, _by_sequence(np.zeros((0, 0)), (2, 0)).shape
+    ((2, 3, 3), (2, 0, 1))
+    """
+    return values_RK.reshape(*shape, values_RK.shape[1]) if len(values_RK) else values_RK.reshape(*shape, 1)

@@ -55,7 +55,9 @@ class Scheme:
             f"draws {self.draws} must lie between 1 and {_MOST_DRAWN}": wants_draws
             and not 1 <= self.draws <= _MOST_DRAWN,
             f"draws {self.draws} has no meaning here; leave it out": not wants_draws and self.draws != 0,
-            f"mass {self.mass} must lie between 0 and 1": self.name == "topp" and not 0.0 < self.mass < 1.0,
+            f"mass {self.mass} must be above 0 and below 1; topk keeps top_k tokens whatever they reach": (
+                self.name == "topp" and not 0.0 < self.mass < 1.0
+            ),
             f"mass {self.mass} has no meaning here; leave it out": self.name != "topp" and self.mass != 1.0,
             f"step {self.step} must lie between 1/64 and 2 nats": not 1 / 64 <= self.step <= 2.0,
             f"prior {self.prior!r} must be bigram or unigram": self.prior not in ("bigram", "unigram"),
