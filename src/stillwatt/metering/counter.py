@@ -94,7 +94,7 @@ def counter_curve(
         read = split_steps(read, levels, marks, updates.period_ns)
     if witness is not None and stands:
         read = replace(follow(read, stands, witness), stands=tuple(stands))
-    return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)
+    return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w, marks_ns=marks_ns)
 
 
 def _over_stands(steps: _Steps, updates: Updates, stands: Sequence[Stand]) -> _Steps:
