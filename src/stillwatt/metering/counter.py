@@ -14,6 +14,7 @@ from stillwatt.metering.curve import Curve, Segment, carry_on, cover
 from stillwatt.metering.fusion import fuse
 from stillwatt.metering.halfwidth import evaluate
 from stillwatt.metering.levels import find_levels, neighbours
+from stillwatt.metering.outpaced import is_outpaced, shape, shown_ends
 from stillwatt.metering.phase import find_phase
 from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.metering.splits import split_steps
@@ -86,6 +87,9 @@ def counter_curve(
         read = fuse(read, knots.half_ns, cells, marks)
         read = replace(read, steps_ns=cells.edges_ns, step_ns=cells.update_ns)
         read = split_steps(read, neighbours(read.mean_w), marks, cells.update_ns)
+    elif witness is not None and beside is not None and is_outpaced(updates.period_ns, beside):
+        read = shape(read, knots.half_ns, series, witness, beside)
+        range_w = np.array([min(range_w[0], read.mean_w.min()), max(range_w[1], read.mean_w.max())])
     else:
         # times that are known by the readings alone err alike at every edge, wherever in the step it lies (eq. 127)
         step_ns = updates.period_ns if np.median(updates.half_ns) <= _TIMED * updates.period_ns else 0
@@ -94,7 +98,8 @@ def counter_curve(
         read = split_steps(read, levels, marks, updates.period_ns)
     if witness is not None and stands:
         read = replace(follow(read, stands, witness), stands=tuple(stands))
-    return carry_on(read, series, ends_w=_ends(series, knots, mean_w), range_w=range_w)
+    ends_w = shown_ends(read, knots.x_ns, _ends(series, knots, mean_w))
+    return carry_on(read, series, ends_w=ends_w, range_w=range_w, marks_ns=marks_ns)
 
 
 def _over_stands(steps: _Steps, updates: Updates, stands: Sequence[Stand]) -> _Steps:

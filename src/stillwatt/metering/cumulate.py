@@ -47,14 +47,14 @@ def cumulate(
         series: readings of a counter or of power.
         witness: curve of the same part's power; repairs a counter's resets and shows load changes beside edges.
         beside: the readings that `witness` was made from.
-        marks_ns: when stages began or ended: load tends to change there.
+        marks_ns: when stages began or ended: load tends to change there, and readings were due until then.
     """
     stream = series.channel.stream
     if series.t_ns.size == 0:
         return f"no readings of {stream} in this session"
     if series.channel.quantity is Quantity.POWER:
         is_constant = series.channel.is_constant and series.count.min() == series.count.max()
-        return _constant_curve(series) if is_constant else _power_curve(series)
+        return _constant_curve(series) if is_constant else _power_curve(series, marks_ns)
     if series.t_ns.size == 1:
         return f"one reading of {stream} in this session; a counter needs two"
     watched_ns = int(series.t_ns[-1] - series.t_ns[0])
@@ -63,7 +63,7 @@ def cumulate(
     return counter_curve(series, witness, beside, marks_ns)
 
 
-def _power_curve(series: Series) -> Curve:
+def _power_curve(series: Series, marks_ns: Sequence[int]) -> Curve:
     """Trapezoid between readings, each at the middle of what it averages over (eqs. 4, 5, 7)."""
     series, x_ns, lag_ns = _centred(series)
     power_w = series.count * series.channel.unit_si
@@ -103,7 +103,7 @@ def _power_curve(series: Series) -> Curve:
         steps_ns=x_ns if is_whole else np.array([], dtype=np.int64),
         step_ns=series.channel.update_period_ns if is_whole else 0,
     )
-    return carry_on(read, series, ends_w=power_w[[0, -1]], range_w=range_w)
+    return carry_on(read, series, ends_w=power_w[[0, -1]], range_w=range_w, marks_ns=marks_ns)
 
 
 def _constant_curve(series: Series) -> Curve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from stillwatt.metering.series import FloatArray, IntArray, Series
+from stillwatt.metering.series import BoolArray, FloatArray, IntArray, Series
 from stillwatt.records.channel import Channel
 from stillwatt.units import NS_PER_S
 
@@ -184,14 +185,17 @@ def unseen_half_w(channel: Channel, line_w: FloatArray, range_w: FloatArray) -> 
     return np.asarray(np.maximum(line_w - low_w, high_w - line_w), dtype=np.float64)
 
 
-def carry_on(read: Curve, series: Series, *, ends_w: FloatArray, range_w: FloatArray) -> Curve:
-    """Hold the nearest power before the first and after the last reading (method.md, eq. 5).
+def carry_on(
+    read: Curve, series: Series, *, ends_w: FloatArray, range_w: FloatArray, marks_ns: Sequence[int] = ()
+) -> Curve:
+    """Hold the nearest power before the first and after the last reading (method.md, eqs. 5 and 147).
 
     Args:
         read: the curve between its first and last knot; of one knot at least.
         series: the readings it was made from.
         ends_w: power before the first and after the last knot.
         range_w: least and largest power of the session, for the half-range of what is held.
+        marks_ns: when stages began or ended.
     """
     reach_ns, last_ns = hold_ns(series), series.t_ns[-1]
     tail_ns = np.array([last_ns, last_ns + reach_ns] if read.x_ns[-1] < last_ns else [last_ns + reach_ns])
@@ -199,9 +203,8 @@ def carry_on(read: Curve, series: Series, *, ends_w: FloatArray, range_w: FloatA
     lead_j = read.energy_j[:1] - ends_w[0] * (read.x_ns[0] - x_ns[0]) / NS_PER_S
     tail_j = read.energy_j[-1] + ends_w[1] * (tail_ns - read.x_ns[-1]) / NS_PER_S
     lead_w, tail_w = ends_w[:1], np.full(tail_ns.size, ends_w[1])
-    half_w = np.maximum(range_w[1] - ends_w, ends_w - range_w[0])
-    if series.t_ns.size == 1:  # one reading shows no range
-        half_w = unseen_half_w(series.channel, ends_w, range_w)
+    seen_w = np.maximum(range_w[1] - ends_w, ends_w - range_w[0])
+    half_w = np.where(_is_unread(series, marks_ns), unseen_half_w(series.channel, ends_w, range_w), seen_w)
     length_s = np.diff(x_ns) / NS_PER_S
     zero, zeros = np.zeros(1), np.zeros(tail_ns.size)
     tail_kind = (Segment.TAIL, Segment.HELD)[-tail_ns.size :]
@@ -220,3 +223,17 @@ def carry_on(read: Curve, series: Series, *, ends_w: FloatArray, range_w: FloatA
         sampling_j2=np.concatenate((zero, read.sampling_j2, zeros)),
         lag_j=np.concatenate((read.lag_j[:1], read.lag_j, np.full(tail_ns.size, read.lag_j[-1]))),
     )
+
+
+def _is_unread(series: Series, marks_ns: Sequence[int]) -> BoolArray:
+    """Whether stages went on, before the first and after the last reading, while readings should have come (eq. 147).
+
+    Then what was read says as little of what was drawn as it does in a gap. One reading shows no range at all.
+    """
+    if series.t_ns.size == 1:
+        return np.array([True, True])
+    resting_ns = [lull.period_ns for lull in series.lulls if lull.end_ns >= series.t_ns[-1]]
+    due_ns = max(series.period_ns, series.channel.update_period_ns)
+    first_ns, last_ns = int(series.t_ns[0]), int(series.t_ns[-1])
+    begun_ns, ended_ns = min(marks_ns, default=first_ns), max(marks_ns, default=last_ns)
+    return np.array([first_ns - begun_ns > due_ns, ended_ns - last_ns > max(due_ns, *resting_ns, 0)])

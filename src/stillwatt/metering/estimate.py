@@ -80,14 +80,14 @@ def estimate_profile(
 ) -> Estimates:
     """`estimate_many` for windows that are already laid out as arrays."""
     channel = ledger.channel
-    beside = cumulate(witness) if witness is not None else None
+    beside = cumulate(witness, marks_ns=marks_ns) if witness is not None else None
     if isinstance(beside, Curve):
         curve = cumulate(ledger, beside, witness, marks_ns)
     else:
         curve = cumulate(ledger, marks_ns=marks_ns)
     notes = _dropped(ledger) + (() if witness is None else _dropped(witness))
     if isinstance(curve, str) and witness is not None and isinstance(beside, Curve) and witness.t_ns.size > 1:
-        return _from_witness(witness, windows, curve)
+        return _from_witness(witness, windows, curve, marks_ns)
     if isinstance(curve, str):
         absent = Absent(part=channel.part, boundary=channel.boundary, reason=curve)
         return Estimates((absent,) * windows.num_owners, notes)
@@ -106,9 +106,9 @@ def estimate_profile(
     return Estimates(energies, notes + _resets(channel, curve))
 
 
-def _from_witness(witness: Series, windows: Profile, reason: str) -> Estimates:
+def _from_witness(witness: Series, windows: Profile, reason: str, marks_ns: Sequence[int]) -> Estimates:
     """Energies from power where the counter that is booked tells nothing at all: power is an instrument too."""
-    found = estimate_profile(witness, None, windows)
+    found = estimate_profile(witness, None, windows, marks_ns=marks_ns)
     flag = f"counter-silent: {reason}; what power showed is booked"
     energies = tuple(
         replace(energy, flags=(flag, *energy.flags)) if isinstance(energy, Energy) else energy

@@ -14,7 +14,7 @@ from stillwatt.units import NS_PER_S
 
 _LEAST_STEPS = 4
 """Counter's steps in a row that are needed to hold the witness against them."""
-_RATIO = (0.8, 1.25)
+RATIO = (0.8, 1.25)
 """Counter over witness, outside of which they do not measure the same thing."""
 _SMOOTH_NS = NS_PER_S
 """How far to each side the difference of both is averaged, at most."""
@@ -69,7 +69,7 @@ def fuse(read: Curve, half_ns: FloatArray, cells: Cells, marks_ns: IntArray) -> 
     is_covered = _covered(read, cells)
     energy_j = np.diff(read.energy_j)[is_covered].sum()
     seen_j = np.diff(cells.energy_at(read.x_ns))[is_covered].sum()
-    if seen_j <= _LEAST_J or not _RATIO[0] <= energy_j / seen_j <= _RATIO[1]:
+    if seen_j <= _LEAST_J or not RATIO[0] <= energy_j / seen_j <= RATIO[1]:
         return read
     ratio = float(energy_j / seen_j)
     stamp_ns = _STAMP_SHARE * cells.averaging_ns

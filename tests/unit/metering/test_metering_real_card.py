@@ -64,10 +64,15 @@ def test_stages_of_equal_work_come_out_equal_within_their_intervals(recorded: di
     assert 75 < middle < 92
 
 
-def test_without_the_drivers_times_the_same_readings_tell_far_less(recorded: dict[str, Any]) -> None:
+def test_without_the_drivers_times_the_same_readings_come_out_as_equal_and_are_known_less(
+    recorded: dict[str, Any],
+) -> None:
+    """Power still gives the shape (eq. 148), but nobody knows how late it is: all stages may be off to one side."""
     fused, plain = energies(recorded), energies(recorded, is_stamped=False)
-    assert statistics.stdev(one.value_j for one in plain) > 5 * statistics.stdev(one.value_j for one in fused)
-    assert statistics.median(one.random_j for one in plain) > 5 * statistics.median(one.random_j for one in fused)
+    middle = statistics.median(one.value_j for one in fused)
+    assert statistics.stdev(one.value_j for one in plain) < 0.03 * middle
+    assert statistics.median(one.random_j for one in plain) > 1.5 * statistics.median(one.random_j for one in fused)
+    assert all(abs(one.value_j - middle) <= one.random_j for one in plain)
 
 
 def test_what_the_counter_counted_is_what_is_booked(recorded: dict[str, Any]) -> None:
