@@ -22,6 +22,10 @@ OF_COUNTER: Mapping[str, str] = {
     "the counter resets at 20 s": "reset_s=20",
     "the counter stands 15 to 22 s": "stand_from_s=15 stand_until_s=22",
     "it stands, and has lost the joules": "stand_from_s=15 stand_until_s=22 stand_loses=1",
+    "it shows 0 once": "offset_mj=22e9 glitch_from_s=20 glitch_until_s=20.1",
+    "it shows 0 for 1.2 s": "offset_mj=22e9 glitch_from_s=20 glitch_until_s=21.2",
+    "it shows 200 J once": "offset_mj=22e9 glitch_from_s=20 glitch_until_s=20.1 glitch_mj=2e5",
+    "it shows 2^63 once": "glitch_from_s=20 glitch_until_s=20.1 glitch_mj=9223372036854775807",
     "the counter never moves": "counter_step_ms=1e9",
 }
 CLOCKS: Mapping[str, Happening] = {
@@ -51,3 +55,5 @@ def faults(rig: Rig, rounds: int) -> Iterator[tuple[str, str, list[list[Measured
             "RAPL, files of powercap",
             random_steps(packages, "arch=9", rounds, SLOW),
         )
+        packages.shows_zero_s = 0.12
+        yield "it wraps, and shows 0 at 10 s", "RAPL, files of powercap", random_steps(packages, "arch=9", rounds, SLOW)

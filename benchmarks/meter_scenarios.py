@@ -243,6 +243,8 @@ class RaplRig(Rig):
     def __init__(self, simulator: NvmlSimulator, rng: np.random.Generator, folder: Path) -> None:
         super().__init__(simulator, rng)
         self._tree = FakePowercap(folder)
+        self.shows_zero_s = 0.0
+        """For how long every counter shows 0, half-way to the middle of the session."""
 
     def _sensor(self, clock: MachineClock, num_cards: int, middle_ns: int, options: Mapping[str, Any]) -> Sensor:
         simulator, origin_ns = self.simulator, self.simulator.origin_ns
@@ -252,11 +254,14 @@ class RaplRig(Rig):
             for number, ns in enumerate(wrap_ns)
         ]
 
+        zero_ns = clock.now_ns + middle_ns // 2
+
         def show(now_ns: int) -> None:
+            is_zero = 0 <= now_ns - zero_ns < self.shows_zero_s * NS_PER_S
             for number, offset_uj in enumerate(before_uj):
                 true_j = simulator.true_energy_j(number, origin_ns, now_ns // NS_PER_MS * NS_PER_MS)
                 shown_uj = (offset_uj + round(true_j / J_PER_UJ)) % (DEFAULT_RANGE_UJ + 1)
-                self._tree.set_uj(f"intel-rapl:{number}", shown_uj)
+                self._tree.set_uj(f"intel-rapl:{number}", 0 if is_zero else shown_uj)
 
         for number in range(num_cards):
             self._tree.zone(f"intel-rapl:{number}", f"package-{number}")

@@ -27,6 +27,7 @@
  *           reset_s=S         the counter starts again at 0
  *           stand_from_s=S stand_until_s=S stand_loses=0|1  the counter stands still in that span, and then has caught up
  *                             (0) or has lost what was drawn in it (1)
+ *           glitch_from_s=S glitch_until_s=S glitch_mj=N  the counter shows N in that span (0), whatever was drawn
  *           fail_every=N fail_code=C  every nth reading fails (999)
  *           fail_from_s=S fail_until_s=S  every reading in that span fails
  *           die_s=S           the card is lost
@@ -214,7 +215,8 @@ static void set_number(const char *key, const char *value, Gpu *g) {
         {"dwell_min_ms", &g->dwell_min_ms}, {"dwell_max_ms", &g->dwell_max_ms}, {"step_ms", &g->step_ms}, {"window_ms", &g->window_ms}, {"usage_ms", &g->usage_ms},
         {"offset_mj", &g->offset_mj}, {"reset_s", &g->reset_s}, {"fail_from_s", &g->fail_from_s},
         {"fail_until_s", &g->fail_until_s}, {"die_s", &g->die_s}, {"uninit_s", &g->uninit_s}, {"module_w", &g->module_w},
-        {"limit_w", &g->limit_w}, {"settle_ms", &g->settle_ms}, {"stand_from_s", &g->stand_from_s}, {"stand_until_s", &g->stand_until_s}};
+        {"limit_w", &g->limit_w}, {"settle_ms", &g->settle_ms}, {"stand_from_s", &g->stand_from_s}, {"stand_until_s", &g->stand_until_s},
+        {"glitch_from_s", &g->glitch_from_s}, {"glitch_until_s", &g->glitch_until_s}, {"glitch_mj", &g->glitch_mj}};
     struct { const char *key; int *to; } wholes[] = {
         {"counter", &g->counter}, {"power", &g->power}, {"instant", &g->instant}, {"average", &g->average},
         {"fail_every", &g->fail_every}, {"fail_code", &g->fail_code}, {"handle_error", &g->handle_error},
@@ -244,7 +246,7 @@ static Gpu *add_gpu(void) {
     Gpu *g = &gpus[gpu_count];
     *g = (Gpu){.watts = 100, .duty = 0.5, .gain = 1, .step_ms = 100, .window_ms = 25, .usage_ms = 25,
                .reset_s = INFINITY, .stand_from_s = INFINITY, .stand_until_s = INFINITY, .fail_from_s = INFINITY, .fail_until_s = INFINITY, .die_s = INFINITY,
-               .uninit_s = INFINITY, .counter = 1, .power = 1, .instant = 1, .average = 1,
+               .uninit_s = INFINITY, .glitch_from_s = INFINITY, .glitch_until_s = INFINITY, .counter = 1, .power = 1, .instant = 1, .average = 1,
                .fail_code = UNKNOWN, .arch = 9, .dwell_min_ms = 200, .dwell_max_ms = 3000,
                .processes = 1, .graphics = 1, .shares = 1, .rates = 1, .layout = 24, .module_w = -1};
     snprintf(g->name, sizeof g->name, "Simulated-GPU");
@@ -393,6 +395,7 @@ nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long lon
     joules += t >= g->reset_s ? -energy_j(g, g->reset_s) : g->offset_mj / 1e3;
     if (joules < 0) joules = 0;
     *energy_mj = (unsigned long long)floor(joules * 1e3 * g->gain + 1e-6);
+    if (t >= g->glitch_from_s && t < g->glitch_until_s) *energy_mj = (unsigned long long)g->glitch_mj;
     take_time(g->call_ms / 2);
     return SUCCESS;
 }

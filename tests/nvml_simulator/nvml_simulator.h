@@ -28,7 +28,7 @@ typedef struct {
     double samples_ms, samples_window_ms, samples_jitter_ms, samples_missed, call_ms;
     double counter_step_ms, phase_ms, power_phase_ms, jitter_ms, noise_w, latency_ms, dwell_min_ms, dwell_max_ms;
     double *steps_s, *levels_w, *known_j;
-    double stand_from_s, stand_until_s;
+    double stand_from_s, stand_until_s, glitch_from_s, glitch_until_s, glitch_mj;
     int stand_loses;
     double reset_s, fail_from_s, fail_until_s, die_s, uninit_s;
     int counter, power, instant, average, fail_every, fail_code, handle_error, arch, mig, samples, part_counter, random;

@@ -16,6 +16,7 @@ from stillwatt.metering.halfwidth import evaluate
 from stillwatt.metering.levels import find_levels, neighbours
 from stillwatt.metering.outpaced import is_outpaced, shape, shown_ends
 from stillwatt.metering.phase import find_phase
+from stillwatt.metering.rejection import without_failed
 from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.metering.splits import split_steps
 from stillwatt.metering.standing import LEAST_COUNTS, STANDING_UPDATES, Stand, find_stands, follow
@@ -74,6 +75,7 @@ def counter_curve(
     unwrapped = unwrap(series)
     updates = _updates(series, unwrapped)
     steps = _steps(series, unwrapped, updates, witness)
+    steps = replace(steps, whole_j=steps.whole_j + _unconfirmed_j(steps, updates))
     cells = cells_of(beside) if beside is not None and is_fine(beside, updates.period_ns) else None
     if cells is not None:
         updates = _in_phase(series, steps, updates, cells)
@@ -100,6 +102,20 @@ def counter_curve(
         read = replace(follow(read, stands, witness), stands=tuple(stands))
     ends_w = shown_ends(read, knots.x_ns, _ends(series, knots, mean_w))
     return carry_on(read, series, ends_w=ends_w, range_w=range_w, marks_ns=marks_ns)
+
+
+def _unconfirmed_j(steps: _Steps, updates: Updates) -> FloatArray:
+    """Half-range of what one reading alone tells: the first and the last step, beyond any other's power (eq. 138).
+
+    A value between two others is borne out by both; nothing does that for a run's first and last one.
+    """
+    half_j = np.zeros(steps.energy_j.size)
+    into, length_s = updates.first[1:] - 1, np.diff(updates.x_ns) / NS_PER_S
+    if into.size > 2:
+        most_w = float(np.max(steps.energy_j[into[1:-1]] / length_s[1:-1]))
+        for end in (0, -1):
+            half_j[into[end]] = max(0.0, steps.energy_j[into[end]] - most_w * length_s[end])
+    return half_j
 
 
 def _over_stands(steps: _Steps, updates: Updates, stands: Sequence[Stand]) -> _Steps:
@@ -164,6 +180,7 @@ def counter_steps(series: Series) -> tuple[IntArray, FloatArray, npt.NDArray[np.
 
     What a drawing of a long run needs of the curve, at a fraction of its cost.
     """
+    series = without_failed(series, has_witness=False).series
     unwrapped = unwrap(series)
     updates = _updates(series, unwrapped)
     knots = _knots(series, _steps(series, unwrapped, updates, None), updates, ())
@@ -322,6 +339,9 @@ def _ends(series: Series, knots: _Knots, mean_w: FloatArray) -> FloatArray:
     outward = int(np.searchsorted(knots.x_ns, knots.x_ns[-1] - reach_ns, side="right")) - 1
     spans = (slice(0, max(1, inward)), slice(max(0, min(outward, mean_w.size - 1)), mean_w.size))
     length_s = np.diff(knots.x_ns) / NS_PER_S
+    if mean_w.size > 2:  # what one reading alone tells of is not held (eq. 138)
+        mean_w = mean_w.copy()
+        mean_w[[0, -1]] = np.minimum(mean_w[[0, -1]], mean_w[1:-1].max())
     ends_w = []
     for span in spans:
         usable = is_read[span]

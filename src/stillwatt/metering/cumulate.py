@@ -16,6 +16,7 @@ from stillwatt.metering.full_time import (
     leaves_nothing_out,
     unseen_j2,
 )
+from stillwatt.metering.rejection import without_failed
 from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.records.channel import Quantity
 from stillwatt.units import NS_PER_S
@@ -55,12 +56,15 @@ def cumulate(
     if series.channel.quantity is Quantity.POWER:
         is_constant = series.channel.is_constant and series.count.min() == series.count.max()
         return _constant_curve(series) if is_constant else _power_curve(series, marks_ns)
+    sound = without_failed(series, has_witness=witness is not None)
+    series = sound.series
     if series.t_ns.size == 1:
-        return f"one reading of {stream} in this session; a counter needs two"
+        others = f" beside {sum(gap.failed_reads for gap in sound.failed)} that failed" if sound.failed else ""
+        return f"one reading of {stream} in this session{others}; a counter needs two"
     watched_ns = int(series.t_ns[-1] - series.t_ns[0])
     if not np.any(np.diff(series.count)) and watched_ns >= _STUCK_UPDATES * series.channel.update_period_ns:
         return f"{stream} did not move in {watched_ns / NS_PER_S:.1f} s: the counter is stuck"
-    return counter_curve(series, witness, beside, marks_ns)
+    return replace(counter_curve(series, witness, beside, marks_ns), failed=sound.failed)
 
 
 def _power_curve(series: Series, marks_ns: Sequence[int]) -> Curve:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from stillwatt.metering.series import BoolArray, FloatArray, IntArray, Series
 from stillwatt.records.channel import Channel
+from stillwatt.records.sample import SampleGap
 from stillwatt.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Curve:
             empty where it has none.
         step_ns: their spacing; 0 where it has none, or all their times err alike.
         stands: where a counter stood still although its part drew power, in their order.
+        failed: where a counter's readings were no counts of its own, and were left out (eq. 138).
     """
 
     x_ns: IntArray
@@ -91,6 +93,7 @@ class Curve:
     steps_ns: IntArray = field(default_factory=lambda: np.array([], dtype=np.int64))
     step_ns: int = 0
     stands: tuple[Stand, ...] = ()
+    failed: tuple[SampleGap, ...] = ()
 
     @property
     def length_s(self) -> FloatArray:
@@ -168,10 +171,12 @@ def cover(series: Series, kind: npt.NDArray[np.int8]) -> Cover:
     """
     reach_ns, length_ns = hold_ns(series), np.diff(series.t_ns)
     covered_ns = np.where(kind == Segment.READ, length_ns, 0)
+    # where no distance is known at all, there is no power to hold beside it: that is missing too, and no 0 J
+    held_ns = 0 if kind.size and np.all(kind == Segment.MISSING) else reach_ns
     present_ns = np.where(kind != Segment.MISSING, length_ns, 0)
     cover_ns = np.concatenate(([series.t_ns[0] - reach_ns], series.t_ns, [series.t_ns[-1] + reach_ns]))
     covered_s = np.cumsum(np.concatenate(([0, 0], covered_ns, [0]))) / NS_PER_S
-    present_s = np.cumsum(np.concatenate(([0, reach_ns], present_ns, [reach_ns]))) / NS_PER_S
+    present_s = np.cumsum(np.concatenate(([0, held_ns], present_ns, [held_ns]))) / NS_PER_S
     return Cover(cover_ns.astype(np.int64), covered_s, present_s)
 
 

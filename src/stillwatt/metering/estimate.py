@@ -13,10 +13,12 @@ from stillwatt.metering.checks import against_witness, own_readings, unread
 from stillwatt.metering.cumulate import cumulate
 from stillwatt.metering.curve import Curve, hold_ns
 from stillwatt.metering.halfwidth import Evaluation, evaluate
+from stillwatt.metering.rejection import REASON
 from stillwatt.metering.series import IntArray, Series
 from stillwatt.metering.windows import Profile, profile
 from stillwatt.records.channel import Basis, Channel, Quantity
 from stillwatt.records.energy import Absent, Energy
+from stillwatt.records.sample import SampleGap
 from stillwatt.units import NS_PER_S
 
 _ALL_MISSING = 1.0 - 2.0**-40
@@ -97,13 +99,13 @@ def estimate_profile(
         checked = against_witness(Told(ledger, curve), found, Told(witness, beside), windows)
     # what two instruments, or a beat, leave open is one and the same in all stages: a bias (eq. 140)
     found = replace(found, random_j=found.random_j + checked.extra_j, placing_j=found.placing_j + checked.extra_j)
-    failed = _failed_reads(ledger, windows)
+    failed = _failed_reads((*ledger.gaps, *curve.failed), windows)
     stood, guessed = _stood(channel, curve, windows), unread(found)
     energies = tuple(
         _energy(ledger, found, owner, int(failed[owner]), (*checked.flags[owner], *stood[owner], *guessed[owner]))
         for owner in range(windows.num_owners)
     )
-    return Estimates(energies, notes + _resets(channel, curve))
+    return Estimates(energies, notes + _rejected(channel, curve) + _resets(channel, curve))
 
 
 def _from_witness(witness: Series, windows: Profile, reason: str, marks_ns: Sequence[int]) -> Estimates:
@@ -168,7 +170,7 @@ def _method(channel: Channel) -> str:
     return "counter" if channel.quantity is Quantity.ENERGY_COUNTER else "power_trapezoid"
 
 
-def _failed_reads(ledger: Series, windows: Profile) -> IntArray:
+def _failed_reads(gaps: Sequence[SampleGap], windows: Profile) -> IntArray:
     """Failed reads inside each owner's windows: those of a gap lie at equal distances inside it (eq. 5)."""
     failed_ns = np.sort(
         np.concatenate(
@@ -176,7 +178,7 @@ def _failed_reads(ledger: Series, windows: Profile) -> IntArray:
             + [
                 gap.start_ns
                 + (2 * np.arange(gap.failed_reads) + 1) * (gap.end_ns - gap.start_ns) // (2 * gap.failed_reads)
-                for gap in ledger.gaps
+                for gap in gaps
                 if gap.failed_reads > 0
             ]
         )
@@ -191,10 +193,32 @@ def _dropped(series: Series) -> tuple[str, ...]:
     return (f"{series.channel.stream}: {series.dropped} readings left out (no number, or two at one time)",)
 
 
+def _rejected(channel: Channel, curve: Curve) -> tuple[str, ...]:
+    """One line for all readings that were left out, however many."""
+    count = sum(gap.failed_reads for gap in curve.failed)
+    if not count:
+        return ()
+    readings = "a reading" if count == 1 else f"{count} readings"
+    between = f"between {curve.failed[0].start_ns / NS_PER_S:.3f} and {curve.failed[-1].end_ns / NS_PER_S:.3f} s"
+    return (f"{channel.stream}: {readings} {between} gave {REASON}; left out as failed",)
+
+
 def _resets(channel: Channel, curve: Curve) -> tuple[str, ...]:
+    """One line for all distances that are missing, and one for all that the witness stands in for."""
+    is_missing = np.isnan(curve.repaired_j)
     notes = []
-    for t_ns, repaired_j in zip(curve.resets_ns.tolist(), curve.repaired_j.tolist(), strict=True):
-        what = f"{channel.stream}: the counter's distance after the reading at {t_ns / NS_PER_S:.3f} s is unknown"
-        cure = "its joules are missing" if np.isnan(repaired_j) else f"{repaired_j:.3g} J from the witness stand in"
-        notes.append(f"{what} (reset or unseen wrap); {cure}")
+    for t_ns, joules in (
+        (curve.resets_ns[is_missing], None),
+        (curve.resets_ns[~is_missing], float(np.sum(curve.repaired_j[~is_missing]))),
+    ):
+        if t_ns.size:
+            cure = "its joules are missing" if joules is None else f"{joules:.3g} J from the witness stand in"
+            what = f"{channel.stream}: the counter's distance after {_readings(t_ns)} is unknown"
+            notes.append(f"{what} (reset, jump or unseen wrap); {cure}")
     return tuple(notes)
+
+
+def _readings(t_ns: IntArray) -> str:
+    if t_ns.size == 1:
+        return f"the reading at {t_ns[0] / NS_PER_S:.3f} s"
+    return f"{t_ns.size} readings from {t_ns[0] / NS_PER_S:.3f} to {t_ns[-1] / NS_PER_S:.3f} s"

@@ -150,9 +150,13 @@ def _unexplained(stray_ns: FloatArray, blur_ns: FloatArray) -> FloatArray:
 
 
 def _is_sharp(half_ns: FloatArray, period_ns: float) -> BoolArray:
-    """Updates that were seen sharply; the first run's was before the first reading, and nobody saw it."""
+    """Updates that were seen sharply.
+
+    The first run's was before the first reading, and nobody saw it; the next stands on that one reading, and if it is
+    wrong (eq. 138), there was none.
+    """
     is_sharp = np.asarray(half_ns <= _SHARP * period_ns, dtype=np.bool_)
-    is_sharp[:1] = False
+    is_sharp[:2] = False
     return is_sharp
 
 

@@ -199,7 +199,7 @@ def test_a_witness_repairs_a_reset() -> None:
     assert (energy.estimated_j, energy.missing_s) == pytest.approx((90, 0.0))
     assert found.notes == (
         "gpu0.energy_counter: the counter's distance after the reading at 5003.000 s is unknown"
-        " (reset or unseen wrap); 90 J from the witness stand in",
+        " (reset, jump or unseen wrap); 90 J from the witness stand in",
     )
 
 
