@@ -151,7 +151,7 @@ def outcome_lines(outcome: SweepOutcome) -> list[str]:
 
 def _best(trials: Sequence[Trial], objectives: Sequence[str], repeats: Repeats | None = None) -> list[str]:
     """By each objective, the finished trial that did best."""
-    from stillwatt.workflows.sweep import value_text
+    from stillwatt.workflows.trial_lines import value_text
     from stillwatt.workflows.trial_values import not_apart
 
     lines, is_any_near = [], False
