@@ -84,13 +84,15 @@ def counter_curve(
     knots = _knots(series, steps, updates, stands)
     read, range_w = _straight(series, steps, knots, witness)
     mean_w = read.power_w
+    ends_w = _ends(series, knots, mean_w)
     marks = np.unique(np.array(marks_ns, dtype=np.int64))
     if cells is not None:
         read = fuse(read, knots.half_ns, cells, marks)
         read = replace(read, steps_ns=cells.edges_ns, step_ns=cells.update_ns)
         read = split_steps(read, neighbours(read.mean_w), marks, cells.update_ns)
-    elif witness is not None and beside is not None and is_outpaced(updates.period_ns, beside):
+    elif witness is not None and beside is not None and mean_w.size and is_outpaced(updates.period_ns, beside):
         read = shape(read, knots.half_ns, series, witness, beside)
+        ends_w = shown_ends(read, knots.x_ns, ends_w)
         range_w = np.array([min(range_w[0], read.mean_w.min()), max(range_w[1], read.mean_w.max())])
     else:
         # times that are known by the readings alone err alike at every edge, wherever in the step it lies (eq. 127)
@@ -100,7 +102,6 @@ def counter_curve(
         read = split_steps(read, levels, marks, updates.period_ns)
     if witness is not None and stands:
         read = replace(follow(read, stands, witness), stands=tuple(stands))
-    ends_w = shown_ends(read, knots.x_ns, _ends(series, knots, mean_w))
     return carry_on(read, series, ends_w=ends_w, range_w=range_w, marks_ns=marks_ns)
 
 

@@ -153,6 +153,14 @@ def test_a_counter_whose_renewals_come_when_they_like_is_followed_with_its_doubt
     assert np.median(errors(found)) <= 0.04
 
 
+def test_a_counter_that_was_not_renewed_in_its_session_has_nothing_to_give_a_shape() -> None:
+    _, (counter, power) = session(2, CALM_S)
+    keep = (counter.count != counter.count[0]).astype(np.float64)
+    slow = replace(without(counter, keep), channel=plug(1.0, 60.0))
+    (energy,) = energies((slow, without(power, keep)), [(4.0, 9.0)])
+    assert energy.high_j >= energy.value_j
+
+
 def test_a_counter_as_quick_as_its_witness_needs_none() -> None:
     _, (counter, power) = session(1, CALM_S)
     assert is_outpaced(60 * NS_PER_S, power)
