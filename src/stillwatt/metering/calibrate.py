@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +27,10 @@ _FINE_STEPS = 20
 _FINE_PERIODS = 1.5
 _LEAST_KNOTS = 4
 """The card's energy is known at least so often during each reading that is compared."""
+_LONGER, _LONGEST = 1.2, 30.0
+"""How much longer an average is tried each time than the one before, and up to how many of the meter's readings."""
+_CLEARLY = 0.5
+"""A longer average is taken where it leaves less than this share of the variance that the meter's own period leaves."""
 _NEAR_PERIODS = 3.0
 """Another offset further off than this many readings is another answer."""
 _AS_GOOD = 2.0
@@ -70,6 +74,7 @@ class GainFit:
         gain_half: half-width of its 95 % interval, autocorrelation taken into account.
         offset_w: meter less card at 0 W of the card.
         offset_half_w: half-width of its 95 % interval.
+        averaging_s: over how long each of the meter's readings averages, where that is clearly longer; else 0.
         shift_s: what was added to the meter's times to make them the run's.
         drift: by how much the meter's clock gains on the run's, as a fraction.
         readings: how many readings of the meter were used.
@@ -85,6 +90,7 @@ class GainFit:
     gain_half: float
     offset_w: float
     offset_half_w: float
+    averaging_s: float
     shift_s: float
     drift: float
     readings: int
@@ -110,6 +116,8 @@ class _Card:
     curve: Curve
     origin_ns: int
     """Monotonic time of second 0."""
+    averaging_s: float = 0.0
+    """What the meter's readings average over; 0 for the time since the reading before."""
 
     @property
     def span_s(self) -> tuple[float, float]:
@@ -123,11 +131,15 @@ class _Card:
         return float(np.median(np.diff(self.curve.x_ns))) / NS_PER_S
 
     def mean_w(self, t_s: FloatArray) -> FloatArray:
-        """Mean power between neighbouring times; NaN outside the readings."""
+        """Mean power over what each reading but the first averages; NaN outside the card's own readings."""
         first_s, last_s = self.span_s
-        energy_j = self.curve.energy_at((self.origin_ns + t_s * NS_PER_S).astype(np.int64))
-        mean_w = np.diff(energy_j) / np.diff(t_s)
-        return np.where((t_s[:-1] >= first_s) & (t_s[1:] <= last_s), mean_w, np.nan)
+        start_s = t_s[1:] - self.averaging_s if self.averaging_s else t_s[:-1]
+        start_j, end_j = (self.curve.energy_at(self._mono_ns(at_s)) for at_s in (start_s, t_s[1:]))
+        mean_w = (end_j - start_j) / (t_s[1:] - start_s)
+        return np.where((start_s >= first_s) & (t_s[1:] <= last_s), mean_w, np.nan)
+
+    def _mono_ns(self, t_s: FloatArray) -> IntArray:
+        return (self.origin_ns + t_s * NS_PER_S).astype(np.int64)
 
 
 def fit_gain(curve: Curve, origin_ns: int, log: MeterLog, *, max_shift_s: float) -> GainFit | Refused:
@@ -150,6 +162,7 @@ def fit_gain(curve: Curve, origin_ns: int, log: MeterLog, *, max_shift_s: float)
     shift_s = _best_shift(card, log, max_shift_s)
     if isinstance(shift_s, Refused):
         return shift_s
+    card, shift_s = _averaging(card, log, shift_s)
     t_s, drift = _without_drift(card, log, shift_s)
     card_w = card.mean_w(t_s)
     inside = np.isfinite(card_w)
@@ -162,6 +175,7 @@ def fit_gain(curve: Curve, origin_ns: int, log: MeterLog, *, max_shift_s: float)
         gain_half=float(half[1]),
         offset_w=float(fit.beta[0]),
         offset_half_w=float(half[0]),
+        averaging_s=card.averaging_s,
         shift_s=shift_s,
         drift=drift,
         readings=int(np.count_nonzero(inside)),
@@ -226,9 +240,33 @@ def _best_shift(card: _Card, log: MeterLog, max_shift_s: float) -> float | Refus
     if best in (0, tried_s.size - 1) and max_shift_s > 0:
         reason = f"the best offset, {tried_s[best]:+.1f} s, lies at the bound; look further with --max-offset"
         return Refused(reasons=(reason,))
-    fine_s = tried_s[best] + np.linspace(-_FINE_PERIODS, _FINE_PERIODS, 2 * _FINE_STEPS + 1) * period_s
+    return _finely(card, log, float(tried_s[best]))[0]
+
+
+def _finely(card: _Card, log: MeterLog, near_s: float) -> tuple[float, float]:
+    """The best offset near one, and the share of the meter's variance that it leaves."""
+    fine_s = near_s + np.linspace(-_FINE_PERIODS, _FINE_PERIODS, 2 * _FINE_STEPS + 1) * log.period_s
     finely = [_correlation(card.mean_w(log.t_s + shift_s), log.power_w[1:]) for shift_s in fine_s]
-    return float(fine_s[int(np.argmax(finely))])
+    best = int(np.argmax(finely))
+    return float(fine_s[best]), 1.0 - finely[best] * abs(finely[best])
+
+
+def _averaging(card: _Card, log: MeterLog, shift_s: float) -> tuple[_Card, float]:
+    """The card as a meter sees it that averages over longer than its readings are apart, where it does (eq. 139).
+
+    Against such a meter the card looks livelier than it was, and the gain too small.
+    """
+    found, (best_s, least) = card, _finely(card, log, shift_s)
+    least *= _CLEARLY
+    length_s = log.period_s * _LONGER
+    while length_s <= min(_LONGEST * log.period_s, float(log.t_s[-1] - log.t_s[0]) / 4):
+        tried = replace(card, averaging_s=length_s)
+        # what averages over longer is older by half of the difference
+        at_s, left = _finely(tried, log, shift_s + (length_s - log.period_s) / 2)
+        if left < least:
+            found, best_s, least = tried, at_s, left
+        length_s *= _LONGER
+    return found, best_s
 
 
 def _rivals(found: FloatArray, best: int, near: int) -> IntArray:
@@ -262,7 +300,8 @@ def _without_drift(card: _Card, log: MeterLog, shift_s: float) -> tuple[FloatArr
 def _regress(card_w: FloatArray, meter_w: FloatArray) -> _Line:
     """A robust, weighted line with a covariance that knows of autocorrelated residuals (method.md, eq. 16b)."""
     columns = np.column_stack((np.ones(card_w.size), card_w))
-    step_w = np.abs(np.gradient(card_w))
+    change_w = np.abs(np.diff(card_w))
+    step_w = np.maximum(np.append(change_w[:1], change_w), np.append(change_w, change_w[-1:]))
     noise_w = max(0.01 * float(np.ptp(card_w)), 0.1)
     huber = np.ones(card_w.size)
     for _ in range(_ROUNDS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Plausible:
         delay_ns: a value may show what was drawn so long before the last one was renewed.
         unit_j: joules of a count.
         modulus: counts after which the counter begins again; None where it does not wrap.
+        is_clear: whether every reading may follow the one before, so that nothing is to be looked into.
     """
 
     most_w: float
@@ -40,6 +41,7 @@ class Plausible:
     delay_ns: int
     unit_j: float
     modulus: int | None
+    is_clear: bool = False
 
     def distance(self, before: FloatArray, after: FloatArray) -> FloatArray:
         """Counts from one value to another, once round where it went back; below 0 where it cannot have."""
@@ -77,7 +79,7 @@ def plausible(series: Series) -> Plausible:
     length_ns = np.diff(series.t_ns)
     is_clear = at_least.follows(series.count[:-1], series.count[1:], length_ns)
     if is_clear.all() and not at_least.may_have_gone_round(length_ns).any():
-        return at_least
+        return replace(at_least, is_clear=True)
     delay_ns = _renewal_ns(series)
     seen_w = _seen_w(series, at_least, delay_ns + series.period_ns, least_w)
     return Plausible(

@@ -41,8 +41,10 @@ def unwrap(series: Series) -> Unwrapped:
     np.float64(21.0)
     """
     limits, count = plausible(series), series.count
-    lengths_ns = np.diff(series.t_ns)
     steps = limits.distance(count[:-1], count[1:])
+    if limits.is_clear:
+        return Unwrapped(steps, np.array([], dtype=np.int64))
+    lengths_ns = np.diff(series.t_ns)
     is_known = limits.follows(count[:-1], count[1:], lengths_ns)
     if not is_known.all():
         # what a counter tells at once it may have counted ever since it was last renewed

@@ -137,6 +137,11 @@ class _Work:
                 notes.append(f"{series.channel.stream} is left as it was: {'; '.join(reasons)}")
                 continue
             found.append(calibration)
+            if isinstance(fit, GainFit) and fit.averaging_s:
+                notes.append(
+                    f"{series.channel.stream}: each of the meter's readings averages over about {fit.averaging_s:.2g} "
+                    "s, longer than they are apart; it was held against as much of the card's power"
+                )
             notes += self._notes(series, calibration)
         return tuple(found), notes
 

@@ -214,6 +214,14 @@ def test_readings_microseconds_apart_show_no_megawatts() -> None:
     assert energy.missing_s == 0.0
 
 
+def test_beside_a_last_span_in_which_a_counter_may_have_gone_round_the_usual_power_is_held() -> None:
+    t_ns = EPOCH_NS + np.array([0, 1, 2, 3, 4, 5, 1_205], dtype=np.int64) * 1_000 * NS_PER_MS
+    told = channel(modulus=65_000, sampling_period_ns=1_000 * NS_PER_MS)
+    series = Series(told, t_ns, np.array([0.0, 100.0, 200.0, 300.0, 400.0, 500.0, 50_000.0]))
+    held = only(estimate_many(series, None, [[window(1_205, 1_205.5)]]))
+    assert (held.value_j, held.estimated_j) == pytest.approx((50.0, 50.0))
+
+
 def test_a_node_may_draw_more_than_any_board_and_a_wide_board_what_its_limit_says() -> None:
     count = steady()
     count[300:] += 300e3 * np.arange(300)  # 3 kW more

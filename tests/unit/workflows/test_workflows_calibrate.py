@@ -88,6 +88,17 @@ def test_a_known_gain_is_found_written_and_used(tmp_path: Path) -> None:
     assert channel.gain == counter.gain
 
 
+def test_a_meter_that_smooths_is_told_of(tmp_path: Path) -> None:
+    run_under_load(tmp_path)
+    head, *lines = meter_csv(tmp_path / "pmd.csv").read_text(encoding="utf-8").splitlines()
+    rows = [[float(cell) for cell in line.split(",")] for line in lines]
+    smooth = [f"{t_s:.3f},{sum(w for _, w in rows[k - 4 : k + 1]) / 5:.3f}" for k, (t_s, _) in enumerate(rows) if k > 3]
+    (tmp_path / "smooth.csv").write_text("\n".join([head, *smooth]) + "\n", encoding="utf-8")
+    outcome = calibrated(tmp_path, tmp_path / "smooth.csv")
+    assert outcome.calibrations[0].gain == pytest.approx(1.08, rel=3e-3)
+    assert any("each of the meter's readings averages over about" in note for note in outcome.notes)
+
+
 def test_a_gain_in_the_journal_scales_energies_and_no_counts(tmp_path: Path) -> None:
     plain = build_record(run_under_load(tmp_path / "a", witness=False).path, liveness=FakeLiveness(False))
     run = run_under_load(tmp_path / "b", gain=1.1, witness=False)
