@@ -37,7 +37,7 @@ def run_at(boundary: Boundary, *beside: Absent, **changes: object) -> RunRecord:
     loose = energy(20.0, "all", boundary=boundary, driver="smart_plug", source="")
     parts = [entry.energies[0] for entry in stages]
     whole = sum_part([*parts, loose], [1.0] * (len(parts) + 1))
-    return replace(run, stages=tuple(stages), total=combine([whole]), unallocated=combine([loose]), **changes)  # type: ignore[arg-type]
+    return replace(run, stages=tuple(stages), total=combine([whole]), unallocated=combine([loose]), **changes)  # type: ignore[arg-type]  # any field of a record
 
 
 def gathered(*runs: RunRecord) -> Gathered:

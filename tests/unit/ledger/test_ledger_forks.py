@@ -135,7 +135,7 @@ def test_without_descriptors_it_is_known_when_a_process_was_seen_last(
 def test_a_number_that_another_process_has_by_now_is_no_sign_of_life(tmp_path: Path, processes: FakeProcesses) -> None:
     here = Watched(tmp_path, processes)
     processes.alive = {7}
-    processes.is_alive = lambda host, boot, pid, seen_ns: seen_ns > 0x10  # type: ignore[method-assign]
+    processes.is_alive = lambda host, boot, pid, seen_ns: seen_ns > 0x10  # type: ignore[method-assign]  # one answer of a fake
     here.watch.begun("7-10")
     assert here.ended() == {"7-10": (0, here.clock.now_ns)}
     here.watch.begun("7-11")

@@ -354,8 +354,8 @@ def test_a_forked_process_that_is_gone_is_an_edge_of_our_own(tmp_path: Path) -> 
             child.kill()
             child.wait()
 
-    commands.listen = listen  # type: ignore[method-assign, assignment]
-    assert Loop(rig.recorder, commands, clock).run() is False  # type: ignore[arg-type]
+    commands.listen = listen  # type: ignore[method-assign, assignment]  # one answer of a fake
+    assert Loop(rig.recorder, commands, clock).run() is False  # type: ignore[arg-type]  # a fake
     rig.recorder.finish(is_parent_lost=False)
     (ended,) = rig.journal.named("fork_ended")
     assert ended["fork"].startswith(f"{child.pid}-")

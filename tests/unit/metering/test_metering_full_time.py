@@ -79,7 +79,7 @@ def test_a_load_faster_than_the_readings_does_not_widen_what_they_add_up_to(leng
 def test_the_interval_holds_whatever_is_missed_or_is_not_quite_as_told(changes: dict[str, float]) -> None:
     inside: list[bool] = []
     for seed in range(6):
-        load, series = averages(seed, 40.0, **changes)  # type: ignore[arg-type]
+        load, series = averages(seed, 40.0, **changes)  # type: ignore[arg-type]  # any field of a channel
         inside += held(load, series, [2.0, 9.37, 17.71], 10.0)[0]
         inside += held(load, series, [3.1, 7.77, 22.2, 31.8], 1.0)[0]
     assert np.mean(inside) >= 0.95

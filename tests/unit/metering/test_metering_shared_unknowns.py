@@ -121,7 +121,7 @@ def test_an_arm_of_flagged_stages_holds_the_truth() -> None:
     *stages, whole = broken()
     assert all(one.low_j <= 65.0 <= one.high_j for one in stages)
     book = {str(k): SimpleNamespace(energies=[one], name="s", gross=total([one])) for k, one in enumerate(stages)}
-    bill = price(book, dict.fromkeys(book, 1.0))  # type: ignore[arg-type]
+    bill = price(book, dict.fromkeys(book, 1.0))  # type: ignore[arg-type]  # stand-ins for stages
     assert isinstance(bill, Bill)
     assert bill.value_j + math.hypot(bill.random_j, bill.systematic_high_j) >= 6_500.0
     assert added(stages).random_j == pytest.approx(whole.random_j, rel=0.02)
