@@ -21,6 +21,8 @@ _LEAST_J = 2.0**-300
 """So that nothing is divided by 0."""
 _ROUNDING_S = NS_PER_US / NS_PER_S
 """Fewer missing seconds than this are rounding: a total must not be incomplete for them."""
+_WHOLE = 1.0 - 1e-9
+"""So much of a segment is all of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +206,8 @@ def _mean_w(curve: Curve, j: IntArray) -> FloatArray:
 
 def _share(curve: Curve, pieces: _Pieces) -> FloatArray:
     share: FloatArray = pieces.held_s / (pieces.weight * _length_s(curve, pieces.segment))
-    return np.minimum(share, 1.0)
+    # a weight's rounding must not make a segment that is held whole one that is cut
+    return np.where(share > _WHOLE, 1.0, share)
 
 
 def _placing_j(curve: Curve, pieces: _Pieces, num_owners: int) -> FloatArray:

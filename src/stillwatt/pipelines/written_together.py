@@ -39,19 +39,28 @@ _FOUND: dict[str, Together] = {}
 def together(model: Any, pad_id: int) -> Together:
     """Which prompts a model continues in a batch as it does alone, as far as a few tokens tell, once a process.
 
-    A speaker that is no module of torch is believed to continue any.
+    A speaker that is no module of torch is believed to continue any, and so is a model that is spread over ranks: they
+    must all call it as often, and a rank whose batch is a single prompt has nothing to try.
 
     Args:
         model: What continues prompts (`sampling.Speaker`).
         pad_id: The token that fills a batch.
     """
-    if not isinstance(model, torch.nn.Module):
+    if not isinstance(model, torch.nn.Module) or _is_spread(model):
         return Together.ANY_LENGTHS
     config: Any = model.config
     shape = f"{type(model).__module__}.{type(model).__qualname__} {config.to_json_string(use_diff=False)}"
     if shape not in _FOUND:
         _FOUND[shape] = _tried(model, pad_id)
     return _FOUND[shape]
+
+
+def _is_spread(model: torch.nn.Module) -> bool:
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return False
+    from torch.distributed.fsdp import FSDPModule
+
+    return any(isinstance(module, FSDPModule) for module in model.modules())
 
 
 def _tried(model: Any, pad_id: int) -> Together:

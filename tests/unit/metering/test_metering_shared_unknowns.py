@@ -148,3 +148,17 @@ def test_no_part_is_larger_than_what_it_is_a_part_of() -> None:
         found = estimate(series, None, [window(11, 13), window(15, 16.5, 0.5)])
         assert isinstance(found, Energy)
         assert 0.0 < found.placing_j <= found.random_j
+
+
+@pytest.mark.parametrize("weight", [0.1133809005829614, 0.3, 0.7])
+def test_a_share_of_a_span_that_is_held_whole_cuts_nothing(weight: float) -> None:
+    """Seconds times a weight over seconds is not always that weight."""
+    t_ns = EPOCH_NS + np.array([0, 5_000, 5_020, 5_087]) * NS_PER_MS
+    readings = Series(power_channel(), t_ns, np.array([0.0, 0.0, 0.0, 1.0]))
+    start_ns, end_ns = EPOCH_NS - NS_PER_S, EPOCH_NS + 4_922 * NS_PER_MS
+    whole = estimate(readings, None, [WeightedWindow(start_ns, end_ns)])
+    share = estimate(readings, None, [WeightedWindow(start_ns, end_ns, weight)])
+    assert isinstance(whole, Energy)
+    assert isinstance(share, Energy)
+    assert share.random_j == pytest.approx(weight * whole.random_j, rel=1e-12)
+    assert share.placing_j == pytest.approx(weight * whole.placing_j, rel=1e-12)
