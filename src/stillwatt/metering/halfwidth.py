@@ -21,7 +21,7 @@ _LEAST_J = 2.0**-300
 """So that nothing is divided by 0."""
 _ROUNDING_S = NS_PER_US / NS_PER_S
 """Fewer missing seconds than this are rounding: a total must not be incomplete for them."""
-_WHOLE = 1.0 - 1e-9
+_WHOLE = 1.0 - 2.0**-30
 """So much of a segment is all of it."""
 
 
