@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from stillwatt.analysis.trainings import Label
+from stillwatt.records.budget_rows import STOPPED_BY
 from stillwatt.records.comparison import Observation
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import ArmPoint
 from stillwatt.records.run import StageRecord
 from stillwatt.records.stop import Stop
 
-_STOPPED, _BUDGETS = "stopped_by", "budgets"
+_BUDGETS = "budgets"
 _OF_THE_RUN, _OF_THE_ARM = "the run's budget of ", "its budget of "
 EQUAL_JOULES = "at equal joules no training saves any, and their quality alone can be compared"
 _ALIKE_REL = 0.01
@@ -27,12 +28,12 @@ _ALIKE_REL = 0.01
 
 def ending_of(stages: Sequence[StageRecord]) -> StageRecord:
     """Of the stages of one increment, which are several where ranks trained together, the one that tells its end."""
-    return next((stage for stage in stages if stage.results.get(_STOPPED)), stages[-1])
+    return next((stage for stage in stages if stage.results.get(STOPPED_BY)), stages[-1])
 
 
 def find_stop(last: StageRecord) -> Stop | None:
     """What ended the training in this increment; None where its text did."""
-    text = str(last.results.get(_STOPPED) or "")
+    text = str(last.results.get(STOPPED_BY) or "")
     if not text:
         return None
     is_own = not text.startswith(_OF_THE_RUN)

@@ -6,14 +6,8 @@ import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stillwatt.analysis.bookings import sort_stages
-from stillwatt.records.budget_rows import STOPPED_BY
 from stillwatt.records.finding import ArmPoint, Study
 from stillwatt.records.run import RunRecord
-from stillwatt.records.window import StageKind
-
-_OF_THE_RUN = "the run's budget"
-"""How a stage begins to say that not its own arm's budget ended it."""
 
 
 def token_budget(run: RunRecord, study: Study, point: ArmPoint) -> float | None:
@@ -31,10 +25,9 @@ def token_budget(run: RunRecord, study: Study, point: ArmPoint) -> float | None:
             return None
         known = list(_tokens_of_seeds(study, point))
         return statistics.fmean(known) if known else None
-    ended_by = ended_by_budget(run, point)
-    if ended_by.startswith(_OF_THE_RUN):
-        return point.tokens
-    return asked * (_last_share(run) if ended_by else point.budget_share)
+    if point.stop is None:
+        return asked * point.budget_share
+    return asked * _last_share(run) if point.stop.is_own else point.tokens
 
 
 def budget_beside_tokens(run: RunRecord, point: ArmPoint) -> tuple[Any, ...] | None:
@@ -58,16 +51,6 @@ def _tokens_of_seeds(study: Study, point: ArmPoint) -> Iterator[float]:
     for other in study.final_points:
         if (other.name, other.student, other.method, other.checkpoint) == what and other.tokens is not None:
             yield other.tokens
-
-
-def ended_by_budget(run: RunRecord, point: ArmPoint) -> str:
-    """The budget that ended the arm, in its stage's words; empty where its text did."""
-    said = (
-        str(stage.results.get(STOPPED_BY) or "")
-        for stage in sort_stages(run).ended
-        if stage.kind is StageKind.STUDENT_TRAIN and stage.labels.get("arm") == point.arm
-    )
-    return next(filter(None, said), "")
 
 
 def _last_share(run: RunRecord) -> float:

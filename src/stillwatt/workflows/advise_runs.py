@@ -15,7 +15,6 @@ from stillwatt.analysis.advice import Drawn
 from stillwatt.analysis.costs.model import CostModel
 from stillwatt.analysis.costs.posterior import Floats
 from stillwatt.analysis.learning import Asked, LearningCurve, why_undetermined
-from stillwatt.analysis.token_budgets import ended_by_budget
 from stillwatt.analysis.words import counted, listed
 from stillwatt.config.jobs import jobs_of
 from stillwatt.records.advice import Answer, Option, Scored
@@ -104,7 +103,7 @@ def judge_runs(request: Request) -> Judged:
                 left_out.append((f"{point.key} of {run.run_id}", why))
                 continue
             known = ways.setdefault(way.key, way)
-            ways[way.key] = _with_run(known, run.run_id, _budget_tried(run, recipe, study, point))
+            ways[way.key] = _with_run(known, run.run_id, _budget_tried(recipe, study, point))
             scores.append(_score(run, way, point))
     left_out += [(f"{way.method}, {way.student}", why) for way in ways.values() if (why := _not_foretold(way))]
     plans = [plan for way in ways.values() for plan in _plans(way)]
@@ -229,7 +228,7 @@ def _with_run(way: _Way, run_id: str, budget: int) -> _Way:
     return replace(way, runs=tuple(dict.fromkeys((*way.runs, run_id))), tried=tuple(sorted({*way.tried, budget} - {0})))
 
 
-def _budget_tried(run: RunRecord, recipe: Recipe, study: Study, point: ArmPoint) -> int:
+def _budget_tried(recipe: Recipe, study: Study, point: ArmPoint) -> int:
     """The budget that an arm came to the end of, in whole sequences; 0 of a checkpoint on the way there.
 
     Its share of the recipe's tokens; where a budget of joules or time ended it, what its seeds came to in the mean.
@@ -237,7 +236,7 @@ def _budget_tried(run: RunRecord, recipe: Recipe, study: Study, point: ArmPoint)
     if not point.is_final:
         return 0
     tokens, sequence = recipe.data.train_tokens * point.budget_share, recipe.data.sequence_tokens
-    if ended_by_budget(run, point):
+    if point.stop is not None:
         same = (p for p in study.final_points if (p.name, p.student) == (point.name, point.student))
         tokens = statistics.fmean(other.tokens for other in same if other.tokens)
     return max(1, round(tokens / sequence)) * sequence
