@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from stillwatt.pipelines.spec import GenerateSpec
 from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import Total
+from told_stages import Stage
 
 SAMPLING = GenerateSpec(
     prompt_tokens=8, max_new_tokens=64, min_new_tokens=1, max_repeat_share=1.0, temperature=1.0, top_p=1.0,
@@ -50,27 +51,6 @@ class Pairs(Letters):
 
     def encode(self, text: str, /, **settings: Any) -> list[int]:
         return [hash(text[start : start + 2]) & 0xFFFF for start in range(0, len(text), 2)]
-
-
-@dataclass
-class Stage:
-    """A stage and a bar that keep what they are told."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    results: dict[str, Any] = field(default_factory=dict)
-    stated: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, **counts: float) -> None:
-        self.counts.update({name: int(amount) for name, amount in counts.items()})
-
-    def record(self, results: Mapping[str, Any]) -> None:
-        self.results.update(results)
-
-    def state_energy(self, part: str, **said: Any) -> None:
-        self.stated.append({"part": part, **said})
-
-    def advance(self, _amount: float = 1) -> None:
-        """No bar is drawn."""
 
 
 def writer_for(

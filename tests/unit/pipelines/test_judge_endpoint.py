@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +23,10 @@ from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import Total
 from tiny_models import CountingTask
+from told_stages import Stage
 
 PER_TOKEN = Total(value_j=0.5, low_j=0.1, high_j=2.0, basis=Basis.MODELLED, complete=True)
 PROMPTS = [f"prompt {number}" for number in range(10)]
-
-
-@dataclass
-class Stage:
-    """A stage that keeps what it is told."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    results: dict[str, Any] = field(default_factory=dict)
-    stated: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, **counts: float) -> None:
-        self.counts.update({name: int(amount) for name, amount in counts.items()})
-
-    def record(self, results: Mapping[str, Any]) -> None:
-        self.results.update(results)
-
-    def state_energy(self, part: str, **said: Any) -> None:
-        self.stated.append({"part": part, **said})
 
 
 def judge_for(server: EndpointServer, *, api: str = "chat", by: str = "probabilities", **changes: Any) -> EndpointJudge:

@@ -11,34 +11,23 @@ from typing import Any
 import pytest
 
 from endpoint_server import Asked, Behaviour, endpoint_server
-from judge_models import judge_spec
 from judge_server import answer, judging
+from judge_studies import judged_study
 from stillwatt.errors import EndpointError, UsageError
 from stillwatt.pipelines.spec import PipelineSpec, TeacherSpec
 from stillwatt.pipelines.spec_endpoint import EndpointSpec
 from stillwatt.pipelines.spec_evaluate import OWN_TEACHER
 from study_place import Place
-from tiny_models import smoke_spec
 
 
 def study(url: str, *, by: str = "probabilities", key: str | None = None, **judge: Any) -> PipelineSpec:
     """One arm, one checkpoint, no serving load, and a judge behind that address."""
-    spec = smoke_spec(serve=None, logits=None, generate=None)
     endpoint = EndpointSpec(
         url=url, model="judge", api="chat", api_key_env=key, concurrency=1, timeout_s=5.0, max_retries=0,
         table="evaluate.judge_endpoint", asked_in="evaluate.judge", top_logprobs=0 if by == "text" else 5,
     )  # fmt: skip
     told = {"against": "text", "form": "chat", "verdicts_by": by, **judge}
-    asked = judge_spec(source="endpoint", dtype=None, endpoint=endpoint, **told)
-    student = dataclasses.replace(spec.students[0], source="tiny-random", drop_layers=0, candidate_starts=())
-    return dataclasses.replace(
-        spec,
-        students=(student,),
-        data=dataclasses.replace(spec.data, train_tokens=64),
-        arms=spec.arms[:1],
-        train=dataclasses.replace(spec.train, checkpoints=(1.0,)),
-        evaluate=dataclasses.replace(spec.evaluate, choice_items=0, judge=asked),
-    )
+    return judged_study(source="endpoint", dtype=None, endpoint=endpoint, **told)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from judge_models import ALWAYS_A, judge_spec, plant_judge
+from judge_models import ALWAYS_A, plant_judge
+from judge_studies import judged_study
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines.artifacts import file_sha256
-from stillwatt.pipelines.spec import PipelineSpec
 from stillwatt.pipelines.spec_evaluate import OWN_TEACHER
 from study_place import KillingProgress, Place
-from tiny_models import ListJournal, smoke_spec
+from tiny_models import ListJournal
 
 STAGES = [
     "prepare_data",
@@ -33,20 +32,6 @@ STAGES = [
     "judge.start",
     "judge.sft.1.0",
 ]
-
-
-def study(**judge: Any) -> PipelineSpec:
-    """One arm, one checkpoint, no serving load, and a judge."""
-    spec = smoke_spec(serve=None, logits=None, generate=None)
-    student = dataclasses.replace(spec.students[0], source="tiny-random", drop_layers=0, candidate_starts=())
-    return dataclasses.replace(
-        spec,
-        students=(student,),
-        data=dataclasses.replace(spec.data, train_tokens=64),
-        arms=spec.arms[:1],
-        train=dataclasses.replace(spec.train, checkpoints=(1.0,)),
-        evaluate=dataclasses.replace(spec.evaluate, choice_items=0, judge=judge_spec(**judge)),
-    )
 
 
 def score_of(journal: ListJournal, name: str) -> Mapping[str, Any]:
@@ -74,7 +59,7 @@ def planted(home: Path) -> str:
 def whole(planted: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, ListJournal]:
     """One uninterrupted study, judged by a model that takes whatever stands first."""
     place = Place(tmp_path_factory.mktemp("whole"))
-    return place, place.run(study(source=planted))
+    return place, place.run(judged_study(source=planted))
 
 
 @pytest.fixture
@@ -143,9 +128,9 @@ def test_the_record_tells_the_judge_its_rubric_and_its_template(whole: tuple[Pla
 def test_a_killed_run_goes_on_and_is_judged_as_if_it_had_not_been(
     whole: tuple[Place, ListJournal], planted: str, place: Place, stage: str
 ) -> None:
-    killed = place.run(study(source=planted), progress=KillingProgress(stage))
+    killed = place.run(judged_study(source=planted), progress=KillingProgress(stage))
     assert killed.status()[stage] == "failed"
-    rest = place.run(study(source=planted), prefix="b")
+    rest = place.run(judged_study(source=planted), prefix="b")
     assert rest.stages()[0] == stage
     first, journal = whole
     for name in STAGES:
@@ -160,7 +145,7 @@ def test_what_changed_or_went_since_the_run_began_is_refused(planted: str, place
     rubric = tmp_path / "rubric.txt"
     text = "{question} {answer_a} {answer_b}: "
     rubric.write_text(text, encoding="utf-8")
-    spec = study(source=planted, rubric=f"path:{rubric}", against="start")
+    spec = judged_study(source=planted, rubric=f"path:{rubric}", against="start")
     journal = place.run(spec, progress=KillingProgress("judge.sft.1.0"))
     assert (score_of(journal, "judge.start")["value"], score_of(journal, "judge.start")["se"]) == (0.5, 0.0)
     assert score_of(journal, "judge.teacher")["task"].startswith("judge:win_vs_start@")
@@ -175,7 +160,7 @@ def test_what_changed_or_went_since_the_run_began_is_refused(planted: str, place
 
 def test_the_teacher_as_its_own_judge_grades_and_is_cautioned_against(home: Path, place: Place) -> None:
     verdicts = tuple("12345")
-    spec = study(mode="score", against=None, rubric="continuation-grade-1", verdicts=verdicts, in_quality=True)
+    spec = judged_study(mode="score", against=None, rubric="continuation-grade-1", verdicts=verdicts, in_quality=True)
     journal = place.run(spec)
     assert any(OWN_TEACHER in line for line in place.said)
     for name in ("judge.teacher", "judge.start", "judge.sft.1.0"):
@@ -191,15 +176,15 @@ def test_the_teacher_as_its_own_judge_grades_and_is_cautioned_against(home: Path
 
 def test_what_the_judge_cannot_read_stops_the_study_before_any_model_is_asked(home: Path, place: Place) -> None:
     with pytest.raises(StillwattError, match="reads 512 tokens at most"):
-        place.run(study(answer_tokens=140))
+        place.run(judged_study(answer_tokens=140))
     with pytest.raises(StillwattError, match="are not single tokens"):
-        place.run(study(verdicts=("first", "second")), prefix="b")
+        place.run(judged_study(verdicts=("first", "second")), prefix="b")
     assert not (place.directory / "r1" / "state" / "prepare_data.json").exists()
     assert not (place.directory / "r1" / "state" / "evaluate.teacher.json").exists()
 
 
 def test_empty_answers_are_judged_and_counted(planted: str, place: Place) -> None:
-    spec = study(source=planted, against="text", try_planted=False)
+    spec = judged_study(source=planted, against="text", try_planted=False)
     place.run(spec, progress=KillingProgress("judge.teacher"))
     state = place.directory / "r1" / "state"
     path, mark = state / "answers" / "sft.1.0.json", state / "evaluate.sft.1.0.json"
