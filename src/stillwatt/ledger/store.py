@@ -13,11 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from stillwatt.errors import AmbiguousRunError, LedgerError, RunNotFoundError, StillwattError
+from stillwatt.errors import LedgerError, RunNotFoundError, StillwattError
 from stillwatt.ledger import schema
 from stillwatt.ledger.fingerprint import data_fingerprint, stat_signature
 from stillwatt.ledger.liveness import Liveness, ThisHost
 from stillwatt.ledger.post import RunFacts, account_run, read_run
+from stillwatt.ledger.references import resolve
 from stillwatt.ledger.rows import delete_run, insert_run, load_run, run_total
 from stillwatt.ledger.rundir import list_run_dirs
 from stillwatt.ledger.segments import seal
@@ -162,23 +163,7 @@ class LedgerStore:
         with self._lock, self._translated():
             known = self._database.execute("SELECT run_id, name FROM runs ORDER BY start_utc DESC, run_id DESC")
             runs: list[tuple[str, str]] = known.fetchall()
-        ids = [run_id for run_id, _ in runs]
-        wanted = reference
-        if "/" in reference and all(name != reference for _, name in runs):  # names may look like `org/model`
-            wanted = Path(reference).name
-        if wanted in ids:
-            return wanted
-        if wanted == "latest" and ids:
-            return ids[0]
-        named = [run_id for run_id, name in runs if name == wanted]
-        if named:
-            return named[0]
-        fitting = sorted(run_id for run_id in ids if wanted and run_id.startswith(wanted))
-        if len(fitting) > 1:
-            raise AmbiguousRunError(reference, fitting)
-        if not fitting:
-            raise RunNotFoundError(reference, str(self.runs_dir), [*ids, *(name for _, name in runs)])
-        return fitting[0]
+        return resolve(reference, runs, str(self.runs_dir))
 
     def get(self, run_id: str) -> RunRecord:
         """The whole record of a run.

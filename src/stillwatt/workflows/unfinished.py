@@ -16,6 +16,7 @@ from stillwatt.clock import iso_utc
 from stillwatt.errors import AmbiguousRunError, RunNotFoundError, StillwattError
 from stillwatt.ledger.journal import read_journal
 from stillwatt.ledger.liveness import ThisHost
+from stillwatt.ledger.references import resolve
 from stillwatt.ledger.rundir import list_run_dirs, program_journals, read_manifest, sessions, settings_hash
 
 __all__ = ["Found", "Unfinished", "Wish", "find_unfinished"]
@@ -129,22 +130,10 @@ def _manifests(runs_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _resolved(runs_dir: Path, reference: str) -> tuple[Path, dict[str, Any]]:
     """The run that is meant, as `ledger show` takes it; nothing is posted for it."""
-    wanted, known = Path(reference).name if "/" in reference else reference, list(_manifests(runs_dir))
-    for fits in (
-        lambda run_dir, _: run_dir.name == wanted,
-        lambda _, __: wanted == "latest",
-        lambda _, manifest: manifest["name"] == wanted,
-    ):
-        for run_dir, manifest in known:
-            if fits(run_dir, manifest):
-                return run_dir, manifest
-    begun = [entry for entry in known if wanted and entry[0].name.startswith(wanted)]
-    if len(begun) > 1:
-        raise AmbiguousRunError(reference, sorted(run_dir.name for run_dir, _ in begun))
-    if not begun:
-        names = [name for run_dir, manifest in known for name in (run_dir.name, manifest["name"])]
-        raise RunNotFoundError(reference, str(runs_dir), names)
-    return begun[0]
+    known = {run_dir.name: (run_dir, manifest) for run_dir, manifest in _manifests(runs_dir)}
+    return known[
+        resolve(reference, [(run_id, manifest["name"]) for run_id, (_, manifest) in known.items()], str(runs_dir))
+    ]
 
 
 def _measured(settings: Mapping[str, Any]) -> dict[str, Any]:
