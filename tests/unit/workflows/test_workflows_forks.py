@@ -219,22 +219,22 @@ def test_a_worker_that_was_ended_draws_nothing_from_what_comes_after_it(tmp_path
 
     with stillwatt.Run("pool", runs_dir=tmp_path, sensors=("synthetic",), options=hundred_w) as run:
         told, begun = os.pipe()
+        forked_s = time.monotonic()
         worker = fork(waits)
         os.read(told, 1)
         time.sleep(LENGTH_S)
         os.kill(worker, signal.SIGTERM)
         os.waitpid(worker, 0)
-        ended_s = time.monotonic()
         wait_for_word(run, "fork_ended")  # on a machine that is full its sampling process may be late to see it
+        longest_s = time.monotonic() - forked_s  # and any of these steps may take its time there
         with run.stage("train"):
             time.sleep(1.0)
-        late_s = time.monotonic() - ended_s - 1.0
         os.close(told)
         os.close(begun)
     stages = by_name(run)
     score, train = stages["score"], stages["train"]
     assert score.status.value == "recovered"
-    assert score.duration_s < 2 * LENGTH_S + late_s + 0.5
+    assert LENGTH_S <= score.duration_s <= longest_s
     (energy,) = train.energies
     assert isinstance(energy, Energy)
     assert energy.low_j <= 100.0 * train.duration_s <= energy.high_j
