@@ -301,7 +301,7 @@ def full_forward(variant: str, inputs: tuple[Any, Any, Any], teacher_ND: Any) ->
 
     def fused() -> Any:
         loss, parameter, temperature = FULL[variant]
-        settings = {"loss": loss, "alpha": 0.0, "temperature": temperature, "parameter": parameter}
+        settings: dict[str, Any] = {"loss": loss, "alpha": 0.0, "temperature": temperature, "parameter": parameter}
         head = full_kd_head(hidden_ND, weight_VD, targets_N, teacher_ND, weight_VD, **settings)
         return head.sum / head.count
 

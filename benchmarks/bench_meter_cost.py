@@ -16,7 +16,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from meter_cost_pairs import paired_blocks
+from meter_cost_pairs import paired_blocks, sampler_pid
 
 IMPORT = """
 import time
@@ -81,7 +81,7 @@ def sampler_cost(seconds: float = 20.0) -> dict[str, float]:
     import stillwatt
 
     with tempfile.TemporaryDirectory() as folder, stillwatt.Run("bench", runs_dir=folder, period_ms=100) as run:
-        process = psutil.Process(run._sampler.pid)
+        process = psutil.Process(sampler_pid(run))
         start_s = sum(process.cpu_times()[:2])
         time.sleep(seconds)
         used_s = sum(process.cpu_times()[:2]) - start_s
@@ -108,7 +108,7 @@ def sampler_cost_8gpu(seconds: float = 30.0, *, card: str = POLLED) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         os.environ[environment] = ";".join([card] * 8)
         with stillwatt.Run("bench", runs_dir=folder, sensors=("nvml",), options={"nvml": {"library": library}}) as run:
-            process = psutil.Process(run._sampler.pid)
+            process = psutil.Process(sampler_pid(run))
             time.sleep(2.0)
             start_s = sum(process.cpu_times()[:2])
             time.sleep(seconds)
@@ -142,9 +142,8 @@ def slow_down(pairs: int = 120, workers: int = 1) -> dict[str, float]:
         crowd = [subprocess.Popen([sys.executable, "-c", ENDLESS]) for _ in range(workers - 1)]
         try:
             with stillwatt.Run("bench", runs_dir=folder, options={"nvml": {"library": library}}) as run:
-                assert run._sampler is not None
                 time.sleep(2.0)
-                return {"workers": workers} | paired_blocks(count, run._sampler.pid, pairs=pairs, block_s=0.4)
+                return {"workers": workers, **paired_blocks(count, sampler_pid(run), pairs=pairs, block_s=0.4)}
         finally:
             for one in crowd:
                 one.kill()

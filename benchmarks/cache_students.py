@@ -188,10 +188,9 @@ class Bench:
         losses, kls = [], []
         for ids_BT in torch.split(self.ids(self.held_out.ids_ST), 4):
             losses.append(next_token_losses(model, ids_BT).double().numpy())
-            ours_BTD, theirs_BTD = hidden_states(model, ids_BT)[:, :-1], hidden_states(self.teacher, ids_BT)[:, :-1]
-            for ours_CD, theirs_CD in zip(
-                ours_BTD.flatten(0, 1).split(64), theirs_BTD.flatten(0, 1).split(64), strict=True
-            ):
+            ours_ND = hidden_states(model, ids_BT)[:, :-1].flatten(0, 1)
+            theirs_ND = hidden_states(self.teacher, ids_BT)[:, :-1].flatten(0, 1)
+            for ours_CD, theirs_CD in zip(torch.split(ours_ND, 64), torch.split(theirs_ND, 64), strict=True):
                 q_CV = torch.log_softmax(ours_CD @ head_weight(model).T, -1)
                 p_CV = torch.log_softmax(theirs_CD @ head_weight(self.teacher).T, -1)
                 kls.append((p_CV.exp() * (p_CV - q_CV)).sum(-1))

@@ -66,8 +66,12 @@ def row(name: str, cache: CodedCache, teacher_TV: Callable[[int], Tensor], gradi
     sequences = len(cache.sequence_indices)
     found: dict[str, Any] = {"name": name, "vocab": cache.vocab_size, "kl_to_full": {}, "gradient_error": {}}
     for power in POWERS:
-        kl = mean_kl(sequences, teacher_TV, lambda index, _, power=power: rebuilt(cache, index, power))
-        errors = gradients.errors(lambda index, _, power=power: rebuilt(cache, index, power).exp())
+
+        def at_power(index: int, _: Any, power: float = power) -> Tensor:
+            return rebuilt(cache, index, power)
+
+        kl = mean_kl(sequences, teacher_TV, at_power)
+        errors = gradients.errors(lambda index, rows: at_power(index, rows).exp())
         found["kl_to_full"][str(power)], found["gradient_error"][str(power)] = kl, errors
     wider = ", ids spread" if cache.vocab_size == VOCAB else ""
     print(f"{name + wider:<30}KL      " + "".join(f"{kl:>8.4f}" for kl in found["kl_to_full"].values()), flush=True)

@@ -110,7 +110,7 @@ def poll(path: str, fields: tuple[str, ...]) -> None:
                 dead[name] += 1
                 continue
             rows[name].append((before_ns, time.monotonic_ns(), value))
-    arrays = {name: np.array(found, dtype=np.int64).reshape(-1, 3) for name, found in rows.items()}
+    arrays: dict[str, Any] = {name: np.array(found, dtype=np.int64).reshape(-1, 3) for name, found in rows.items()}
     np.savez_compressed(path, **arrays)
 
 

@@ -30,7 +30,7 @@ import gpu_stages
 import numpy as np
 from gpu_card import Load
 from gpu_stages import OPTIONS, gaps
-from meter_cost_pairs import paired_blocks
+from meter_cost_pairs import paired_blocks, sampler_pid
 
 import stillwatt
 
@@ -91,10 +91,9 @@ def cost(out: Path) -> dict[str, Any]:
     load, found = Load(), {}
     with tempfile.TemporaryDirectory() as folder:
         with stillwatt.Run("cost", runs_dir=folder, sensors=("nvml",), options=OPTIONS) as run:
-            assert run._sampler is not None
             time.sleep(0.5)
             for label, work in (("launches", load.launches), ("products", lambda s: _count_products(load, s))):
-                found[label] = paired_blocks(work, run._sampler.pid, pairs=32, block_s=0.25)
+                found[label] = paired_blocks(work, sampler_pid(run), pairs=32, block_s=0.25)
         meter = run.result.to_dict()["meter"]
         with stillwatt.Run("steady", runs_dir=folder, sensors=("nvml",), options=OPTIONS) as run:
             time.sleep(10.0)
@@ -150,8 +149,8 @@ def losses(out: Path) -> dict[str, Any]:
             teacher = (ids, kept, tail)
         head = cached_kd_head(h, w, targets.to(device), *teacher, alpha=0.5, temperature=1.0)
         loss = head.sum / head.count
-        loss.backward()
-        return loss.detach().double().cpu(), h.grad.double().cpu(), w.grad.double().cpu()
+        slopes = torch.autograd.grad(loss, (h, w))
+        return loss.detach().double().cpu(), slopes[0].double().cpu(), slopes[1].double().cpu()
 
     want = passed("cpu", torch.float64)
     found = {}

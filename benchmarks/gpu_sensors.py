@@ -90,7 +90,8 @@ def buffer(out: Path) -> dict[str, Any]:
     nvml = nvml_library.load(None)
     nvml.nvmlInit()
     handle = nvml.nvmlDeviceGetHandleByIndex(0)
-    load, spells, kept = Load(), [], {}
+    load, spells = Load(), []
+    kept: dict[int, int] = {}
     offset_ns = time.time_ns() - time.monotonic_ns()
     try:
         for _ in range(12):

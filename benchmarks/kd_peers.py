@@ -42,7 +42,9 @@ def peer_forward(name: str, hidden_ND: Any, weight_VD: Any, targets_N: Any, teac
     return _trl_chunked(beta, hidden_ND, weight_VD, teacher_ND, teacher_VD)
 
 
-def _liger(beta: float, hidden_ND: Any, weight_VD: Any, targets_N: Any, teacher_ND: Any, teacher_VD: Any) -> Any:
+def _liger(
+    beta: float, hidden_ND: Any, weight_VD: Any, targets_N: Any, teacher_ND: Any, teacher_VD: Any
+) -> Callable[[], Any]:
     from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 
     loss = LigerFusedLinearJSDLoss(
@@ -51,7 +53,7 @@ def _liger(beta: float, hidden_ND: Any, weight_VD: Any, targets_N: Any, teacher_
     return lambda: loss(hidden_ND, weight_VD, teacher_ND, teacher_VD, targets_N)
 
 
-def _trl_gkd(beta: float, hidden_ND: Any, weight_VD: Any, teacher_ND: Any, teacher_VD: Any) -> Any:
+def _trl_gkd(beta: float, hidden_ND: Any, weight_VD: Any, teacher_ND: Any, teacher_VD: Any) -> Callable[[], Any]:
     import torch
     from trl.experimental.gkd import GKDTrainer
 
@@ -65,7 +67,7 @@ def _trl_gkd(beta: float, hidden_ND: Any, weight_VD: Any, teacher_ND: Any, teach
     return forward
 
 
-def _trl_chunked(beta: float, hidden_ND: Any, weight_VD: Any, teacher_ND: Any, teacher_VD: Any) -> Any:
+def _trl_chunked(beta: float, hidden_ND: Any, weight_VD: Any, teacher_ND: Any, teacher_VD: Any) -> Callable[[], Any]:
     from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
     def forward() -> Any:

@@ -14,6 +14,18 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stillwatt import Run
+
+
+def sampler_pid(run: Run) -> int:
+    """The number of the sampling process of a run that has begun."""
+    sampling = run._sampler
+    assert sampling is not None
+    assert sampling.process is not None
+    return sampling.process.pid
 
 
 def paired_blocks(work: Callable[[float], int], sampler_pid: int, *, pairs: int, block_s: float) -> dict[str, float]:

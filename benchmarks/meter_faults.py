@@ -38,7 +38,7 @@ AFTER_SLEEP = "asleep, and the counter begins anew"
 
 def faults(rig: Rig, rounds: int) -> Iterator[tuple[str, str, list[list[Measured]]]]:
     """Random steps on cards with a counter, with a buffer of power, and with neither."""
-    for name, words in (FAILURES | OF_COUNTER).items():
+    for name, words in {**FAILURES, **OF_COUNTER}.items():
         yield name, H100, random_steps(rig, f"{SENSORS[H100]} limit_w=700 {words}", rounds, SLOW)
     for name, words in FAILURES.items():
         yield name, P100, random_steps(rig, f"{COUNTERLESS[P100]} limit_w=700 {words}", rounds, SLOW)

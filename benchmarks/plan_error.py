@@ -93,7 +93,7 @@ def watch_processor(spent: dict[str, float]) -> None:
         return results
 
     # from outside: processor seconds are this bench's affair, no part of a run's record
-    Bench.run_stage = run_stage  # type: ignore[method-assign]
+    Bench.run_stage = run_stage  # type: ignore[method-assign, assignment]
 
 
 def undisturbed(history: History, spent: dict[str, dict[str, float]]) -> History:
@@ -173,7 +173,8 @@ def _model(models: Path, width: int, layers: int) -> Path:
 
 def judge(history: History) -> dict[str, Any]:
     """Every run predicted from the others: errors and coverage, by stage and in total."""
-    rows, totals = [], []
+    rows: list[dict[str, Any]] = []
+    totals: list[dict[str, Any]] = []
     for run_id in history.run_ids:
         own = [outcome for outcome in history.outcomes if outcome.run_id == run_id]
         rest = [outcome for outcome in history.outcomes if outcome.run_id != run_id]

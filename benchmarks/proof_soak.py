@@ -58,11 +58,11 @@ def main() -> int:
     begun_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         summary = soak(Path(folder), arguments.hours)
-    summary |= {"date": datetime.now(UTC).date().isoformat(), "took_s": round(time.monotonic() - begun_s, 1)}
-    print(json.dumps(summary, indent=1))
+    found = {**summary, "date": datetime.now(UTC).date().isoformat(), "took_s": round(time.monotonic() - begun_s, 1)}
+    print(json.dumps(found, indent=1))
     if arguments.save:
-        path = HERE / f"proof-soak-{summary['date']}.json"
-        path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        path = HERE / f"proof-soak-{found['date']}.json"
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0 if summary["growth_mib_per_h"] <= MOST_MIB_PER_H else 1
 
 

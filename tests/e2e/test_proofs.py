@@ -39,3 +39,13 @@ def test_memory_stays_flat_while_it_samples(tmp_path: Path) -> None:
     found = import_module("proof_soak").soak(tmp_path, 0.25)
     assert found["records"] > 150_000
     assert found["resident_mib_last"] - found["resident_mib_first"] < 8.0
+
+
+def test_what_the_sampling_process_costs_can_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bench reaches into a run for its sampling process; how much that takes is no test's affair."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    costs = import_module("bench_meter_cost")
+    for found in (costs.sampler_cost(0.1), costs.sampler_cost_8gpu(0.1)):
+        assert found["cpu_s_per_min"] >= 0.0
+        assert 5.0 < found["rss_mib"] < 100.0
+    assert costs.slow_down(pairs=1)["workers"] == 1
