@@ -284,17 +284,18 @@ def _without_drift(card: _Card, log: MeterLog, shift_s: float) -> tuple[FloatArr
     middle = log.t_s.size // 2
     halves = [MeterLog(log.t_s[:middle], log.power_w[:middle]), MeterLog(log.t_s[middle:], log.power_w[middle:])]
     near_s = shift_s + np.linspace(-_FINE_PERIODS, _FINE_PERIODS, 6 * _FINE_STEPS + 1) * log.period_s
-    shifts_s, centres_s, swings_w = [], [], []
+    shifts_s = []
     for half in halves:
         found = [_correlation(card.mean_w(half.t_s + near), half.power_w[1:]) for near in near_s]
         shifts_s.append(float(near_s[int(np.argmax(found))]))
-        centres_s.append(float(np.mean(half.t_s)))
-        swings_w.append(float(np.std(half.power_w)))
-    drift = (shifts_s[1] - shifts_s[0]) / (centres_s[1] - centres_s[0])
-    if abs(drift) > _MOST_DRIFT or min(swings_w) < LEAST_SPAN * max(swings_w):
-        return log.t_s + shift_s, 0.0
-    middle_s = sum(centres_s) / 2
-    return log.t_s + sum(shifts_s) / 2 + drift * (log.t_s - middle_s), -drift
+    (one_s, one_w), (other_s, other_w) = ((float(np.mean(half.t_s)), float(np.std(half.power_w))) for half in halves)
+    drift = (shifts_s[1] - shifts_s[0]) / (other_s - one_s)
+    plain_s = log.t_s + shift_s
+    drifted_s = log.t_s + sum(shifts_s) / 2 + drift * (log.t_s - (one_s + other_s) / 2)
+    # an alternating half fits alike half a reading either way, and rounding picks one: the whole log must fit better
+    plain, drifted = (_correlation(card.mean_w(t_s), log.power_w[1:]) for t_s in (plain_s, drifted_s))
+    is_told = min(one_w, other_w) >= LEAST_SPAN * max(one_w, other_w)
+    return (drifted_s, -drift) if is_told and abs(drift) <= _MOST_DRIFT and drifted > plain else (plain_s, 0.0)
 
 
 def _regress(card_w: FloatArray, meter_w: FloatArray) -> _Line:
