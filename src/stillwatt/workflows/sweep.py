@@ -21,7 +21,6 @@ from stillwatt.config.bundled import find_recipe
 from stillwatt.config.load import sweep_recipe
 from stillwatt.errors import StillwattError, UnknownNameError, UsageError
 from stillwatt.pipelines.spec import Limit, LimitKind
-from stillwatt.records.channel import worst_basis
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.workflows.analyse import analyse_runs
 from stillwatt.workflows.search import Search
@@ -37,6 +36,7 @@ from stillwatt.workflows.trials import (
     open_again,
     opened_again,
     repeating_within,
+    together,
     trial_recipe,
 )
 
@@ -154,7 +154,7 @@ def run_sweep(
     told = tuple(sensors) if sensors else None
     desk = _Desk(folder, settings, tuple(overrides), told, search, limit, trials, takes_over=takes_over)
     stopped_by = desk.run(engine(), progress, announce)
-    found = tuple(desk.done.values())
+    found = tuple(desk.done[number] for number in sorted(desk.done))  # trials beside each other end as they may
     finished = [trial.run_id for trial in found if trial.status == FINISHED and trial.run_id]
     analysis = analyse_runs(finished, runs_dir=folder) if finished else None
     repeats = None if analysis is None else repeats_within(gather_labels(analysis.rows))
@@ -170,21 +170,8 @@ def run_sweep(
 
 
 def experimentation(trials: Sequence[Trial]) -> Total | NoTotal:
-    """The energy of all trials; none where that of one is not known.
-
-    Ends of intervals are added: what an instrument or a model gets wrong, it gets wrong alike in every trial.
-    """
-    found = [trial.energy for trial in trials]
-    totals = [energy for energy in found if isinstance(energy, Total)]
-    if len(totals) < len(found) or not totals:
-        return next((energy for energy in found if isinstance(energy, NoTotal)), NoTotal(reason="no trial is over"))
-    return Total(
-        value_j=sum(total.value_j for total in totals),
-        low_j=sum(total.low_j for total in totals),
-        high_j=sum(total.high_j for total in totals),
-        basis=worst_basis([total.basis for total in totals]),
-        complete=all(total.complete for total in totals),
-    )
+    """The energy of all trials, whatever became of them; none where that of one is not known."""
+    return together([trial.energy for trial in trials])
 
 
 def check(path: Path, overrides: Sequence[str], recipe: Recipe, settings: SweepSettings) -> None:
