@@ -243,6 +243,7 @@ class _Desk:
         self._most, self._takes_over = trials or settings.trials, takes_over
         self.done = kept_trials(folder)
         self._cut_short: StillwattError | None = None
+        self._is_all_tried = False
 
     def run(self, engine: Engine, progress: Progress, announce: Callable[[str], None]) -> str:
         """Carry trials out until there are enough; returns why it ended before."""
@@ -288,6 +289,8 @@ class _Desk:
     def _ended(self, stopped_by: str) -> str:
         if self._cut_short is not None:
             raise self._cut_short
+        if self._is_all_tried and not stopped_by:
+            return f"having tried all {self._search.combinations:,} combinations of values"
         return stopped_by
 
     def _over_already(self) -> str:
@@ -307,6 +310,7 @@ class _Desk:
         while self._most is None or begun < self._most:
             asked = self._search.ask()
             if asked is None:
+                self._is_all_tried = self._most is not None
                 return
             yield asked
             begun += 1
