@@ -23,6 +23,7 @@ from stillwatt.errors import StillwattError, UnknownNameError, UsageError
 from stillwatt.pipelines.spec import Limit, LimitKind
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.workflows.analyse import analyse_runs
+from stillwatt.workflows.held import held
 from stillwatt.workflows.search import Search
 from stillwatt.workflows.trial_lines import begun_line, over_line
 from stillwatt.workflows.trials import (
@@ -135,7 +136,8 @@ def run_sweep(
 
     Raises:
         ConfigError: The recipe, or a value that is tried, cannot be meant.
-        UsageError: There is no table `[sweep]`, its arm or budget cannot be meant, or several ranks were launched.
+        UsageError: There is no table `[sweep]`, its arm or budget cannot be meant, several ranks were launched, or the
+            same sweep is under way.
         TrialLeftOpen: A server, an instrument or the machine failed; so does MissingInputError end it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -147,13 +149,15 @@ def run_sweep(
     limit = _limit(recipe, budget or settings.budget)
     check(path, overrides, recipe, settings)
     folder = _folder(Path(runs_dir), recipe, settings)
-    _begin(folder, path, recipe)
-    if retry_failed:
-        open_again(folder, [trial for trial in kept_trials(folder).values() if trial.status == FAILED])
-    search = Search(folder, settings)
-    told = tuple(sensors) if sensors else None
-    desk = _Desk(folder, settings, tuple(overrides), told, search, limit, trials, takes_over=takes_over)
-    stopped_by = desk.run(engine(), progress, announce)
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder, f"the sweep {folder}"):  # two would carry out the same trials
+        _begin(folder, path, recipe)
+        if retry_failed:
+            open_again(folder, [trial for trial in kept_trials(folder).values() if trial.status == FAILED])
+        search = Search(folder, settings)
+        told = tuple(sensors) if sensors else None
+        desk = _Desk(folder, settings, tuple(overrides), told, search, limit, trials, takes_over=takes_over)
+        stopped_by = desk.run(engine(), progress, announce)
     found = tuple(desk.done[number] for number in sorted(desk.done))  # trials beside each other end as they may
     finished = [trial.run_id for trial in found if trial.status == FINISHED and trial.run_id]
     analysis = analyse_runs(finished, runs_dir=folder) if finished else None
@@ -215,7 +219,6 @@ def _folder(runs_dir: Path, recipe: Recipe, settings: SweepSettings) -> Path:
 def _begin(folder: Path, path: Path, recipe: Recipe) -> None:
     from stillwatt.pipelines.artifacts import write_json
 
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / RECIPE_NAME
     if not target.exists():
         target.write_bytes(path.read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ pytest.importorskip("optuna", reason="the sweep extra is not installed")
 
 from endpoint_server import OK, Behaviour, EndpointServer, endpoint_server
 from stillwatt.config.bundled import find_recipe
-from stillwatt.errors import EndpointError, MissingInputError, SensorUnavailableError, StillwattError
+from stillwatt.errors import EndpointError, MissingInputError, SensorUnavailableError, StillwattError, UsageError
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.records.channel import Basis
 from stillwatt.records.energy import Total
@@ -159,6 +160,34 @@ def test_what_was_to_be_run_again_is_so_after_a_kill(tmp_path: Path) -> None:
     outcome, _ = sweep(tmp_path, rest := OutageEngine())
     assert rest.seen == [3]
     assert {trial.status for trial in outcome.trials} == {FINISHED}
+
+
+def test_a_sweep_that_is_under_way_is_not_begun_once_more(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    class Twice(OutageEngine):
+        def wait(self) -> Trial:
+            with pytest.raises(UsageError) as caught:
+                sweep(tmp_path, OutageEngine())
+            refused.append(str(caught.value))
+            return super().wait()
+
+    with pytest.raises(Killed):
+        sweep(tmp_path, first := Twice(kill_at=1))
+    (folder,) = (tmp_path / "runs").iterdir()
+    here = f"process {os.getpid()} on {socket.gethostname()}"
+    assert refused == [f"the sweep {folder} is under way already, by {here}; wait for that, or end it"] * 2
+    assert first.seen == [0, 1]
+    sweep(tmp_path, rest := OutageEngine())  # a killed one is in nobody's way
+    assert rest.seen == [1, 2, 3]
+
+
+def test_a_disk_without_locks_is_swept_on_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_here(*_args: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none_here)
+    assert len(sweep(tmp_path, OutageEngine())[0].trials) == 4
 
 
 def test_a_new_outcome_closes_what_was_opened_again(tmp_path: Path) -> None:
