@@ -18,18 +18,22 @@ from tiny_trainings import TRAIN, job_of, run_training, start
 
 
 def main(folder: Path, name: str, sharding: str) -> None:
-    """KD from a cache, by adapters and by weights, layers computed again, weights decaying."""
+    """KD from a cache, by adapters with dropout and by weights, layers computed again, weights decaying."""
     torch.set_num_threads(1)
     device()  # begins the process group, where there is a launch
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    lora = LoraSpec(rank=4, alpha=8.0, dropout=0.0, target_modules="all-linear", use_rslora=False)
+    lora = LoraSpec(rank=4, alpha=8.0, dropout=0.2, target_modules="all-linear", use_rslora=False)
     # AdamW's first steps are the signs of gradients, rounding and all, so the rate is small
     settings = dataclasses.replace(
         TRAIN, batch_size=1, accumulation_steps=3, learning_rate=1e-3, weight_decay=0.1, gradient_checkpointing=True
     )
+    ways = {
+        "lora": dataclasses.replace(settings, lora=lora),
+        "weights": settings,
+        "adafactor": dataclasses.replace(settings, optimizer="adafactor"),
+    }
     told = {}
-    for way in ("lora", "weights"):
-        train = dataclasses.replace(settings, lora=lora if way == "lora" else None)
+    for way, train in ways.items():
         wanted = job_of("kd", folder, train=train, sharding=sharding, base_dir=start() if way == "lora" else None)
         half, out = folder / f"{name}.{way}.half", folder / f"{name}.{way}"
         told[way] = [

@@ -40,7 +40,7 @@ def test_two_ranks_train_as_one_process_does(tmp_path: Path, sharding: str) -> N
     job_of("kd", tmp_path)  # writes the cache that all read
     one = launch(tmp_path, "one", "none")
     two = launch(tmp_path, "two", sharding, *LAUNCH)
-    for way in ("lora", "weights"):
+    for way in ("lora", "weights", "adafactor"):
         for ours, theirs in zip(two[way], one[way], strict=True):
             assert ours["loss_curve"] == pytest.approx(theirs["loss_curve"], abs=1e-5)
             for key in ("parameters", "tokens_total", "trained_parameters"):

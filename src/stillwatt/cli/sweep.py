@@ -72,7 +72,8 @@ def sweep(
 
     RECIPE has a table `[sweep]`, or is a file with that table alone, which names its recipe. The same command goes
     on with a search that was cut short. What is a server's or the machine's fault ends it and leaves the trial open;
-    one that fails of itself stays failed. Exits with 3 where the energy of a trial is not known or not whole.
+    one that fails of itself stays failed. Exits with 1 where no trial finished, with 3 where the energy of one is not
+    known or not whole.
     """
     from stillwatt.cli.progress import reporter
     from stillwatt.clock import SystemClock
@@ -109,7 +110,16 @@ def sweep(
     else:
         for line in outcome_lines(outcome):
             say(line)
-    context.exit(0 if outcome.complete else INCOMPLETE)
+    context.exit(_status(outcome))
+
+
+def _status(outcome: SweepOutcome) -> int:
+    """A search that found nothing has failed, whatever its books say."""
+    from stillwatt.workflows.trials import FINISHED
+
+    if not any(trial.status == FINISHED for trial in outcome.trials):
+        return 1
+    return 0 if outcome.complete else INCOMPLETE
 
 
 def outcome_lines(outcome: SweepOutcome) -> list[str]:

@@ -59,19 +59,19 @@ def table_model(field: FieldInfo) -> type[BaseModel] | None:
 def known_keys(place: Sequence[str | int]) -> tuple[str, ...]:
     """Keys that may stand at a place; empty where the place is a value or an array.
 
-    >>> known_keys(("run",))
-    ('threads', 'sharding')
+    >>> known_keys(("run",)), known_keys(("sweep", "parameters", "train.learning_rate"))[:3]
+    (('threads', 'sharding'), ('choices', 'low', 'high'))
     """
     model: type[BaseModel] | None = Recipe
-    in_array = False
+    in_array = is_free = False
     for step in place:
-        if isinstance(step, int):
-            in_array = False
+        if isinstance(step, int) or is_free:
+            in_array = is_free = False
             continue
         if model is None or in_array or step not in model.model_fields:
             return ()
         field = model.model_fields[step]
-        model, in_array = table_model(field), _is_array(field)
+        model, in_array, is_free = table_model(field), _is_array(field), _has_free_keys(field)
     return () if model is None or in_array else tuple(model.model_fields)
 
 

@@ -1,4 +1,4 @@
-"""What a training is gone on with: the student, its optimiser's state, the random state, and how far it is.
+"""What a training is gone on with: the student, its optimiser's state, and how far it is.
 
 Whole and ordinary whatever the number of ranks: a folder that transformers loads, and tensors by the number of their
 parameter. Of a training by LoRA, the adapters take the student's place until the last one.
@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -24,7 +23,7 @@ from stillwatt.pipelines.artifacts import file_sha256, replace_dir, write_json
 from stillwatt.pipelines.models import CausalModel, disk_errors, load_model, load_tokenizer, save_model
 from stillwatt.pipelines.optimizers import parameters_of
 from stillwatt.pipelines.ranks import Ranks
-from stillwatt.pipelines.sharding import as_kept, gathered
+from stillwatt.pipelines.sharding import as_kept, gathered, is_spread
 
 __all__ = ["damage_of", "read_checkpoint", "write_adapter_checkpoint", "write_checkpoint"]
 
@@ -54,7 +53,7 @@ def damage_of(directory: Path) -> str | None:
 
 
 def read_checkpoint(directory: Path, first: int, optimizer: Any) -> int:
-    """Take over the optimiser's state and the random state of a checkpoint; returns the tokens that were trained on.
+    """Take over the optimiser's state of a checkpoint; returns the tokens that were trained on.
 
     Raises:
         StillwattError: It cannot be read, or was written at another step than `first`, or by a version that counted no
@@ -70,7 +69,7 @@ def read_checkpoint(directory: Path, first: int, optimizer: Any) -> int:
         raise StillwattError(f"{directory}: written by an earlier version; remove the run and start again")
     if done != first:
         raise StillwattError(f"{directory}: written at step {done}, expected {first}; remove the run and start again")
-    torch.set_rng_state(tensors.pop("rng"))
+    tensors.pop("rng", None)  # an earlier version went on with its random numbers
     parameters = parameters_of(optimizer)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -139,7 +138,7 @@ def _new_folder(out_dir: Path, progress: dict[str, Any]) -> Iterator[Path]:
 def _save_optimizer(optimizer: Any | None, state: dict[str, Tensor], directory: Path) -> None:
     if optimizer is not None:
         with disk_errors(directory):
-            save_file({**state, "rng": torch.get_rng_state()}, directory / _OPTIMIZER_FILE)
+            save_file(state, directory / _OPTIMIZER_FILE)
 
 
 def _hashes(directory: Path) -> dict[str, str]:
@@ -149,10 +148,8 @@ def _hashes(directory: Path) -> dict[str, str]:
 
 def _whole_model(model: CausalModel, ranks: Ranks, start_dir: Path) -> CausalModel:
     """The model itself, or, of one that is spread over ranks, a whole copy on the first."""
-    from torch.distributed.tensor import DTensor
-
     tensors = model.state_dict()
-    if not any(isinstance(value, DTensor) for value in tensors.values()):
+    if not any(is_spread(value) for value in tensors.values()):
         return model
     whole = load_model(start_dir, dtype="float32").cpu() if ranks.is_first else None
     own = whole.state_dict() if whole is not None else {}

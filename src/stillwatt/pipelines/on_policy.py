@@ -10,7 +10,6 @@ Shapes: B sequences of a microbatch, T tokens of the longest of them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from stillwatt.pipelines.corpus import Packed, positions_of
 from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.own_prompts import StepPrompts
 from stillwatt.pipelines.passes import Microbatch
+from stillwatt.pipelines.randomness import drawn_number
 from stillwatt.pipelines.sampling import Tokenizer, Writer, end_ids
 from stillwatt.pipelines.spec_text import OwnTextSpec
 
@@ -81,12 +81,7 @@ def takes_own_text(share: float, *, seed: int, step: int) -> bool:
     >>> [takes_own_text(share, seed=1, step=0) for share in (0.0, 1.0)]
     [False, True]
     """
-    return (_number(seed, step, "own") >> 11) / _DRAWS < share
-
-
-def _number(seed: int, step: int, what: str) -> int:
-    """A number of 64 bits; those of unlike steps have nothing to do with each other."""
-    return int.from_bytes(hashlib.sha256(f"{what}/{seed}/{step}".encode()).digest()[:8], "little")
+    return (drawn_number(seed, step, "own") >> 11) / _DRAWS < share
 
 
 @dataclass(slots=True)
@@ -131,7 +126,7 @@ class OwnText:
             ends = end_ids(model, self.tokenizer)
             writer = Writer(model, self.tokenizer, self.spec, ends, num_tokens=self.num_tokens)
             try:
-                completions = writer.write(prompts, _number(self.seed, step, "text") >> 1)
+                completions = writer.write(prompts, drawn_number(self.seed, step, "text") >> 1)
             finally:
                 model.train(was_training)
             generated = sum(map(len, completions))

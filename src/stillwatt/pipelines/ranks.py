@@ -79,6 +79,15 @@ class Ranks:
         """This process's part of a step's microbatches."""
         return list(parts[self.rank :: self.count])
 
+    def turns(self, parts: int) -> tuple[int, int]:
+        """As many turns as so many parts take all ranks together, and in how many of them a rank has no part.
+
+        >>> Ranks().turns(3)
+        (3, 0)
+        """
+        turns = -(-parts // self.count) * self.count
+        return turns, turns - parts
+
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum a tensor over all ranks, in place."""
         if self.count > 1:

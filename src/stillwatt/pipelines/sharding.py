@@ -18,7 +18,7 @@ from stillwatt.errors import StillwattError
 from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.ranks import Ranks
 
-__all__ = ["SHARDINGS", "Whole", "as_kept", "gathered", "spread_over"]
+__all__ = ["SHARDINGS", "Whole", "as_kept", "gathered", "is_spread", "spread_over"]
 
 SHARDINGS = ("none", "fsdp")
 Found = TypeVar("Found")
@@ -63,6 +63,13 @@ def spread_over(model: CausalModel, ranks: Ranks, sharding: str) -> Whole:
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
     return whole
+
+
+def is_spread(tensor: Tensor) -> bool:
+    """Whether each rank holds a share of it."""
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
 
 
 def gathered(tensor: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ from stillwatt.pipelines.on_policy import Batch, OwnText, given_batch
 from stillwatt.pipelines.optimizers import make_optimizer
 from stillwatt.pipelines.passes import Microbatch, Passes
 from stillwatt.pipelines.progress import Task
+from stillwatt.pipelines.randomness import begin_dropout
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.recompute import recompute_layers
 from stillwatt.pipelines.schedule import curve_of, learning_rate
@@ -273,6 +274,7 @@ class _Loop:
         count = max(1, sum(batch.supervised for batch in batches))  # of all ranks
         total = torch.zeros((), device=self._accelerator.device)
         for batch, weight in self._turns(batches):
+            begin_dropout(job.seed, batch.place)
             loss = self._whole(partial(self._weighted_loss, batch, weight / count))
             self._accelerator.backward(loss)
             total += loss.detach()
@@ -370,7 +372,7 @@ class _Loop:
             stage.record({"loader_wait_share": share})
 
     def restore(self, directory: Path, first: int) -> None:
-        """Take over the optimiser's state and the random state of a checkpoint."""
+        """Take over the optimiser's state of a checkpoint."""
         self.tokens_done = read_checkpoint(directory, first, self._optimizer)
 
     def save(self, start_dir: Path, out_dir: Path, *, steps_done: int, is_final: bool) -> None:

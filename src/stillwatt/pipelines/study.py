@@ -261,6 +261,7 @@ def run_arms(bench: Bench, artifacts: Mapping[str, Artifact]) -> str | None:
     """Train every arm of every student with every seed; returns why the run's budget left some of it out."""
     spec, begun, over = bench.spec, 0, None
     if bench.ranks.is_first:
+        _warn_of_idle_turns(bench)
         for arm in spec.arms:
             check_share(bench, arm, artifacts.get(arm.artifact_kind or ""))
     for student in spec.students:
@@ -275,6 +276,22 @@ def run_arms(bench: Bench, artifacts: Mapping[str, Artifact]) -> str | None:
                 run_arm(bench, student, arm, seed, artifacts)
                 begun += 1
     return over or bench.budgets.over
+
+
+def _warn_of_idle_turns(bench: Bench) -> None:
+    """Say, and keep on the books, that a step's microbatches leave ranks without one: their energy buys nothing."""
+    parts, count = bench.spec.train.accumulation_steps, bench.ranks.count
+    turns, idle = bench.ranks.turns(parts)
+    if not idle:
+        return
+    spent = "waiting" if bench.spec.sharding == "none" else "on one that counts nothing"
+    message = (
+        f"train.accumulation_steps = {parts} over {count} ranks: of each step's {turns} turns {idle} "
+        f"{'is' if idle == 1 else 'are'} spent {spent}; a multiple of {count} leaves none idle (less train.batch_size "
+        "keeps the step as it is)"
+    )
+    bench.announce(message)
+    bench.meter.write("warning", message=message)
 
 
 def judge(bench: Bench) -> None:

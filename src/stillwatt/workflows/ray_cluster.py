@@ -68,3 +68,13 @@ def machines(nodes: Sequence[Mapping[str, Any]]) -> tuple[Machine, ...]:
         for node in nodes
         if node["Alive"]
     )
+
+
+def last_line(err: BaseException) -> str:
+    r"""What an error of Ray's comes down to; before it come stacks, behind it guesses and where logs lie.
+
+    >>> last_line(RuntimeError("At:\n  The actor died because its node has died. Node Id: 5f"))
+    'The actor died because its node has died'
+    """
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return lines[-1].partition(". ")[0] if lines else type(err).__name__

@@ -25,7 +25,7 @@ from stillwatt import __version__
 from stillwatt.clock import Clock, SystemClock
 from stillwatt.errors import LaunchError
 from stillwatt.workflows.launch import End, Machine, Plan, Seat, Watch, plan, rank_environment, refuse_nested, seats
-from stillwatt.workflows.ray_cluster import connect, machines
+from stillwatt.workflows.ray_cluster import connect, last_line, machines
 from stillwatt.workflows.ray_keeper import Keeper, Look, News
 
 _ROOM_PATIENCE_S = 300.0
@@ -160,7 +160,7 @@ def _answers(ray: Any, asked: Sequence[Any], at: Sequence[Machine]) -> list[Any]
         try:
             found.append(ray.get(each, timeout=_START_PATIENCE_S))
         except errors.RayError as err:
-            detail = f"cannot start a rank ({_last_line(err)})"
+            detail = f"cannot start a rank ({last_line(err)})"
             cure = "the same Python with the same Stillwatt must be on every machine of the cluster"
             raise LaunchError(f"{machine.host} ({machine.address})", detail, cure) from err
     return found
@@ -262,7 +262,7 @@ class _Attendance:
         try:
             news: News = self._ray.get(answer)
         except self._errors.RayError as err:
-            self._watch.over(End(rank=rank, status=None, why=_last_line(err)))
+            self._watch.over(End(rank=rank, status=None, why=last_line(err)))
             return
         for name, piece in news.pieces:
             self._show(name, piece)
@@ -292,13 +292,3 @@ def _said(at: Sequence[Machine]) -> str:
         f"{ranks[0]}{f'-{ranks[-1]}' if len(ranks) > 1 else ''} on {hosts[node_id]}" for node_id, ranks in spans.items()
     ]
     return f"{len(at)} rank{'' if len(at) == 1 else 's'} over the Ray cluster: {', '.join(told)}"
-
-
-def _last_line(err: BaseException) -> str:
-    r"""What an error of Ray's comes down to; before it come stacks, behind it guesses and where logs lie.
-
-    >>> _last_line(RuntimeError("At:\n  The actor died because its node has died. Node Id: 5f"))
-    'The actor died because its node has died'
-    """
-    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
-    return lines[-1].partition(". ")[0] if lines else type(err).__name__

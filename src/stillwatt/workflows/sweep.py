@@ -21,9 +21,9 @@ from stillwatt.config.bundled import find_recipe
 from stillwatt.config.load import sweep_recipe
 from stillwatt.errors import StillwattError, UnknownNameError, UsageError
 from stillwatt.pipelines.spec import Limit, LimitKind
-from stillwatt.records.channel import worst_basis
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.workflows.analyse import analyse_runs
+from stillwatt.workflows.held import held
 from stillwatt.workflows.search import Search
 from stillwatt.workflows.trial_lines import begun_line, over_line
 from stillwatt.workflows.trials import (
@@ -37,6 +37,7 @@ from stillwatt.workflows.trials import (
     open_again,
     opened_again,
     repeating_within,
+    together,
     trial_recipe,
 )
 
@@ -135,7 +136,8 @@ def run_sweep(
 
     Raises:
         ConfigError: The recipe, or a value that is tried, cannot be meant.
-        UsageError: There is no table `[sweep]`, its arm or budget cannot be meant, or several ranks were launched.
+        UsageError: There is no table `[sweep]`, its arm or budget cannot be meant, several ranks were launched, or the
+            same sweep is under way.
         TrialLeftOpen: A server, an instrument or the machine failed; so does MissingInputError end it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -147,14 +149,16 @@ def run_sweep(
     limit = _limit(recipe, budget or settings.budget)
     check(path, overrides, recipe, settings)
     folder = _folder(Path(runs_dir), recipe, settings)
-    _begin(folder, path, recipe)
-    if retry_failed:
-        open_again(folder, [trial for trial in kept_trials(folder).values() if trial.status == FAILED])
-    search = Search(folder, settings)
-    told = tuple(sensors) if sensors else None
-    desk = _Desk(folder, settings, tuple(overrides), told, search, limit, trials, takes_over=takes_over)
-    stopped_by = desk.run(engine(), progress, announce)
-    found = tuple(desk.done.values())
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder, f"the sweep {folder}"):  # two would carry out the same trials
+        _begin(folder, path, recipe)
+        if retry_failed:
+            open_again(folder, [trial for trial in kept_trials(folder).values() if trial.status == FAILED])
+        search = Search(folder, settings)
+        told = tuple(sensors) if sensors else None
+        desk = _Desk(folder, settings, tuple(overrides), told, search, limit, trials, takes_over=takes_over)
+        stopped_by = desk.run(engine(), progress, announce)
+    found = tuple(desk.done[number] for number in sorted(desk.done))  # trials beside each other end as they may
     finished = [trial.run_id for trial in found if trial.status == FINISHED and trial.run_id]
     analysis = analyse_runs(finished, runs_dir=folder) if finished else None
     repeats = None if analysis is None else repeats_within(gather_labels(analysis.rows))
@@ -170,21 +174,8 @@ def run_sweep(
 
 
 def experimentation(trials: Sequence[Trial]) -> Total | NoTotal:
-    """The energy of all trials; none where that of one is not known.
-
-    Ends of intervals are added: what an instrument or a model gets wrong, it gets wrong alike in every trial.
-    """
-    found = [trial.energy for trial in trials]
-    totals = [energy for energy in found if isinstance(energy, Total)]
-    if len(totals) < len(found) or not totals:
-        return next((energy for energy in found if isinstance(energy, NoTotal)), NoTotal(reason="no trial is over"))
-    return Total(
-        value_j=sum(total.value_j for total in totals),
-        low_j=sum(total.low_j for total in totals),
-        high_j=sum(total.high_j for total in totals),
-        basis=worst_basis([total.basis for total in totals]),
-        complete=all(total.complete for total in totals),
-    )
+    """The energy of all trials, whatever became of them; none where that of one is not known."""
+    return together([trial.energy for trial in trials])
 
 
 def check(path: Path, overrides: Sequence[str], recipe: Recipe, settings: SweepSettings) -> None:
@@ -228,7 +219,6 @@ def _folder(runs_dir: Path, recipe: Recipe, settings: SweepSettings) -> Path:
 def _begin(folder: Path, path: Path, recipe: Recipe) -> None:
     from stillwatt.pipelines.artifacts import write_json
 
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / RECIPE_NAME
     if not target.exists():
         target.write_bytes(path.read_bytes())
@@ -256,6 +246,7 @@ class _Desk:
         self._most, self._takes_over = trials or settings.trials, takes_over
         self.done = kept_trials(folder)
         self._cut_short: StillwattError | None = None
+        self._is_all_tried = False
 
     def run(self, engine: Engine, progress: Progress, announce: Callable[[str], None]) -> str:
         """Carry trials out until there are enough; returns why it ended before."""
@@ -301,6 +292,8 @@ class _Desk:
     def _ended(self, stopped_by: str) -> str:
         if self._cut_short is not None:
             raise self._cut_short
+        if self._is_all_tried and not stopped_by:
+            return f"having tried all {self._search.combinations:,} combinations of values"
         return stopped_by
 
     def _over_already(self) -> str:
@@ -320,6 +313,7 @@ class _Desk:
         while self._most is None or begun < self._most:
             asked = self._search.ask()
             if asked is None:
+                self._is_all_tried = self._most is not None
                 return
             yield asked
             begun += 1

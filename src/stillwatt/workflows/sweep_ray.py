@@ -8,8 +8,9 @@ from typing import Any
 
 from stillwatt.errors import MissingExtraError, MissingInputError, StillwattError
 from stillwatt.pipelines.progress import SilentProgress
-from stillwatt.workflows.ray_cluster import connect, machines
-from stillwatt.workflows.trials import Trial, TrialJob, TrialLeftOpen, carry_out, trial_of
+from stillwatt.workflows.launch import Machine
+from stillwatt.workflows.ray_cluster import connect, last_line, machines
+from stillwatt.workflows.trials import Trial, TrialJob, TrialLeftOpen, carry_out, give_up, trial_of
 
 _CUT_SHORT = "cut_short"
 
@@ -42,29 +43,41 @@ class RayEngine:
 
     def __init__(self) -> None:
         self._ray = connect()
-        self._free = [(each.node_id, each.cpus) for each in machines(self._ray.nodes()) if each.cpus >= 1]
+        self._free = [each for each in machines(self._ray.nodes()) if each.cpus >= 1]
         if not self._free:
             raise StillwattError("no machine of the Ray cluster has a CPU for trials; `ray status` shows what it has")
         self.slots = len(self._free)
-        self._at_work: dict[Any, tuple[str, float]] = {}
+        self._at_work: dict[Any, tuple[TrialJob, Machine]] = {}
+        self._errors: Any = import_module("ray.exceptions")
         self._place: Any = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
 
     def submit(self, job: TrialJob) -> None:
         """Put it to a machine that is free; there is one as long as no more than `slots` are under way."""
-        node_id, cpus = self._free.pop()
-        place = self._place(node_id=node_id, soft=False)
-        task = self._ray.remote(num_cpus=cpus, scheduling_strategy=place, max_retries=0)(carry_out_far)
-        self._at_work[task.remote(asdict(job))] = (node_id, cpus)
+        machine = self._free.pop()
+        place = self._place(node_id=machine.node_id, soft=False)
+        task = self._ray.remote(num_cpus=machine.cpus, scheduling_strategy=place, max_retries=0)(carry_out_far)
+        self._at_work[task.remote(asdict(job))] = (job, machine)
 
     def wait(self) -> Trial:
         """The next that is over; an error of the machinery comes out here.
 
+        One whose process took all of its machine's memory has failed: on the next attempt it would do so again.
+
         Raises:
-            TrialLeftOpen: What no trial could help has cut one short.
+            TrialLeftOpen: What no trial could help has cut one short, its machine's or its process's end among that.
         """
         (over,), _ = self._ray.wait(list(self._at_work), num_returns=1)
-        self._free.append(self._at_work.pop(over))
-        return come_back(self._ray.get(over))
+        job, machine = self._at_work.pop(over)
+        self._free.append(machine)
+        try:
+            return come_back(self._ray.get(over))
+        except self._errors.OutOfMemoryError:
+            return give_up(job, f"it took all memory of {machine.host} ({machine.address}), and Ray ended it")
+        except self._errors.RayTaskError:
+            raise  # what was raised over there, and nobody has foreseen
+        except self._errors.RayError as err:
+            cause = f"its process on {machine.host} ({machine.address}) is gone ({last_line(err)})"
+            raise TrialLeftOpen(job.number, cause) from err
 
 
 def come_back(told: dict[str, Any]) -> Trial:

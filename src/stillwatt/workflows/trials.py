@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from stillwatt.errors import (
     SensorError,
     StillwattError,
 )
-from stillwatt.records.channel import Basis
+from stillwatt.records.channel import Basis, worst_basis
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.kinds import StageStatus
 from stillwatt.workflows.books import show_run
@@ -52,9 +53,9 @@ class Trial:
     status: str
     """`finished`, `pruned` or `failed`."""
     run_id: str | None = None
-    """None where it failed before there was a run."""
+    """Its last; None where it failed before there was a run."""
     energy_j: float | None = None
-    """Of its whole run, which is experimentation; None where it is not known."""
+    """Of all of its runs, which is experimentation; None where it is not known."""
     energy_low_j: float | None = None
     energy_high_j: float | None = None
     basis: str = Basis.ASSUMED.value
@@ -139,17 +140,12 @@ def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]
         TrialLeftOpen: A server, an instrument or the machine failed. The trial has no outcome and goes on when it is
             carried out again.
     """
-    folder, runs, watch = Path(job.folder), list[str](), _Watch(job.others)
+    folder, watch = Path(job.folder), _Watch(job.others)
     recipe = trial_recipe(folder / RECIPE_NAME, job.overrides, job.parameters, job.arm, job.number)
     trial = Trial(number=job.number, parameters=dict(job.parameters), status=FAILED)
 
-    def begun(run_id: str) -> None:
-        runs.append(run_id)
-        _run_note(folder, job.number).parent.mkdir(parents=True, exist_ok=True)
-        _run_note(folder, job.number).write_text(run_id, encoding="utf-8")
-
     try:
-        study = _finished_before(folder, job.number, runs)
+        study = _finished_before(folder, job.number)
         if study is None:
             outcome = run_recipe(
                 recipe,
@@ -159,7 +155,7 @@ def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]
                 progress=progress,
                 announce=announce,
                 on_scored=watch.scored,
-                on_run=begun,
+                on_run=partial(_note_run, folder, job.number),
                 wish=Wish(takes_over=job.takes_over, is_trial=True),
             )
             assert outcome is not None  # a sweep is no launch of several ranks (`run_sweep` has seen to it)
@@ -173,9 +169,13 @@ def carry_out(job: TrialJob, progress: Progress, announce: Callable[[str], None]
         raise TrialLeftOpen(job.number, str(err)) from err
     except (StillwattError, RuntimeError, ValueError, MemoryError) as err:
         trial = replace(trial, why_not=f"{type(err).__name__}: {err}"[:500])
-    trial = _with_energy(replace(trial, losses=watch.means), folder, runs)
-    keep(folder, trial)
-    return trial
+    return _kept_with_energy(replace(trial, losses=watch.means), folder)
+
+
+def give_up(job: TrialJob, why: str) -> Trial:
+    """The outcome of a trial whose own doing ended its process, so that nobody there could write it down."""
+    trial = Trial(number=job.number, parameters=dict(job.parameters), status=FAILED, why_not=why)
+    return _kept_with_energy(trial, Path(job.folder))
 
 
 def _compared(trial: Trial, study: Study, objectives: Sequence[str]) -> Trial:
@@ -219,25 +219,36 @@ class _Watch:
 
 
 def _run_note(folder: Path, number: int) -> Path:
-    """Where a trial's run is noted while it is under way."""
+    """Where a trial's runs are noted as they begin."""
     return folder / _TRIALS / f"run.{number:04d}"
 
 
-def _finished_before(folder: Path, number: int, runs: list[str]) -> Study | None:
-    """What a run came to that ended just before a kill, so that only its outcome is missing."""
+def _runs_of(folder: Path, number: int) -> list[str]:
+    """A trial's runs, the last one last: there are several where one was cut short and could not be gone on with."""
     note = _run_note(folder, number)
-    if not note.exists():
+    return note.read_text(encoding="utf-8").split() if note.exists() else []
+
+
+def _note_run(folder: Path, number: int, run_id: str) -> None:
+    before = [other for other in _runs_of(folder, number) if other != run_id]
+    note = _run_note(folder, number)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text("\n".join((*before, run_id)), encoding="utf-8")
+
+
+def _finished_before(folder: Path, number: int) -> Study | None:
+    """What a run came to that ended just before a kill, so that only its outcome is missing."""
+    runs = _runs_of(folder, number)
+    if not runs:
         return None
-    run_id = note.read_text(encoding="utf-8").strip()
     try:
-        record = show_run(folder, run_id)
+        record = show_run(folder, runs[-1])
     except LedgerError:
         return None  # killed before the run was anything
     if record.status is not StageStatus.ENDED:
         return None
     from stillwatt.workflows.publish import summarise_run
 
-    runs.append(run_id)
     return summarise_run(record, runs_dir=folder)
 
 
@@ -294,15 +305,25 @@ def trial_of(data: Mapping[str, Any]) -> Trial:
     return Trial(**{**data, "spreads": spreads})
 
 
-def _with_energy(trial: Trial, folder: Path, runs: Sequence[str]) -> Trial:
-    """The trial with the energy of its whole run, lost attempts and all."""
+def _kept_with_energy(trial: Trial, folder: Path) -> Trial:
+    """The trial with the energy of its runs, lost attempts and all; it is on disk before it is returned."""
+    trial = _with_energy(trial, folder)
+    keep(folder, trial)
+    return trial
+
+
+def _with_energy(trial: Trial, folder: Path) -> Trial:
+    runs = _runs_of(folder, trial.number)
     if not runs:
         return replace(trial, why_not=trial.why_not or "it never came to a run")
-    record = show_run(folder, runs[-1])
-    trial = replace(trial, run_id=runs[-1], duration_s=record.duration_s)
-    if isinstance(record.total, NoTotal):
-        return replace(trial, why_not=trial.why_not or record.total.reason)
-    total = record.total
+    try:
+        records = [show_run(folder, run_id) for run_id in runs]
+    except LedgerError as err:
+        return replace(trial, run_id=runs[-1], why_not=trial.why_not or str(err))
+    trial = replace(trial, run_id=runs[-1], duration_s=sum(record.duration_s for record in records))
+    total = together([record.total for record in records])
+    if isinstance(total, NoTotal):
+        return replace(trial, why_not=trial.why_not or total.reason)
     return replace(
         trial,
         energy_j=total.value_j,
@@ -310,6 +331,23 @@ def _with_energy(trial: Trial, folder: Path, runs: Sequence[str]) -> Trial:
         energy_high_j=total.high_j,
         basis=total.basis.value,
         complete=total.complete,
+    )
+
+
+def together(energies: Sequence[Total | NoTotal]) -> Total | NoTotal:
+    """The sum of runs' energies; none where one of them is not known.
+
+    Ends of intervals are added: what an instrument or a model gets wrong, it gets wrong alike in every run.
+    """
+    totals = [energy for energy in energies if isinstance(energy, Total)]
+    if len(totals) < len(energies) or not totals:
+        return next((energy for energy in energies if isinstance(energy, NoTotal)), NoTotal(reason="no trial is over"))
+    return Total(
+        value_j=sum(total.value_j for total in totals),
+        low_j=sum(total.low_j for total in totals),
+        high_j=sum(total.high_j for total in totals),
+        basis=worst_basis([total.basis for total in totals]),
+        complete=all(total.complete for total in totals),
     )
 
 

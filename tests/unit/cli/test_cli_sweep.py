@@ -12,13 +12,13 @@ from click.testing import CliRunner
 
 from stillwatt.analysis.trainings import Repeats
 from stillwatt.cli.main import cli
-from stillwatt.cli.sweep import outcome_dict, outcome_lines
+from stillwatt.cli.sweep import _status, outcome_dict, outcome_lines
 from stillwatt.config.load import sweep_recipe
 from stillwatt.errors import UsageError
 from stillwatt.workflows.analyse import runs_of_sweep
 from stillwatt.workflows.sweep import SweepOutcome, experimentation
 from stillwatt.workflows.trial_values import Spread
-from stillwatt.workflows.trials import FINISHED, PRUNED, Trial, keep, kept_trials
+from stillwatt.workflows.trials import FAILED, FINISHED, PRUNED, Trial, keep, kept_trials
 
 TABLE = """
 [sweep]
@@ -66,6 +66,11 @@ def test_a_row_a_trial_and_what_they_took_together(outcome: SweepOutcome) -> Non
 def test_what_all_trials_took_has_its_interval_and_basis(outcome: SweepOutcome) -> None:
     known = replace(outcome, trials=(GOOD,), experimentation=experimentation((GOOD,)))
     assert "experimentation: 1,230 J [1,100, 1,500] modelled, of 1 trial (1 finished)" in outcome_lines(known)
+
+
+def test_a_sweep_without_a_finished_trial_has_failed(outcome: SweepOutcome) -> None:
+    failed = replace(GOOD, status=FAILED, values={})
+    assert [_status(replace(outcome, trials=trials)) for trials in ((GOOD,), (GOOD, ENDED), (failed,))] == [0, 3, 1]
 
 
 NEAR = Spread(low=0.3, high=3.5, random=0.2, basis="modelled")

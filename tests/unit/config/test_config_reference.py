@@ -74,4 +74,5 @@ def test_places_are_written_as_keys_are() -> None:
     assert dotted(("students", 0, "name")) == "students.0.name"
     assert known_keys(("students",)) == ()
     assert known_keys(("none",)) == ()
+    assert "choices" in known_keys(("sweep", "parameters", "arms.kd.alpha"))
     assert "alpha" in known_keys(("arms", 3))

@@ -29,7 +29,7 @@ from stillwatt.pipelines.models import load_model, load_tokenizer, save_model
 from stillwatt.pipelines.passes import Microbatch
 from stillwatt.pipelines.spec_lora import LoraSpec
 from stillwatt.pipelines.student_train import TrainJob, _Loop, _student
-from tiny_models import files_below
+from tiny_models import CountingTask, files_below
 from tiny_trainings import METHODS, TRAIN, greatest_difference, job_of, run_training, start, weights
 
 LORA = LoraSpec(rank=4, alpha=8.0, dropout=0.0, target_modules="all-linear", use_rslora=False)
@@ -65,6 +65,17 @@ def test_a_training_in_increments_ends_where_one_go_does(tmp_path: Path, method:
         "target_modules", ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     )
     assert moved == {name for name in base if name.split(".")[-2] in targets}
+
+
+def test_what_is_left_out_hangs_on_nothing_but_the_seed_and_the_place_in_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = lora_job("sft", tmp_path, dropout=0.5)
+    alone = run_training(wanted, tmp_path / "alone")["loss_curve"]
+    # whatever else has drawn random numbers before a step: another rank's microbatches, or an attempt that was killed
+    monkeypatch.setattr(CountingTask, "advance", lambda *_: torch.manual_seed(5))
+    assert run_training(wanted, tmp_path / "beside")["loss_curve"] == alone
+    assert run_training(dataclasses.replace(wanted, seed=4), tmp_path / "other")["loss_curve"] != alone
 
 
 def test_a_checkpoint_keeps_adapters_and_the_last_an_ordinary_student_beside_them(tmp_path: Path) -> None:

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
 import socket
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import torch
 
 from stillwatt.errors import LaunchError, LostTouchError, StillwattError
+from stillwatt.metering.meter import Meter
 from stillwatt.pipelines import ranks as ranks_module
 from stillwatt.pipelines.budget import Follow
 from stillwatt.pipelines.ranks import Ranks, join_launch
 from stillwatt.pipelines.sharding import as_kept, gathered, spread_over
+from stillwatt.pipelines.spec import PipelineSpec
+from stillwatt.pipelines.study import _warn_of_idle_turns
+from tiny_models import list_meter, smoke_spec
 
 
 def test_a_process_by_itself_is_the_first_and_only_rank(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,3 +127,37 @@ def test_a_rank_whose_peer_is_gone_says_so_and_its_own_faults_stay_its_own(monke
         )
     with pytest.raises(RuntimeError, match="CUDA out of memory"):
         ranks.of_first(out_of_memory)
+
+
+@dataclass
+class Ground:
+    """As much of a study's bench as says what its ranks have to do."""
+
+    spec: PipelineSpec
+    ranks: Ranks
+    meter: Meter
+    said: list[str] = field(default_factory=list)
+
+    def announce(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.mark.parametrize(
+    ("parts", "count", "sharding", "told"),
+    [
+        (1, 2, "none", "of each step's 2 turns 1 is spent waiting; a multiple of 2 leaves none idle"),
+        (5, 4, "fsdp", "of each step's 8 turns 3 are spent on one that counts nothing; a multiple of 4"),
+        (6, 3, "fsdp", None),
+        (3, 1, "none", None),
+    ],
+)
+def test_ranks_that_a_step_has_no_work_for_are_told_of(parts: int, count: int, sharding: str, told: str | None) -> None:
+    plain, ranks = smoke_spec(sharding=sharding), Ranks(is_alone=True)
+    ranks.count = count
+    meter, journal = list_meter()
+    train = dataclasses.replace(plain.train, accumulation_steps=parts)
+    bench: Any = Ground(spec=dataclasses.replace(plain, train=train), ranks=ranks, meter=meter)
+    _warn_of_idle_turns(bench)
+    assert [event["message"] for event in journal.of("warning")] == bench.said
+    assert len(bench.said) == (0 if told is None else 1)
+    assert all((told or "") in line and line.startswith(f"train.accumulation_steps = {parts}") for line in bench.said)

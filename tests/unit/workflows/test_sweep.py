@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ pytest.importorskip("optuna", reason="the sweep extra is not installed")
 from planned_runs import smoke, study_run
 from stillwatt.cli.sweep import _best
 from stillwatt.config.bundled import find_recipe
-from stillwatt.config.sweep import ParameterSettings
+from stillwatt.config.sweep import ParameterSettings, SweepSettings
 from stillwatt.errors import StillwattError, UsageError
 from stillwatt.pipelines.progress import SilentProgress
 from stillwatt.records.energy import NoTotal, Total
@@ -25,6 +26,7 @@ from stillwatt.records.finding import Bill, Score
 from stillwatt.workflows import sweep as sweep_module
 from stillwatt.workflows.books import show_run
 from stillwatt.workflows.publish import summarise_run
+from stillwatt.workflows.search import Search
 from stillwatt.workflows.sweep import SweepOutcome, run_sweep
 from stillwatt.workflows.trial_values import Spread, not_apart, objective_of, objectives_of
 from stillwatt.workflows.trials import (
@@ -259,6 +261,46 @@ def test_a_search_that_was_killed_runs_no_finished_trial_again(tmp_path: Path, m
     assert again.seen == []
     sweep(tmp_path, text, more := FakeEngine(), trials=8)
     assert [job.number for job in more.seen] == [6, 7]
+
+
+@pytest.mark.parametrize("method", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize(
+    ("range_of", "count"),
+    [
+        ("{ choices = [true, 0.5, 'z'] }", 3),
+        ("{ low = 0.1, high = 0.5, step = 0.1 }", 5),
+        ("{ low = 1.0, high = 4.0, is_whole = true }", 4),
+    ],
+)
+def test_no_combination_of_values_is_paid_for_twice(tmp_path: Path, method: str, range_of: str, count: int) -> None:
+    settings = SweepSettings.model_validate(
+        tomllib.loads(
+            f'arm = "kd"\nmethod = "{method}"\ntrials = 99\nseed = 1\nobjectives = ["loss"]\n'
+            f'[parameters]\na = {range_of}\nb = {{ choices = ["x", "y"] }}'
+        ),
+        strict=False,
+    )
+    numbers, tried = list[int](), list[str]()
+    for _ in range(2 * count):
+        asked = Search(tmp_path, settings).ask()  # as after a kill, each time
+        assert asked is not None
+        number, values = asked
+        numbers.append(number)
+        tried.append(repr(values))
+        # the search would stay with the first one for good
+        loss = 0.0 if number == 0 else 9.0
+        told = Trial(number=number, parameters=values, status=FINISHED, values={"loss": loss})
+        Search(tmp_path, settings).tell(told)
+    assert numbers == list(range(2 * count))
+    assert len(set(tried)) == 2 * count
+    assert Search(tmp_path, settings).ask() is None
+
+
+def test_a_search_that_has_tried_everything_says_so(tmp_path: Path) -> None:
+    outcome = sweep(tmp_path, table("tpe", "trials = 30"), engine := FakeEngine(slots=2))
+    cells = {tuple(values.values()) for values in tried(engine)}
+    assert len(engine.seen) == len(cells) == len(outcome.trials) < 30
+    assert outcome.stopped_by == f"having tried all {len(cells)} combinations of values"
 
 
 def test_a_resumed_random_search_does_not_choose_the_same_values_again(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,10 @@ pytest.importorskip("optuna", reason="the sweep extra is not installed")
 
 from endpoint_server import OK, Behaviour, EndpointServer, endpoint_server
 from stillwatt.config.bundled import find_recipe
-from stillwatt.errors import EndpointError, MissingInputError, SensorUnavailableError, StillwattError
+from stillwatt.errors import EndpointError, MissingInputError, SensorUnavailableError, StillwattError, UsageError
 from stillwatt.pipelines.progress import SilentProgress
+from stillwatt.records.channel import Basis
+from stillwatt.records.energy import Total
 from stillwatt.workflows import sweep as sweep_module
 from stillwatt.workflows import sweep_ray, trials
 from stillwatt.workflows.search import Search
@@ -157,6 +160,34 @@ def test_what_was_to_be_run_again_is_so_after_a_kill(tmp_path: Path) -> None:
     outcome, _ = sweep(tmp_path, rest := OutageEngine())
     assert rest.seen == [3]
     assert {trial.status for trial in outcome.trials} == {FINISHED}
+
+
+def test_a_sweep_that_is_under_way_is_not_begun_once_more(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    class Twice(OutageEngine):
+        def wait(self) -> Trial:
+            with pytest.raises(UsageError) as caught:
+                sweep(tmp_path, OutageEngine())
+            refused.append(str(caught.value))
+            return super().wait()
+
+    with pytest.raises(Killed):
+        sweep(tmp_path, first := Twice(kill_at=1))
+    (folder,) = (tmp_path / "runs").iterdir()
+    here = f"process {os.getpid()} on {socket.gethostname()}"
+    assert refused == [f"the sweep {folder} is under way already, by {here}; wait for that, or end it"] * 2
+    assert first.seen == [0, 1]
+    sweep(tmp_path, rest := OutageEngine())  # a killed one is in nobody's way
+    assert rest.seen == [1, 2, 3]
+
+
+def test_a_disk_without_locks_is_swept_on_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_here(*_args: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none_here)
+    assert len(sweep(tmp_path, OutageEngine())[0].trials) == 4
 
 
 def test_a_new_outcome_closes_what_was_opened_again(tmp_path: Path) -> None:
@@ -337,3 +368,127 @@ def test_trials_are_told_whether_to_go_on_with_what_another_host_left(
     monkeypatch.setattr(trials, "run_recipe", note)
     carry_out(replace(_job(tmp_path), takes_over=takes_over), SilentProgress(), lambda _text: None)
     assert wishes == [Wish(takes_over=takes_over, is_trial=True)]
+
+
+@dataclass(frozen=True)
+class Booked:
+    """A run's record, as far as a trial asks it."""
+
+    total: Total
+    duration_s: float
+
+
+def test_what_a_run_took_that_could_not_be_gone_on_with_is_in_its_trials_energy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worked by hand: a machine went down at 60 J of a trial, which then took 100 J on another one."""
+    basis = {"here": Basis.MEASURED, "gone": Basis.MODELLED}
+    booked = {
+        name: Booked(Total(value_j=j, low_j=j - 9, high_j=j + 9, basis=basis[name], complete=True), j / 10)
+        for name, j in (("gone", 60.0), ("here", 100.0))
+    }
+    begun = iter(("gone", "here", "here"))
+
+    def cut_short(*_args: Any, on_run: Any, **_more: Any) -> None:
+        on_run(next(begun))
+        raise Killed
+
+    monkeypatch.setattr(trials, "show_run", lambda _folder, run_id: booked[run_id])
+    monkeypatch.setattr(trials, "_finished_before", lambda *_args: None)
+    monkeypatch.setattr(trials, "run_recipe", cut_short)
+    job = _job(tmp_path)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            carry_out(job, SilentProgress(), lambda _text: None)
+
+    def broken(*_args: Any, on_run: Any, **_more: Any) -> None:
+        on_run(next(begun))
+        raise StillwattError("the loss is nan")
+
+    monkeypatch.setattr(trials, "run_recipe", broken)
+    trial = carry_out(job, SilentProgress(), lambda _text: None)
+    assert (trial.energy_j, trial.energy_low_j, trial.energy_high_j, trial.duration_s) == (160.0, 142.0, 178.0, 16.0)
+    assert (trial.run_id, trial.basis, trial.complete) == ("here", "modelled", True)
+    assert kept_trials(tmp_path) == {0: trial}
+
+
+class Ticket:
+    """Stands for a task's answer that is yet to come."""
+
+
+@dataclass
+class LosingRay:
+    """A Ray of two machines, each of whose tasks comes to the same end."""
+
+    end: Exception
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "Alive": True,
+                "NodeID": f"{number:056x}",
+                "NodeManagerHostname": name,
+                "NodeManagerAddress": f"10.0.0.{number}",
+                "Resources": {"CPU": 2.0},
+            }
+            for number, name in enumerate(("left", "right"))
+        ]
+
+    def remote(self, **_options: Any) -> Any:
+        class Task:
+            def __init__(self, _work: Any) -> None: ...
+
+            def remote(self, _job: Any) -> Ticket:
+                return Ticket()
+
+        return Task
+
+    def wait(self, asked: list[Ticket], **_more: Any) -> tuple[list[Ticket], list[Ticket]]:
+        return asked[:1], asked[1:]
+
+    def get(self, _asked: Ticket) -> Any:
+        raise self.end
+
+
+def engine_that_loses(monkeypatch: pytest.MonkeyPatch, name: str, *said: Any) -> sweep_ray.RayEngine:
+    errors = pytest.importorskip("ray.exceptions", reason="the ray extra is not installed")
+    monkeypatch.setattr(sweep_ray, "connect", lambda: LosingRay(getattr(errors, name)(*said)))
+    return sweep_ray.RayEngine()
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "told"),
+    [
+        ("WorkerCrashedError", (), "The worker died unexpectedly while executing this task"),
+        ("NodeDiedError", ("Task failed because its node is dead. Node IP: 10.0.0.1",), "its node is dead"),
+    ],
+)
+def test_a_trial_whose_machine_or_process_is_gone_is_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: tuple[str, ...], told: str
+) -> None:
+    engine = engine_that_loses(monkeypatch, name, *said)
+    for number in (0, 1):
+        engine.submit(replace(_job(tmp_path), number=number))
+    for number, machine in ((0, r"right \(10.0.0.1\)"), (1, r"left \(10.0.0.0\)")):
+        text = f"trial {number} was cut short: its process on {machine} is gone .*{told}.*the same command goes on"
+        with pytest.raises(TrialLeftOpen, match=text):
+            engine.wait()
+    assert kept_trials(tmp_path) == {}
+
+
+def test_a_trial_that_took_all_memory_has_failed_and_is_not_run_into_the_same_wall_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_that_loses(monkeypatch, "OutOfMemoryError", "killed")
+    engine.submit(_job(tmp_path))
+    trial = engine.wait()
+    assert (trial.status, trial.run_id) == (FAILED, None)
+    assert trial.why_not == "it took all memory of right (10.0.0.1), and Ray ended it"
+    assert kept_trials(tmp_path) == {0: trial}
+
+
+def test_an_error_of_our_own_far_away_comes_out_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_that_loses(monkeypatch, "RayTaskError", "carry_out_far", "the stack", ValueError("a fault"))
+    engine.submit(_job(tmp_path))
+    with pytest.raises(Exception, match="the stack"):
+        engine.wait()
