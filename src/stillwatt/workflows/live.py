@@ -156,10 +156,10 @@ class Run(AbstractContextManager["Run"]):
             python=sys.version.split()[0],
             **({} if self._group is None else self._group.place(self.name)),
         )
-        self._start_sampler(self._session, journal_path)
-        _open_runs.add(self)
-        note_open(self)
         try:
+            self._start_sampler(self._session, journal_path)
+            _open_runs.add(self)
+            note_open(self)
             self.idle(self._idle_s, name=IDLE_BEFORE)
         except BaseException:
             note_closed(self)

@@ -305,6 +305,20 @@ def test_a_wait_that_is_interrupted_ends_the_session_and_its_sampling_process(
     assert run.result.status is StageStatus.FAILED
 
 
+def test_a_start_that_is_interrupted_ends_the_session_and_its_sampling_process(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stillwatt.workflows.sampling_process.first_line", interrupted)
+    run = stillwatt.Run("started", runs_dir=runs_dir, sensors=SYNTHETIC)
+    with pytest.raises(KeyboardInterrupt), run:
+        pass
+    assert run.result.status is StageStatus.FAILED
+    assert not any("lost" in warning for warning in run.result.warnings)
+
+
 @pytest.mark.parametrize("below", ["", "runs"])
 def test_a_folder_that_no_run_can_be_kept_in_is_refused_with_a_cure(tmp_path: Path, below: str) -> None:
     file = tmp_path / "notes.txt"
