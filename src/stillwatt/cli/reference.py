@@ -19,7 +19,8 @@ _OPENING = """\
 `stillwatt VERB …`; `python -m stillwatt` is the same. Answers go to standard output, remarks and progress to standard
 error. `--json` gives the answer to programs, and an error too: `{"error": {"kind": …, "message": …, "exit_status": …}}`
 on standard output, beside the sentence on standard error. Colours and bars appear only on a terminal, and no colours
-where `NO_COLOR` is set.
+where `NO_COLOR` is set. Tab completion: `eval "$(_STILLWATT_COMPLETE=bash_source stillwatt)"` in `~/.bashrc`
+(`zsh_source`, or `fish_source` for its own shell).
 
 | exit status | meaning |
 |---|---|

@@ -347,6 +347,7 @@ def test_a_start_that_is_interrupted_ends_the_session_and_its_sampling_process(
         pass
     assert run.result.status is StageStatus.FAILED
     assert not any("lost" in warning for warning in run.result.warnings)
+    assert run.result.total == NoTotal(reason="it ended before anything was read")
 
 
 @pytest.mark.parametrize("below", ["", "runs"])
