@@ -84,13 +84,15 @@ def account(context: click.Context, /, **asked: Any) -> None:
     text = report_json(data)
     if out is not None:
         write_whole(out, text)
+    pages = _write_pages(data, paths)  # before the answer, whose reader may go while it is printed
     if asked["as_json"]:
         click.echo(text, nl=False)
     else:
         say(_text(data))
         if out is not None:
             say(f"report  {out}")
-    _write_pages(data, paths)
+    for line in pages:
+        note(line)
     context.exit(0 if energy_is_whole(data) else INCOMPLETE)
 
 
@@ -159,13 +161,13 @@ def _paths(asked: dict[str, Any]) -> dict[str, Path | None]:
     return paths
 
 
-def _write_pages(data: dict[str, Any], paths: dict[str, Path | None]) -> None:
+def _write_pages(data: dict[str, Any], paths: dict[str, Path | None]) -> list[str]:
+    """Write the pages that were asked for; gives a line on each."""
     if paths["--html"] is None and paths["--markdown"] is None:
-        return
+        return []
     from stillwatt.workflows.lifecycle_pages import write_pages
 
-    for what, path in write_pages(data, html=paths["--html"], markdown=paths["--markdown"]):
-        note(f"{what}  {path}")
+    return [f"{what}  {path}" for what, path in write_pages(data, html=paths["--html"], markdown=paths["--markdown"])]
 
 
 def _recompute(path: str, paths: dict[str, Path | None]) -> int:
@@ -175,12 +177,13 @@ def _recompute(path: str, paths: dict[str, Path | None]) -> int:
     from stillwatt.workflows.outputs import write_whole
 
     text, differs = recompute(path)
-    out = paths["-o"]
+    out, pages = paths["-o"], _write_pages(json.loads(text), paths)
     if out is not None:
         write_whole(out, text)
     else:
         click.echo(text, nl=False)
-    _write_pages(json.loads(text), paths)
+    for line in pages:
+        note(line)
     if differs:
         note(f"{path}: differs from what its inputs give, first at {differs}")
         return 1

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stillwatt.workflows.pipeline import PipelineOutcome
 
 _INTERRUPTED = 130
+_GOES_ON = "interrupted: what is finished is kept and booked; the same command goes on from there"
 _ENGINE_HELP = "In this process (one rank, where a launcher started several), or as ranks over the machines of the Ray \
 cluster that RAY_ADDRESS names."
 _RESUME_HELP = "Go on with this run (id, its beginning, name or `latest`), one last seen on another host too; only \
@@ -71,8 +72,7 @@ def run(
         try:
             outcome = _carry_out(settings, runs_dir=runs_dir, fresh=fresh, resume=resume, sensors=sensors)
         except KeyboardInterrupt:
-            note("interrupted: what is finished is kept and booked; the same command goes on from there")
-            context.exit(_INTERRUPTED)
+            raise KeyboardInterrupt(_GOES_ON) from None
     if outcome is None:
         return  # the first rank of the launch tells
     _tell(outcome, as_json=as_json)

@@ -123,7 +123,12 @@ class Stage:
         """
         from stillwatt.metering.values import json_values
 
-        kept, left_out = json_values(results)
+        given: object = results  # by a program without types it may be anything
+        if not isinstance(given, Mapping):
+            message = f"stage {self.name!r}: results are names with values, as in record({{'score': 0.7}}); left out"
+            self._meter.note(message, about=f"results {self.name}", stacklevel=5)
+            return
+        kept, left_out = json_values(given)
         for name, kind in left_out.items():
             message = f"stage {self.name!r}: the result {name!r} is of type {kind}, which is no JSON value; left out"
             self._meter.note(message, about=f"result {self.name} {name}", stacklevel=5)
@@ -219,7 +224,8 @@ class Meter:
         Raises:
             UnknownNameError: `kind` is not a stage kind; nothing has been started then.
         """
-        stage = self._start(name, parse_kind(kind), labels or {})
+        # a name that is a number, as in `for epoch in range(3)`, is its text: a reader drops a stage that has no name
+        stage = self._start(str(name), parse_kind(kind), self._label_texts(str(name), labels))
         token = self._current.set(stage)
         status, error = "ended", None
         try:
@@ -293,9 +299,18 @@ class Meter:
             name=name,
             kind=kind.value,
             attempt=attempt,
-            labels={str(key): str(value) for key, value in labels.items()},
+            labels=labels,
         )
         return stage
+
+    def _label_texts(self, name: str, labels: object) -> Mapping[str, str]:
+        """Labels as texts; what is no mapping is left out, with a warning that the run keeps."""
+        if isinstance(labels, Mapping):
+            return {str(key): str(value) for key, value in labels.items()}
+        if labels is not None:
+            message = f"stage {name!r}: labels are names with values, as in labels={{'arm': 'kd'}}; left out"
+            self.note(message, about=f"labels {name}", stacklevel=6)
+        return {}
 
     def _parent_in_thread(self, name: str) -> Stage | None:
         """Where a stage lies that a thread begins which has none open; says once that it lies in none beside others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -34,6 +35,19 @@ def test_of_runs_of_the_report_and_of_the_report_anew_the_same_bytes(tmp_path: P
     taken = ask(str(report), "--html", str(page))
     assert taken.exit_code == 2
     assert "another --html, or --force" in taken.stderr
+
+
+def test_a_page_is_there_also_where_the_reader_of_the_account_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_text: str) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("stillwatt.cli.lifecycle.say", gone)
+    report = tmp_path / "hand.json"
+    report.write_text(report_json(bare()), encoding="utf-8")
+    assert ask(str(report), "--html", str(tmp_path / "hand.html")).exit_code == 1
+    assert (tmp_path / "hand.html").is_file()
 
 
 def test_a_report_by_hand_is_shown_and_written(tmp_path: Path) -> None:

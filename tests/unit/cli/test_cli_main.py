@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -188,3 +189,42 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "sweep",
         "validate",
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "status"),
+    [
+        (("ledger", "show", "nobody", "--runs", "gone", "--json"), "RunNotFoundError", 2),
+        (("ledger", "show", "--json"), "UsageError", 2),
+        (("ledger", "frobnicate", "--json"), "UsageError", 2),
+        (("recipe", "check", "--json", "nosuch"), "UnknownNameError", 2),
+        (("advise", "--budget", "5", "--json"), "UsageError", 2),
+        (("validate", "gone.json", "--json"), "NoSuchInputError", 2),
+    ],
+)
+def test_where_json_is_asked_for_an_error_is_json_too(
+    asked: tuple[str, ...], kind: str, status: int, stillwatt: Stillwatt
+) -> None:
+    result = stillwatt(*asked)
+    error = json.loads(result.stdout)["error"]
+    assert (error["kind"], error["exit_status"], result.exit_code) == (kind, status, status)
+    assert error["message"] in result.stderr
+    assert not error["message"].startswith("error")
+
+
+@pytest.mark.parametrize(
+    "asked", [("measure", "--json", "--period-ms", "0", "--", "true"), ("ledger", "show", "--", "--json")]
+)
+def test_what_is_no_wish_for_json_leaves_stdout_empty(asked: tuple[str, ...], stillwatt: Stillwatt) -> None:
+    result = stillwatt(*asked)
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_an_interrupt_is_json_and_says_what_comes_next() -> None:
+    found = CliRunner().invoke(_failing(KeyboardInterrupt("interrupted: go on")), ["work", "--json"])
+    assert found.exit_code == 2  # the command has no such option
+    group = _failing(KeyboardInterrupt("interrupted: go on"))
+    group.commands["work"].params.append(click.Option(["--json", "as_json"], is_flag=True, expose_value=False))
+    found = CliRunner().invoke(group, ["work", "--json"])
+    assert json.loads(found.stdout)["error"]["message"] == "interrupted: go on"
+    assert (found.exit_code, found.stderr) == (130, "interrupted: go on\n")

@@ -145,6 +145,29 @@ def test_an_unknown_kind_is_refused_before_anything_starts(meter: Meter, journal
     assert parse_kind(StageKind.SERVE) is StageKind.SERVE
 
 
+@pytest.mark.parametrize("name", [0, None, 2.5])
+def test_a_name_that_is_no_text_is_its_text(name: Any, meter: Meter, journal: MemoryJournal) -> None:
+    with meter.stage(name):
+        pass
+    assert journal.named("stage_started")[0]["name"] == str(name)
+
+
+@pytest.mark.parametrize("labels", ["kd", ["kd"], 5])
+def test_labels_that_are_none_are_left_out_with_a_warning(labels: Any, meter: Meter, journal: MemoryJournal) -> None:
+    with pytest.warns(MeterWarning, match=r"labels=\{'arm': 'kd'\}"), meter.stage("train", labels=labels):
+        pass
+    assert journal.named("stage_started")[0]["labels"] == {}
+    assert "left out" in journal.named("warning")[0]["message"]
+
+
+@pytest.mark.parametrize("results", [5, None, [0.7], [("score", 0.7)]])
+def test_results_without_names_are_left_out_with_a_warning(results: Any, meter: Meter, journal: MemoryJournal) -> None:
+    with pytest.warns(MeterWarning, match="results are names with values"), meter.stage("evaluate") as stage:
+        stage.record(results)
+    assert journal.named("result") == []
+    assert journal.named("stage_ended")[0]["status"] == "ended"
+
+
 def test_counts_are_summed_and_written_twice_a_second_at_most(
     meter: Meter, journal: MemoryJournal, clock: SteppingClock
 ) -> None:
