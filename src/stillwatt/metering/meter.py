@@ -221,11 +221,11 @@ class Meter:
     ) -> Iterator[Stage]:
         """Measure the block as a stage; stages nest, and an exception marks the stage failed and goes on up.
 
-        Raises:
-            UnknownNameError: `kind` is not a stage kind; nothing has been started then.
+        A kind that there is not is warned of and booked as `other`: it may come up hours into a training.
         """
         # a name that is a number, as in `for epoch in range(3)`, is its text: a reader drops a stage that has no name
-        stage = self._start(str(name), parse_kind(kind), self._label_texts(str(name), labels))
+        name = str(name)
+        stage = self._start(name, self._known_kind(name, kind), self._label_texts(name, labels))
         token = self._current.set(stage)
         status, error = "ended", None
         try:
@@ -302,6 +302,13 @@ class Meter:
             labels=labels,
         )
         return stage
+
+    def _known_kind(self, name: str, kind: StageKind | str) -> StageKind:
+        try:
+            return parse_kind(kind)
+        except UnknownNameError as err:
+            self.note(f"stage {name!r}: {err}; booked as {StageKind.OTHER.value!r}", about=f"kind {kind}", stacklevel=6)
+            return StageKind.OTHER
 
     def _label_texts(self, name: str, labels: object) -> Mapping[str, str]:
         """Labels as texts; what is no mapping is left out, with a warning that the run keeps."""
