@@ -9,7 +9,7 @@ from typing import Any
 from stillwatt.integrations.clocks import tie_clocks
 from stillwatt.integrations.contained import Contained, contained
 from stillwatt.integrations.stage_stack import StageStack
-from stillwatt.metering.measured import SupportsStages
+from stillwatt.metering.measured import SupportsNotes, SupportsStages
 from stillwatt.records.window import StageKind
 
 EVALUATE = "evaluate"
@@ -41,7 +41,14 @@ class StageHook(Contained):
 
     @contained
     def _tie(self, name: str) -> None:
-        tie_clocks(self._stages.run, name)
+        run: Any = self._stages.run
+        try:
+            tie_clocks(run, name)
+        except TimeoutError as err:
+            if isinstance(run, SupportsNotes):
+                run.note(str(err))
+            else:
+                self.warn(str(err))
 
     @contained
     def _open(self, name: str, kind: StageKind, labels: Mapping[str, str] | None = None) -> None:
