@@ -68,7 +68,8 @@ class StillwattCallback(StageHook, TrainerCallback):
         self._name = name
         self._every_steps = every_steps
         self._ties_clocks = tie_clocks
-        self._is_attached = self._has_padding_id = False
+        self._has_padding_id = False
+        self._num_at_work = 0
         self._attached_to: weakref.WeakSet[Trainer] = weakref.WeakSet()
         self._tokens, self._joined_examples = TokenCounter(), LazySum()
         self._last_step = self._last_tokens = 0
@@ -187,13 +188,28 @@ class StillwattCallback(StageHook, TrainerCallback):
             return  # what is measured twice would be counted twice
         self._attached_to.add(trainer)
         target: Any = trainer
-        target.train = self._watched(trainer.train)
+        target.train = self._at_work(self._watched(trainer.train))
         target.training_step = self._counted(trainer.training_step)
-        target.evaluate = self._around(trainer.evaluate, EVALUATE, StageKind.EVALUATE)
-        target.predict = self._around(trainer.predict, EVALUATE, StageKind.EVALUATE)
+        target.evaluate = self._at_work(self._around(trainer.evaluate, EVALUATE, StageKind.EVALUATE))
+        target.predict = self._at_work(self._around(trainer.predict, EVALUATE, StageKind.EVALUATE))
         # a private method: where a version of transformers has none, saving is foreseen by its flag
         target._save_checkpoint = self._around(trainer._save_checkpoint, SAVE, StageKind.OTHER)
-        self._is_attached = True
+
+    @property
+    def _is_attached(self) -> bool:
+        """Whether events come from a Trainer whose methods are measured; another may have the same callback without."""
+        return self._num_at_work > 0
+
+    def _at_work(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._num_at_work += 1
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._num_at_work -= 1
+
+        return call
 
     def _watched(self, train: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(train)

@@ -247,6 +247,20 @@ def test_attached_twice_it_counts_once(runs_dir: Path, tmp_path: Path) -> None:
     assert (trained.workload["examples"], trained.workload["tokens"]) == (ROWS, tokens_of(ROWS))
 
 
+def test_a_second_trainer_that_it_is_not_attached_to_is_measured_by_events(runs_dir: Path, tmp_path: Path) -> None:
+    with synthetic_run(runs_dir) as run:
+        callback = StillwattCallback(run)
+        callback.attach(make_trainer(tmp_path / "first", [])).close()
+        with pytest.warns(stillwatt.MeterWarning, match="attach"):
+            make_trainer(tmp_path / "second", [callback]).train()
+    (train,) = stages(run.result, "student_train")
+    evaluations, saves = stages(run.result, "evaluate"), stages(run.result, "save_checkpoint")
+    assert [stage.labels for stage in evaluations] == [{}] * 3  # foreseen, and not found after their first batch
+    assert len(saves) == 3
+    assert "tokens" not in train.workload
+    assert "attach" in train.results["tokens_not_counted"]
+
+
 def test_a_training_after_an_evaluation_that_raised_is_counted(runs_dir: Path, tmp_path: Path) -> None:
     def raises(_predictions: Any) -> dict[str, float]:
         raise FloatingPointError("no score")
