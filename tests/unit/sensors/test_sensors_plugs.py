@@ -316,13 +316,13 @@ SHELLY_ANSWER = b'{"apower":100,"aenergy":{"total":12}}'
 
 
 @pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def account(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("PLUG_USER", "admin")
     monkeypatch.setenv("PLUG_PASSWORD", 'wa"tt')
     return {"user_env": "PLUG_USER", "password_env": "PLUG_PASSWORD"}
 
 
-def test_a_plug_with_a_password_is_answered_as_it_asks(server: FakeServer, account: dict[str, str]) -> None:
+def test_a_plug_with_a_password_is_answered_as_it_asks(server: FakeServer, account: dict[str, Any]) -> None:
     """The second generation of Shelly takes nothing but a digest; a challenge is good for more than one asking."""
     server.answers = {SHELLY: SHELLY_ANSWER}
     server.challenge = 'Digest qop="auth", realm="shellyplus-1", nonce="60dc2c69", algorithm=SHA-256'
@@ -350,7 +350,7 @@ def test_a_plug_with_a_password_is_answered_as_it_asks(server: FakeServer, accou
     ],
 )
 def test_what_a_plug_wants_and_nobody_can_give_is_its_refusal(
-    server: FakeServer, account: dict[str, str], challenge: str
+    server: FakeServer, account: dict[str, Any], challenge: str
 ) -> None:
     server.challenge = challenge
     probe = SmartPlugSensor(FakeClock(), url=server.url, **account).probe()
@@ -358,7 +358,7 @@ def test_what_a_plug_wants_and_nobody_can_give_is_its_refusal(
     assert len(server.asked) == 1
 
 
-def test_a_wrong_password_is_told_once_a_reading(server: FakeServer, account: dict[str, str]) -> None:
+def test_a_wrong_password_is_told_once_a_reading(server: FakeServer, account: dict[str, Any]) -> None:
     server.challenge = 'Digest realm="r", nonce="x y"'
     server.wanted_authorization = "another"
     probe = SmartPlugSensor(FakeClock(), url=server.url, **account).probe()
@@ -396,7 +396,8 @@ def test_an_instrument_that_counts_nothing_gets_the_older_answer(monkeypatch: py
     monkeypatch.setenv("WHO", "u")
     login = Login("plug", user_env="WHO")
     assert login.take_up(['Digest realm="r", nonce="n"'])
-    assert 'response="' in login.header("/") and "nc=" not in login.header("/")
+    assert 'response="' in login.header("/")
+    assert "nc=" not in login.header("/")
     assert login.take_up(['Digest realm="r", nonce="n", qop="auth", algorithm=MD5-sess'])
     assert "algorithm=MD5-sess" in login.header("/")
 
@@ -406,7 +407,7 @@ def test_a_token_is_sent_as_one(server: FakeServer, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HA_TOKEN", "abc.def")
     server.answers = {"/": {"state": "123.4", "attributes": {"unit_of_measurement": "W"}}}
     server.wanted_authorization = "Bearer abc.def"
-    options = {"url": server.url, "kind": "json", "power_path": "state", "token_env": "HA_TOKEN"}
+    options: dict[str, Any] = {"url": server.url, "kind": "json", "power_path": "state", "token_env": "HA_TOKEN"}
     sensor = SmartPlugSensor(FakeClock(), **options)
     sensor.open()
     (reading,) = sensor.read()
