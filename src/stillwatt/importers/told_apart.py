@@ -30,8 +30,8 @@ _OWN = (
 CARD_COLUMNS = frozenset(_OWN) - {"index", "serial"}
 """Of these, those that can be of nothing but cards."""
 _NAMES = ("name", "gpu_name")
-_DEVICES = ("device", "card")
-"""Names of cards, as rocm-smi calls them, where the power is of cards; a plug is a device, too."""
+_DEVICES = ("device", "card", "deviceid")
+"""Names of cards, as rocm-smi and xpu-smi call them, where the power is of cards; a plug is a device, too."""
 _MOST_TOGETHER = 16
 """Cards in the largest node."""
 _CLOSE_SHARE = 10
