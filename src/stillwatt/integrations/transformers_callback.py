@@ -319,6 +319,6 @@ class StillwattCallback(StageHook, TrainerCallback):
         """What the Trainer's own count of tokens is called here; empty where it keeps none."""
         if str(args.include_num_input_tokens_seen) == "non_padding":
             # with neither a mask nor an id to know padding by, the Trainer counts padding as well
-            is_blind = self._tokens.num_unknown > 0 and not self._has_padding_id
+            is_blind = self._tokens.num_unmasked > 0 and not self._has_padding_id
             return "tokens_with_padding" if is_blind else "tokens"
         return "tokens_with_padding" if str(args.include_num_input_tokens_seen) == "all" else ""

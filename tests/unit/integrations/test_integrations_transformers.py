@@ -215,16 +215,28 @@ def test_a_bare_callback_finds_out_at_the_next_training(runs_dir: Path, tmp_path
     assert [stage.workload["steps"] for stage in trained] == [2, 5, 5]
 
 
-def test_examples_that_are_joined_into_one_row_are_counted(runs_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("padded_to", [None, 16])
+def test_examples_that_are_joined_into_one_row_are_counted_with_their_tokens(
+    runs_dir: Path, tmp_path: Path, padded_to: int | None
+) -> None:
+    """Without an attention mask: positions tell where each begins, and what is padding at the row's end."""
     data = [{"input_ids": list(range(1, 5 + number % 4))} for number in range(ROWS)]
-    with synthetic_run(runs_dir) as run, pytest.warns(stillwatt.MeterWarning, match="no attention mask"):
+    joined = transformers.DataCollatorWithFlattening()
+
+    def collate(rows: list[Any]) -> dict[str, Any]:
+        batch: dict[str, Any] = joined(rows)
+        more = -batch["input_ids"].shape[1] % (padded_to or 1)
+        return {name: torch.nn.functional.pad(ids, (0, more)) for name, ids in batch.items()}
+
+    with synthetic_run(runs_dir) as run:
         trainer = make_trainer(tmp_path, [], data=data, eval_strategy="no", save_strategy="no")
-        trainer.data_collator = transformers.DataCollatorWithFlattening()
+        trainer.data_collator = collate
         StillwattCallback(run).attach(trainer)
         trainer.train()
     (trained,) = stages(run.result, "student_train")
     assert trained.workload["examples"] == ROWS
-    assert "tokens" not in trained.workload
+    assert trained.workload["tokens"] == sum(4 + number % 4 for number in range(ROWS))
+    assert "tokens_not_counted" not in trained.results
 
 
 def test_a_trainer_that_cannot_tell_padding_gives_no_count_without_it(runs_dir: Path, tmp_path: Path) -> None:
