@@ -36,7 +36,12 @@ class StageHook(Contained):
 
     @contained
     def _begin_run(self) -> None:
-        if self._stages.open_run() is None:
+        if self._stages.open_run() is None and self._stages.is_left_behind:
+            self.warn(
+                "it was sent to this process and its run stayed in the one that opened it: what is done here is in the "
+                "energy of that run, and in no stage of it; give a run_factory to measure here"
+            )
+        elif self._stages.run is None:
             self.warn("it was given neither a run nor a run_factory; nothing is measured")
 
     @contained

@@ -7,7 +7,6 @@ are read off the flags that decide on them; after `attach`, the methods themselv
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +21,9 @@ try:
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 except ImportError as err:
     raise MissingExtraError("transformers", "distill") from err
+
+_ATTACHED = "_stillwatt_attached"
+"""Where a Trainer keeps the callbacks that measure its methods."""
 
 
 class StillwattCallback(StageHook, TrainerCallback):
@@ -70,7 +72,6 @@ class StillwattCallback(StageHook, TrainerCallback):
         self._ties_clocks = tie_clocks
         self._has_padding_id = False
         self._num_at_work = 0
-        self._attached_to: weakref.WeakSet[Trainer] = weakref.WeakSet()
         self._tokens, self._joined_examples = TokenCounter(), LazySum()
         self._last_step = self._last_tokens = 0
         self._first_flop = 0.0
@@ -184,10 +185,11 @@ class StillwattCallback(StageHook, TrainerCallback):
     def _attach(self, trainer: Trainer) -> None:
         if self not in trainer.callback_handler.callbacks:
             trainer.add_callback(self)
-        if trainer in self._attached_to:
-            return  # what is measured twice would be counted twice
-        self._attached_to.add(trainer)
         target: Any = trainer
+        attached = vars(target).setdefault(_ATTACHED, [])
+        if self in attached:
+            return  # what is measured twice would be counted twice
+        attached.append(self)
         target.train = self._at_work(self._watched(trainer.train))
         target.training_step = self._counted(trainer.training_step)
         target.evaluate = self._at_work(self._around(trainer.evaluate, EVALUATE, StageKind.EVALUATE))

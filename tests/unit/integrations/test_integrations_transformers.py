@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -354,3 +356,21 @@ def test_its_own_errors_stay_its_own(tmp_path: Path, make: Callable[[], Stillwat
 def test_without_the_library_one_sentence_says_what_to_install() -> None:
     said = message_without(["transformers"], "import stillwatt.integrations.transformers_callback")
     assert said == "MissingExtraError: transformers is not installed; run: pip install 'stillwatt[distill]'"
+
+
+@pytest.mark.parametrize("send", [lambda found: pickle.loads(pickle.dumps(found)), copy.deepcopy])  # noqa: S301
+def test_it_can_be_sent_and_copied(runs_dir: Path, tmp_path: Path, send: Callable[[Any], Any]) -> None:
+    """As launchers that start processes do: in another one, its run is out of reach, and it says so."""
+    with synthetic_run(runs_dir) as run:
+        callback = StillwattCallback(run)
+        args = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[])
+        callback.on_train_begin(args, transformers.TrainerState(), transformers.TrainerControl())
+        sent = send(callback)
+        callback.close()
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            make_trainer(tmp_path / "sent", [sent], include_num_input_tokens_seen="non_padding").train()
+    is_there = send is copy.deepcopy
+    assert len(stages(run.result, "student_train")) == 1 + is_there
+    told = [str(one.message) for one in seen if one.category is stillwatt.MeterWarning]
+    assert ["give a run_factory" in text for text in told] == ([] if is_there else [True])
