@@ -8,6 +8,7 @@ that is no count or no result is left out, warned of, and named in the run's rec
 from __future__ import annotations
 
 import contextvars
+import errno
 import itertools
 import os
 import threading
@@ -264,7 +265,11 @@ class Meter:
             self._journal.write({"event": event, "t_ns": stamp_ns, **fields})
         except (OSError, TypeError, ValueError) as err:
             self.lost_events += 1
-            self.warn(f"the journal cannot be written ({err}); the energy of this run will have gaps", about="journal")
+            if isinstance(err, OSError) and err.errno == errno.EBADF:
+                self.warn(f"the run has ended; what it is told now ({event}) is not kept", about="ended")
+            else:
+                told = f"the journal cannot be written ({err}); the energy of this run will have gaps"
+                self.warn(told, about="journal")
 
     def warn(self, message: str, *, about: str = "", stacklevel: int = 4) -> bool:
         """Warn once of one thing (by default of what the message says); gives whether this was the first time."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stillwatt.ledger.journal import JournalWriter
 from stillwatt.metering.meter import Meter, MeterWarning, Stage, parse_kind
 from stillwatt.records import StageKind
 from stillwatt.units import NS_PER_MS, NS_PER_S
@@ -259,6 +260,17 @@ def test_a_full_disk_costs_events_but_never_an_exception(meter: Meter, journal: 
         stage.add_tokens(1)
     assert meter.lost_events == 3
     assert journal.events == []
+
+
+def test_what_comes_after_the_runs_end_is_no_gap_in_its_energy(clock: SteppingClock, tmp_path: Path) -> None:
+    journal = JournalWriter(tmp_path / "journal.jsonl")
+    meter = Meter(journal, clock)
+    with meter.stage("ask") as stage:
+        pass
+    journal.close()
+    with pytest.warns(MeterWarning, match="the run has ended; what it is told now .workload. is not kept"):
+        stage.add_tokens(1)
+    assert meter.lost_events == 1
 
 
 def test_a_result_that_is_no_json_costs_itself_alone_and_the_run_says_so(meter: Meter, journal: MemoryJournal) -> None:
