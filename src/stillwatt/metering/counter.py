@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from stillwatt.metering.alternation import Reach, Steps, alternation
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.cells import Cells, cells_of, is_fine
 from stillwatt.metering.curve import Curve, Segment, carry_on, cover
 from stillwatt.metering.fusion import fuse
 from stillwatt.metering.halfwidth import evaluate
-from stillwatt.metering.levels import find_levels, neighbours
+from stillwatt.metering.levels import find_levels, neighbours, shows_levels
 from stillwatt.metering.outpaced import is_outpaced, shape, shown_ends
 from stillwatt.metering.phase import find_phase
 from stillwatt.metering.rejection import without_failed
@@ -82,8 +83,10 @@ def counter_curve(
     stands = [] if witness is None else find_stands(series, steps.energy_j, updates, witness)
     steps, updates = _over_stands(steps, updates, stands), _renewed(updates, stands)
     knots = _knots(series, steps, updates, stands)
-    read, range_w = _straight(series, steps, knots, witness)
-    mean_w = read.power_w
+    sharp = witness if shows_levels(beside, updates.period_ns) else None
+    mean_w = np.diff(knots.energy_j) / (np.diff(knots.x_ns) / NS_PER_S)
+    reach = alternation(Steps(knots.x_ns, mean_w, knots.kind == Segment.READ), sharp, series.channel.limit_w)
+    read, range_w = _straight(series, steps, knots, witness, reach)
     ends_w = _ends(series, knots, mean_w)
     marks = np.unique(np.array(marks_ns, dtype=np.int64))
     if cells is not None:
@@ -138,10 +141,11 @@ def _renewed(updates: Updates, stands: Sequence[Stand]) -> Updates:
     return replace(updates, x_ns=x_ns, half_ns=half_ns)
 
 
-def _straight(series: Series, steps: _Steps, knots: _Knots, witness: Curve | None) -> tuple[Curve, FloatArray]:
+def _straight(
+    series: Series, steps: _Steps, knots: _Knots, witness: Curve | None, reach: Reach
+) -> tuple[Curve, FloatArray]:
     """The curve with straight lines between the updates, and the least and largest power beside any of them."""
-    reach = _reach(series)
-    left_w, right_w = _beside(knots, reach)
+    left_w, right_w = _beside(knots, _reach(series))
     length_s = np.diff(knots.x_ns) / NS_PER_S
     mean_w = np.diff(knots.energy_j) / length_s
     range_w = np.array([min(left_w.min(), right_w.min()), max(left_w.max(), right_w.max())])
@@ -154,6 +158,7 @@ def _straight(series: Series, steps: _Steps, knots: _Knots, witness: Curve | Non
         # so few means of power do not show the extremes
         apart = 1 / mean_w.size
         range_w = range_w * np.array([1 - apart, 1 + apart])
+    low_w, high_w = np.fmin(low_w, reach.low_w), np.fmax(high_w, reach.high_w)
     covered = cover(series, steps.kind)
     read = Curve(
         x_ns=knots.x_ns,
