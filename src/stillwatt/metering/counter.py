@@ -181,6 +181,19 @@ def _straight(
     return read, range_w
 
 
+def is_unrenewed(series: Series) -> bool:
+    """Whether no distance is known between any two of the counter's values, and none stood for two updates.
+
+    One that stood so long belongs to a part that draws nothing; of another nobody knows what was drawn while it was shown.
+    """
+    unwrapped = unwrap(series)
+    if np.any(unwrapped.increments > 0):
+        return False
+    edges = np.concatenate(([0], unwrapped.resets + 1, [series.t_ns.size]))
+    stood_ns = series.t_ns[edges[1:] - 1] - series.t_ns[edges[:-1]]
+    return bool(stood_ns.max() < STANDING_UPDATES * series.channel.update_period_ns)
+
+
 def counter_steps(series: Series) -> tuple[IntArray, FloatArray, npt.NDArray[np.int8]]:
     """Times of a counter's updates, energies there, and what the steps between rest on; without any bounds (eq. 3).
 
@@ -217,14 +230,16 @@ def _steps(series: Series, unwrapped: Unwrapped, updates: Updates, witness: Curv
     kind = np.where(is_gap, Segment.COUNTED_GAP, Segment.READ).astype(np.int8)
     whole_j, repaired_j = np.zeros(energy_j.size), np.full(unwrapped.resets.size, np.nan)
     for number, i in enumerate(unwrapped.resets):
-        kind[i] = Segment.MISSING
+        after = int(np.searchsorted(updates.first, i + 1))
+        # readings of the last value tell nothing of what was drawn since it was renewed
+        lost = slice(updates.first[after - 1], i + 1)
+        kind[lost] = Segment.MISSING
         if witness is None:
             continue
-        after = int(np.searchsorted(updates.first, i + 1))
         span = WeightedWindow(int(updates.x_ns[after - 1]), int(updates.x_ns[after]))
         seen = evaluate(witness, profile([[span]]))
         if seen.missing_s[0] == 0:
-            kind[i] = Segment.REPAIRED
+            kind[lost] = Segment.REPAIRED
             energy_j[i] = repaired_j[number] = seen.value_j[0]
             whole_j[i] = seen.random_j[0]
     return _Steps(energy_j, kind, whole_j, unwrapped.resets, repaired_j)

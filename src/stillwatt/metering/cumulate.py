@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stillwatt.metering.counter import counter_curve
+from stillwatt.metering.counter import counter_curve, is_unrenewed
 from stillwatt.metering.curve import Curve, Segment, carry_on, cover, hold_ns, unseen_half_w
 from stillwatt.metering.full_time import (
     SECOND_DIFFERENCE,
@@ -64,6 +64,9 @@ def cumulate(
     watched_ns = int(series.t_ns[-1] - series.t_ns[0])
     if not np.any(np.diff(series.count)) and watched_ns >= _STUCK_UPDATES * series.channel.update_period_ns:
         return f"{stream} did not move in {watched_ns / NS_PER_S:.1f} s: the counter is stuck"
+    if is_unrenewed(series):
+        every_s = series.channel.update_period_ns / NS_PER_S
+        return f"{stream} showed no step of known energy in {watched_ns / NS_PER_S:.3g} s; it is renewed every {every_s:.3g} s"
     return replace(counter_curve(series, witness, beside, marks_ns), failed=sound.failed)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from fakes import fake_channel
@@ -18,11 +20,11 @@ from stillwatt.units import NS_PER_MS, NS_PER_S
 LOW_W, HIGH_W, STEP_S = 60.0, 460.0, 0.1
 
 
-def square_j(t_s: FloatArray | float, hertz: float, up: float) -> FloatArray:
+def square_j(t_s: npt.NDArray[Any], hertz: float, up: float) -> FloatArray:
     """Energy that a square wave has drawn; `up` of the time it is at `HIGH_W`."""
-    turns = np.asarray(t_s) * hertz
+    turns = t_s * hertz
     high = np.floor(turns) * up + np.minimum(turns % 1.0, up)
-    return np.asarray(LOW_W * np.asarray(t_s) + (HIGH_W - LOW_W) * high / hertz)
+    return np.asarray(LOW_W * t_s + (HIGH_W - LOW_W) * high / hertz)
 
 
 def held(hertz: float, up: float, *, has_power: bool) -> float:
@@ -69,7 +71,7 @@ def reach(mean_w: FloatArray, limit_w: float | None = None, gap_at: int | None =
 
 def beat(turn: float, count: int = 60) -> FloatArray:
     """Means that swing by 50 W about 200 W, so many times in a step."""
-    return 200.0 + 25.0 * np.sin(2 * np.pi * turn * np.arange(count) + 0.3)
+    return np.asarray(200.0 + 25.0 * np.sin(2 * np.pi * turn * np.arange(count) + 0.3))
 
 
 def test_the_slower_the_beat_the_more_it_hides() -> None:
