@@ -184,7 +184,7 @@ def _straight(
 def is_unrenewed(series: Series) -> bool:
     """Whether no distance is known between any two of the counter's values, and none stood for two updates.
 
-    One that stood so long belongs to a part that draws nothing; of another nobody knows what was drawn while it was shown.
+    One that stood so long is that of a part which draws nothing; of another nobody knows what was drawn meanwhile.
     """
     unwrapped = unwrap(series)
     if np.any(unwrapped.increments > 0):
@@ -241,7 +241,10 @@ def _steps(series: Series, unwrapped: Unwrapped, updates: Updates, witness: Curv
         if seen.missing_s[0] == 0:
             kind[lost] = Segment.REPAIRED
             energy_j[i] = repaired_j[number] = seen.value_j[0]
-            whole_j[i] = seen.random_j[0]
+            # the joules are those between two renewals, whose times are known to their half-ranges
+            at_ns, half_ns = updates.x_ns[[after - 1, after]], updates.half_ns[[after - 1, after]].astype(np.int64)
+            ends_j = (witness.energy_at(at_ns + half_ns) - witness.energy_at(at_ns - half_ns)) / 2
+            whole_j[i] = seen.random_j[0] + ends_j.sum()
     return _Steps(energy_j, kind, whole_j, unwrapped.resets, repaired_j)
 
 

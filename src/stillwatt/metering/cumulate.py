@@ -66,7 +66,8 @@ def cumulate(
         return f"{stream} did not move in {watched_ns / NS_PER_S:.1f} s: the counter is stuck"
     if is_unrenewed(series):
         every_s = series.channel.update_period_ns / NS_PER_S
-        return f"{stream} showed no step of known energy in {watched_ns / NS_PER_S:.3g} s; it is renewed every {every_s:.3g} s"
+        watched_s = watched_ns / NS_PER_S
+        return f"{stream} showed no step of known energy in {watched_s:.3g} s; it is renewed every {every_s:.3g} s"
     return replace(counter_curve(series, witness, beside, marks_ns), failed=sound.failed)
 
 

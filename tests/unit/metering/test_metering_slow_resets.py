@@ -102,3 +102,13 @@ def test_a_first_value_that_stood_for_long_was_no_failed_reading() -> None:
     whole = estimate(counter, None, between(0.0, 49.0))
     assert isinstance(whole, Energy)
     assert whole.missing_s == pytest.approx(20.0, abs=0.1)
+
+
+def test_a_repair_is_no_surer_than_the_renewals_on_its_both_sides() -> None:
+    """The power is known without any doubt; from when to when it stands in for the counter is not."""
+    whole, repaired = (
+        estimate(*plug(2.0, 80.0, 0.3, reset_s, every_s=1.0), between(10.0, 65.0)) for reset_s in (1_000.0, 36.4)
+    )
+    assert isinstance(whole, Energy)
+    assert isinstance(repaired, Energy)
+    assert repaired.random_j**2 - whole.random_j**2 > (0.5 * POWER_W) ** 2
