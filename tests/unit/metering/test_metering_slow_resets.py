@@ -112,3 +112,30 @@ def test_a_repair_is_no_surer_than_the_renewals_on_its_both_sides() -> None:
     assert isinstance(whole, Energy)
     assert isinstance(repaired, Energy)
     assert repaired.random_j**2 - whole.random_j**2 > (0.5 * POWER_W) ** 2
+
+
+def test_a_single_renewal_tells_less_than_the_power_beside_it() -> None:
+    counter, power = plug(60.0, 90.0, 50.0, 1_000.0)
+    energy = estimate(counter, power, between(5.0, 25.0))
+    assert isinstance(energy, Energy)
+    assert energy.value_j == pytest.approx(20.0 * POWER_W)
+    assert energy.random_j < 0.05 * energy.value_j
+    (flag,) = energy.flags
+    assert flag.startswith("counter-silent: wall0.energy_counter was renewed only once in 89 s; it is every 60 s")
+    alone = estimate(counter, None, between(5.0, 25.0))
+    assert isinstance(alone, Energy)
+    assert alone.flags == ()
+    rarely = Series(power.channel, power.t_ns[::30], power.count[::30])  # no faster than the counter's own steps
+    beside = estimate(
+        counter, replace(rarely, channel=replace(power.channel, sampling_period_ns=None)), between(5.0, 25.0)
+    )
+    assert isinstance(beside, Energy)
+    assert not beside.flags
+
+
+def test_two_renewals_tell_how_much() -> None:
+    counter, power = plug(60.0, 90.0, 20.0, 1_000.0)
+    off = replace(power, count=power.count * 0.9)
+    energy = estimate(counter, off, between(20.0, 80.0))
+    assert isinstance(energy, Energy)
+    assert energy.value_j == pytest.approx(60.0 * POWER_W, rel=0.01)
