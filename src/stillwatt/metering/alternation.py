@@ -34,11 +34,15 @@ _LEAST_W2 = 2.0**-30
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Steps:
-    """A counter's steps: n of them between n + 1 times, with their mean powers."""
+    """A counter's steps: n of them between n + 1 times, with their mean powers.
+
+    Of steps that no mark, as at a stage's edge, lies near nothing is told: nobody cuts them. Without any mark, all are.
+    """
 
     x_ns: IntArray
     mean_w: FloatArray
     is_read: BoolArray
+    marks_ns: IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,10 +95,21 @@ def _rows(steps: Steps) -> Iterator[_Rows]:
     others = np.append(0, np.cumsum(is_other))
     for length in _ROWS:
         start = np.arange(0, steps.mean_w.size - length + 1, length // _STARTS)
-        start = start[others[start + length] == others[start]]
+        start = start[(others[start + length] == others[start]) & _is_near(steps, length)[start]]
         for begin in range(0, start.size, _BLOCK):
             some = start[begin : begin + _BLOCK]
             yield _Rows(some, steps.mean_w[some[:, None] + np.arange(length)])
+
+
+def _is_near(steps: Steps, length: int) -> BoolArray:
+    """Whether a row that begins at a step holds one with a mark, or lies beside it."""
+    if not steps.marks_ns.size:
+        return np.ones(steps.mean_w.size, dtype=np.bool_)
+    cut = np.searchsorted(steps.x_ns, steps.marks_ns) - 1
+    turns = np.zeros(steps.mean_w.size + 1, dtype=np.int64)
+    np.add.at(turns, np.clip(cut - length, 0, steps.mean_w.size), 1)
+    np.add.at(turns, np.clip(cut + 2, 0, steps.mean_w.size), -1)
+    return np.asarray(np.cumsum(turns)[:-1] > 0, dtype=np.bool_)
 
 
 def _seen(rows: _Rows, x_ns: IntArray, sharp: Curve) -> Reach:

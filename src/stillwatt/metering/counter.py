@@ -85,10 +85,10 @@ def counter_curve(
     knots = _knots(series, steps, updates, stands)
     sharp = witness if shows_levels(beside, updates.period_ns) else None
     mean_w = np.diff(knots.energy_j) / (np.diff(knots.x_ns) / NS_PER_S)
-    reach = alternation(Steps(knots.x_ns, mean_w, knots.kind == Segment.READ), sharp, series.channel.limit_w)
+    is_read, marks = knots.kind == Segment.READ, np.unique(np.array(marks_ns, dtype=np.int64))
+    reach = alternation(Steps(knots.x_ns, mean_w, is_read, marks), sharp, series.channel.limit_w)
     read, range_w = _straight(series, steps, knots, witness, reach)
     ends_w = _ends(series, knots, mean_w)
-    marks = np.unique(np.array(marks_ns, dtype=np.int64))
     if cells is not None:
         read = fuse(read, knots.half_ns, cells, marks)
         read = replace(read, steps_ns=cells.edges_ns, step_ns=cells.update_ns)

@@ -63,10 +63,13 @@ def test_a_witness_shows_how_far_they_reach_even_near_the_counters_own_rate(hert
     assert held(hertz, 0.5, has_power=True) >= 0.95
 
 
-def reach(mean_w: FloatArray, limit_w: float | None = None, gap_at: int | None = None) -> Reach:
+def reach(
+    mean_w: FloatArray, limit_w: float | None = None, gap_at: int | None = None, marks_s: tuple[float, ...] = ()
+) -> Reach:
     x_ns = np.arange(mean_w.size + 1) * 100 * NS_PER_MS
     is_read = np.arange(mean_w.size) != (-1 if gap_at is None else gap_at)
-    return alternation(Steps(x_ns, mean_w, is_read), None, limit_w)
+    marks_ns = np.round(np.array(marks_s) * NS_PER_S).astype(np.int64)
+    return alternation(Steps(x_ns, mean_w, is_read, marks_ns), None, limit_w)
 
 
 def beat(turn: float, count: int = 60) -> FloatArray:
@@ -132,3 +135,11 @@ def test_a_row_tells_of_the_step_on_either_side() -> None:
     assert told[0] <= 40
     assert told[-1] >= 59
     assert not reach(mean_w).is_told[:30].any()
+
+
+def test_only_steps_near_stages_edges_are_looked_at() -> None:
+    found = reach(beat(0.4, count=400), marks_s=(20.05,))
+    told = np.flatnonzero(found.is_told)
+    assert 200 in told
+    assert told[0] >= 150
+    assert told[-1] <= 250
