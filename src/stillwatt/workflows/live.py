@@ -132,9 +132,7 @@ class Run(AbstractContextManager["Run"]):
         self._pid, self._session, self._result = os.getpid(), session_name(self._clock), None
         self._prefix = self._letters if self._group is None else f"{self._group.stage_prefix()}{self._letters}"
         try:
-            if self._is_new:
-                self.run_id = self._begin_alone() if self._group is None else self._join(self._group)
-            journal_path = self.run_dir / f"journal.{self._session}.jsonl"
+            journal_path = self._take_place()
             self._journal = JournalWriter(journal_path)
         except OSError as err:
             take_back(os.environ, self.run_id)
@@ -294,6 +292,14 @@ class Run(AbstractContextManager["Run"]):
         journal = ForkJournal(path, self._clock, lambda: self._say(f"fork {fork_name(path)}"))
         self._journal = None
         self._meter.go_on_forked(journal, f"{self._prefix}f{os.getpid()}x")
+
+    def _take_place(self) -> Path:
+        """Settle where the run is kept, and make it where it is new; gives the path of this session's journal."""
+        # the program may go to another folder, as Hydra's do, and fork there
+        self.runs_dir = self.runs_dir.absolute()
+        if self._is_new:
+            self.run_id = self._begin_alone() if self._group is None else self._join(self._group)
+        return self.run_dir / f"journal.{self._session}.jsonl"
 
     def _begin_alone(self) -> str:
         """A run of this program's own; further ranks of it that it starts itself may join."""
