@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from run_dirs import quick_run
+from stillwatt.ledger.journal import read_journal
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.rundir import list_run_dirs
 from stillwatt.ledger.segments import read_segment
@@ -69,7 +70,7 @@ def kill_sampling(folder: Path, chance: random.Random) -> Kill:
     told = [program.stdout.readline()]  # the sampling process is up once a stage has ended
     time.sleep(chance.uniform(0.0, 4.0))
     killed_s = time.monotonic()
-    sampler = _child(program.pid)
+    sampler = _sampler(runs_dir)
     if victim in ("sampler", "both"):
         os.kill(sampler, signal.SIGKILL)
     if victim == "sampler":
@@ -139,10 +140,11 @@ def kill_posting(folder: Path, chance: random.Random, *, slowest_s: float) -> li
     ]
 
 
-def _child(pid: int) -> int:
-    """The one child of a process: its sampling process."""
-    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(child)
+def _sampler(runs_dir: Path) -> int:
+    """The number of the one sampling process."""
+    (journal,) = runs_dir.glob("*/*.meter.jsonl")
+    (started,) = [event for event in read_journal(journal).events if event["event"] == "sampler_started"]
+    return int(started["pid"])
 
 
 def _wait_gone(pid: int, patience_s: float = 10.0) -> None:

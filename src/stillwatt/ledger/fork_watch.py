@@ -65,7 +65,11 @@ class ForkWatch:
         """When each process without a descriptor was seen alive last."""
         self._poll = select.poll()
         self._changed_ns, self._list_ns = -1, 0
+        self.is_program_gone = False
+        """Whether the measured program was seen to be gone."""
         self._program = None if program is None else self._descriptor(program)
+        # by number and time: what cannot be held, and what began only after the program was gone
+        self._program_seen = None if program is None else (program, clock.monotonic_ns())
         if self._program is not None:
             self._poll.register(self._program, select.POLLIN)
 
@@ -115,7 +119,7 @@ class ForkWatch:
             self._poll.unregister(descriptor)
             os.close(descriptor)
             if descriptor == self._program:
-                self._program = None  # the loop sees that its parent is another
+                self._program, self.is_program_gone = None, True
             else:
                 self._end(self._by_descriptor.pop(descriptor))
         unseen = [name for name in self._looked_at if self._is_gone(*_parsed(name))]
@@ -123,7 +127,21 @@ class ForkWatch:
             self._end(name, since_ns=self._looked_at.pop(name))
         now_ns = self._clock.monotonic_ns()
         self._looked_at.update(dict.fromkeys(self._looked_at, now_ns))
-        return bool(gone or unseen)
+        was_gone = self.is_program_gone
+        self._look_at_program()
+        return bool(gone or unseen) or self.is_program_gone != was_gone
+
+    def _look_at_program(self) -> None:
+        """Look for a program of which no descriptor can be had, or could be when it was asked for."""
+        if self._program_seen is None or self._program is not None or self.is_program_gone:
+            return
+        try:
+            os.kill(self._program_seen[0], 0)
+        except ProcessLookupError:
+            self.is_program_gone = True
+        except OSError:
+            pass  # it is another user's by now
+        self.is_program_gone = self.is_program_gone or self._is_gone(*self._program_seen)
 
     def close(self) -> None:
         """Watch nobody any more."""

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+import stat
 import threading
 import zlib
 from collections.abc import Callable, Mapping
@@ -45,6 +46,49 @@ def checked_line(event: Mapping[str, Any], number: int = 0) -> bytes:
     return b'%s%s%08x"}' % (body[:-1], _CRC_KEY, zlib.crc32(body))
 
 
+class Descriptor:
+    """A descriptor that the meter holds in a program which may close it, as `os.closerange(3, 256)` does.
+
+    Its number is then soon that of a file of the program's own, which the meter must neither write nor close.
+    """
+
+    def __init__(self, number: int) -> None:
+        """Note what the number stands for now.
+
+        Raises:
+            OSError: it stands for nothing.
+        """
+        self.number = number
+        found = os.fstat(number)
+        self._file = (found.st_dev, found.st_ino)
+        # to ask a file on NFS for its numbers has all that was written to it sent first; its path costs nothing
+        self._path = _path(number) if stat.S_ISREG(found.st_mode) else ""
+
+    def is_ours(self) -> bool:
+        """Whether the number still stands for what was opened."""
+        if self._path and _path(self.number) == self._path:
+            return True
+        try:
+            found = os.fstat(self.number)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._file
+
+    def close(self) -> None:
+        """Close it, if it is ours; closing twice is no error."""
+        if self.number >= 0 and self.is_ours():
+            os.close(self.number)
+        self.number = -1
+
+
+def _path(number: int) -> str:
+    """The path of an open file; empty where this system does not tell."""
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except OSError:
+        return ""
+
+
 class JournalWriter:
     """Appends events to one journal file; may be shared by the threads of one process.
 
@@ -52,8 +96,10 @@ class JournalWriter:
     valid UTF-8 to its last line.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_closed: Callable[[], object] | None = None) -> None:
         """Open the file to append, making it where it does not exist; a torn last line is closed off.
+
+        `on_closed` is called after an event that found the file closed by somebody else, and was written all the same.
 
         Raises:
             OSError: the file cannot be opened.
@@ -62,8 +108,12 @@ class JournalWriter:
         # re-entrant: a signal handler may write while the interrupted frame of the same thread is writing
         self._is_synced = False
         self._lock = threading.RLock()
+        self._on_closed = on_closed
         self._is_torn, self._number = _end(self.path)
-        self._fd = os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        self._file: Descriptor | None = self._opened()
+
+    def _opened(self) -> Descriptor:
+        return Descriptor(os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Append one event with one `write`.
@@ -75,48 +125,55 @@ class JournalWriter:
         """
         with self._lock:
             line = checked_line(event, self._number) + b"\n"
-            if self._fd < 0:
+            if self._file is None:
                 raise OSError(errno.EBADF, "the journal is closed", str(self.path))
+            is_closed = not self._file.is_ours()
+            if is_closed:
+                self._file = self._opened()
             data = b"\n" + line if self._is_torn else line
             self._is_torn, self._is_synced = True, False
-            written = os.write(self._fd, data)
+            written = os.write(self._file.number, data)
             if written != len(data):
                 raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes fitted", str(self.path))
             self._is_torn = False
             self._number += 1
+        if is_closed and self._on_closed is not None:
+            self._on_closed()
 
     def fsync(self) -> None:
         """Ask the disk to keep what is new; takes milliseconds, so never in the measured program."""
         with self._lock:
-            if self._fd >= 0 and not self._is_synced:
-                os.fsync(self._fd)
+            if self._file is not None and not self._is_synced:
+                os.fsync(self._file.number)
                 self._is_synced = True
 
     def close(self) -> None:
         """Close the file; closing twice is no error."""
         with self._lock:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
 
 class ForkJournal:
     """The journal of a process that was forked: made with its first event, since most forked processes have none.
 
-    `on_made` is called once the file is there.
+    `on_made` is called once the file is there, `on_closed` as `JournalWriter` does.
     """
 
-    def __init__(self, path: Path, clock: Clock, on_made: Callable[[], object]) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, on_made: Callable[[], object], on_closed: Callable[[], object] | None = None
+    ) -> None:
         self.path = path
         self._clock = clock
-        self._on_made = on_made
+        self._on_made, self._on_closed = on_made, on_closed
         self._parent = os.getppid()
         self._writer: JournalWriter | None = None
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Append one event, as `JournalWriter.write` does."""
         if self._writer is None:
-            self._writer = JournalWriter(self.path)
+            self._writer = JournalWriter(self.path, self._on_closed)
             begun_ns = min(self._clock.monotonic_ns(), event["t_ns"])
             self._writer.write({"event": "forked", "t_ns": begun_ns, "pid": os.getpid(), "parent_pid": self._parent})
             self._on_made()

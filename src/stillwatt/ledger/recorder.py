@@ -1,8 +1,9 @@
 """The sampling process: reads every sensor at fixed deadlines and keeps what it read.
 
 `python -m stillwatt.ledger.recorder` takes one line of JSON on its standard input (`parse_config`), answers
-`ready` once every stream was read for the first time (or `failed <why>`), and samples until the line `stop` or
-the end of its input, which means that the measured program is gone.
+`ready` once every stream was read for the first time (or `failed <why>`), samples until the line `stop` or the end of
+its input, which means that the measured program is gone, and says `ended` last. A measured program starts it apart
+(`ledger.apart`).
 
 Nothing may hold sampling up. Each sensor reads in a thread of its own, so one that hangs leaves a gap in its own
 streams only; files are written in another thread, so a slow disk costs no reading, and a full one costs none
@@ -69,6 +70,8 @@ class RecorderConfig:
     place: str = ""
     """The machine, by which the sampling processes of one run on one machine share its devices; empty for a process
     that shares nothing."""
+    program: int = 0
+    """The measured program's process number; 0 for this process's parent."""
 
 
 def parse_config(line: str) -> RecorderConfig:
@@ -93,6 +96,7 @@ def parse_config(line: str) -> RecorderConfig:
             calibration=Path(given["calibration"]) if given.get("calibration") else None,
             slow_after_ns=int(given["slow_after_ns"]) if given.get("slow_after_ns") else None,
             place=str(given.get("place", "")),
+            program=int(given.get("program", 0)),
         )
     except KeyError as err:
         raise UsageError(f"the sampling process was not told its {err.args[0]}") from err
@@ -123,7 +127,9 @@ class Recorder:
         claims: Claims | None = None,
         slow_after_ns: int | None = None,
         forks: ForkWatch | None = None,
+        program: int = 0,
     ) -> None:
+        self._program = program or os.getppid()
         self._resolution = resolution
         self._disk = disk
         self._clock = clock
@@ -152,7 +158,7 @@ class Recorder:
                 for probe in resolution.probes
             ],
             channels=[dataclasses.asdict(channel) for channel in self._channels(self._mine)],
-            program=Processes().process(os.getppid()),
+            program=Processes().process(self._program),
             **parts_of_program(resolution, os.environ),
             absent=[dataclasses.asdict(absent) for absent in resolution.absent],
         )
@@ -179,6 +185,11 @@ class Recorder:
     def look_at_forks(self) -> bool:
         """Write down which forked processes are gone; gives whether one is, or the program."""
         return self._forks is not None and self._forks.look()
+
+    @property
+    def is_program_gone(self) -> bool:
+        """Whether the measured program was seen to be gone."""
+        return self._forks is not None and self._forks.is_program_gone
 
     def beats(self) -> list[Beat]:
         """What is to be read how often, with the close look last: it beats only while there is one."""
@@ -343,7 +354,7 @@ def record(
         life=LifeSign(life_path(config.run_dir, config.session)),
     )
     claims = Claims(config.run_dir, config.place) if config.place else None
-    relay = Relay(clock)
+    relay, program = Relay(clock), config.program or os.getppid()
     recorder = Recorder(
         resolution,
         disk,
@@ -354,7 +365,8 @@ def record(
         watch=watch,
         claims=claims,
         slow_after_ns=config.slow_after_ns,
-        forks=ForkWatch(config.run_dir, config.session, disk.event, clock, program=os.getppid()),
+        forks=ForkWatch(config.run_dir, config.session, disk.event, clock, program=program),
+        program=program,
     )
     recorder.start()
     answer("ready")
@@ -363,6 +375,7 @@ def record(
     is_parent_lost = relay.run(loop.run) if make_worker is None else loop.run()
     recorder.end_closeup(sleep)
     recorder.finish(is_parent_lost=is_parent_lost)
+    answer("ended")
     return 0
 
 

@@ -84,7 +84,6 @@ class Loop:
 
     def __init__(self, recorder: Recorder, commands: Commands, clock: Clock) -> None:
         self._recorder, self._commands, self._clock = recorder, commands, clock
-        self._parent = os.getppid()
         self._is_parent_lost = False
         self._writes = Beat(_FLUSH_NS, self._write, early_ns=_EARLY_NS)
         self._claims = recorder.claims
@@ -97,8 +96,8 @@ class Loop:
     def run(self) -> bool:
         """Sample; True when the measured program was lost, False when told to stop.
 
-        A parent that is gone while something else holds its end of the pipe open (a forked worker) is noticed by
-        its descriptor, or by the change of this process's parent.
+        A program that is gone while something else holds its end of the pipe open (a forked worker) is noticed by
+        its descriptor, or is looked for with each flush.
         """
         while True:
             wake_ns = self._keep_beats()
@@ -168,7 +167,7 @@ class Loop:
         is_own = self._recorder.look_at_forks()
         if is_own:
             self._listen()
-            self._is_parent_lost = os.getppid() != self._parent
+            self._is_parent_lost = self._recorder.is_program_gone
         self._recorder.edge(is_own=is_own)
 
     def _take_over(self, _skipped: int) -> None:
@@ -186,4 +185,4 @@ class Loop:
         self._recorder.flush()
         if self._recorder.fork_descriptors != before:
             self._listen()
-        self._is_parent_lost = os.getppid() != self._parent
+        self._is_parent_lost = self._recorder.is_program_gone

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from stillwatt.clock import Clock
-from stillwatt.records import DeviceUse
+from stillwatt.records import DeviceUse, ProcessId
 from stillwatt.sensors.base import SeesUsers
+from stillwatt.sensors.processes import Processes
 from stillwatt.sensors.registry import Resolution
 from stillwatt.sensors.visible import used_parts
 from stillwatt.sensors.worker import Job, WorkerLike
@@ -39,6 +40,8 @@ class UserWatch:
         emit: Callable[[Mapping[str, Any]], None],
         clock: Clock,
         make_worker: Callable[[str, Job], WorkerLike],
+        *,
+        processes: Processes | None = None,
     ) -> None:
         self._sensors = [item.sensor for item in resolution.opened if isinstance(item.sensor, SeesUsers)]
         self._emit = emit
@@ -49,6 +52,9 @@ class UserWatch:
         self._found: tuple[DeviceUse, ...] = ()
         self._written: dict[str, DeviceUse] = {}
         self._problems: set[str] = set()
+        self._processes = processes or Processes()
+        self._is_sampling: dict[ProcessId, bool] = {}
+        """By process that was seen; for as long as it is there."""
 
     @property
     def is_needed(self) -> bool:
@@ -75,7 +81,21 @@ class UserWatch:
     def _look(self) -> None:
         """The worker's job."""
         parts = self._parts
-        self._found = tuple(use for sensor in self._sensors for use in sensor.users(parts))
+        found = [use for sensor in self._sensors for use in sensor.users(parts)]
+        known = self._is_sampling
+        seen = {user.chain[0]: user.pid for use in found for user in use.users or () if user.chain}
+        self._is_sampling = {
+            process: known[process] if process in known else self._processes.is_sampling(pid)
+            for process, pid in seen.items()
+        }
+        self._found = tuple(self._without_sampling(use) for use in found)
+
+    def _without_sampling(self, use: DeviceUse) -> DeviceUse:
+        """Without sampling processes: they are nobody's children, and would be taken for tenants."""
+        if use.users is None:
+            return use
+        users = tuple(user for user in use.users if not (user.chain and self._is_sampling[user.chain[0]]))
+        return use if len(users) == len(use.users) else dataclasses.replace(use, users=users)
 
     def _collect(self, patience_s: float) -> None:
         if self._worker is None or not self._is_due or not self._worker.wait(patience_s):

@@ -16,6 +16,8 @@ _HOST_NAMESPACE = "pid:[4026531836]"
 """What the kernel always calls the process namespace of the host."""
 _MOST_ANCESTORS = 64
 _STAT_BYTES = 4096
+_SAMPLING = b"stillwatt.ledger.apart"
+"""What a sampling process was started as."""
 
 
 class Processes:
@@ -57,6 +59,13 @@ class Processes:
         """The process of this number here, as this namespace has it; None where there is none."""
         start_ticks = self._stat(pid)[1]
         return None if start_ticks is None else ProcessId(pid, start_ticks)
+
+    def is_sampling(self, pid: int) -> bool:
+        """Whether it is a sampling process of a program that is measured: it opens drivers and uses no device."""
+        try:
+            return _SAMPLING in Path(f"{self._root}/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
 
     def is_same_user(self, pid: int) -> bool | None:
         """Whether the process belongs to this user; None where it cannot be told.

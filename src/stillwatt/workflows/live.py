@@ -133,7 +133,7 @@ class Run(AbstractContextManager["Run"]):
         self._prefix = self._letters if self._group is None else f"{self._group.stage_prefix()}{self._letters}"
         try:
             journal_path = self._take_place()
-            self._journal = JournalWriter(journal_path)
+            self._journal = JournalWriter(journal_path, self._journal_closed)
         except OSError as err:
             take_back(os.environ, self.run_id)
             raise RunsDirError(str(self.run_dir if self.run_id else self.runs_dir), err) from err
@@ -289,7 +289,7 @@ class Run(AbstractContextManager["Run"]):
         if self._sampler is not None:
             self._sampler.go_on_forked()
         path = fork_journal(self.run_dir, self._session, self._clock)
-        journal = ForkJournal(path, self._clock, lambda: self._say(f"fork {fork_name(path)}"))
+        journal = ForkJournal(path, self._clock, lambda: self._say(f"fork {fork_name(path)}"), self._journal_closed)
         self._journal = None
         self._meter.go_on_forked(journal, f"{self._prefix}f{os.getpid()}x")
 
@@ -334,6 +334,13 @@ class Run(AbstractContextManager["Run"]):
         }
         self._sampler = SamplingProcess(config, self._warn, self._clock)
         self._sampler.start()
+
+    def _journal_closed(self) -> None:
+        self.meter.note(
+            "the program closed the file that the run is written to, as os.closerange does; it was opened anew, and"
+            " nothing of it is lost",
+            stacklevel=6,
+        )
 
     def _mark_edge(self) -> None:
         """Tell the sampling process of a stage's edge, so that it looks closely."""

@@ -434,12 +434,30 @@ def test_what_happens_to_the_clocks_is_in_the_journal(tmp_path: Path) -> None:
     assert (step["kind"], step["step_s"]) == ("asleep", 30.0)
 
 
-def test_a_new_parent_means_the_program_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = _rig(tmp_path)
-    parents = iter([100, 100, 100, 1])
-    monkeypatch.setattr(os, "getppid", lambda: next(parents, 1))
+def test_a_program_that_is_gone_is_missed_though_its_pipe_is_open(tmp_path: Path) -> None:
+    """It is looked for with each flush, where the kernel gives no descriptor of it."""
+    clock, answers = FakeClock(), iter([True, True, False])
+
+    def no_descriptor(pid: int) -> int:
+        raise OSError(pid)
+
+    class Lives:
+        def is_alive(self, host: str, boot: str, pid: int, seen_ns: int) -> bool:
+            assert pid == os.getpid()
+            return next(answers)
+
+    forks = ForkWatch(
+        tmp_path,
+        SESSION,
+        lambda event: rig.disk.event(event),
+        clock,
+        program=os.getpid(),
+        liveness=Lives(),
+        open_descriptor=no_descriptor,
+    )
+    rig = Rig(tmp_path, FakeSensor(clock), clock, forks=forks)
     assert _run(rig, {99.0: "stop"}) is True
-    # it begins at 1 s and looks at its parent at each flush: the third finds another one
+    # it begins at 1 s, and the third flush misses it
     assert rig.clock.now_ns == NS_PER_S + 3 * 7 * NS_PER_S // 10
 
 
@@ -642,7 +660,7 @@ def test_the_whole_of_it_in_one_process(tmp_path: Path) -> None:
     told = {"run_dir": str(tmp_path), "session": SESSION, "period_ns": PERIOD_NS, "sensors": ["synthetic"]}
     commands = FakeCommands(clock, {0.0: json.dumps(told), 0.55: "stop"})
     assert record(commands, answers.append, clock, sleep=clock.advance, make_worker=InlineWorker) == 0  # type: ignore[arg-type]
-    assert answers == ["ready"]
+    assert answers == ["ready", "ended"]
     names = [event["event"] for event in read_journal(tmp_path / f"journal.{SESSION}.meter.jsonl").events]
     assert names == ["sampler_started", "meter", "sampler_ended"]
 
