@@ -31,7 +31,7 @@ def read_rows(path: Path, what: str, form: str) -> Iterator[tuple[int, dict[str,
     for number, line in lines:
         try:
             row = json.loads(line)
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:  # the latter where brackets are nested by the thousand
             raise StillwattError(f"{path}:{number}: not JSON ({err})") from err
         if not isinstance(row, dict):
             raise StillwattError(f"{path}:{number}: expected an object: {form}")

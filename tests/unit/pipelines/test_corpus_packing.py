@@ -188,6 +188,13 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
         load_corpus(f"path:{tmp_path / 'c.jsonl'}", seed=1)
 
 
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"text": ' + "[" * 100_000])
+def test_a_line_of_brackets_is_no_row(tmp_path: Path, line: str) -> None:
+    (tmp_path / "c.jsonl").write_text(f'{{"text": "a"}}\n{line}\n')
+    with pytest.raises(StillwattError, match=r"c\.jsonl:2: not JSON"):
+        load_corpus(f"path:{tmp_path / 'c.jsonl'}", seed=1)
+
+
 def test_a_line_ends_where_json_lines_end_and_nowhere_else(tmp_path: Path) -> None:
     """A separator of lines of Unicode may stand in a JSON text as it is."""
     text = "one\u2028two\x85three"
