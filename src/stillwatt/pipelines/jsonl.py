@@ -46,7 +46,7 @@ def read_text(path: Path, what: str, form: str) -> str:
         StillwattError: It is no UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except UnicodeDecodeError as err:
         raise StillwattError(f"{path}: not UTF-8 text ({err}); save it as such") from err
     except OSError as err:
