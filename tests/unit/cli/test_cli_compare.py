@@ -76,7 +76,9 @@ def test_json_is_alone_on_stdout(stillwatt: Stillwatt) -> None:
 def test_an_energy_that_is_not_known_is_a_reason_and_status_3(stillwatt: Stillwatt) -> None:
     result = stillwatt("ledger", "compare", "a", "none")
     assert result.exit_code == 3
-    assert result.stdout.startswith("none against a: not known: run id-none has no stages, and work is what lies in them")
+    assert result.stdout.startswith(
+        "none against a: not known: run id-none has no stages, and work is what lies in them"
+    )
     assert stillwatt("ledger", "compare", "a", "none", "--json").exit_code == 3
 
 
