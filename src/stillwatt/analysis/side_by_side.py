@@ -10,7 +10,14 @@ from typing import Any
 from stillwatt.analysis.bills import lacking, price
 from stillwatt.analysis.bookings import weights_of
 from stillwatt.analysis.contrast import Evidence, combine, ratio_of
-from stillwatt.analysis.instruments import Instruments, gain_range, mean_reading, read_instruments
+from stillwatt.analysis.instruments import (
+    Instruments,
+    gain_range,
+    mean_reading,
+    read_instruments,
+    unread_share,
+    work_s,
+)
 from stillwatt.analysis.repeat import ASSUMED_REL
 from stillwatt.analysis.words import listed
 from stillwatt.records.channel import Boundary, worst_basis
@@ -185,16 +192,22 @@ def _read(run: RunRecord, stages: Sequence[StageRecord]) -> _Work:
     boundaries = {stage.gross.boundary for stage in stages if isinstance(stage.gross, Total)}
     bill = price({stage.stage_id: stage for stage in stages}, weights_of(stages))
     if not stages:
-        bill = NoTotal(reason=f"run {run.run_id} did nothing of the kind")
+        bill = NoTotal(reason=_why_no_work(run))
     elif len(boundaries) > 1:
         bill = NoTotal(reason=f"the stages of run {run.run_id} are summed at unlike boundaries")
     return _Work(
         bill=bill,
-        duration_s=math.fsum(stage.duration_s for stage in stages),
+        duration_s=work_s(stages),
         tokens=math.fsum(stage.workload.get("tokens", 0.0) for stage in stages),
         boundary=next(iter(boundaries), None),
         instruments=read_instruments(run, stages),
     )
+
+
+def _why_no_work(run: RunRecord) -> str:
+    if run.stages or not isinstance(run.total, Total):
+        return f"run {run.run_id} did nothing of the kind"
+    return f"run {run.run_id} has no stages, and work is what lies in them: `with run.stage(...)`"
 
 
 def _entry(works: Sequence[_Work], first: Sequence[_Work] | None) -> Entry:
@@ -236,7 +249,7 @@ def _times(works: Sequence[_Work], first: Sequence[_Work]) -> Times:
     boundaries = {work.boundary.value for work in (*works, *first) if work.boundary is not None}
     if len(boundaries) > 1:
         return Times(value=None, reason=f"they are summed at unlike boundaries: {listed(sorted(boundaries))}")
-    lacks = (*lacking(over, under), *lacking(under, over))
+    lacks = (*lacking(over, under), *lacking(under, over), *_unread(works, first))
     if lacks:
         return Times(value=None, reason=f"one side lacks what the other has: {listed(lacks)}")
     if min(over.value_j, under.value_j) <= 0.0:
@@ -244,18 +257,29 @@ def _times(works: Sequence[_Work], first: Sequence[_Work]) -> Times:
     return _interval(over.value_j / under.value_j, works, first)
 
 
+_ALWAYS_THERE = ("cpu", "dram")
+"""Kinds of parts that every machine has: where one has no reading, it was not read."""
+
+
+def _unread(*sides: Sequence[_Work]) -> list[str]:
+    """Such parts that some runs were read in and others not; of a whole machine at once, all are."""
+    kinds = [
+        {key[1].partition("-")[0].rstrip("0123456789") for key in work.instruments} for side in sides for work in side
+    ]
+    return [kind for kind in _ALWAYS_THERE if len({kind in found for found in kinds}) > 1]
+
+
 def _interval(ratio: float, works: Sequence[_Work], first: Sequence[_Work]) -> Times:
     """Fieller's set (eq. 30) and what the instruments leave, joined as factors in quadrature of their logarithms."""
     scatter = ratio_of(combine([_evidence(works, is_over=True), _evidence(first, is_over=False)]))
-    least, most = gain_range(*(mean_reading([work.instruments for work in some]) for some in (works, first)))
+    over, under = (mean_reading([work.instruments for work in some]) for some in (works, first))
+    least, most = gain_range(over, under)
     low, high = (0.0, None) if scatter is None else (scatter.low, scatter.high)
-    return Times(
-        value=ratio,
-        low=ratio * math.exp(-math.hypot(_log(ratio, low), _log(ratio, least))),
-        high=None
-        if high is None or math.isinf(most)
-        else ratio * math.exp(math.hypot(_log(high, ratio), _log(most, ratio))),
-    )
+    low = ratio * math.exp(-math.hypot(_log(ratio, low), _log(ratio, least))) / (1.0 + unread_share(under))
+    if high is None or math.isinf(most * (1.0 + unread_share(over))):
+        return Times(value=ratio, low=low, high=None)
+    high = ratio * math.exp(math.hypot(_log(high, ratio), _log(most, ratio))) * (1.0 + unread_share(over))
+    return Times(value=ratio, low=low, high=high)
 
 
 def _log(larger: float, smaller: float) -> float:
@@ -296,9 +320,11 @@ def _warnings(sides: Sequence[Sequence[RunRecord]], labels: Sequence[str], colum
     read_by = [{key for work in column[None] for key in work.instruments} for column in columns]
     for label, keys in zip(labels, read_by, strict=True):
         if keys and read_by[0] and keys != read_by[0]:
+            alone = sorted({key[1] for key in keys} ^ {key[1] for key in read_by[0]})
             yield (
-                f"{label} and {labels[0]} were read by unlike instruments, or on unlike machines: what these may be "
-                "off by does not cancel, and is in the interval"
+                f"{label} and {labels[0]} were read by unlike instruments, or on unlike machines"
+                f"{f' ({listed(alone)} of one alone)' if alone else ''}: what these may be off by does not cancel, and "
+                "is in the interval"
             )
     if any(run.warnings for run in runs):
         noted = listed(run.run_id for run in runs if run.warnings)

@@ -104,10 +104,10 @@ def analyse(
 
 def _refuse_taken(page: str, table: str | None, *, is_forced: bool) -> None:
     from stillwatt.workflows.figures import COMPARISON_TITLE
-    from stillwatt.workflows.outputs import is_own_page, refuse_taken
+    from stillwatt.workflows.outputs import refuse_taken
 
-    is_own = is_own_page(Path(page), COMPARISON_TITLE)
-    refuse_taken(Path(page), is_forced=is_forced or is_own, option="--html", inputs=[table] if table else [])
+    inputs = [table] if table else []
+    refuse_taken(Path(page), is_forced=is_forced, option="--html", inputs=inputs, own=COMPARISON_TITLE)
 
 
 def _print(found: Analysis, *, as_json: bool) -> None:

@@ -68,7 +68,7 @@ def account(context: click.Context, /, **asked: Any) -> None:
     RUN is a run's id, the beginning of one, its name, or `latest`; or the file of one saved report, anybody's, which is
     shown and written as it is. Every cell of stage and impact has a status; what
     is not counted is never 0 and is named beside the total that it is missing from. Exits with 3 where a metered
-    energy is not known or not whole. A file that is there is left alone without --force.
+    energy is not known or not whole. A file that is there is left alone without --force, unless it is such a page.
     """
     paths = _paths(asked)
     out = paths["-o"]
@@ -148,6 +148,7 @@ def _report(context: click.Context, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _paths(asked: dict[str, Any]) -> dict[str, Path | None]:
     """Where to write what, with nothing written over unasked, and nothing that is read at all."""
+    from stillwatt.workflows.lifecycle_pages import LIFECYCLE_TITLE
     from stillwatt.workflows.outputs import refuse_taken
 
     paths = {option: Path(asked[name]) if asked[name] else None for option, name in _OUTPUTS.items()}
@@ -157,7 +158,8 @@ def _paths(asked: dict[str, Any]) -> dict[str, Path | None]:
     inputs = [*asked["runs"], *asked["files"], *([asked["recompute"]] if asked["recompute"] else [])]
     for option, path in paths.items():
         if path is not None:
-            refuse_taken(path, is_forced=asked["force"], option=option, inputs=inputs)
+            own = LIFECYCLE_TITLE if option == "--html" else ""  # JSON and Markdown are edited by hand, and kept
+            refuse_taken(path, is_forced=asked["force"], option=option, inputs=inputs, own=own)
     return paths
 
 

@@ -102,7 +102,7 @@ def counter_curve(
         step_ns = updates.period_ns if np.median(updates.half_ns) <= _TIMED * updates.period_ns else 0
         read = replace(read, steps_ns=updates.x_ns, step_ns=step_ns)
         levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
-        read = split_steps(read, levels, marks, updates.period_ns)
+        read = split_steps(read, levels, marks, updates.period_ns, series.period_ns)
     if witness is not None and stands:
         read = replace(follow(read, stands, witness), stands=tuple(stands))
     return carry_on(read, series, ends_w=ends_w, range_w=range_w, marks_ns=marks_ns)

@@ -93,12 +93,7 @@ def check_targets(model: CausalModel, lora: LoraSpec, what: str) -> None:
         if not met or others:
             reason = "is none of its layers"
             if met:
-                is_read = others[0] in by_weight
-                why = (
-                    "whose matrix is read past the layer, and past any adapter"
-                    if is_read
-                    else "no linear layer inside it"
-                )
+                why = _READ_PAST if others[0] in by_weight else "no linear layer inside it"
                 reason = f"is {others[0]}, {why}"
             raise StillwattError(
                 f"train.lora.target_modules: {target!r} {reason}, of {what} ({type(model).__name__}); there are: "

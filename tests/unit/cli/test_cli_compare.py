@@ -17,9 +17,9 @@ Stillwatt = Callable[..., Result]
 
 
 def measured(name: str, *joules: float, tokens: float | None = None) -> RunRecord:
-    """A run of as many stages."""
+    """A run of as many stages, each at 10 W: what a model is off by is then alike."""
     stages = [
-        stage(f"t{index}", f"step{index}", StageKind.OTHER, joules=each, tokens=tokens)
+        stage(f"t{index}", f"step{index}", StageKind.OTHER, joules=each, tokens=tokens, duration_s=each / 10.0)
         for index, each in enumerate(joules)
     ]
     return run_record(stages, name=name, run_id=f"id-{name}", environment={"host": "node1"})
@@ -76,7 +76,9 @@ def test_json_is_alone_on_stdout(stillwatt: Stillwatt) -> None:
 def test_an_energy_that_is_not_known_is_a_reason_and_status_3(stillwatt: Stillwatt) -> None:
     result = stillwatt("ledger", "compare", "a", "none")
     assert result.exit_code == 3
-    assert result.stdout.startswith("none against a: not known: run id-none did nothing of the kind")
+    assert result.stdout.startswith(
+        "none against a: not known: run id-none has no stages, and work is what lies in them"
+    )
     assert stillwatt("ledger", "compare", "a", "none", "--json").exit_code == 3
 
 

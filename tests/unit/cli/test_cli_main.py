@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,19 @@ def _failing(error: BaseException) -> click.Group:
         raise error
 
     return group
+
+
+def test_an_interrupt_while_the_command_is_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n", encoding="utf-8")
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    ask = [sys.executable, "-m", "stillwatt", "--version"]
+    ended = subprocess.run(ask, capture_output=True, check=False, timeout=60, env={**os.environ, "PYTHONPATH": paths})
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
+def test_the_console_script_is_what_hears_that_interrupt() -> None:
+    with (Path(__file__).parents[3] / "pyproject.toml").open("rb") as stream:
+        assert tomllib.load(stream)["project"]["scripts"] == {"stillwatt": "stillwatt.__main__:main"}
 
 
 @pytest.mark.parametrize(
