@@ -340,7 +340,7 @@ def test_a_start_that_is_interrupted_ends_the_session_and_its_sampling_process(
     def interrupted(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stillwatt.workflows.sampling_process.first_line", interrupted)
+    monkeypatch.setattr("stillwatt.workflows.sampler_start.StartedSampler.await_word", interrupted)
     run = stillwatt.Run("started", runs_dir=runs_dir, sensors=SYNTHETIC)
     with pytest.raises(KeyboardInterrupt), run:
         pass
@@ -395,7 +395,8 @@ def test_a_program_that_ends_on_a_broken_pipe_survives_its_sampling_process(runs
         sys.stderr = open(os.devnull, "w")
         with stillwatt.Run("p", runs_dir=RUNS, sensors=("synthetic",)) as run:
             os.kill(run._sampler.process.pid, signal.SIGKILL)
-            run._sampler.process.stdout.read()
+            while not run._sampler.process.is_gone():
+                pass
             with run.stage("train"):
                 print("training", flush=True)
         assert signal.getsignal(signal.SIGPIPE) == signal.{disposition}
@@ -445,3 +446,51 @@ def test_what_a_program_should_not_have_handed_over_is_in_the_runs_record(runs_d
     told = [warning for warning in run.result.warnings if "left out" in warning or "twice" in warning]
     assert len(told) == 3
     assert run.result.complete
+
+
+def test_a_program_that_waits_for_all_its_children_does_not_wait_for_the_sampling_process(runs_dir: Path) -> None:
+    """As supervisors do; of `os.wait` in a loop there was no end, as the sampling process was one of them."""
+    script = """
+        import os, signal, stillwatt
+        signal.alarm(60)
+        with stillwatt.Run("reaps", runs_dir=RUNS, sensors=("synthetic",)) as run:
+            with run.stage("train"):
+                for _ in range(2):
+                    if not os.fork():
+                        os._exit(0)
+                ended = 0
+                try:
+                    while True:
+                        os.wait()
+                        ended += 1
+                except ChildProcessError:
+                    print(ended)
+        print(run.result.complete, run.result.warnings)
+    """
+    assert _said_by(script, runs_dir) == ["2", "True ()"]
+
+
+def test_a_program_that_closes_what_it_has_not_opened_loses_no_stage(runs_dir: Path, tmp_path: Path) -> None:
+    """As libraries that make daemons do: numbers of the meter's are then those of the program's own files."""
+    mine = tmp_path / "mine.txt"
+    script = f"""
+        import os, signal, sys, stillwatt
+        sys.stderr = open(os.devnull, "w")
+        signal.alarm(60)
+        with stillwatt.Run("daemon", runs_dir=RUNS, sensors=("synthetic",)) as run:
+            with run.stage("before"):
+                pass
+            os.closerange(sys.stderr.fileno() + 1, 256)
+            files = [os.open({str(mine)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for _ in range(20)]
+            with run.stage("after"):
+                for file in files:
+                    os.write(file, b"mine")
+            for file in files:
+                os.write(file, b"mine")
+        for file in files:
+            os.close(file)
+        print([stage.name for stage in run.result.stages])
+        print(any("closed the file" in warning for warning in run.result.warnings))
+    """
+    assert _said_by(script, runs_dir) == ["['before', 'after']", "True"]
+    assert mine.read_text() == "mine" * 40

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import select
-import subprocess
+import signal
 import sys
 import textwrap
 import threading
