@@ -153,8 +153,8 @@ def _text_maker(bench: Bench) -> _Maker:
         if found["shortfall_tokens"]:
             raise StillwattError(
                 f"the teacher's kept text holds {found['tokens']} tokens and the budget is {needed} (rejected samples: "
-                f"{found['rejects']}); raise teacher_generate.max_rounds, or reject less (that is another text, and "
-                "the teacher writes all of it again)"
+                f"{_rejects_text(found['rejects'])}); raise teacher_generate.max_rounds, or reject less (that is "
+                "another text, and the teacher writes all of it again)"
             )
         return {**found, **({"prompts": dict(given.counts)} if given.counts else {})}
 
@@ -272,3 +272,13 @@ def _make_artifact(bench: Bench, maker: _Maker) -> Artifact:
 
     bench.run_stage(name, maker.stage_kind, work, labels=labels, total=maker.total, is_shared=maker.is_shared)
     return bench.ranks.of_first(lambda: sealed[0])
+
+
+def _rejects_text(rejects: Mapping[str, int]) -> str:
+    """Rejected samples by reason, most first; a reason that none has is not named.
+
+    >>> _rejects_text({"duplicate": 0, "improbable": 3, "near_duplicate": 13}), _rejects_text({"empty": 0})
+    ('13 near duplicate, 3 improbable', 'none')
+    """
+    by_number = sorted(((number, reason) for reason, number in rejects.items() if number), reverse=True)
+    return ", ".join(f"{number:,} {reason.replace('_', ' ')}" for number, reason in by_number) or "none"
