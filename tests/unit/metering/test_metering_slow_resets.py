@@ -139,3 +139,11 @@ def test_two_renewals_tell_how_much() -> None:
     energy = estimate(counter, off, between(20.0, 80.0))
     assert isinstance(energy, Energy)
     assert energy.value_j == pytest.approx(60.0 * POWER_W, rel=0.01)
+
+
+def test_a_counter_that_does_nothing_but_begin_anew_tells_nothing() -> None:
+    """A value stood long enough to be one, and of no two of them is a distance known."""
+    counter, _ = plug(1.0, 40.0, 0.0, 1_000.0)
+    t_ns = np.array([1, 21, 22, 23, 28, 33], dtype=np.int64) * NS_PER_S
+    counts = np.array([100.0, 1.0, 1.0, 0.0, 0.0, 1e6])
+    assert isinstance(estimate(replace(counter, t_ns=t_ns, count=counts), None, between(1.0, 33.0)), Absent)
