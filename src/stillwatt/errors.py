@@ -190,9 +190,11 @@ class PortError(StillwattError):
 class BudgetError(StillwattError):
     """A budget that nothing can be done within, or that cannot be held to."""
 
-    def __init__(self, budget: str, detail: str, whose: str) -> None:
+    def __init__(
+        self, budget: str, detail: str, whose: str, *, cure: str = "raise it, or limit tokens or time"
+    ) -> None:
         self.budget, self.detail, self.whose = budget, detail, whose
-        super().__init__(f"{whose}: the budget of {budget} cannot be kept: {detail}; raise it, or limit tokens or time")
+        super().__init__(f"{whose}: the budget of {budget} cannot be kept: {detail}; {cure}")
 
 
 class UnlikeAmountsError(StillwattError):

@@ -123,6 +123,21 @@ def test_a_run_ends_at_its_budget_with_its_last_arm_evaluated(tmp_path: Path) ->
     assert {"model.safetensors", "tokenizer.json"} <= {path.name for path in checkpoint.iterdir()}
 
 
+def test_a_serving_load_that_uses_the_budget_up_is_ended_and_the_rest_left_out(tmp_path: Path) -> None:
+    """All text is trained on for less than the budget; serving would take fifty times as much."""
+    text = ('budget="1500 J"', "data.train_tokens=512", "serve.prompts=4000", "serve.new_tokens=32")
+    record, said = run_smoke(tmp_path, *text)
+    assert isinstance(record.total, Total)
+    assert record.total.value_j == pytest.approx(1500.0, abs=0.02 * 1500.0 + 2 * SLACK_J)
+    stages = {stage.name: stage for stage in record.stages}
+    assert (stages["train.gkd.1.0"].status, stages["serve.teacher"].status) == ("ended", "failed")
+    assert "serve.student" not in stages
+    for model in ("teacher", "student"):
+        assert any(re.match(rf"serve\.{model} is left out: 1,[0-9]+ J of it are spent", line) for line in said), said
+
+
 def test_a_budget_that_is_spent_before_any_step_says_so(tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match=r"the budget of 1 J cannot be kept: [0-9.]+ J of it are spent before"):
+    with pytest.raises(
+        BudgetError, match=r"the budget of 1 J cannot be kept: [0-9.]+ J of it are spent at [a-z_.]+, before"
+    ):
         run_smoke(tmp_path, 'budget="1 J"')

@@ -17,7 +17,7 @@ from stillwatt.records.comparison import Observation
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.finding import ArmPoint
 from stillwatt.records.run import StageRecord
-from stillwatt.records.stop import Stop
+from stillwatt.records.stop import UNREAD, Stop
 
 _BUDGETS = "budgets"
 _OF_THE_RUN, _OF_THE_ARM = "the run's budget of ", "its budget of "
@@ -36,6 +36,9 @@ def find_stop(last: StageRecord) -> Stop | None:
     text = str(last.results.get(STOPPED_BY) or "")
     if not text:
         return None
+    if text.startswith(UNREAD):
+        limit, unread = _limit(last, "arm") or _limit(last, "run"), text.removeprefix(UNREAD)
+        return Stop(is_own=False, said=str(limit.get("said", "")), unit=str(limit.get("unit", "")), unread=unread)
     is_own = not text.startswith(_OF_THE_RUN)
     limit = _limit(last, "arm" if is_own else "run")
     said = limit.get("said") or text.removeprefix(_OF_THE_ARM).removeprefix(_OF_THE_RUN).partition(":")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from stillwatt.workflows.pipeline import PipelineOutcome
 
 _INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MAKE_ROOM = "make room and give the same command once more"
 _ENGINE_HELP = "In this process (one rank, where a launcher started several), or as ranks over the machines of the Ray \
 cluster that RAY_ADDRESS names."
 _RESUME_HELP = "Go on with this run (id, its beginning, name or `latest`), one last seen on another host too; only \
@@ -73,6 +76,12 @@ def run(
         except KeyboardInterrupt:
             note("interrupted: what is finished is kept and booked; the same command goes on from there")
             context.exit(_INTERRUPTED)
+        except OSError as err:
+            if err.errno not in _FULL or _MAKE_ROOM in str(err.strerror):
+                raise
+            # who writes to an open file is told of no path
+            told = f"{err.strerror} on the disk of {runs_dir}; {_MAKE_ROOM}: it goes on from the last finished stage"
+            raise OSError(err.errno, told, err.filename) from err
     if outcome is None:
         return  # the first rank of the launch tells
     _tell(outcome, as_json=as_json)

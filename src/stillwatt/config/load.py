@@ -131,7 +131,7 @@ def _raise(faults: Iterable[_Fault]) -> NoReturn:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         raise ConfigError(
             str(path), "no such file; `stillwatt recipe list` shows the recipes that come along"
@@ -150,6 +150,8 @@ def _parse(path: str, text: str) -> dict[str, Any]:
         found = _AT_LINE.search(message)
         line = int(found.group(1)) if found else max(1, len(text.splitlines()))
         raise ConfigError(path, f"not valid TOML: {_AT_LINE.sub('', message)}", line=line) from err
+    except (ValueError, RecursionError) as err:  # a number of thousands of digits, brackets by the thousand
+        raise ConfigError(path, f"TOML that cannot be read: {err}") from err
 
 
 def _faults(err: ValidationError, path: str, lines: dict[Place, int], changes: Sequence[Override]) -> Iterator[_Fault]:

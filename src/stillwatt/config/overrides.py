@@ -102,7 +102,7 @@ def _step(at: Any, part: str, text: str, place: Place) -> str | int:
 def _value(text: str) -> Any:
     try:
         document = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or a number of thousands of digits, brackets by the thousand
         return text
     # a line break could smuggle in further keys: then the text is no value
     return document["value"] if set(document) == {"value"} else text

@@ -17,6 +17,8 @@ _PATIENCE_S = 5.0
 _BLOCK_BYTES = 1 << 16
 _ASKING = b"\n"
 _ASK_AGAIN_NS = NS_PER_S // 5
+_START_AGAIN_NS = 5 * NS_PER_S
+"""So long after a start may the looking process be started again, where something ended it."""
 
 
 class LiveGauge(AbstractContextManager["LiveGauge"]):
@@ -34,8 +36,14 @@ class LiveGauge(AbstractContextManager["LiveGauge"]):
         self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""
         self._latest: Spent | None = None
+        self._started_ns = 0
 
     def __enter__(self) -> LiveGauge:
+        self._start()
+        return self
+
+    def _start(self) -> None:
+        self._started_ns, self._asked_ns, self._rest = self._clock.monotonic_ns(), None, b""
         command = [sys.executable, "-m", "stillwatt.ledger.spent", str(self._run_dir.resolve())]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
@@ -43,14 +51,15 @@ class LiveGauge(AbstractContextManager["LiveGauge"]):
         )
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
+        if process is not None:
+            self._let_go(process)
+
+    def _let_go(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(OSError):
@@ -63,9 +72,15 @@ class LiveGauge(AbstractContextManager["LiveGauge"]):
         process.stdout.close()
 
     def latest(self) -> Spent | None:
-        """What the last look found; None before the first one. Never waits."""
+        """What the last look found; None before the first one. Never waits.
+
+        A looking process that something ended is started again: carried on for hours, its last look would say nothing.
+        """
         if self._process is not None and self._process.stdout is not None:
             self._take(self._process.stdout.fileno())
+            if not self.is_looking and self._clock.monotonic_ns() - self._started_ns >= _START_AGAIN_NS:
+                self._let_go(self._process)
+                self._start()
         return self._latest
 
     def ask(self) -> None:

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
+
 from stillwatt.clock import Clock, SystemClock
 from stillwatt.errors import StillwattError
 from stillwatt.ledger.booking import BookedPlace, BookedRun, book_run
@@ -27,9 +29,10 @@ from stillwatt.ledger.post import read_run
 from stillwatt.ledger.sessions import SessionFacts
 from stillwatt.ledger.stages import StageFacts
 from stillwatt.metering.series import Series
+from stillwatt.metering.totals import in_sum
 from stillwatt.metering.trace import trace_points
 from stillwatt.records.channel import Basis
-from stillwatt.records.energy import Energy, NoTotal, Total
+from stillwatt.records.energy import Absent, Energy, NoTotal, Total
 from stillwatt.records.kinds import StageKind, StageStatus
 from stillwatt.records.run import RANK, fates
 from stillwatt.units import NS_PER_S, seconds
@@ -38,6 +41,9 @@ _LOOK_EVERY_S = 0.25
 _REST_PER_LOOK = 20.0
 """Seconds of rest for each second that a look took."""
 _POWER_SPAN_NS = 2 * NS_PER_S
+_UNREAD_S = 10.0
+"""So long may a part go unread and be carried on at its power; a rarely read one for several of its own intervals."""
+_UNREAD_INTERVALS = 5
 _NICER = 5
 _BLOCK_BYTES = 1 << 12
 _LOST = (StageStatus.FAILED, StageStatus.RECOVERED)
@@ -63,6 +69,9 @@ class Spent:
     is_measured: bool = False
     """Whether every joule is; else some are modelled or assumed."""
     why_not: str = ""
+    unread: str = ""
+    """Which parts are in the sum with less than they drew, and why; empty where all are read. Of servers, whose joules
+    nobody reads here, it says nothing."""
 
     @classmethod
     def from_line(cls, line: str) -> Spent:
@@ -108,6 +117,7 @@ def spent_so_far(run_dir: Path, *, liveness: Liveness | None = None, since_ns: i
         stages=_by_name(booked),
         is_measured=isinstance(total, Total) and total.basis is Basis.MEASURED,
         why_not=total.reason if isinstance(total, NoTotal) else "" if place else "nothing has been measured yet",
+        unread="" if place is None or isinstance(total, NoTotal) else "; ".join(_unread(place, total)),
     )
 
 
@@ -184,6 +194,21 @@ def _tail_j(place: BookedPlace | None) -> float:
             behind_s = float(seconds(max(0, place.place.end_ns - int(series.t_ns[-1]))))
             missing_j += powers[part] * min(behind_s, energy.missing_s)
     return missing_j
+
+
+def _unread(place: BookedPlace, total: Total) -> Iterator[str]:
+    """Parts of the sum that nobody reads, or reads any more."""
+    stated = {said.part for session in place.place.sessions for said in session.stated}
+    for part in in_sum([*place.account.total.values()], total.boundary):
+        if isinstance(part, Absent):
+            if part.part not in stated:
+                yield f"{part.part}: {part.reason}"
+        elif part.part in place.series:
+            t_ns = place.series[part.part][0].t_ns
+            behind_s = float(seconds(place.place.end_ns - int(t_ns[-1])))
+            usual_s = float(seconds(int(np.median(np.diff(t_ns[-_UNREAD_INTERVALS:]))))) if t_ns.size > 1 else 0.0
+            if behind_s > max(_UNREAD_S, _UNREAD_INTERVALS * usual_s):
+                yield f"{part.part} has not been read for {behind_s:.0f} s"
 
 
 def _powers(place: BookedPlace, since_ns: int | None = None) -> dict[str, float]:

@@ -18,7 +18,7 @@ from stillwatt.pipelines.budget import Budgets, Gauge
 from stillwatt.pipelines.corpus import Prepared
 from stillwatt.pipelines.model_sources import ModelPlace, resolve_model
 from stillwatt.pipelines.models import CausalModel, free_memory, load_model, load_tokenizer
-from stillwatt.pipelines.progress import Progress, Task
+from stillwatt.pipelines.progress import Progress, Task, Watched
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec import PipelineSpec, StudentSpec
 from stillwatt.pipelines.state import RunState
@@ -99,11 +99,12 @@ class Bench:
         results: dict[str, Any] | None = None
         if is_shared or self.ranks.is_first:
             self._note_gap()
+            self.budgets.check(name, kind)
             with (
                 self.meter.stage(name, kind=kind, labels=self.labels(labels, is_shared=is_shared)) as stage,
                 self._progress.task(name, total=total, unit=unit) as task,
             ):
-                results = dict(work(stage, task))
+                results = dict(work(stage, Watched(task, lambda: self.budgets.check(name, kind))))
                 if kind is not StageKind.IDLE_BASELINE:  # a rest drops nothing, and looking for it would be work
                     self._clear_away()
                 if self.ranks.is_first:
@@ -196,7 +197,8 @@ class Bench:
         reason = f"run {run_id}, which made {artifact.artifact_id}, is not at hand"
         if run_dir.is_dir():
             made = made_with(build_record(run_dir).stages, stage_id)
-            totals = [each.gross.value_j for each in made if isinstance(each.gross, Total)]
+            # a part that nobody read (an endpoint's server) is in no sum, and would be no share of any budget
+            totals = [g.value_j for g in (each.gross for each in made) if isinstance(g, Total) and not g.absent]
             if made and len(totals) == len(made):
                 return sum(totals)
             reason = f"the energy of {artifact.artifact_id} is not known"

@@ -17,6 +17,8 @@ from stillwatt.errors import BudgetError
 from stillwatt.ledger.spent import Spent
 from stillwatt.pipelines.pace import Habits, Pace
 from stillwatt.pipelines.spec import Limit, LimitKind, PipelineSpec
+from stillwatt.records.stop import UNREAD
+from stillwatt.records.window import StageKind
 from stillwatt.units import seconds
 
 __all__ = ["Budgets", "Follow", "Gauge", "Stop"]
@@ -67,13 +69,33 @@ class Budgets:
         self.habits = Habits()
         """What stages were seen to take beside their work."""
         self._has_told = False
+        self._patience_s = _PATIENCE_S
 
     def count(self, arm: str, results: Mapping[str, Any]) -> None:
         """Take note of what an arm's increment, finished now or in an earlier session, came to."""
         self._tokens[arm] = int(results.get("tokens_total") or 0)
-        reason = str(results.get("stopped_by") or "")
-        if reason.startswith(_OF_THE_RUN):
+        reason, limit = str(results.get("stopped_by") or ""), self._spec.budget
+        # one that has been raised since ends nothing
+        if limit is not None and reason.startswith(f"{_OF_THE_RUN} of {limit.said}:"):
             self.over = reason
+
+    def check(self, stage: str, kind: StageKind) -> None:
+        """Refuse to begin or to go on with a stage once the run's budget is spent; waits for nothing.
+
+        A training ends itself, what it left is evaluated in any case, and the idle machine is measured.
+
+        Raises:
+            BudgetError: It is spent.
+        """
+        limit, found = self._spec.budget, None if self._gauge is None else self._gauge.latest()
+        is_kept = kind in (StageKind.STUDENT_TRAIN, StageKind.IDLE_BASELINE)
+        is_kept = is_kept or (kind is StageKind.EVALUATE and bool(self._tokens))
+        if limit is None or limit.kind is LimitKind.TOKENS or is_kept or found is None or self._is_blind(found):
+            return
+        spent = self.run_amount(limit) + self.reserve(limit, "" if self._tokens else self._spec.students[0].name)
+        if spent >= limit.amount:
+            where = f"at {stage}" if self._tokens else f"at {stage}, before the first training step"
+            raise BudgetError(limit.said, f"{limit.text(spent)} of it are spent {where}", "run")
 
     @property
     def tokens(self) -> int:
@@ -88,25 +110,47 @@ class Budgets:
         """What so many further seconds will take."""
         return length_s if limit.kind is LimitKind.TIME else self._spent()[0].power_w * length_s
 
-    def run_is_over(self, student: str, *, begun: int) -> str | None:
-        """Why no further arm can begin under the run's budget; None where one can.
+    def cannot_begin(self, student: str, limit: Limit | None, *, begun: int) -> str | None:
+        """Why no further arm can begin under its budget and the run's; None where one can.
 
         Args:
             student: Whose arm it is: an evaluation of it will take what its latest one took.
+            limit: The arm's own budget.
             begun: Arms that were trained already.
 
         Raises:
             BudgetError: Not even the first arm can begin.
         """
-        limit = self._spec.budget
-        if limit is None or self.over is not None:
+        for each, whose in ((limit, "arm"), (self._spec.budget, "run")):
+            why = None if each is None else self.unread(each, may_wait=True)
+            if each is not None and why is not None:
+                if begun == 0:
+                    cure = "see that it is read (`stillwatt doctor`), or limit tokens or time"
+                    raise BudgetError(each.said, why, whose, cure=cure)
+                return why
+        run = self._spec.budget
+        if run is None or self.over is not None:
             return self.over
-        spent = self.run_amount(limit) + self.reserve(limit, student)
-        if spent < limit.amount:
+        spent = self.run_amount(run) + self.reserve(run, student)
+        if spent < run.amount:
             return None
         if begun == 0:
-            raise BudgetError(limit.said, f"{limit.text(spent)} of it are spent before the first training step", "run")
-        return f"{limit.text(spent)} of {_OF_THE_RUN} of {limit.said} are spent, evaluation included"
+            raise BudgetError(run.said, f"{run.text(spent)} of it are spent before the first training step", "run")
+        return f"{run.text(spent)} of {_OF_THE_RUN} of {run.said} are spent, evaluation included"
+
+    def unread(self, limit: Limit, *, may_wait: bool = False) -> str | None:
+        """Why a budget of joules cannot be held to, since not all of them are known; None where it can.
+
+        Args:
+            limit: The budget.
+            may_wait: Whether a part that is not read is given time; a training that goes on is not, for it draws.
+        """
+        if limit.kind is not LimitKind.ENERGY:
+            return None
+        found, _ = self._spent(may_wait=may_wait)
+        if found.energy_j is None:
+            return f"the run's energy is not known ({found.why_not})"
+        return f"not all of the run's energy is known ({found.unread})" if found.unread else None
 
     def stop(self, arm: str, student: str, limit: Limit | None, teacher_j: float) -> Stop | None:
         """What tells an arm's training when to end; None where nothing limits it.
@@ -169,17 +213,23 @@ class Budgets:
         if left < self.coming(limit, _CLOSE_S + _DRIFT * carried_s):
             self._gauge.ask()
 
-    def _spent(self) -> tuple[Spent, float]:
-        """The latest look, and the seconds since."""
+    def _spent(self, *, may_wait: bool = False) -> tuple[Spent, float]:
+        """The latest look, and the seconds since; `may_wait` for one at which all parts are read."""
         found, waited_s = self._look(), 0.0
-        while found is None or (found.energy_j is None and self._needs_energy and waited_s < _PATIENCE_S):
+        while found is None or (self._is_blind(found, is_whole=may_wait) and waited_s < self._patience_s):
             if waited_s >= _PATIENCE_S:
                 raise BudgetError(self._said, f"nothing was heard of what is spent for {_PATIENCE_S:g} s", "run")
             self._sleep(_POLL_S)
             waited_s += _POLL_S
             found = self._look()
+        # who has waited once for a part that nobody reads need not do so at every step
+        self._patience_s = 0.0 if self._is_blind(found, is_whole=may_wait) else _PATIENCE_S
         self._tell(found)
         return found, max(0.0, float(seconds(self._clock.monotonic_ns() - found.t_ns)))
+
+    def _is_blind(self, found: Spent, *, is_whole: bool = True) -> bool:
+        """Whether joules are to be known and are not; all of them where the whole is meant."""
+        return self._needs_energy and (found.energy_j is None or (is_whole and found.unread != ""))
 
     def _look(self) -> Spent | None:
         if self._gauge is None:
@@ -272,6 +322,10 @@ class Stop:
 
     def _reason(self, tokens: int, step_s: float) -> str | None:
         limit = self._limit
+        for each, whose in ((limit, "its budget"), (self._run, _OF_THE_RUN)):
+            why = None if each is None else self._budgets.unread(each)
+            if each is not None and why is not None:
+                return f"{UNREAD}{why}, so that {whose} of {each.said} cannot be held to"
         if limit is not None:
             used = self._budgets.arm_amount(limit, self._arm, tokens, self._teacher_j, self._since_ns)
             if self._is_reached(limit, used, step_s):

@@ -276,12 +276,12 @@ class EndpointClient:
     def _read(self, data: bytes) -> Answer:
         try:
             found = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             start = self._clean(data[:200].decode("utf-8", "replace"))
             raise _AskAgain(f"its answer is not JSON: {start!r}") from None
         problem = check_answer(found, self.spec.api)
         if problem:
-            raise _AskAgain(f"its answer {problem}")
+            raise _AskAgain(f"its answer {problem}: {self._clean(_said(data))}")  # some say there what is wrong
         choice = found["choices"][0]
         text = choice["text"] if self.spec.api == "completions" else (choice["message"].get("content") or "")
         if self._key and self._key in text:
@@ -353,7 +353,7 @@ def _said(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     error = found.get("error", found) if isinstance(found, Mapping) else found
     message = error.get("message") if isinstance(error, Mapping) else error

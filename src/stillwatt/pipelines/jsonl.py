@@ -31,7 +31,7 @@ def read_rows(path: Path, what: str, form: str) -> Iterator[tuple[int, dict[str,
     for number, line in lines:
         try:
             row = json.loads(line)
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:  # the latter where brackets are nested by the thousand
             raise StillwattError(f"{path}:{number}: not JSON ({err})") from err
         if not isinstance(row, dict):
             raise StillwattError(f"{path}:{number}: expected an object: {form}")
@@ -46,7 +46,7 @@ def read_text(path: Path, what: str, form: str) -> str:
         StillwattError: It is no UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except UnicodeDecodeError as err:
         raise StillwattError(f"{path}: not UTF-8 text ({err}); save it as such") from err
     except OSError as err:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -50,7 +50,7 @@ class KeptReadings:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             whole = _whole_lines(self._path)
-            self._found = dict(map(_from_line, whole))
+            self._found = dict(_from_lines(self._path, whole))
             self._file = self._path.open("a", encoding="utf-8")
         return self
 
@@ -122,6 +122,17 @@ def _to_line(key: str, reading: Reading | NoReading) -> str:
     return json.dumps({"key": key, **told}, allow_nan=False)
 
 
+def _from_lines(path: Path, lines: Sequence[bytes]) -> Iterator[tuple[str, Reading | NoReading]]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield _from_line(line.decode("utf-8"))
+        except (ValueError, RecursionError, KeyError, TypeError, StillwattError) as err:
+            raise StillwattError(
+                f"{path}:{number}: this line is no reading of the judge's that was kept ({err or type(err).__name__}); "
+                "remove it, and the same command asks the judge that question again and keeps all others"
+            ) from err
+
+
 def _from_line(line: str) -> tuple[str, Reading | NoReading]:
     told = json.loads(line)
     if "why" in told:
@@ -130,7 +141,7 @@ def _from_line(line: str) -> tuple[str, Reading | NoReading]:
     return told["key"], Reading(shares=shares, mass=mass, tokens=0, is_cut_off=is_cut_off)
 
 
-def _whole_lines(path: Path) -> list[str]:
+def _whole_lines(path: Path) -> list[bytes]:
     """The file's lines; a last one that a kill cut off is cut away, so that the next begins a line of its own."""
     if not path.exists():
         return []
@@ -139,4 +150,4 @@ def _whole_lines(path: Path) -> list[str]:
     if torn:
         with path.open("r+b") as file:
             file.truncate(len(data) - len(torn))
-    return whole.decode("utf-8").split("\n") if whole else []
+    return whole.split(b"\n") if whole else []

@@ -50,7 +50,11 @@ def _text_config(directory: Path) -> Any:
     """A model's shape; of one that reads more than text, that of the part that does."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(str(directory), local_files_only=True).get_text_config()
+    try:
+        return AutoConfig.from_pretrained(str(directory), local_files_only=True).get_text_config()
+    except (OSError, ValueError, KeyError) as err:
+        words = " ".join(str(err).split())
+        raise StillwattError(f"{directory}: its config.json is of no model that can be loaded here ({words})") from err
 
 
 def shared_output_rows(bench: Bench) -> int | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from stillwatt.errors import StillwattError
@@ -115,8 +116,15 @@ def _passes(data: DataSpec) -> dict[str, int]:
 
 
 def load(out_dir: Path) -> Prepared:
-    """Read what `make` wrote."""
-    arrays = load_file(out_dir / _FILE)
+    """Read what `make` wrote.
+
+    Raises:
+        StillwattError: It is gone, or cut short.
+    """
+    try:
+        arrays = load_file(out_dir / _FILE)
+    except (OSError, SafetensorError) as err:
+        raise StillwattError(f"{out_dir / _FILE}: the prepared tokens cannot be read ({err}); begin a new run") from err
     lengths = arrays["held_out_lengths"]
     starts_ST = arrays["train_starts"].astype(np.bool_) if "train_starts" in arrays else None
     supervised_ST = _by_default(arrays["train_ids"].shape, starts_ST)

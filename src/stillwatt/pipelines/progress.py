@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -26,6 +26,18 @@ class Progress(Protocol):
 class _Silent:
     def advance(self, amount: float = 1) -> None:
         """Nothing to draw."""
+
+
+class Watched:
+    """A bar that has something looked at each time that it moves on."""
+
+    def __init__(self, task: Task, look: Callable[[], object]) -> None:
+        self._task, self._look = task, look
+
+    def advance(self, amount: float = 1) -> None:
+        """Move the bar on."""
+        self._task.advance(amount)
+        self._look()
 
 
 class SilentProgress:

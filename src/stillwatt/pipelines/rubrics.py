@@ -102,7 +102,7 @@ def _named(places: tuple[str, ...] | list[str]) -> str:
 
 def _from_file(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # the mark that some editors begin a file with is no text
     except (OSError, UnicodeDecodeError) as err:
         cure = "write the text that the judge is to read, in UTF-8, or name a built-in rubric"
         raise MissingInputError("a judge's rubric", str(path), f"{cure} ({', '.join(BUILT_IN)}; {err})") from err

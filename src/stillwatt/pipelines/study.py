@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stillwatt.errors import StillwattError
+from stillwatt.errors import BudgetError, StillwattError
 from stillwatt.metering.meter import Stage
 from stillwatt.pipelines import own_prompts, prepare_data, serve
 from stillwatt.pipelines.adapters import check_installed
@@ -59,7 +59,7 @@ from stillwatt.pipelines.models import (
 from stillwatt.pipelines.progress import Task
 from stillwatt.pipelines.prompts import check_prompts, count_asked, given_prompts, source_of
 from stillwatt.pipelines.ranks import Ranks
-from stillwatt.pipelines.spec import ENDPOINT, PipelineSpec, StudentSpec
+from stillwatt.pipelines.spec import ENDPOINT, ArmSpec, PipelineSpec, StudentSpec
 from stillwatt.pipelines.study_artifacts import make_artifacts
 from stillwatt.records.window import StageKind
 from stillwatt.units import seconds
@@ -269,7 +269,7 @@ def run_arms(bench: Bench, artifacts: Mapping[str, Artifact]) -> str | None:
             for seed in spec.train.seeds:
                 name = arm_id(spec, student, arm, seed)
                 is_begun = bench.finished(f"train.{name}.{float(spec.train.checkpoints[0])}") is not None
-                over = over or (None if is_begun else _over(bench, student, begun))
+                over = over or (None if is_begun else _over(bench, student, arm, begun))
                 if over is not None and not is_begun:
                     bench.announce(f"arm {name} is not trained: {over}")
                     continue
@@ -309,9 +309,9 @@ def judge(bench: Bench) -> None:
     judge_models(bench, names)
 
 
-def _over(bench: Bench, student: StudentSpec, begun: int) -> str | None:
+def _over(bench: Bench, student: StudentSpec, arm: ArmSpec, begun: int) -> str | None:
     """Why no further arm can begin, as the first rank's look at the books says."""
-    return bench.ranks.of_first(lambda: bench.budgets.run_is_over(student.name, begun=begun))
+    return bench.ranks.of_first(lambda: bench.budgets.cannot_begin(student.name, arm.budget, begun=begun))
 
 
 def serve_teacher(bench: Bench) -> None:
@@ -342,4 +342,8 @@ def _serve(bench: Bench, name: str, labels: Mapping[str, str], directory: Path |
         end_id = int(bench.tokenizer().eos_token_id)
         return {"generated_tokens": serve.make(model, prompts, load, end_id=end_id, task=task, stage=stage)}
 
-    bench.run_stage(name, StageKind.SERVE, work, labels=labels, total=load.prompts * load.new_tokens)
+    try:
+        bench.run_stage(name, StageKind.SERVE, work, labels=labels, total=load.prompts * load.new_tokens)
+    except BudgetError as err:  # of the first rank alone, which works here while the others wait for what it says
+        bench.ranks.agree(None)
+        bench.announce(f"{name} is left out: {err.detail}")

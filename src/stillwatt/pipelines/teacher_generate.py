@@ -30,6 +30,8 @@ from stillwatt.pipelines.spec import GenerateSpec
 __all__ = ["Generated", "load", "make"]
 
 _SCRATCH = "batches"
+_FEW_EMPTY = 64
+"""So many texts, and not one of them with a word in it, are no chance: the next ones would be paid for nothing."""
 _KEPT = ("accepted_tokens", "accepted_samples", "rejected_samples")
 """What is counted of texts that were judged."""
 
@@ -89,7 +91,7 @@ def make(
     Raises:
         ArtifactError: `out_dir` holds text of other prompts or settings.
         StillwattError: Mean log-probabilities are bounded and the writer cannot tell them; or every prompt of the first
-            batch is refused, or all at the end, which is then not the prompts' fault.
+            batch is refused, or all at the end, which is then not the prompts' fault; or the first texts are all empty.
         ValueError: There are no prompts, or one of them has no tokens.
     """
     _check_prompts(prompts, spec)
@@ -121,10 +123,23 @@ def make(
             for finished in refusals.let_through(batch, written):
                 batches.finish(*finished)
             verdicts.hand_in(batch, written)
+            _check_some(accepted)
     refusals.check_end(needed_tokens - accepted.tokens)
     return ranks.of_first(
         lambda: batches.end(save(accepted, out_dir, inputs=inputs, needed_tokens=needed_tokens, rounds=rounds))
     )
+
+
+def _check_some(accepted: Accepted) -> None:
+    """Refuse to go on where nothing but empty texts came back."""
+    num_empty = accepted.rejects["empty"]
+    if num_empty >= _FEW_EMPTY and not accepted.sequences and num_empty == sum(accepted.rejects.values()):
+        raise StillwattError(
+            f"each of the first {num_empty} texts that the teacher wrote is empty, and what it is asked for next would "
+            "be paid for nothing: a model that thinks before it writes may want more teacher_generate.max_new_tokens, "
+            "or not to think (teacher_endpoint.extra_body); begin a new run with that (--fresh where the recipe stays "
+            "as it is)"
+        )
 
 
 _Write = Callable[[Sequence[int], int], list[Written]]

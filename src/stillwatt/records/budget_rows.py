@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stillwatt.records.energy import NoTotal, Total
+from stillwatt.records.stop import UNREAD
 from stillwatt.records.window import StageKind, StageStatus
 
 if TYPE_CHECKING:
@@ -38,7 +39,11 @@ class BudgetRow:
     half_step: float | NoTotal
     """Half of what a step of the last training took, on average: whole steps keep a budget no closer."""
     is_reached: bool
-    """Whether the budget ended a training; else its text did."""
+    """Whether the budget ended a training; else its text did, or what `unread` says."""
+    unread: str = ""
+    """Which energy was not read any more, where that ended the training; empty where nothing of the kind did."""
+    is_at_least: bool = False
+    """Whether more was spent than is known: a part was absent, or seconds are missing."""
 
     def to_dict(self) -> dict[str, Any]:
         """The row's part of the contract `stillwatt.run/1`."""
@@ -51,6 +56,8 @@ class BudgetRow:
             "spent": _told(self.spent),
             "half_step": _told(self.half_step),
             "reached": self.is_reached,
+            **({"unread": self.unread} if self.unread else {}),
+            **({"at_least": True} if self.is_at_least else {}),
         }
 
 
@@ -74,7 +81,8 @@ def _of_arm(arm: str, stages: Sequence[StageRecord]) -> Iterator[BudgetRow]:
         spent = _spent(stages, limit["unit"])
         if isinstance(spent, float) and limit["unit"] == _JOULES:
             spent += limit["teacher_j"]
-        yield _row(arm, limit, spent, stages, is_reached=_stopped_by(stages).startswith("its budget"))
+        totals = [stage.gross for stage in stages] if limit["unit"] == _JOULES else []
+        yield _row(arm, limit, spent, stages, totals, is_reached=_stopped_by(stages).startswith("its budget"))
 
 
 def _of_run(run: RunRecord, arms: Mapping[str, Sequence[StageRecord]]) -> Iterator[BudgetRow]:
@@ -90,12 +98,21 @@ def _of_run(run: RunRecord, arms: Mapping[str, Sequence[StageRecord]]) -> Iterat
         spent = run.duration_s
     else:
         spent = _sum([_spent(stages, limit["unit"]) for stages in arms.values()])
-    yield _row("", limit, spent, held[-1], is_reached=_stopped_by(held[-1]).startswith("the run's budget"))
+    totals = [run.total] if limit["unit"] == _JOULES else []
+    is_reached = _stopped_by(held[-1]).startswith("the run's budget")
+    yield _row("", limit, spent, held[-1], totals, is_reached=is_reached)
 
 
 def _row(
-    name: str, limit: Mapping[str, Any], spent: float | NoTotal, stages: Sequence[StageRecord], *, is_reached: bool
+    name: str,
+    limit: Mapping[str, Any],
+    spent: float | NoTotal,
+    stages: Sequence[StageRecord],
+    totals: Sequence[Total | NoTotal],
+    *,
+    is_reached: bool,
 ) -> BudgetRow:
+    stopped_by = _stopped_by(stages)
     return BudgetRow(
         of=limit["of"],
         name=name,
@@ -105,6 +122,8 @@ def _row(
         spent=spent,
         half_step=_half_step(stages, limit["unit"]),
         is_reached=is_reached,
+        unread=stopped_by.removeprefix(UNREAD) if stopped_by.startswith(UNREAD) else "",
+        is_at_least=any(isinstance(total, Total) and not total.complete for total in totals),
     )
 
 

@@ -21,10 +21,10 @@ def budgets_table(data: Mapping[str, Any]) -> Table:
                 budget["name"] or "the run",
                 budget["said"],
                 _amount(budget["amount"], budget["unit"]),
-                _amount(budget["spent"], budget["unit"]),
-                _percent(budget["spent"], budget["amount"], is_off=True),
+                ("≥ " if budget.get("at_least") else "") + _amount(budget["spent"], budget["unit"]),
+                MISSING if budget.get("at_least") else _percent(budget["spent"], budget["amount"], is_off=True),
                 _percent(budget["half_step"], budget["amount"], is_off=False),
-                "its budget" if budget["reached"] else "its text" if budget["of"] == "arm" else "its last arm",
+                _ending(budget),
             )
         )
         for budget in budgets
@@ -34,12 +34,22 @@ def budgets_table(data: Mapping[str, Any]) -> Table:
     return Table(title="Budgets", columns=table_columns(*columns), rows=rows, note=" ".join(notes))
 
 
+def _ending(budget: Mapping[str, Any]) -> str:
+    """What ended what the budget is of."""
+    if budget["reached"]:
+        return "its budget"
+    if budget.get("unread"):
+        return "unread energy"
+    return "its text" if budget["of"] == "arm" else "its last arm"
+
+
 def _equal_arms(budgets: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is said of arms with one budget of joules: by how much the dearest is above the cheapest."""
     arms = [each for each in budgets if each["of"] == "arm" and each["unit"] == "J"]
     notes = []
     for amount in dict.fromkeys(each["amount"] for each in arms):
-        same = [each for each in arms if each["amount"] == amount and not isinstance(each["spent"], Mapping)]
+        of_amount = [each for each in arms if each["amount"] == amount and not each.get("unread")]
+        same = [each for each in of_amount if not isinstance(each["spent"], Mapping) and not each.get("at_least")]
         ended, short = (
             [each for each in same if each["reached"]],
             [each["name"] for each in same if not each["reached"]],
@@ -57,7 +67,10 @@ def _equal_arms(budgets: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _whys(budgets: Sequence[Mapping[str, Any]]) -> list[str]:
     whys = [(each["name"] or "the run", each["spent"]) for each in budgets if isinstance(each["spent"], Mapping)]
-    return [f"{name}: {spent['absent']}." for name, spent in whys]
+    unread = [f"{each['name'] or 'the run'}: {each['unread']}." for each in budgets if each.get("unread")]
+    known = [each["name"] or "the run" for each in budgets if each.get("at_least")]
+    more = [f"More was spent than is known by {', '.join(known)}: see the note on the total."] if known else []
+    return [*(f"{name}: {spent['absent']}." for name, spent in whys), *unread, *more]
 
 
 def _amount(amount: float | Mapping[str, Any], unit: str) -> str:

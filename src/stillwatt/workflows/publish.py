@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stillwatt.errors import RunNotFoundError, StillwattError
+from stillwatt.errors import LedgerError, StillwattError
 from stillwatt.workflows.books import show_run
 from stillwatt.workflows.plan import compare_with_prediction
 
@@ -82,13 +82,13 @@ def summarise_run(
 
 
 def _makers(record: RunRecord, runs_dir: str | Path) -> tuple[RunRecord, ...]:
-    """The runs that made what this one used again; one that is gone is said so by the analysis."""
+    """The runs that made what this one used again; one that is gone, or damaged, is said so by the analysis."""
     wanted = sorted({stage.labels["reused_from"] for stage in record.stages if "reused_from" in stage.labels})
     found = []
     for run_id in wanted:
         try:
             found.append(show_run(runs_dir, run_id))
-        except RunNotFoundError:
+        except LedgerError:
             continue
     return tuple(found)
 

@@ -1,7 +1,8 @@
 """Which run a recipe goes on with, and what is said of those that it does not.
 
-`description`, `[analysis]` and `[sweep]` change nothing of what `stillwatt run` measures: runs that differ in these
-alone are the same work, and the newest of them that was cut short is gone on with.
+`description`, `[analysis]` and `[sweep]` change nothing of what `stillwatt run` measures, and a run's `budget` nothing
+of what it has done: runs that differ in these alone are the same work, and the newest of them that was cut short is
+gone on with.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from stillwatt.ledger.rundir import list_run_dirs, program_journals, read_manife
 
 __all__ = ["Found", "Unfinished", "Wish", "find_unfinished"]
 
-_UNMEASURED = frozenset({"description", "analysis", "sweep"})
+_UNMEASURED = frozenset({"description", "analysis", "sweep", "budget"})
+"""Of a recipe. The run's budget ends the work and alters nothing of what was done before: who raises it goes on."""
 _MOST_NEAR = 3
 """Keys in which another run of the same name may differ to be spoken of: more is another study."""
 _MOST_TOLD = 5

@@ -9,7 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from run_records import run_record, stage
-from stillwatt.records import NoTotal, StageKind, StageStatus
+from stillwatt.analysis.stopped import find_stop
+from stillwatt.records import NoTotal, StageKind, StageStatus, Total
 from stillwatt.records.budget_rows import BudgetRow, budget_rows
 from stillwatt.records.run import DOES_OVER, StageRecord, fates
 
@@ -42,6 +43,18 @@ def test_an_arm_is_held_against_its_training_and_its_share_of_the_teacher() -> N
     assert first.half_step == pytest.approx(3.03)
     assert second.spent == pytest.approx(290.0)
     assert not second.is_reached
+
+
+def test_a_training_that_ended_since_a_part_was_not_read_is_no_arm_that_reached_its_budget() -> None:
+    why = "gpu0 is not read, so that its budget of 300 J cannot be held to"
+    sft = trained("sft", 120.0, OF_ARM, stopped_by=f"unread energy: {why}")
+    assert isinstance(sft.gross, Total)
+    (row,) = rows(dataclasses.replace(sft, gross=dataclasses.replace(sft.gross, complete=False)))
+    assert (row.is_reached, row.unread, row.is_at_least) == (False, why, True)
+    stop = find_stop(sft)
+    assert stop is not None
+    assert (stop.is_own, stop.said, stop.words) == (False, "300 J", f"unread energy: {why}")
+    assert not stop.is_as_dear_as(stop)
 
 
 def test_ranks_of_a_launch_are_one_arm() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -170,6 +171,23 @@ def test_interrupts_in_a_burst_are_one_and_the_books_are_closed(
     monkeypatch.setattr("stillwatt.workflows.pipeline.run_recipe", stuck := InterruptedWhileItEnds(apart_s=0.01))
     result = stillwatt("run", "smoke_cpu")
     assert (result.exit_code, stuck.is_closed) == (130, False)  # whoever has waited is heard again
+
+
+@pytest.mark.parametrize("filename", [None, "d/journal.jsonl"])
+def test_a_full_disk_says_which_and_how_to_go_on(
+    stillwatt: Stillwatt, install: Callable[..., Workflow], filename: str | None
+) -> None:
+    """Who writes to an open file hears of no path, and `No space left on device` alone helps nobody."""
+    install(OSError(errno.ENOSPC, "No space left on device", filename))
+    result = stillwatt("run", "smoke_cpu", "--runs", "some/runs")
+    told = "No space left on device on the disk of some/runs; make room and give the same command once more: it goes on"
+    assert result.exit_code == 1
+    assert f"error: {told} from the last finished stage{f': {filename}' if filename else ''}\n" in result.stderr
+    said = "No space left on device while tensors were written; make room and give the same command once more"
+    install(OSError(errno.ENOSPC, said, "d/model"))
+    assert stillwatt("run", "smoke_cpu").stderr.endswith(f"error: {said}: d/model\n")
+    install(OSError(errno.EACCES, "Permission denied", "d"))
+    assert stillwatt("run", "smoke_cpu").stderr.endswith("error: Permission denied: d\n")
 
 
 def test_an_error_is_one_sentence(stillwatt: Stillwatt, install: Callable[..., Workflow]) -> None:

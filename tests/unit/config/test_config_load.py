@@ -166,6 +166,22 @@ def test_a_file_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
         load_recipe(latin)
 
 
+def test_the_mark_that_editors_begin_a_file_with_changes_nothing(tmp_path: Path) -> None:
+    marked = tmp_path / "marked.toml"
+    marked.write_bytes(b"\xef\xbb\xbf" + STUDY.read_bytes())
+    assert load_recipe(marked).settings_sha256 == load_recipe(STUDY).settings_sha256
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "{a = " * 3000 + "1", f"a = {'9' * 5000}"])
+def test_toml_that_is_beyond_the_reader_is_a_config_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"recipe\.toml: TOML that cannot be read: (max|Exceeds)"):
+        load_recipe(path)
+    with pytest.raises(ConfigError, match=r"data\.seed"):
+        load_recipe(STUDY, [f"data.seed{text.removeprefix('a ')}"])
+
+
 def test_layout_does_not_change_the_hash_and_values_do(tmp_path: Path) -> None:
     plain = load_recipe(STUDY)
     spaced = "# more\n" + QUICKSTART.replace(" = ", "   =  ").replace("learning_rate   =  3e-4", "learning_rate=0.0003")

@@ -15,12 +15,12 @@ import pytest
 
 import stillwatt
 from fakes import fake_channel
-from run_dirs import SyntheticRun, constant_counter, cpu_counter
+from run_dirs import SyntheticRun, constant_counter, cpu_counter, gpu_counter
 from stillwatt.clock import SystemClock
 from stillwatt.ledger.gauge import LiveGauge
 from stillwatt.ledger.spent import Spent, _power_w, spent_so_far, watch
 from stillwatt.metering.series import Series
-from stillwatt.units import J_PER_UJ, NS_PER_S, seconds
+from stillwatt.units import J_PER_MJ_MILLI, J_PER_UJ, NS_PER_S, seconds
 
 _OPTIONS = {"synthetic": {"channels": [{"watts": 100.0}]}}
 
@@ -95,6 +95,67 @@ def test_an_arm_that_ranks_train_has_trained_for_as_long_as_they_did(tmp_path: P
     session.samples("cpu0.energy_counter", constant_counter(50.0, J_PER_UJ), until_s=120.0)
     session.end(119.0)
     assert spent_so_far(run.path).arms["sft"] == pytest.approx((50.0 * 4.0, 4.0), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("until_s", "period_s", "said"),
+    [
+        (160.0, 0.1, ""),
+        (145.0, 0.1, "gpu0 has not been read for 14 s"),
+        (155.0, 0.1, ""),
+        (130.0, 10.0, ""),
+        (None, 0.1, "gpu0: no readings of gpu0.energy_counter in this session"),
+    ],
+)
+def test_a_part_that_nobody_reads_any_more_is_told_of(
+    tmp_path: Path, until_s: float | None, period_s: float, said: str
+) -> None:
+    """Its joules would be carried on at a power that nobody sees; one that is read rarely is not taken for it."""
+    run = SyntheticRun(tmp_path)
+    session = run.session(start_s=100.0)
+    session.sampler([cpu_counter(), gpu_counter()])
+    session.samples("cpu0.energy_counter", constant_counter(50.0, J_PER_UJ), until_s=160.0)
+    if until_s is not None:
+        counts = constant_counter(300.0, J_PER_MJ_MILLI)
+        session.period_s = period_s
+        session.samples("gpu0.energy_counter", counts, until_s=until_s)
+    session.end(159.0)
+    assert spent_so_far(run.path).unread == said
+
+
+def test_a_server_that_nobody_reads_is_no_part_that_went_silent(tmp_path: Path) -> None:
+    said = {"device": "big at a server", "boundary": "node", "value_j": None, "reason": "read by nobody here"}
+    with stillwatt.Run("live", runs_dir=tmp_path, sensors=("synthetic",), options=_OPTIONS, period_ms=20) as run:
+        with run.stage("teacher_generate") as stage:
+            stage.state_energy("endpoint", **said)
+            time.sleep(0.1)
+    found = spent_so_far(run.run_dir)
+    assert isinstance(run.result.total, stillwatt.records.Total)
+    assert (run.result.total.absent, found.unread) == (("endpoint",), "")
+
+
+def test_a_looking_process_that_something_ended_is_started_again(tmp_path: Path) -> None:
+    class Later:
+        now_ns = 0
+
+        def monotonic_ns(self) -> int:
+            return self.now_ns
+
+        def utc_ns(self) -> int:
+            return self.now_ns
+
+    clock = Later()
+    with LiveGauge(tmp_path, clock) as gauge:
+        first = gauge._process
+        assert first is not None
+        first.kill()
+        first.wait()
+        looking = []
+        for now_ns in (0, 6 * NS_PER_S):
+            clock.now_ns = now_ns
+            gauge.latest()
+            looking.append(gauge.is_looking)
+        assert looking == [False, True], "not at once: it may end at once, too"
 
 
 def test_a_run_that_cannot_be_read_says_why_and_the_looking_ends_with_its_program(tmp_path: Path) -> None:

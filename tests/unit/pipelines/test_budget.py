@@ -14,6 +14,7 @@ from stillwatt.errors import BudgetError
 from stillwatt.ledger.spent import Spent
 from stillwatt.pipelines.budget import Budgets, Stop
 from stillwatt.pipelines.spec import Limit, LimitKind, PipelineSpec
+from stillwatt.records.window import StageKind
 from stillwatt.units import NS_PER_S
 from tiny_models import smoke_spec
 
@@ -30,6 +31,8 @@ class Machine:
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
     is_measured: bool = True
     energy_known: bool = True
+    unread_from_s: float = float("inf")
+    unread_until_s: float = float("inf")
     asked: int = 0
 
     def ask(self) -> None:
@@ -56,6 +59,7 @@ class Machine:
             stages=self.stages,
             is_measured=self.is_measured,
             why_not="" if self.energy_known else "no instrument",
+            unread="gpu0 is not read" if self.unread_from_s <= t_s < self.unread_until_s else "",
         )
 
 
@@ -265,7 +269,7 @@ def test_a_runs_budget_keeps_back_the_evaluation_and_the_rest() -> None:
     assert steps == 145
     assert reason.startswith("the run's budget of 2000 J")
     kept.count("sft", {"tokens_total": 64, "stopped_by": reason})
-    assert kept.run_is_over("tiny", begun=1) == reason
+    assert kept.cannot_begin("tiny", None, begun=1) == reason
 
 
 def test_what_lies_between_the_last_stages_is_kept_back_too() -> None:
@@ -321,38 +325,103 @@ def test_tokens_of_all_arms_are_the_runs() -> None:
     limit = Limit(kind=LimitKind.TOKENS, amount=1000.0, said="1000 tokens")
     kept = budgets(machine, study(run=limit))
     kept.count("sft", {"tokens_total": 512})
-    assert kept.run_is_over("tiny", begun=1) is None
+    assert kept.cannot_begin("tiny", None, begun=1) is None
     stop = kept.stop("kd", "tiny", None, 0.0)
     assert stop is not None
     assert train(machine, stop, step_s=0.1)[0] == 7
     kept.count("kd", {"tokens_total": 500})
-    assert "1,012 tokens of the run's budget" in (kept.run_is_over("tiny", begun=2) or "")
+    assert "1,012 tokens of the run's budget" in (kept.cannot_begin("tiny", None, begun=2) or "")
 
 
 def test_a_run_that_cannot_take_a_step_is_refused() -> None:
     machine = Machine()
     machine.advance(30.0)
     with pytest.raises(BudgetError, match="run: the budget of 2000 J cannot be kept: 3,000 J of it are spent before"):
-        budgets(machine, study(run=joules(2000.0))).run_is_over("tiny", begun=0)
+        budgets(machine, study(run=joules(2000.0))).cannot_begin("tiny", None, begun=0)
 
 
 def test_energy_that_is_not_known_cannot_be_limited() -> None:
     machine = Machine(energy_known=False)
     with pytest.raises(BudgetError, match=r"the run's energy is not known \(no instrument\)"):
-        budgets(machine, study(run=joules(2000.0))).run_is_over("tiny", begun=0)
+        budgets(machine, study(run=joules(2000.0))).cannot_begin("tiny", None, begun=0)
     with pytest.raises(BudgetError, match="nothing tells what this run has spent"):
-        Budgets(study(run=joules(1.0)), None, print).run_is_over("tiny", begun=0)
+        Budgets(study(run=joules(1.0)), None, print).cannot_begin("tiny", None, begun=0)
+
+
+def test_no_arm_begins_under_joules_of_which_some_are_not_read() -> None:
+    machine, limit = Machine(unread_from_s=0.0), joules(2000.0)
+    kept = budgets(machine, study(arm=limit))
+    with pytest.raises(
+        BudgetError, match=r"arm: .* not all of the run's energy is known \(gpu0 is not read\); see that"
+    ):
+        kept.cannot_begin("tiny", limit, begun=0)
+    assert machine.now_ns == pytest.approx(30 * NS_PER_S, rel=0.01), "it may come yet"
+    assert "gpu0 is not read" in (kept.cannot_begin("tiny", limit, begun=1) or "")
+    assert machine.now_ns == pytest.approx(30 * NS_PER_S, rel=0.01), "and was waited for"
+    assert kept.cannot_begin("tiny", None, begun=1) is None
+    assert kept.cannot_begin("tiny", Limit(kind=LimitKind.TIME, amount=60.0, said="60 s"), begun=1) is None
+
+
+def test_a_part_that_is_read_late_is_waited_for() -> None:
+    machine, limit = Machine(unread_from_s=0.0, unread_until_s=4.0), joules(2000.0)
+    assert budgets(machine, study(arm=limit)).cannot_begin("tiny", limit, begun=0) is None
+    assert machine.now_ns == pytest.approx(4 * NS_PER_S, rel=0.02)
+
+
+@pytest.mark.parametrize("whose", ["arm", "run"])
+def test_a_training_whose_energy_is_no_longer_read_ends_there(whose: str) -> None:
+    """What is carried on for ever would be held against the power of a part that nobody sees."""
+    machine, limit = Machine(before_s=0.0, unread_from_s=20.0), joules(20_000.0)
+    spec = study(arm=limit) if whose == "arm" else study(run=limit)
+    kept = budgets(machine, spec)
+    stop = kept.stop("sft", "tiny", limit if whose == "arm" else None, 0.0)
+    assert stop is not None
+    steps, reason = train(machine, stop, step_s=1.0)
+    assert steps == 20
+    name = "its budget" if whose == "arm" else "the run's budget"
+    told = "not all of the run's energy is known (gpu0 is not read)"
+    assert reason == f"unread energy: {told}, so that {name} of 20000 J cannot be held to"
+    assert machine.now_ns == 20 * NS_PER_S, "waiting draws, too"
+
+
+def test_a_stage_that_uses_the_runs_budget_up_is_ended() -> None:
+    machine = Machine()
+    kept = budgets(machine, study(run=joules(2000.0)))
+    kept.check("teacher_logits", StageKind.TEACHER_LOGITS)
+    machine.advance(21.0)
+    with pytest.raises(BudgetError, match="2,100 J of it are spent at teacher_logits, before the first"):
+        kept.check("teacher_logits", StageKind.TEACHER_LOGITS)
+    with pytest.raises(BudgetError, match=r"at evaluate\.start"):
+        kept.check("evaluate.start", StageKind.EVALUATE)
+    for kind in (StageKind.IDLE_BASELINE, StageKind.STUDENT_TRAIN):
+        kept.check("any", kind)
+    kept.count("sft", {"tokens_total": 64})
+    kept.check("evaluate.sft.1.0", StageKind.EVALUATE)
+    with pytest.raises(BudgetError, match=r"2,100 J of it are spent at serve\.teacher; raise"):
+        kept.check("serve.teacher", StageKind.SERVE)
+    machine.unread_from_s = 0.0
+    kept.check("serve.teacher", StageKind.SERVE)
+    for spec in (study(arm=joules(1.0)), study(run=Limit(kind=LimitKind.TOKENS, amount=1.0, said="1 tokens"))):
+        budgets(machine, spec).check("serve.teacher", StageKind.SERVE)
+
+
+def test_a_budget_that_has_been_raised_since_ends_nothing() -> None:
+    machine, stopped = Machine(), {"tokens_total": 64, "stopped_by": "the run's budget of 1000 J: 1,000 J with the e"}
+    for amount, over in ((1000.0, stopped["stopped_by"]), (2000.0, None)):
+        kept = budgets(machine, study(run=joules(amount)))
+        kept.count("sft", stopped)
+        assert kept.over == over
 
 
 def test_modelled_energy_is_said_once() -> None:
     machine, said = Machine(is_measured=False), list[str]()
     kept = budgets(machine, study(run=joules(2000.0)), said)
     for _ in range(2):
-        assert kept.run_is_over("tiny", begun=0) is None
+        assert kept.cannot_begin("tiny", None, begun=0) is None
     assert said == ["budget: this machine's energy is modelled at least in part, and so is what is left of it"]
 
 
 def test_without_a_budget_nothing_is_asked() -> None:
     kept = Budgets(study(), None, print)
-    assert kept.run_is_over("tiny", begun=0) is None
+    assert kept.cannot_begin("tiny", None, begun=0) is None
     assert kept.stop("sft", "tiny", None, 0.0) is None

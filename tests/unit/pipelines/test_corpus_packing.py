@@ -16,6 +16,7 @@ from stillwatt.pipelines.document_tokens import DocumentTokens, tokenise
 from stillwatt.pipelines.documents import load_corpus, split_documents
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import load_tokenizer
+from stillwatt.pipelines.rubrics import read_rubric
 from tiny_models import CountingTask, smoke_spec
 
 _names = st.lists(st.text(max_size=8), min_size=3, max_size=60, unique=True)
@@ -185,6 +186,20 @@ def test_conversations_that_cannot_be_made_text_are_named(tmp_path: Path, templa
 def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text('{"text": "a"}\n\n{"text":\n')
     with pytest.raises(StillwattError, match=r"c\.jsonl:3: not JSON"):
+        load_corpus(f"path:{tmp_path / 'c.jsonl'}", seed=1)
+
+
+def test_the_mark_that_editors_begin_a_file_with_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "a"}\n')
+    assert load_corpus(f"path:{tmp_path / 'c.jsonl'}", seed=1).read(0).text == "a"
+    (tmp_path / "rubric.txt").write_bytes(b"\xef\xbb\xbf{question} {answer_a} {answer_b} Verdict:")
+    assert read_rubric(f"path:{tmp_path / 'rubric.txt'}", "pairwise").text.startswith("{question}")
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"text": ' + "[" * 100_000])
+def test_a_line_of_brackets_is_no_row(tmp_path: Path, line: str) -> None:
+    (tmp_path / "c.jsonl").write_text(f'{{"text": "a"}}\n{line}\n')
+    with pytest.raises(StillwattError, match=r"c\.jsonl:2: not JSON"):
         load_corpus(f"path:{tmp_path / 'c.jsonl'}", seed=1)
 
 

@@ -308,6 +308,19 @@ def test_whatever_json_comes_it_holds_text_or_says_what_it_lacks(found: Any, api
         assert isinstance(text, str)
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (Behaviour(body="[" * 100_000), r"is not JSON: '\[\[\["),
+        (Behaviour(status=400, body="[" * 100_000), r"status 400: \[\[\["),
+        (Behaviour(body='{"error": {"message": "out of credit", "code": 402}}'), "holds no choices: out of credit"),
+    ],
+)
+def test_what_a_server_says_is_told_whatever_it_is(how: Behaviour, said: str) -> None:
+    with endpoint_server(always(how)) as server, pytest.raises(EndpointError, match=said):
+        Client(server, max_retries=0, api="chat").ask()
+
+
 @pytest.mark.parametrize("text", ["", "  ", "two words", "two\nlines", "schlüssel"])
 def test_a_key_that_cannot_be_one_is_refused_beforehand_and_not_repeated(
     text: str, monkeypatch: pytest.MonkeyPatch

@@ -167,6 +167,32 @@ def test_after_an_outage_only_the_rest_is_asked_and_found_the_same(tmp_path: Pat
     assert (first.counts["tokens"], second.counts["tokens"]) == (72, 48)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"nonsense",
+        b"\xff\xfe",
+        b"7",
+        b'{"key": "a"}',
+        b'{"key": "a", "shares": [0.0, 0.0], "mass": 1, "is_cut_off": 0}',
+    ],
+    ids=["empty", "no JSON", "no UTF-8", "a number", "a part", "no shares"],
+)
+def test_a_kept_reading_that_was_damaged_is_named_and_costs_itself_alone(tmp_path: Path, damage: bytes) -> None:
+    kept = tmp_path / "kept.jsonl"
+    with endpoint_server(judging()) as server:
+        read(judge_for(server), Stage(), kept)
+        lines = kept.read_bytes().split(b"\n")
+        kept.write_bytes(b"\n".join([*lines[:2], damage, *lines[3:]]))
+        with pytest.raises(StillwattError, match=r"kept\.jsonl:3: this line is no reading .* remove it, and the same"):
+            read(judge_for(server), Stage(), kept)
+        kept.write_bytes(b"\n".join([*lines[:2], *lines[3:]]))
+        before = len(server.asked)
+        read(judge_for(server), Stage(), kept)
+        assert len(server.asked) - before == 1
+
+
 def test_refusals_to_the_end_are_asked_again_and_answers_are_not(tmp_path: Path) -> None:
     kept = tmp_path / "kept.jsonl"
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from stillwatt.errors import StillwattError
 from stillwatt.pipelines import prepare_data
+from stillwatt.pipelines.model_fit import output_rows
 from stillwatt.pipelines.model_sources import resolve_model
 from stillwatt.pipelines.models import choose_layers, load_model, load_tokenizer, save_model
 from stillwatt.pipelines.progress import SilentProgress
@@ -78,6 +79,16 @@ def test_what_transformers_cannot_judge_is_left_to_whoever_loads_it(folder: Path
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **config}), encoding="utf-8")
     check_folder(folder)
+
+
+def test_a_model_of_a_kind_that_is_not_known_here_is_named(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "model_type": "of-tomorrow"}))
+    with pytest.raises(StillwattError, match=r"its config\.json is of no model that can be loaded here .*of-tomorrow"):
+        output_rows(folder)
+    path.write_text("{")
+    with pytest.raises(StillwattError, match=r"config\.json is of no model"):
+        output_rows(folder)
 
 
 def test_of_many_missing_tensors_a_few_are_named_and_all_are_counted(folder: Path) -> None:

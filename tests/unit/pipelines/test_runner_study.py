@@ -267,6 +267,14 @@ def test_prepared_tokens_that_changed_are_refused(place: Place) -> None:
     tokens.write_bytes(bytes(raw))
     with pytest.raises(StillwattError, match="have changed"):
         place.run(_only("sft"), prefix="b")
+    tokens.write_bytes(bytes(raw[:-100]))
+    with pytest.raises(
+        StillwattError, match=r"tokens\.safetensors: the prepared tokens cannot be read .* begin a new run"
+    ):
+        place.run(_only("sft"), prefix="c")
+    tokens.unlink()
+    with pytest.raises(StillwattError, match=r"the prepared tokens cannot be read \(No such file"):
+        place.run(_only("sft"), prefix="d")
 
 
 def test_text_that_is_all_rejected_says_what_to_change(place: Place) -> None:

@@ -5,6 +5,7 @@ Shapes: B prompts of a batch, P longest prompt, L longest sequence.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from stillwatt.errors import ArtifactError
+from stillwatt.errors import ArtifactError, StillwattError
 from stillwatt.pipelines import teacher_generate
 from stillwatt.pipelines.generated import Accepted, repeat_share
 from stillwatt.pipelines.sampling import Writer, end_ids
@@ -216,6 +217,14 @@ def test_rounds_are_limited_and_the_shortfall_said(teacher: Any, tmp_path: Path)
     assert results["shortfall_tokens"] == 5000 - results["tokens"]
     assert tally.counts["accepted_samples"] + tally.counts["rejected_samples"] == 3 * len(PROMPTS)
     assert tally.progress == tally.counts["accepted_tokens"] == results["tokens"]
+
+
+def test_a_teacher_that_writes_nothing_but_empty_texts_is_not_asked_for_all_of_them(tmp_path: Path) -> None:
+    """An endpoint's model that spends its whole answer on thoughts would be paid for every prompt in every round."""
+    model = ScriptedTeacher({5: [END]})
+    with pytest.raises(StillwattError, match=r"each of the first 6[4-9] texts that the teacher wrote is empty.*fresh"):
+        make(model, tmp_path, prompts=[[5]] * 1000, spec=dataclasses.replace(SPEC, temperature=1.0, max_rounds=8))
+    assert sum(len(call["tokens_BP"]) for call in model.calls) < 200
 
 
 def test_greedy_text_is_written_once(tmp_path: Path) -> None:

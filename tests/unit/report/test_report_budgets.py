@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from run_records import run_record, stage
-from stillwatt.records import NoTotal, StageKind
+from stillwatt.records import NoTotal, StageKind, Total
 from stillwatt.records.run import StageRecord
 from stillwatt.report.budget_table import budgets_table
 from stillwatt.report.format import MISSING
@@ -43,6 +44,19 @@ def test_arms_of_equal_joules_are_said_to_be_so_and_how_nearly() -> None:
 def test_one_arm_alone_is_equal_to_nothing() -> None:
     table = budgets_table({"run": run_record([trained("sft", 303.0, limits=(LIMIT,))]).to_dict()})
     assert (len(table.rows), table.note) == (1, IN_JOULES)
+
+
+def test_what_is_known_in_part_is_no_amount_that_was_kept() -> None:
+    stages = [trained(arm, 300.0, limits=(LIMIT,)) for arm in ("sft", "kd", "gkd")]
+    assert isinstance(stages[2].gross, Total)
+    dead = dataclasses.replace(stages[2], gross=dataclasses.replace(stages[2].gross, complete=False))
+    dead = dataclasses.replace(dead, results={**dead.results, "stopped_by": "unread energy: gpu0 is not read"})
+    table = budgets_table({"run": run_record([*stages[:2], dead]).to_dict()})
+    assert table.rows[2].cells == ("gkd", "300 J", "300 J", "≥ 300 J", MISSING, "1.00 %", "unread energy")
+    assert table.note == (
+        f"{IN_JOULES} Equal-joule arms: 2 of 300 J, at most 0.00 % of it apart. gkd: gpu0 is not read. "
+        "More was spent than is known by gkd: see the note on the total."
+    )
 
 
 def test_what_is_not_known_is_said() -> None:

@@ -186,7 +186,16 @@ def test_a_manifest_that_cannot_be_read_is_passed_by(runs: Runs) -> None:
     assert runs.found() == older.name
 
 
-@pytest.mark.parametrize("changes", [{"description": "other words"}, {"analysis": {"reuse": [5]}}, {"sweep": {}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"description": "other words"},
+        {"analysis": {"reuse": [5]}},
+        {"sweep": {}},
+        {"budget": "2 kWh"},
+        {"budget": None},
+    ],
+)
 def test_what_changes_no_measurement_begins_no_training_anew(runs: Runs, changes: dict[str, Any]) -> None:
     run_dir = runs.add(STAGE, FAILED)
     assert runs.found(**changes) == run_dir.name
