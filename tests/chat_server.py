@@ -76,6 +76,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _answer(path: str, *, with_usage: bool) -> dict[str, Any]:
+    if path.endswith("/embeddings"):
+        vectors = [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]
+        told = {"prompt_tokens": PROMPT, "total_tokens": PROMPT}
+        return {"object": "list", "data": vectors, "model": "tiny", "usage": told}
     if path.endswith("/responses"):
         message = {
             "id": "m1",

@@ -198,10 +198,16 @@ class FakeServer:
     """Where a path is said to be instead."""
     drips_s: float = 0.0
     """Seconds between two bytes of an answer."""
+    challenge: str = ""
+    """What it answers to who comes without a digest that names its nonce."""
+    authorizations: list[str] = field(default_factory=list)
 
     def answer(self, path: str, authorization: str) -> tuple[int, bytes]:
         """Status and body for a path."""
         self.asked.append(path)
+        self.authorizations.append(authorization)
+        if self.challenge and not (authorization.startswith("Digest ") and self._nonce() in authorization):
+            return 401, b"{}"
         if self.wanted_authorization and authorization != self.wanted_authorization:
             return 401, b"{}"
         found = self.answers.get(path)
@@ -210,6 +216,9 @@ class FakeServer:
         if isinstance(found, int):
             return found, b"{}"
         return 200, found if isinstance(found, bytes) else json.dumps(found).encode()
+
+    def _nonce(self) -> str:
+        return self.challenge.partition("nonce=")[2].split(",")[0]
 
 
 @contextlib.contextmanager
@@ -224,6 +233,8 @@ def serving() -> Iterator[FakeServer]:
             self.send_response(308 if elsewhere else status)
             if elsewhere:
                 self.send_header("Location", elsewhere)
+            if status == 401 and fake.challenge:
+                self.send_header("WWW-Authenticate", fake.challenge)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             with contextlib.suppress(ConnectionError):  # whoever asked may have lost patience

@@ -110,6 +110,7 @@ OWN_LIGHT = {
     "stillwatt.records.kinds",
     "stillwatt.units",
     "stillwatt.workflows",
+    "stillwatt.workflows.asked",
     "stillwatt.workflows.home",
     "stillwatt.workflows.live",
     "stillwatt.workflows.sampler_start",

@@ -45,6 +45,23 @@ def test_every_equation_cited_exists() -> None:
     assert not {number: place for number, place in cited.items() if number not in numbered}
 
 
+def test_the_loop_of_ones_own_in_the_how_to_is_billed_as_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "integrations.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if '"own loop"' in block]
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("+ seconds", "+ seconds / 20"), {})
+    pytest.importorskip("scipy")
+    from stillwatt.workflows.analyse import analyse_runs
+
+    found = analyse_runs(["own loop"])
+    teacher = {row.label: row.teacher_j for row in found.rows}
+    assert teacher["sft"] == 0.0
+    assert (teacher["kd"] or 0.0) > 0.0
+    assert all(row.quality is not None for row in found.rows)
+
+
 def test_every_error_is_in_the_tree_drawing() -> None:
     import stillwatt.errors as errors
 

@@ -185,17 +185,10 @@ def _whole_j(point: ArmPoint) -> tuple[float, float] | None:
 
 def _devices(run: RunRecord, point: ArmPoint) -> dict[str, frozenset[str]]:
     """Cards that the arm was trained on, and its teacher worked on."""
-    bookings = sort_stages(run)
-    made = [
-        bookings.book[key]
-        for use in point.artifacts
-        if (bill := bookings.artifacts.get(use.artifact)) is not None and not isinstance(bill.weights, NoTotal)
-        for key in bill.weights
-    ]
-    own, teacher = cards_of(trainings_of(run, point.arm)), cards_of(made)
+    own, teacher = cards_of(trainings_of(run, point.arm)), point.teacher_cards
     return {
         **({"student_j": own, "own_j": own} if own else {}),
-        **({"teacher_j": teacher} if teacher and not left_nothing(point) else {}),
+        **({"teacher_j": teacher} if teacher else {}),
     }
 
 

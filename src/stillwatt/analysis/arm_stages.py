@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from stillwatt.analysis.bookings import sort_stages
+from stillwatt.analysis.bookings import Bookings, sort_stages
 from stillwatt.records.adapters import AdapterSize
 from stillwatt.records.channel import Boundary
-from stillwatt.records.energy import Energy
+from stillwatt.records.energy import Energy, NoTotal
 from stillwatt.records.run import RunRecord, StageRecord
-from stillwatt.records.window import RANK, StageKind, joint_s
+from stillwatt.records.window import ONLINE_TEACHER, RANK, StageKind, joint_s
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}|GPU-[0-9a-f]{16}", re.IGNORECASE)
 """What the name of a card has in it where it is that card's alone."""
@@ -66,3 +66,11 @@ def cards_of(stages: Iterable[StageRecord]) -> frozenset[str]:
         for card in part.device.split(" + ")
         if _UUID.search(card)
     )
+
+
+def maker_cards(bookings: Bookings, artifacts: Iterable[str]) -> frozenset[str]:
+    """Accelerators that these artefacts were made on, in whatever run; a teacher beside a training made none."""
+    bills = [bookings.artifacts[name] for name in artifacts if name in bookings.artifacts]
+    shared = [bill.weights for bill in bills if bill.kind != ONLINE_TEACHER]
+    known = [weights for weights in shared if not isinstance(weights, NoTotal)]
+    return cards_of(bookings.book[key] for weights in known for key in weights)

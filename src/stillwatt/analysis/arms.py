@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from stillwatt.analysis.allocation import choose_allocations, teacher_share, token_shares
-from stillwatt.analysis.arm_stages import adapter_size
+from stillwatt.analysis.arm_stages import adapter_size, maker_cards
 from stillwatt.analysis.bills import Weights, add, price
 from stillwatt.analysis.bookings import TEACHER_KINDS, Bookings, artifact_of, artifacts_of, weights_of
 from stillwatt.analysis.quality import Yardstick, all_scores, relative_quality, unread_scores, unsure_scores
@@ -215,6 +215,7 @@ class _Builder:
             adapters=adapter_size(increments),
             steps=_count(increments, "steps"),
             stop=find_stop(ending),
+            teacher_cards=maker_cards(self.bookings, arm.artifacts),
         )
 
     def _allocated(self, uses: Sequence[ArtifactUse], own: Sequence[Weights | NoTotal]) -> tuple[AllocatedEnergy, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from stillwatt.analysis.arm_stages import cards_of
-from stillwatt.analysis.bookings import Bookings
+from stillwatt.analysis.arm_stages import cards_of, maker_cards
+from stillwatt.analysis.bookings import Bookings, artifacts_of
 from stillwatt.analysis.quality import Yardstick
 from stillwatt.analysis.words import listed
 from stillwatt.records.channel import Basis, Boundary, is_summed
@@ -22,6 +22,10 @@ from stillwatt.records.window import StageKind
 
 _FEW_ITEMS = 1000
 """Below this many items a proportion near one half has a standard error above 1.5 points."""
+_GAINS = (
+    "each card's gain is its own, and the intervals of ratios and N* here leave it out; `stillwatt analyse RUN` has it "
+    "in them"
+)
 
 
 def find_caveats(
@@ -40,7 +44,7 @@ def find_caveats(
 
 
 def card_caveats(bookings: Bookings) -> Iterator[str]:
-    """Arms of one run that were trained on unlike cards, after a move to another machine perhaps."""
+    """Arms of one run that were trained on unlike cards, or whose teacher worked on others, after a move perhaps."""
     stages: dict[str, list[StageRecord]] = {}
     for stage in bookings.ended:
         if stage.kind is StageKind.STUDENT_TRAIN and "arm" in stage.labels:
@@ -51,10 +55,12 @@ def card_caveats(bookings: Bookings) -> Iterator[str]:
             by_cards.setdefault(cards, []).append(arm)
     if len(by_cards) > 1:
         on = "; ".join(f"{listed(arms)} on {', '.join(sorted(cards))}" for cards, arms in by_cards.items())
-        yield (
-            f"trained on unlike cards ({on}): each card's gain is its own, and the intervals of ratios and N* here "
-            "leave it out; `stillwatt analyse RUN` has it in them"
-        )
+        yield f"trained on unlike cards ({on}): {_GAINS}"
+    used = {name for trained in stages.values() for stage in trained for name in artifacts_of(stage)}
+    made = maker_cards(bookings, used)
+    if made and len(by_cards) == 1 and made not in by_cards:
+        on = listed(card for cards in by_cards for card in sorted(cards))
+        yield f"the teacher worked on {listed(sorted(made))}, and the arms were trained on {on}: {_GAINS}"
 
 
 def _energy_caveats(run: RunRecord, table: StageTable) -> Iterator[str]:

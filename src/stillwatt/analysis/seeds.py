@@ -110,10 +110,32 @@ def gather_runs(summed: Sequence[SummedRun]) -> Gathered:
     return Gathered(
         rows=tuple(rows),
         unbilled=tuple(unbilled),
-        warnings=(*unlike, *_yardsticks(summed), *warnings, *_grouped(doubts), *_machines(summed), *alike),
+        warnings=(*unlike, *_yardsticks(summed), *warnings, *_grouped(doubts), *_between(rows, summed), *alike),
         complete=complete,
         boundary=boundary,
     )
+
+
+def _between(rows: Sequence[Observation], summed: Sequence[SummedRun]) -> Iterator[str]:
+    """What keeps runs from being compared as they stand."""
+    yield from _called_apart(rows, summed)
+    yield from _machines(summed)
+
+
+def _called_apart(rows: Sequence[Observation], summed: Sequence[SummedRun]) -> Iterator[str]:
+    """Trainings that share a label by their stage's name alone, in runs that somebody called differently."""
+    names = {f"run {entry.run.run_id}": entry.run.name for entry in summed if not entry.study.final_points}
+    called: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.place in names:
+            called.setdefault(row.label, {})[names[row.place]] = None
+    for label, own in called.items():
+        if len(own) > 1:
+            yield (
+                f"{label} stands for the runs {listed(own)}, whose stages are called alike: they are taken as repeats "
+                "of one training. Where they are not, `stillwatt ledger compare` holds them against each other, and "
+                "`measure --stage NAME` gives the next ones names of their own"
+            )
 
 
 def _covered(summed: Sequence[SummedRun]) -> tuple[str, str]:

@@ -90,20 +90,24 @@ def analyse(
     )
     runs, runs_dir = runs_of_sweep(runs, runs_dir)
     found = analyse_table(table, wishes) if table is not None else analyse_runs(runs, runs_dir=runs_dir, wishes=wishes)
-    _print(found, as_json=as_json)
+    page = None
     if html_path is not None:
         from stillwatt.workflows.figures import write_comparison_page
 
-        note(f"page  {write_comparison_page(found.comparison, html_path)}")
+        # before the answer: its reader may go while it is printed (`| head`), and the command with it
+        page = write_comparison_page(found.comparison, html_path)
+    _print(found, as_json=as_json)
+    if page is not None:
+        note(f"page  {page}")
     context.exit(0 if found.complete else 3)
 
 
 def _refuse_taken(page: str, table: str | None, *, is_forced: bool) -> None:
     from stillwatt.workflows.figures import COMPARISON_TITLE
-    from stillwatt.workflows.outputs import is_own_page, refuse_taken
+    from stillwatt.workflows.outputs import refuse_taken
 
-    is_own = is_own_page(Path(page), COMPARISON_TITLE)
-    refuse_taken(Path(page), is_forced=is_forced or is_own, option="--html", inputs=[table] if table else [])
+    inputs = [table] if table else []
+    refuse_taken(Path(page), is_forced=is_forced, option="--html", inputs=inputs, own=COMPARISON_TITLE)
 
 
 def _print(found: Analysis, *, as_json: bool) -> None:

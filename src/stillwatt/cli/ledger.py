@@ -99,6 +99,32 @@ def _show_policy(view: PolicyView, *, as_json: bool) -> None:
 
 
 @ledger.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN[,RUN…] RUN[,RUN…]...")
+@runs_option
+@json_option
+@click.pass_context
+def compare(context: click.Context, runs: tuple[str, ...], runs_dir: str, as_json: bool) -> None:
+    """Hold runs against the first of them: energy, time and tokens, and how many times its energy.
+
+    For any measured runs; `stillwatt analyse` is for students, with their teachers and qualities. Runs joined by commas
+    are repeats of each other, whose spread is in the interval. The idle machine is left out.
+
+    Exits with 3 where an energy is not known or not whole.
+    """
+    from stillwatt.workflows import books
+
+    found = books.side_by_side(runs_dir, runs)
+    if as_json:
+        say_json(found.to_dict())
+        context.exit(0 if found.complete else INCOMPLETE)
+    from stillwatt.cli.side_by_side import side_lines
+
+    for line in side_lines(found, most=width()):
+        say(line)
+    context.exit(0 if found.complete else INCOMPLETE)
+
+
+@ledger.command()
 @click.argument("sources", nargs=-1, required=True, metavar="DIR...")
 @runs_option
 @json_option

@@ -68,7 +68,7 @@ def account(context: click.Context, /, **asked: Any) -> None:
     RUN is a run's id, the beginning of one, its name, or `latest`; or the file of one saved report, anybody's, which is
     shown and written as it is. Every cell of stage and impact has a status; what
     is not counted is never 0 and is named beside the total that it is missing from. Exits with 3 where a metered
-    energy is not known or not whole. A file that is there is left alone without --force.
+    energy is not known or not whole. A file that is there is left alone without --force, unless it is such a page.
     """
     paths = _paths(asked)
     out = paths["-o"]
@@ -84,13 +84,15 @@ def account(context: click.Context, /, **asked: Any) -> None:
     text = report_json(data)
     if out is not None:
         write_whole(out, text)
+    pages = _write_pages(data, paths)  # before the answer, whose reader may go while it is printed
     if asked["as_json"]:
         click.echo(text, nl=False)
     else:
         say(_text(data))
         if out is not None:
             say(f"report  {out}")
-    _write_pages(data, paths)
+    for line in pages:
+        note(line)
     context.exit(0 if energy_is_whole(data) else INCOMPLETE)
 
 
@@ -146,6 +148,7 @@ def _report(context: click.Context, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _paths(asked: dict[str, Any]) -> dict[str, Path | None]:
     """Where to write what, with nothing written over unasked, and nothing that is read at all."""
+    from stillwatt.workflows.lifecycle_pages import LIFECYCLE_TITLE
     from stillwatt.workflows.outputs import refuse_taken
 
     paths = {option: Path(asked[name]) if asked[name] else None for option, name in _OUTPUTS.items()}
@@ -155,17 +158,18 @@ def _paths(asked: dict[str, Any]) -> dict[str, Path | None]:
     inputs = [*asked["runs"], *asked["files"], *([asked["recompute"]] if asked["recompute"] else [])]
     for option, path in paths.items():
         if path is not None:
-            refuse_taken(path, is_forced=asked["force"], option=option, inputs=inputs)
+            own = LIFECYCLE_TITLE if option == "--html" else ""  # JSON and Markdown are edited by hand, and kept
+            refuse_taken(path, is_forced=asked["force"], option=option, inputs=inputs, own=own)
     return paths
 
 
-def _write_pages(data: dict[str, Any], paths: dict[str, Path | None]) -> None:
+def _write_pages(data: dict[str, Any], paths: dict[str, Path | None]) -> list[str]:
+    """Write the pages that were asked for; gives a line on each."""
     if paths["--html"] is None and paths["--markdown"] is None:
-        return
+        return []
     from stillwatt.workflows.lifecycle_pages import write_pages
 
-    for what, path in write_pages(data, html=paths["--html"], markdown=paths["--markdown"]):
-        note(f"{what}  {path}")
+    return [f"{what}  {path}" for what, path in write_pages(data, html=paths["--html"], markdown=paths["--markdown"])]
 
 
 def _recompute(path: str, paths: dict[str, Path | None]) -> int:
@@ -175,12 +179,13 @@ def _recompute(path: str, paths: dict[str, Path | None]) -> int:
     from stillwatt.workflows.outputs import write_whole
 
     text, differs = recompute(path)
-    out = paths["-o"]
+    out, pages = paths["-o"], _write_pages(json.loads(text), paths)
     if out is not None:
         write_whole(out, text)
     else:
         click.echo(text, nl=False)
-    _write_pages(json.loads(text), paths)
+    for line in pages:
+        note(line)
     if differs:
         note(f"{path}: differs from what its inputs give, first at {differs}")
         return 1

@@ -210,10 +210,9 @@ def check_command(context: click.Context, file: str, as_json: bool) -> None:
 
 def _refuse_taken(page: str, corpus_files: tuple[str, ...], *, is_forced: bool) -> None:
     from stillwatt.report.literature import TITLE
-    from stillwatt.workflows.outputs import is_own_page, refuse_taken
+    from stillwatt.workflows.outputs import refuse_taken
 
-    is_own = is_own_page(Path(page), TITLE)
-    refuse_taken(Path(page), is_forced=is_forced or is_own, option="--html", inputs=corpus_files)
+    refuse_taken(Path(page), is_forced=is_forced, option="--html", inputs=corpus_files, own=TITLE)
 
 
 def _chosen(choice: dict[str, Any]) -> Corpus:

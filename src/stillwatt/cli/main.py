@@ -7,6 +7,7 @@ Exit status: 0 done; 1 failed; 2 asked for something that cannot be meant; 3 don
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -29,29 +30,58 @@ from stillwatt.cli.recipe import recipe
 from stillwatt.cli.report import report
 from stillwatt.cli.rules import rules
 from stillwatt.cli.run import run
-from stillwatt.cli.screen import note, prepare_streams, show_meter_warnings_plainly
+from stillwatt.cli.screen import note, prepare_streams, say_json, show_meter_warnings_plainly
 from stillwatt.cli.serve_metrics import serve_metrics
 from stillwatt.cli.sweep import sweep
 from stillwatt.cli.validate import validate
-from stillwatt.errors import StillwattError
+from stillwatt.errors import StillwattError, UsageError
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells say it."""
+_ERROR = "error: "
+_WANTS_JSON = "stillwatt.wants_json"
 
 
 class Verbs(click.Group):
-    """A group that turns Stillwatt's own errors into one message and their exit status."""
+    """A group that turns Stillwatt's own errors into one message and their exit status.
+
+    Where an answer as JSON was asked for, an error is one, too, so that a program that reads stdout is never left with
+    nothing.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember what was asked for before the commands take it apart."""
+        ctx.meta[_WANTS_JSON] = _wants_json(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as err:
+            _say_error(ctx, err, err.format_message(), err.exit_code)
+            raise
         except (StillwattError, OSError, KeyboardInterrupt) as err:
             if ctx.params.get("debug") or _is_closed_pipe(err):
                 raise
             message, status = _explain(err)
+            _say_error(ctx, err, message.removeprefix(_ERROR), status)
             note(message)
             ctx.exit(status)
+
+
+def _wants_json(args: list[str]) -> bool:
+    """Whether stdout is to hold JSON; that of a measured command is its own, whatever was asked for."""
+    own = args[: args.index("--")] if "--" in args else args
+    return "--json" in own and next((one for one in own if not one.startswith("-")), "") != measure.name
+
+
+def _say_error(ctx: click.Context, err: BaseException, message: str, status: int) -> None:
+    """The error for programs; stderr has it for people."""
+    if ctx.meta[_WANTS_JSON]:
+        kind = UsageError if isinstance(err, click.UsageError) else type(err)
+        with suppress(OSError):
+            say_json({"error": {"kind": kind.__name__, "message": message, "exit_status": status}})
 
 
 def _is_closed_pipe(err: BaseException) -> bool:
@@ -61,12 +91,12 @@ def _is_closed_pipe(err: BaseException) -> bool:
 
 def _explain(err: BaseException) -> tuple[str, int]:
     if isinstance(err, KeyboardInterrupt):
-        return "interrupted", INTERRUPTED
+        return str(err) or "interrupted", INTERRUPTED
     if isinstance(err, StillwattError):
-        return f"error: {err}", err.exit_code
+        return f"{_ERROR}{err}", err.exit_code
     if isinstance(err, OSError) and err.strerror:
-        return f"error: {err.strerror}" + (f": {err.filename}" if err.filename else ""), 1
-    return f"error: {err}", 1
+        return f"{_ERROR}{err.strerror}" + (f": {err.filename}" if err.filename else ""), 1
+    return f"{_ERROR}{err}", 1
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,8 +17,10 @@ _OPENING = """\
 # Command line
 
 `stillwatt VERB …`; `python -m stillwatt` is the same. Answers go to standard output, remarks and progress to standard
-error. `--json` gives the answer to programs. Colours and bars appear only on a terminal, and no colours where
-`NO_COLOR` is set.
+error. `--json` gives the answer to programs, and an error too: `{"error": {"kind": …, "message": …, "exit_status": …}}`
+on standard output, beside the sentence on standard error. Colours and bars appear only on a terminal, and no colours
+where `NO_COLOR` is set. Tab completion: `eval "$(_STILLWATT_COMPLETE=bash_source stillwatt)"` in `~/.bashrc`
+(`zsh_source`, or `fish_source` for its own shell).
 
 | exit status | meaning |
 |---|---|
@@ -28,7 +30,7 @@ error. `--json` gives the answer to programs. Colours and bars appear only on a 
 | 3 | done, but the energy of a part is not known |
 | 130 | interrupted |
 
-`stillwatt measure` is the exception: it exits with the status of the measured command.
+`stillwatt measure` is the exception: it exits with the status of the measured command, whose standard output it is.
 
 This page is generated from the commands.
 """

@@ -109,7 +109,8 @@ def mine_command(
 
 def _check(runs: tuple[str, ...], table: str | None) -> None:
     if bool(runs) == (table is not None):
-        raise UsageError("name runs or a table, one of the two: `stillwatt rules test latest` or `--table points.csv`")
+        called = click.get_current_context().command_path
+        raise UsageError(f"name runs or a table, one of the two: `{called} latest` or `--table points.csv`")
 
 
 def _print(lines: list[str], warnings: tuple[str, ...]) -> None:

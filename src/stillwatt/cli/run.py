@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stillwatt.workflows.pipeline import PipelineOutcome
 
 _INTERRUPTED = 130
+_GOES_ON = "interrupted: what is finished is kept and booked; the same command goes on from there"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MAKE_ROOM = "make room and give the same command once more"
 _ENGINE_HELP = "In this process (one rank, where a launcher started several), or as ranks over the machines of the Ray \
@@ -74,8 +75,7 @@ def run(
         try:
             outcome = _carry_out(settings, runs_dir=runs_dir, fresh=fresh, resume=resume, sensors=sensors)
         except KeyboardInterrupt:
-            note("interrupted: what is finished is kept and booked; the same command goes on from there")
-            context.exit(_INTERRUPTED)
+            raise KeyboardInterrupt(_GOES_ON) from None
         except OSError as err:
             if err.errno not in _FULL or _MAKE_ROOM in str(err.strerror):
                 raise

@@ -10,7 +10,7 @@ import click
 
 from stillwatt.cli.interrupts import one_interrupt
 from stillwatt.cli.options import INCOMPLETE, json_option, runs_option, sensors_option, set_option
-from stillwatt.cli.screen import columns, note, say, say_json, width
+from stillwatt.cli.screen import columns, say, say_json, width
 from stillwatt.records.energy import NoTotal
 from stillwatt.records.run import total_dict
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stillwatt.workflows.sweep import Engine, SweepOutcome
     from stillwatt.workflows.trials import Trial
 
-_INTERRUPTED = 130
+_GOES_ON = "interrupted: trials that are over are kept and booked; the same command goes on from there"
 _ENGINE_HELP = "Trials one after another here, or one on each node of the Ray cluster that RAY_ADDRESS names."
 
 _RESUME_HELP = "Go on with trials that were cut short on another host, too; only where no process is at them any more."
@@ -103,8 +103,7 @@ def sweep(
                 takes_over=resume,
             )
     except KeyboardInterrupt:
-        note("interrupted: trials that are over are kept and booked; the same command goes on from there")
-        context.exit(_INTERRUPTED)
+        raise KeyboardInterrupt(_GOES_ON) from None
     if as_json:
         say_json(outcome_dict(outcome))
     else:

@@ -24,7 +24,8 @@ class LoraSettings(Settings):
     )
     target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="Which layers get one: names, or ends of names, of linear layers, such as `q_proj`, or "
-        "`all-linear`, which is all but the output layer."
+        "`all-linear`: all but the output layer, and but those whose matrices state-space mixers (Mamba) read past "
+        "them."
     )
     use_rslora: bool = Field(default=False, description="Scale by alpha / sqrt(rank), which suits high ranks.")
 

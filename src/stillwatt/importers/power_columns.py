@@ -52,10 +52,14 @@ _PARTS = (
     (re.compile(r"(?:cpu|package|pkg|socket)[ _.-]?(\d+)[ _.-](?:d?ram|memory)(?![a-z])"), "dram{}", Boundary.CHIP),
     (re.compile(r"(?:cpu|package|pkg|socket)[ _.-]?(\d+)"), "cpu{}", Boundary.CHIP),
     (re.compile(r"cpu|package|pkg"), "cpu", Boundary.CHIP),
+    (re.compile(r"(?<![a-z])(?:d?ram|memory)[ _.-]?(\d+)"), "dram{}", Boundary.CHIP),
     (re.compile(r"(?<![a-z])d?ram(?![a-z])|memory"), "dram", Boundary.CHIP),
     (re.compile(r"node|psu|server|system"), "node", Boundary.NODE),
 )
-_NUMBERED = re.compile(r"(?:gpu|cpu|package|pkg|socket)[ _.-]?\d")
+_NUMBERED = re.compile(r"(?:gpu|cpu|package|pkg|socket|d?ram|memory)[ _.-]?\d")
+_UNTOLD = "machine"
+_INSIDE = ("gpu", "cpu", "dram")
+"""Kinds of parts that lie in the machine, so that a power of what is not told may hold them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ def _part(name: str, *, has_cards: bool) -> tuple[str, Boundary]:
             return part.format(*match.groups()), boundary
     if has_cards and _SOCKET.search(name):  # what AMD's tools call a card
         return BY_ROW, Boundary.BOARD
-    return "machine", Boundary.COMPONENTS
+    return _UNTOLD, Boundary.COMPONENTS
 
 
 def chosen_columns(table: Table) -> tuple[list[Column], list[str]]:
@@ -125,6 +129,8 @@ def chosen_columns(table: Table) -> tuple[list[Column], list[str]]:
     if sums:
         columns = [column for column in columns if column not in sums]
         said.append(f"{', '.join(c.name for c in sums)}: the sum of other columns is not counted beside them")
+    columns, beside = _without_holders(columns)
+    said += beside
     chosen: dict[str, Column] = {}
     for column in sorted(columns, key=lambda column: "average" in column.name):
         if column.part in chosen:
@@ -153,6 +159,31 @@ def _sums(columns: Sequence[Column]) -> Iterator[Column]:
         is_of_all = _kind(column) not in ("gpu", "cpu", "dram")
         if column not in single and single and (is_of_all or _kind(column) in kinds):
             yield column
+
+
+def _without_holders(columns: Sequence[Column]) -> tuple[list[Column], list[str]]:
+    """Columns without those that others may be parts of, as nothing is to be counted twice; and what had to be said.
+
+    `cpu_w` beside `cpu0_w` and `cpu1_w` is the sum of both, by all that its name says, and `power_w` or `core_w` beside
+    `cpu_w` what holds it or lies in it.
+    """
+    kept, said = [], []
+    for column in columns:
+        parts = [c for c in columns if c is not column and _kind(c) in _INSIDE]
+        if column.part != _UNTOLD:
+            numbered = [c for c in parts if c.is_numbered and _kind(c) == _kind(column)]
+            is_clear = column.is_numbered or column.part == BY_ROW
+            parts = numbered if not is_clear and (len(numbered) > 1 or f"{_kind(column)}0" in _parts(numbered)) else []
+        if parts:
+            names = ", ".join(c.name for c in parts)
+            said.append(f"{column.name}: by its name it may hold, or lie in, {names}; it is not counted beside them")
+        else:
+            kept.append(column)
+    return kept, said
+
+
+def _parts(columns: Sequence[Column]) -> set[str]:
+    return {column.part for column in columns}
 
 
 def _kind(column: Column) -> str:

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from stillwatt.errors import ConfigError
 from stillwatt.importers.cards import power_window
+from stillwatt.importers.dmon import is_dmon, read_dmon
 from stillwatt.importers.faults import Faults
 from stillwatt.importers.intake import LogFile, left_with
 from stillwatt.importers.marks import is_marks, read_marks
@@ -35,7 +36,14 @@ _WHOLES = ("wall", "node")
 def recognises(file: LogFile) -> bool:
     """Whether a file is a table with a time and a power, or one of stages for it."""
     header = header_of(file)
-    return bool(_time_column(header) and columns_of(header)) or is_marks(file)
+    return bool(_time_column(header) and columns_of(header)) or is_marks(file) or _is_dmon(file)
+
+
+def _is_dmon(file: LogFile) -> bool:
+    try:
+        return is_dmon(file)
+    except ConfigError:  # no text
+        return False
 
 
 def read(files: Sequence[LogFile]) -> Found:
@@ -71,7 +79,7 @@ def _marks_of(file: LogFile, marks: Sequence[LogFile], *, is_alone: bool) -> Log
 
 
 def _read_file(file: LogFile, marks: LogFile | None) -> tuple[ImportedRun | None, list[LeftOut]]:
-    table = read_table(file)
+    table = read_dmon(file) if is_dmon(file) else read_table(file)
     try:
         traces, said, left_out = read_traces(file, table)
     except ConfigError as err:
@@ -158,7 +166,9 @@ class _Rows:
         is_by_row = any(column.part == BY_ROW for column in columns)
         is_alone = len(columns) == 1 and not columns[0].is_numbered
         is_query = any(column.is_query for column in columns)
-        self._cards = Cards(table, is_query=is_query) if is_by_row or is_alone else None
+        is_of_cards = is_by_row or any(column.part.startswith("gpu") for column in columns)
+        has_cards = is_by_row or is_alone
+        self._cards = Cards(table, is_query=is_query, is_of_cards=is_of_cards) if has_cards else None
         self._readings: dict[str, list[tuple[int, float | None]]] = {}
         self._lines: dict[str, list[int]] = {}
         self._first: dict[str, tuple[Column, Row]] = {}

@@ -30,6 +30,8 @@ _OWN = (
 CARD_COLUMNS = frozenset(_OWN) - {"index", "serial"}
 """Of these, those that can be of nothing but cards."""
 _NAMES = ("name", "gpu_name")
+_DEVICES = ("device", "card", "deviceid")
+"""Names of cards, as rocm-smi and xpu-smi call them, where the power is of cards; a plug is a device, too."""
 _MOST_TOGETHER = 16
 """Cards in the largest node."""
 _CLOSE_SHARE = 10
@@ -44,12 +46,13 @@ _SURE = 10
 class Cards:
     """Which part a row is of, by the cell that tells its card."""
 
-    def __init__(self, table: Table, *, is_query: bool) -> None:
+    def __init__(self, table: Table, *, is_query: bool, is_of_cards: bool) -> None:
         """Find the column that tells cards apart.
 
         Args:
             table: The rows.
             is_query: Whether the power is nvidia-smi's `power.draw`; else `index` may be the number of the row.
+            is_of_cards: Whether the power's name says that it is of cards.
         """
         own = [name for name in _OWN if name in table.header and (is_query or not _is_count(table, name))]
         filled = {name: sum(not is_missing(row.get(name)) for row in table.rows) for name in own}
@@ -59,7 +62,8 @@ class Cards:
             self.column = ""
         self.is_by_name = False
         if not self.column:
-            names = (n for n in _NAMES if len({row.get(n) for row in table.rows if not is_missing(row.get(n))}) > 1)
+            told = (*(_DEVICES if is_of_cards else ()), *_NAMES)
+            names = (n for n in told if len({row.get(n) for row in table.rows if not is_missing(row.get(n))}) > 1)
             self.column = next(names, "")
             self.is_by_name = bool(self.column)
         self._parts: dict[str, str] = {}

@@ -70,22 +70,29 @@ class LazySum:
 
 
 class TokenCounter(LazySum):
-    """Sums attention masks.
+    """Sums attention masks, and the lengths of examples that were joined into one row.
 
-    A batch without a mask has an unknown number of tokens that are no padding; `num_unknown` counts such batches.
+    Another batch without a mask has an unknown number of tokens that are no padding; `num_unknown` counts such batches.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.num_unknown = 0
+        self.num_unknown = self.num_unmasked = 0
         self.num_known = 0
 
     def add(self, batch: Any) -> None:
         """Count the tokens of one batch."""
         mask = batch[_MASK] if hasattr(batch, "keys") and _MASK in batch.keys() else None  # noqa: SIM118 - as above
+        joined = _joined_positions(batch)
+        if joined is not None:
+            # a row that is padded at its end repeats position 0 there
+            padding = (joined.flip(1).cumsum(1) == 0).sum()
+            self.num_known, self.num_unmasked = self.num_known + 1, self.num_unmasked + 1
+            self.add_number(joined.shape[1] - padding)
+            return
         # a mask of four dimensions says which token may look at which, not which are padding
         if mask is None or len(getattr(mask, "shape", ())) != 2:
-            self.num_unknown += 1
+            self.num_unknown, self.num_unmasked = self.num_unknown + 1, self.num_unmasked + 1
             return
         self.num_known += 1
         self.add_number(mask.sum())

@@ -55,8 +55,8 @@ class StillwattCallback(StageHook, Callback):
         name: Name of the training stage.
         labels: What the stages belong to, e.g. `{"arm": "kd"}`.
         every_steps: Length of the `steps` stages; None for none.
-        tie_clocks: Whether ranks of torch.distributed wait for one another where training begins and ends, and mark the
-            moment. All ranks must have the callback then.
+        tie_clocks: Whether ranks of torch.distributed on several machines wait for one another, a minute at most, where
+            training begins and ends, and mark the moment. All ranks should have the callback then.
         count_tokens: False for data that has no tokens, so that nothing is said of their absence.
     """
 

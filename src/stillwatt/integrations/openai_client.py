@@ -12,19 +12,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
 from stillwatt.errors import UsageError
+from stillwatt.integrations.raw_answers import NOT_SAID, count_raw
 from stillwatt.integrations.usage import Usage, UsageCounter, read_usage
 from stillwatt.metering.measured import StageLike, SupportsStages
 
 _Client = TypeVar("_Client")
 
-_RESOURCES = ("chat.completions", "completions", "responses")
-_PATHS = ("/chat/completions", "/completions", "/responses", "/responses/compact")
+_RESOURCES = ("chat.completions", "completions", "responses", "embeddings")
+_PATHS = ("/chat/completions", "/completions", "/responses", "/responses/compact", "/embeddings")
 _UNCOUNTED = "_stillwatt_uncounted"
 """Where a counted method keeps the one it stands for, so that a client that is given again is counted once."""
-_NOT_SAID = "the server's answer has no usage"
 _NOT_STREAMED = "the stream carried no usage; ask for it with stream_options={'include_usage': True}"
 _LEFT = "the stream was left before its usage came"
-_RAW = "the answer was taken raw, unread"
 
 
 def count_tokens(client: _Client, run: SupportsStages | None = None) -> _Client:
@@ -32,7 +31,8 @@ def count_tokens(client: _Client, run: SupportsStages | None = None) -> _Client:
 
     Counts: `requests`, `prompt_tokens`, `generated_tokens`, `tokens` (both), of them `cached_prompt_tokens` and
     `reasoning_tokens`; `failed_requests`, and `requests_without_usage` with the reason in the stage's results. A
-    request that the client repeats by itself is one request.
+    request that the client repeats by itself is one request. Requests for text and for embeddings are counted, answers
+    that are taken raw (`with_raw_response`) too; one whose body is streamed is counted when it is parsed.
 
     Example:
         client = count_tokens(openai.OpenAI(), run)
@@ -48,7 +48,7 @@ def count_tokens(client: _Client, run: SupportsStages | None = None) -> _Client:
         UsageError: it has none of the methods.
     """
     if not _watch(client, UsageCounter(run)):
-        raise UsageError(f"{type(client).__name__} has neither chat.completions nor completions nor responses")
+        raise UsageError(f"{type(client).__name__} has none of {', '.join(_RESOURCES)}")
     return client
 
 
@@ -56,7 +56,7 @@ def _watch(client: Any, counter: UsageCounter) -> int:
     """Count what a client posts, and its copies; the number of resources found whose requests are counted."""
     if callable(getattr(client, "post", None)):
         # resources that the client makes later, those of `beta` among them, take their way of posting from it
-        client.post = _counted(client.post, counter, _is_generation)
+        client.post = _counted(client.post, counter, _is_counted)
         for name in ("copy", "with_options"):
             if callable(getattr(client, name, None)):
                 setattr(client, name, _copied(getattr(client, name), counter))
@@ -64,7 +64,7 @@ def _watch(client: Any, counter: UsageCounter) -> int:
 
 
 def _resources(client: Any) -> Iterator[Any]:
-    """The client's resources that generate; those of `beta` where it has made them, since to ask is to make them."""
+    """The client's resources that are counted; those of `beta` where it has made them, since to ask is to make them."""
     beta = vars(client).get("beta") if hasattr(client, "__dict__") else None
     for root in (client, beta):
         for place in _RESOURCES:
@@ -79,7 +79,7 @@ def _watch_resource(resource: Any, counter: UsageCounter) -> int:
     """Count what a resource posts: all its methods (create, parse, stream) go through that; else its `create`."""
     post = getattr(resource, "_post", None)
     if callable(post):
-        resource._post = _counted(post, counter, _is_generation)
+        resource._post = _counted(post, counter, _is_counted)
         return 1
     create = getattr(resource, "create", None)
     if callable(create):
@@ -88,7 +88,7 @@ def _watch_resource(resource: Any, counter: UsageCounter) -> int:
     return 0
 
 
-def _is_generation(args: tuple[Any, ...]) -> bool:
+def _is_counted(args: tuple[Any, ...]) -> bool:
     return bool(args) and str(args[0]).partition("?")[0] in _PATHS
 
 
@@ -150,8 +150,10 @@ def _taken(answer: Any, counter: UsageCounter, stage: StageLike | None) -> Any:
         return CountedAsyncStream(answer, counter, stage)
     if hasattr(answer, "__next__"):
         return CountedStream(answer, counter, stage)
-    is_raw = hasattr(answer, "http_response") or hasattr(answer, "http_request")
-    counter.finish(stage, None if is_raw else read_usage(answer), reason=_RAW if is_raw else _NOT_SAID)
+    if hasattr(answer, "http_response") or hasattr(answer, "http_request"):
+        count_raw(answer, counter, stage, take=_taken)
+    else:
+        counter.finish(stage, read_usage(answer), reason=NOT_SAID)
     return answer
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from stillwatt.integrations.clocks import tie_clocks
 from stillwatt.integrations.contained import Contained, contained
 from stillwatt.integrations.stage_stack import StageStack
-from stillwatt.metering.measured import SupportsStages
+from stillwatt.metering.measured import SupportsNotes, SupportsStages
 from stillwatt.records.window import StageKind
 
 EVALUATE = "evaluate"
@@ -36,12 +36,24 @@ class StageHook(Contained):
 
     @contained
     def _begin_run(self) -> None:
-        if self._stages.open_run() is None:
+        if self._stages.open_run() is None and self._stages.is_left_behind:
+            self.warn(
+                "it was sent to this process and its run stayed in the one that opened it: what is done here is in the "
+                "energy of that run, and in no stage of it; give a run_factory to measure here"
+            )
+        elif self._stages.run is None:
             self.warn("it was given neither a run nor a run_factory; nothing is measured")
 
     @contained
     def _tie(self, name: str) -> None:
-        tie_clocks(self._stages.run, name)
+        run: Any = self._stages.run
+        try:
+            tie_clocks(run, name)
+        except TimeoutError as err:
+            if isinstance(run, SupportsNotes):
+                run.note(str(err))
+            else:
+                self.warn(str(err))
 
     @contained
     def _open(self, name: str, kind: StageKind, labels: Mapping[str, str] | None = None) -> None:

@@ -34,6 +34,17 @@ class StageStack:
         self._factory = run_factory
         self._own: SupportsStages | None = None
         self._stages: list[_Open] = []
+        self.is_left_behind = False
+        """Whether this was sent to another process, which its run cannot be."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StageStack:
+        """Another stack for stages in the same run; it has none of this one's open."""
+        return StageStack(self._given, self._factory)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: the factory."""
+        left = self.is_left_behind or self.run is not None
+        return {"_given": None, "_factory": self._factory, "_own": None, "_stages": [], "is_left_behind": left}
 
     @property
     def run(self) -> SupportsStages | None:

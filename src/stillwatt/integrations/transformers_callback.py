@@ -7,7 +7,6 @@ are read off the flags that decide on them; after `attach`, the methods themselv
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +21,9 @@ try:
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 except ImportError as err:
     raise MissingExtraError("transformers", "distill") from err
+
+_ATTACHED = "_stillwatt_attached"
+"""Where a Trainer keeps the callbacks that measure its methods."""
 
 
 class StillwattCallback(StageHook, TrainerCallback):
@@ -50,8 +52,8 @@ class StillwattCallback(StageHook, TrainerCallback):
         name: Name of the training stage.
         labels: What the stages belong to, e.g. `{"arm": "kd"}`.
         every_steps: Length of the `steps` stages; None for none.
-        tie_clocks: Whether ranks of torch.distributed wait for one another where training begins and ends, and mark the
-            moment. All ranks must have the callback then.
+        tie_clocks: Whether ranks of torch.distributed on several machines wait for one another, a minute at most, where
+            training begins and ends, and mark the moment. All ranks should have the callback then.
     """
 
     def __init__(
@@ -68,8 +70,8 @@ class StillwattCallback(StageHook, TrainerCallback):
         self._name = name
         self._every_steps = every_steps
         self._ties_clocks = tie_clocks
-        self._is_attached = self._has_padding_id = False
-        self._attached_to: weakref.WeakSet[Trainer] = weakref.WeakSet()
+        self._has_padding_id = False
+        self._num_at_work = 0
         self._tokens, self._joined_examples = TokenCounter(), LazySum()
         self._last_step = self._last_tokens = 0
         self._first_flop = 0.0
@@ -183,17 +185,33 @@ class StillwattCallback(StageHook, TrainerCallback):
     def _attach(self, trainer: Trainer) -> None:
         if self not in trainer.callback_handler.callbacks:
             trainer.add_callback(self)
-        if trainer in self._attached_to:
-            return  # what is measured twice would be counted twice
-        self._attached_to.add(trainer)
         target: Any = trainer
-        target.train = self._watched(trainer.train)
+        attached = vars(target).setdefault(_ATTACHED, [])
+        if self in attached:
+            return  # what is measured twice would be counted twice
+        attached.append(self)
+        target.train = self._at_work(self._watched(trainer.train))
         target.training_step = self._counted(trainer.training_step)
-        target.evaluate = self._around(trainer.evaluate, EVALUATE, StageKind.EVALUATE)
-        target.predict = self._around(trainer.predict, EVALUATE, StageKind.EVALUATE)
+        target.evaluate = self._at_work(self._around(trainer.evaluate, EVALUATE, StageKind.EVALUATE))
+        target.predict = self._at_work(self._around(trainer.predict, EVALUATE, StageKind.EVALUATE))
         # a private method: where a version of transformers has none, saving is foreseen by its flag
         target._save_checkpoint = self._around(trainer._save_checkpoint, SAVE, StageKind.OTHER)
-        self._is_attached = True
+
+    @property
+    def _is_attached(self) -> bool:
+        """Whether events come from a Trainer whose methods are measured; another may have the same callback without."""
+        return self._num_at_work > 0
+
+    def _at_work(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._num_at_work += 1
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._num_at_work -= 1
+
+        return call
 
     def _watched(self, train: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(train)
@@ -303,6 +321,6 @@ class StillwattCallback(StageHook, TrainerCallback):
         """What the Trainer's own count of tokens is called here; empty where it keeps none."""
         if str(args.include_num_input_tokens_seen) == "non_padding":
             # with neither a mask nor an id to know padding by, the Trainer counts padding as well
-            is_blind = self._tokens.num_unknown > 0 and not self._has_padding_id
+            is_blind = self._tokens.num_unmasked > 0 and not self._has_padding_id
             return "tokens_with_padding" if is_blind else "tokens"
         return "tokens_with_padding" if str(args.include_num_input_tokens_seen) == "all" else ""

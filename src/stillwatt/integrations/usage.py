@@ -20,13 +20,17 @@ class Usage:
     """Of the prompt's tokens, those whose work had been done before."""
     reasoning_tokens: int | None = None
     """Of the generated tokens, those that the answer does not show."""
+    all_tokens: int | None = None
+    """As the server adds them up; of a request that generates nothing (embeddings) those of the prompt."""
 
     def counts(self) -> dict[str, float]:
-        """Counts for a stage; `tokens` only where both its parts are known."""
+        """Counts for a stage; `tokens` only where both its parts are known, or the server says their sum."""
         names = ("prompt_tokens", "generated_tokens", "cached_prompt_tokens", "reasoning_tokens")
         counts = {name: float(getattr(self, name)) for name in names if getattr(self, name) is not None}
         if self.prompt_tokens is not None and self.generated_tokens is not None:
             counts["tokens"] = counts["prompt_tokens"] + counts["generated_tokens"]
+        elif self.all_tokens is not None:
+            counts["tokens"] = float(self.all_tokens)
         return {name: int(value) for name, value in counts.items()}
 
 
@@ -50,6 +54,7 @@ def read_usage(found: Any) -> Usage | None:
         generated_tokens=generated,
         cached_prompt_tokens=_first_count(into, "cached_tokens"),
         reasoning_tokens=_first_count(out_of, "reasoning_tokens"),
+        all_tokens=_first_count(usage, "total_tokens"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stillwatt.errors import MissingExtraError
+from stillwatt.errors import MissingExtraError, UsageError
 from stillwatt.integrations.figures_of_run import CONTRACT_FILE, TABLE_COLUMNS, contract_json, run_figures
 from stillwatt.records.run import RunRecord
 
@@ -22,8 +22,14 @@ def log_run(record: RunRecord, run: Any) -> None:
 
     Raises:
         MissingExtraError: wandb is not installed.
+        UsageError: the figures of another run are there already; those of two must not mix under the same names.
     """
     wandb = _library()
+    there = run.config.get("stillwatt/run_id", record.run_id)
+    if there != record.run_id:
+        raise UsageError(
+            f"this W&B run holds the figures of {there} already; log {record.run_id} to one of its own (wandb.init)"
+        )
     figures = run_figures(record)
     run.summary.update(figures.metrics)
     run.config.update({key.replace(".", "/"): text for key, text in figures.texts.items()}, allow_val_change=True)

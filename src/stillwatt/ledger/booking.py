@@ -86,6 +86,9 @@ def book_run(found: Sequence[SessionFacts], *, rule: Rule = DEFAULT_RULE) -> Boo
     baselines = idle_baselines(accounted)
     booked = tuple(_book(place, idle) for place, idle in zip(accounted, baselines.powers, strict=True))
     accounts = [place.account for place in accounted]
+    if accounted and not any(map(_is_read, accounted)):
+        nothing = NoTotal(reason="it ended before anything was read")
+        return BookedRun(places=booked, unallocated=nothing, total=nothing, idle=baselines)
     total = _over_places([(each.total, each.total_s) for each in accounts], booked)
     return BookedRun(
         places=booked,
@@ -172,6 +175,12 @@ def _book(accounted: _Accounted, idle: Mapping[str, IdlePower | Absent]) -> Book
 def _so_far(total: Total | NoTotal, *, is_end_known: bool) -> Total | NoTotal:
     """A total that is not complete where more may have been drawn after its last second."""
     return total if is_end_known or isinstance(total, NoTotal) else replace(total, complete=False)
+
+
+def _is_read(accounted: _Accounted) -> bool:
+    """Whether anything is booked of a place: not where its sessions ended before their first reading."""
+    start_ns, end_ns = accounted_span_ns(accounted.place)
+    return end_ns > start_ns
 
 
 def _is_end_known(place: Place) -> bool:

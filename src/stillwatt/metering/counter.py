@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from stillwatt.metering.alternation import Reach, Steps, alternation
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.cells import Cells, cells_of, is_fine
 from stillwatt.metering.curve import Curve, Segment, carry_on, cover
 from stillwatt.metering.fusion import fuse
 from stillwatt.metering.halfwidth import evaluate
-from stillwatt.metering.levels import find_levels, neighbours
+from stillwatt.metering.levels import find_levels, neighbours, shows_levels
 from stillwatt.metering.outpaced import is_outpaced, shape, shown_ends
 from stillwatt.metering.phase import find_phase
 from stillwatt.metering.rejection import without_failed
@@ -82,10 +83,12 @@ def counter_curve(
     stands = [] if witness is None else find_stands(series, steps.energy_j, updates, witness)
     steps, updates = _over_stands(steps, updates, stands), _renewed(updates, stands)
     knots = _knots(series, steps, updates, stands)
-    read, range_w = _straight(series, steps, knots, witness)
-    mean_w = read.power_w
+    sharp = witness if shows_levels(beside, updates.period_ns) else None
+    mean_w = np.diff(knots.energy_j) / (np.diff(knots.x_ns) / NS_PER_S)
+    is_read, marks = knots.kind == Segment.READ, np.unique(np.array(marks_ns, dtype=np.int64))
+    reach = alternation(Steps(knots.x_ns, mean_w, is_read, marks), sharp, series.channel.limit_w)
+    read, range_w = _straight(series, steps, knots, witness, reach)
     ends_w = _ends(series, knots, mean_w)
-    marks = np.unique(np.array(marks_ns, dtype=np.int64))
     if cells is not None:
         read = fuse(read, knots.half_ns, cells, marks)
         read = replace(read, steps_ns=cells.edges_ns, step_ns=cells.update_ns)
@@ -99,7 +102,7 @@ def counter_curve(
         step_ns = updates.period_ns if np.median(updates.half_ns) <= _TIMED * updates.period_ns else 0
         read = replace(read, steps_ns=updates.x_ns, step_ns=step_ns)
         levels = find_levels(series, beside, updates, knots.x_ns, mean_w)
-        read = split_steps(read, levels, marks, updates.period_ns)
+        read = split_steps(read, levels, marks, updates.period_ns, series.period_ns)
     if witness is not None and stands:
         read = replace(follow(read, stands, witness), stands=tuple(stands))
     return carry_on(read, series, ends_w=ends_w, range_w=range_w, marks_ns=marks_ns)
@@ -138,10 +141,11 @@ def _renewed(updates: Updates, stands: Sequence[Stand]) -> Updates:
     return replace(updates, x_ns=x_ns, half_ns=half_ns)
 
 
-def _straight(series: Series, steps: _Steps, knots: _Knots, witness: Curve | None) -> tuple[Curve, FloatArray]:
+def _straight(
+    series: Series, steps: _Steps, knots: _Knots, witness: Curve | None, reach: Reach
+) -> tuple[Curve, FloatArray]:
     """The curve with straight lines between the updates, and the least and largest power beside any of them."""
-    reach = _reach(series)
-    left_w, right_w = _beside(knots, reach)
+    left_w, right_w = _beside(knots, _reach(series))
     length_s = np.diff(knots.x_ns) / NS_PER_S
     mean_w = np.diff(knots.energy_j) / length_s
     range_w = np.array([min(left_w.min(), right_w.min()), max(left_w.max(), right_w.max())])
@@ -154,6 +158,7 @@ def _straight(series: Series, steps: _Steps, knots: _Knots, witness: Curve | Non
         # so few means of power do not show the extremes
         apart = 1 / mean_w.size
         range_w = range_w * np.array([1 - apart, 1 + apart])
+    low_w, high_w = np.fmin(low_w, reach.low_w), np.fmax(high_w, reach.high_w)
     covered = cover(series, steps.kind)
     read = Curve(
         x_ns=knots.x_ns,
@@ -174,6 +179,19 @@ def _straight(series: Series, steps: _Steps, knots: _Knots, witness: Curve | Non
         repaired_j=steps.repaired_j,
     )
     return read, range_w
+
+
+def is_unrenewed(series: Series) -> bool:
+    """Whether no distance is known between any two of the counter's values, and none stood for two updates.
+
+    One that stood so long is that of a part which draws nothing; of another nobody knows what was drawn meanwhile.
+    """
+    unwrapped = unwrap(series)
+    if np.any(unwrapped.increments > 0):
+        return False
+    edges = np.concatenate(([0], unwrapped.resets + 1, [series.t_ns.size]))
+    stood_ns = series.t_ns[edges[1:] - 1] - series.t_ns[edges[:-1]]
+    return bool(stood_ns.max() < STANDING_UPDATES * series.channel.update_period_ns)
 
 
 def counter_steps(series: Series) -> tuple[IntArray, FloatArray, npt.NDArray[np.int8]]:
@@ -212,16 +230,21 @@ def _steps(series: Series, unwrapped: Unwrapped, updates: Updates, witness: Curv
     kind = np.where(is_gap, Segment.COUNTED_GAP, Segment.READ).astype(np.int8)
     whole_j, repaired_j = np.zeros(energy_j.size), np.full(unwrapped.resets.size, np.nan)
     for number, i in enumerate(unwrapped.resets):
-        kind[i] = Segment.MISSING
+        after = int(np.searchsorted(updates.first, i + 1))
+        # readings of the last value tell nothing of what was drawn since it was renewed
+        lost = slice(updates.first[after - 1], i + 1)
+        kind[lost] = Segment.MISSING
         if witness is None:
             continue
-        after = int(np.searchsorted(updates.first, i + 1))
         span = WeightedWindow(int(updates.x_ns[after - 1]), int(updates.x_ns[after]))
         seen = evaluate(witness, profile([[span]]))
         if seen.missing_s[0] == 0:
-            kind[i] = Segment.REPAIRED
+            kind[lost] = Segment.REPAIRED
             energy_j[i] = repaired_j[number] = seen.value_j[0]
-            whole_j[i] = seen.random_j[0]
+            # the joules are those between two renewals, whose times are known to their half-ranges
+            at_ns, half_ns = updates.x_ns[[after - 1, after]], updates.half_ns[[after - 1, after]].astype(np.int64)
+            ends_j = (witness.energy_at(at_ns + half_ns) - witness.energy_at(at_ns - half_ns)) / 2
+            whole_j[i] = seen.random_j[0] + ends_j.sum()
     return _Steps(energy_j, kind, whole_j, unwrapped.resets, repaired_j)
 
 

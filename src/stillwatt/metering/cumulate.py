@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stillwatt.metering.counter import counter_curve
+from stillwatt.metering.counter import counter_curve, is_unrenewed
 from stillwatt.metering.curve import Curve, Segment, carry_on, cover, hold_ns, unseen_half_w
 from stillwatt.metering.full_time import (
     SECOND_DIFFERENCE,
@@ -16,6 +16,8 @@ from stillwatt.metering.full_time import (
     leaves_nothing_out,
     unseen_j2,
 )
+from stillwatt.metering.outpaced import is_outpaced
+from stillwatt.metering.plausible import changes
 from stillwatt.metering.rejection import without_failed
 from stillwatt.metering.series import FloatArray, IntArray, Series
 from stillwatt.records.channel import Quantity
@@ -23,6 +25,8 @@ from stillwatt.units import NS_PER_S
 
 _STUCK_UPDATES = 10
 """A counter that never moves, seen for this many update periods, is stuck."""
+_FEW_UPDATES = 3
+"""A counter that shows fewer values than that in so many updates was renewed once, as far as it tells."""
 _OVERSAMPLED = 1.5
 """Read this much more often than it is renewed, a value's first sight tells when it was."""
 _STRAYS = 8
@@ -64,7 +68,22 @@ def cumulate(
     watched_ns = int(series.t_ns[-1] - series.t_ns[0])
     if not np.any(np.diff(series.count)) and watched_ns >= _STUCK_UPDATES * series.channel.update_period_ns:
         return f"{stream} did not move in {watched_ns / NS_PER_S:.1f} s: the counter is stuck"
+    watched, every_s = f"{watched_ns / NS_PER_S:.3g} s", series.channel.update_period_ns / NS_PER_S
+    if is_unrenewed(series):
+        return f"{stream} showed no step of known energy in {watched}; it is renewed every {every_s:.3g} s"
+    if witness is not None and _is_too_short(series, watched_ns, beside):
+        return f"{stream} was renewed only once in {watched}; it is every {every_s:.3g} s"
     return replace(counter_curve(series, witness, beside, marks_ns), failed=sound.failed)
+
+
+def _is_too_short(series: Series, watched_ns: int, beside: Series | None) -> bool:
+    """Whether a far faster witness tells all of a session in which a counter was renewed but once (eq. 148).
+
+    Nobody saw when the first value was renewed, so that a single step may have begun long before the session.
+    """
+    period_ns = series.channel.update_period_ns
+    is_short = watched_ns < _FEW_UPDATES * period_ns and changes(series.count).size < _FEW_UPDATES
+    return is_short and is_outpaced(period_ns, beside)
 
 
 def _power_curve(series: Series, marks_ns: Sequence[int]) -> Curve:

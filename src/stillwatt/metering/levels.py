@@ -9,8 +9,9 @@ import numpy as np
 from stillwatt.metering.series import BoolArray, FloatArray, IntArray, Series
 from stillwatt.metering.updates import Updates
 
-_SHARP_SHARE = 0.5
-"""A witness that averages over at most this share of the counter's step tells the level at the step's end."""
+_SHARP_SHARE = 0.55
+"""A witness that averages over at most this share of the counter's step tells the level at the step's end: over half of
+it, as their makers have it, where the step that is observed may be a little shorter."""
 _SAME_READ = 0.1
 """Witness and counter readings this near to each other, as a share of the counter's period, show one update."""
 _TOGETHER = 0.5
@@ -71,6 +72,18 @@ def neighbours(mean_w: FloatArray) -> Levels:
     return Levels(start_w, end_w, np.zeros(mean_w.size, dtype=np.bool_), 0)
 
 
+def shows_levels(witness: Series | None, period_ns: int) -> bool:
+    """Whether each of a witness's readings shows the level at its end of a counter's step.
+
+    Args:
+        witness: power of the same part.
+        period_ns: the counter's update period.
+    """
+    if witness is None or witness.channel.averaging_ns is None or witness.t_ns.size == 0:
+        return False
+    return witness.channel.averaging_ns <= _SHARP_SHARE * period_ns
+
+
 def same_level(one_w: FloatArray, other_w: FloatArray) -> BoolArray:
     """Whether two powers differ by no more than sensors' noise."""
     allowed_w = _EQUAL_W + _EQUAL_REL * np.maximum(np.abs(one_w), np.abs(other_w))
@@ -84,9 +97,7 @@ def equal_w(one_w: float, other_w: float) -> float:
 
 def _at_updates(series: Series, witness: Series | None, updates: Updates) -> FloatArray | None:
     """What the witness showed when each update was first read; None for one that is too slow to tell."""
-    if witness is None or witness.channel.averaging_ns is None or witness.t_ns.size == 0:
-        return None
-    if witness.channel.averaging_ns > _SHARP_SHARE * updates.period_ns:
+    if witness is None or not shows_levels(witness, updates.period_ns):
         return None
     read_ns = series.t_ns[updates.first]
     nearest = _nearest(witness.t_ns, read_ns)

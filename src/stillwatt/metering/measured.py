@@ -137,6 +137,8 @@ class Measured:
         """Decorate a function: sync, async, generator or async generator."""
         import inspect  # a program that decorates nothing does without it
 
+        if isinstance(function, (classmethod, staticmethod)):  # no functions yet
+            return cast(_F, type(function)(self(function.__func__)))
         name = self._name or str(getattr(function, "__qualname__", type(function).__name__))
         # of an object that is called like a function, its method may say which kind it is
         told: tuple[Any, ...] = (function, type(function).__call__)

@@ -8,6 +8,7 @@ that is no count or no result is left out, warned of, and named in the run's rec
 from __future__ import annotations
 
 import contextvars
+import errno
 import itertools
 import os
 import threading
@@ -123,7 +124,12 @@ class Stage:
         """
         from stillwatt.metering.values import json_values
 
-        kept, left_out = json_values(results)
+        given: object = results  # by a program without types it may be anything
+        if not isinstance(given, Mapping):
+            message = f"stage {self.name!r}: results are names with values, as in record({{'score': 0.7}}); left out"
+            self._meter.note(message, about=f"results {self.name}", stacklevel=5)
+            return
+        kept, left_out = json_values(given)
         for name, kind in left_out.items():
             message = f"stage {self.name!r}: the result {name!r} is of type {kind}, which is no JSON value; left out"
             self._meter.note(message, about=f"result {self.name} {name}", stacklevel=5)
@@ -216,10 +222,11 @@ class Meter:
     ) -> Iterator[Stage]:
         """Measure the block as a stage; stages nest, and an exception marks the stage failed and goes on up.
 
-        Raises:
-            UnknownNameError: `kind` is not a stage kind; nothing has been started then.
+        A kind that there is not is warned of and booked as `other`: it may come up hours into a training.
         """
-        stage = self._start(name, parse_kind(kind), labels or {})
+        # a name that is a number, as in `for epoch in range(3)`, is its text: a reader drops a stage that has no name
+        name = str(name)
+        stage = self._start(name, self._known_kind(name, kind), self._label_texts(name, labels))
         token = self._current.set(stage)
         status, error = "ended", None
         try:
@@ -258,7 +265,11 @@ class Meter:
             self._journal.write({"event": event, "t_ns": stamp_ns, **fields})
         except (OSError, TypeError, ValueError) as err:
             self.lost_events += 1
-            self.warn(f"the journal cannot be written ({err}); the energy of this run will have gaps", about="journal")
+            if isinstance(err, OSError) and err.errno == errno.EBADF:
+                self.warn(f"the run has ended; what it is told now ({event}) is not kept", about="ended")
+            else:
+                told = f"the journal cannot be written ({err}); the energy of this run will have gaps"
+                self.warn(told, about="journal")
 
     def warn(self, message: str, *, about: str = "", stacklevel: int = 4) -> bool:
         """Warn once of one thing (by default of what the message says); gives whether this was the first time."""
@@ -293,9 +304,25 @@ class Meter:
             name=name,
             kind=kind.value,
             attempt=attempt,
-            labels={str(key): str(value) for key, value in labels.items()},
+            labels=labels,
         )
         return stage
+
+    def _known_kind(self, name: str, kind: StageKind | str) -> StageKind:
+        try:
+            return parse_kind(kind)
+        except UnknownNameError as err:
+            self.note(f"stage {name!r}: {err}; booked as {StageKind.OTHER.value!r}", about=f"kind {kind}", stacklevel=6)
+            return StageKind.OTHER
+
+    def _label_texts(self, name: str, labels: object) -> Mapping[str, str]:
+        """Labels as texts; what is no mapping is left out, with a warning that the run keeps."""
+        if isinstance(labels, Mapping):
+            return {str(key): str(value) for key, value in labels.items()}
+        if labels is not None:
+            message = f"stage {name!r}: labels are names with values, as in labels={{'arm': 'kd'}}; left out"
+            self.note(message, about=f"labels {name}", stacklevel=6)
+        return {}
 
     def _parent_in_thread(self, name: str) -> Stage | None:
         """Where a stage lies that a thread begins which has none open; says once that it lies in none beside others."""

@@ -54,7 +54,7 @@ def without_failed(series: Series, *, has_witness: bool) -> Sound:
     first = changes(series.count)
     ends = np.append(first[1:], series.t_ns.size)
     stood_ns = series.t_ns[ends - 1] - series.t_ns[first]
-    is_told = has_witness & (stood_ns >= _STANDING_UPDATES * limits.delay_ns)
+    is_told = (has_witness & (stood_ns >= _STANDING_UPDATES * limits.delay_ns)) | (stood_ns > _LONGEST_NS)
     is_gone = np.repeat(_Values(series.count[first], series.t_ns[first], limits).failed(is_told), ends - first)
     if not is_gone.any():
         return Sound(series)

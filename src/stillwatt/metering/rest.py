@@ -126,9 +126,11 @@ def examine(
     is_dirty[np.isfinite(power_w)] = work.is_dirty
     if witness is not None:
         is_dirty |= _seen_by_witness(witness, cut) & np.isfinite(power_w)
-    problems = tuple(_problems(energy, work, power_w, is_dirty, seconds(summed_ns(cut[:1]))))
+    piece_s = float(seconds(summed_ns(cut[:1])))
+    problems = tuple(_problems(energy, work, power_w, is_dirty, piece_s))
     clean = [piece for piece, dirty in zip(cut, is_dirty, strict=True) if not dirty]
-    widened_w, reach_w = abs(work.change_w) / 2, _reach_w(energy, witness, windows)
+    uneven_w, uneven = _unevenness(power_w[np.isfinite(power_w)], piece_s)
+    widened_w, reach_w = abs(work.change_w) / 2 + uneven_w, _reach_w(energy, witness, windows)
     used = windows
     if len(clean) < len(cut):
         if len(clean) >= max(LEAST_PIECES, _ENOUGH_CLEAN * len(cut)):
@@ -146,7 +148,20 @@ def examine(
         pieces=len(cut) if len(cut) >= LEAST_PIECES else 0,
         clean=len(clean) if len(cut) >= LEAST_PIECES else 0,
         widened_w=widened_w + max(0.0, reach_w - own_w),
-        problems=problems,
+        problems=(*problems, *uneven),
+    )
+
+
+def _unevenness(power_w: FloatArray, piece_s: float) -> tuple[float, tuple[str, ...]]:
+    """How far the mean of few pieces lies above the least of them, where they differ; and that in words (eq. 167)."""
+    if not 2 <= power_w.size < LEAST_PIECES:
+        return 0.0, ()
+    least_w, most_w = float(power_w.min()), float(power_w.max())
+    if most_w - least_w <= _rise_w(least_w, 0.0):
+        return 0.0, ()
+    return float(power_w.mean()) - least_w, (
+        f"{CONTAMINATED}: power lies between {least_w:.4g} and {most_w:.4g} W in its {power_w.size} pieces of "
+        f"{piece_s:.2g} s, too few to tell what of it was work; its interval is widened down to the least",
     )
 
 

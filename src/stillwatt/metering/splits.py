@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,7 +19,8 @@ _HIDDEN_SEEN, _HIDDEN_UNSEEN = 0.5, 1.0
 _LONGEST_STEPS = 2.5
 """Intervals longer than this many update periods are not split: too much may have happened in them."""
 _NEAR = 0.1
-"""A step found this near to a mark, as a share of the update period, was at the mark: loads change with stages."""
+"""A step found this near to a mark, as a share of the update period, or of an interval that is longer since the counter
+is read more rarely, was at the mark: loads change with stages."""
 _AT_KNOT = 0.01
 """A mark this near to an update is at it: no better is known of the update's time."""
 _AGREE_REL, _AGREE_W = 0.15, 10.0
@@ -53,18 +55,24 @@ class _Trial:
 _UNTOLD = _Trial(None, None)
 
 
-def split_steps(curve: Curve, levels: Levels, marks_ns: IntArray, period_ns: int) -> Curve:
-    """The curve with knots where the load changed inside the counter's steps (method.md, eq. 3a).
+def split_steps(curve: Curve, levels: Levels, marks_ns: IntArray, period_ns: int, sampling_ns: int = 0) -> Curve:
+    """The curve with knots where the load changed inside the counter's steps (method.md, eqs. 3a and 166).
 
     Args:
         curve: knots at the counter's updates, straight between them.
         levels: power at both ends of its intervals.
         marks_ns: sorted times at which stages began or ended.
         period_ns: the counter's update period.
+        sampling_ns: how often it is read, which makes its intervals longer than its steps where it is more rarely.
     """
-    may_split = (np.diff(curve.x_ns) <= _LONGEST_STEPS * period_ns) & (curve.kind == Segment.READ)
-    splits = {split.interval: split for split in _by_energy(curve, levels, may_split)}
-    splits.update({split.interval: split for split in _at_marks(curve, levels, marks_ns, may_split, period_ns)})
+    marked = _Marked(curve, levels, marks_ns, period_ns, max(period_ns, sampling_ns))
+    length_ns, is_read = np.diff(curve.x_ns), curve.kind == Segment.READ
+    is_step = is_read & (length_ns <= _LONGEST_STEPS * period_ns)
+    if sampling_ns > _LONGEST_STEPS * period_ns:
+        curve = _with_unresolved(marked)
+    splits = {split.interval: split for split in _by_energy(curve, levels, is_step)}
+    may_split = is_read & (length_ns <= _LONGEST_STEPS * marked.longest_ns)
+    splits.update({split.interval: split for split in _at_marks(marked, may_split)})
     return _apply(curve, [splits[j] for j in sorted(splits)])
 
 
@@ -82,8 +90,9 @@ def _by_energy(curve: Curve, levels: Levels, may_split: BoolArray) -> Iterator[S
 class _Marked:
     """Intervals with stages' marks inside, and what is known of the levels at their ends."""
 
-    def __init__(self, curve: Curve, levels: Levels, marks_ns: IntArray, period_ns: int) -> None:
+    def __init__(self, curve: Curve, levels: Levels, marks_ns: IntArray, period_ns: int, longest_ns: int) -> None:
         self.curve, self.levels, self.marks_ns = curve, levels, marks_ns
+        self.period_ns, self.longest_ns = period_ns, longest_ns
         self.mean_w = curve.mean_w
         self.largest_w = _PLAUSIBLE * float(np.max(self.mean_w, initial=0.0))
         self.inside: dict[int, list[int]] = {}
@@ -147,6 +156,11 @@ class _Marked:
         sides_s = ((x_ns - self.inside[knot - 1][-1]) / NS_PER_S, (self.inside[knot][0] - x_ns) / NS_PER_S)
         return float(self.curve.lag_j[knot]) * sum(1.0 / side_s for side_s in sides_s)
 
+    def near_ns(self, j: int) -> float:
+        """How far from a mark a step of load may be found and still have been at it."""
+        length_ns = int(self.curve.x_ns[j + 1] - self.curve.x_ns[j])
+        return _NEAR * min(max(length_ns, self.period_ns), self.longest_ns)
+
     def _rest_w(self, j: int, known_w_ns: float, length_ns: int) -> float | None:
         """Mean power of the rest of an interval's energy; None where no card draws that."""
         whole_w_ns = float(self.mean_w[j]) * int(self.curve.x_ns[j + 1] - self.curve.x_ns[j])
@@ -162,17 +176,30 @@ class _Marked:
         return j not in self.inside and bool(self.curve.kind[j] == Segment.READ)
 
 
-def _at_marks(
-    curve: Curve, levels: Levels, marks_ns: IntArray, may_split: BoolArray, period_ns: int
-) -> Iterator[Split]:
+def _with_unresolved(marked: _Marked) -> Curve:
+    """Bounds widened where nothing but cut intervals tells what was drawn between two marks (method.md, eq. 166)."""
+    curve, length_s = marked.curve, marked.curve.length_s
+    low_w, high_w = curve.low_w.copy(), curve.high_w.copy()
+    above_j, below_j = (curve.mean_w - curve.low_w) * length_s, (curve.high_w - curve.mean_w) * length_s
+    marks = [(mark_ns, j) for j, inside_ns in sorted(marked.inside.items()) for mark_ns in inside_ns]
+    for (start_ns, first), (end_ns, last) in pairwise(marks):
+        held, between_s = slice(first, last + 1), (end_ns - start_ns) / NS_PER_S
+        if last - first > 1 or not between_s or length_s[held].max() * NS_PER_S <= _LONGEST_STEPS * marked.period_ns:
+            continue
+        most_w = float(curve.low_w[held].min() + above_j[held].sum() / between_s)
+        least_w = max(float(curve.high_w[held].max() - below_j[held].sum() / between_s), 0.0)
+        high_w[held], low_w[held] = np.maximum(high_w[held], most_w), np.minimum(low_w[held], least_w)
+    return replace(curve, low_w=low_w, high_w=high_w)
+
+
+def _at_marks(marked: _Marked, may_split: BoolArray) -> Iterator[Split]:
     """Intervals in which the load changed with a stage, as far as their energies bear it out.
 
     Where few of a session's marks are borne out, load and stages have nothing to do with each other, and those that
     seem to be are chance.
     """
-    marked = _Marked(curve, levels, marks_ns, period_ns)
     inside = [(j, inside_ns) for j, inside_ns in marked.inside.items() if may_split[j]]
-    tried = [_try_one(marked, j, inside_ns[0], period_ns) for j, inside_ns in inside if len(inside_ns) == 1]
+    tried = [_try_one(marked, j, inside_ns[0]) for j, inside_ns in inside if len(inside_ns) == 1]
     outcomes = [trial.is_borne_out for trial in tried if trial.is_borne_out is not None]
     if len(outcomes) >= _FEW_MARKS and sum(outcomes) < _HEEDED * len(outcomes):
         return
@@ -185,11 +212,11 @@ def _at_marks(
             yield split
 
 
-def _try_one(marked: _Marked, j: int, mark_ns: int, period_ns: int) -> _Trial:
+def _try_one(marked: _Marked, j: int, mark_ns: int) -> _Trial:
     """A step at the interval's only mark: both levels known and their energy agrees, or one known and one inferred."""
     start_w, end_w = marked.start_w(j), marked.end_w(j)
     if start_w is not None and end_w is not None:
-        return _snapped(marked, j, mark_ns, start_w, end_w, period_ns)
+        return _snapped(marked, j, mark_ns, start_w, end_w)
     is_seen = bool(marked.levels.is_seen[j])
     after_w, before_w = marked.after_mark_w(j), marked.before_mark_w(j)
     if start_w is not None and after_w is not None:
@@ -220,14 +247,14 @@ def _inferred(marked: _Marked, split: Split, level_w: float, beyond_w: float | N
     return _Trial(None, False)
 
 
-def _snapped(marked: _Marked, j: int, mark_ns: int, start_w: float, end_w: float, period_ns: int) -> _Trial:
+def _snapped(marked: _Marked, j: int, mark_ns: int, start_w: float, end_w: float) -> _Trial:
     """The step that levels and energy tell, moved to the mark if it is near; both levels move alike, to keep energy."""
     if _agree(start_w, end_w):
         return _UNTOLD
     x_ns, mean_w = marked.curve.x_ns, float(marked.mean_w[j])
     before_ns, length_ns = mark_ns - int(x_ns[j]), int(x_ns[j + 1] - x_ns[j])
     found_ns = (mean_w - end_w) / (start_w - end_w) * length_ns
-    if abs(found_ns - before_ns) > _NEAR * period_ns:
+    if abs(found_ns - before_ns) > marked.near_ns(j):
         return _Trial(None, False)
     moved_w = mean_w - (start_w * before_ns + end_w * (length_ns - before_ns)) / length_ns
     levels_w = (max(start_w + moved_w, 0.0), end_w + moved_w)

@@ -72,12 +72,14 @@ def find_updates(series: Series, is_break: BoolArray) -> Updates:
     last = np.append(first[1:] - 1, t_ns.size - 1)
     period_ns = _period_ns(series, first, last)
     low_ns, high_ns = _bounds(t_ns, first, last, period_ns, round(_STRAY * period_ns))
-    rhythm = _rhythm((low_ns + high_ns) / 2, (high_ns - low_ns) / 2, period_ns)
+    # a counter that began anew was renewed at that moment, and may keep another time since
+    part = np.cumsum(np.append(0, is_break[first[1:] - 1])).astype(np.int64)
+    rhythm = _rhythm((low_ns + high_ns) / 2, (high_ns - low_ns) / 2, part, period_ns)
     if rhythm is not None:
         period_ns = round(rhythm.period_ns)
         low_ns, high_ns = _bounds(t_ns, first, last, period_ns, round(rhythm.jitter_ns + rhythm.error_ns))
-        low_ns, high_ns = _narrowed(low_ns, high_ns, t_ns[last], rhythm)
-        low_ns, high_ns = _narrowed(*_apart(low_ns, high_ns, rhythm), t_ns[last], rhythm)
+        low_ns, high_ns = _narrowed(low_ns, high_ns, t_ns[last], part, rhythm)
+        low_ns, high_ns = _narrowed(*_apart(low_ns, high_ns, part, rhythm), t_ns[last], part, rhythm)
     floor_ns = _LEAST_HALF_RANGE * period_ns
     # rounded up, so that two updates a nanosecond apart stay two
     middle_ns = (low_ns + high_ns + 1) // 2
@@ -105,15 +107,16 @@ def _period_ns(series: Series, first: IntArray, last: IntArray) -> int:
     return max(declared_ns, int(np.median(np.diff(changes_ns))))
 
 
-def _rhythm(middle_ns: FloatArray, half_ns: FloatArray, period_ns: int) -> _Rhythm | None:
+def _rhythm(middle_ns: FloatArray, half_ns: FloatArray, part: IntArray, period_ns: int) -> _Rhythm | None:
     """The instrument's own period from updates that were seen sharply, or None where it shows none.
 
     Neighbouring sharp updates are taken in order of their distance: short ones fix the period well enough to count
-    the periods in longer ones, and these fix it better.
+    the periods in longer ones, and these fix it better. Those on either side of a reset (`part`) are no neighbours.
     """
-    is_sharp = _is_sharp(half_ns, period_ns)
-    gaps_ns = np.diff(middle_ns[is_sharp])
-    blur_ns = half_ns[is_sharp][1:] + half_ns[is_sharp][:-1]
+    is_sharp = _is_sharp(half_ns, part, period_ns)
+    is_one = np.diff(part[is_sharp]) == 0
+    gaps_ns = np.diff(middle_ns[is_sharp])[is_one]
+    blur_ns = (half_ns[is_sharp][1:] + half_ns[is_sharp][:-1])[is_one]
     if gaps_ns.size < 2:
         return None
     weights = 1.0 / np.maximum(blur_ns, _LEAST_BLUR * period_ns) ** 2
@@ -149,18 +152,19 @@ def _unexplained(stray_ns: FloatArray, blur_ns: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(np.maximum(stray_ns**2 - blur_ns**2 * _BLUR_95, 0.0)), dtype=np.float64)
 
 
-def _is_sharp(half_ns: FloatArray, period_ns: float) -> BoolArray:
+def _is_sharp(half_ns: FloatArray, part: IntArray, period_ns: float) -> BoolArray:
     """Updates that were seen sharply.
 
     The first run's was before the first reading, and nobody saw it; the next stands on that one reading, and if it is
-    wrong (eq. 138), there was none.
+    wrong (eq. 138), there was none. What a counter shows when it begins anew is no update of its rhythm.
     """
     is_sharp = np.asarray(half_ns <= _SHARP * period_ns, dtype=np.bool_)
     is_sharp[:2] = False
+    is_sharp[1:] &= np.diff(part) == 0
     return is_sharp
 
 
-def _apart(low_ns: IntArray, high_ns: IntArray, rhythm: _Rhythm) -> tuple[IntArray, IntArray]:
+def _apart(low_ns: IntArray, high_ns: IntArray, part: IntArray, rhythm: _Rhythm) -> tuple[IntArray, IntArray]:
     """Bounds cut by those of the updates beside them: two values are a period apart, at least.
 
     Read at the counter's own rate, an update near a reading may have come before it or a whole period after the reading
@@ -168,17 +172,21 @@ def _apart(low_ns: IntArray, high_ns: IntArray, rhythm: _Rhythm) -> tuple[IntArr
     """
     shortest_ns = round(rhythm.period_ns - rhythm.error_ns - 2 * rhythm.jitter_ns)
     low, high = low_ns.copy(), high_ns.copy()
+    # a counter may begin anew at any time after an update, and be renewed at any time after that
+    apart_ns = np.where(np.diff(part) == 0, shortest_ns, 0)
     for _ in range(_NEIGHBOURS):
-        high[:-1] = np.minimum(high[:-1], high[1:] - shortest_ns)
-        low[1:] = np.maximum(low[1:], low[:-1] + shortest_ns)
+        high[:-1] = np.minimum(high[:-1], high[1:] - apart_ns)
+        low[1:] = np.maximum(low[1:], low[:-1] + apart_ns)
     is_possible = low <= high
     return np.where(is_possible, low, low_ns), np.where(is_possible, high, high_ns)
 
 
-def _narrowed(low_ns: IntArray, high_ns: IntArray, last_ns: IntArray, rhythm: _Rhythm) -> tuple[IntArray, IntArray]:
+def _narrowed(
+    low_ns: IntArray, high_ns: IntArray, last_ns: IntArray, part: IntArray, rhythm: _Rhythm
+) -> tuple[IntArray, IntArray]:
     """Bounds of blurred updates where the rhythm, carried on from the nearest sharp one, allows only a part of them."""
     middle_ns, half_ns = (low_ns + high_ns) / 2, (high_ns - low_ns) / 2
-    is_sharp = _is_sharp(half_ns, rhythm.period_ns)
+    is_sharp = _is_sharp(half_ns, part, rhythm.period_ns)
     anchors = np.flatnonzero(is_sharp)
     if anchors.size == 0:
         return low_ns, high_ns
@@ -197,7 +205,7 @@ def _narrowed(low_ns: IntArray, high_ns: IntArray, last_ns: IntArray, rhythm: _R
         expected_ns + rhythm.period_ns - blur_ns > high_ns
     )
     usable = ~is_sharp & (low < high) & (np.abs(periods) <= _REACH) & (is_alone | is_before)
-    usable &= blur_ns < half_ns
+    usable &= (blur_ns < half_ns) & (part[anchor] == part)
     return (
         np.where(usable, low, low_ns).astype(np.int64),
         np.where(usable, high, high_ns).astype(np.int64),

@@ -41,6 +41,11 @@ ADAPTER_DIR = "adapter"
 _NAME, _WEIGHTS = "default", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 """What `peft` puts before the names of a model's own parts in its files."""
+_READ_PAST = "whose matrix is read past the layer, and past any adapter"
+_MIXER = ("A_log", "D", "conv1d")
+"""What a state-space mixer has."""
+_PAST = ("x_proj", "dt_proj", "out_proj")
+"""Its layers whose matrices its kernels take; what a machine without them calls of these differs by model."""
 
 
 def check_installed() -> None:
@@ -78,6 +83,7 @@ def check_targets(model: CausalModel, lora: LoraSpec, what: str) -> None:
     """
     known = dict(_adaptable(model))
     names = sorted({name.rpartition(".")[2] for name in known})
+    by_weight = set(_read_by_weight(model))
     if not known:
         kind = type(model).__name__
         raise StillwattError(f"{what} ({kind}) has no linear layer that can be adapted; leave out [train.lora]")
@@ -85,7 +91,10 @@ def check_targets(model: CausalModel, lora: LoraSpec, what: str) -> None:
         met = [name for name, _ in model.named_modules() if name == target or name.endswith(f".{target}")]
         others = [name for name in met if name not in known]
         if not met or others:
-            reason = f"is {others[0]}, no linear layer inside it" if met else "is none of its layers"
+            reason = "is none of its layers"
+            if met:
+                why = _READ_PAST if others[0] in by_weight else "no linear layer inside it"
+                reason = f"is {others[0]}, {why}"
             raise StillwattError(
                 f"train.lora.target_modules: {target!r} {reason}, of {what} ({type(model).__name__}); there are: "
                 f'{", ".join(names)}, or "{ALL_LINEAR}"'
@@ -93,13 +102,23 @@ def check_targets(model: CausalModel, lora: LoraSpec, what: str) -> None:
 
 
 def _adaptable(model: CausalModel) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Linear layers by name, but for the output layer: the losses take its matrix, and would see no adapter."""
+    """Linear layers by name whose adapters would be seen.
+
+    The output layer's would not be, as the losses take its matrix, nor those of `_read_by_weight`.
+    """
     from transformers.pytorch_utils import Conv1D
 
-    head = model.get_output_embeddings()
+    head, by_weight = model.get_output_embeddings(), set(_read_by_weight(model))
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head:
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head and name not in by_weight:
             yield name, module
+
+
+def _read_by_weight(model: CausalModel) -> Iterator[str]:
+    """Names of layers that a state-space mixer (Mamba's and its kin's) never calls, or not where it has its kernels."""
+    for name, module in model.named_modules():
+        if all(hasattr(module, own) for own in _MIXER):
+            yield from (f"{name}.{own}" for own in _PAST if hasattr(module, own))
 
 
 def adapt(model: CausalModel, lora: LoraSpec, *, seed: int) -> None:
@@ -119,6 +138,7 @@ def adapt(model: CausalModel, lora: LoraSpec, *, seed: int) -> None:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
+        exclude_modules=sorted(_read_by_weight(model)) or None,
         use_rslora=lora.use_rslora,
         task_type="CAUSAL_LM",
     )

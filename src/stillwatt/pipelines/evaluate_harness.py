@@ -16,6 +16,7 @@ from stillwatt.pipelines.harness_scores import Asked, task_scores
 from stillwatt.pipelines.models import CausalModel
 from stillwatt.pipelines.ranks import Ranks
 from stillwatt.pipelines.spec_evaluate import EvaluateSpec
+from stillwatt.pipelines.written_together import Together, together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -191,9 +192,22 @@ def _check_examples(task: Any, shots: int) -> None:
 
 
 def _counted(plain: type[Any], stage: Stage) -> type[Any]:
-    """The harness' own model, which counts the tokens that go through it; padding is none."""
+    """The harness' own model, which counts the tokens that go through it; padding is none.
+
+    Behind prompts it writes in batches where the model heeds none but its own, and one by one where not.
+    """
 
     class Counted(plain):  # type: ignore[misc]  # mypy takes no base that only a run knows: the harness is optional
+        def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[Any]:
+            size: int = self.batch_size
+            if together(self.model, self.tokenizer.pad_token_id) is not Together.ANY_LENGTHS:
+                self.batch_size_per_gpu = 1
+            try:
+                written: list[Any] = super().generate_until(requests, disable_tqdm=disable_tqdm)
+            finally:
+                self.batch_size_per_gpu = size
+            return written
+
         def _loglikelihood_tokens(self, requests: Sequence[Any], **settings: Any) -> list[Any]:
             read = [tuple([*context, *asked][:-1]) for _, context, asked in requests]
             # options that differ in their last token alone are read off one pass; each is cut on the left to what fits

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 __all__ = ["ALL_LINEAR", "LoraSpec"]
 
 ALL_LINEAR = "all-linear"
-"""Every linear layer but the output layer."""
+"""Every linear layer that is called as one: not the output layer, nor what state-space mixers read past the layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -173,6 +173,8 @@ class ArmPoint:
     """Optimiser steps up to the checkpoint; None where they were not counted."""
     stop: Stop | None = None
     """What ended its training before the checkpoint's share was used up."""
+    teacher_cards: frozenset[str] = frozenset()
+    """Cards that its artefacts were made on, in whatever run, as far as cards are told apart."""
 
     @property
     def key(self) -> str:

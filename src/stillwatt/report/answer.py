@@ -268,12 +268,14 @@ def _quality_clause(entry: Comparison) -> str:
 
 
 def _energy_clause(entry: Comparison) -> str:
+    # a sentence about two arms leaves nobody that "it" could mean
+    its, it = ("Its", "It") if entry.quality_gain is not None else (f"{entry.point.arm}'s", entry.point.arm)
     if entry.one_off_ratio is None:
         energy = entry.point.energy_under("one-off")
         why = energy.reason if isinstance(energy, NoTotal) else "the baseline has no energy"
-        return f" Its energy with the teacher's work is not known: {why}."
+        return f" {its} energy with the teacher's work is not known: {why}."
     clause = (
-        f" It used {_times(entry.one_off_ratio)} the energy of {entry.baseline.arm} with all of the "
+        f" {it} used {_times(entry.one_off_ratio)} the energy of {entry.baseline.arm} with all of the "
         "teacher's work on one student"
     )
     if entry.marginal_ratio is not None:

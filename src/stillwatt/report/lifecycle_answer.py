@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from stillwatt.records.lifecycle import ReportFault
 from stillwatt.report.format import percent_text
 from stillwatt.report.lifecycle_impact import coverage_text, impact_scale
+from stillwatt.report.lifecycle_reasons import plain_words
 from stillwatt.report.lifecycle_scope import runs_of
 from stillwatt.report.lifecycle_whole import Row as Said
 from stillwatt.report.lifecycle_whole import cell_of, stages_of, total_of, unit_of
@@ -78,7 +79,7 @@ def _of_climate(data: Said) -> Iterator[str]:
         if total is None or total["value"] is None:
             reason = (total or {}).get("reason") or "the report has no such total"
             covers = "" if total is None else f" (coverage {coverage_text(data, impact)})"
-            yield f"{by}, the GWP is not known{covers}: {reason}."
+            yield f"{by}, the GWP is not known{covers}: {plain_words(reason)}."
             continue
         value, ends = value_and_ends(total, total["unit"])
         interval = f", 90 % interval {ends[1:-1].replace(', ', ' to ')}" if ends else ""

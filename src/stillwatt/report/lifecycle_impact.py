@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillwatt.report.format import MISSING, percent_text
+from stillwatt.report.lifecycle_reasons import plain_words
 from stillwatt.report.lifecycle_whole import Row as Said
 from stillwatt.report.lifecycle_whole import cell_of, impacts_of, stages_of, total_of, unit_of
 from stillwatt.report.lifecycle_words import (
@@ -156,7 +157,7 @@ def square_of(data: Said, stage: str, impact: str, scale: Scale) -> Square:
         value=value,
         ends=ends,
         is_whole=not cell["incomplete"],
-        why="; ".join([cell["reason"] or "", *cell["incomplete"], *cell["cautions"]]).strip("; "),
+        why="; ".join(map(plain_words, filter(None, (cell["reason"], *cell["incomplete"], *cell["cautions"])))),
     )
 
 
@@ -182,7 +183,7 @@ def totals_table(data: Said) -> Table:
                     ends,
                     percent_text(total["coverage"]),
                     names_text(stage_title(stage) for stage in total["stages"]),
-                    whole if is_known else total["reason"] or "no stage is counted",
+                    whole if is_known else plain_words(total["reason"] or "") or "no stage is counted",
                 )
             )
         )
@@ -327,7 +328,7 @@ def counts_table(data: Said) -> Table:
             cells=(
                 str(unit["unit"]),
                 "not known" if unit["count"] is None else number_text(unit["count"], 9),
-                unit["means"] if unit["count"] is not None else unit["reason"] or "",
+                unit["means"] if unit["count"] is not None else plain_words(unit["reason"] or ""),
                 names_text(map(stage_title, unit["stages"])) if unit["stages"] else "all that are counted",
             )
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from stillwatt.report.comparison_tables import limited_table
 from stillwatt.report.conformance import Conformance, Gap, protocol
 from stillwatt.report.lifecycle_impact import coverage_text, impact_scale
+from stillwatt.report.lifecycle_reasons import grouped, plain_words
 from stillwatt.report.lifecycle_whole import Row as Said
 from stillwatt.report.lifecycle_whole import cell_of, impacts_of, stages_of, total_of
 from stillwatt.report.lifecycle_words import (
@@ -82,7 +83,7 @@ def improve_table(data: Said) -> Table | None:
         found.setdefault((one["input"], one["how"]), []).append(words)
     if not found:
         return None
-    rows = [[titles.get(name, name), "; ".join(impacts), how] for (name, how), impacts in found.items()]
+    rows = [[titles.get(name, name), "; ".join(impacts), plain_words(how)] for (name, how), impacts in found.items()]
     titles_row = table_columns("input", "its share of the variance of", "how it could be narrowed")
     return limited_table("What to improve first", titles_row, rows, "")
 
@@ -112,19 +113,18 @@ def swings_table(data: Said) -> Table | None:
 
 def missing_table(data: Said) -> Table:
     """What is not counted, by stage, and from which impacts it is missing."""
-    found: dict[tuple[str, str], list[str]] = {}
-    told: set[tuple[str, str]] = set()
+    found: dict[str, list[tuple[str, str]]] = {}
     for stage in stages_of(data):
         for impact in impacts_of(data):
-            for what in _missing_in(cell_of(data, stage, impact)):
-                found.setdefault((stage_title(stage), what), []).append(impact)
-                told.add((impact, f"{stage}: {what}"))
-    for total in data["totals"]:
-        for lack in total["lacking"]:
-            if (total["impact"], lack) not in told:
-                found.setdefault(("of the total", lack), []).append(total["impact"])
+            lacks = [(what, impact) for what in _missing_in(cell_of(data, stage, impact))]
+            found.setdefault(stage, []).extend(lacks)
+    told = {(impact, f"{stage}: {what}") for stage, lacks in found.items() for what, impact in lacks}
+    of_totals = [(lack, total["impact"]) for total in data["totals"] for lack in total["lacking"]]
+    rest = [(lack, impact) for lack, impact in of_totals if (impact, lack) not in told]
     rows = [
-        Row(cells=(stage, what, names_text(map(impact_title, impacts)))) for (stage, what), impacts in found.items()
+        Row(cells=(title, what, names_text(map(impact_title, impacts))))
+        for title, lacks in (*((stage_title(stage), lacks) for stage, lacks in found.items()), ("of the total", rest))
+        for what, impacts in grouped(lacks)
     ]
     return Table(
         title="What is not counted",
@@ -144,7 +144,7 @@ def _missing_in(cell: Said) -> Iterator[str]:
 
 def cautions_of(data: Said) -> tuple[str, ...]:
     """What must be known of the numbers that are there, each once."""
-    return tuple(dict.fromkeys(caution for cell in data["cells"] for caution in cell["cautions"]))
+    return tuple(dict.fromkeys(plain_words(caution) for cell in data["cells"] for caution in cell["cautions"]))
 
 
 def level_text(found: Conformance) -> str:

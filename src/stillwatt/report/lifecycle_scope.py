@@ -7,8 +7,10 @@ from typing import Any
 
 from stillwatt.report.comparison_tables import limited_table
 from stillwatt.report.format import MISSING, date_text, duration_text, energy_text, pick_unit
+from stillwatt.report.lifecycle_reasons import plain_words, told_once
 from stillwatt.report.lifecycle_whole import Row as Said
 from stillwatt.report.lifecycle_words import (
+    NOT_COUNTED,
     amount_text,
     factor_title,
     impact_title,
@@ -114,12 +116,13 @@ def runs_table(data: Said) -> Table:
 
 def boundary_table(data: Said) -> Table:
     """The system boundary: what of each stage is counted, and why the rest is left out."""
+    elsewhere = frozenset(cell["reason"] for cell in data["cells"] if cell["status"] == NOT_COUNTED)
     rows = [
         Row(
             cells=(
                 stage_title(row["stage"]),
                 names_text(map(impact_title, row["counted"])) if row["counted"] else "nothing",
-                _once(row["left_out"]) or MISSING,
+                told_once(row["left_out"], elsewhere=elsewhere) or MISSING,
             )
         )
         for row in data["goal_and_scope"]["system_boundary"]
@@ -128,12 +131,8 @@ def boundary_table(data: Said) -> Table:
         title="System boundary",
         columns=table_columns("stage", "counted", "left out, and why"),
         rows=tuple(rows),
+        note="How a figure that is missing can be given is told under “What is not counted”." if elsewhere else "",
     )
-
-
-def _once(reasons: Sequence[str]) -> str:
-    """Reasons on one line; what several of them say alike stands there once."""
-    return "; ".join(dict.fromkeys(part for reason in reasons for part in reason.split("; ")))
 
 
 def chosen_table(data: Said) -> Table:
@@ -154,10 +153,10 @@ def chosen_table(data: Said) -> Table:
 def _chosen(found: Said, factors: Mapping[str, Said]) -> tuple[str, str, str]:
     name = found["factor"]
     if name is None:
-        return "none", "", found.get("reason") or ""
+        return "none", "", plain_words(found.get("reason") or "")
     factor = factors.get(name)
     value = MISSING if factor is None else f"{number_text(factor['value'])} {_unit(factor)}".strip()
-    return value, name, "; ".join(found.get("cautions", ()))
+    return value, name, "; ".join(map(plain_words, found.get("cautions", ())))
 
 
 def _unit(factor: Said) -> str:
@@ -227,7 +226,7 @@ def devices_table(data: Said) -> Table:
                 duration_text(held["time_s"]),
                 _quantities(have),
                 _quantities(lack),
-                "; ".join(held["cautions"]),
+                "; ".join(map(plain_words, held["cautions"])),
             ]
         )
     titles = ("run", "role", "device", ">number", ">held for", "factors for", "no factor for", "to be known of it")
@@ -283,7 +282,7 @@ def lacks_table(data: Said) -> Table:
     rows = [
         [
             stage_title(lack["stage"]),
-            lack["reason"],
+            plain_words(lack["reason"]),
             names_text(map(impact_title, lack["impacts"])) if lack["impacts"] else "all that apply",
         ]
         for lack in data["inventory"]["lacks"]

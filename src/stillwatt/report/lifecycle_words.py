@@ -72,7 +72,7 @@ _BASES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
 _NAMES = {"Mg": "t", "Gg": "kt", "kL": "m³"}
 """What people say instead."""
 _SHORT = {
-    **{word: word.upper() for word in ("gwp", "pue", "wue", "ssd", "hdd", "cpu", "gpu", "dram")},
+    **{word: word.upper() for word in ("gwp", "pue", "wue", "tdp", "ssd", "hdd", "cpu", "gpu", "dram")},
     **{"adpe": "ADPe", "adpf": "ADPf", "eol": "end-of-life", "ewaste": "e-waste", "offsite": "off-site"},
 }
 _LEAST = 0.5

@@ -88,12 +88,14 @@ TICKS: Spec = {"tickCount": {"expr": "clamp(width / 80, 3, 10)"}}
 
 
 _NARROW_PX = 560
+_CLEAR_PX = 8
 
 
 def leaning_axis(angle: int) -> Spec:
     """Names above a heat map: leaning, and upright on a narrow page, where they would lean out of it."""
     lean = {"expr": f"width < {_NARROW_PX} ? -90 : {angle}"}
-    axis: Spec = {"title": None, "orient": "top", "domain": False, "ticks": False}
+    # a leaning name reaches below its own middle, and the cells are drawn over it
+    axis: Spec = {"title": None, "orient": "top", "domain": False, "ticks": False, "labelPadding": _CLEAR_PX}
     return {**axis, "labelAngle": lean, "labelAlign": "left", "labelBaseline": "middle"}
 
 

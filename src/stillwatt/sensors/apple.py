@@ -87,7 +87,7 @@ class AppleSensor:
             raise SensorUnavailableError(
                 self.driver,
                 f"IOReport: {err}",
-                "it works on Apple silicon with outside of virtual machines",
+                "it works on Apple silicon, outside of virtual machines",
             ) from err
         present = [part for part, field in _FIELDS if getattr(found, field, None) is not None]
         if not present:

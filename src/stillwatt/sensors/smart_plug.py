@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stillwatt.clock import Clock
 from stillwatt.errors import UsageError
@@ -17,7 +18,7 @@ from stillwatt.records import Quantity
 from stillwatt.sensors.csv_tail import CsvTail
 from stillwatt.sensors.needs import how_to_give
 from stillwatt.sensors.slow import FetchError, SlowSensor, boundary_of
-from stillwatt.sensors.web import JsonSource, number_at, step_at
+from stillwatt.sensors.web import JsonSource, number_at, step_at, value_at
 from stillwatt.units import J_PER_KWH
 
 _S_PER_MIN = 60.0
@@ -55,7 +56,7 @@ class SmartPlugSensor(SlowSensor):
         clock: The clock.
         url: Its address, such as `http://192.0.2.7`.
         kind: `shelly1` (Plug S, 1PM), `shelly2` (Plus and Pro), `tasmota`, or `json` with the paths below.
-        outlet: Number of the outlet or relay, from 0.
+        outlet: Number of the outlet or relay, from 0; the first where None, or the only one.
         power_path: For `json`: dotted path to the watts.
         energy_path: For `json`: dotted path to a counter; `energy_unit_j` says how many joules one count is.
         energy_unit_j: See `energy_path`.
@@ -64,6 +65,7 @@ class SmartPlugSensor(SlowSensor):
             reading fails where nothing was written for five periods, of `period_ms` or of the file's own.
         user_env: Environment variable with a user's name, where the plug wants one.
         password_env: Environment variable with the password.
+        token_env: Instead: environment variable with a token, as Home Assistant wants one.
         verify: Whether an https certificate is checked.
         part: The part that is measured.
         boundary: `wall`, or `node` for a meter that measures behind the power supply.
@@ -79,7 +81,7 @@ class SmartPlugSensor(SlowSensor):
         *,
         url: str = "",
         kind: str = "shelly2",
-        outlet: int = 0,
+        outlet: int | None = None,
         power_path: str = "",
         energy_path: str = "",
         energy_unit_j: float = 1.0,
@@ -87,6 +89,7 @@ class SmartPlugSensor(SlowSensor):
         csv: str | os.PathLike[str] | None = None,
         user_env: str = "",
         password_env: str = "",
+        token_env: str = "",
         verify: bool = True,
         part: str = "wall0",
         boundary: str = "wall",
@@ -109,7 +112,9 @@ class SmartPlugSensor(SlowSensor):
         self._csv = None if csv is None else CsvTail(clock, Path(csv), self._period_ns)
         self._source = None
         if url:
-            self._source = JsonSource(self.driver, url, user_env=user_env, password_env=password_env, verify=verify)
+            self._source = JsonSource(
+                self.driver, url, user_env=user_env, password_env=password_env, token_env=token_env, verify=verify
+            )
 
     def describe(self) -> str:
         """The plug's address, or the CSV."""
@@ -125,15 +130,37 @@ class SmartPlugSensor(SlowSensor):
             return self._of_row(self._csv)
         if self._source is None:
             raise FetchError(f"no plug; give its address as {how_to_give(self.driver, 'url')}, or a `csv` likewise")
-        document = self._source.get(self._kind.path.format(n=self._outlet))
+        document = self._source.get(self._kind.path.format(n=self._outlet or 0))
         found: dict[Quantity, float] = {}
-        if self._kind.power:
-            found[Quantity.POWER] = number_at(document, self._kind.power.format(n=self._outlet))
-        if self._kind.energy:
-            path = self._kind.energy.format(n=self._outlet)
-            found[Quantity.ENERGY_COUNTER] = number_at(document, path) * self._kind.energy_j
-            self.counter_step_j = self._kind.step_j or step_at(document, path) * self._kind.energy_j
+        power, energy = self._paths(document)
+        if power:
+            found[Quantity.POWER] = number_at(document, power)
+        if energy:
+            found[Quantity.ENERGY_COUNTER] = number_at(document, energy) * self._kind.energy_j
+            self.counter_step_j = self._kind.step_j or step_at(document, energy) * self._kind.energy_j
         return found
+
+    def _paths(self, document: Any) -> tuple[str, str]:
+        """Where the outlet's power and counter are in an answer.
+
+        Tasmota writes a list where it meters several outlets (or phases), and one counter for all unless it is told
+        to split it.
+
+        Raises:
+            FetchError: which of several it is was not said, or there is one meter for all.
+        """
+        power, energy = (path.format(n=self._outlet or 0) for path in (self._kind.power, self._kind.energy))
+        if self._kind is not _KINDS["tasmota"]:
+            return power, energy
+        powers, totals = value_at(document, power), value_at(document, energy)
+        if isinstance(powers, list):
+            if self._outlet is None:
+                watts = ", ".join(str(one) for one in powers)
+                raise FetchError(f"the plug meters {len(powers)} outlets or phases ({watts} W); name one by `outlet`")
+            return f"{power}.{self._outlet}", f"{energy}.{self._outlet}" if isinstance(totals, list) else ""
+        if self._outlet:
+            raise FetchError(f"the plug has one meter for all its outlets, and none of outlet {self._outlet}")
+        return power, energy
 
     def _of_row(self, tail: CsvTail) -> Mapping[Quantity, float]:
         row = tail.last_row()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
-import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import UsageError
 from stillwatt.sensors.slow import FetchError
+from stillwatt.sensors.web_login import Login
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 5.0
 _MOST_BYTES = 1 << 20
 _MOST_DIGITS = 30
+_WANTS_LOGIN = 401
 
 
 class JsonSource:
@@ -31,6 +31,7 @@ class JsonSource:
         url: `http://` or `https://`; no user name or password in it.
         user_env: Environment variables that hold user name and password, where the instrument wants them.
         password_env: See `user_env`.
+        token_env: Instead: an environment variable that holds a token.
         verify: Whether an https certificate is checked; False only for a device with a certificate of its own making.
         ca_file: A certificate authority to trust beside the system's.
 
@@ -45,6 +46,7 @@ class JsonSource:
         *,
         user_env: str = "",
         password_env: str = "",
+        token_env: str = "",
         verify: bool = True,
         ca_file: str | None = None,
     ) -> None:
@@ -56,13 +58,7 @@ class JsonSource:
         if parts.username or parts.password:
             raise UsageError(f"sensor {driver!r}: give user and password as environment variables, not in the address")
         self.url = url
-        self._headers = {"Accept": "application/json"}
-        if user_env:
-            missing = [name for name in (user_env, password_env) if name and name not in os.environ]
-            if missing:
-                raise UsageError(f"sensor {driver!r}: environment variable {missing[0]} is not set")
-            secret = f"{os.environ[user_env]}:{os.environ.get(password_env, '')}".encode()
-            self._headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
+        self._login = Login(driver, user_env=user_env, password_env=password_env, token_env=token_env)
         self._context = None
         if parts.scheme == "https":
             try:
@@ -78,23 +74,36 @@ class JsonSource:
         Raises:
             FetchError: no answer in time, an error status, no JSON, or another place to ask.
         """
+        url = self.url.rstrip("/") + path
+        data = self._ask(url)
+        if data is None:
+            data = self._ask(url, is_last=True)
+        try:
+            return json.loads(data or b"", parse_float=Decimal)
+        except (ValueError, InvalidOperation, RecursionError) as err:
+            raise FetchError(f"{url}: not JSON ({err})") from None
+
+    def _ask(self, url: str, *, is_last: bool = False) -> bytes | None:
+        """What is answered; None where the instrument wants its challenge answered, and is to be asked again."""
         from http.client import HTTPException
         from urllib.error import HTTPError
+        from urllib.parse import urlsplit
         from urllib.request import Request
 
-        url = self.url.rstrip("/") + path
+        parts = urlsplit(url)
+        login = self._login.header((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+        headers = {"Accept": "application/json", **({"Authorization": login} if login else {})}
         try:
-            with _opener(self._context).open(Request(url, headers=self._headers), timeout=_TIMEOUT_S) as answer:
-                data = _all_of(answer, url)
+            with _opener(self._context).open(Request(url, headers=headers), timeout=_TIMEOUT_S) as answer:
+                return _all_of(answer, url)
         except HTTPError as err:
+            challenges = err.headers.get_all("WWW-Authenticate") or [] if err.code == _WANTS_LOGIN else []
             err.close()
+            if not is_last and self._login.take_up(challenges):
+                return None
             raise FetchError(f"{url}: {err.code} {err.reason}") from None
         except (OSError, HTTPException, ValueError) as err:
             raise FetchError(f"{url}: {getattr(err, 'reason', None) or err}") from None
-        try:
-            return json.loads(data, parse_float=Decimal)
-        except (ValueError, InvalidOperation, RecursionError) as err:
-            raise FetchError(f"{url}: not JSON ({err})") from None
 
 
 def _opener(context: ssl.SSLContext | None) -> Any:
@@ -140,7 +149,7 @@ def number_at(document: Any, path: str) -> float:
     >>> number_at({"meters": [{"power": "12.5"}]}, "meters.0.power")
     12.5
     """
-    found = _found(document, path)
+    found = value_at(document, path)
     try:
         number = float(found)
     except (TypeError, ValueError, OverflowError):
@@ -159,7 +168,7 @@ def step_at(document: Any, path: str) -> float:
     >>> step_at({"Total": "12.300"}, "Total"), step_at({"Total": 12}, "Total")
     (0.001, 1.0)
     """
-    found = _found(document, path)
+    found = value_at(document, path)
     try:
         exponent = Decimal(str(found)).as_tuple().exponent
     except InvalidOperation:
@@ -169,7 +178,12 @@ def step_at(document: Any, path: str) -> float:
     return float(f"1e{min(max(exponent, -_MOST_DIGITS), _MOST_DIGITS)}")
 
 
-def _found(document: Any, path: str) -> Any:
+def value_at(document: Any, path: str) -> Any:
+    """What is at a dotted path into a JSON document.
+
+    Raises:
+        FetchError: nothing is.
+    """
     found = document
     for key in path.split("."):
         if isinstance(found, Mapping) and key in found:

@@ -134,7 +134,8 @@ def analyse_runs(
     gathered = gather_runs(summed)
     source = ", ".join(ids)
     if not gathered.rows:
-        raise UsageError(f"no student was trained in {source}; `stillwatt report` shows what such a run used")
+        what = "ledger compare` holds such runs against each other" if len(ids) > 1 else "report` shows what it used"
+        raise UsageError(f"no student was trained in {source}; `stillwatt {what}")
     rows, found = _compare(
         gathered.rows,
         source,

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stillwatt.errors import LedgerError, NoSuchInputError, RunNotFoundError
+from stillwatt.errors import LedgerError, NoSuchInputError, RunNotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from stillwatt.analysis.side_by_side import SideBySide
     from stillwatt.ledger.gather import Gathered
     from stillwatt.ledger.policy import PolicyView
     from stillwatt.ledger.post import RunFacts
@@ -47,6 +48,35 @@ def show_run(runs_dir: str | Path, reference: str, *, rule: str | None = None) -
         run_id = _resolved(store, reference)
         record = store.get(run_id) if rule is None else _by_rule(Path(runs_dir) / run_id, rule)
         return replace(record, warnings=(*record.warnings, *measured_beside(store, record)))
+
+
+def side_by_side(runs_dir: str | Path, references: Sequence[str]) -> SideBySide:
+    """Runs held against the first of them; references joined by commas are repeats of each other.
+
+    Raises:
+        UsageError: Fewer than two sides, or a run is named twice.
+        RunNotFoundError: No such run.
+        AmbiguousRunError: A prefix fits several.
+        LedgerError: A run's directory is there, and no account can be made of it; says why.
+        MissingExtraError: A side has several runs, and SciPy is not installed.
+    """
+    from stillwatt.analysis.side_by_side import side_by_side as hold
+
+    if len(references) < 2:
+        raise UsageError("name two runs or more, the one to hold the others against first; `ledger show` shows one")
+    sides = [[show_run(runs_dir, one) for one in _repeats(runs_dir, reference)] for reference in references]
+    ids = [run.run_id for side in sides for run in side]
+    twice = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
+    if twice:
+        raise UsageError(f"run {twice[0]} is named twice: a name stands for the newest run of that name; give ids")
+    return hold(sides)
+
+
+def _repeats(runs_dir: str | Path, reference: str) -> list[str]:
+    """The runs of one side; a name may have a comma in it."""
+    if "," not in reference or any(run.name == reference for run in list_runs(runs_dir)):
+        return [reference]
+    return [one.strip() for one in reference.split(",") if one.strip()]
 
 
 def _resolved(store: LedgerStore, reference: str) -> str:

@@ -51,11 +51,13 @@ def list_factors(catalog: Catalog, quantity: str = "", where: str = "") -> list[
     """Factors of a quantity, of a place or device, or of both; all where nothing is asked.
 
     Raises:
-        UnknownNameError: no such quantity.
+        UnknownNameError: no such quantity; or the name is no place, and no factor is of it.
     """
     if quantity and quantity not in QUANTITIES:
         raise UnknownNameError("quantity", quantity, QUANTITIES)
     wanted = _codes(where)
+    if where and not any(factor.where in wanted for factor in catalog.factors):
+        find_place(where)  # a place that nobody has a factor for has an empty list, what is no name at all has none
     return [
         factor
         for factor in catalog.factors

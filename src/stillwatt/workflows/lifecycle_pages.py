@@ -10,6 +10,9 @@ from stillwatt.errors import ReportError
 from stillwatt.workflows.account import parse_report, read_text
 from stillwatt.workflows.outputs import write_whole
 
+LIFECYCLE_TITLE = " · Stillwatt life cycle"
+"""What the title of such a page ends in."""
+
 
 def is_saved(reference: str) -> bool:
     """Whether a reference is a report's file and no run."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from stillwatt import __version__
 from stillwatt.clock import Clock, SystemClock
-from stillwatt.errors import RunsDirError
+from stillwatt.errors import LedgerError, RunsDirError
 from stillwatt.ledger.environment import boot_id, capture_environment, host_name
 from stillwatt.ledger.group import STARTED_AGAIN, LaunchGroup, launch_group
 from stillwatt.ledger.joining import began_s, join_run
@@ -29,6 +29,7 @@ from stillwatt.metering.meter import Meter, Stage
 from stillwatt.metering.resting import IDLE_AFTER, IDLE_BEFORE, rest
 from stillwatt.records.kinds import StageKind, StageStatus
 from stillwatt.units import NS_PER_MS, nanoseconds
+from stillwatt.workflows.asked import check_lengths, sensor_names
 from stillwatt.workflows.home import calibration_path
 from stillwatt.workflows.sampling_process import KeepingJournal, SamplingProcess
 
@@ -67,7 +68,7 @@ class Run(AbstractContextManager["Run"]):
 
     Raises:
         UnknownNameError: A sensor name that does not exist.
-        UsageError: A sensor that is named lacks an option that it needs.
+        UsageError: A sensor that is named lacks an option that it needs; `period_ms` or `slow_after_s` is no length.
         RunsDirError: The run directory cannot be made or written (on entering); it is an OSError, too. Nothing has
             been measured then. What goes wrong later is warned of, and the program goes on.
     """
@@ -90,17 +91,19 @@ class Run(AbstractContextManager["Run"]):
         idle_s: float = 0.0,
         slow_after_s: float | None = None,
     ) -> None:
+        check_lengths(period_ms, slow_after_s)
+        sensors = sensor_names(sensors)
         if any(name != "auto" for name in sensors):
             from stillwatt.sensors.needs import check_needs
             from stillwatt.sensors.registry import check_names
 
             check_names(sensors)
             check_needs(sensors, options)
-        self.name = name
+        self.name = name = str(name)
         self.runs_dir = Path(runs_dir)
         self._clock = clock or SystemClock()
         self._sampler_config = {
-            "period_ns": period_ms * NS_PER_MS,
+            "period_ns": round(period_ms * NS_PER_MS),
             "sensors": list(sensors),
             "options": {driver: dict(values) for driver, values in (options or {}).items()},
             "slow_after_ns": None if slow_after_s is None else max(1, nanoseconds(slow_after_s)),
@@ -129,9 +132,7 @@ class Run(AbstractContextManager["Run"]):
         self._pid, self._session, self._result = os.getpid(), session_name(self._clock), None
         self._prefix = self._letters if self._group is None else f"{self._group.stage_prefix()}{self._letters}"
         try:
-            if self._is_new:
-                self.run_id = self._begin_alone() if self._group is None else self._join(self._group)
-            journal_path = self.run_dir / f"journal.{self._session}.jsonl"
+            journal_path = self._take_place()
             self._journal = JournalWriter(journal_path)
         except OSError as err:
             take_back(os.environ, self.run_id)
@@ -156,10 +157,10 @@ class Run(AbstractContextManager["Run"]):
             python=sys.version.split()[0],
             **({} if self._group is None else self._group.place(self.name)),
         )
-        self._start_sampler(self._session, journal_path)
-        _open_runs.add(self)
-        note_open(self)
         try:
+            self._start_sampler(self._session, journal_path)
+            _open_runs.add(self)
+            note_open(self)
             self.idle(self._idle_s, name=IDLE_BEFORE)
         except BaseException:
             note_closed(self)
@@ -260,16 +261,19 @@ class Run(AbstractContextManager["Run"]):
 
     def mark(self, name: str) -> None:
         """Note a moment that all ranks pass together, such as the end of a barrier: it ties their clocks together."""
-        self.meter.write("mark", name=name, utc_ns=self._clock.utc_ns())
+        self.meter.write("mark", name=str(name), utc_ns=self._clock.utc_ns())
 
     @property
     def result(self) -> RunRecord:
         """The run's account, posted to the ledger; of a run that is not over yet, as it stands at this moment.
 
         Raises:
-            LedgerError: No account can be made of the run's directory, or it is gone.
+            LedgerError: No account can be made of the run's directory, or it is gone; or the run has not begun.
         """
         from stillwatt.workflows.books import show_run
+
+        if not self.run_id:
+            raise LedgerError(f"run {self.name!r} has not begun: enter its `with` block first")
 
         if self._result is None:
             found = show_run(self.runs_dir, self.run_id)
@@ -288,6 +292,14 @@ class Run(AbstractContextManager["Run"]):
         journal = ForkJournal(path, self._clock, lambda: self._say(f"fork {fork_name(path)}"))
         self._journal = None
         self._meter.go_on_forked(journal, f"{self._prefix}f{os.getpid()}x")
+
+    def _take_place(self) -> Path:
+        """Settle where the run is kept, and make it where it is new; gives the path of this session's journal."""
+        # the program may go to another folder, as Hydra's do, and fork there
+        self.runs_dir = self.runs_dir.absolute()
+        if self._is_new:
+            self.run_id = self._begin_alone() if self._group is None else self._join(self._group)
+        return self.run_dir / f"journal.{self._session}.jsonl"
 
     def _begin_alone(self) -> str:
         """A run of this program's own; further ranks of it that it starts itself may join."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -34,8 +35,11 @@ def refuse_taken(
     is_folder: bool = False,
     option: str = "-o",
     inputs: Iterable[str | Path] = (),
+    own: str = "",
 ) -> None:
     """Let nothing be written over that is there, and nothing at all over what a run is known by.
+
+    A page that this program wrote may be renewed by what writes such pages; nobody edits one by hand (decision 0060).
 
     Args:
         path: where something is to be written.
@@ -43,6 +47,7 @@ def refuse_taken(
         is_folder: whether what is to be written is a folder of files.
         option: what the path was given with.
         inputs: what the command reads; never written over.
+        own: what tells such a page from all other files: the words that its title ends in, or the contract of its JSON.
 
     Raises:
         ConfigError: a folder stands where a file is to be, or a file where a folder is to be; the command reads it; or
@@ -58,7 +63,9 @@ def refuse_taken(
         raise ConfigError(option, f"{path} is what the command reads and was left as it is; name another file")
     if _is_record(path):
         raise ConfigError(option, f"{path} is what a run is known by and was left as it is; name another file")
-    if (path.is_file() or path.is_dir()) and not is_forced:  # into a pipe or `/dev/stdout` nothing is written over
+    if is_forced or is_own(path, own):
+        return
+    if path.is_file() or path.is_dir():  # into a pipe or `/dev/stdout` nothing is written over
         raise FileExistsAlreadyError(str(path), f"give another {option}, or --force")
 
 
@@ -75,16 +82,19 @@ def refuse_no_folder(path: Path, *, option: str) -> None:
             )
 
 
-def is_own_page(path: Path, title: str) -> bool:
-    """Whether a file is a page that this program wrote, by the words that its title ends in; it may be written anew."""
-    if not path.is_file():  # a pipe would have us wait for whoever writes into it
+def is_own(path: Path, mark: str) -> bool:
+    """Whether a file is one that this program wrote: a page whose title ends in the mark, or JSON of that contract."""
+    if not mark or not path.is_file():  # a pipe would have us wait for whoever writes into it
         return False
     try:
         with path.open("rb") as stream:
             head = stream.read(_LONGEST_HEAD_BYTES)
     except OSError:
         return False
-    return head.lstrip().startswith(b"<!doctype html>") and f"{title}</title>".encode() in head
+    words = head.lstrip()
+    if words.startswith(b"<!doctype html>"):
+        return f"{mark}</title>".encode() in words
+    return re.match(rb'\{\s*"schema"\s*:\s*"' + re.escape(mark.encode()) + rb'"', words) is not None
 
 
 def _is_record(path: Path) -> bool:

@@ -159,7 +159,7 @@ def _nobody(_text: str) -> None:
 
 
 def _outcome(run_id: str, root: Path, *, resumed: bool) -> PipelineOutcome:
-    paths = write_report(run_id, runs_dir=root)
+    paths = write_report(run_id, runs_dir=root, is_forced=True)
     return PipelineOutcome(
         run_id=run_id,
         record=paths.record,

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt.errors import LedgerError, StillwattError
 from stillwatt.workflows.books import show_run
+from stillwatt.workflows.outputs import refuse_no_folder, refuse_taken
 from stillwatt.workflows.plan import compare_with_prediction
 
 if TYPE_CHECKING:
     from stillwatt.records.finding import Study
     from stillwatt.records.forecast import PredictionCheck
     from stillwatt.records.run import RunRecord
+
+REPORT_TITLE = " · Stillwatt energy report"
+"""What the title of such a page ends in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +35,24 @@ class ReportPaths:
     """With what was predicted before it; None where nothing was."""
 
 
-def write_report(reference: str, *, runs_dir: str | Path = "runs", out_dir: str | Path | None = None) -> ReportPaths:
+def write_report(
+    reference: str, *, runs_dir: str | Path = "runs", out_dir: str | Path | None = None, is_forced: bool = False
+) -> ReportPaths:
     """Write both forms of a run's report; into the run's own directory where `out_dir` is not given.
+
+    Args:
+        reference: the run.
+        runs_dir: where it is.
+        out_dir: the folder.
+        is_forced: whether files that are there, and are no such reports, are written over.
 
     Raises:
         RunNotFoundError: No such run.
+        FileExistsAlreadyError: Somebody else's file stands there; nothing is written.
+        ConfigError: A folder stands where a file is to be, or a file where a folder is to be.
         MissingExtraError: The template engine is not installed.
     """
-    from stillwatt.report.data import report_dict, report_json
+    from stillwatt.report.data import REPORT_SCHEMA, report_dict, report_json
     from stillwatt.report.html import report_html
 
     record = show_run(runs_dir, reference)
@@ -46,7 +60,6 @@ def write_report(reference: str, *, runs_dir: str | Path = "runs", out_dir: str 
     comparison = compare_with_prediction(record, runs_dir=runs_dir)
     data = report_dict(record, study, comparison)
     folder = Path(out_dir) if out_dir is not None else Path(runs_dir) / record.run_id
-    folder.mkdir(parents=True, exist_ok=True)
     paths = ReportPaths(
         html=folder / "report.html",
         json=folder / "report.json",
@@ -54,6 +67,10 @@ def write_report(reference: str, *, runs_dir: str | Path = "runs", out_dir: str 
         study=study,
         comparison=comparison,
     )
+    for path, own in ((paths.json, REPORT_SCHEMA), (paths.html, REPORT_TITLE)):
+        refuse_taken(path, is_forced=is_forced, option="--out", own=own)
+    refuse_no_folder(folder, option="--out")
+    folder.mkdir(parents=True, exist_ok=True)
     write_whole(paths.json, report_json(data).encode())
     write_whole(paths.html, report_html(data).encode())
     return paths

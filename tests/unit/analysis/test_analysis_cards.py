@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from observations import seeds
-from run_records import energy, quickstart
+from run_records import energy, quickstart, run_record
 from stillwatt.analysis.compare import compare
 from stillwatt.analysis.seeds import SummedRun, cards_only, gather_runs
 from stillwatt.analysis.study import summarise
-from stillwatt.records import Basis, Boundary, RunRecord, StageKind, StageRecord
+from stillwatt.records import Basis, Boundary, NoTotal, RunRecord, StageKind, StageRecord
 from stillwatt.records.comparison import Comparison, Matched, Observation
 from stillwatt.records.finding import Verdict
 from stillwatt.report.comparison_tables import PLUS_MINUS
@@ -121,6 +121,49 @@ def test_a_run_s_rows_say_on_which_cards_they_were_read_and_what_those_may_be_of
     assert rows["sft"].gains_j["student_j"] == pytest.approx(2 * 100.0 * GAIN)
     assert rows["kd"].gains_j["teacher_j"] == pytest.approx(100.0 * GAIN)
     assert gathered(quickstart())["kd"].devices == {}
+
+
+def reused(card: str) -> tuple[RunRecord, RunRecord]:
+    """A study on one card, whose cache an earlier run made on a card that is named; and that run."""
+    here = with_cards(quickstart(), {})
+    (made,) = [entry for entry in here.stages if entry.kind is StageKind.TEACHER_LOGITS]
+    there = [*(entry for entry in made.energies if entry.part != "gpu0"), card_part(100.0, card)]
+    pointing = replace(
+        made,
+        labels={**made.labels, "reused_from": "maker"},
+        results={"energy_run_id": "maker", "energy_stage_id": made.stage_id},
+        energies=(),
+        gross=NoTotal(reason="nothing was made"),
+    )
+    stages = [pointing if entry is made else entry for entry in here.stages]
+    return replace(here, stages=tuple(stages)), run_record([replace(made, energies=tuple(there))], run_id="maker")
+
+
+def n_star_of(run: RunRecord, maker: RunRecord) -> tuple[float, float]:
+    study = summarise(run, reuse=(), others=(maker,))
+    cards = summarise(cards_only(run), reuse=(), others=(cards_only(maker),))
+    rows = gather_runs([SummedRun(run=run, study=study, cards=cards)]).rows
+    # as if distilling saved much
+    kept = [
+        replace(row, student_j=row.student_j / 9.0) if row.method == "kd" and row.student_j else row for row in rows
+    ]
+    found = next(entry for entry in compare(kept, source="drawn").n_star if entry.label == "kd").found
+    assert found.low is not None
+    assert found.high is not None
+    return found.low, found.high
+
+
+def test_a_teacher_of_an_earlier_run_keeps_the_gain_of_the_card_that_it_worked_on() -> None:
+    (run, maker), (same, one) = reused(OTHER), reused(ONE)
+    study = summarise(run, reuse=(), others=(maker,))
+    (kd, *_) = [point for point in study.final_points if point.name == "kd"]
+    assert kd.teacher_cards == frozenset({OTHER})
+    said = f"the teacher worked on {ONE} and {OTHER}, and the arms were trained on {ONE}: each card's gain is its own"
+    assert any(said in text for text in study.warnings)
+    assert not any("the teacher worked on" in text for text in summarise(same, reuse=(), others=(one,)).warnings)
+    low, high = n_star_of(run, maker)
+    alike_low, alike_high = n_star_of(same, one)
+    assert low < alike_low < alike_high < high
 
 
 def test_a_report_says_that_its_arms_were_trained_on_unlike_cards() -> None:

@@ -294,6 +294,14 @@ def test_several_trainings_of_one_run_share_nothing_that_is_not_named() -> None:
     assert any("one and two: no artefact is named" in warning for warning in found.warnings)
 
 
+def test_runs_of_unlike_names_that_share_a_label_are_told_of() -> None:
+    one = armless(stage("a1", "train", TRAIN, joules=30.0), name="fp32", run_id="r1")
+    other = armless(stage("a1", "train", TRAIN, joules=90.0), name="bf16", run_id="r2")
+    (said,) = [text for text in gathered(one, other).warnings if "are called alike" in text]
+    assert said.startswith("train stands for the runs fp32 and bf16, whose stages are called alike")
+    assert not any("are called alike" in text for text in gathered(one, replace(other, name="fp32")).warnings)
+
+
 def test_a_training_without_energy_has_none() -> None:
     (row,) = gathered(armless(stage("a1", "train", TRAIN))).rows
     assert (row.student_j, row.own_j, row.half_widths["own_j"]) == (None, None, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -31,9 +32,38 @@ def test_of_runs_of_the_report_and_of_the_report_anew_the_same_bytes(tmp_path: P
         assert done.exit_code == 0, done.output
         assert again[0].read_bytes() == page.read_bytes()
         assert again[1].read_bytes() == text.read_bytes()
-    taken = ask(str(report), "--html", str(page))
+    taken = ask(str(report), "--markdown", str(text))
     assert taken.exit_code == 2
-    assert "another --html, or --force" in taken.stderr
+    assert "another --markdown, or --force" in taken.stderr
+
+
+def test_a_page_is_renewed_and_somebody_elses_is_left_as_it_was(tmp_path: Path) -> None:
+    report, page, other = tmp_path / "hand.json", tmp_path / "hand.html", tmp_path / "other.html"
+    report.write_text(report_json(bare()), encoding="utf-8")
+    assert ask(str(report), "--html", str(page)).exit_code == 0
+    first = page.read_bytes()
+    page.write_bytes(first.replace(b"life cycle</p>", b"of yesterday</p>"))
+    assert ask(str(report), "--html", str(page)).exit_code == 0
+    assert page.read_bytes() == first
+    for words in (first.replace("· Stillwatt life cycle</title>".encode(), "· Stillwatt comparison</title>".encode()),
+                  b"<!doctype html><title>mine</title>", b"", report.read_bytes()):  # fmt: skip
+        other.write_bytes(words)
+        taken = ask(str(report), "--html", str(other))
+        assert (taken.exit_code, other.read_bytes()) == (2, words)
+        assert "another --html, or --force" in taken.stderr
+
+
+def test_a_page_is_there_also_where_the_reader_of_the_account_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_text: str) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("stillwatt.cli.lifecycle.say", gone)
+    report = tmp_path / "hand.json"
+    report.write_text(report_json(bare()), encoding="utf-8")
+    assert ask(str(report), "--html", str(tmp_path / "hand.html")).exit_code == 1
+    assert (tmp_path / "hand.html").is_file()
 
 
 def test_a_report_by_hand_is_shown_and_written(tmp_path: Path) -> None:

@@ -81,7 +81,9 @@ def test_list() -> None:
     assert lines[0].split()[:2] == ["quantity", "where"]
     assert any("embodied_gwp" in line for line in lines)
     assert len(answer("list")["factors"]) >= 1091
-    assert answer("list", "--where", "no such thing")["factors"] == []
+    unknown = ask("list", "--where", "Germny")
+    assert (unknown.exit_code, unknown.stdout) == (2, "")
+    assert "unknown place 'Germny'; did you mean 'Germany'?" in unknown.stderr
 
 
 def test_the_users_own_is_on_top(tmp_path: Path) -> None:

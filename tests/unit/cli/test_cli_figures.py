@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,18 @@ def test_a_run_is_drawn(stillwatt: Stillwatt, tmp_path: Path) -> None:
     result = stillwatt("figures", "latest", *arguments)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out" / "stages.json").is_file()
+
+
+def test_a_page_is_there_also_where_the_reader_of_the_answer_goes(
+    stillwatt: Stillwatt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_text: str) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("stillwatt.cli.analyse.say_prose", gone)
+    page = tmp_path / "page.html"
+    assert stillwatt("analyse", "--table", "paper", "--html", str(page)).exit_code == 1
+    assert page.is_file()
 
 
 def test_what_analyse_saved_is_drawn(stillwatt: Stillwatt, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
+import tomllib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +41,19 @@ def _failing(error: BaseException) -> click.Group:
         raise error
 
     return group
+
+
+def test_an_interrupt_while_the_command_is_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n", encoding="utf-8")
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    ask = [sys.executable, "-m", "stillwatt", "--version"]
+    ended = subprocess.run(ask, capture_output=True, check=False, timeout=60, env={**os.environ, "PYTHONPATH": paths})
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
+def test_the_console_script_is_what_hears_that_interrupt() -> None:
+    with (Path(__file__).parents[3] / "pyproject.toml").open("rb") as stream:
+        assert tomllib.load(stream)["project"]["scripts"] == {"stillwatt": "stillwatt.__main__:main"}
 
 
 @pytest.mark.parametrize(
@@ -188,3 +203,42 @@ def test_every_verb_is_one_of_the_rooms_commands() -> None:
         "sweep",
         "validate",
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "status"),
+    [
+        (("ledger", "show", "nobody", "--runs", "gone", "--json"), "RunNotFoundError", 2),
+        (("ledger", "show", "--json"), "UsageError", 2),
+        (("ledger", "frobnicate", "--json"), "UsageError", 2),
+        (("recipe", "check", "--json", "nosuch"), "UnknownNameError", 2),
+        (("advise", "--budget", "5", "--json"), "UsageError", 2),
+        (("validate", "gone.json", "--json"), "NoSuchInputError", 2),
+    ],
+)
+def test_where_json_is_asked_for_an_error_is_json_too(
+    asked: tuple[str, ...], kind: str, status: int, stillwatt: Stillwatt
+) -> None:
+    result = stillwatt(*asked)
+    error = json.loads(result.stdout)["error"]
+    assert (error["kind"], error["exit_status"], result.exit_code) == (kind, status, status)
+    assert error["message"] in result.stderr
+    assert not error["message"].startswith("error")
+
+
+@pytest.mark.parametrize(
+    "asked", [("measure", "--json", "--period-ms", "0", "--", "true"), ("ledger", "show", "--", "--json")]
+)
+def test_what_is_no_wish_for_json_leaves_stdout_empty(asked: tuple[str, ...], stillwatt: Stillwatt) -> None:
+    result = stillwatt(*asked)
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_an_interrupt_is_json_and_says_what_comes_next() -> None:
+    found = CliRunner().invoke(_failing(KeyboardInterrupt("interrupted: go on")), ["work", "--json"])
+    assert found.exit_code == 2  # the command has no such option
+    group = _failing(KeyboardInterrupt("interrupted: go on"))
+    group.commands["work"].params.append(click.Option(["--json", "as_json"], is_flag=True, expose_value=False))
+    found = CliRunner().invoke(group, ["work", "--json"])
+    assert json.loads(found.stdout)["error"]["message"] == "interrupted: go on"
+    assert (found.exit_code, found.stderr) == (130, "interrupted: go on\n")

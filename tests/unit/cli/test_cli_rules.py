@@ -281,3 +281,8 @@ def test_runs_or_a_table_but_not_both(stillwatt: Stillwatt, verb: str, arguments
     done = stillwatt("rules", verb, *arguments)
     assert done.exit_code == 2
     assert "name runs or a table, one of the two" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["test", "mine"])
+def test_what_to_name_is_told_of_the_verb_that_was_asked(verb: str, stillwatt: Stillwatt) -> None:
+    assert f"`stillwatt rules {verb} latest`" in stillwatt("rules", verb).stderr

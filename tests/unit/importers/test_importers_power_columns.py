@@ -73,6 +73,39 @@ def test_sums_are_not_counted_beside_what_they_sum(tmp_path: Path, run_import: I
     assert any("the sum of other columns is not counted" in warning for warning in record.warnings)
 
 
+@pytest.mark.parametrize(
+    ("columns", "left", "booked"),
+    [
+        ({"package-0_w": 100, "core-0_w": 60, "dram-0_w": 10}, "core-0_w", {"cpu0": 1000.0, "dram0": 100.0}),
+        ({"power_w": 400, "gpu0_w": 300}, "power_w", {"gpu0": 3000.0}),
+        ({"cpu_w": 150, "cpu0_w": 100, "cpu1_w": 50}, "cpu_w", {"cpu0": 1000.0, "cpu1": 500.0}),
+        ({"gpu_w": 150, "gpu0_w": 100, "gpu1_w": 50}, "gpu_w", {"gpu0": 1000.0, "gpu1": 500.0}),
+        ({"gpu0_w": 100, "gpu1_w": 50, "gpu_w": 150}, "gpu_w", {"gpu0": 1000.0, "gpu1": 500.0}),
+        ({"dram_w": 30, "dram-0_w": 10, "dram-1_w": 20}, "dram_w", {"dram0": 100.0, "dram1": 200.0}),
+    ],
+)
+def test_what_may_hold_others_or_lie_in_them_is_not_counted_beside_them(
+    tmp_path: Path, run_import: Import, columns: dict[str, Any], left: str, booked: dict[str, float]
+) -> None:
+    record = only_record(run_import(wide(tmp_path / "x.csv", columns)))
+    assert energies_j(record) == pytest.approx(booked)
+    assert any(f"{left}: by its name it may hold, or lie in," in warning for warning in record.warnings)
+
+
+@pytest.mark.parametrize(
+    ("columns", "booked"),
+    [
+        ({"cpu_w": 100, "gpu0_w": 300}, {"cpu": 1000.0, "gpu0": 3000.0}),
+        ({"power_w": 100, "wall_w": 400}, {"machine": 1000.0, "wall": 4000.0}),
+        ({"gpu_w": 100, "gpu1_w": 300}, {"gpu0": 1000.0, "gpu1": 3000.0}),
+    ],
+)
+def test_what_lies_beside_others_is_counted(
+    tmp_path: Path, run_import: Import, columns: dict[str, Any], booked: dict[str, float]
+) -> None:
+    assert energies_j(only_record(run_import(wide(tmp_path / "x.csv", columns)))) == pytest.approx(booked)
+
+
 def test_a_total_of_what_no_other_column_holds_is_booked(tmp_path: Path, run_import: Import) -> None:
     columns = {"total gpu power (w)": 300, "cpu_total_w": 100, "dram_w": 20}
     record = only_record(run_import(wide(tmp_path / "x.csv", columns)))

@@ -42,6 +42,22 @@ def test_cards_are_told_apart_by_what_their_rows_say(
     assert any("by their names alone" in warning for warning in record.warnings) == (column == "name")
 
 
+@pytest.mark.parametrize("apart_s", [0.0, 0.002])
+def test_cards_of_rocm_smi_are_told_apart_by_their_device(tmp_path: Path, run_import: Import, apart_s: float) -> None:
+    path = smi(tmp_path / "smi.csv", [("card0", 300.0), ("card1", 100.0)], column="device", apart_s=apart_s)
+    path.write_text(path.read_text().replace(SMI, "Current Socket Graphics Package Power (W)"))
+    record = only_record(run_import(path))
+    assert {entry.part for entry in record.stages[0].energies} == {"gpucard0", "gpucard1"}
+    assert total_j(record) == pytest.approx(4000.0, rel=0.01)
+
+
+def test_devices_of_a_power_that_is_not_of_cards_are_no_cards(tmp_path: Path, run_import: Import) -> None:
+    path = smi(tmp_path / "smi.csv", [("plug 1", 300.0), ("plug 2", 100.0)], column="device", apart_s=0.0)
+    path.write_text(path.read_text().replace(SMI, "power_w"))
+    with pytest.raises(UsageError, match="2 rows stand at every time"):
+        run_import(path)
+
+
 def test_cells_that_differ_in_signs_only_are_two_cards(tmp_path: Path, run_import: Import) -> None:
     record = only_record(run_import(smi(tmp_path / "smi.csv", [("a:1", 300.0), ("a.1", 100.0)], column="uuid")))
     assert total_j(record) == pytest.approx(4000.0, rel=0.01)

@@ -14,6 +14,7 @@ import pytest
 
 import stillwatt
 from integration_runs import synthetic_run, value_j
+from stillwatt.errors import UsageError
 from stillwatt.integrations.figures_of_run import TABLE_COLUMNS, run_figures
 from stillwatt.records import NoTotal, RunRecord
 
@@ -185,6 +186,9 @@ def test_wandb_keeps_the_run(
     for record in (whole, partial):
         run = wandb.init(project="test", dir=str(tmp_path), mode="offline")
         log_run(record, run)
+        log_run(record, run)
+        with pytest.raises(UsageError, match=f"holds the figures of {record.run_id} already"):
+            log_run(partial if record is whole else whole, run)
         summary, config = dict(run.summary), dict(run.config)
         run.finish()
         if record is whole:
@@ -195,5 +199,5 @@ def test_wandb_keeps_the_run(
             assert "stillwatt/total/total_j" not in summary
     assert list(tmp_path.rglob("*.wandb"))
     tables = [json.loads(path.read_text()) for path in tmp_path.rglob("*.table.json")]
-    assert sorted(len(table["data"]) for table in tables) == [1, 3]
+    assert sorted({len(table["data"]) for table in tables}) == [1, 3]
     assert all(table["columns"] == list(TABLE_COLUMNS) for table in tables)

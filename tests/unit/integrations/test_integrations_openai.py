@@ -121,6 +121,68 @@ def test_the_async_client_counts_the_same(address: str, run: stillwatt.Run) -> N
     assert finished(run).workload == times(4) | {"requests": 7, "failed_requests": 2, "requests_without_usage": 3}
 
 
+def read_in_pieces(client: Any) -> None:
+    with client.chat.completions.with_streaming_response.create(**ASK, **WITH_USAGE) as answer:
+        assert list(answer.iter_lines())
+
+
+def parsed_twice(client: Any) -> Any:
+    answer = client.chat.completions.with_raw_response.create(**ASK, **WITH_USAGE)
+    stream = answer.parse()
+    assert answer.parse() is stream
+    return list(stream)
+
+
+def read_whole(client: Any) -> Any:
+    with client.responses.with_streaming_response.create(model="tiny", input="hello") as answer:
+        return answer.json()
+
+
+def parsed_inside(client: Any) -> Any:
+    with client.chat.completions.with_streaming_response.create(**ASK) as answer:
+        return answer.parse()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.chat.completions.with_raw_response.create(**ASK),
+        lambda client: client.chat.completions.with_raw_response.create(**ASK).parse(),
+        lambda client: list(client.chat.completions.with_raw_response.create(**ASK, **WITH_USAGE).parse()),
+        parsed_twice,
+        read_whole,
+        parsed_inside,
+    ],
+    ids=["unread", "parsed", "streamed", "parsed twice", "read whole", "parsed inside"],
+)
+def test_answers_that_are_taken_raw_are_counted(client: Any, run: stillwatt.Run, ask: Any) -> None:
+    """As langchain-openai takes them, for instance."""
+    with run.stage("ask"):
+        assert ask(client)
+    assert finished(run).workload == times(1)
+
+
+def test_raw_answers_of_the_async_client_are_counted(address: str, run: stillwatt.Run) -> None:
+    async def main() -> None:
+        async with openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0) as client:
+            openai_client.count_tokens(client, run)
+            raw = client.chat.completions.with_raw_response
+            with run.stage("ask"):
+                assert (await raw.create(**ASK)).parse().choices
+                assert len([chunk async for chunk in (await raw.create(**ASK, **WITH_USAGE)).parse()]) == 4
+                async with client.chat.completions.with_streaming_response.create(**ASK) as answer:
+                    assert (await answer.parse()).choices
+
+    asyncio.run(main())
+    assert finished(run).workload == times(3)
+
+
+def test_embeddings_are_counted(client: Any, run: stillwatt.Run) -> None:
+    with run.stage("ask"):
+        assert client.embeddings.create(model="tiny", input="hello").data[0].embedding == [0.5, 0.25]
+    assert finished(run).workload == {"requests": 1, "prompt_tokens": PROMPT, "tokens": PROMPT}
+
+
 @pytest.mark.parametrize(
     ("ask", "reason"),
     [
@@ -128,9 +190,10 @@ def test_the_async_client_counts_the_same(address: str, run: stillwatt.Run) -> N
         (lambda client: list(client.chat.completions.create(**ASK, stream=True)), "include_usage"),
         (lambda client: client.chat.completions.create(**ASK, **WITH_USAGE).close(), "left before"),
         (lambda client: next(client.chat.completions.create(**ASK, **WITH_USAGE)), "left before"),
-        (lambda client: client.chat.completions.with_raw_response.create(**ASK).parse(), "taken raw"),
+        (lambda client: client.chat.completions.with_raw_response.create(**ASK, **WITH_USAGE), "taken raw"),
+        (lambda client: read_in_pieces(client), "taken raw"),
     ],
-    ids=["silent", "streamed", "closed", "dropped", "raw"],
+    ids=["silent", "streamed", "closed", "dropped", "raw", "in pieces"],
 )
 def test_a_request_without_usage_is_counted_as_such(client: Any, run: stillwatt.Run, ask: Any, reason: str) -> None:
     with run.stage("ask"):
@@ -151,6 +214,14 @@ def test_errors_are_counted_and_their_energy_stays(client: Any, run: stillwatt.R
     assert error in stage.results["last_failure"]
     assert stage.status is StageStatus.ENDED
     assert value_j(stage.gross) > 0
+
+
+def test_a_stream_that_is_read_after_the_run_says_that_its_counts_are_lost(client: Any, run: stillwatt.Run) -> None:
+    with run.stage("ask"):
+        stream = client.chat.completions.create(**ASK, **WITH_USAGE)
+    assert finished(run).workload == {"requests": 1}
+    with pytest.warns(stillwatt.MeterWarning, match="the run has ended; what it is told now .workload. is not kept"):
+        assert len(list(stream)) == 4
 
 
 def test_a_broken_stream_is_a_failed_request(client: Any, run: stillwatt.Run) -> None:
@@ -273,7 +344,7 @@ def test_outside_any_stage_a_warning_says_that_nothing_is_counted(client: Any) -
 
 
 def test_what_has_no_such_interface_is_refused() -> None:
-    with pytest.raises(UsageError, match="object has neither chat"):
+    with pytest.raises(UsageError, match="object has none of chat"):
         openai_client.count_tokens(object())
 
 
@@ -419,4 +490,4 @@ def test_a_vllm_stream_that_is_left_ends_the_request_and_counts_what_came(run: s
 @pytest.mark.parametrize("module", ["openai_client", "vllm"])
 def test_neither_needs_its_library(module: str) -> None:
     statement = f"from stillwatt.integrations.{module} import count_tokens; count_tokens(object())"
-    assert message_without(["openai", "vllm"], statement).startswith("UsageError: object has neither ")
+    assert message_without(["openai", "vllm"], statement).startswith("UsageError: object has n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -215,16 +217,28 @@ def test_a_bare_callback_finds_out_at_the_next_training(runs_dir: Path, tmp_path
     assert [stage.workload["steps"] for stage in trained] == [2, 5, 5]
 
 
-def test_examples_that_are_joined_into_one_row_are_counted(runs_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("padded_to", [None, 16])
+def test_examples_that_are_joined_into_one_row_are_counted_with_their_tokens(
+    runs_dir: Path, tmp_path: Path, padded_to: int | None
+) -> None:
+    """Without an attention mask: positions tell where each begins, and what is padding at the row's end."""
     data = [{"input_ids": list(range(1, 5 + number % 4))} for number in range(ROWS)]
-    with synthetic_run(runs_dir) as run, pytest.warns(stillwatt.MeterWarning, match="no attention mask"):
+    joined = transformers.DataCollatorWithFlattening()
+
+    def collate(rows: list[Any]) -> dict[str, Any]:
+        batch: dict[str, Any] = joined(rows)
+        more = -batch["input_ids"].shape[1] % (padded_to or 1)
+        return {name: torch.nn.functional.pad(ids, (0, more)) for name, ids in batch.items()}
+
+    with synthetic_run(runs_dir) as run:
         trainer = make_trainer(tmp_path, [], data=data, eval_strategy="no", save_strategy="no")
-        trainer.data_collator = transformers.DataCollatorWithFlattening()
+        trainer.data_collator = collate
         StillwattCallback(run).attach(trainer)
         trainer.train()
     (trained,) = stages(run.result, "student_train")
     assert trained.workload["examples"] == ROWS
-    assert "tokens" not in trained.workload
+    assert trained.workload["tokens"] == sum(4 + number % 4 for number in range(ROWS))
+    assert "tokens_not_counted" not in trained.results
 
 
 def test_a_trainer_that_cannot_tell_padding_gives_no_count_without_it(runs_dir: Path, tmp_path: Path) -> None:
@@ -245,6 +259,20 @@ def test_attached_twice_it_counts_once(runs_dir: Path, tmp_path: Path) -> None:
         trainer.train()
     (trained,) = stages(run.result, "student_train")
     assert (trained.workload["examples"], trained.workload["tokens"]) == (ROWS, tokens_of(ROWS))
+
+
+def test_a_second_trainer_that_it_is_not_attached_to_is_measured_by_events(runs_dir: Path, tmp_path: Path) -> None:
+    with synthetic_run(runs_dir) as run:
+        callback = StillwattCallback(run)
+        callback.attach(make_trainer(tmp_path / "first", [])).close()
+        with pytest.warns(stillwatt.MeterWarning, match="attach"):
+            make_trainer(tmp_path / "second", [callback]).train()
+    (train,) = stages(run.result, "student_train")
+    evaluations, saves = stages(run.result, "evaluate"), stages(run.result, "save_checkpoint")
+    assert [stage.labels for stage in evaluations] == [{}] * 3  # foreseen, and not found after their first batch
+    assert len(saves) == 3
+    assert "tokens" not in train.workload
+    assert "attach" in train.results["tokens_not_counted"]
 
 
 def test_a_training_after_an_evaluation_that_raised_is_counted(runs_dir: Path, tmp_path: Path) -> None:
@@ -328,3 +356,21 @@ def test_its_own_errors_stay_its_own(tmp_path: Path, make: Callable[[], Stillwat
 def test_without_the_library_one_sentence_says_what_to_install() -> None:
     said = message_without(["transformers"], "import stillwatt.integrations.transformers_callback")
     assert said == "MissingExtraError: transformers is not installed; run: pip install 'stillwatt[distill]'"
+
+
+@pytest.mark.parametrize("send", [lambda found: pickle.loads(pickle.dumps(found)), copy.deepcopy])  # noqa: S301
+def test_it_can_be_sent_and_copied(runs_dir: Path, tmp_path: Path, send: Callable[[Any], Any]) -> None:
+    """As launchers that start processes do: in another one, its run is out of reach, and it says so."""
+    with synthetic_run(runs_dir) as run:
+        callback = StillwattCallback(run)
+        args = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[])
+        callback.on_train_begin(args, transformers.TrainerState(), transformers.TrainerControl())
+        sent = send(callback)
+        callback.close()
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            make_trainer(tmp_path / "sent", [sent], include_num_input_tokens_seen="non_padding").train()
+    is_there = send is copy.deepcopy
+    assert len(stages(run.result, "student_train")) == 1 + is_there
+    told = [str(one.message) for one in seen if one.category is stillwatt.MeterWarning]
+    assert ["give a run_factory" in text for text in told] == ([] if is_there else [True])

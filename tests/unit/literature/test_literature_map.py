@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from stillwatt.literature.stated import DISTILLATION, REVIEW, statements
 from stillwatt.records.impact import LifeStage
 from stillwatt.records.literature import Evidence, Treatment
 from stillwatt.report.literature import map_figures, map_html, map_text, metric_table, range_text, works_table
+from stillwatt.report.vega import CONFIG, leaning_axis
 
 QUANTIFYING = {
     LifeStage.HARDWARE: 32,
@@ -165,3 +167,11 @@ def test_each_heat_map_draws_a_mark_for_each_cell(number: int) -> None:
     assert len(values) == (10 * 8, 2 * 8)[number]
     svg = converter.vegalite_to_svg({**figure.panels[0].spec, "width": 640})
     assert svg.count('role="graphics-symbol"') >= len(values)
+
+
+@pytest.mark.parametrize("angle", [-30, -40])
+def test_names_that_lean_stay_clear_of_the_cells_below_them(angle: int) -> None:
+    """Half of a line of text, turned, reaches that far below the middle at which it is hung up."""
+    axis = leaning_axis(angle)
+    reach_px = 0.5 * CONFIG["axis"]["labelFontSize"] * math.cos(math.radians(angle))
+    assert axis["labelPadding"] > reach_px

@@ -298,6 +298,28 @@ def test_without_brackets_it_measures_too(run: MeterRun) -> None:
     assert is_closed(run.journal)
 
 
+def test_methods_of_a_class_are_measured_above_and_below_what_makes_them(run: MeterRun) -> None:
+    class Teacher:
+        @stillwatt.measured("a")
+        @classmethod
+        def above(cls) -> str:
+            return cls.__name__
+
+        @classmethod
+        @stillwatt.measured("b")
+        def below(cls) -> str:
+            return cls.__name__
+
+        @stillwatt.measured("c")
+        @staticmethod
+        def alone(number: int) -> int:
+            return number
+
+    assert [Teacher.above(), Teacher().above(), Teacher.below()] == ["Teacher"] * 3
+    assert [Teacher.alone(1), Teacher().alone(2)] == [1, 2]
+    assert [event["name"] for event in run.journal.of("stage_started")] == ["a", "a", "b", "c", "c"]
+
+
 def test_an_object_that_is_called_is_measured_as_what_its_method_is(run: MeterRun) -> None:
     class Asker:
         async def __call__(self) -> str:

@@ -205,3 +205,29 @@ def test_several_windows_are_one_rest() -> None:
 def test_lengths_are_those_of_the_windows() -> None:
     rest = examine(counter(np.full(101, 37.0)), None, [window(1, 9)])
     assert rest.used_s * NS_PER_S == 8 * NS_PER_S
+
+
+@pytest.mark.parametrize("burst_s", [2.0, 5.0, 9.0])
+def test_a_rest_of_few_pieces_that_differ_reaches_down_to_the_least(burst_s: float) -> None:
+    """Read once a second, 15 s have seven pieces: a burst is not told from rest, but the idle power must hold it."""
+    at_s = np.arange(21.0)
+    busy_j = 60.0 * np.clip(at_s - 6.0, 0.0, burst_s)
+    t_ns = EPOCH_NS + (at_s * NS_PER_S).astype(np.int64)
+    series = Series(channel(Quantity.ENERGY_COUNTER, sampling_period_ns=NS_PER_S), t_ns, 1.0 + 40.0 * at_s + busy_j)
+    rest = examine(series, None, [window(3.0, 18.0)])
+    power_w = baseline("gpu0", {When.BEFORE: [rest]}).power
+    assert isinstance(power_w, IdlePower)
+    assert power_w.value_w - power_w.random_w <= 40.0 < power_w.value_w
+    assert rest.pieces == 0
+    (problem,) = rest.problems
+    assert problem.startswith(f"{CONTAMINATED}: power lies between 40 and ")
+    assert "too few" in problem
+
+
+def test_a_rest_of_few_pieces_that_agree_is_as_it_was() -> None:
+    at_s = np.arange(21.0)
+    t_ns = EPOCH_NS + (at_s * NS_PER_S).astype(np.int64)
+    series = Series(channel(Quantity.ENERGY_COUNTER, sampling_period_ns=NS_PER_S), t_ns, 1.0 + 40.0 * at_s)
+    rest = examine(series, None, [window(3.0, 18.0)])
+    assert rest.problems == ()
+    assert rest.widened_w == 0.0

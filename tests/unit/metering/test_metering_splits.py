@@ -231,6 +231,46 @@ def test_what_a_borne_out_mark_leaves_open_is_less_than_all_that_could_be_mispla
     assert told.random_j < 0.15 * 40 < untold.random_j
 
 
+def rarely_read(trace: StepLoad, every_ms: float, step_ms: float, marks_ms: Sequence[float]) -> Energy:
+    """The stage between the first two marks, of a counter that nobody looked at when the stages began and ended."""
+    t_ns = EPOCH_NS + (np.arange(0.0, 10_000.0, every_ms) * NS_PER_MS).astype(np.int64)
+    counter = step_counter(
+        trace, t_ns, step_ns=round(step_ms * NS_PER_MS), sampling_period_ns=round(every_ms * NS_PER_MS)
+    )
+    windows = [WeightedWindow(at(marks_ms[0]), at(marks_ms[1]))]
+    energy = estimate(counter, None, windows, marks_ns=[at(ms) for ms in marks_ms])
+    assert isinstance(energy, Energy)
+    return energy
+
+
+@pytest.mark.parametrize(("every_ms", "step_ms"), [(100.0, 1.0), (1_000.0, 20.0)])
+def test_a_counter_that_is_read_more_rarely_than_it_steps_has_its_load_begin_with_the_stage(
+    every_ms: float, step_ms: float
+) -> None:
+    start_ms, end_ms = 3_000.0 + 0.33 * every_ms, 7_000.0 + 0.61 * every_ms
+    trace = load((0, 60.0), (start_ms, 400.0), (end_ms, 60.0))
+    energy = rarely_read(trace, every_ms, step_ms, (start_ms, end_ms))
+    off_j = energy.value_j - trace.window_j(at(start_ms), at(end_ms))
+    assert (
+        abs(off_j) < 0.1 * 340.0 * every_ms / 1_000
+    )  # straight lines lose 0.46 of it: 0.22 at the start, 0.24 at the end
+    assert abs(off_j) <= energy.random_j
+
+
+@pytest.mark.parametrize(
+    ("start_ms", "end_ms"), [(2_400.0, 2_500.0), (2_900.0, 3_100.0), (2_700.0, 3_400.0), (2_050.0, 2_350.0)]
+)
+@pytest.mark.parametrize("resting_w", [60.0, 400.0])
+def test_stages_between_two_readings_may_have_drawn_all_that_is_there(
+    start_ms: float, end_ms: float, resting_w: float
+) -> None:
+    """And rests nothing: other marks beside them leave no interval that shows either's level."""
+    trace = load((0, resting_w), (start_ms, 460.0 - resting_w), (end_ms, resting_w))
+    energy = rarely_read(trace, 1_000.0, 20.0, (start_ms, end_ms, 1_500.0, 3_600.0))
+    late_j = 400.0 * 0.01  # a reading shows what was drawn up to an update, up to 20 ms before it
+    assert abs(energy.value_j - trace.window_j(at(start_ms), at(end_ms))) <= energy.random_j + late_j
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     levels=st.lists(st.floats(20.0, 700.0), min_size=3, max_size=12),

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import RwkvConfig, RwkvForCausalLM
 
 from chat_models import CHATML, chat_tokenizer
 from stillwatt.errors import MissingExtraError, MissingInputError, StillwattError
@@ -63,10 +65,23 @@ generation_kwargs: {until: ["\\n"], max_gen_toks: 2}
 process_results: !function odd.process
 metric_list: [{metric: oddity, aggregation: mean}, {metric: surprise, aggregation: mean, higher_is_better: false}]
 """
-_PYTHON = "def process(doc, results):\n    return {'oddity': 1.0 + int(doc['label']), 'surprise': 2.0}\n"
+_SPELT = """
+output_type: generate_until
+doc_to_target: "{{answer}}"
+generation_kwargs: {until: ["\\n"], do_sample: false, max_gen_toks: 8}
+process_results: !function odd.spelt
+metric_list: [{metric: spelling, aggregation: mean, higher_is_better: true}]
+"""
+_PYTHON = """
+def process(doc, results):
+    return {'oddity': 1.0 + int(doc['label']), 'surprise': 2.0}
+
+def spelt(doc, results):
+    return {'spelling': sum((place + 1) * ord(letter) for place, letter in enumerate(results[0]))}
+"""
 _TASKS = {
     "shown": _CHOICE, "few": f"{_CHOICE}num_fewshot: 2\n", "never": f"{_CHOICE}num_fewshot: 0\n", "rolling": _ROLLING,
-    "lastword": _LAST_WORD, "filtered": _FILTERED, "odd": _ODD, "bare": _CHOICE,
+    "lastword": _LAST_WORD, "filtered": _FILTERED, "odd": _ODD, "bare": _CHOICE, "spelt": _SPELT,
 }  # fmt: skip
 _GROUPS = {
     "family": "group: family\ntask: [shown, pair]\n",
@@ -227,6 +242,24 @@ def test_each_filter_has_its_score_and_the_recipe_says_how_long_models_write(
     assert short.counts["generated_tokens"] <= 12 < stage.counts["generated_tokens"] <= 36
     with pytest.raises(StillwattError, match="max tokens to generate"):
         scores_of(opened, spec_of(folder, "filtered", lm_eval_generation=HarnessWriting(max_gen_toks=600)))
+
+
+def test_a_model_that_mixes_the_texts_of_a_batch_writes_as_it_would_alone(
+    opened: tuple[Any, Any], folder: Path
+) -> None:
+    torch.manual_seed(0)
+    config = RwkvConfig(vocab_size=257, hidden_size=32, num_hidden_layers=2, bos_token_id=0, eos_token_id=0)
+    model: Any = RwkvForCausalLM(config)
+    model.eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(0, 0.25)  # untrained, it says nearly the same to everything
+    alone, beside = (
+        scores_of((model, opened[1]), spec_of(folder, "spelt", "shown", batch_size=size)) for size in (1, 4)
+    )
+    assert beside["lm_eval:spelt:spelling"] == alone["lm_eval:spelt:spelling"]
+    assert beside["lm_eval:shown:acc"] == alone["lm_eval:shown:acc"]
 
 
 def test_questions_are_put_into_the_chat_template_with_system_and_examples(

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 pytest.importorskip("peft", reason="the lora extra is not installed")
 
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from stillwatt.errors import MissingExtraError, StillwattError
 from stillwatt.pipelines import adapters
@@ -251,6 +251,30 @@ def test_layers_that_a_student_does_not_have_are_refused_with_those_it_has(
         adapters.check_targets(model, dataclasses.replace(LORA, target_modules=targets), "student 'tiny'")
     assert words in str(caught.value)
     assert 'q_proj, up_proj, v_proj, or "all-linear"' in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["mamba", "jamba"])
+def test_layers_whose_matrices_are_read_past_them_get_no_adapter(tmp_path: Path, kind: str) -> None:
+    sizes: dict[str, Any] = {"vocab_size": 257, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0}
+    if kind == "jamba":  # one layer of attention, one with a state
+        sizes |= {"intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_experts": 1,
+                  "attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False}  # fmt: skip
+    torch.manual_seed(2)
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes))  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    save_model(model, load_tokenizer(start()), tmp_path / "start")
+    with pytest.raises(StillwattError, match="out_proj, whose matrix is read past the layer, and past any adapter, of"):
+        adapters.check_targets(model, dataclasses.replace(LORA, target_modules=("out_proj",)), "student 'tiny'")
+    wanted = dataclasses.replace(lora_job("sft", tmp_path), base_dir=tmp_path / "start")
+    found = run_training(wanted, tmp_path / "whole", begin=tmp_path / "start")
+    kept = load_file(tmp_path / "whole" / ADAPTER_DIR / "adapter_model.safetensors")
+    assert sum(values.numel() for values in kept.values()) == found["trained_parameters"]
+    others = {name.split(".")[-3] for name in kept}
+    assert "in_proj" in others
+    assert not others & {"x_proj", "dt_proj", "out_proj", "lm_head"}
+    # every adapter was trained: none of those that begin at 0 is there still
+    assert all(values.abs().max() > 0 for values in kept.values())
+    model = merged(tmp_path / "start", tmp_path / "whole" / ADAPTER_DIR)
+    assert torch.equal(logits(model), logits(load_model(tmp_path / "whole", dtype="float32")))
 
 
 def test_without_peft_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -250,7 +250,8 @@ def test_words_for_what_is_missing() -> None:
     ]
     assert "(no standard error was given)" in made(run_record(no_errors))["answer"]["sentences"][0]
     no_scores = [replace(s, results={}) for s in run.stages]
-    assert made(run_record(no_scores))["answer"]["sentences"][0].startswith("kd and sft have no quality to compare.")
+    first = made(run_record(no_scores))["answer"]["sentences"][0]
+    assert first.startswith("kd and sft have no quality to compare. kd used ")
     alone = [s for s in run.stages if s.labels.get("arm") != "sft"]
     assert made(run_record(alone))["answer"]["title"] == "2 arms were trained; none could be held against a baseline"
     nothing = made(absent_everything())["answer"]

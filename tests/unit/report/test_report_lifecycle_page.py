@@ -7,6 +7,7 @@ import copy
 import gzip
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from stillwatt.report.data import report_json
 from stillwatt.report.figure_lifecycle import lifecycle_figures
 from stillwatt.report.lifecycle_impact import both_gwps_table, impact_scale, matrix_of, totals_table, units_table
 from stillwatt.report.lifecycle_page import lifecycle_html, lifecycle_markdown, told_of
+from stillwatt.report.lifecycle_reasons import plain_words
 from stillwatt.report.lifecycle_text import lifecycle_text
 from stillwatt.report.lifecycle_whole import NO_CELL, whole_report
 from stillwatt.report.lifecycle_words import STATUS_TITLES, VALUED, amount_text, impact_title, number_text, scale_for
@@ -186,14 +188,27 @@ def test_every_factor_is_in_both_with_all_that_makes_it_one() -> None:
         assert any(factor["hash"] in line for line in lines)
 
 
+def _pieces(reason: str) -> Iterator[str]:
+    """What of a reason must stand on the page: its words as people read them, and what there is to type."""
+    for part in reason.split("; "):
+        if part.startswith("give one with --factor"):
+            name, where = re.split("[ ']", part.partition("@")[0])[-1], part.partition("@")[2].partition("=")[0]
+            yield from (name, f"@{where}=VALUE")
+            continue
+        names = [word for word in re.findall(r"\w+", part) if plain_words(word) != word]
+        yield from (plain_words(name) for name in names)
+        for piece in re.split("|".join(names) or "$", part):
+            yield " ".join(piece.split())
+
+
 def test_what_is_not_counted_is_listed_with_its_reason(pages: tuple[dict[str, Any], str, str]) -> None:
     data, page, _ = pages
     lines = Blocks(page).lines
     for cell in data["cells"]:
         said = [cell["reason"]] if cell["status"] == "not_counted" else []
         for what in [*said, *cell.get("incomplete", [])]:
-            words = " ".join(what.split())
-            assert any(words in line and impact_title(cell["impact"]) in line for line in lines), what
+            for words in _pieces(what):
+                assert any(words in line and impact_title(cell["impact"]) in line for line in lines), what
     for limit in data["interpretation"]["limits"]:
         assert limit in lines
 

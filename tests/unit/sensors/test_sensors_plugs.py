@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from fake_devices import FakeServer, serving
 from fakes import FakeClock
+from stillwatt.errors import UsageError
 from stillwatt.metering.attribute import WeightedWindow
 from stillwatt.metering.estimate import estimate
 from stillwatt.metering.series import Series
@@ -19,6 +21,7 @@ from stillwatt.records import Channel, Energy, Quantity, ReadFailure, Reading, R
 from stillwatt.sensors import Sensor
 from stillwatt.sensors.redfish import RedfishSensor
 from stillwatt.sensors.smart_plug import SmartPlugSensor
+from stillwatt.sensors.web_login import Login
 from stillwatt.units import NS_PER_S
 
 TASMOTA = "/cm?cmnd=Status%208"
@@ -303,3 +306,145 @@ def test_a_whole_number_of_400_digits_is_no_number(server: FakeServer) -> None:
     probe = SmartPlugSensor(FakeClock(), url=server.url, kind="json", power_path="w").probe()
     assert not probe.usable
     assert "no number at 'w'" in probe.detail
+
+
+# who asks -------------------------------------------------------------------------------------------------------------
+
+
+SHELLY = "/rpc/Switch.GetStatus?id=0"
+SHELLY_ANSWER = b'{"apower":100,"aenergy":{"total":12}}'
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("PLUG_USER", "admin")
+    monkeypatch.setenv("PLUG_PASSWORD", 'wa"tt')
+    return {"user_env": "PLUG_USER", "password_env": "PLUG_PASSWORD"}
+
+
+def test_a_plug_with_a_password_is_answered_as_it_asks(server: FakeServer, account: dict[str, Any]) -> None:
+    """The second generation of Shelly takes nothing but a digest; a challenge is good for more than one asking."""
+    server.answers = {SHELLY: SHELLY_ANSWER}
+    server.challenge = 'Digest qop="auth", realm="shellyplus-1", nonce="60dc2c69", algorithm=SHA-256'
+    clock = FakeClock()
+    sensor = SmartPlugSensor(clock, url=server.url, **account)
+    assert set(_by_quantity(sensor)) == {POWER, COUNTER}
+    assert all(isinstance(result, Reading) for result in sensor.read())
+    server.challenge = server.challenge.replace("60dc2c69", "60dc2d00")  # it forgets its challenges after a while
+    clock.advance(1.0)
+    assert all(isinstance(result, Reading) for result in sensor.read())
+    schemes = [text.partition(" ")[0] for text in server.authorizations]
+    assert schemes == ["Basic", "Digest", "Digest", "Digest", "Digest"]
+    assert ["nc=00000001" in text for text in server.authorizations[1:]] == [True, False, False, True]
+    assert all('uri="/rpc/Switch.GetStatus?id=0"' in text for text in server.authorizations[1:])
+    assert not any("wa" in text.partition("username")[0] for text in server.authorizations[1:])
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Digest realm="r", nonce="never", algorithm=SHA-512-256',
+        'Digest realm="r", nonce="never", qop="auth-int"',
+        'Basic realm="r"',
+        "Negotiate",
+    ],
+)
+def test_what_a_plug_wants_and_nobody_can_give_is_its_refusal(
+    server: FakeServer, account: dict[str, Any], challenge: str
+) -> None:
+    server.challenge = challenge
+    probe = SmartPlugSensor(FakeClock(), url=server.url, **account).probe()
+    assert "401" in probe.detail
+    assert len(server.asked) == 1
+
+
+def test_a_wrong_password_is_told_once_a_reading(server: FakeServer, account: dict[str, Any]) -> None:
+    server.challenge = 'Digest realm="r", nonce="x y"'
+    server.wanted_authorization = "another"
+    probe = SmartPlugSensor(FakeClock(), url=server.url, **account).probe()
+    assert not probe.usable
+    assert "401" in probe.detail
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "response"),
+    [
+        ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
+        ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+    ],
+)
+def test_a_challenge_is_answered_as_the_standard_answers_it(
+    monkeypatch: pytest.MonkeyPatch, algorithm: str, response: str
+) -> None:
+    """The example of RFC 7616, section 3.9.1."""
+    own = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
+    monkeypatch.setattr("secrets.token_hex", lambda _count: own)
+    monkeypatch.setenv("WHO", "Mufasa")
+    monkeypatch.setenv("WHAT", "Circle of Life")
+    login = Login("plug", user_env="WHO", password_env="WHAT")
+    nonce, opaque = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", "FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"
+    told = f'realm="http-auth@example.org", qop="auth, auth-int", nonce="{nonce}", opaque="{opaque}"'
+    assert login.take_up([f"Digest {told}, algorithm={algorithm}"])
+    answer = login.header("/dir/index.html")
+    assert f'response="{response}"' in answer
+    assert f'opaque="{opaque}"' in answer
+
+
+def test_an_instrument_that_counts_nothing_gets_the_older_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 2617 without `qop`, and a secret of the session's."""
+    monkeypatch.setenv("WHO", "u")
+    login = Login("plug", user_env="WHO")
+    assert login.take_up(['Digest realm="r", nonce="n"'])
+    assert 'response="' in login.header("/")
+    assert "nc=" not in login.header("/")
+    assert login.take_up(['Digest realm="r", nonce="n", qop="auth", algorithm=MD5-sess'])
+    assert "algorithm=MD5-sess" in login.header("/")
+
+
+def test_a_token_is_sent_as_one(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Home Assistant wants it."""
+    monkeypatch.setenv("HA_TOKEN", "abc.def")
+    server.answers = {"/": {"state": "123.4", "attributes": {"unit_of_measurement": "W"}}}
+    server.wanted_authorization = "Bearer abc.def"
+    options: dict[str, Any] = {"url": server.url, "kind": "json", "power_path": "state", "token_env": "HA_TOKEN"}
+    sensor = SmartPlugSensor(FakeClock(), **options)
+    sensor.open()
+    (reading,) = sensor.read()
+    assert isinstance(reading, Reading)
+    assert reading.count == 123.4
+    monkeypatch.delenv("HA_TOKEN")
+    with pytest.raises(UsageError, match="HA_TOKEN is not set"):
+        SmartPlugSensor(FakeClock(), **options)
+    with pytest.raises(UsageError, match="not both"):
+        SmartPlugSensor(FakeClock(), **options, user_env="PLUG_USER")
+
+
+# several outlets ------------------------------------------------------------------------------------------------------
+
+
+def test_an_outlet_of_several_has_its_own_power_and_never_the_counter_of_all(server: FakeServer) -> None:
+    server.answers = {TASMOTA: b'{"StatusSNS":{"ENERGY":{"Power":[12,340],"Total":12.34567}}}'}
+    sensor = SmartPlugSensor(FakeClock(), url=server.url, kind="tasmota", outlet=1)
+    assert set(_by_quantity(sensor)) == {POWER}
+    (reading,) = sensor.read()
+    assert isinstance(reading, Reading)
+    assert reading.count == 340.0
+    server.answers = {TASMOTA: b'{"StatusSNS":{"ENERGY":{"Power":[12,340],"Total":[1.00000,2.00000]}}}'}
+    sensor = SmartPlugSensor(FakeClock(), url=server.url, kind="tasmota", outlet=1)
+    assert set(_by_quantity(sensor)) == {POWER, COUNTER}
+    assert {r.stream: r.count * 36.0 for r in sensor.read() if isinstance(r, Reading)}["wall0.energy_counter"] == 7.2e6
+
+
+@pytest.mark.parametrize(
+    ("powers", "outlet", "said"),
+    [
+        ("[12,340]", None, r"meters 2 outlets or phases \(12, 340 W\); name one by `outlet`"),
+        ("[12,340]", 2, "nothing at 'StatusSNS.ENERGY.Power.2'"),
+        ("340", 1, "one meter for all its outlets, and none of outlet 1"),
+    ],
+)
+def test_which_outlet_is_meant_has_to_be_clear(server: FakeServer, powers: str, outlet: int | None, said: str) -> None:
+    server.answers = {TASMOTA: f'{{"StatusSNS":{{"ENERGY":{{"Power":{powers},"Total":1.0}}}}}}'.encode()}
+    probe = SmartPlugSensor(FakeClock(), url=server.url, kind="tasmota", outlet=outlet).probe()
+    assert re.search(said, probe.detail)

@@ -93,6 +93,25 @@ def test_stages_of_forked_processes_lie_in_the_one_they_were_forked_in(run: stil
     assert list(conservation_findings(run.result)) == []
 
 
+def test_a_program_that_goes_to_another_folder_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = stillwatt.Run("forks", runs_dir="runs", sensors=("synthetic",))
+
+    def work() -> None:
+        with run.stage("shard") as stage:
+            stage.add_tokens(10)
+            time.sleep(LENGTH_S)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with run, run.stage("generate"):
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        join(fork(work))
+    assert run.run_dir.parent == tmp_path / "runs"
+    assert by_name(run)["shard"].workload == {"tokens": 10}
+    assert run.result.warnings == ()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_worker_may_count_for_its_parents_stage_and_does_not_end_it(run: stillwatt.Run) -> None:
     with run, run.stage("load") as stage:
         stage.add_tokens(5)
@@ -250,6 +269,7 @@ def test_a_workers_own_files_are_never_written_to_by_the_meter(run: stillwatt.Ru
     def writes() -> None:
         with path.open("w") as file, run.stage("shard"):
             file.write("mine")
+            time.sleep(1.0)  # for the word of it to be heard while it lives, on a machine that is full too
 
     with run:
         join(fork(writes))

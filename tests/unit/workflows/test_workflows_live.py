@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import stillwatt
-from stillwatt.errors import RunNotFoundError, RunsDirError, UnknownNameError
+from stillwatt.errors import LedgerError, RunNotFoundError, RunsDirError, UnknownNameError, UsageError
 from stillwatt.ledger.post import build_record
 from stillwatt.ledger.rundir import list_run_dirs, session_prefix
 from stillwatt.metering.meter import MeterWarning
@@ -292,6 +292,36 @@ def test_a_run_that_fails_does_not_wait_for_an_idle_machine(runs_dir: Path) -> N
     assert [stage.name for stage in run.result.stages] == ["idle_baseline"]
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"period_ms": 0},
+        {"period_ms": "100"},
+        {"period_ms": float("nan")},
+        {"period_ms": None},
+        {"period_ms": True},
+        {"slow_after_s": "3"},
+        {"slow_after_s": -1.0},
+    ],
+)
+def test_what_is_no_length_of_time_is_refused_before_anything_runs(asked: dict[str, Any], runs_dir: Path) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(asked))}=.* is no length of time"):
+        stillwatt.Run("x", runs_dir=runs_dir, sensors=SYNTHETIC, **asked)
+
+
+def test_sensors_in_one_text_and_names_that_are_numbers_are_taken(runs_dir: Path) -> None:
+    with stillwatt.Run(7, runs_dir=runs_dir, sensors="synthetic") as run, run.stage("work"):  # type: ignore[arg-type]  # as a program without types gives it
+        run.mark(3)  # type: ignore[arg-type]  # the same
+    assert (run.result.name, [stage.name for stage in run.result.stages]) == ("7", ["work"])
+    with pytest.raises(UnknownNameError, match="did you mean 'nvml'"):
+        stillwatt.Run("x", runs_dir=runs_dir, sensors="nvlm")
+
+
+def test_a_run_that_has_not_begun_says_so_when_asked_for_its_result(runs_dir: Path) -> None:
+    with pytest.raises(LedgerError, match="'early' has not begun"):
+        _ = stillwatt.Run("early", runs_dir=runs_dir).result
+
+
 def test_a_wait_that_is_interrupted_ends_the_session_and_its_sampling_process(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +333,21 @@ def test_a_wait_that_is_interrupted_ends_the_session_and_its_sampling_process(
     with pytest.raises(KeyboardInterrupt), run:
         pass
     assert run.result.status is StageStatus.FAILED
+
+
+def test_a_start_that_is_interrupted_ends_the_session_and_its_sampling_process(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stillwatt.workflows.sampling_process.first_line", interrupted)
+    run = stillwatt.Run("started", runs_dir=runs_dir, sensors=SYNTHETIC)
+    with pytest.raises(KeyboardInterrupt), run:
+        pass
+    assert run.result.status is StageStatus.FAILED
+    assert not any("lost" in warning for warning in run.result.warnings)
+    assert run.result.total == NoTotal(reason="it ended before anything was read")
 
 
 @pytest.mark.parametrize("below", ["", "runs"])
