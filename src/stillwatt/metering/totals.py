@@ -148,14 +148,16 @@ def sum_stages(stages: Sequence[StageRecord]) -> Total | NoTotal:
         stages: at least one.
 
     Returns:
-        NoTotal where none of them has a total.
+        NoTotal where none of them has a total; not complete where one has none.
     """
     totals = [stage.gross for stage in stages if isinstance(stage.gross, Total)]
     if len(stages) == 1 or not totals:
         return stages[0].gross
     energies = [{energy.part: energy for energy in stage.energies} for stage in stages]
     lengths_s = [dict.fromkeys(own, stage.duration_s) for own, stage in zip(energies, stages, strict=True)]
-    return combine(list(merge_parts(energies, lengths_s).values()), totals[0].boundary)
+    found = combine(list(merge_parts(energies, lengths_s).values()), totals[0].boundary)
+    is_known = len(totals) == len(stages)  # a stage without a single part leaves no gap in any
+    return found if is_known or isinstance(found, NoTotal) else replace(found, complete=False)
 
 
 def _half_width_j(parts: Sequence[Energy], systematic_j: Callable[[Energy], float]) -> float:

@@ -6,13 +6,15 @@ lost; the steps of a loop are repeats.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from stillwatt.records.kinds import StageStatus
 from stillwatt.records.run import RANK, StageRecord, fates
 
 __all__ = ["Repeats", "repeats", "titles"]
+
+_Key = tuple[Hashable, ...]
 
 _LOST = (StageStatus.FAILED, StageStatus.RECOVERED)
 
@@ -50,34 +52,36 @@ def titles(stages: Sequence[StageRecord]) -> dict[str, str]:
 
 
 def repeats(stages: Sequence[StageRecord]) -> list[Repeats]:
-    """Every stage once: those that repeat inside one parent together, where the first of them stands.
+    """Every stage once, below the one it lies in: those that repeat there together, where the first of them stands.
 
-    What was lost, goes on, or is a new attempt stands by itself; so does a stage that lies in no other.
+    What ended otherwise or was tried more often stands apart; a stage that lies in no other stands by itself.
     """
     places, known = _places(stages), {stage.stage_id for stage in stages}
-    keys: dict[str, tuple[Hashable, ...]] = {}
-    depths: dict[str, int] = {}
-    found: dict[tuple[Hashable, ...], list[StageRecord]] = {}
+    keys: dict[str, _Key] = {}
+    found: dict[_Key, list[StageRecord]] = {}
+    below: dict[_Key | None, dict[_Key, None]] = {None: {}}
     for stage in stages:  # a stage stands after the one it lies in
-        parent = stage.parent_id
-        own: tuple[Hashable, ...] = (stage.stage_id,)
-        if parent is not None and parent in keys:
+        parent = keys.get(stage.parent_id or "")
+        own: _Key = (stage.stage_id,)
+        if parent is not None:
             rank, tries = stage.labels.get(RANK), places[stage.stage_id].tries
-            own = (keys[parent], rank, stage.name, stage.kind, stage.status, tries)
+            own = (parent, rank, stage.name, stage.kind, stage.status, tries)
         keys[stage.stage_id] = own
-        depths[stage.stage_id] = 0 if _root(stage, known) else depths.get(parent or "", 0) + 1
         found.setdefault(own, []).append(stage)
-    return [
-        Repeats(
-            title=_title(first, places[first.stage_id], is_root=_root(first, known), times=1 + len(others)),
-            depth=depths[first.stage_id],
-            stages=(first, *others),
-        )
-        for first, *others in found.values()
-    ]
+        below.setdefault(parent, {})[own] = None
+
+    def told(parent: _Key | None, depth: int) -> Iterator[Repeats]:
+        for key in below.get(parent, ()):
+            first, *others = found[key]
+            place, is_root = places[first.stage_id], _root(first, known)
+            title = _title(first, place, is_root=is_root, times=1 + len(others))
+            yield Repeats(title=title, depth=depth, stages=(first, *others))
+            yield from told(key, depth + 1)
+
+    return list(told(None, 0))
 
 
-def _root(stage: StageRecord, known: Iterable[str]) -> bool:
+def _root(stage: StageRecord, known: Container[str]) -> bool:
     return stage.parent_id is None or stage.parent_id not in known
 
 
