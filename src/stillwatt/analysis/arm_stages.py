@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from stillwatt.records.adapters import AdapterSize
 from stillwatt.records.channel import Boundary
 from stillwatt.records.energy import Energy, NoTotal
 from stillwatt.records.run import RunRecord, StageRecord
-from stillwatt.records.window import ONLINE_TEACHER, StageKind
+from stillwatt.records.window import ONLINE_TEACHER, RANK, StageKind, joint_s
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}|GPU-[0-9a-f]{16}", re.IGNORECASE)
 """What the name of a card has in it where it is that card's alone."""
@@ -20,8 +19,8 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}|GPU-[0-9a-f]{16}", re.IGNORECASE)
 
 def trained_s(run: RunRecord, arm: str) -> float | None:
     """How long the arm was trained up to its last checkpoint."""
-    lengths = [stage.duration_s for stage in trainings_of(run, arm)]
-    return math.fsum(lengths) if lengths else None
+    lengths = [(stage.labels.get(RANK), stage.duration_s) for stage in trainings_of(run, arm)]
+    return joint_s(lengths) if lengths else None
 
 
 def counted_parameters(run: RunRecord, arm: str) -> Any:

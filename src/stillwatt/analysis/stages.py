@@ -12,7 +12,7 @@ from stillwatt.analysis.bookings import REUSED_FROM, TEACHER_KINDS, Bookings, ar
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.finding import Bill, StageGroup, StageRow, StageTable
 from stillwatt.records.run import RunRecord, StageRecord
-from stillwatt.records.window import JUDGED_AS, StageKind
+from stillwatt.records.window import JUDGED_AS, RANK, StageKind, joint_s
 
 _TOLERANCE_REL = 0.000_01
 """The rows and the total are summed in different orders by different code; more than this is a fault."""
@@ -30,6 +30,8 @@ class _Part:
     stage: StageRecord
     weights: Weights
     duration_s: float
+    rank: str | None
+    """Whose part of a launch's work it is; None where it is nobody's."""
 
 
 def stage_table(run: RunRecord, bookings: Bookings) -> StageTable:
@@ -76,6 +78,7 @@ def _flatten(
         stage=stage,
         weights=add({stage.stage_id: 1.0}, *({child.stage_id: -1.0} for child in inner)),
         duration_s=max(stage.duration_s - sum(child.duration_s for child in inner), 0.0),
+        rank=stage.labels.get(RANK, around.rank if around else None),
     )
     yield own
     for child in inner:
@@ -115,14 +118,16 @@ def _artifact_users(bookings: Bookings) -> dict[str, str]:
 def _row(parts: Sequence[_Part], bookings: Bookings) -> StageRow:
     counts = [part.stage.workload.get("tokens") for part in parts]
     known = [count for count in counts if count is not None]
+    # a rank that had no part in what is counted counts nothing
+    is_counted = all(count is not None or part.rank is not None for part, count in zip(parts, counts, strict=True))
     return StageRow(
         group=parts[0].group,
         arm=parts[0].arm,
         label=parts[0].label,
         kind=parts[0].stage.kind,
         stage_ids=tuple(part.stage.stage_id for part in parts),
-        duration_s=sum(part.duration_s for part in parts),
-        tokens=sum(known) if known and len(known) == len(counts) else None,
+        duration_s=joint_s((part.rank, part.duration_s) for part in parts),
+        tokens=sum(known) if known and is_counted else None,
         energy=_energy(parts, bookings),
     )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stillwatt.cli.screen import columns, folded
+from stillwatt.metering.totals import sum_stages
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+from stillwatt.records.repeats import repeats
 from stillwatt.records.run import total_dict
 from stillwatt.report.format import (
     Unit,
@@ -23,9 +26,12 @@ from stillwatt.units import J_PER_UNIT
 if TYPE_CHECKING:
     from stillwatt.ledger.finding import Finding
     from stillwatt.records.finding import Study
-    from stillwatt.records.run import RunRecord, StageRecord
+    from stillwatt.records.repeats import Repeats
+    from stillwatt.records.run import RunRecord
     from stillwatt.records.window import StageStatus
 
+_INDENT = "  "
+"""Before a stage, for each that it lies in: its energy is part of theirs."""
 _LEAST_WH = 0.01
 """Below it the joules say more than their second name."""
 
@@ -78,6 +84,8 @@ def total_text(total: Total | NoTotal, unit: Unit | None = None) -> str:
 def record_lines(record: RunRecord, *, most: int | None = None) -> list[str]:
     """A run: its stages with their energies, its total, and what the reader should know.
 
+    Stages stand below the one they lie in, and those that repeat there in one line.
+
     Args:
         record: The run.
         most: Columns at which what is no table is folded; None: nowhere.
@@ -85,7 +93,7 @@ def record_lines(record: RunRecord, *, most: int | None = None) -> list[str]:
     lines = [f"run {record.run_id}  {record.name}: {record.status.value}, {duration_text(record.duration_s)}"]
     rows = [["stage", "kind", "status", "time", "tokens", "energy"]]
     unit = pick_unit(stage.gross.value_j for stage in record.stages if isinstance(stage.gross, Total))
-    rows += [_stage_row(stage, unit) for stage in record.stages]
+    rows += [_stage_row(found, unit) for found in repeats(record.stages)]
     lines += columns(rows) if record.stages else ["no stages"]
     prose = [f"outside any stage  {total_text(record.unallocated)}"]
     prose += [f"total  {total_text(record.total)}{_in_wh(record.total)}", *_parts(record)]
@@ -159,16 +167,17 @@ def study_text(record: RunRecord, study: Study) -> str:
     return answer_text(record, study, columns=width, is_terminal=is_terminal)
 
 
-def _stage_row(stage: StageRecord, unit: Unit) -> list[str]:
-    tokens = stage.workload.get("tokens")
-    name = stage.name if stage.attempt == 1 else f"{stage.name} (attempt {stage.attempt})"
+def _stage_row(found: Repeats, unit: Unit) -> list[str]:
+    stages, first = found.stages, found.stages[0]
+    tokens = [stage.workload.get("tokens") for stage in stages]
+    known = [count for count in tokens if count is not None]
     return [
-        name,
-        stage.kind.value,
-        stage.status.value,
-        duration_text(stage.duration_s),
-        count_text(tokens),
-        total_text(stage.gross, unit),
+        f"{_INDENT * found.depth}{found.title}",
+        first.kind.value,
+        first.status.value,
+        duration_text(math.fsum(stage.duration_s for stage in stages)),
+        count_text(sum(known) if len(known) == len(tokens) else None),
+        total_text(sum_stages(stages), unit),
     ]
 
 

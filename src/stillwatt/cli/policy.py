@@ -9,6 +9,7 @@ from stillwatt.cli.account import total_text
 from stillwatt.cli.screen import columns
 from stillwatt.metering.baseline import IdlePower
 from stillwatt.records.energy import Absent, Total
+from stillwatt.records.repeats import titles
 from stillwatt.report.format import duration_text, interval_text, pick_unit
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ def policy_lines(view: PolicyView) -> list[str]:
     meaning, power_name = _MEANS[policy]
     lines = [f"run {record.run_id}  {record.name}: {policy}, {meaning}"]
     unit = pick_unit(stage.gross.value_j for stage in record.stages if isinstance(stage.gross, Total))
-    rows = [["stage", "kind", "status", "time", f"{policy} energy"]]
+    rows, names = [["stage", "kind", "status", "time", f"{policy} energy"]], titles(record.stages)
     rows += [
         [
-            stage.name if stage.attempt == 1 else f"{stage.name} (attempt {stage.attempt})",
+            names[stage.stage_id],
             stage.kind.value,
             stage.status.value,
             duration_text(stage.duration_s),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stillwatt.metering.verdict import LEAST_COVERAGE, LEAST_READINGS, MOST_HALF_REL, Outcome
+from stillwatt.records.repeats import titles
 
 if TYPE_CHECKING:
     from stillwatt.ledger.verdicts import Judged
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 def verdict_lines(judged: Judged) -> Iterator[str]:
     """How many stages were measured by the rules, and what each of the others lacks."""
     stages, found = judged.record.stages, judged.verdicts
+    names = titles(stages)
     if not stages:
         return
     met = sum(found[stage.stage_id].outcome is Outcome.MEETS for stage in stages)
@@ -26,6 +28,5 @@ def verdict_lines(judged: Judged) -> Iterator[str]:
         verdict = found[stage.stage_id]
         if verdict.outcome is Outcome.MEETS:
             continue
-        name = stage.name if stage.attempt == 1 else f"{stage.name} (attempt {stage.attempt})"
-        yield f"  {name} ({stage.stage_id}): {verdict.outcome.value}"
+        yield f"  {names[stage.stage_id]} ({stage.stage_id}): {verdict.outcome.value}"
         yield from (f"    {reason}" for reason in verdict.reasons)

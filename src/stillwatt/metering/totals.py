@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from stillwatt.records.channel import Basis, Boundary, is_summed, worst_basis
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total, low_end, random_of_sum
+from stillwatt.records.run import StageRecord
 
 _AROUND = (Boundary.NODE, Boundary.WALL, Boundary.FACILITY)
 """Boundaries around the components, the narrowest first; each is a reading of its own, beside their sum."""
@@ -138,6 +139,25 @@ def combine(parts: Sequence[Energy | Absent], boundary: Boundary | None = None) 
         absent=tuple(part.part for part in absent),
         share_by_basis=_shares(known),
     )
+
+
+def sum_stages(stages: Sequence[StageRecord]) -> Total | NoTotal:
+    """Energy of stages of one session, none inside another, as one total (method.md, eqs. 10, 11 and 14).
+
+    Args:
+        stages: at least one.
+
+    Returns:
+        NoTotal where none of them has a total; not complete where one has none.
+    """
+    totals = [stage.gross for stage in stages if isinstance(stage.gross, Total)]
+    if len(stages) == 1 or not totals:
+        return stages[0].gross
+    energies = [{energy.part: energy for energy in stage.energies} for stage in stages]
+    lengths_s = [dict.fromkeys(own, stage.duration_s) for own, stage in zip(energies, stages, strict=True)]
+    found = combine(list(merge_parts(energies, lengths_s).values()), totals[0].boundary)
+    is_known = len(totals) == len(stages)  # a stage without a single part leaves no gap in any
+    return found if is_known or isinstance(found, NoTotal) else replace(found, complete=False)
 
 
 def _half_width_j(parts: Sequence[Energy], systematic_j: Callable[[Energy], float]) -> float:

@@ -222,6 +222,7 @@ def _own_text(bench: Bench, arm: ArmSpec, seed: int, labels: Mapping[str, str]) 
         num_tokens=num_tokens(bench.tokenizer()),
         open_stage=lambda: bench.meter.stage(name, kind=StageKind.OTHER, labels=marks),
         asked=_asked(bench, seed) if settings.has_file else None,
+        is_counted=bench.ranks.is_first,
     )
 
 

@@ -105,6 +105,8 @@ class OwnText:
     num_tokens: int | None = None
     """How many output rows, from the first, the student may draw, which are the tokenizer's: what pads its output layer
     is no text, and the teacher may have no row to read it with. None where every row may."""
+    is_counted: bool = True
+    """Whether this process counts what is written: every rank writes the same text, and one of them counts it."""
 
     def takes(self, step: int) -> bool:
         """Whether that step trains on own text."""
@@ -130,7 +132,8 @@ class OwnText:
             finally:
                 model.train(was_training)
             generated = sum(map(len, completions))
-            stage.add(tokens=sum(map(len, prompts)) + generated, generated_tokens=generated, samples=len(rows))
+            counts = {"tokens": sum(map(len, prompts)) + generated, "generated_tokens": generated, "samples": len(rows)}
+            stage.add(**{name: amount if self.is_counted else 0 for name, amount in counts.items()})
         self.steps += 1
         self.generated_tokens += generated
         texts = iter(zip(prompts, completions, strict=True))

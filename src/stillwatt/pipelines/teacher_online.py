@@ -60,6 +60,7 @@ class OnlineTeacher:
 
     def _run(self, batches: Iterable[Batch]) -> None:
         with self.open_stage() as stage:
+            stage.add(tokens=0)  # a rank may have nothing to read, which is known
             if self._model is None:
                 self._model = self.load().eval()
                 self._weight_VD = head_weight(self._model).detach()[: self.rows].to(self.place)

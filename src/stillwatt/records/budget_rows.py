@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.stop import UNREAD
-from stillwatt.records.window import StageKind, StageStatus
+from stillwatt.records.window import RANK, StageKind, StageStatus, joint_s
 
 if TYPE_CHECKING:
     from stillwatt.records.run import RunRecord, StageRecord
@@ -138,9 +138,9 @@ def _stopped_by(stages: Sequence[StageRecord]) -> str:
 
 
 def _spent(stages: Sequence[StageRecord], unit: str) -> float | NoTotal:
-    """By all stages of an arm."""
+    """By all stages of an arm; ranks work at the same time."""
     if unit == _SECONDS:
-        return sum(stage.duration_s for stage in stages)
+        return joint_s((stage.labels.get(RANK), stage.duration_s) for stage in stages)
     if unit == _JOULES:
         return _sum([stage.gross.value_j if isinstance(stage.gross, Total) else stage.gross for stage in stages])
     return _sum([float(stage.workload.get("tokens", 0.0)) for stage in stages])

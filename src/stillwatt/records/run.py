@@ -13,11 +13,10 @@ from typing import Any, Protocol
 from stillwatt.records.budget_rows import budget_rows
 from stillwatt.records.cache_rows import cache_rows
 from stillwatt.records.energy import Absent, Energy, NoTotal, Total
+from stillwatt.records.window import RANK as RANK
 from stillwatt.records.window import StageKind, StageStatus
 
 RUN_SCHEMA = "stillwatt.run/1"
-RANK = "rank"
-"""The label of a stage that several ranks of a launch worked in, each in one of its own."""
 FIRST_RANK = "0"
 TAKEN_OVER = "taken_over_tokens"
 """The count of a stage's tokens that earlier attempts had done, and that were not done again."""

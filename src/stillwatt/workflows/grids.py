@@ -28,6 +28,7 @@ from stillwatt.impact.site import Site
 from stillwatt.records.energy import NoTotal, Total
 from stillwatt.records.factor import LIVE, Choice, Distribution, Factor, NoFactor, Place
 from stillwatt.records.grid import HOUR_NS, HourlyResult, HourlySeries, NoSeries, Signal, Worked
+from stillwatt.records.repeats import titles
 from stillwatt.records.run import RunRecord, StageRecord
 from stillwatt.units import KG_PER_G, nanoseconds
 from stillwatt.workflows.home import grid_answers_path
@@ -155,18 +156,17 @@ def worked_of(record: RunRecord) -> tuple[Worked, ...]:
     A stage that holds others has what is left of its energy and time without them; what was used outside any stage
     has the run's time outside any stage.
     """
-    windows = {stage.stage_id: _window(stage) for stage in record.stages}
+    windows, names = {stage.stage_id: _window(stage) for stage in record.stages}, titles(record.stages)
     inner: dict[str | None, list[StageRecord]] = {}
     for stage in record.stages:
         inner.setdefault(stage.parent_id if stage.parent_id in windows else None, []).append(stage)
     found = []
     for stage in record.stages:
         children = inner.get(stage.stage_id, [])
-        name = stage.name if stage.attempt == 1 else f"{stage.name} (attempt {stage.attempt})"
         whole = (windows[stage.stage_id],)
         rest = without(whole, (windows[child.stage_id] for child in children)) if children else whole
         energy = _left(stage.gross, [child.gross for child in children])
-        found.append(Worked(name=name, windows=rest or whole, energy=energy))
+        found.append(Worked(name=names[stage.stage_id], windows=rest or whole, energy=energy))
     outside = _outside(record, [windows[stage.stage_id] for stage in inner.get(None, [])])
     return (*found, outside) if outside else tuple(found)
 

@@ -64,6 +64,16 @@ def test_ranks_of_a_launch_are_one_arm() -> None:
     assert row.half_step == pytest.approx(2.99)
 
 
+@pytest.mark.parametrize(("unit", "spent"), [("s", 10.0), ("tokens", 1000.0)])
+def test_ranks_spend_their_seconds_at_once_and_their_tokens_each(unit: str, spent: float) -> None:
+    """Two ranks of 10 s and 9 s were 19 s, against a budget of 10 s."""
+    limit = {**OF_ARM, "unit": unit}
+    first = trained("sft", 150.0, limit, tokens=600.0, labels={"arm": "sft", "rank": "0"})
+    second = trained("sft", 149.0, tokens=400.0, results={}, duration_s=9.0, labels={"arm": "sft", "rank": "1"})
+    (row,) = rows(first, dataclasses.replace(second, stage_id="b"))
+    assert row.spent == spent
+
+
 def test_what_was_done_over_is_in_no_arms_budget() -> None:
     first = trained("sft", 150.0, OF_ARM)
     labels = {"arm": "sft", DOES_OVER: "damaged"}

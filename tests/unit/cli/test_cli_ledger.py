@@ -166,15 +166,16 @@ def test_a_verdict_names_the_rule_that_is_missed(stillwatt: Stillwatt, tmp_path:
     session = run.session(start_s=100.0)
     session.sampler([replace(gpu_counter(), gain_low_rel=0.01, gain_high_rel=0.01)])
     session.samples("gpu0.energy_counter", constant_counter(200.0, 0.001), until_s=205.0)
-    session.stage("train", 101.0, 199.0)
+    session.stage("train", 101.0, 198.0)
+    session.stage("probe", 198.5, 199.5, status="failed")
     session.stage("probe", 200.0, 204.0, attempt=2)
     session.end(205.0)
     command = ("ledger", "show", "latest", "--runs", str(tmp_path), "--verdict")
     shown = stillwatt(*command).stdout
     assert shown.startswith(stillwatt("ledger", "show", "latest", "--runs", str(tmp_path)).stdout)
-    assert "verdict  1 of 2 stages measured by the rules: a reading a second, 60 of them, 95% covered" in shown
-    assert "  probe (attempt 2) (a2): falls short\n    gpu0: 40 readings; 60 are needed\n" in shown
-    train, probe = json.loads(stillwatt(*command, "--json").stdout)["stages"]
+    assert "verdict  1 of 3 stages measured by the rules: a reading a second, 60 of them, 95% covered" in shown
+    assert "  probe (attempt 2) (a3): falls short\n    gpu0: 40 readings; 60 are needed\n" in shown
+    train, _, probe = json.loads(stillwatt(*command, "--json").stdout)["stages"]
     assert (train["verdict"]["outcome"], probe["verdict"]["outcome"]) == ("meets", "falls short")
     refused = stillwatt(*command, "--policy", "net")
     assert refused.exit_code == 2

@@ -175,6 +175,20 @@ def test_writing_leaves_the_student_in_training(tmp_path: Path) -> None:
     assert model.training
 
 
+def test_one_rank_counts_what_all_of_them_write() -> None:
+    model = load_model(_start(), dtype="float32")
+    counts = []
+    for is_counted in (True, False):
+        job, journal = _job(1.0)
+        assert job.own_text is not None
+        dataclasses.replace(job.own_text, is_counted=is_counted).write(model, [Microbatch(0, (0, 1))], 0)
+        (name,) = journal.stages()
+        counts.append(journal.workload(name))
+    assert counts[0]["samples"] == 2
+    assert counts[0]["tokens"] > counts[0]["generated_tokens"] > 0
+    assert counts[1] == dict.fromkeys(counts[0], 0)
+
+
 @given(share=st.floats(0.0, 1.0), seed=st.integers(0, 2**31 - 1))
 def test_as_many_steps_take_own_text_as_the_share_says(share: float, seed: int) -> None:
     taken = [takes_own_text(share, seed=seed, step=step) for step in range(400)]
