@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,21 @@ def test_the_end_of_the_program_is_heard_and_is_no_forks(tmp_path: Path, process
     assert here.watch.look()
     assert here.watch.descriptors == ()
     assert here.events == []
+
+
+def test_a_program_of_which_no_descriptor_can_be_had_is_looked_for(tmp_path: Path, processes: FakeProcesses) -> None:
+    """It had ended before it was asked for, or the kernel knows no such descriptors."""
+    child = subprocess.Popen(["sleep", "600"])
+    here = Watched(tmp_path, processes, program=child.pid)
+    assert here.watch.descriptors == ()
+    processes.alive = {child.pid}
+    assert not here.watch.look()
+    assert not here.watch.is_program_gone
+    child.kill()
+    child.wait()
+    assert here.watch.look()
+    assert here.watch.is_program_gone
+    assert not here.watch.look()
 
 
 def test_a_kernel_without_descriptors_gives_none() -> None:

@@ -221,6 +221,49 @@ def test_a_closed_journal_refuses_and_closing_twice_is_fine(tmp_path: Path) -> N
         writer.write(_event(1))
 
 
+def _closed_for(own: Path, journal: JournalWriter) -> int:
+    """Close the journal's descriptor behind its back; its number is a file of the program's own from now on."""
+    assert journal._file is not None
+    number = journal._file.number
+    os.close(number)
+    taken = os.open(own, os.O_CREAT | os.O_RDWR)
+    if taken != number:
+        os.dup2(taken, number)
+        os.close(taken)
+    return number
+
+
+@pytest.mark.parametrize("has_proc", [True, False], ids=["path", "inode"])
+def test_a_journal_that_was_closed_behind_its_back_goes_on_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_proc: bool
+) -> None:
+    if not has_proc:
+        monkeypatch.setattr("stillwatt.ledger.journal._path", lambda number: "")
+    said: list[str] = []
+    journal = JournalWriter(tmp_path / "j.jsonl", lambda: said.append("closed"))
+    journal.write({"event": "a", "t_ns": 1})
+    first = _closed_for(tmp_path / "own", journal)
+    journal.write({"event": "b", "t_ns": 2})
+    journal.write({"event": "c", "t_ns": 3})
+    assert said == ["closed"]
+    second = _closed_for(tmp_path / "own", journal)
+    journal.close()
+    for number in (first, second):
+        os.close(number)  # it is the program's still
+    assert (tmp_path / "own").read_bytes() == b""
+    found = read_journal(tmp_path / "j.jsonl")
+    assert ([event["event"] for event in found.events], found.problems) == (["a", "b", "c"], ())
+
+
+def test_a_journal_whose_folder_was_renamed_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    journal = JournalWriter(tmp_path / "run" / "j.jsonl")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    journal.write({"event": "a", "t_ns": 1})
+    journal.close()
+    assert len(read_journal(tmp_path / "moved" / "j.jsonl").events) == 1
+
+
 def test_threads_never_mix_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     writer = JournalWriter(path)

@@ -106,6 +106,17 @@ def test_what_stays_the_same_is_written_once() -> None:
     assert rig.sensor.looks == 30
 
 
+def test_sampling_processes_use_nothing(tmp_path: Path) -> None:
+    """They open drivers, and are nobody's children: they would be taken for tenants."""
+    for pid, command in ((7, b"python\0-m\0stillwatt.ledger.apart\0"), (8, b"python\0train.py\0")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "cmdline").write_bytes(command)
+    rig = _rig(gpu0=(user(7), user(8)), gpu1=(user(9),))
+    rig.watch._processes = Processes(root=str(tmp_path))
+    rig.looks(2)
+    assert [(use.part, use.users) for use in rig.written()] == [("gpu0", (user(8),)), ("gpu1", (user(9),))]
+
+
 def test_who_comes_and_goes_is_written_with_the_look_before() -> None:
     rig = _rig(gpu0=())
     rig.looks(3)
