@@ -27,7 +27,13 @@ from stillwatt.workflows.sampler_start import StartedSampler
 from stillwatt.workflows.sampling_process import KeepingJournal, SamplingProcess
 
 PATIENCE_S = 60
-APART = "import os\nif pid := os.fork(): os.write(1, b'process %d\\n' % pid); os._exit(0)\n"
+APART = """
+import os
+number = os.fork()
+os.write(1, b"process %d\\n" % (number or os.getpid()))
+if number:
+    os._exit(0)
+"""
 READY = "print('ready', flush=True)"
 SILENT = "it was killed, or ended without a word"
 ENDED = "print('ended', flush=True)"
