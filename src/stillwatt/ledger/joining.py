@@ -72,8 +72,11 @@ def join_run(
     run_id, turn = _agreed(runs_dir, agreed), 0
     while run_id is None:
         if _is_first(agreed.with_suffix(_claim(agreed, turn))):
-            run_id = create()
-            _write(agreed, {"run_id": run_id, **({"world_size": world_size} if world_size else {})})
+            # by then another may have made one, which the claim would take for one that is gone
+            run_id = _agreed(runs_dir, agreed)
+            if run_id is None:
+                run_id = create()
+                _write(agreed, {"run_id": run_id, **({"world_size": world_size} if world_size else {})})
         else:
             run_id, turn = _awaited(runs_dir, agreed, sleep, patience_s), turn + 1
     return run_id
